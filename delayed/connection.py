@@ -1,0 +1,355 @@
+"""How commands reach Redis: through a client's pool, or over one connection that a worker owns.
+
+redis-py knows how to connect (URLs, TLS, ACL, Sentinel, Cluster, Unix sockets). What is sent is ours, for two reasons: a
+client repeats a command whose reply it did not get, and so would enqueue twice; and a worker sends an ending without waiting
+for its reply.
+"""
+
+import asyncio
+import contextlib
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import hiredis
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from .errors import ConfigurationError
+from .scripts import SCRIPTS, Argument, Script
+
+Client = redis.Redis | redis.RedisCluster
+AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
+Command = tuple[Argument, ...]
+
+DEADLINE = 5.0  # seconds that a reply may take before the connection is given up
+INTERRUPTED = object()  # what `Channel.block` returns when it was woken
+_MORE = object()  # what the parser returns while a reply is not complete
+_UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
+# Errors that say "not this server, not now": a new connection may find the right one.
+_MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
+
+
+def connect(url: str) -> Client:
+    """A client for `url`.
+
+    Args:
+        url: `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS), `unix://[…@]/path.sock[?db=0]`, each with
+            redis-py's options as query; `redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/db]` for
+            the master that Sentinel names; `redis+cluster://…` (or `rediss+cluster://…`) for any node of a cluster.
+
+    Raises:
+        ConfigurationError: the URL is none of these.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return redis.RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}")
+        if scheme == "redis+sentinel":
+            return _through_sentinel(url)
+        return redis.Redis.from_url(url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{url!r} does not say where Redis is ({error}); write for example redis://localhost:6379/0, rediss://host, "
+            f"unix:///run/redis.sock, redis+sentinel://host1,host2/mymaster or redis+cluster://host"
+        ) from error
+
+
+def _through_sentinel(url: str) -> redis.Redis:
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("a Sentinel URL names its service after the hosts")
+    sentinels = []
+    for host in hosts.split(","):
+        name, _, port = host.partition(":")
+        sentinels.append((name, int(port or 26379)))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    if credentials:
+        options.update(username=unquote(user) or None, password=unquote(password) or None)
+    return cast(redis.Redis, Sentinel(sentinels).master_for(service, db=int(db or 0), **options))
+
+
+class Caller(Protocol):
+    """Runs one Redis command and returns its reply."""
+
+    def call(self, *command: Argument) -> Any:
+        """Send `command` and return the reply; raises `redis.exceptions.RedisError`."""
+
+
+def check_cluster(client: object, queue: str, key: str) -> None:
+    """A queue on a cluster needs all its keys in one slot.
+
+    Raises:
+        ConfigurationError: `client` is one for a cluster, and `key` of `queue` lies in another slot than `queue`.
+    """
+    clustered = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+    if clustered and key_slot(queue.encode()) != key_slot(key.encode()):
+        raise ConfigurationError(
+            f"on Redis Cluster the keys of a queue must share a slot: call it '{{{queue}}}' instead of {queue!r}"
+        )
+
+
+class Pooled:
+    """Commands over a client's pool; safe to use from many threads, as the client is.
+
+    Never sends a command twice: where the client's own retry policy would, the error reaches the caller, who alone knows
+    whether twice is all right.
+    """
+
+    def __init__(self, client: Client, key: str) -> None:
+        self._client = client
+        self._slot = key_slot(key.encode())
+
+    def call(self, *command: Argument) -> Any:
+        """Send `command` once and return the reply."""
+        if isinstance(self._client, redis.RedisCluster):
+            node = self._client.nodes_manager.get_node_from_slot(self._slot)
+            return self._client.execute_command(*command, target_nodes=[node])
+        pool = self._client.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*command)
+            return connection.read_response(disable_decoding=True)
+        except (ConnectionError, TimeoutError) as error:
+            connection.disconnect()
+            error.add_note(_UNKNOWN)
+            raise
+        finally:
+            pool.release(connection)
+
+
+class AsyncPooled:
+    """As `Pooled`, for redis-py's asyncio clients."""
+
+    def __init__(self, client: AsyncClient, key: str) -> None:
+        self._client = client
+        self._slot = key_slot(key.encode())
+
+    async def call(self, *command: Argument) -> Any:
+        """Send `command` once and return the reply."""
+        if isinstance(self._client, redis.asyncio.RedisCluster):
+            await self._client.initialize()
+            node = self._client.nodes_manager.get_node_from_slot(self._slot)
+            return await self._client.execute_command(*command, target_nodes=[node])
+        pool = self._client.connection_pool
+        connection = await pool.get_connection()
+        try:
+            await connection.send_command(*command)
+            return await connection.read_response(disable_decoding=True)
+        except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
+            await connection.disconnect(nowait=True)
+            error.add_note(_UNKNOWN)
+            raise
+        finally:
+            await pool.release(connection)
+
+
+def run_script(caller: Caller, script: Script, keys: tuple[str, ...], arguments: Command = ()) -> Any:
+    """Run a script, sending its source if the server does not have it."""
+    command = script.command(keys, arguments)
+    try:
+        return caller.call(*command)
+    except NoScriptError:
+        return caller.call(*script.with_source(command))
+
+
+async def run_script_async(caller: AsyncPooled, script: Script, keys: tuple[str, ...], arguments: Command = ()) -> Any:
+    """As `run_script`, for asyncio."""
+    command = script.command(keys, arguments)
+    try:
+        return await caller.call(*command)
+    except NoScriptError:
+        return await caller.call(*script.with_source(command))
+
+
+def pack(*command: Argument) -> bytes:
+    """A command in the bytes of the Redis protocol."""
+    return cast(bytes, hiredis.pack_command(cast(Any, command)))
+
+
+class Channel:
+    """One connection, owned by one thread, with a deadline for every reply.
+
+    A command can be *posted*: sent at once, its reply read before that of the next `call`. A posted command must be fenced,
+    so that it may be repeated: after a fault `open` sends again what has had no reply.
+
+    Args:
+        client: says how to connect; none of its own connections is used.
+        key: any key of the queues that the channel is for; on a cluster it decides which server.
+    """
+
+    def __init__(self, client: Client, key: str) -> None:
+        self._client = client
+        self._key = key.encode()
+        self._connection: Any = None
+        self._posted: deque[tuple[bytes, Callable[[Any, bool], None]]] = deque()
+        self._repeated = 0  # how many of the posted commands have been sent before
+        self.send: Callable[[bytes], None] = self._refuse
+
+    def open(self) -> None:
+        """Connect, make sure that the server has the scripts, and send again what was posted and not answered.
+
+        Raises:
+            redis.exceptions.RedisError: no connection, or one that is not usable.
+        """
+        self.close()
+        connection = _dedicated(self._client, self._key)
+        try:
+            connection.connect()
+        except OSError as error:  # a name that does not resolve, a socket file that is not there
+            raise ConnectionError(str(error)) from error
+        self._connection = connection
+        self._sock: socket.socket = connection._sock  # redis-py has no public name for it
+        self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
+        self.send = self._send
+        self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
+        for _ in SCRIPTS:
+            self._checked(self.read())
+        self._repeated = len(self._posted)
+        for packed, _callback in self._posted:
+            self._send(packed)
+
+    def close(self) -> None:
+        """Drop the connection. What was posted stays known until it has been answered over another one."""
+        self.send = self._refuse
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._connection is not None
+
+    def call(self, *command: Argument) -> Any:
+        """Send a command and return its reply.
+
+        Raises:
+            redis.exceptions.ConnectionError: the connection is gone, or this server cannot carry out the command now.
+            redis.exceptions.TimeoutError: no reply within the deadline.
+            redis.exceptions.ResponseError: Redis refused the command itself.
+        """
+        return self.exchange(pack(*command), 1)[0]
+
+    def exchange(self, packed: bytes, count: int) -> list[Any]:
+        """Send `count` packed commands at once and return their replies; raises as `call`, for the first that failed."""
+        self.send(packed)
+        self.settle()
+        replies = [self.read() for _ in range(count)]
+        return [self._checked(reply) for reply in replies]
+
+    def post(self, packed: bytes, callback: Callable[[Any, bool], None]) -> None:
+        """Send a fenced command; `callback(reply, repeated)` will get its reply."""
+        self._posted.append((packed, callback))
+        self.send(packed)
+
+    def settle(self) -> None:
+        """Wait for the replies to all posted commands; raises as `call`."""
+        posted = self._posted
+        while posted:
+            reply = self.read()
+            if isinstance(reply, ResponseError) and _is_misplaced(reply):
+                self._checked(reply)
+            _packed, callback = posted.popleft()
+            repeated = self._repeated > 0
+            self._repeated -= repeated
+            callback(reply, repeated)
+
+    def block(self, packed: bytes, seconds: float, wake: int) -> Any:
+        """Send a blocking command and return its reply.
+
+        Args:
+            packed: the command.
+            seconds: when to give the connection up.
+            wake: a descriptor; when it becomes readable, the command is abandoned, with the connection.
+
+        Returns:
+            The reply, or `INTERRUPTED`.
+        """
+        self.send(packed)
+        self.settle()
+        if not self._reader.has_data():
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            poll.register(wake, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+            if wake in ready:
+                self.close()
+                return INTERRUPTED
+            if not ready:
+                raise self._broken(TimeoutError())
+        return self._checked(self.read())
+
+    def read(self) -> Any:
+        """The next reply; an error reply is returned, not raised."""
+        gets = self._reader.gets
+        reply = gets()
+        while reply is _MORE:
+            try:
+                data = self._sock.recv(65536)
+            except OSError as error:
+                raise self._broken(error) from error
+            if not data:
+                raise self._broken(ConnectionError("the server closed the connection"))
+            self._reader.feed(data)
+            reply = gets()
+        return reply
+
+    def _send(self, packed: bytes) -> None:
+        try:
+            self._sock.sendall(packed)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _refuse(self, _packed: bytes) -> None:
+        raise ConnectionError("there is no connection to Redis at the moment")
+
+    def _checked(self, reply: Any) -> Any:
+        if isinstance(reply, ResponseError):
+            if _is_misplaced(reply):
+                raise self._broken(reply)
+            raise reply
+        return reply
+
+    def _broken(self, error: Exception) -> RedisError:
+        self.close()
+        if isinstance(error, TimeoutError | socket.timeout):
+            return TimeoutError("Redis did not answer in time")
+        return error if isinstance(error, ConnectionError) else ConnectionError(str(error))
+
+
+def _is_misplaced(error: ResponseError) -> bool:
+    return str(error).startswith(_MISPLACED)
+
+
+def _dedicated(client: Client, key: bytes) -> Any:
+    """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
+    if isinstance(client, redis.RedisCluster):
+        with contextlib.suppress(RedisError):  # the servers may have changed roles; the old table is better than none
+            client.nodes_manager.initialize()
+        client = client.get_redis_connection(client.nodes_manager.get_node_from_slot(key_slot(key)))
+    pool = client.connection_pool
+    options = {
+        name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))
+    }
+    options.update(
+        socket_timeout=DEADLINE,
+        socket_connect_timeout=DEADLINE,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        decode_responses=False,
+        health_check_interval=0,
+        protocol=2,
+    )
+    return pool.connection_class(**options)

@@ -1,0 +1,67 @@
+"""From a function path to a call, and from an exception to the reason why a task is buried."""
+
+import inspect
+import traceback
+from collections.abc import Callable, Container
+from importlib import import_module
+from typing import Any
+
+from .errors import Reason, Unrunnable
+from .task import SEPARATOR, Call
+
+_LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps: its end says what happened
+
+
+class Functions(dict[str, Callable[..., Any]]):
+    """The functions that tasks have named so far; a new one is looked up, if it is allowed.
+
+    Args:
+        allowed: function paths that may run.
+
+    Raises:
+        Unrunnable: on access, for a path that is not allowed or does not lead to a function.
+    """
+
+    def __init__(self, allowed: Container[str]) -> None:
+        super().__init__()
+        self._allowed = allowed
+
+    def __missing__(self, path: str) -> Callable[..., Any]:
+        if path not in self._allowed:
+            raise Unrunnable(Reason.NOT_ALLOWED, f"the worker's allow-list does not name {path!r}")
+        module_path, _, name = path.partition(SEPARATOR)
+        try:
+            function: Any = getattr(import_module(module_path), name)
+        except AttributeError as error:
+            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: {error}") from error
+        except Exception as error:
+            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: importing it raised {_name(error)}: {error}") from error
+        if not callable(function):
+            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is {type(function).__name__}, which cannot be called")
+        self[path] = function
+        return self[path]
+
+
+def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:
+    """Whether `error` means that the arguments do not fit the function, so that it was never entered."""
+    entered = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+    if entered or not isinstance(error, TypeError):
+        return None
+    try:
+        inspect.signature(function).bind(*call.args, **call.kwargs)
+    except TypeError as reason:
+        return Unrunnable(Reason.BAD_ARGUMENTS, f"{call.func_path}: {reason}")
+    except ValueError:  # a C function without a signature
+        return None
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """The traceback of a task's exception, from the task's own code on."""
+    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    lines = traceback.format_exception(type(error), error, frames)
+    return "".join(lines)[-_LONGEST_DETAIL:]
+
+
+def _name(error: BaseException) -> str:
+    return type(error).__qualname__

@@ -1,0 +1,220 @@
+"""The worker's second thread: keeps its leases alive, listens to signals, and returns what waits behind a slow task.
+
+It has a connection of its own, and does everything that must go on while the main thread is inside a task.
+"""
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgpack
+from redis.exceptions import RedisError
+
+from .clock import milliseconds, monotonic
+from .connection import Channel, pack
+from .leases import Lease
+from .logger import logger
+from .notify import Notifier
+from .pace import BUDGET
+from .queue import Queue
+from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
+
+EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
+_RETRY = 0.5  # seconds to the next attempt after a beat that failed
+
+
+class Holder(Protocol):
+    """What the heartbeat needs to know of a worker. All of it is read and changed from two threads: each access is one
+    atomic operation of a dict or a deque."""
+
+    name: str  # the token of its own lease, and the value of all its leases
+    turns: int  # how often its loop went round
+    finished: int  # tasks ended
+    running: Lease | None
+    beaten: float  # monotonic time of the last beat that worked
+
+    def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
+        """Its leases on each queue."""
+
+    def unstarted(self) -> list[Lease]:
+        """Take from it what it has not begun."""
+
+    def describe(self) -> dict[str, Any]:
+        """What stands in the register of workers."""
+
+    def stop(self) -> None:
+        """Ask it to stop."""
+
+
+class Heartbeat(threading.Thread):
+    """Beats for `worker` until `end`.
+
+    Args:
+        worker: whose leases to keep.
+        queue: says how to connect.
+        signals: where its signals arrive.
+        interval: seconds between two beats.
+        ttl: seconds that a lease lives after a beat.
+        grace: seconds between a request to stop and a forced exit; only where `signals` are installed, as the process is
+            not ours to end otherwise.
+    """
+
+    def __init__(
+        self, worker: Holder, queue: Queue, signals: SignalPipe, *, interval: float, ttl: float, grace: float
+    ) -> None:
+        super().__init__(name="delayed-heartbeat", daemon=True)
+        self._worker = worker
+        self._signals = signals
+        self._interval = interval
+        self._ttl = ttl
+        self._grace = grace
+        self._channel = Channel(queue.conn, queue.name)
+        self._notifier = Notifier()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+        self._ended = False
+        self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
+        self._deadline: float | None = None
+        self._returning: list[Lease] = []
+        self._watching = False  # there may be tasks in hand behind a slow one
+        self._seen = (-1, -1)
+
+    def watch(self) -> None:
+        """Look closely from now on: the worker has taken more than one task."""
+        if not self._watching:
+            self._watching = True
+            self._wake()
+
+    def end(self) -> None:
+        """Stop beating, and wait until the thread has gone."""
+        self._ended = True
+        self._wake()
+        self.join()
+        self._channel.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
+
+    def run(self) -> None:
+        """Beat, listen and watch (see `threading.Thread`)."""
+        poll = select.poll()
+        poll.register(self._signals, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        watchdog = self._notifier.watchdog / 2 or float("inf")
+        next_beat, next_alive = 0.0, 0.0
+        progress = (-1, -1)
+        while not self._ended:
+            now = monotonic()
+            if now >= next_beat:
+                next_beat = now + (self._interval if self._guarded(self._beat) else min(_RETRY, self._interval))
+            if now >= next_alive:
+                seen = (self._worker.turns, self._worker.finished)
+                if seen != progress or self._worker.running is not None:
+                    self._notifier.alive()
+                progress, next_alive = seen, now + watchdog
+            if self._deadline is not None and now >= self._deadline:
+                self._leave(f"the grace of {self._grace:g} s is over")
+            if self._watching:
+                self._guarded(self._return_unstarted)
+            pause = min(next_beat, next_alive, self._deadline or float("inf")) - monotonic()
+            for descriptor, _ in poll.poll(max(0.0, min(pause, BUDGET if self._watching else pause)) * 1000):
+                if descriptor == self._wake_reader:
+                    os.read(self._wake_reader, 64)
+                else:
+                    self._obey()
+
+    def _guarded(self, action: Callable[[], None]) -> bool:
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+            action()
+        except RedisError as error:
+            self._channel.close()
+            logger.warning("The heartbeat failed: %s", error)
+            return False
+        return True
+
+    def _beat(self) -> None:
+        """Let all leases live for another TTL, and bring the register up to date."""
+        began = monotonic()
+        ttl = milliseconds(self._ttl)
+        about = msgpack.packb(self._worker.describe())
+        for queue, made in self._worker.holdings():
+            names = list(made)
+            own = queue.keys.lease(self._worker.name)
+            commands = [pack("PEXPIRE", name, ttl) for name in names]
+            commands.append(pack("SET", own, self._worker.name, "PX", ttl))
+            commands.append(pack("HSET", queue.keys.workers, own, about))
+            lives = self._channel.exchange(b"".join(commands), len(commands))[: len(names)]
+            # A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if
+            # somebody has, it holds nothing. (PEXPIRE first, because Redis refuses SET when its memory is full.)
+            gone = [name for name, lives_on in zip(names, lives, strict=True) if not lives_on]
+            held = [name for name in gone if name in made and made[name].data is not None]
+            if held:
+                commands = [pack("SET", name, self._worker.name, "PX", ttl) for name in held]
+                self._channel.exchange(b"".join(commands), len(commands))
+        self._worker.beaten = began
+
+    def _return_unstarted(self) -> None:
+        """Give back what waits behind a task that has run since the last look."""
+        seen = (self._worker.turns, self._worker.finished)
+        if not self._returning and seen == self._seen:
+            self._watching = False  # before looking: a batch that comes now sets it again
+            self._returning = self._worker.unstarted()
+        self._seen = seen
+        if self._returning:
+            self._watching = True  # until Redis has them
+            queue = self._returning[0].book.queue  # a hand holds tasks of one queue
+            queue.over(self._channel).give_back([lease.name for lease in self._returning])
+            for lease in self._returning:
+                lease.release()
+            self._returning = []
+
+    def _obey(self) -> None:
+        for number in self._signals.read():
+            if number == DUMP:
+                logger.warning("SIGUSR1: %s\n%s", self._worker.describe(), dump_threads())
+            elif number == NOW or number in self._asked:
+                self._leave(f"{number.name} says now")
+            elif number in STOP:
+                self._asked = INSIST if number in INSIST else self._asked
+                self._deadline = self._deadline or monotonic() + self._grace
+                logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
+                self._notifier.stopping("finishing what runs")
+                self._worker.stop()
+
+    def _leave(self, reason: str) -> None:
+        """Give back everything and end the process, although the main thread is inside a task."""
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+            count = say_goodbye(self._channel, self._worker)
+            logger.warning("%s: gave back %d tasks and left", reason, count)
+        except RedisError as error:
+            logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        logging.shutdown()
+        os._exit(EXIT_FORCED)
+
+
+def say_goodbye(channel: Channel, worker: Holder) -> int:
+    """Give back all that a worker holds and remove every trace of it. Returns how many tasks went back."""
+    count = 0
+    for queue, made in worker.holdings():
+        names = list(made)
+        own = queue.keys.lease(worker.name)
+        if names:
+            count += queue.over(channel).give_back(names)
+        channel.call("UNLINK", own, *names)
+        channel.call("HDEL", queue.keys.workers, own)
+    return count

@@ -1,0 +1,102 @@
+"""The leases of one worker on one queue.
+
+A lease is a key with a TTL; `Q_processing` maps it to the task held under it. It is used again only when the reply to the
+command that ended it has been read: until then nobody can know whether the field is free.
+"""
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from .connection import pack
+from .pace import Pace
+from .queue import Queue
+
+
+def token() -> str:
+    """Something that nobody can guess and nobody has used: 96 random bits."""
+    return secrets.token_urlsafe(12)
+
+
+class Lease:
+    """One lease, and the task that it holds."""
+
+    __slots__ = ("book", "data", "done", "name", "suspect")
+
+    def __init__(self, book: "LeaseBook", name: str) -> None:
+        self.book = book
+        self.name = name
+        self.done = pack("HDEL", book.queue.keys.processing, name)  # ends it, if its task has no lost count
+        self.data = b""  # the task, or nothing
+        self.suspect = False  # the task has a lost count
+
+    def answered(self, reply: Any, repeated: bool) -> None:
+        """The reply to the command that ended the lease has come.
+
+        Args:
+            reply: 1, or 0 if the lease held nothing any more, or an error.
+            repeated: the command was sent twice, so that 0 may only mean that it worked the first time.
+        """
+        if reply != 1:
+            self.book.refused(self, reply, repeated)
+        self.release()
+
+    def release(self) -> None:
+        """The lease holds nothing any more, and Redis has said so."""
+        self.data = b""
+        if self.name in self.book.made:
+            self.book.free.append(self)
+
+
+class LeaseBook:
+    """The leases that a worker has made on one queue over one connection.
+
+    Args:
+        queue: the queue, over that connection.
+        superseded: called with a lease that was lost while its task ran.
+    """
+
+    def __init__(self, queue: Queue, superseded: Callable[[Lease], None]) -> None:
+        self.queue = queue
+        self.pace = Pace()
+        self.made: dict[str, Lease] = {}  # all that may hold something or have a key
+        self.free: deque[Lease] = deque()  # those of them that hold nothing
+        self._superseded = superseded
+        self._token = token()
+        self._serial = 0
+
+    def get(self, count: int) -> tuple[list[Lease], int]:
+        """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
+        free = self.free
+        leases = [free.popleft() for _ in range(min(count, len(free)))]
+        living = len(leases)
+        while len(leases) < count:
+            lease = Lease(self, self.queue.keys.lease(self._token, self._serial))
+            self._serial += 1
+            self.made[lease.name] = lease
+            leases.append(lease)
+        return leases, living
+
+    def unused(self, leases: list[Lease], living: int) -> None:
+        """Take back leases that `get` gave and that hold nothing; the first `living` of them have a key."""
+        self.free.extendleft(reversed(leases[:living]))
+        for lease in leases[living:]:
+            del self.made[lease.name]
+
+    def refused(self, lease: Lease, reply: object, repeated: bool) -> None:
+        """An ending did nothing."""
+        if isinstance(reply, ResponseError):
+            raise reply
+        if not repeated:
+            self._superseded(lease)
+
+    def renew(self) -> list[str]:
+        """Begin anew under other names. Returns the old ones: nothing will be taken under them again."""
+        old = list(self.made)
+        self.made.clear()
+        self.free.clear()
+        self._token = token()
+        return old

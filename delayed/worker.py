@@ -1,0 +1,376 @@
+"""The worker: take, execute, end."""
+
+import contextlib
+import logging
+import os
+import random
+import socket
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import psutil
+from redis.exceptions import RedisError
+
+from .allow import AllowAny, AllowList
+from .clock import monotonic, now
+from .connection import INTERRUPTED, Channel, check_cluster, pack
+from .errors import ConfigurationError, Reason, Unrunnable
+from .functions import Functions, describe, misfit
+from .heartbeat import Heartbeat, say_goodbye
+from .leases import Lease, LeaseBook, token
+from .logger import logger
+from .queue import Queue
+from .scripts import Argument
+from .signals import SignalPipe
+from .task import Call, decode, path_of, with_retry
+
+KEEP_ALIVE_INTERVAL = 3.0  # seconds
+KEEP_ALIVE_TIMEOUT = 10.0  # seconds
+GRACE = 25.0  # seconds
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
+_LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
+
+
+class Worker:
+    """Runs the Python tasks of one or several queues, in this thread, one at a time.
+
+    Args:
+        queue: a queue, or several in order of priority: a later one is served when the earlier ones are empty.
+        keep_alive_interval: seconds between two beats; fractions count.
+        id_bits: accepted for upstream's sake, and ignored: leases have names that cannot clash.
+        allow: which functions may run: patterns as in `AllowList`. None allows every importable function, with a warning;
+            `AllowAny()` does so without.
+        grace: seconds that a stopped worker has to finish its task; after that the task is given back and the process exits.
+        burst: end when all queues are empty.
+
+    Raises:
+        ConfigurationError: numbers, queues or patterns that cannot work.
+    """
+
+    def __init__(
+        self,
+        queue: Queue | Sequence[Queue],
+        keep_alive_interval: float = KEEP_ALIVE_INTERVAL,
+        id_bits: int = 16,  # noqa: ARG002  # see the docstring
+        *,
+        allow: Iterable[str] | AllowList | AllowAny | None = None,
+        grace: float = GRACE,
+        burst: bool = False,
+    ) -> None:
+        queues = [queue] if isinstance(queue, Queue) else list(queue)
+        if not queues:
+            raise ConfigurationError("a worker needs at least one queue")
+        if keep_alive_interval <= 0 or grace < 0:
+            raise ConfigurationError("keep_alive_interval is above 0 seconds, and grace not below 0")
+        _check_same_server(queues)
+        self.name = token()
+        self.turns = 0
+        self.finished = 0
+        self.running: Lease | None = None
+        self.beaten = 0.0
+        self._interval = keep_alive_interval
+        self._ttl = _ttl(queues, keep_alive_interval)
+        self._grace = grace
+        self._burst = burst
+        self._functions = Functions(_allowed(allow))
+        self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
+        self._channel = Channel(queues[0].conn, queues[0].name)
+        self._books = [LeaseBook(queue.over(self._channel), self._superseded) for queue in queues]
+        self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
+        self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
+        self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
+        self._again = False  # the first queue had tasks a moment ago, and no other goes before it
+        self._since = 0.0
+        self._counts: Counter[str] = Counter()
+        self._started = now()
+        self._stop = threading.Event()
+        self._stop_reader, self._stop_writer = -1, -1
+        self._interrupted = False  # `stop` came during a blocking pop
+        self._heartbeat: Heartbeat | None = None
+        self._verbose = False
+        self._place = f"{socket.gethostname()}:{os.getpid()}"
+
+    # Life
+
+    def run(self) -> None:
+        """Work until `stop`, a signal, or (with `burst`) the end of the tasks.
+
+        In the main thread SIGTERM, SIGINT and SIGHUP stop it as `stop` does, and the process exits with status 3 when the
+        grace is over, or at once at a second SIGTERM or SIGINT or at SIGQUIT. SIGUSR1 logs what it is doing.
+        """
+        self._stop_reader, self._stop_writer = os.pipe()
+        self._place = f"{socket.gethostname()}:{os.getpid()}"
+        self._verbose = logger.isEnabledFor(logging.DEBUG)
+        with SignalPipe() as signals:
+            self._heartbeat = Heartbeat(
+                self, self._books[0].queue, signals, interval=self._interval, ttl=self._ttl, grace=self._grace
+            )
+            self._heartbeat.start()
+            logger.info("Worker %s serves %s", self._place, ", ".join(book.queue.name for book in self._books))
+            try:
+                self._loop()
+            finally:
+                self._heartbeat.end()
+                self._goodbye()
+                os.close(self._stop_writer)
+                os.close(self._stop_reader)
+                self._stop_writer = -1
+                logger.info("Worker %s stopped: %s", self._place, self._summary())
+
+    def stop(self) -> None:
+        """Finish the task that runs, give back the others, and let `run` return. Safe from any thread, at any time, twice."""
+        if not self._stop.is_set():
+            self._stop.set()
+            if self._stop_writer >= 0:
+                os.write(self._stop_writer, b"x")
+
+    def _loop(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            self.turns += 1
+            try:
+                if not self._channel.is_open:
+                    self._connect()
+                if not self._take():
+                    if self._burst:
+                        self._channel.settle()
+                        return
+                    continue
+                failures = 0
+                self._work()
+            except RedisError as error:
+                self._hand.clear()  # what was in it goes back when the connection does
+                self._channel.close()
+                failures += 1
+                logger.warning("Redis: %s; trying again", error)
+                longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
+                self._stop.wait(longest * random.uniform(0.5, 1))
+
+    def _connect(self) -> None:
+        """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
+        held under the old names, known or not, goes back to its queue."""
+        self._channel.open()
+        for book in self._books:
+            names = list(book.made)
+            if names:
+                book.queue.give_back(names)
+                book.renew()
+                self._channel.call("UNLINK", *names)
+
+    def _goodbye(self) -> None:
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+            self._channel.settle()
+            count = say_goodbye(self._channel, self)
+            if count:
+                logger.info("Gave back %d tasks", count)
+            if self._interrupted:  # the blocking pop may have had a notification by then
+                for book in self._books:
+                    book.queue.repair()
+        except RedisError as error:
+            logger.error("Left without giving back what was held; a sweeper will: %s", error)
+        finally:
+            self._channel.close()
+
+    # Take
+
+    def _take(self) -> bool:
+        """Get tasks in hand; False if there were none within the time that an idle worker waits."""
+        if self._again and self._take_from(self._books[0]):
+            return True
+        self._again = False
+        if not self._burst:
+            reply = self._channel.block(self._pop, self._wait, self._stop_reader)
+            if reply is INTERRUPTED:
+                self._interrupted = True
+                return False
+            if reply is not None:
+                return self._take_from(self._by_noti[reply[0]], claims=1)
+        # Nothing was announced; look, as a notification can get lost.
+        index = self._books[0].queue.first([book.queue.name for book in self._books])
+        if index is None:
+            self._rest()
+            return False
+        return self._take_from(self._books[index], waiting=True)
+
+    def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
+        leases, living = book.get(book.pace.size)
+        if monotonic() - self.beaten > self._ttl / 2:  # after a pause: their keys may be gone
+            living = 0
+        names = [lease.name for lease in leases]
+        tasks, suspect = book.queue.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
+        count = len(tasks)
+        for lease, data in zip(leases, tasks, strict=False):
+            lease.data, lease.suspect = data, suspect
+        book.unused(leases[count:], max(living - count, 0))
+        self._again = count > 0 and book is self._books[0]
+        self._hand.extend(leases[:count])
+        return count > 0
+
+    def _rest(self) -> None:
+        """An idle worker keeps no leases."""
+        for book in self._books:
+            if book.made:
+                self._channel.settle()
+                self._channel.call("UNLINK", *book.renew())
+
+    # Execute
+
+    def _work(self) -> None:
+        """Run what is in hand."""
+        hand = self._hand
+        if len(hand) > 1 and self._heartbeat is not None:
+            self._heartbeat.watch()
+        pace = hand[0].book.pace
+        count = size = 0
+        began = monotonic()
+        while not self._stop.is_set():
+            try:
+                lease = hand.popleft()
+            except IndexError:
+                break
+            size += len(lease.data)
+            count += 1
+            self._run_one(lease)
+        pace.learn(count, monotonic() - began, size)
+
+    def _run_one(self, lease: Lease) -> None:
+        call = function = failure = None
+        self._since = monotonic()
+        self.running = lease
+        try:
+            call = decode(lease.data)
+            if self._verbose:
+                logger.debug("Task %s starts under %s", call.func_path, lease.name)
+            function = self._functions[call.func_path]
+            function(*call.args, **call.kwargs)
+        except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
+            failure = error
+        self.running = None
+        self.finished += 1
+        if self._verbose:
+            logger.debug("Task under %s ended after %.6f s: %r", lease.name, monotonic() - self._since, failure)
+        if failure is not None:
+            self._end_badly(lease, call, function, failure)
+        elif lease.suspect:
+            lease.book.queue.over(_Posted(self._channel, lease)).succeed(lease.name)
+        else:
+            self._channel.post(lease.done, lease.answered)
+
+    # End
+
+    def _end_badly(self, lease: Lease, call: Call | None, function: Callable[..., Any] | None, error: BaseException) -> None:
+        queue = lease.book.queue.over(_Posted(self._channel, lease))
+        refusal = error if isinstance(error, Unrunnable) else None
+        if refusal is None and call is not None and function is not None:
+            refusal = misfit(function, call, error)
+        if refusal is not None:
+            self._counts["buried"] += 1
+            logger.error("Buried %s in %s: %s", path_of(lease.data), queue.keys.dead, refusal)
+            queue.bury(lease.name, refusal.reason, refusal.detail, self._place)
+        elif call is not None and call.retry:
+            self._counts["retried"] += 1
+            left = call.retry - 1 if call.retry > 0 else call.retry
+            logger.warning(
+                "Task %s failed, %s retries left\n%s", call.func_path, left if left >= 0 else "all", describe(error)
+            )
+            queue.retry(lease.name, with_retry(lease.data, left))
+        else:
+            self._counts["failed"] += 1
+            detail = describe(error)
+            logger.error("Task %s failed; it is in %s\n%s", path_of(lease.data), queue.keys.dead, detail)
+            queue.bury(lease.name, Reason.FAILED, detail, self._place)
+
+    def _superseded(self, lease: Lease) -> None:
+        self._counts["superseded"] += 1
+        logger.error(
+            "Superseded: the lease under which %s ran was lost, so another worker has the task too; was this process "
+            "stopped or cut off from Redis for more than %g s?",
+            path_of(lease.data),
+            self._ttl,
+        )
+
+    # What the heartbeat asks (see `heartbeat.Holder`)
+
+    def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
+        """The leases on each queue."""
+        return [(book.queue, book.made) for book in self._books]
+
+    def unstarted(self) -> list[Lease]:
+        """Hand over what has not begun."""
+        leases: list[Lease] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                leases.insert(0, self._hand.pop())
+        return leases
+
+    def describe(self) -> dict[str, Any]:
+        """What stands in the register of workers."""
+        lease = self.running
+        running = None if lease is None else path_of(lease.data)
+        counts = dict(self._counts)
+        return {
+            "kind": "worker",
+            "language": "python",
+            "place": self._place,
+            "queues": [book.queue.name for book in self._books],
+            "started": self._started,
+            "running": running,
+            "running_for": monotonic() - self._since if running else None,
+            "in_hand": len(self._hand),
+            "rss": psutil.Process().memory_info().rss,
+            "succeeded": self.finished - sum(counts.get(name, 0) for name in ("buried", "retried", "failed")),
+            **{name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")},
+        }
+
+    def _summary(self) -> str:
+        about = self.describe()
+        return ", ".join(f"{about[name]} {name}" for name in ("succeeded", "retried", "failed", "buried", "superseded"))
+
+
+class _Posted:
+    """Sends the script that ends `lease` without waiting for its reply."""
+
+    def __init__(self, channel: Channel, lease: Lease) -> None:
+        self._channel = channel
+        self._lease = lease
+
+    def call(self, *command: Argument) -> int:
+        self._channel.post(pack(*command), self._lease.answered)
+        return 1
+
+
+def _check_same_server(queues: Sequence[Queue]) -> None:
+    first = queues[0]
+    for queue in queues[1:]:
+        if queue.conn is not first.conn:
+            raise ConfigurationError("the queues of a worker share one connection: give them the same `conn`")
+        check_cluster(queue.conn, first.name, queue.name)
+    if len({queue.name for queue in queues}) < len(queues):
+        raise ConfigurationError("a queue is named twice")
+
+
+def _ttl(queues: Sequence[Queue], interval: float) -> float:
+    chosen = [queue.keep_alive_timeout for queue in queues if queue.keep_alive_timeout is not None]
+    ttl = min(chosen) if chosen else max(KEEP_ALIVE_TIMEOUT, 4 * interval)
+    if ttl < 2 * interval:
+        raise ConfigurationError(
+            f"a lease of {ttl:g} s (keep_alive_timeout) would run out between beats {interval:g} s apart "
+            f"(keep_alive_interval): make the first at least twice the second"
+        )
+    return ttl
+
+
+def _allowed(allow: Iterable[str] | AllowList | AllowAny | None) -> AllowList | AllowAny:
+    if allow is None:
+        warnings.warn(
+            "this worker runs any importable function that a task names, so whoever can write to the queue can run code "
+            "here; pass allow=['myapp.tasks:*'], or allow=AllowAny() if that is meant",
+            stacklevel=3,
+        )
+        return AllowAny()
+    return allow if isinstance(allow, AllowList | AllowAny) else AllowList(allow)

@@ -1,0 +1,3 @@
+module github.com/delayedq/delayed/lua
+
+go 1.23
