@@ -1,0 +1,40 @@
+// Package flags has what the commands share.
+package flags
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	delayed "github.com/delayedq/delayed/interop"
+)
+
+// Queues adds -redis and -queues to the command line; after flag.Parse, the function that it returns makes the queues.
+func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
+	fallback := cmp.Or(os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0")
+	address := flag.String("redis", fallback, "where Redis is; DELAYED_REDIS_URL or REDIS_URL stand in for it")
+	names := flag.String("queues", cmp.Or(os.Getenv("DELAYED_QUEUES"), "default"), "names of queues, by priority, with commas between them")
+	return func(options ...delayed.QueueOption) ([]*delayed.Queue, error) {
+		client, err := delayed.Connect(*address)
+		if err != nil {
+			return nil, err
+		}
+		var queues []*delayed.Queue
+		for _, name := range strings.Split(*names, ",") {
+			queue, err := delayed.NewQueue(strings.TrimSpace(name), client, options...)
+			if err != nil {
+				return nil, err
+			}
+			queues = append(queues, queue)
+		}
+		return queues, nil
+	}
+}
+
+// Fail ends the command with a message.
+func Fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}

@@ -1,0 +1,204 @@
+package delayed
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// endings sends the commands that end leases, over a connection of their own, without waiting for the replies. What had no reply
+// when the connection broke is sent again over the next one: each such command is fenced, so that twice does no harm.
+type endings struct {
+	broken func(error) // called, without the lock, when the connection broke
+
+	mu       sync.Mutex
+	changed  sync.Cond // written or waiting changed, or the connection broke
+	conn     *conn     // nil while there is none
+	out      []byte    // to be written next
+	spare    []byte    // out's buffer when the other one is being written
+	writing  bool
+	added    uint64 // how many commands were posted over this connection …
+	written  uint64 // … and how many of them went out
+	waiting  []posted
+	first    int // waiting[first:] have no reply yet
+	repeated int // how many of those have been sent before
+	progress time.Time
+	readers  sync.WaitGroup
+}
+
+type posted struct {
+	packed   []byte
+	answered func(reply any, repeated bool)
+}
+
+func newEndings(broken func(error)) *endings {
+	e := &endings{broken: broken}
+	e.changed.L = &e.mu
+	return e
+}
+
+// post sends a fenced command; answered will get its reply. It returns when the command has been written to the socket: the caller
+// begins its next task only then, so that a killed process repeats nothing but what it was executing. Commands that other
+// goroutines post meanwhile go out together in the next write.
+func (e *endings) post(packed []byte, answered func(any, bool)) {
+	e.mu.Lock()
+	if e.first == len(e.waiting) {
+		e.waiting, e.first = e.waiting[:0], 0
+		e.progress = time.Now()
+	}
+	e.waiting = append(e.waiting, posted{packed, answered})
+	if e.conn == nil {
+		e.mu.Unlock()
+		return
+	}
+	e.out = append(e.out, packed...)
+	e.added++
+	c, mine := e.conn, e.added
+	for e.conn == c && e.written < mine {
+		if e.writing {
+			e.changed.Wait()
+		} else {
+			e.write(c)
+		}
+	}
+	e.mu.Unlock()
+}
+
+// write writes what was posted; the lock is held on entry and on return, but not meanwhile.
+func (e *endings) write(c *conn) {
+	out, upto := e.out, e.added
+	e.out, e.spare, e.writing = e.spare[:0], nil, true
+	e.mu.Unlock()
+	_, err := c.Write(out)
+	if err != nil {
+		e.fail(c, err)
+	}
+	e.mu.Lock()
+	e.spare, e.writing = out[:0], false
+	if e.conn == c {
+		e.written = upto
+	}
+	e.changed.Broadcast()
+}
+
+// open uses c from now on, and first sends again what has had no reply.
+func (e *endings) open(c *conn) error {
+	e.readers.Wait()
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.writing {
+		e.changed.Wait()
+	}
+	e.waiting, e.first = append([]posted(nil), e.waiting[e.first:]...), 0
+	e.conn, e.repeated, e.written, e.progress = c, len(e.waiting), e.added, time.Now()
+	e.out = e.out[:0]
+	for _, p := range e.waiting {
+		e.out = append(e.out, p.packed...)
+	}
+	e.readers.Add(1)
+	go e.read(c)
+	if len(e.out) > 0 {
+		e.write(c)
+	}
+	return nil
+}
+
+// close drops the connection. What was posted stays known until it has been answered over another one.
+func (e *endings) close() {
+	e.mu.Lock()
+	c := e.conn
+	e.mu.Unlock()
+	if c != nil {
+		e.drop(c)
+	}
+	e.readers.Wait()
+}
+
+func (e *endings) drop(c *conn) bool {
+	c.Close()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	mine := e.conn == c
+	if mine {
+		e.conn = nil
+	}
+	e.changed.Broadcast()
+	return mine
+}
+
+func (e *endings) fail(c *conn, err error) {
+	if e.drop(c) {
+		e.broken(err)
+	}
+}
+
+// read reads replies until the connection breaks.
+func (e *endings) read(c *conn) {
+	defer e.readers.Done()
+	for {
+		reply, err := c.read()
+		refusal, refused := reply.(redisError)
+		if err == nil && refused && refusal.misplaced() {
+			err = refusal // and it stays among the waiting
+		}
+		if err != nil {
+			e.fail(c, err)
+			return
+		}
+		p, repeated := e.next(c.in.Buffered() == 0)
+		p.answered(reply, repeated)
+		if refused {
+			e.fail(c, refusal)
+			return
+		}
+	}
+}
+
+func (e *endings) next(last bool) (p posted, repeated bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p = e.waiting[e.first]
+	e.waiting[e.first] = posted{}
+	e.first++
+	if repeated = e.repeated > 0; repeated {
+		e.repeated--
+	}
+	if last {
+		e.progress = time.Now()
+	}
+	if e.first == len(e.waiting) {
+		e.waiting, e.first = e.waiting[:0], 0
+		e.changed.Broadcast()
+	} else if e.first > 4096 && e.first > len(e.waiting)/2 {
+		e.waiting = append(e.waiting[:0], e.waiting[e.first:]...)
+		e.first = 0
+	}
+	return p, repeated
+}
+
+// settle waits for the replies to all that was posted. The watch over stalled connections ends it in any case.
+func (e *endings) settle() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.conn != nil && e.first < len(e.waiting) {
+		e.changed.Wait()
+	}
+	if e.first < len(e.waiting) {
+		return errors.New("delayed: the connection broke before Redis had answered")
+	}
+	return nil
+}
+
+// watch gives up a connection that has not answered for too long.
+func (e *endings) watch() {
+	e.mu.Lock()
+	c := e.conn
+	stalled := c != nil && e.first < len(e.waiting) && time.Since(e.progress) > deadline
+	e.mu.Unlock()
+	if stalled {
+		e.fail(c, errors.New("delayed: Redis did not answer in time"))
+	}
+}

@@ -1,0 +1,169 @@
+package delayed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime/debug"
+
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+)
+
+var (
+	contextType = reflect.TypeFor[context.Context]()
+	errorType   = reflect.TypeFor[error]()
+)
+
+// handler is a registered function. Nothing in it changes from task to task, so that many may run at once.
+type handler struct {
+	name     string
+	function reflect.Value
+	params   []reflect.Type // without the context
+	takesCtx bool
+	variadic bool
+	failure  int // which of its results is the error, or -1
+	plain    func(context.Context) error
+}
+
+func newHandler(name string, function any) (*handler, error) {
+	value := reflect.ValueOf(function)
+	if value.Kind() != reflect.Func || value.IsNil() {
+		return nil, fmt.Errorf("%w: %T cannot be registered, only a function can", ErrConfiguration, function)
+	}
+	kind := value.Type()
+	h := &handler{name: name, function: value, variadic: kind.IsVariadic(), failure: -1}
+	for i := range kind.NumIn() {
+		if i == 0 && kind.In(0) == contextType {
+			h.takesCtx = true
+			continue
+		}
+		h.params = append(h.params, kind.In(i))
+	}
+	for i := range kind.NumOut() {
+		if kind.Out(i) == errorType {
+			h.failure = i
+		}
+	}
+	switch plain := function.(type) { // without reflection, which costs as much as all the rest of a small task
+	case func():
+		h.plain = func(context.Context) error { plain(); return nil }
+	case func() error:
+		h.plain = func(context.Context) error { return plain() }
+	case func(context.Context):
+		h.plain = func(ctx context.Context) error { plain(ctx); return nil }
+	case func(context.Context) error:
+		h.plain = plain
+	}
+	return h, nil
+}
+
+// call decodes the arguments, freshly for each task, and calls the function.
+func (h *handler) call(ctx context.Context, payload []byte) error {
+	args, err := h.arguments(payload)
+	if err != nil {
+		return unrunnable(BadArguments, "%s: %v", h.name, err)
+	}
+	if h.plain != nil {
+		return h.plain(ctx)
+	}
+	if h.takesCtx {
+		args = append([]reflect.Value{reflect.ValueOf(ctx)}, args...)
+	}
+	var results []reflect.Value
+	if h.variadic {
+		results = h.function.CallSlice(args)
+	} else {
+		results = h.function.Call(args)
+	}
+	if h.failure >= 0 && !results[h.failure].IsNil() {
+		return results[h.failure].Interface().(error) //nolint:forcetypeassert // newHandler looked
+	}
+	return nil
+}
+
+// arguments makes values for the parameters: a single one takes the payload as it is, several take the elements of an array. A
+// variadic parameter takes an array, which may be absent; if it is the only one, that array is the payload.
+func (h *handler) arguments(payload []byte) ([]reflect.Value, error) {
+	args := make([]reflect.Value, len(h.params))
+	for i, param := range h.params {
+		args[i] = reflect.New(param).Elem()
+	}
+	if len(payload) == 0 {
+		payload = []byte{msgpcode.Nil}
+	}
+	if end, err := skip(payload, 0); err != nil {
+		return nil, err
+	} else if end != len(payload) {
+		return nil, errors.New("bytes follow the arguments")
+	}
+	h0, _ := headAt(payload, 0)
+	d := newDecoder(payload)
+	switch {
+	case len(args) == 1 && h.variadic && h0.kind != kindArray && h0.kind != kindNil:
+		args[0].Set(reflect.MakeSlice(h.params[0], 1, 1)) // one argument is packed bare
+		return args, d.into(args[0].Index(0))
+	case len(args) == 1:
+		return args, d.into(args[0])
+	case len(args) == 0 && h0.kind == kindNil:
+		return args, nil
+	}
+	least := len(args)
+	if h.variadic {
+		least--
+	}
+	if h0.kind != kindArray || h0.values < least || h0.values > len(args) {
+		return nil, fmt.Errorf("it takes %d arguments, and the task has %s", len(args), describePayload(h0))
+	}
+	if _, err := d.DecodeArrayLen(); err != nil {
+		return nil, err
+	}
+	for i := range h0.values {
+		if err := d.into(args[i]); err != nil {
+			return nil, fmt.Errorf("argument %d: %w", i+1, err)
+		}
+	}
+	return args, nil
+}
+
+func describePayload(h head) string {
+	switch h.kind {
+	case kindNil:
+		return "none"
+	case kindArray:
+		return fmt.Sprint(h.values)
+	}
+	return "one"
+}
+
+const longestDetail = 10_000 // bytes of a stack that a dead letter keeps
+
+// panicked is the failure of a task that panicked.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// catchPanic, deferred, makes an error of a panic.
+func catchPanic(err *error) {
+	if value := recover(); value != nil {
+		*err = &panicked{value, debug.Stack()}
+	}
+}
+
+// describe tells what happened, for the dead letter.
+func describe(err error) string {
+	text := err.Error()
+	var p *panicked
+	if errors.As(err, &p) {
+		stack := p.stack
+		if at := bytes.Index(stack, []byte("\npanic(")); at >= 0 { // what is above it is ours
+			stack = stack[at+1:]
+		}
+		text += "\n\n" + string(stack)
+	}
+	return text[:min(len(text), longestDetail)]
+}

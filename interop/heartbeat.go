@@ -1,0 +1,145 @@
+package delayed
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"strconv"
+	"time"
+)
+
+const beatAgain = 500 * time.Millisecond // to the next attempt after a beat that failed
+
+// heartbeat keeps the leases alive, and returns what waits behind slow tasks. It has a connection of its own.
+func (w *Worker) heartbeat(ctx context.Context) {
+	var c *conn
+	defer func() { c.closeIfAny() }()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var look <-chan time.Time // while there may be tasks in hand behind a slow one
+	seen := int64(-1)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			w.ends.watch()
+			pause := w.beat
+			if err := w.beatOnce(ctx, &c); err != nil {
+				w.log.Warn("the heartbeat failed", "error", err)
+				pause = min(beatAgain, w.beat)
+			}
+			next.Reset(pause)
+		case <-w.watching:
+			if look == nil {
+				look, seen = time.After(paceBudget), w.finished.Load()
+			}
+		case <-look:
+			look = nil
+			finished := w.finished.Load()
+			if finished == seen && w.giveBackUnbegun() > 0 {
+				w.stumbled.Store(true)
+			} else if len(w.hand) > 0 {
+				look, seen = time.After(paceBudget), finished
+			}
+		}
+	}
+}
+
+func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
+	if *c == nil {
+		opened, err := dial(ctx, w.queues[0].client, w.queues[0].Name())
+		if err != nil {
+			return err
+		}
+		*c = opened
+	}
+	began := time.Since(w.started)
+	for _, b := range w.books {
+		if err := w.beatFor(*c, b); err != nil {
+			(*c).Close()
+			*c = nil
+			return err
+		}
+	}
+	w.beaten.Store(int64(began))
+	return nil
+}
+
+// beatFor lets all leases on one queue live for another TTL, and brings the register up to date.
+func (w *Worker) beatFor(c *conn, b *book) error {
+	about, err := w.about()
+	if err != nil {
+		return err
+	}
+	names, own, ttl := b.names(), b.queue.Keys.Own(w.name), milliseconds(w.ttl)
+	var packed []byte
+	for _, name := range names {
+		packed = appendCommand(packed, "PEXPIRE", name, ttl)
+	}
+	packed = appendCommand(packed, "SET", own, w.name, "PX", ttl)
+	packed = appendCommand(packed, "HSET", b.queue.Keys.Workers, own, string(about))
+	replies, err := c.exchange(packed, len(names)+2)
+	if err != nil {
+		return err
+	}
+	// A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if somebody has, it
+	// holds nothing. (PEXPIRE first, because Redis refuses SET when its memory is full.)
+	packed = packed[:0]
+	count := 0
+	for i, name := range names {
+		if replies[i] != int64(1) && b.holds(name) {
+			packed = appendCommand(packed, "SET", name, w.name, "PX", ttl)
+			count++
+		}
+	}
+	if count > 0 {
+		_, err = c.exchange(packed, count)
+	}
+	return err
+}
+
+// about is what stands in the register of workers.
+func (w *Worker) about() ([]byte, error) {
+	var running any
+	var runningFor any
+	now, longest := int64(time.Since(w.started)), int64(-1)
+
+	for _, s := range w.slots {
+		if h := s.running.Load(); h != nil {
+			if spent := now - s.since.Load(); spent > longest {
+				longest, running, runningFor = spent, h.name, float64(spent)/1e9
+			}
+		}
+	}
+	return encode(map[string]any{
+		"kind":        "worker",
+		"language":    "go",
+		"place":       w.place,
+		"queues":      w.queueNames(),
+		"started":     float64(w.started.UnixMicro()) / 1e6,
+		"running":     running,
+		"running_for": runningFor,
+		"in_hand":     len(w.hand),
+		"rss":         rss(),
+		"succeeded":   max(w.succeeded(), 0),
+		"retried":     0,
+		"failed":      w.failed.Load(),
+		"buried":      w.buried.Load(),
+		"superseded":  w.superseded.Load(),
+	}, false)
+}
+
+// rss is the memory that the process has, where the system tells.
+func rss() any {
+	data, err := os.ReadFile("/proc/self/statm")
+	fields := bytes.Fields(data)
+	if err != nil || len(fields) < 2 {
+		return nil
+	}
+	pages, err := strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return nil
+	}
+	return pages * os.Getpagesize()
+}

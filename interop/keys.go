@@ -1,0 +1,70 @@
+package delayed
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+const leasePart = "_lease_"
+
+var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled"}
+
+// Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
+type Keys struct {
+	Queue      string // list: waiting tasks
+	Noti       string // list: a '1' for each waiting task
+	Processing string // hash: lease → the task held under it
+	Lost       string // hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
+	Dead       string // stream: dead letters (task, reason, detail, worker)
+	Workers    string // hash: a process's own lease → what it says of itself (MessagePack)
+	Stats      string // hash: recovered, buried → counts since the queue exists
+}
+
+// NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
+// belong to another queue.
+func NewKeys(name string) (Keys, error) {
+	if name == "" {
+		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", ErrConfiguration)
+	}
+	clash := strings.Contains(name, leasePart)
+	for _, suffix := range suffixes {
+		clash = clash || strings.HasSuffix(name, suffix)
+	}
+	if clash {
+		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
+			"does not contain %q and does not end in %s", ErrConfiguration, name, leasePart, strings.Join(suffixes, ", "))
+	}
+	return Keys{
+		Queue:      name,
+		Noti:       name + "_noti",
+		Processing: name + "_processing",
+		Lost:       name + "_lost",
+		Dead:       name + "_dead",
+		Workers:    name + "_workers",
+		Stats:      name + "_stats",
+	}, nil
+}
+
+// Own is a string with a TTL: the own lease of the process that calls itself token.
+func (k Keys) Own(token string) string { return k.Queue + leasePart + token }
+
+// Lease is a string with a TTL: one of the leases under which a process holds tasks.
+func (k Keys) Lease(token string, number int) string {
+	return k.Own(token) + "_" + strconv.Itoa(number)
+}
+
+// token is something that nobody can guess and nobody has used: 96 random bits.
+func token() string {
+	var random [12]byte
+	rand.Read(random[:]) //nolint:errcheck // never fails (see its documentation)
+	return base64.RawURLEncoding.EncodeToString(random[:])
+}
+
+// sharesSlot tells whether, on Redis Cluster, all keys of the queue lie in the slot of its name: it has a {tag}.
+func sharesSlot(name string) bool {
+	_, rest, found := strings.Cut(name, "{")
+	return found && strings.Index(rest, "}") > 0
+}

@@ -1,0 +1,159 @@
+package delayed
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A lease is a key with a TTL; Q_processing maps it to the task held under it. It is used again only when the reply to the command
+// that ended it has been read: until then nobody can know whether the field is free.
+type lease struct {
+	book     *book
+	name     string
+	done     []byte          // the packed command that ends it, if its task has no lost count
+	data     []byte          // the task, or nothing
+	suspect  bool            // the task has a lost count
+	busy     atomic.Bool     // its task is handed to the slots and has no answered ending
+	reusable bool            // guarded by book.mu: the connection that it was made over is still the one in use
+	ended    func(any, bool) // l.answered, bound once
+}
+
+// answered is called with the reply to the command that ended the lease. repeated says that it was sent twice, so that 0 may only
+// mean that it worked the first time.
+func (l *lease) answered(reply any, repeated bool) {
+	if failure, ok := reply.(redisError); ok { // it still holds its task, which goes back with the connection
+		l.book.failed(l, failure)
+		l.busy.Store(false)
+		return
+	}
+	if reply != int64(1) && !repeated {
+		l.book.superseded(l)
+	}
+	l.release()
+}
+
+// release is called when the lease holds nothing any more, and Redis has said so.
+func (l *lease) release() {
+	l.data = nil
+	l.busy.Store(false)
+	l.book.mu.Lock()
+	defer l.book.mu.Unlock()
+	if l.reusable {
+		l.book.free = append(l.book.free, l)
+	} else {
+		delete(l.book.made, l.name)
+	}
+}
+
+// book has the leases that a worker has made on one queue.
+type book struct {
+	queue      *Queue
+	pace       pace                      // the taker's alone
+	superseded func(l *lease)            // called when a lease was lost while its task ran
+	failed     func(l *lease, err error) // called when Redis refused to end it
+
+	// What ended since the taker last looked, for the pace.
+	count, size, busy atomic.Int64
+
+	token  string
+	serial int // the taker's alone; it is never set back, so that no name is used twice
+	mu     sync.Mutex
+	made   map[string]*lease // all that may hold something or have a key
+	free   []*lease          // those of them that hold nothing and may be used, the next one last
+}
+
+func newBook(queue *Queue, superseded func(*lease), failed func(*lease, error)) *book {
+	return &book{queue: queue, superseded: superseded, failed: failed, token: token(), made: map[string]*lease{}}
+}
+
+// get is count leases that hold nothing, and how many of them, from the first, should have a living key.
+func (b *book) get(count int) (leases []*lease, living int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	living = min(count, len(b.free))
+	leases = make([]*lease, 0, count)
+	rest := len(b.free) - living
+	leases = append(leases, b.free[rest:]...)
+	b.free = b.free[:rest]
+	for len(leases) < count {
+		l := &lease{book: b, name: b.queue.Keys.Lease(b.token, b.serial), reusable: true}
+		l.done = appendCommand(nil, "HDEL", b.queue.Keys.Processing, l.name)
+		l.ended = l.answered
+		b.serial++
+		b.made[l.name] = l
+		leases = append(leases, l)
+	}
+	return leases, living
+}
+
+// unused takes back leases that get gave and that hold nothing; the first living of them have a key.
+func (b *book) unused(leases []*lease, living int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free = append(b.free, leases[:living]...)
+	for _, l := range leases[living:] {
+		delete(b.made, l.name)
+	}
+}
+
+// rest forgets the leases that hold nothing, and returns their names: an idle worker keeps none.
+func (b *book) rest() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := make([]string, len(b.free))
+	for i, l := range b.free {
+		names[i] = l.name
+		delete(b.made, l.name)
+	}
+	b.free = nil
+	return names
+}
+
+// renew is called after the connection broke: nothing is taken under the old names again. Those that still run stay; the names
+// of the others, which may hold tasks that nobody here knows of, are returned and, once given back, forgotten.
+func (b *book) renew() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var names []string
+	for name, l := range b.made {
+		l.reusable = false
+		if !l.busy.Load() {
+			names = append(names, name)
+		}
+	}
+	b.free = nil
+	return names
+}
+
+func (b *book) forget(names []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, name := range names {
+		delete(b.made, name)
+	}
+}
+
+// names are those of all leases that may hold something or have a key.
+func (b *book) names() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	names := make([]string, 0, len(b.made))
+	for name := range b.made {
+		names = append(names, name)
+	}
+	return names
+}
+
+// holds tells whether there is a task in hand or in execution under the lease.
+func (b *book) holds(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l, found := b.made[name]
+	return found && l.busy.Load()
+}
+
+// learn tells the pace what ended since it was last asked.
+func (b *book) learn(slots int) {
+	b.pace.learn(b.count.Swap(0), b.size.Swap(0), time.Duration(b.busy.Swap(0)), slots)
+}

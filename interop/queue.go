@@ -1,0 +1,338 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	maxTaskSize    = 1 << 20         // bytes
+	chunkTasks     = 1000            // that one call of EnqueueMany's script carries at most
+	chunkBytes     = 1 << 20         // likewise, unless a single task is larger
+	repairStep     = 4000            // notifications that one call of Repair adds or removes at most
+	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
+)
+
+// caller runs one Redis command and returns its reply, over a client's pool or over one connection.
+type caller interface {
+	call(ctx context.Context, args ...string) (any, error)
+}
+
+// Queue is a task queue on Redis: what producers call, and one short method for each Lua script. It is safe for use by many
+// goroutines.
+type Queue struct {
+	// Keys are its keys on Redis.
+	Keys    Keys
+	client  redis.UniversalClient
+	caller  caller
+	maxSize int
+	timeout time.Duration
+}
+
+// QueueOption changes a Queue.
+type QueueOption func(*Queue)
+
+// MaxTaskSize says how many bytes a task may have: 1 MiB by default.
+func MaxTaskSize(bytes int) QueueOption { return func(q *Queue) { q.maxSize = bytes } }
+
+// DequeueTimeout says how long an idle worker waits for a notification before it looks for itself: 2 s by default.
+func DequeueTimeout(d time.Duration) QueueOption { return func(q *Queue) { q.timeout = d } }
+
+// NewQueue makes a queue, without asking Redis. client stays the caller's; its pool is used, its retries are not. On Redis Cluster
+// the name holds a `{tag}`. The error wraps ErrConfiguration.
+func NewQueue(name string, client redis.UniversalClient, options ...QueueOption) (*Queue, error) {
+	keys, err := NewKeys(name)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{Keys: keys, client: client, caller: pooled{client}, maxSize: maxTaskSize, timeout: dequeueTimeout}
+	for _, option := range options {
+		option(q)
+	}
+	_, clustered := client.(*redis.ClusterClient)
+	switch {
+	case q.maxSize < 1:
+		return nil, fmt.Errorf("%w: MaxTaskSize is a number of bytes above 0, not %d", ErrConfiguration, q.maxSize)
+	case q.timeout < 10*time.Millisecond: // Redis takes less than a millisecond for ever
+		return nil, fmt.Errorf("%w: DequeueTimeout is at least 10 ms, not %s", ErrConfiguration, q.timeout)
+	case clustered && !sharesSlot(name):
+		return nil, fmt.Errorf("%w: on Redis Cluster the keys of a queue must share a slot: call it %q instead of %q",
+			ErrConfiguration, "{"+name+"}", name)
+	}
+	return q, nil
+}
+
+// Name is the queue's name.
+func (q *Queue) Name() string { return q.Keys.Queue }
+
+// over is the same queue with its commands sent through another caller, for example a worker's own connection.
+func (q *Queue) over(c caller) *Queue {
+	other := *q
+	other.caller = c
+	return &other
+}
+
+func (q *Queue) run(ctx context.Context, name string, keys []string, args ...string) (any, error) {
+	script := scripts[name]
+	command := script.command(keys, args)
+	reply, err := q.caller.call(ctx, command...)
+	if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return q.caller.call(ctx, script.withSource(command)...)
+	}
+	return reply, err
+}
+
+func (q *Queue) count(ctx context.Context, name string, keys []string, args ...string) (int, error) {
+	reply, err := q.run(ctx, name, keys, args...)
+	n, _ := reply.(int64)
+	return int(n), err
+}
+
+// Len is how many tasks wait.
+func (q *Queue) Len(ctx context.Context) (int, error) {
+	reply, err := q.caller.call(ctx, "LLEN", q.Keys.Queue)
+	n, _ := reply.(int64)
+	return int(n), err
+}
+
+// Enqueue puts a task at the end of the queue. When it returns nil, the task is in Redis. An error that wraps ErrInvalidTask means
+// that nothing was sent, and one that wraps ErrOutcomeUnknown that the task may or may not be in the queue: it is never sent
+// twice, whatever the client's MaxRetries.
+func (q *Queue) Enqueue(ctx context.Context, task Task) error {
+	data, err := q.serialize(task)
+	if err != nil {
+		return err
+	}
+	return q.enqueue(ctx, []string{data})
+}
+
+// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
+// all. It returns how many tasks are in the queue for certain. (A slice becomes a sequence by slices.Values.)
+func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
+	var chunk []string
+	count, size := 0, 0
+	for task := range tasks {
+		data, err := q.serialize(task)
+		if err != nil {
+			return count, err
+		}
+		if len(chunk) == chunkTasks || len(chunk) > 0 && size+len(data) > chunkBytes {
+			if err := q.enqueue(ctx, chunk); err != nil {
+				return count, err
+			}
+			count += len(chunk)
+			chunk, size = chunk[:0], 0
+		}
+		chunk = append(chunk, data)
+		size += len(data)
+	}
+	if len(chunk) == 0 {
+		return count, nil
+	}
+	if err := q.enqueue(ctx, chunk); err != nil {
+		return count, err
+	}
+	return count + len(chunk), nil
+}
+
+func (q *Queue) enqueue(ctx context.Context, chunk []string) error {
+	_, err := q.run(ctx, "enqueue", []string{q.Keys.Queue, q.Keys.Noti}, chunk...)
+	return err
+}
+
+func (q *Queue) serialize(task Task) (string, error) {
+	data, err := task.Serialize()
+	if err == nil && len(data) > q.maxSize {
+		err = fmt.Errorf("%w: the task for %s has %d bytes, and %q takes %d at most: keep the data elsewhere and send where it is, "+
+			"or make the queue with a larger MaxTaskSize", ErrTaskTooLarge, task.FuncPath(), len(data), q.Name(), q.maxSize)
+	}
+	return string(data), err
+}
+
+// Taken is what Take got: task i is held under lease i.
+type Taken struct {
+	Tasks   [][]byte
+	Suspect bool // the only task has been lost before
+}
+
+// TakeOptions say how to take.
+type TakeOptions struct {
+	Holder  string        // who takes, for humans: the value of a lease's key
+	TTL     time.Duration // of the leases' keys that are made now
+	Living  int           // how many of the leases, from the first, have a living key already
+	Claims  int           // how many notifications the caller has popped already
+	Waiting bool          // take whatever waits; else no more tasks than there are notifications
+}
+
+// Take takes up to one task for each lease, together with its notification. The leases are names that nobody else uses and that
+// hold nothing now.
+func (q *Queue) Take(ctx context.Context, leases []string, o TakeOptions) (Taken, error) {
+	limit := "notified"
+	if o.Waiting {
+		limit = "waiting"
+	}
+	keys := append([]string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing, q.Keys.Lost}, leases...)
+	reply, err := q.run(ctx, "take", keys, strconv.Itoa(o.Claims), limit, strconv.Itoa(o.Living), o.Holder, milliseconds(o.TTL))
+	values, _ := reply.([]any)
+	if err != nil || len(values) < 2 {
+		return Taken{}, err
+	}
+	taken := Taken{Tasks: make([][]byte, len(values)-1), Suspect: values[0] == int64(1)}
+	for i, value := range values[1:] {
+		taken.Tasks[i] = bulk(value)
+	}
+	return taken, nil
+}
+
+// Succeed ends a lease: its task is done. False if the caller was superseded.
+func (q *Queue) Succeed(ctx context.Context, lease string) (bool, error) {
+	n, err := q.count(ctx, "succeed", []string{q.Keys.Processing, q.Keys.Lost}, lease)
+	return n == 1, err
+}
+
+// Retry ends a lease: its task waits again, as data. False if the caller was superseded.
+func (q *Queue) Retry(ctx context.Context, lease string, data []byte) (bool, error) {
+	n, err := q.count(ctx, "retry", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing, q.Keys.Lost}, lease, string(data))
+	return n == 1, err
+}
+
+// Bury ends a lease: its task becomes a dead letter. False if the caller was superseded.
+func (q *Queue) Bury(ctx context.Context, lease string, reason Reason, detail, worker string) (bool, error) {
+	n, err := q.count(ctx, "bury", []string{q.Keys.Processing, q.Keys.Lost, q.Keys.Dead}, lease, string(reason), detail, worker)
+	return n == 1, err
+}
+
+// GiveBack ends leases: their tasks go back to the head of the queue, untouched. It returns how many went.
+func (q *Queue) GiveBack(ctx context.Context, leases []string) (int, error) {
+	return q.count(ctx, "give_back", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing}, leases...)
+}
+
+// First is the index of the first of the queues called names that has waiting tasks, or -1.
+func (q *Queue) First(ctx context.Context, names []string) (int, error) {
+	n, err := q.count(ctx, "first", names)
+	return n - 1, err
+}
+
+// Page lists some leases named in the hash key (Keys.Processing or Keys.Workers), and the cursor of the next page or "0".
+func (q *Queue) Page(ctx context.Context, key, cursor string, count int) (next string, leases []string, err error) {
+	reply, err := q.run(ctx, "page", []string{key}, cursor, strconv.Itoa(count))
+	values, _ := reply.([]any)
+	if err != nil || len(values) == 0 {
+		return "0", nil, err
+	}
+	for _, value := range values[1:] {
+		leases = append(leases, string(bulk(value)))
+	}
+	return string(bulk(values[0])), leases, nil
+}
+
+// Alive is how many of the leases live.
+func (q *Queue) Alive(ctx context.Context, leases []string) (int, error) {
+	if len(leases) == 0 {
+		return 0, nil
+	}
+	reply, err := q.caller.call(ctx, append([]string{"EXISTS"}, leases...)...)
+	n, _ := reply.(int64)
+	return int(n), err
+}
+
+// Swept is what Sweep did.
+type Swept struct {
+	Recovered int  // tasks put back
+	Buried    int  // tasks lost too often
+	More      bool // there was too much for one call
+}
+
+// Sweep ends those of the leases that have died: their tasks go back to the head of the queue, or, at the limit-th loss, to the dead
+// letters. pass is a token of one walk over the queue.
+func (q *Queue) Sweep(ctx context.Context, leases []string, limit int, pass, sweeper string) (Swept, error) {
+	k := q.Keys
+	keys := append([]string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}, leases...)
+	n, err := q.numbers(ctx, "sweep", keys, strconv.Itoa(limit), pass, sweeper)
+	return Swept{Recovered: n[0], Buried: n[1], More: n[2] != 0}, err
+}
+
+// Repair brings the notifications nearer to one for each waiting task. It returns how many were added, removed, and are left for
+// another call.
+func (q *Queue) Repair(ctx context.Context) (added, removed, left int, err error) {
+	n, err := q.numbers(ctx, "repair", []string{q.Keys.Queue, q.Keys.Noti}, strconv.Itoa(repairStep))
+	return n[0], n[1], n[2], err
+}
+
+// Prune strikes workers whose own lease has died off the register. It returns how many.
+func (q *Queue) Prune(ctx context.Context, leases []string) (int, error) {
+	return q.count(ctx, "prune", append([]string{q.Keys.Workers}, leases...))
+}
+
+// DeadRetry moves dead letters, as they came, to the end of the queue. It returns how many were there.
+func (q *Queue) DeadRetry(ctx context.Context, ids []string) (int, error) {
+	return q.count(ctx, "dead_retry", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Dead}, ids...)
+}
+
+func (q *Queue) numbers(ctx context.Context, name string, keys []string, args ...string) ([3]int, error) {
+	var numbers [3]int
+	reply, err := q.run(ctx, name, keys, args...)
+	values, _ := reply.([]any)
+	for i, value := range values[:min(3, len(values))] {
+		n, _ := value.(int64)
+		numbers[i] = int(n)
+	}
+	return numbers, err
+}
+
+// bulk is a bulk string, as bytes, whichever connection it came over.
+func bulk(value any) []byte {
+	switch value := value.(type) {
+	case []byte:
+		return value
+	case string:
+		return []byte(value)
+	}
+	return nil
+}
+
+// milliseconds is a duration in the whole milliseconds that Redis takes; never less than one.
+func milliseconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, d.Round(time.Millisecond).Milliseconds()), 10)
+}
+
+// pooled sends commands over a client's pool, each of them once.
+type pooled struct {
+	client redis.UniversalClient
+}
+
+// once is a command that go-redis does not repeat, whatever the client's MaxRetries.
+type once struct {
+	*redis.Cmd
+}
+
+func (once) NoRetry() bool { return true }
+
+func (p pooled) call(ctx context.Context, args ...string) (any, error) {
+	values := make([]any, len(args))
+	for i, arg := range args {
+		values[i] = arg
+	}
+	command := once{redis.NewCmd(ctx, values...)}
+	if len(args) > 3 && args[2] != "0" && (args[0] == "EVALSHA" || args[0] == "EVAL") {
+		command.SetFirstKeyPos(3) // a cluster client routes by it
+	}
+	err := p.client.Process(ctx, command)
+	if err == nil || errors.Is(err, redis.Nil) {
+		return command.Val(), nil
+	}
+	var answered redis.Error
+	var failed *net.OpError
+	neverSent := errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &failed) && failed.Op == "dial"
+	if errors.As(err, &answered) || neverSent || errors.Is(err, redis.ErrClosed) {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}

@@ -1,0 +1,102 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// slot is where one task at a time runs.
+type slot struct {
+	current *lease                  // its goroutine's alone
+	began   time.Time               // likewise
+	running atomic.Pointer[handler] // what the register shows
+	since   atomic.Int64            // nanoseconds from the worker's start
+}
+
+// serve runs what comes into the hand, until it is closed.
+func (w *Worker) serve(ctx context.Context, s *slot) {
+	defer func() {
+		if s.current != nil { // the task called runtime.Goexit, which ends this goroutine whatever we do
+			w.conclude(s, s.current, errors.New("the task ended its goroutine (runtime.Goexit)"))
+			go w.serve(ctx, s)
+		}
+	}()
+	for l := range w.hand {
+		if w.broken.Load() || w.stopped() { // nothing begins any more
+			w.giveBack([]*lease{l})
+			continue
+		}
+		s.current, s.began = l, time.Now()
+		s.since.Store(int64(s.began.Sub(w.started)))
+		w.conclude(s, l, w.execute(ctx, s, l.data))
+	}
+}
+
+// execute runs the task in data: nil, or why it was not run, or how it failed.
+func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) {
+	defer catchPanic(&err)
+	task, err := decode(data)
+	if err != nil {
+		return err
+	}
+	h, found := w.handlers[string(task.path)]
+	if !found {
+		return unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
+	}
+	s.running.Store(h)
+	return h.call(ctx, task.payload)
+}
+
+// conclude ends the lease of a task that ran, or could not run, and does the accounts.
+func (w *Worker) conclude(s *slot, l *lease, err error) {
+	s.current = nil
+	s.running.Store(nil)
+	size := int64(len(l.data))
+	switch {
+	case err != nil:
+		w.endBadly(l, err)
+	case l.suspect:
+		k := l.book.queue.Keys
+		w.ends.post(appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...), l.ended)
+	default:
+		w.ends.post(l.done, l.ended)
+	}
+	b := l.book
+	b.count.Add(1)
+	b.size.Add(size)
+	b.busy.Add(int64(time.Since(s.began)))
+	if w.handed.Load()-w.finished.Add(1) <= w.low.Load() {
+		w.signalRoom()
+	}
+}
+
+// endBadly buries a task. (A plain Go task has no count of retries; when a header brings one, this is the place to retry.)
+func (w *Worker) endBadly(l *lease, err error) {
+	reason := Failed
+	var refusal *Unrunnable
+	path, detail := pathIn(l.data), ""
+	if errors.As(err, &refusal) {
+		reason, detail = refusal.Reason, refusal.Detail
+		w.buried.Add(1)
+		w.log.Error("buried a task", "path", path, "reason", reason, "detail", detail, "stream", l.book.queue.Keys.Dead)
+	} else {
+		detail = describe(err)
+		w.failed.Add(1)
+		w.log.Error("a task failed", "path", path, "error", detail, "stream", l.book.queue.Keys.Dead)
+	}
+	k := l.book.queue.Keys
+	command := scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, w.place})
+	w.ends.post(appendCommand(nil, command...), l.ended)
+}
+
+func (w *Worker) wasSuperseded(l *lease) {
+	w.superseded.Add(1)
+	w.log.Error("superseded: the lease under which a task ran was lost, so another worker has the task too; was this process "+
+		"stopped or cut off from Redis for longer than the lease lives?", "path", pathIn(l.data), "ttl", w.ttl)
+}
+
+func (w *Worker) wasRefused(l *lease, err error) {
+	w.log.Error("Redis refused to end a task", "path", pathIn(l.data), "error", err)
+}

@@ -1,0 +1,57 @@
+package delayed
+
+import (
+	"crypto/sha1" //nolint:gosec // the name that Redis gives a script
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/delayedq/delayed/lua"
+)
+
+// script is a Lua script as the server knows it.
+type script struct {
+	source string
+	sha    string
+}
+
+// scripts are the files in lua/: the folder is the list, and Queue has a method of the same name for each.
+var scripts = loadScripts()
+
+func loadScripts() map[string]script {
+	loaded := map[string]script{}
+	entries, err := lua.Files.ReadDir(".")
+	if err != nil {
+		panic(fmt.Sprintf("delayed: the embedded scripts: %v", err)) // cannot be: they are part of the program
+	}
+	for _, entry := range entries {
+		source, err := lua.Files.ReadFile(entry.Name())
+		if err != nil {
+			panic(fmt.Sprintf("delayed: the embedded script %s: %v", entry.Name(), err))
+		}
+		digest := sha1.Sum(source) //nolint:gosec // as above
+		loaded[strings.TrimSuffix(entry.Name(), ".lua")] = script{string(source), hex.EncodeToString(digest[:])}
+	}
+	return loaded
+}
+
+// command is the Redis command that runs the script.
+func (s script) command(keys, args []string) []string {
+	command := make([]string, 0, 3+len(keys)+len(args))
+	command = append(command, "EVALSHA", s.sha, strconv.Itoa(len(keys)))
+	return append(append(command, keys...), args...)
+}
+
+// withSource is the same command for a server that does not have the script (yet, or any more).
+func (s script) withSource(command []string) []string {
+	return append([]string{"EVAL", s.source}, command[2:]...)
+}
+
+// loadCommands are the commands that make sure that a server has all scripts.
+func loadCommands() (packed []byte, count int) {
+	for _, script := range scripts {
+		packed = appendCommand(packed, "SCRIPT", "LOAD", script.source)
+	}
+	return packed, len(scripts)
+}

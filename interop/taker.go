@@ -1,0 +1,352 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"time"
+)
+
+const (
+	firstPause   = 50 * time.Millisecond // between two attempts to reach Redis again
+	longestPause = time.Second
+	mostAtOnce   = 1000            // leases in one call of take, whatever the concurrency
+	late         = 2 * time.Second // that Redis may be late with the end of a blocking pop
+)
+
+// take is the loop that fills the hand, until the worker is stopped.
+func (w *Worker) take() {
+	failures := 0
+	for !w.stopped() {
+		more, err := w.turn()
+		if err == nil {
+			failures = 0
+			if !more {
+				return
+			}
+			continue
+		}
+		w.breaks(err)
+		w.takes.closeIfAny()
+		w.takes = nil
+		pause := min(firstPause<<min(failures, 10), longestPause)
+		failures++
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-w.stopping:
+		}
+	}
+}
+
+func (c *conn) closeIfAny() {
+	if c != nil {
+		c.Close()
+	}
+}
+
+// turn takes once; false if there is nothing left to do.
+func (w *Worker) turn() (more bool, err error) {
+	if w.takes == nil || w.broken.Load() {
+		if err := w.open(); err != nil {
+			return true, err
+		}
+	}
+	if w.roomFor(w.books[0]) <= 0 {
+		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.books[0].pace.ahead)/2)
+		return true, nil
+	}
+	if w.again {
+		if found, err := w.takeFrom(w.books[0], 0, false); found || err != nil {
+			return true, err
+		}
+		w.again = false
+	}
+	if w.inFlight() >= int64(len(w.slots)) { // all slots run; what is announced from now on can wait for the first that ends
+		w.awaitRoom(int64(len(w.slots)) - 1)
+		return true, nil
+	}
+	if !w.burst {
+		announced, err := w.wait()
+		if err != nil || announced != nil {
+			if announced != nil && err == nil {
+				_, err = w.takeFrom(announced, 1, false)
+			}
+			return true, err
+		}
+		if w.stopped() || w.broken.Load() {
+			return true, nil
+		}
+	}
+	return w.look()
+}
+
+// look takes without an announcement, as a notification can get lost.
+func (w *Worker) look() (more bool, err error) {
+	index, err := w.queues[0].over(w.takes).First(context.Background(), w.queueNames())
+	if err != nil {
+		return true, err
+	}
+	if index >= 0 {
+		_, err = w.takeFrom(w.books[index], 0, true)
+		return true, err
+	}
+	if n := w.inFlight(); n > 0 {
+		if w.burst { // what runs may enqueue more
+			w.awaitRoom(n - 1)
+		}
+		return true, nil
+	}
+	return !w.burst, w.rest()
+}
+
+// roomFor is how many tasks more the worker would like to have.
+func (w *Worker) roomFor(b *book) int {
+	return len(w.slots) + b.pace.ahead - int(w.inFlight())
+}
+
+// awaitRoom waits until no more than low tasks are in hand or run.
+func (w *Worker) awaitRoom(low int64) {
+	w.low.Store(low)
+	for w.inFlight() > low && !w.stopped() && !w.broken.Load() {
+		select {
+		case <-w.room:
+		case <-w.stopping:
+		}
+	}
+}
+
+// wait waits for a notification, and says which queue it is from. Nil after the time that an idle worker waits, or if it was woken.
+func (w *Worker) wait() (*book, error) {
+	timeout := w.queues[0].timeout
+	args := []string{"BLPOP"}
+	for _, queue := range w.queues {
+		args = append(args, queue.Keys.Noti)
+		timeout = min(timeout, queue.timeout)
+	}
+	args = append(args, strconv.FormatFloat(timeout.Seconds(), 'f', 3, 64))
+	if !w.block(time.Now().Add(timeout + late)) {
+		return nil, nil
+	}
+	reply, err := w.takes.block(appendCommand(nil, args...))
+	w.unblock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && (w.stopped() || w.broken.Load()) {
+		w.woken = true
+		w.broken.Store(true) // the reply may still come; the connection is of no use any more
+		return nil, nil
+	}
+	values, ok := reply.([]any)
+	if err != nil || !ok || len(values) != 2 {
+		return nil, err
+	}
+	for _, b := range w.books {
+		if b.queue.Keys.Noti == string(bulk(values[0])) {
+			return b, nil
+		}
+	}
+	return nil, nil
+}
+
+func (w *Worker) block(until time.Time) bool {
+	w.takesMu.Lock()
+	defer w.takesMu.Unlock()
+	if w.stopped() || w.broken.Load() {
+		return false
+	}
+	w.blocking = true
+	return w.takes.SetDeadline(until) == nil
+}
+
+func (w *Worker) unblock() {
+	w.takesMu.Lock()
+	defer w.takesMu.Unlock()
+	w.blocking = false
+}
+
+// wake ends the blocking pop of the taker, and whatever else it waits for.
+func (w *Worker) wake() {
+	w.takesMu.Lock()
+	if w.blocking {
+		w.takes.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // then it is closed already
+	}
+	w.takesMu.Unlock()
+	w.signalRoom()
+}
+
+func (w *Worker) signalRoom() {
+	select {
+	case w.room <- struct{}{}:
+	default:
+	}
+}
+
+// takeFrom takes from one queue what there is room for; false if there was nothing.
+func (w *Worker) takeFrom(b *book, claims int, waiting bool) (bool, error) {
+	b.learn(len(w.slots))
+	if w.stumbled.Swap(false) {
+		b.pace.stumble()
+	}
+	leases, living := b.get(min(max(w.roomFor(b), 1), mostAtOnce))
+	trusted := living
+	if time.Since(w.started)-time.Duration(w.beaten.Load()) > w.ttl/2 { // after a pause: their keys may be gone
+		trusted = 0
+	}
+	names := make([]string, len(leases))
+	for i, l := range leases {
+		names[i] = l.name
+	}
+	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: trusted, Claims: claims, Waiting: waiting}
+	taken, err := b.queue.over(w.takes).Take(context.Background(), names, options)
+	if err != nil {
+		return false, err
+	}
+	count := len(taken.Tasks)
+	b.unused(leases[count:], max(living-count, 0))
+	w.again = count > 0 && b == w.books[0]
+	for i, data := range taken.Tasks {
+		leases[i].data, leases[i].suspect = data, taken.Suspect
+	}
+	if taken.Suspect {
+		w.runAlone(leases[0])
+		return true, nil
+	}
+	w.handOut(leases[:count])
+	return count > 0, nil
+}
+
+func (w *Worker) handOut(leases []*lease) {
+	w.handed.Add(int64(len(leases)))
+	for _, l := range leases {
+		l.busy.Store(true)
+		w.hand <- l
+	}
+	if w.inFlight() > int64(len(w.slots)) {
+		select {
+		case w.watching <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// runAlone runs a task that has been lost before: if it takes this process with it, no other task is hit.
+func (w *Worker) runAlone(l *lease) {
+	w.awaitRoom(0)
+	if w.inFlight() > 0 { // stopped, or the connection broke: it goes back with the rest
+		return
+	}
+	w.handOut([]*lease{l})
+	w.awaitRoom(0)
+}
+
+// rest lets the leases of an idle worker go.
+func (w *Worker) rest() error {
+	if err := w.ends.settle(); err != nil {
+		return err
+	}
+	for _, b := range w.books {
+		if names := b.rest(); len(names) > 0 {
+			if _, err := w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// breaks is called, from any goroutine, when a connection broke: nothing new begins before there is another one.
+func (w *Worker) breaks(err error) {
+	if w.broken.Swap(true) {
+		return
+	}
+	w.log.Warn("lost Redis; trying again", "error", err)
+	w.giveBackUnbegun()
+	w.wake()
+}
+
+// giveBackUnbegun gives back what is in the hand. It returns how many tasks those were.
+func (w *Worker) giveBackUnbegun() int {
+	var leases []*lease
+	for {
+		select {
+		case l := <-w.hand:
+			leases = append(leases, l)
+			continue
+		default:
+		}
+		if len(leases) > 0 {
+			w.giveBack(leases)
+		}
+		return len(leases)
+	}
+}
+
+// giveBack gives back leases of one hand that were handed out and have not begun: at once, or when there is a connection again.
+func (w *Worker) giveBack(leases []*lease) {
+	for len(leases) > 0 { // usually all of one queue, but a hand may hold tasks of two
+		b := leases[0].book
+		var mine, others []*lease
+		var names []string
+		for _, l := range leases {
+			if l.book == b {
+				mine, names = append(mine, l), append(names, l.name)
+			} else {
+				others = append(others, l)
+			}
+		}
+		k := b.queue.Keys
+		command := scripts["give_back"].command([]string{k.Queue, k.Noti, k.Processing}, names)
+		w.ends.post(appendCommand(nil, command...), func(reply any, _ bool) {
+			_, failed := reply.(redisError)
+			for _, l := range mine {
+				if failed {
+					l.busy.Store(false) // it goes back with the connection
+				} else {
+					l.release()
+				}
+			}
+		})
+		w.handed.Add(-int64(len(mine)))
+		leases = others
+	}
+	w.signalRoom()
+}
+
+// open connects, and begins anew: endings that had no reply are sent again first, then all else that was held under the old names,
+// known or not, goes back to its queue. What still runs goes on under its old name.
+func (w *Worker) open() error {
+	w.ends.close()
+	w.takes.closeIfAny()
+	w.takes = nil
+	w.giveBackUnbegun()
+	var connections [2]*conn
+	for i := range connections {
+		c, err := dial(context.Background(), w.queues[0].client, w.queues[0].Name())
+		if err != nil {
+			connections[0].closeIfAny()
+			return err
+		}
+		connections[i] = c
+	}
+	w.takesMu.Lock()
+	w.takes = connections[0]
+	w.takesMu.Unlock()
+	w.broken.Store(false)
+	if err := w.ends.open(connections[1]); err != nil {
+		return err
+	}
+	timer := time.AfterFunc(deadline, func() { connections[1].Close() })
+	err := w.ends.settle()
+	timer.Stop()
+	for _, b := range w.books {
+		names := b.renew()
+		if err != nil || len(names) == 0 {
+			continue
+		}
+		if _, err = b.queue.over(w.takes).GiveBack(context.Background(), names); err == nil {
+			b.forget(names)
+			_, err = w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...)
+		}
+	}
+	return err
+}

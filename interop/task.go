@@ -1,0 +1,211 @@
+package delayed
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+)
+
+const separator = ":" // in the path of a Python function, and in no other
+
+// Task is what can be enqueued: a GoTask or a PyTask.
+type Task interface {
+	// FuncPath is the path of the function to call.
+	FuncPath() string
+	// Serialize gives the bytes that go to Redis. The error wraps ErrInvalidTask.
+	Serialize() ([]byte, error)
+}
+
+// GoTask is a call of a Go function.
+type GoTask struct {
+	path string
+	args []any
+}
+
+// NewGoTask is a call of the function that a worker has registered under path, usually `package/path.Function`. Structs travel as
+// arrays of their fields, in order. A variadic parameter takes a slice (or, where it is the only one, the arguments themselves).
+func NewGoTask(path string, args ...any) *GoTask { return &GoTask{path, args} }
+
+// NewGoTaskOf is a call of a function that is registered under its own path.
+func NewGoTaskOf(function any, args ...any) *GoTask { return &GoTask{pathOf(function), args} }
+
+// FuncPath is the path of the function to call.
+func (t *GoTask) FuncPath() string { return t.path }
+
+// Serialize gives the bytes that go to Redis.
+func (t *GoTask) Serialize() ([]byte, error) {
+	if t.path == "" || strings.Contains(t.path, separator) {
+		return nil, fmt.Errorf("%w: %q is not the path of a Go function: write it as 'package/path.Function'", ErrInvalidTask, t.path)
+	}
+	var payload any
+	switch len(t.args) {
+	case 0:
+	case 1:
+		payload = t.args[0]
+	default:
+		payload = t.args
+	}
+	data, err := encode(payload, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the arguments of %s: %w", ErrNotEncodable, t.path, err)
+	}
+	return encode([]any{t.path, data}, true)
+}
+
+// PyTask is a call of a Python function.
+type PyTask struct {
+	path   string
+	args   any
+	kwargs any
+	retry  int
+}
+
+// PyOption changes a PyTask.
+type PyOption func(*PyTask)
+
+// Retry says how often a failed call is repeated; negative: until it succeeds.
+func Retry(times int) PyOption { return func(t *PyTask) { t.retry = times } }
+
+// NewPyTask is a call of the Python function at path, `module.path:function`. args is a slice or an array of the positional
+// arguments, or nil. kwargs is a map or a struct of the keyword arguments, or nil. Structs travel as maps of their exported fields,
+// each under the name in its tag `msgpack:"name"` or else its own.
+func NewPyTask(path string, args, kwargs any, options ...PyOption) *PyTask {
+	task := &PyTask{path: path, args: args, kwargs: kwargs}
+	for _, option := range options {
+		option(task)
+	}
+	return task
+}
+
+// FuncPath is the path of the function to call.
+func (t *PyTask) FuncPath() string { return t.path }
+
+// Serialize gives the bytes that go to Redis: cut from the right where empty, as the Python producers do.
+func (t *PyTask) Serialize() ([]byte, error) {
+	module, name, _ := strings.Cut(t.path, separator)
+	if module == "" || name == "" {
+		return nil, fmt.Errorf("%w: %q is not the path of a Python function: write it as 'module.path:function'", ErrInvalidTask, t.path)
+	}
+	args, hasArgs, err := t.field("args", t.args, kindArray, 0x90)
+	if err != nil {
+		return nil, err
+	}
+	kwargs, hasKwargs, err := t.field("kwargs", t.kwargs, kindMap, 0x80)
+	if err != nil {
+		return nil, err
+	}
+	fields := []any{t.path}
+	switch {
+	case t.retry != 0:
+		fields = append(fields, args, kwargs, t.retry)
+	case hasKwargs:
+		fields = append(fields, args, kwargs)
+	case hasArgs:
+		fields = append(fields, args)
+	}
+	return encode(fields, false)
+}
+
+// field encodes one of the two fields that hold arguments, and tells whether there is anything in it.
+func (t *PyTask) field(name string, value any, want kind, empty byte) (raw, bool, error) {
+	data, err := encode(value, false)
+	if err != nil {
+		return nil, false, fmt.Errorf("%w: %s of %s: %w", ErrNotEncodable, name, t.path, err)
+	}
+	h, err := headAt(data, 0)
+	switch {
+	case err != nil:
+		return nil, false, fmt.Errorf("%w: %s of %s: %w", ErrNotEncodable, name, t.path, err)
+	case h.kind == kindNil:
+		return raw{empty}, false, nil
+	case h.kind != want:
+		return nil, false, fmt.Errorf("%w: %s: args is a slice or an array, and kwargs a map or a struct; %s is %T",
+			ErrInvalidTask, t.path, name, value)
+	}
+	return data, h.values > 0, nil
+}
+
+// pathOf is the path of a function, as the runtime knows it; empty for what is no function.
+func pathOf(function any) string {
+	value := reflect.ValueOf(function)
+	if value.Kind() != reflect.Func || value.IsNil() {
+		return ""
+	}
+	return runtime.FuncForPC(value.Pointer()).Name()
+}
+
+// call is a Go task as a worker needs it. It refers to the task's bytes.
+type call struct {
+	path    []byte
+	payload []byte // MessagePack; empty for no arguments
+}
+
+// decode reads the Go task in data, whoever wrote it.
+func decode(data []byte) (call, error) {
+	end, err := skip(data, 0)
+	if err == nil && end != len(data) {
+		err = fmt.Errorf("not a task: %d bytes follow it", len(data)-end)
+	}
+	if err != nil {
+		return call{}, &Unrunnable{Undecodable, err.Error()}
+	}
+	first, _ := headAt(data, 0)
+	fields, at := 1, 0 // a bare string stands for a task without arguments
+	if first.kind == kindArray {
+		fields, at = first.values, first.body
+	}
+	if fields == 0 {
+		return call{}, unrunnable(Undecodable, "not a task: an empty array")
+	}
+	h, _ := headAt(data, at)
+	if h.kind != kindString {
+		return call{}, unrunnable(Undecodable, "not a task: expected an array that begins with a path, found %.100x", data)
+	}
+	task := call{path: data[h.body : h.body+h.size]}
+	if bytes.Contains(task.path, []byte(separator)) {
+		return call{}, unrunnable(WrongLanguage,
+			"%q is the path of a Python function, and this is a Go worker: give Python tasks a queue of their own", task.path)
+	}
+	at = h.body + h.size
+	if fields > 1 {
+		h, _ = headAt(data, at)
+		if h.kind != kindBytes && h.kind != kindString && h.kind != kindNil {
+			return call{}, unrunnable(Undecodable, "not a task: expected bytes after the path, found %.100x", data[at:])
+		}
+		task.payload = data[h.body : h.body+h.size]
+		at = h.body + h.size
+	}
+	if fields > 2 {
+		return task, checkHeaders(data, at)
+	}
+	return task, nil
+}
+
+// checkHeaders looks for a header that must be understood. None is so far; a count of retries will come as one.
+func checkHeaders(data []byte, at int) error {
+	h, _ := headAt(data, at)
+	if h.kind != kindMap {
+		return unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
+	}
+	at = h.body
+	for range h.values / 2 {
+		name, _ := headAt(data, at)
+		if name.kind == kindString && name.size > 0 && data[name.body] == '!' {
+			return unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", data[name.body:name.body+name.size])
+		}
+		at, _ = skip(data, at)
+		at, _ = skip(data, at)
+	}
+	return nil
+}
+
+// pathIn is the function path in data, for the log; a description where there is none.
+func pathIn(data []byte) string {
+	task, err := decode(data)
+	if err != nil && task.path == nil {
+		return "(not a Go task)"
+	}
+	return string(task.path)
+}

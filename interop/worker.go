@@ -1,0 +1,311 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultBeat  = 3 * time.Second
+	defaultTTL   = 10 * time.Second
+	defaultGrace = 25 * time.Second
+	exitForced   = 3 // the grace was over, or a second signal came: what ran was given back
+)
+
+// Worker runs the Go tasks of one or several queues, several at a time in one process.
+type Worker struct {
+	queues      []*Queue // in order of priority
+	books       []*book  // one for each
+	slots       []*slot
+	handlers    map[string]*handler
+	ttl         time.Duration
+	beat        time.Duration
+	grace       time.Duration
+	burst       bool
+	withSignals bool
+	log         *slog.Logger
+	exit        func(int)
+
+	name    string // the token of its own lease, and the value of all its leases
+	place   string // host:pid
+	started time.Time
+	running atomic.Bool
+	beaten  atomic.Int64 // nanoseconds from started to the last beat that worked
+
+	takes    *conn // the taker's own connection; nil while there is none
+	takesMu  sync.Mutex
+	blocking bool // guarded by takesMu: the taker is inside a blocking pop, and may be woken
+	ends     *endings
+	stumbled atomic.Bool // tasks waited behind slow ones: take none ahead
+	broken   atomic.Bool // a connection broke: begin anew
+	woken    bool        // the blocking pop was abandoned, and may have had a notification by then
+	again    bool        // the first queue had tasks a moment ago, and no other goes before it
+
+	hand     chan *lease  // taken and not begun
+	handed   atomic.Int64 // tasks that went into hand, less those that were taken out unbegun
+	finished atomic.Int64 // tasks that ended, well or not
+	low      atomic.Int64 // the taker wants to know when no more than these are in hand or run
+	room     chan struct{}
+	watching chan struct{}
+
+	failed, buried, superseded atomic.Int64
+
+	stopping chan struct{}
+	stop     sync.Once
+	now      chan struct{} // closed when nothing may be waited for
+	hurry    sync.Once
+}
+
+// WorkerOption changes a Worker.
+type WorkerOption func(*Worker)
+
+// Concurrency says how many tasks run at a time, each in its goroutine and under its lease: 1 by default.
+func Concurrency(n int) WorkerOption { return func(w *Worker) { w.slots = make([]*slot, max(n, 0)) } }
+
+// TTL says how long the leases live after a beat: 10 s by default. After that, tasks of a dead worker are taken from it.
+func TTL(d time.Duration) WorkerOption { return func(w *Worker) { w.ttl = d } }
+
+// Beat says how often the leases are kept alive: every 3 s by default. The TTL is at least twice as long.
+func Beat(d time.Duration) WorkerOption { return func(w *Worker) { w.beat = d } }
+
+// Grace says how long a stopped worker may go on with what runs: 25 s by default.
+func Grace(d time.Duration) WorkerOption { return func(w *Worker) { w.grace = d } }
+
+// Burst makes Run return when all queues are empty.
+func Burst() WorkerOption { return func(w *Worker) { w.burst = true } }
+
+// NoSignals leaves the process's signals alone, and never ends the process.
+func NoSignals() WorkerOption { return func(w *Worker) { w.withSignals = false } }
+
+// Logger says where to log: slog.Default() by default.
+func Logger(log *slog.Logger) WorkerOption { return func(w *Worker) { w.log = log } }
+
+// NewWorker makes a worker for queues on the same Redis, in order of priority: a later one is served when the earlier ones are
+// empty. The error wraps ErrConfiguration.
+func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
+	w := &Worker{
+		queues:      queues,
+		slots:       make([]*slot, 1),
+		handlers:    map[string]*handler{},
+		ttl:         defaultTTL,
+		beat:        defaultBeat,
+		grace:       defaultGrace,
+		withSignals: true,
+		log:         slog.Default(),
+		exit:        os.Exit,
+		name:        token(),
+		place:       place(),
+		room:        make(chan struct{}, 1),
+		watching:    make(chan struct{}, 1),
+		stopping:    make(chan struct{}),
+		now:         make(chan struct{}),
+	}
+	for _, option := range options {
+		option(w)
+	}
+	switch {
+	case len(queues) == 0:
+		return nil, fmt.Errorf("%w: a worker needs at least one queue", ErrConfiguration)
+	case len(w.slots) == 0:
+		return nil, fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
+	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
+		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
+	}
+	w.ends = newEndings(w.breaks)
+	for i := range w.slots {
+		w.slots[i] = &slot{}
+	}
+	for _, queue := range queues {
+		if queue.client != queues[0].client {
+			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
+		}
+		w.books = append(w.books, newBook(queue, w.wasSuperseded, w.wasRefused))
+	}
+	if _, clustered := queues[0].client.(*redis.ClusterClient); clustered && len(queues) > 1 {
+		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
+	}
+	w.hand = make(chan *lease, 2*(paceMost+len(w.slots)))
+	return w, nil
+}
+
+// Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs.
+func (w *Worker) Register(function any) error { return w.RegisterAs(pathOf(function), function) }
+
+// RegisterAs makes a function runnable under the given path. Its parameters take the task's arguments; the first one may be a
+// context.Context, which ends when the worker gives the task up. If one of its results is an error that is not nil, the task has
+// failed, as it has if the function panics; other results are ignored. Call it before Run.
+func (w *Worker) RegisterAs(path string, function any) error {
+	h, err := newHandler(path, function)
+	if err == nil && path == "" {
+		err = fmt.Errorf("%w: a function needs a path", ErrConfiguration)
+	}
+	if err == nil && w.running.Load() {
+		err = errors.New("delayed: Run has begun")
+	}
+	if err == nil {
+		w.handlers[path] = h
+	}
+	return err
+}
+
+// Stop lets Run finish what runs, give back the rest and return. It is safe from any goroutine, at any time, twice.
+func (w *Worker) Stop() {
+	w.stop.Do(func() {
+		close(w.stopping)
+		w.wake()
+	})
+}
+
+func (w *Worker) stopped() bool {
+	select {
+	case <-w.stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// insist lets Run return at once.
+func (w *Worker) insist() {
+	w.hurry.Do(func() { close(w.now) })
+	w.Stop()
+}
+
+// Run works until ctx is done, Stop is called, a signal comes or (with Burst) the queues are empty. It can be called once.
+//
+// TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
+// they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. USR1 logs the stacks of
+// all goroutines.
+func (w *Worker) Run(ctx context.Context) error {
+	if w.running.Swap(true) {
+		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
+	}
+	w.started = time.Now()
+	if w.withSignals {
+		defer listen(w.log, w.Stop, w.insist)()
+	}
+	defer context.AfterFunc(ctx, w.Stop)()
+	life, end := context.WithCancel(context.WithoutCancel(ctx)) // a task is not given up because its worker is asked to stop
+	defer end()
+	heart, endHeart := context.WithCancel(life)
+	beats := background(func() { w.heartbeat(heart) })
+	w.log.Info("worker starts", "place", w.place, "queues", w.queueNames(), "concurrency", len(w.slots))
+	for _, s := range w.slots {
+		go w.serve(life, s)
+	}
+	<-background(w.take)
+	w.Stop()
+	done := w.finish()
+	endHeart()
+	<-beats
+	end()
+	w.goodbye()
+	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "failed", w.failed.Load(),
+		"buried", w.buried.Load(), "superseded", w.superseded.Load())
+	close(w.hand)
+	if done {
+		return nil
+	}
+	if w.withSignals {
+		w.exit(exitForced)
+	}
+	return ErrForced
+}
+
+// finish gives back what has not begun, and waits for what runs; false if it has to be given back too.
+func (w *Worker) finish() bool {
+	w.giveBackUnbegun()
+	grace := time.NewTimer(w.grace)
+	defer grace.Stop()
+	w.low.Store(0)
+	for w.inFlight() > 0 {
+		select {
+		case <-w.room:
+		case <-grace.C:
+			w.log.Warn("the grace is over", "grace", w.grace)
+			return false
+		case <-w.now:
+			w.log.Warn("leaving now, as asked")
+			return false
+		}
+	}
+	return true
+}
+
+// goodbye gives back all that is held, and removes every trace of the worker.
+func (w *Worker) goodbye() {
+	err := w.part()
+	w.ends.close()
+	if w.takes != nil {
+		w.takes.Close()
+	}
+	if err != nil {
+		w.log.Error("left without giving back what was held; a sweeper will", "error", err)
+	}
+}
+
+func (w *Worker) part() error {
+	if w.takes == nil || w.broken.Load() {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	timer := time.AfterFunc(deadline, w.ends.close) // the heartbeat watches no more
+	err := w.ends.settle()
+	timer.Stop()
+	for _, b := range w.books {
+		names, own := b.names(), b.queue.Keys.Own(w.name)
+		queue := b.queue.over(w.takes)
+		if len(names) > 0 && err == nil {
+			var count int
+			if count, err = queue.GiveBack(context.Background(), names); count > 0 {
+				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
+			}
+		}
+		if err == nil {
+			_, err = w.takes.call(context.Background(), append([]string{"UNLINK", own}, names...)...)
+		}
+		if err == nil {
+			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)
+		}
+		if err == nil && w.woken {
+			_, _, _, err = queue.Repair(context.Background())
+		}
+	}
+	return err
+}
+
+func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }
+
+func (w *Worker) succeeded() int64 { return w.finished.Load() - w.failed.Load() - w.buried.Load() }
+
+func (w *Worker) queueNames() []string {
+	names := make([]string, len(w.queues))
+	for i, queue := range w.queues {
+		names[i] = queue.Name()
+	}
+	return names
+}
+
+// background runs f in a goroutine; the channel is closed when it has returned.
+func background(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return done
+}
+
+func place() string {
+	host, _ := os.Hostname() //nolint:errcheck // it is for humans
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}
