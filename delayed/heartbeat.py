@@ -162,6 +162,8 @@ class Heartbeat(threading.Thread):
             if held:
                 commands = [pack("SET", name, self._worker.name, "PX", ttl) for name in held]
                 self._channel.exchange(b"".join(commands), len(commands))
+        if not self._worker.beaten:
+            self._notifier.ready("working")
         self._worker.beaten = began
 
     def _return_unstarted(self) -> None:

@@ -317,6 +317,7 @@ class Worker:
             "kind": "worker",
             "language": "python",
             "place": self._place,
+            "ttl": self._ttl,
             "queues": [book.queue.name for book in self._books],
             "started": self._started,
             "running": running,
