@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
-from redis.exceptions import RedisError
 
 from . import __version__
 from .allow import AllowAny, AllowList
-from .connection import connect
+from .connection import RedisError, connect
 from .demo import run_demo
 from .errors import DelayedError
 from .info import dead_letter, dead_letters, inspect, lines, show

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgpack
-from redis.exceptions import RedisError
 
 from .clock import milliseconds, monotonic
-from .connection import Channel, pack
+from .connection import Channel, RedisError, pack
 from .leases import Lease
 from .logger import logger
 from .notify import Notifier

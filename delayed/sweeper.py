@@ -10,12 +10,9 @@ from typing import NamedTuple
 
 import msgpack
 import psutil
-import redis
-from redis.crc import key_slot
-from redis.exceptions import RedisError
 
 from .clock import milliseconds, monotonic, now
-from .connection import Channel
+from .connection import Channel, RedisError, is_cluster, same_slot
 from .errors import ConfigurationError
 from .leases import token
 from .logger import logger
@@ -75,12 +72,13 @@ def _dead_pages(queue: Queue, key: str) -> Iterator[list[str]]:
 
 def _checkable(queue: Queue, leases: list[str]) -> list[str]:
     """On a cluster, a script cannot ask for keys of other slots; ours are in the queue's own."""
-    if not isinstance(queue.conn, redis.RedisCluster):
+    if not is_cluster(queue.conn):
         return leases
-    slot = key_slot(queue.name.encode())
-    ours = [lease for lease in leases if key_slot(lease.encode(errors="surrogateescape")) == slot]
+    ours = [lease for lease in leases if same_slot(lease, queue.name)]
     if len(ours) < len(leases):
-        logger.error("%s: %d tasks are held by upstream workers, which cannot be used on Redis Cluster", queue, len(leases))
+        logger.error(
+            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", queue, set(leases) - set(ours)
+        )
     return ours
 
 
@@ -102,7 +100,7 @@ class Sweeper:
         self._interval = interval
         self._limit = limit
         self._name = token()
-        self._channels: dict[tuple[int, int], Channel] = {}
+        self._channels: dict[tuple[int, str], Channel] = {}
         self._queues = [queue.over(self._channel(queue)) for queue in queues]
         self._stopped = False
         self._reader, self._writer = -1, -1
@@ -110,9 +108,9 @@ class Sweeper:
         self._started = now()
 
     def _channel(self, queue: Queue) -> Channel:
-        """One connection for each server."""
-        slot = key_slot(queue.name.encode()) if isinstance(queue.conn, redis.RedisCluster) else 0
-        return self._channels.setdefault((id(queue.conn), slot), Channel(queue.conn, queue.name))
+        """One connection for each server; on a cluster, where queues move, one for each queue."""
+        key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
+        return self._channels.setdefault(key, Channel(queue.conn, queue.name))
 
     def run(self) -> None:
         """Sweep at once and then at the interval, until `stop`, or (in the main thread) SIGTERM, SIGINT, SIGHUP or SIGQUIT.
