@@ -26,6 +26,27 @@ from redis.sentinel import Sentinel
 from .errors import ConfigurationError
 from .scripts import SCRIPTS, Argument, Script
 
+__all__ = [  # RedisError and ResponseError are redis-py's: no other module needs to import it for them
+    "DEADLINE",
+    "INTERRUPTED",
+    "AsyncClient",
+    "AsyncPooled",
+    "Caller",
+    "Channel",
+    "Client",
+    "Command",
+    "Pooled",
+    "RedisError",
+    "ResponseError",
+    "check_cluster",
+    "connect",
+    "is_cluster",
+    "pack",
+    "run_script",
+    "run_script_async",
+    "same_slot",
+]
+
 Client = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
@@ -87,14 +108,27 @@ class Caller(Protocol):
         """Send `command` and return the reply; raises `redis.exceptions.RedisError`."""
 
 
+def is_cluster(client: object) -> bool:
+    """Whether `client` is one for a cluster."""
+    return isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+
+
+def same_slot(one: str, other: str) -> bool:
+    """Whether a cluster keeps two keys on the same server for certain."""
+    return bool(key_slot(_bytes(one)) == key_slot(_bytes(other)))
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode(errors="surrogateescape")
+
+
 def check_cluster(client: object, queue: str, key: str) -> None:
     """A queue on a cluster needs all its keys in one slot.
 
     Raises:
         ConfigurationError: `client` is one for a cluster, and `key` of `queue` lies in another slot than `queue`.
     """
-    clustered = isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
-    if clustered and key_slot(queue.encode()) != key_slot(key.encode()):
+    if is_cluster(client) and not same_slot(queue, key):
         raise ConfigurationError(
             f"on Redis Cluster the keys of a queue must share a slot: call it '{{{queue}}}' instead of {queue!r}"
         )
@@ -109,7 +143,7 @@ class Pooled:
 
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
-        self._slot = key_slot(key.encode())
+        self._slot = key_slot(_bytes(key))
 
     def call(self, *command: Argument) -> Any:
         """Send `command` once and return the reply."""
@@ -134,7 +168,7 @@ class AsyncPooled:
 
     def __init__(self, client: AsyncClient, key: str) -> None:
         self._client = client
-        self._slot = key_slot(key.encode())
+        self._slot = key_slot(_bytes(key))
 
     async def call(self, *command: Argument) -> Any:
         """Send `command` once and return the reply."""
@@ -191,7 +225,7 @@ class Channel:
 
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
-        self._key = key.encode()
+        self._key = _bytes(key)
         self._connection: Any = None
         self._posted: deque[tuple[bytes, Callable[[Any, bool], None]]] = deque()
         self._repeated = 0  # how many of the posted commands have been sent before

@@ -14,10 +14,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgpack
-from redis.exceptions import RedisError
 
 from .clock import milliseconds, monotonic
-from .connection import Channel, pack
+from .connection import Channel, RedisError, pack
 from .leases import Lease
 from .logger import logger
 from .notify import Notifier
@@ -162,6 +161,8 @@ class Heartbeat(threading.Thread):
             if held:
                 commands = [pack("SET", name, self._worker.name, "PX", ttl) for name in held]
                 self._channel.exchange(b"".join(commands), len(commands))
+        if not self._worker.beaten:
+            self._notifier.ready("working")
         self._worker.beaten = began
 
     def _return_unstarted(self) -> None:

@@ -9,9 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import ResponseError
-
-from .connection import pack
+from .connection import ResponseError, pack
 from .pace import Pace
 from .queue import Queue
 

@@ -124,9 +124,13 @@ class Queue(_Named):
     def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
         return run_script(self._caller, SCRIPTS[script], keys, arguments)
 
+    def call(self, *command: Argument) -> Any:
+        """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
+        return self._caller.call(*command)
+
     def len(self) -> int:
         """How many tasks wait."""
-        return int(self._caller.call("LLEN", self.keys.queue))
+        return int(self.call("LLEN", self.keys.queue))
 
     # Producers
 
@@ -215,7 +219,7 @@ class Queue(_Named):
 
     def alive(self, leases: Sequence[str]) -> int:
         """How many of the leases live."""
-        return int(self._caller.call("EXISTS", *leases)) if leases else 0
+        return int(self.call("EXISTS", *leases)) if leases else 0
 
     def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str) -> Swept:
         """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,

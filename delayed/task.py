@@ -15,7 +15,7 @@ import msgpack
 from .errors import InvalidTask, NotEncodable, Reason, Unrunnable
 
 SEPARATOR = ":"
-_DEEPEST = 500  # msgpack's own limit is 511 levels, and the task takes some of them
+_LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
 
 # Strings that are not UTF-8 (Go has them) come in, and go out again unchanged, as PEP 383 does with file names.
 _pack: Callable[[Any], bytes] = partial(msgpack.packb, datetime=True, unicode_errors="surrogateescape")
@@ -256,17 +256,19 @@ def _path_of(func: Callable[..., object]) -> str:
 
 
 def _not_encodable(func_path: str, arguments: dict[str, Any], error: Exception) -> NotEncodable:
+    if "recursion" in str(error):
+        return NotEncodable(f"cannot send a task for {func_path}: its arguments are nested more than 1,000 levels deep")
     for name, value in arguments.items():
-        found = _culprit(name, value, _DEEPEST)
+        found = _culprit(name, value, _LOOKED_INTO)
         if found:
             return NotEncodable(f"cannot send a task for {func_path}: {found}")
-    return NotEncodable(f"cannot send a task for {func_path}: {error}")
+    return NotEncodable(f"cannot send a task for {func_path}: somewhere deep in its arguments: {error}")
 
 
 def _culprit(name: str, value: Any, depth: int) -> str | None:
     """The place and type of the first thing in `value` that MessagePack cannot carry."""
     if depth == 0:
-        return f"its arguments are nested more than {_DEEPEST} levels deep"
+        return None
     if isinstance(value, dict):
         places = [(f"a key of {name}", key) for key in value] + [(f"{name}[{key!r}]", value[key]) for key in value]
     elif isinstance(value, list | tuple):

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psutil
-from redis.exceptions import RedisError
 
 from .allow import AllowAny, AllowList
 from .clock import monotonic, now
-from .connection import INTERRUPTED, Channel, check_cluster, pack
+from .connection import INTERRUPTED, Channel, RedisError, check_cluster, pack
 from .errors import ConfigurationError, Reason, Unrunnable
 from .functions import Functions, describe, misfit
 from .heartbeat import Heartbeat, say_goodbye
@@ -317,6 +316,7 @@ class Worker:
             "kind": "worker",
             "language": "python",
             "place": self._place,
+            "ttl": self._ttl,
             "queues": [book.queue.name for book in self._books],
             "started": self._started,
             "running": running,

@@ -1,0 +1,5 @@
+"""`python -m delayed` is `delayed`."""
+
+from .cli import main
+
+main()

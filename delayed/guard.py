@@ -1,0 +1,76 @@
+"""Child processes that end with their owner, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+# $0 is the program, "$@" its arguments. Descriptor 3 is a pipe that only the owner holds open: `read` ends with it. SIGTERM is
+# passed on; the shell's status is the program's.
+_GUARD = """
+exec 3<&0
+"$0" "$@" 3<&- </dev/null & child=$!
+{ read -r _ <&3; kill "$child" 2>/dev/null; } & reader=$!
+wait "$child"; status=$?
+kill "$reader" 2>/dev/null
+exit "$status"
+"""
+
+
+class Guarded:
+    """A program that gets SIGTERM when its owner ends, even by SIGKILL.
+
+    It runs in a session of its own, so that a Ctrl-C in the owner's terminal does not reach it: its owner stops it.
+
+    Args:
+        command: the program and its arguments.
+        environment: its environment; None for ours.
+        output: where its standard output and standard error go; None for nowhere.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    ) -> None:
+        sink = subprocess.DEVNULL if output is None else output
+        self._ended_reader, writer = os.pipe()
+        self._shell = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, *command],
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=sink,
+            env=environment,
+            start_new_session=True,
+            pass_fds=(writer,),
+        )
+        os.close(writer)  # the shell and the program have it: it ends with them
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when the program has ended."""
+        return self._ended_reader
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has ended."""
+        return self._shell.poll() is not None
+
+    def stop(self) -> int:
+        """Send SIGTERM, wait, and return the program's exit status (128 + the signal's number if it was killed)."""
+        assert self._shell.stdin is not None
+        self._shell.stdin.close()
+        return self._shell.wait()
+
+    def wait(self) -> int:
+        """Wait for the program to end by itself, and return its exit status."""
+        return self._shell.wait()
+
+
+def python(*arguments: str) -> list[str]:
+    """The command that runs a module of this package with this interpreter."""
+    return [sys.executable, "-m", *arguments]
+
+
+def describe_status(status: int) -> str:
+    """An exit status in words."""
+    return f"killed by {signal.Signals(status - 128).name}" if status > 128 else f"exit status {status}"

@@ -1,0 +1,173 @@
+"""What there is to know about a queue, for people who look at it."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import msgpack
+
+from .clock import now
+from .errors import Unrunnable
+from .queue import Queue
+from .task import path_of, readable
+
+_LEASES_SHOWN = 100
+
+
+class LeaseInfo(NamedTuple):
+    """A task that somebody holds, or held."""
+
+    lease: str
+    task: str  # function path
+    held_by: str  # host:pid, or the holder's token if it is not in the register
+    alive: bool
+    expires_in: float | None  # seconds, if nobody beats any more
+    beat_ago: float | None  # seconds since the holder's last beat, if it says how often it beats
+
+
+class QueueInfo(NamedTuple):
+    """A queue at one moment. Each number is right by itself; they were not read in one instant."""
+
+    queue: str
+    waiting: int
+    notifications: int
+    held: int
+    dead: int
+    recovered: int
+    buried: int
+    processes: list[dict[str, Any]]  # living workers and sweepers, as they describe themselves
+    leases: list[LeaseInfo]  # the first hundred
+
+
+class DeadLetter(NamedTuple):
+    """A task that will not run again by itself."""
+
+    id: str
+    time: float  # seconds since 1970
+    task: str  # function path
+    reason: str
+    detail: str
+    worker: str
+    data: bytes
+
+
+def inspect(queue: Queue) -> QueueInfo:
+    """Look at a queue."""
+    call, keys = queue.call, queue.keys
+    stats = dict(zip(("recovered", "buried"), call("HMGET", keys.stats, "recovered", "buried"), strict=True))
+    processes = _processes(queue)
+    return QueueInfo(
+        queue=queue.name,
+        waiting=queue.len(),
+        notifications=int(call("LLEN", keys.noti)),
+        held=int(call("HLEN", keys.processing)),
+        dead=int(call("XLEN", keys.dead)),
+        recovered=int(stats["recovered"] or 0),
+        buried=int(stats["buried"] or 0),
+        processes=list(processes.values()),
+        leases=_leases(queue, processes),
+    )
+
+
+def dead_letters(queue: Queue, count: int | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
+    """The dead letters of a queue, newest first.
+
+    Args:
+        queue: the queue.
+        count: how many at most.
+        reason: only those with this reason.
+    """
+    last = "+"
+    while count is None or count > 0:
+        page = queue.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
+        for entry_id, fields in page:
+            letter = _dead_letter(entry_id.decode(), fields)
+            if reason in (None, letter.reason) and (count is None or count > 0):
+                count = None if count is None else count - 1
+                yield letter
+        if len(page) < 100:
+            return
+        last = f"({page[-1][0].decode()}"
+
+
+def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
+    """One dead letter, if it is there."""
+    found = queue.call("XRANGE", queue.keys.dead, entry_id, entry_id)
+    return _dead_letter(entry_id, found[0][1]) if found else None
+
+
+def show(data: bytes) -> str:
+    """What a task says, with its arguments, for a human; its bytes in hexadecimal if it says nothing."""
+    try:
+        return repr(readable(data))
+    except Unrunnable:
+        return data.hex()
+
+
+def lines(queue: QueueInfo) -> Iterator[str]:
+    """A queue in lines of text."""
+    yield (
+        f"{queue.queue}: {queue.waiting} waiting, {queue.held} held, {queue.dead} dead; "
+        f"{queue.recovered} recovered and {queue.buried} buried by sweepers; {queue.notifications} notifications"
+    )
+    for kind in ("worker", "sweeper"):
+        processes = [process for process in queue.processes if process.get("kind") == kind]
+        if not processes:
+            yield f"  no {kind} is running"
+        for process in processes:
+            yield f"  {kind} {_process_line(process)}"
+    for lease in queue.leases:
+        ends = "dead" if not lease.alive else f"expires in {lease.expires_in or 0:.1f} s"
+        beat = "" if lease.beat_ago is None else f", beat {lease.beat_ago:.1f} s ago"
+        yield f"  lease {lease.lease}: {lease.task} by {lease.held_by or 'nobody'}, {ends}{beat}"
+
+
+def _process_line(process: dict[str, Any]) -> str:
+    parts = [
+        f"{process.get('place')} ({process.get('language')})",
+        f"up {now() - process.get('started', now()):.0f} s",
+        f"{process.get('rss', 0) / 2**20:.0f} MB",
+    ]
+    if process.get("running"):
+        parts.append(f"runs {process['running']} for {process.get('running_for') or 0:.1f} s, {process['in_hand']} in hand")
+    elif process.get("kind") == "worker":
+        parts.append("idle")
+    counts = ("succeeded", "retried", "failed", "buried", "superseded")
+    parts += [f"{process[name]} {name}" for name in counts if process.get(name)]
+    return ", ".join(parts)
+
+
+def _dead_letter(entry_id: str, fields: list[bytes]) -> DeadLetter:
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    data = named.get(b"task", b"")
+    reason, detail, worker = (named.get(name, b"").decode(errors="replace") for name in (b"reason", b"detail", b"worker"))
+    return DeadLetter(entry_id, int(entry_id.partition("-")[0]) / 1000, path_of(data), reason, detail, worker, data)
+
+
+def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
+    """Own lease → description, of the processes that live."""
+    found: dict[str, dict[str, Any]] = {}
+    cursor = -1
+    while cursor:
+        cursor, leases = queue.page(queue.keys.workers, max(cursor, 0))
+        if not leases:
+            continue
+        for lease, about in zip(leases, queue.call("HMGET", queue.keys.workers, *leases), strict=True):
+            if about is not None and queue.alive([lease]):
+                found[lease] = cast(dict[str, Any], msgpack.unpackb(about))
+    return found
+
+
+def _leases(queue: Queue, processes: dict[str, dict[str, Any]]) -> list[LeaseInfo]:
+    _, names = queue.page(queue.keys.processing, 0, _LEASES_SHOWN)
+    return [info for name in names[:_LEASES_SHOWN] if (info := _lease(queue, name, processes)) is not None]
+
+
+def _lease(queue: Queue, name: str, processes: dict[str, dict[str, Any]]) -> LeaseInfo | None:
+    data = queue.call("HGET", queue.keys.processing, name)
+    if data is None:
+        return None
+    ttl = int(queue.call("PTTL", name))
+    holder = (queue.call("GET", name) or b"").decode(errors="replace")
+    about = processes.get(queue.keys.lease(holder), {}) if holder else {}
+    beat_ago = about["ttl"] - ttl / 1000 if "ttl" in about and ttl > 0 else None
+    return LeaseInfo(name, path_of(data), about.get("place", holder), ttl != -2, ttl / 1000 if ttl >= 0 else None, beat_ago)

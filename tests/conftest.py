@@ -1,0 +1,111 @@
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from delayed.allow import AllowAny
+from delayed.embedded import EmbeddedRedis
+from delayed.queue import Queue
+from delayed.worker import Worker
+
+from .processes import Fleet
+
+sys.path.insert(0, str(Path(__file__).parent))  # tasks are `tasks:…` for workers in this process and in others
+
+
+def eventually(check: Callable[[], object], seconds: float = 15) -> None:
+    """Try `check` until it neither raises AssertionError nor returns False."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if check() is not False:
+                return
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            assert time.monotonic() < deadline, "it did not become true in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedRedis]:
+    """A private real Redis. Where there is none, the tests fail: they prove nothing without it."""
+    with EmbeddedRedis() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedRedis) -> str:
+    return server.url
+
+
+@pytest.fixture
+def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
+    with server.client() as connected:
+        yield connected
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a queue that no other test uses."""
+    return f"q{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def queue(name: str, client: redis.Redis) -> Queue:
+    return Queue(name, client, dequeue_timeout=0.5)
+
+
+@pytest.fixture
+def fleet(server: EmbeddedRedis, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(server.url, tmp_path) as processes:
+        yield processes
+
+
+@pytest.fixture(autouse=True)
+def _no_redis_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DELAYED_REDIS_URL", "DELAYED_REDIS_URL_FILE", "REDIS_URL", "NOTIFY_SOCKET"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def burst(queue: Queue, **options: object) -> Worker:
+    """Run what waits, in this thread."""
+    worker = Worker(queue, allow=AllowAny(), burst=True, **options)  # type: ignore[arg-type]
+    worker.run()
+    return worker
+
+
+@pytest.fixture
+def threaded() -> Iterator[Callable[[Worker], threading.Thread]]:
+    """Runs workers in threads, and stops them at the end."""
+    running: list[tuple[Worker, threading.Thread]] = []
+
+    def start(worker: Worker) -> threading.Thread:
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        running.append((worker, thread))
+        return thread
+
+    yield start
+    for worker, thread in running:
+        worker.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In CI nothing may be skipped but for a reason that is listed here."""
+    if os.environ.get("CI"):
+        for item in items:
+            for marker in item.iter_markers("skipif"):
+                assert marker.kwargs.get("reason") in ALLOWED_SKIPS, f"{item.nodeid}: this skip is not allowed in CI"
+
+
+ALLOWED_SKIPS: frozenset[str] = frozenset()

@@ -1,0 +1,70 @@
+"""Each script's header says what its body does, and each has a method of its name."""
+
+import re
+
+import pytest
+
+from delayed.queue import Queue
+from delayed.scripts import SCRIPTS, Script
+
+FIELDS = ("Purpose", "KEYS", "ARGV", "Returns")
+
+
+def _header(script: Script) -> dict[str, str]:
+    lines = []
+    for line in script.source.decode().splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line[2:].strip())
+    text = " ".join(lines)
+    parts = re.split(rf"\b({'|'.join(FIELDS)}): ", text)[1:]
+    return {name: content.strip() for name, content in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _body(script: Script) -> str:
+    return "\n".join(line.partition("--")[0] for line in script.source.decode().splitlines())
+
+
+def _named(described: str) -> tuple[list[str], bool]:
+    """The names before any explanation in brackets, and whether the last may be repeated."""
+    names = re.sub(r"\([^)]*\)", "", described).split(",")
+    names = [name.strip() for name in names if name.strip() and name.strip() != "none"]
+    return [name.removesuffix("...") for name in names], bool(names) and names[-1].endswith("...")
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+@pytest.mark.parametrize("table", ["KEYS", "ARGV"])
+def test_header_names_what_the_body_uses(script: Script, table: str) -> None:
+    names, repeated = _named(_header(script)[table])
+    body = _body(script)
+    used = {int(index) for index in re.findall(rf"{table}\[(\d+)\]", body)}
+    if repeated:
+        assert f"#{table}" in body, f"{script.name} does not use all of its {table}"
+        used.add(len(names))
+    assert used == set(range(1, len(names) + 1)), f"{script.name}: {table} {names}, but the body uses {sorted(used)}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_header_is_complete_and_the_body_short(script: Script) -> None:
+    assert set(_header(script)) == set(FIELDS)
+    code = [line for line in _body(script).splitlines() if line.strip()]
+    assert len(code) <= 45
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_no_script_builds_a_key(script: Script) -> None:
+    for call in re.findall(r"redis\.call\(([^\n]*)", _body(script)):
+        _command, key = (part.strip() for part in call.split(",")[:2])
+        assert re.fullmatch(r"KEYS\[[^\]]+\]\)*.*", key), f"{script.name}: {call}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_unpack_is_bounded(script: Script) -> None:
+    for arguments in re.findall(r"unpack\(([^)]*)\)", _body(script)):
+        bounded = arguments.count(",") == 2 or arguments in ("ones", "held")  # made by a bounded loop, or one per lease
+        assert bounded, f"{script.name}: unpack({arguments})"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_queue_has_a_method_of_the_name(name: str) -> None:
+    assert callable(getattr(Queue, name))
