@@ -63,6 +63,10 @@ func (d decoder) into(v reflect.Value) error {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		return d.integer(v)
+	case reflect.Float32, reflect.Float64:
+		n, err := d.DecodeFloat64() // Python knows no others
+		v.SetFloat(n)
+		return err
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		return d.into(v.Elem())

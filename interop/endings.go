@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -58,6 +59,10 @@ func (e *endings) post(packed []byte, answered func(any, bool)) {
 		if e.writing {
 			e.changed.Wait()
 		} else {
+			e.writing = true
+			e.mu.Unlock()
+			runtime.Gosched() // let those that are about to post join
+			e.mu.Lock()
 			e.write(c)
 		}
 	}
@@ -111,21 +116,20 @@ func (e *endings) close() {
 	e.mu.Lock()
 	c := e.conn
 	e.mu.Unlock()
-	if c != nil {
-		e.drop(c)
-	}
+	e.drop(c)
 	e.readers.Wait()
 }
 
+// drop drops c, and tells whether it was still in use.
 func (e *endings) drop(c *conn) bool {
-	c.Close()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	mine := e.conn == c
 	if mine {
 		e.conn = nil
+		e.changed.Broadcast()
 	}
-	e.changed.Broadcast()
+	e.mu.Unlock()
+	c.closeIfAny()
 	return mine
 }
 
