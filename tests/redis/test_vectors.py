@@ -1,6 +1,7 @@
 """Every script does to the keys what tests/vectors/scripts.json says. The Go module runs the same file."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def store(client: Any, key: bytes, stored: dict[str, Any], queue: str) -> None:
         client.hset(key, mapping=value)
     else:
         for entry in value:
-            client.xadd(key, entry[b"fields"], id=entry[b"id"])
+            fields = entry[b"fields"]
+            client.xadd(key, dict(zip(fields[::2], fields[1::2], strict=True)), id=entry[b"id"])
     if stored.get("ttl"):
         client.expire(key, 60)
 
@@ -54,7 +56,10 @@ def retrieve(client: Any, key: bytes) -> dict[str, Any]:
     elif kind == "hash":
         value = client.hgetall(key)
     else:  # an id that the server's clock gave is long
-        value = [{b"id": b"*" if len(id) > 10 else id, b"fields": fields} for id, fields in client.xrange(key)]
+        value = [
+            {b"id": b"*" if len(entry) > 10 else entry, b"fields": list(chain.from_iterable(fields.items()))}
+            for entry, fields in client.xrange(key)
+        ]
     return {"type": kind, "value": value, "ttl": client.pttl(key) > 0}
 
 
