@@ -3,10 +3,12 @@ package delayed
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime"
 	"slices"
@@ -393,5 +395,61 @@ func TestConfiguration(t *testing.T) {
 		if _, err := Connect(address); !errors.Is(err, ErrConfiguration) {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+}
+
+// What the published producers and sweepers leave on Redis is served as it is.
+func TestUpstreamMix(t *testing.T) {
+	queue := newQueue(t)
+	for _, vector := range taskVectors(t) {
+		if vector.Language == "go" {
+			data, err := hex.DecodeString(vector.Hex)
+			must(t, err)
+			must(t, queue.client.HSet(ctx, queue.Keys.Processing, "worker of "+vector.Name, data).Err()) // held by dead workers
+		}
+	}
+	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
+	must(t, err)
+	must(t, sweeper.Sweep(ctx))
+	saw := map[string]int{}
+	see := func(what string, values ...any) { saw[fmt.Sprint(what, values)]++ }
+	worker := newWorker(t, queue, map[string]any{
+		"main.Note": func(text string, number int) { see("Note", text, number) },
+		"main.Var":  func(numbers ...int) { see("Var", numbers) },
+		"main.One":  func(p *pair) { see("One", *p) },
+		"main.Zero": func() { see("Zero") },
+	}, Burst())
+	must(t, worker.Run(ctx))
+	want := map[string]int{"Note[x 300]": 1, "Var[[1]]": 1, "One[{1 test}]": 1, "Zero[]": 3}
+	if !maps.Equal(saw, want) || worker.succeeded() != 6 {
+		t.Errorf("%v %q", saw, deadLetters(t, queue))
+	}
+	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Lost, queue.Keys.Noti).Val(); n != 0 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
+func TestPace(t *testing.T) {
+	var p pace
+	sizes := []int{}
+	for range 10 {
+		p.learn(10, 1000, time.Microsecond, 1)
+		sizes = append(sizes, p.ahead)
+	}
+	if !slices.Equal(sizes, []int{1, 3, 7, 15, 31, 63, 127, 128, 128, 128}) {
+		t.Error(sizes)
+	}
+	p.learn(1, 100, 10*time.Millisecond, 1)
+	if p.ahead != 0 {
+		t.Error("slow tasks are taken ahead")
+	}
+	p.ahead = 100
+	p.learn(1, 1<<19, time.Microsecond, 1)
+	if p.ahead != 2 {
+		t.Errorf("%d large tasks are taken ahead", p.ahead)
+	}
+	p.stumble()
+	if p.ahead != 0 {
+		t.Error("it did not begin anew")
 	}
 }
