@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +55,23 @@ func TestBrokenConnectionsRepeatNothing(t *testing.T) {
 				t.Errorf("%d dead letters, %d superseded", n, worker.superseded.Load())
 			}
 		})
+	}
+}
+
+func TestRedisHangs(t *testing.T) {
+	redisServer := own(t)
+	queue := queueOn(t, redisServer)
+	var ran atomic.Int32
+	worker := start(t, queue, map[string]any{"main.F": func(int) { ran.Add(1) }}, Concurrency(4), Beat(100*time.Millisecond))
+	_, err := queue.EnqueueMany(ctx, many(20000, func(i int) Task { return NewGoTask("main.F", i) }))
+	must(t, err)
+	must(t, redisServer.process.Process.Signal(syscall.SIGSTOP))
+	eventually(t, "the worker gives its connections up", worker.broken.Load)
+	must(t, redisServer.process.Process.Signal(syscall.SIGCONT))
+	eventually(t, "all ran", func() bool { return worker.finished.Load() == 20000 && worker.inFlight() == 0 })
+	eventually(t, "all are released", func() bool { return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 0 })
+	if worker.superseded.Load() != 0 || ran.Load() != 20000 {
+		t.Errorf("%d superseded, %d ran", worker.superseded.Load(), ran.Load())
 	}
 }
 

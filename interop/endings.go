@@ -74,7 +74,10 @@ func (e *endings) write(c *conn) {
 	out, upto := e.out, e.added
 	e.out, e.spare, e.writing = e.spare[:0], nil, true
 	e.mu.Unlock()
-	_, err := c.Write(out)
+	err := c.SetWriteDeadline(time.Now().Add(deadline)) // the heartbeat, which watches over stalls, may be among those who wait
+	if err == nil {
+		_, err = c.Write(out)
+	}
 	if err != nil {
 		e.fail(c, err)
 	}

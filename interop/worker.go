@@ -206,8 +206,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	done := w.finish()
 	endHeart()
 	<-beats
-	end()
 	w.goodbye()
+	end() // only now, or tasks that give up at once would fail rather than go back
 	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "failed", w.failed.Load(),
 		"buried", w.buried.Load(), "superseded", w.superseded.Load())
 	close(w.hand)
