@@ -16,7 +16,7 @@ from delayed.worker import Worker
 
 from .processes import Fleet
 
-sys.path.insert(0, str(Path(__file__).parent))  # tasks are `tasks:…` for workers in this process and in others
+sys.path.insert(0, str(Path(__file__).parent / "app"))  # tasks are `tasks:…` for workers in this process and in others
 
 
 def eventually(check: Callable[[], object], seconds: float = 15) -> None:

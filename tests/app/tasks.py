@@ -27,7 +27,9 @@ def note(key: str, value: object) -> None:
 def hold(key: str, value: object) -> None:
     """Say that it has begun, wait until told to go on, say that it has ended."""
     note(f"{key}:began", value)
-    _client().blpop([f"{key}:go"], 60)
+    for _ in range(30):  # a client's own timeout is 5 s
+        if _client().blpop([f"{key}:go"], 2):
+            break
     note(f"{key}:ended", value)
 
 
