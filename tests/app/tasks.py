@@ -7,12 +7,10 @@ from functools import cache
 
 import redis
 
-from delayed.connection import Client, connect
-
 
 @cache
-def _client() -> Client:
-    return connect(os.environ["DELAYED_REDIS_URL"])
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["DELAYED_REDIS_URL"])
 
 
 def noop(*args: object, **kwargs: object) -> None:
@@ -31,6 +29,11 @@ def hold(key: str, value: object) -> None:
         if _client().blpop([f"{key}:go"], 2):
             break
     note(f"{key}:ended", value)
+
+
+def stay() -> None:
+    """Never end."""
+    signal.pause()
 
 
 def spin(key: str, seconds: float) -> None:
