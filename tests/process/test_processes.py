@@ -76,7 +76,8 @@ def test_defect_u15_a_task_that_kills_its_worker_is_buried_and_harms_no_other(
     workers: list[Process] = []
     while not list(dead_letters(queue)) or queue.len() or client.hlen(queue.keys.processing):
         assert len(workers) < 10
-        workers.append(fleet.quick_worker("--burst", queue.name))
+        beat = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
+        workers.append(fleet.delayed("worker", "--allow-any", "--burst", *beat, queue.name))
         workers[-1].wait()
         eventually(lambda: client.hlen(queue.keys.processing) == 0)
     (letter,) = dead_letters(queue)
