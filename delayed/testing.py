@@ -24,7 +24,7 @@ def fake_queue(name: str = "default") -> Queue:
     server = fakeredis.FakeServer()
     client = fakeredis.FakeRedis(server=server)
     client.eval("return 1", 0)  # now it has a Lua runtime, whose `redis` lacks one function that the scripts need
-    server._lua_runtime.globals()[b"redis"][b"sha1hex"] = _sha1hex
+    server._lua_runtime.globals()[b"redis"][b"sha1hex"] = _sha1hex  # type: ignore[attr-defined]
     return Queue(name, client)
 
 

@@ -133,13 +133,13 @@ class Worker:
             try:
                 if not self._channel.is_open:
                     self._connect()
-                if not self._take():
-                    if self._burst:
-                        self._channel.settle()
-                        return
-                    continue
+                found = self._take()
                 failures = 0
-                self._work()
+                if found:
+                    self._work()
+                elif self._burst:
+                    self._channel.settle()
+                    return
             except RedisError as error:
                 self._hand.clear()  # what was in it goes back when the connection does
                 self._channel.close()
@@ -224,18 +224,18 @@ class Worker:
         hand = self._hand
         if len(hand) > 1 and self._heartbeat is not None:
             self._heartbeat.watch()
-        pace = hand[0].book.pace
         count = size = 0
         began = monotonic()
         while not self._stop.is_set():
             try:
                 lease = hand.popleft()
-            except IndexError:
+            except IndexError:  # done, or the heartbeat has given back what was left
                 break
             size += len(lease.data)
             count += 1
             self._run_one(lease)
-        pace.learn(count, monotonic() - began, size)
+        if count:
+            lease.book.pace.learn(count, monotonic() - began, size)
 
     def _run_one(self, lease: Lease) -> None:
         call = function = failure = None

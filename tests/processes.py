@@ -6,11 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-HERE = Path(__file__).parent
+APPLICATION = Path(__file__).parent / "app"
 _PATIENCE = 30  # seconds that a process may take to begin or to end
 
 
@@ -22,27 +23,32 @@ class Process:
         self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = folder / f"{number}.notify"
         self._messages.bind(str(address))
-        self._messages.settimeout(_PATIENCE)
+        self._messages.settimeout(0.1)
         with self.log.open("wb") as log:
             self.popen = subprocess.Popen(
                 command,
                 env={**os.environ, **environment, "NOTIFY_SOCKET": str(address)},
                 stdout=log,
                 stderr=log,
-                cwd=HERE,
+                cwd=APPLICATION,
             )
 
     @property
     def pid(self) -> int:
         return self.popen.pid
 
-    def expect(self, message: str) -> None:
+    def expect(self, message: str, seconds: float = _PATIENCE) -> None:
         """Wait for a message to the service manager that contains `message`."""
-        try:
-            while message not in self._messages.recv(4096).decode():
-                pass
-        except TimeoutError:
-            raise AssertionError(f"no {message!r} in time; the process said:\n{self.log.read_text()}") from None
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            ended = self.popen.poll() is not None
+            with contextlib.suppress(TimeoutError):
+                if message in self._messages.recv(4096).decode():
+                    return
+                continue
+            if ended:
+                break
+        raise AssertionError(f"no {message!r} in time; the process said:\n{self.log.read_text()}")
 
     def ready(self) -> Self:
         self.expect("READY=1")

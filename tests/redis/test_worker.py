@@ -19,7 +19,6 @@ from delayed.queue import Queue
 from delayed.sweeper import Sweeper, sweep
 from delayed.task import GoTask, PyTask
 from delayed.worker import Worker
-from tests import tasks
 from tests.conftest import burst, eventually
 
 Start = Callable[[Worker], threading.Thread]
@@ -88,7 +87,7 @@ def test_when_no_retry_is_left_the_task_is_a_dead_letter(queue: Queue) -> None:
     (letter,) = dead_letters(queue)
     assert letter.reason == "failed"
     assert letter.detail.rstrip().endswith("ValueError: boom")
-    assert "tests/tasks.py" in letter.detail
+    assert "app/tasks.py" in letter.detail
     assert "delayed/worker.py" not in letter.detail
     assert queue.len() == 0
 
@@ -398,7 +397,3 @@ def test_at_debug_each_task_logs_its_start_and_end_but_not_its_arguments(
     assert "Task tasks:noop starts" in caplog.text
     assert "ended after" in caplog.text
     assert "secret" not in caplog.text
-
-
-def test_tasks_module_is_the_one_that_workers_import() -> None:
-    assert tasks.two(1) == 3

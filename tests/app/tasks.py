@@ -7,12 +7,10 @@ from functools import cache
 
 import redis
 
-from delayed.connection import Client, connect
-
 
 @cache
-def _client() -> Client:
-    return connect(os.environ["DELAYED_REDIS_URL"])
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(os.environ["DELAYED_REDIS_URL"])
 
 
 def noop(*args: object, **kwargs: object) -> None:
@@ -27,8 +25,15 @@ def note(key: str, value: object) -> None:
 def hold(key: str, value: object) -> None:
     """Say that it has begun, wait until told to go on, say that it has ended."""
     note(f"{key}:began", value)
-    _client().blpop([f"{key}:go"], 60)
+    for _ in range(30):  # a client's own timeout is 5 s
+        if _client().blpop([f"{key}:go"], 2):
+            break
     note(f"{key}:ended", value)
+
+
+def stay() -> None:
+    """Never end."""
+    signal.pause()
 
 
 def spin(key: str, seconds: float) -> None:

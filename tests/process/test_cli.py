@@ -1,0 +1,190 @@
+"""The command `delayed`, as a user types it."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from delayed.cli import main
+from delayed.embedded import EmbeddedRedis
+from delayed.info import dead_letters
+from delayed.queue import Queue
+from delayed.task import GoTask, PyTask, decode
+from tests.conftest import burst, eventually
+from tests.processes import Fleet
+
+
+@pytest.fixture(autouse=True)
+def _url(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(main, list(arguments))
+    assert result.exit_code == status, result.output
+    assert not result.exception or isinstance(result.exception, SystemExit)
+    return result
+
+
+def test_enqueue_reads_json_and_keywords(queue: Queue) -> None:
+    run("enqueue", queue.name, "m:f", "1", '"text"', "plain", "-5", "key=3", 'other="x=y"', "--retry", "2")
+    (data,) = queue.call("LRANGE", queue.name, 0, -1)
+    assert decode(data) == ("m:f", [1, "text", "plain", -5], {"key": 3, "other": "x=y"}, 2)
+
+
+def test_enqueue_go(queue: Queue) -> None:
+    run("enqueue", queue.name, "--go", "main.F", "1", "[2]")
+    run("enqueue", queue.name, "--go", "main.F", '"x"')
+    run("enqueue", queue.name, "--go", "main.F")
+    want = [GoTask("main.F", args).serialize() for args in ([1, [2]], "x", None)]
+    assert queue.call("LRANGE", queue.name, 0, -1) == want
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["worker", "q"], 2, "--allow"),
+        (["worker", "q", "--allow", "a:*", "--allow-any"], 2, "--allow"),
+        (["worker", "q", "--allow", "tasks"], 1, "no colon"),
+        (["worker", "q_dead", "--allow-any"], 1, "cannot be the name"),
+        (["worker"], 2, "Missing argument"),
+        (["enqueue", "q", "nofunction"], 1, "module.path:function"),
+        (["enqueue", "q", "--go", "m:f"], 1, "package/path.Function"),
+        (["enqueue", "q", "--go", "main.F", "--retry", "1"], 2, "--retry"),
+        (["info", "q", "--redis", "http://x"], 1, "redis://"),
+        (["info", "q", "--redis", "unix:///no/such.sock"], 1, "no/such.sock"),
+        (["dead", "show", "q", "1-1"], 1, "has no dead letter"),
+        (["dead", "retry", "q"], 2, "--all"),
+        (["dead", "purge", "q", "1-1", "--all"], 2, "--all"),
+        (["dead", "show", "q", "nonsense"], 1, "Invalid stream ID"),
+        (["demo", "--workers", "0"], 2, "--workers"),
+    ],
+)
+def test_wrong_usage_is_explained_in_a_line(arguments: list[str], status: int, says: str) -> None:
+    result = run(*arguments, status=status)
+    assert says in result.output
+    assert "Traceback" not in result.output
+
+
+def test_where_redis_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, queue: Queue) -> None:
+    for variables in (
+        {"REDIS_URL": redis_url},
+        {"DELAYED_REDIS_URL": redis_url, "REDIS_URL": "unix:///wrong"},
+        {"DELAYED_REDIS_URL_FILE": str(tmp_path / "secret"), "DELAYED_REDIS_URL": "unix:///wrong"},
+    ):
+        (tmp_path / "secret").write_text(f"{redis_url}\n")
+        with monkeypatch.context() as patch:
+            patch.delenv("DELAYED_REDIS_URL")
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            run("enqueue", queue.name, "m:f")
+    assert queue.len() == 3
+
+
+def test_info_shows_what_is_there(queue: Queue, fleet: Fleet, client: redis.Redis) -> None:
+    key = f"{queue.name}:h"
+    assert "no worker is running" in run("info", queue.name).output
+    fleet.quick_worker(queue.name)
+    fleet.sweeper(queue.name)
+    queue.enqueue(PyTask("tasks:hold", (key, 1)))
+    assert client.blpop([f"{key}:began"], 20)
+    queue.enqueue(PyTask("tasks:noop"))
+    text = run("info", queue.name).output
+    assert "1 waiting, 1 held, 0 dead" in text
+    assert "tasks:hold by" in text
+    assert "beat" in text
+    eventually(lambda: "runs tasks:hold" in run("info", queue.name).output)
+    eventually(lambda: "sweeper" in run("info", queue.name).output)
+    (shown,) = json.loads(run("info", queue.name, "--json").output)
+    assert (shown["waiting"], shown["held"], shown["leases"][0]["task"]) == (1, 1, "tasks:hold")
+    client.rpush(f"{key}:go", 1)
+
+
+def test_dead_letters_are_listed_shown_retried_and_purged(queue: Queue) -> None:
+    for number in range(3):
+        queue.enqueue(PyTask("tasks:fail", (f"boom {number}",)))
+    queue.enqueue(PyTask("tasks:nope"))
+    burst(queue)
+    assert run("dead", "list", queue.name).output.count("\n") == 4
+    assert "boom 1" in run("dead", "list", queue.name, "--reason", "failed").output
+    assert "nope" not in run("dead", "list", queue.name, "--reason", "failed").output
+    letters = json.loads(run("dead", "list", queue.name, "--json", "--reason", "failed").output)
+    assert [letter["task"] for letter in letters] == ["tasks:fail"] * 3
+    shown = run("dead", "show", queue.name, letters[0]["id"]).output
+    assert "['tasks:fail', ['boom 2']]" in shown
+    assert "ValueError: boom 2" in shown
+    assert json.loads(run("dead", "show", queue.name, letters[0]["id"], "--json").output)["reason"] == "failed"
+    assert "1 tasks wait again" in run("dead", "retry", queue.name, letters[0]["id"]).output
+    assert queue.len() == 1
+    assert "1 dead letters removed" in run("dead", "purge", queue.name, letters[1]["id"]).output
+    assert "2 tasks wait again" in run("dead", "retry", queue.name, "--all").output
+    assert "0 dead letters removed" in run("dead", "purge", queue.name, "--all").output
+    assert not list(dead_letters(queue))
+
+
+def test_version_and_help() -> None:
+    assert run("--version").output.startswith("delayed, version ")
+    for command in ("worker", "sweeper", "enqueue", "info", "dead", "up", "demo"):
+        assert command in run("--help").output
+        assert run(command, "-h").output
+
+
+def test_a_failing_command_has_status_1(fleet: Fleet, name: str) -> None:
+    command = fleet.delayed("info", name, "--redis", "unix:///no/such.sock")
+    assert command.wait() == 1
+    assert command.log.read_text().startswith("Error: ")
+
+
+def test_demo(tmp_path: Path) -> None:
+    for number in range(400):
+        (tmp_path / f"{number}.bin").write_bytes(bytes([number % 256]) * number)
+    command = [sys.executable, "-m", "delayed", "demo", "--folder", str(tmp_path), "--kills", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = {
+        row.rsplit(maxsplit=1)[0].strip(): row.rsplit(maxsplit=1)[1]
+        for row in done.stdout.splitlines()
+        if row.strip() and " " in row.strip()
+    }
+    assert (table["files"], table["killed workers"], table["lost"], table["wrong digests"]) == ("400", "2", "0", "0")
+    assert int(table["recovered tasks"]) >= 2
+    assert int(table["repeated"]) <= 2
+
+
+def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: Path, name: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = fleet.delayed("up", name, "--folder", str(tmp_path / "data"), "--port", str(port), PYTHONPATH=".")
+    process.expect("READY=1")
+    process.expect("READY=1")
+    with redis.Redis(port=port) as client:
+        queue = Queue(name, client)
+        queue.enqueue(PyTask("tasks:noop"))
+        eventually(lambda: queue.len() == 0)
+        server_pid = client.info()["process_id"]
+    process.send(signal.SIGINT)
+    assert process.wait() == 0, process.log.read_text()
+    assert not Path(f"/proc/{server_pid}").exists()
+    assert (tmp_path / "data").exists()
+
+
+def test_up_says_why_it_cannot_start(fleet: Fleet, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = fleet.delayed("up", "--folder", str(tmp_path / "data"), "--port", str(taken.getsockname()[1]))
+        assert process.wait() == 1
+        assert "Redis did not start" in process.log.read_text()
+
+
+def test_an_embedded_redis_keeps_its_data(tmp_path: Path) -> None:
+    for expected in (0, 1):
+        with EmbeddedRedis(tmp_path, persistent=True) as server, server.client() as client:
+            queue = Queue("q", client)
+            assert queue.len() == expected
+            queue.enqueue(PyTask("m:f"))

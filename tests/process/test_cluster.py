@@ -1,0 +1,133 @@
+"""A Redis Cluster of three masters."""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+import redis.asyncio
+
+from delayed.embedded import EmbeddedRedis
+from delayed.errors import ConfigurationError
+from delayed.info import inspect
+from delayed.queue import AsyncQueue, Queue
+from delayed.sweeper import sweep
+from delayed.task import PyTask
+from delayed.worker import Worker
+from tests.conftest import burst, eventually
+from tests.processes import Fleet
+
+SLOTS = 16384
+
+
+def _free_port() -> int:
+    """A port whose bus port, 10,000 above it, exists."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 50_000:
+            return port
+        with contextlib.closing(socket.socket()) as probe:
+            low = 20_000 + port % 20_000
+            try:
+                probe.bind(("127.0.0.1", low))
+            except OSError:
+                continue
+            return low
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[EmbeddedRedis]]:
+    with contextlib.ExitStack() as stack:
+        options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
+        nodes = [stack.enter_context(EmbeddedRedis(port=_free_port(), options=options)) for _ in range(3)]
+        clients = [stack.enter_context(node.client()) for node in nodes]
+        for index, client in enumerate(clients):
+            slots = range(SLOTS * index // 3, SLOTS * (index + 1) // 3)
+            client.execute_command("CLUSTER ADDSLOTS", *slots)
+            client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
+        for client in clients:
+            eventually(lambda client=client: b"cluster_state:ok" in _info(client), 60)  # type: ignore[misc]
+            eventually(lambda client=client: b"cluster_known_nodes:3" in _info(client), 60)  # type: ignore[misc]
+        yield nodes
+
+
+def _info(client: redis.Redis) -> bytes:
+    reply = client.execute_command("CLUSTER INFO")
+    text = repr(reply) if not isinstance(reply, bytes) else reply.decode()
+    return text.replace("': '", ":").encode()
+
+
+@pytest.fixture
+def clustered(cluster: list[EmbeddedRedis]) -> Iterator[redis.RedisCluster]:
+    with contextlib.closing(redis.RedisCluster(host="127.0.0.1", port=cluster[0].port or 0)) as client:
+        yield client
+
+
+def test_a_queue_without_a_tag_is_refused_and_told_what_to_do(clustered: redis.RedisCluster, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"call it '{{{name}}}'"):
+        Queue(name, clustered)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_defect_u10_every_script_works_on_a_cluster(clustered: redis.RedisCluster, name: str, number: int) -> None:
+    queue = Queue(f"{{{name}{number}}}", clustered)
+    queue.enqueue_many(PyTask("tasks:noop", (n,)) for n in range(30))
+    names = [queue.keys.lease("t", n) for n in range(5)]
+    assert len(queue.take(names, "t", 10).tasks) == 5
+    assert queue.succeed(names[0])
+    assert queue.retry(names[1], PyTask("tasks:noop").serialize())
+    assert queue.give_back(names[2:4]) == 2
+    queue.call("DEL", names[4], queue.keys.noti)
+    assert sweep(queue)[:3] == (1, 0, 28)
+    assert queue.len() == 29
+    worker = burst(queue)
+    assert worker.finished == 29
+    assert inspect(queue)[1:5] == (0, 0, 0, 0)
+
+
+async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
+    queue = Queue(f"{{{name}}}", clustered)
+    async with redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster[1].port or 0) as conn:
+        other = AsyncQueue(queue.name, conn)
+        await other.enqueue(PyTask("tasks:noop"))
+        assert await other.len() == 1
+    assert burst(queue).finished == 1
+
+
+def test_the_queues_of_a_worker_share_a_slot(clustered: redis.RedisCluster, name: str) -> None:
+    one, two = Queue(f"{{{name}}}high", clustered), Queue(f"{{{name}}}low", clustered)
+    one.enqueue(PyTask("tasks:noop"))
+    two.enqueue(PyTask("tasks:noop"))
+    assert burst([one, two]).finished == 2  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="slot"):
+        Worker([one, Queue(f"{{{name}x}}", clustered)], allow=["tasks:*"])
+
+
+def test_what_upstream_workers_hold_is_left_alone(clustered: redis.RedisCluster, name: str) -> None:
+    queue = Queue(f"{{{name}}}", clustered)
+    foreign = next(str(n) for n in range(100) if clustered.keyslot(str(n)) != clustered.keyslot(queue.name))
+    queue.call("HSET", queue.keys.processing, foreign, PyTask("tasks:noop").serialize())
+    assert sweep(queue).recovered == 0
+
+
+def test_worker_and_sweeper_processes_on_a_cluster(
+    cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, fleet: Fleet, name: str
+) -> None:
+    queue = Queue(f"{{{name}}}", clustered)
+    fleet.environment["DELAYED_REDIS_URL"] = f"redis+cluster://127.0.0.1:{cluster[2].port}"
+    victim = fleet.quick_worker(queue.name)
+    fleet.sweeper(queue.name)
+    queue.enqueue(PyTask("tasks:stay"))
+    eventually(lambda: inspect(queue).held == 1)
+    victim.kill()
+    eventually(lambda: inspect(queue).recovered == 1 and queue.len() == 1)
+    queue.call("DEL", queue.name, queue.keys.noti)
+    worker = fleet.quick_worker(queue.name)
+    queue.enqueue(PyTask("tasks:noop"))
+    eventually(lambda: inspect(queue)[1:5] == (0, 0, 0, 0))
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0

@@ -1,0 +1,318 @@
+"""Real workers and sweepers, real signals, kill -9."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from delayed.embedded import EmbeddedRedis
+from delayed.info import dead_letters, inspect
+from delayed.queue import Queue
+from delayed.task import PyTask
+from tests.conftest import eventually
+from tests.processes import Fleet, Process
+
+EXIT_FORCED = 3
+
+
+def popped(client: redis.Redis, key: str) -> bytes:
+    reply = client.blpop([key], 30)
+    assert reply is not None, f"nothing in {key}"
+    value = reply[1]
+    assert isinstance(value, bytes)
+    return value
+
+
+def begin_and_leave_waiting(queue: Queue, client: redis.Redis) -> str:
+    """A task in execution and two that wait. The name of the list where it waits to go on."""
+    key = f"{queue.name}:h"
+    queue.enqueue(PyTask("tasks:hold", (key, "x")))
+    popped(client, f"{key}:began")
+    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(2))
+    return key
+
+
+def test_a_killed_worker_s_task_is_run_again(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    victim = fleet.quick_worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    victim.kill()
+    fleet.sweeper(queue.name)
+    fleet.quick_worker(queue.name)
+    assert popped(client, f"{key}:began") == b"x"
+    client.rpush(f"{key}:go", 1)
+    assert popped(client, f"{key}:ended") == b"x"
+    eventually(lambda: inspect(queue)[1:5] == (0, 0, 0, 0))
+    assert inspect(queue).recovered == 1
+
+
+def test_defect_u9_with_default_settings_a_task_is_back_within_15_seconds(
+    fleet: Fleet, queue: Queue, client: redis.Redis
+) -> None:
+    victim = fleet.worker(queue.name)
+    fleet.delayed("sweeper", queue.name).ready()
+    key = begin_and_leave_waiting(queue, client)
+    victim.kill()
+    client.delete(queue.name, queue.keys.noti)
+    began = time.monotonic()
+    eventually(lambda: queue.len() == 1, 30)
+    assert time.monotonic() - began < 15  # the promise of the documents, with room for a slow machine in eventually()
+    assert client.llen(f"{key}:began") == 0
+
+
+def test_defect_u15_a_task_that_kills_its_worker_is_buried_and_harms_no_other(
+    fleet: Fleet, queue: Queue, client: redis.Redis
+) -> None:
+    fleet.sweeper(queue.name)
+    key = f"{queue.name}:r"
+    queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(20))
+    queue.enqueue(PyTask("tasks:kill_worker"))
+    queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(20, 60))
+    workers: list[Process] = []
+    while not list(dead_letters(queue)) or queue.len() or client.hlen(queue.keys.processing):
+        assert len(workers) < 10
+        beat = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
+        workers.append(fleet.delayed("worker", "--allow-any", "--burst", *beat, queue.name))
+        workers[-1].wait()
+        eventually(lambda: client.hlen(queue.keys.processing) == 0)
+    (letter,) = dead_letters(queue)
+    assert (letter.reason, letter.task) == ("lost", "tasks:kill_worker")
+    assert [worker.wait() for worker in workers].count(-signal.SIGKILL) == 3
+    assert sorted(map(int, client.lrange(key, 0, -1))) == list(range(60))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_defect_u8_a_signal_lets_the_worker_finish_its_task(
+    fleet: Fleet, queue: Queue, client: redis.Redis, number: signal.Signals
+) -> None:
+    worker = fleet.worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    worker.send(number)
+    worker.expect("STOPPING=1")
+    client.rpush(f"{key}:go", 1)
+    assert worker.wait() == 0
+    assert popped(client, f"{key}:ended") == b"x"
+    assert queue.len() == 2
+    assert not inspect(queue).leases
+    assert {name.decode() for name in client.scan_iter(f"{queue.name}_*")} == {queue.keys.noti}
+
+
+def test_an_idle_worker_stops_at_once(fleet: Fleet, queue: Queue) -> None:
+    worker = fleet.worker("--dequeue-timeout=600", queue.name)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (signal.SIGQUIT,),
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGHUP, signal.SIGTERM, signal.SIGINT),
+    ],
+    ids=lambda numbers: "-".join(number.name for number in numbers),
+)
+def test_the_second_signal_means_now(
+    fleet: Fleet, queue: Queue, client: redis.Redis, numbers: tuple[signal.Signals, ...]
+) -> None:
+    worker = fleet.worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    *first, last = numbers
+    for number in first:
+        worker.send(number)
+        worker.expect("STOPPING=1")  # two equal signals that have not arrived yet are one
+    worker.send(last)
+    assert worker.wait() == EXIT_FORCED, worker.log.read_text()
+    assert queue.len() == 3
+    assert client.lindex(queue.name, 0) == PyTask("tasks:hold", (key, "x")).serialize()
+    assert client.llen(queue.keys.noti) == 3
+    assert client.exists(queue.keys.processing, queue.keys.workers) == 0
+
+
+def test_a_reload_and_then_a_stop_is_not_a_second_stop(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    worker = fleet.worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        worker.send(number)
+        worker.expect("STOPPING=1")
+    client.rpush(f"{key}:go", 1)
+    assert worker.wait() == 0
+
+
+def test_after_the_grace_what_runs_is_given_back(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    worker = fleet.worker("--grace=0.3", queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == EXIT_FORCED
+    assert client.lindex(queue.name, 0) == PyTask("tasks:hold", (key, "x")).serialize()
+    assert "grace" in worker.log.read_text()
+
+
+def test_a_task_that_holds_the_processor_costs_no_lease(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    fleet.quick_worker(queue.name)
+    fleet.sweeper(queue.name)
+    key = f"{queue.name}:s"
+    queue.enqueue(PyTask("tasks:spin", (key, 3.0)))
+    first = popped(client, f"{key}:began")
+    assert popped(client, f"{key}:ended") == first
+    assert client.llen(f"{key}:began") == 0
+    assert inspect(queue).recovered == 0
+
+
+def test_a_worker_that_was_paused_is_superseded_and_says_so(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    worker = fleet.quick_worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    worker.send(signal.SIGSTOP)
+    fleet.sweeper(queue.name)
+    eventually(lambda: inspect(queue).recovered == 1)
+    other = fleet.quick_worker(queue.name)
+    popped(client, f"{key}:began")
+    worker.send(signal.SIGCONT)
+    client.rpush(f"{key}:go", 1, 1)
+    for _ in range(2):
+        popped(client, f"{key}:ended")
+    for process in (worker, other):
+        process.send(signal.SIGTERM)
+        assert process.wait() == 0
+    assert "1 superseded" in worker.log.read_text()
+    assert "0 superseded" in other.log.read_text()
+    assert inspect(queue)[1:5] == (0, 0, 0, 0)
+
+
+def test_usr1_dumps_what_it_is_doing(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    worker = fleet.worker(queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    worker.send(signal.SIGUSR1)
+    eventually(lambda: "in hold" in worker.log.read_text() and "delayed-heartbeat" in worker.log.read_text())
+    assert "'running': 'tasks:hold'" in worker.log.read_text()
+    client.rpush(f"{key}:go", 1)
+    popped(client, f"{key}:ended")
+    sweeper = fleet.sweeper(queue.name)
+    sweeper.send(signal.SIGUSR1)
+    eventually(lambda: "in _wait" in sweeper.log.read_text())
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT], ids=lambda number: number.name
+)
+def test_defect_u8_signals_stop_a_sweeper(fleet: Fleet, queue: Queue, client: redis.Redis, number: signal.Signals) -> None:
+    sweeper = fleet.delayed("sweeper", "--interval=600", queue.name).ready()
+    eventually(lambda: client.hlen(queue.keys.workers) == 1)
+    sweeper.send(number)
+    assert sweeper.wait() == 0
+    assert not list(client.scan_iter(f"{queue.name}*"))
+
+
+def test_a_worker_outlives_redis(fleet: Fleet, name: str, tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path, persistent=True, options={"appendfsync": "always"}) as server:
+        fleet.environment["DELAYED_REDIS_URL"] = server.url
+        worker = fleet.quick_worker("--dequeue-timeout=0.5", name)
+        sweeper = fleet.sweeper(name)
+        with server.client() as client:
+            queue = Queue(name, client)
+            key = begin_and_leave_waiting(queue, client)
+        server.stop()
+        eventually(lambda: "trying again" in worker.log.read_text() and "trying again" in sweeper.log.read_text())
+        server.start()
+        with server.client() as client:
+            queue = Queue(name, client)
+            for _ in range(1 + client.llen(f"{key}:began")):
+                client.rpush(f"{key}:go", 1)
+            eventually(lambda: inspect(queue)[1:4] == (0, 0, 0), 30)
+            assert client.llen(f"{key}:ended") + inspect(queue).dead > 0  # the task's own connection may have failed it
+            queue.enqueue(PyTask("tasks:note", (f"{key}:again", 1)))
+            assert popped(client, f"{key}:again") == b"1"
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+
+
+def test_a_worker_without_redis_still_stops(fleet: Fleet, name: str, tmp_path: Path) -> None:
+    fleet.environment["DELAYED_REDIS_URL"] = f"unix://{tmp_path}/nothing.sock"
+    worker = fleet.delayed("worker", "--allow-any", name)
+    eventually(lambda: "trying again" in worker.log.read_text())
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_the_watchdog_follows_the_loop(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """It is fed while the loop turns and while a task runs, and not when the main thread hangs between two tasks."""
+    worker = fleet.start(
+        sys.executable, "-m", "delayed", "worker", "--allow-any", "--dequeue-timeout=0.05", queue.name, WATCHDOG_USEC="400000"
+    ).ready()
+    for _ in range(3):
+        worker.expect("WATCHDOG=1")
+    key = begin_and_leave_waiting(queue, client)
+    for _ in range(3):
+        worker.expect("WATCHDOG=1")
+    client.rpush(f"{key}:go", 1)
+    popped(client, f"{key}:ended")
+
+
+def test_a_loop_that_hangs_starves_the_watchdog(fleet: Fleet, queue: Queue) -> None:
+    code = (
+        "import sys, threading; from delayed.worker import Worker; from delayed.allow import AllowAny;"
+        "from delayed.queue import Queue; import os\n"
+        "class Hanging(Worker):\n"
+        "    def _take(self):\n"
+        "        threading.Event().wait()\n"
+        f"Hanging(Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL']), allow=AllowAny()).run()"
+    )
+    worker = fleet.start(sys.executable, "-c", code, WATCHDOG_USEC="200000").ready()
+    for _ in range(2):  # the first ones may come while the loop begins
+        with contextlib.suppress(AssertionError):
+            worker.expect("WATCHDOG=1", seconds=1)
+    with pytest.raises(AssertionError):
+        worker.expect("WATCHDOG=1", seconds=1)
+
+
+def test_kill_9_under_load_loses_nothing_and_repeats_at_most_what_ran(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    key, count, kills = f"{queue.name}:r", 6000, 5
+    fleet.sweeper(queue.name)
+    workers = [fleet.quick_worker(queue.name) for _ in range(2)]
+    queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(count))
+    for kill in range(kills):
+        enough = count * (kill + 1) // (kills + 2)
+        eventually(lambda enough=enough: client.llen(key) > enough)  # type: ignore[misc]
+        workers.pop(0).kill()
+        workers.append(fleet.quick_worker(queue.name))
+    eventually(lambda: inspect(queue)[1:4] == (0, 0, 0), 60)
+    done = [int(value) for value in client.lrange(key, 0, -1)]
+    assert set(done) == set(range(count))
+    assert len(done) - count <= kills
+
+
+def test_burst_drains_and_exits(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    queue.enqueue_many(PyTask("tasks:note", (f"{queue.name}:r", number)) for number in range(100))
+    assert fleet.worker("--burst", queue.name).wait() == 0
+    assert client.llen(f"{queue.name}:r") == 100
+
+
+def test_an_embedded_redis_ends_with_its_owner(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from delayed.embedded import EmbeddedRedis;"
+        f"server = EmbeddedRedis(Path({str(tmp_path)!r})).start();"
+        "print(server.client().info()['process_id'], flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
+    assert owner.stdout is not None
+    assert owner.stdin is not None
+    pid = int(owner.stdout.readline())
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    owner.stdin.close()
+
+    def gone() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(gone)
