@@ -104,6 +104,12 @@ func (h *handler) arguments(payload []byte) ([]reflect.Value, error) {
 	case len(args) == 1 && h.variadic && h0.kind != kindArray && h0.kind != kindNil:
 		args[0].Set(reflect.MakeSlice(h.params[0], 1, 1)) // one argument is packed bare
 		return args, d.into(args[0].Index(0))
+	case len(args) == 1 && h0.kind == kindArray && h0.values == 1 && isScalar(h.params[0]):
+		// Python's GoTask(path, (value,)): there is nothing else that it could mean.
+		if _, err := d.DecodeArrayLen(); err != nil {
+			return nil, err
+		}
+		return args, d.into(args[0])
 	case len(args) == 1:
 		return args, d.into(args[0])
 	case len(args) == 0 && h0.kind == kindNil:
@@ -125,6 +131,14 @@ func (h *handler) arguments(payload []byte) ([]reflect.Value, error) {
 		}
 	}
 	return args, nil
+}
+
+// isScalar tells whether no array could be a value of the type.
+func isScalar(t reflect.Type) bool {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() == reflect.String || t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64
 }
 
 func describePayload(h head) string {

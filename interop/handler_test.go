@@ -41,6 +41,8 @@ func TestParameters(t *testing.T) {
 		{func(a int) { saw = append(saw, a) }, []any{7}, []any{7}},
 		{func(a int) { saw = append(saw, a) }, nil, []any{0}},
 		{func(a *int) { saw = append(saw, *a) }, []any{&one}, []any{1}},
+		{func(a *string) { saw = append(saw, *a) }, []any{[]string{"x"}}, []any{"x"}},
+		{func(a []string) { saw = append(saw, a) }, []any{[]string{"x"}}, []any{[]string{"x"}}},
 		{func(a *int) { saw = append(saw, a == nil) }, []any{nil}, []any{true}},
 		{func(a pair) { saw = append(saw, a) }, []any{ada}, []any{ada}},
 		{func(a pair) { saw = append(saw, a) }, []any{1, "Ada"}, []any{ada}},
@@ -79,6 +81,7 @@ func TestBadArguments(t *testing.T) {
 	}{
 		{func() {}, []any{1}},
 		{func(int) {}, []any{"x"}},
+		{func(string) {}, []any{[]string{"x", "y"}}},
 		{func(int) {}, []any{1.5}},
 		{func(int8) {}, []any{128}},
 		{func(uint8) {}, []any{-1}},

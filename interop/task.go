@@ -165,7 +165,7 @@ func decode(data []byte) (call, error) {
 	}
 	task := call{path: data[h.body : h.body+h.size]}
 	if bytes.Contains(task.path, []byte(separator)) {
-		return call{}, unrunnable(WrongLanguage,
+		return task, unrunnable(WrongLanguage,
 			"%q is the path of a Python function, and this is a Go worker: give Python tasks a queue of their own", task.path)
 	}
 	at = h.body + h.size
