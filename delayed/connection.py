@@ -9,6 +9,8 @@ import asyncio
 import contextlib
 import select
 import socket
+import ssl
+import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
@@ -245,6 +247,7 @@ class Channel:
             raise ConnectionError(str(error)) from error
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
+        _let_the_kernel_watch_the_deadline(self._sock)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
@@ -358,9 +361,19 @@ class Channel:
 
     def _broken(self, error: Exception) -> RedisError:
         self.close()
-        if isinstance(error, TimeoutError | socket.timeout):
+        if isinstance(error, TimeoutError | socket.timeout | BlockingIOError):
             return TimeoutError("Redis did not answer in time")
         return error if isinstance(error, ConnectionError) else ConnectionError(str(error))
+
+
+def _let_the_kernel_watch_the_deadline(sock: socket.socket) -> None:
+    """With a time-out of Python's own, each send and each receive costs one more system call."""
+    if not isinstance(sock, ssl.SSLSocket):
+        seconds, microseconds = divmod(round(DEADLINE * 1_000_000), 1_000_000)
+        timeval = struct.pack("@ll", seconds, microseconds)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, timeval)
+        sock.settimeout(None)
 
 
 def _is_misplaced(error: ResponseError) -> bool:

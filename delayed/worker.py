@@ -24,7 +24,7 @@ from .logger import logger
 from .queue import Queue
 from .scripts import Argument
 from .signals import SignalPipe
-from .task import Call, decode, path_of, with_retry
+from .task import Call, parse, path_of, with_retry
 
 KEEP_ALIVE_INTERVAL = 3.0  # seconds
 KEEP_ALIVE_TIMEOUT = 10.0  # seconds
@@ -242,11 +242,12 @@ class Worker:
         self._since = monotonic()
         self.running = lease
         try:
-            call = decode(lease.data)
+            call = parse(lease.data)
+            path, args, kwargs, _ = call
             if self._verbose:
-                logger.debug("Task %s starts under %s", call.func_path, lease.name)
-            function = self._functions[call.func_path]
-            function(*call.args, **call.kwargs)
+                logger.debug("Task %s starts under %s", path, lease.name)
+            function = self._functions[path]
+            function(*args, **kwargs)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
         self.running = None
@@ -254,7 +255,7 @@ class Worker:
         if self._verbose:
             logger.debug("Task under %s ended after %.6f s: %r", lease.name, monotonic() - self._since, failure)
         if failure is not None:
-            self._end_badly(lease, call, function, failure)
+            self._end_badly(lease, call and Call(*call), function, failure)
         elif lease.suspect:
             lease.book.queue.over(_Posted(self._channel, lease)).succeed(lease.name)
         else:

@@ -9,6 +9,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from delayed import connection
 from delayed.connection import DEADLINE, Channel, connect, pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
@@ -229,6 +230,18 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
         with pytest.raises(redis.TimeoutError):
             Channel(client, "q").open()
     assert DEADLINE == 5
+
+
+def test_a_channel_gives_up_on_a_server_that_stalls(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DEADLINE", 0.2)
+    channel = Channel(client, queue.name)
+    channel.open()
+    client.client_pause(600)
+    with pytest.raises(redis.TimeoutError):
+        channel.call("PING")
+    assert not channel.is_open
 
 
 def test_timestamps_go_both_ways(queue: Queue) -> None:
