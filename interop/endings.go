@@ -7,6 +7,8 @@ import (
 	"time"
 )
 
+const mostUnanswered = 64 // endings without a reply before the slots wait: what a kill may repeat beyond what was being executed
+
 // endings sends the commands that end leases, over a connection of their own, without waiting for the replies. What had no reply
 // when the connection broke is sent again over the next one: each such command is fenced, so that twice does no harm.
 type endings struct {
@@ -24,6 +26,7 @@ type endings struct {
 	first    int // waiting[first:] have no reply yet
 	repeated int // how many of those have been sent before
 	progress time.Time
+	crowded  bool // a slot waits for replies
 	readers  sync.WaitGroup
 }
 
@@ -87,6 +90,17 @@ func (e *endings) write(c *conn) {
 		e.written = upto
 	}
 	e.changed.Broadcast()
+}
+
+// keepUp waits while too many endings have no reply. Redis drops what it has not read from a killed process, so that these, too,
+// are repeated then. Only slots call it: the heartbeat, which watches over stalls, must not wait for replies.
+func (e *endings) keepUp() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := e.conn; c != nil && e.conn == c && len(e.waiting)-e.first > mostUnanswered; {
+		e.crowded = true
+		e.changed.Wait()
+	}
 }
 
 // open uses c from now on, and first sends again what has had no reply.
@@ -175,6 +189,10 @@ func (e *endings) next(last bool) (p posted, repeated bool) {
 	}
 	if last {
 		e.progress = time.Now()
+	}
+	if e.crowded && len(e.waiting)-e.first <= mostUnanswered/2 {
+		e.crowded = false
+		e.changed.Broadcast()
 	}
 	if e.first == len(e.waiting) {
 		e.waiting, e.first = e.waiting[:0], 0

@@ -279,7 +279,7 @@ func TestAKilledWorkerRepeatsOnlyWhatItExecuted(t *testing.T) {
 				return len(ran) == count
 			})
 			eventually(t, "all are released", func() bool { return queue.client.Exists(ctx, queue.Keys.Processing, queue.Name()).Val() == 0 })
-			const unread = 20
+			const unread = mostUnanswered
 			repeated := len(lines(t, path)) - count
 			t.Logf("%d were repeated", repeated)
 			if repeated > concurrency+unread {

@@ -63,6 +63,7 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 	default:
 		w.ends.post(l.done, l.ended)
 	}
+	w.ends.keepUp()
 	b := l.book
 	b.count.Add(1)
 	b.size.Add(size)
