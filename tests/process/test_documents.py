@@ -123,3 +123,11 @@ def test_the_acl_rules_are_enough_and_not_too_much(
             Queue(name, urls[role]).call("DEL", name)
     with pytest.raises(redis.ResponseError):
         Queue("other", urls["worker"]).len()
+
+
+def test_the_go_program_of_the_readme_is_the_one_that_is_tested() -> None:
+    """interop/process_test.go runs it against both languages."""
+    (program,) = blocks(README, "go")
+    source = (ROOT / "interop" / "examples" / "quickstart" / "main.go").read_text()
+    assert program == source.partition("\n")[2]
+    assert len([line for line in program.splitlines() if line.strip()]) <= 40

@@ -21,7 +21,7 @@ func main() {
 
 	queue, err := delayed.NewQueue("go", client)
 	check(err)
-	worker, err := delayed.NewWorker([]*delayed.Queue{queue})
+	worker, err := delayed.NewWorker([]*delayed.Queue{queue}, delayed.Concurrency(10))
 	check(err)
 	check(worker.Register(Greet))
 	check(worker.Run(context.Background())) // until SIGTERM or Ctrl-C
