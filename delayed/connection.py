@@ -52,6 +52,7 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
 Client = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
+Answer = Callable[[Any, bool], None]  # reply, repeated
 
 DEADLINE = 5.0  # seconds that a reply may take before the connection is given up
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
@@ -214,11 +215,18 @@ def pack(*command: Argument) -> bytes:
     return cast(bytes, hiredis.pack_command(cast(Any, command)))
 
 
+_HUSH, _SPEAK = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON")
+
+
 class Channel:
     """One connection, owned by one thread, with a deadline for every reply.
 
-    A command can be *posted*: sent at once, its reply read before that of the next `call`. A posted command must be fenced,
-    so that it may be repeated: after a fault `open` sends again what has had no reply.
+    A command can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`); the next `call` confirms that Redis has
+    carried out all that was posted. A posted command must be fenced, so that it may be repeated: after a fault `open` sends
+    again what has not been confirmed.
+
+    Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
+    it, closes it, and drops what it had not read: commands that the process had sent long before.
 
     Args:
         client: says how to connect; none of its own connections is used.
@@ -229,8 +237,11 @@ class Channel:
         self._client = client
         self._key = _bytes(key)
         self._connection: Any = None
-        self._posted: deque[tuple[bytes, Callable[[Any, bool], None]]] = deque()
-        self._repeated = 0  # how many of the posted commands have been sent before
+        self._posted: deque[tuple[bytes, Answer]] = deque()
+        self._loud = 0  # how many of them, from the first, will have a reply …
+        self._repeated = 0  # … and how many have been sent before
+        self._silent = False  # Redis sends no replies at the moment
+        self._can_be_silent = True  # some proxies do not know CLIENT REPLY
         self.send: Callable[[bytes], None] = self._refuse
 
     def open(self) -> None:
@@ -251,15 +262,18 @@ class Channel:
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
+        self._send(_SPEAK)
         for _ in SCRIPTS:
             self._checked(self.read())
-        self._repeated = len(self._posted)
-        for packed, _callback in self._posted:
+        self._can_be_silent = not isinstance(self.read(), ResponseError)
+        self._loud = self._repeated = len(self._posted)
+        for packed, _answered in self._posted:
             self._send(packed)
 
     def close(self) -> None:
-        """Drop the connection. What was posted stays known until it has been answered over another one."""
+        """Drop the connection. What was posted stays known until it has been confirmed over another one."""
         self.send = self._refuse
+        self._silent, self._loud = False, 0
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
@@ -281,27 +295,52 @@ class Channel:
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `count` packed commands at once and return their replies; raises as `call`, for the first that failed."""
-        self.send(packed)
-        self.settle()
+        self._speak(packed)
         replies = [self.read() for _ in range(count)]
         return [self._checked(reply) for reply in replies]
 
-    def post(self, packed: bytes, callback: Callable[[Any, bool], None]) -> None:
-        """Send a fenced command; `callback(reply, repeated)` will get its reply."""
-        self._posted.append((packed, callback))
+    def post(self, packed: bytes, answered: Answer) -> None:
+        """Send a fenced command of which it is certain that it will do something; `answered(1, False)` confirms it later."""
+        self._posted.append((packed, answered))
+        if self._silent:
+            self.send(packed)
+        elif self._can_be_silent:
+            self._silent = True
+            self.send(_HUSH + packed)
+        else:
+            self._loud += 1
+            self.send(packed)
+
+    def ask(self, packed: bytes, answered: Answer) -> None:
+        """Send a fenced command and wait for its reply: `answered(reply, repeated)`; `repeated` if it was sent twice, so that
+        a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
+        self.settle()
+        self._posted.append((packed, answered))
+        self._loud += 1
         self.send(packed)
+        self.settle()
 
     def settle(self) -> None:
-        """Wait for the replies to all posted commands; raises as `call`."""
+        """Wait until all posted commands have been carried out; raises as `call`."""
+        if self._posted:
+            self._speak(b"")
+
+    def _speak(self, packed: bytes) -> None:
+        """Send `packed`, to be replied to, and read what comes before its reply."""
+        was_silent, self._silent = self._silent, False
+        self.send(_SPEAK + packed if was_silent else packed)
         posted = self._posted
-        while posted:
-            reply = self.read()
-            if isinstance(reply, ResponseError) and _is_misplaced(reply):
-                self._checked(reply)
-            _packed, callback = posted.popleft()
+        while self._loud:
+            reply = self._checked(self.read())
+            _packed, answered = posted.popleft()
+            self._loud -= 1
             repeated = self._repeated > 0
             self._repeated -= repeated
-            callback(reply, repeated)
+            answered(reply, repeated)
+        if was_silent:
+            self._checked(self.read())
+            while posted:
+                posted.popleft()[1](1, False)
 
     def block(self, packed: bytes, seconds: float, wake: int) -> Any:
         """Send a blocking command and return its reply.
@@ -314,8 +353,7 @@ class Channel:
         Returns:
             The reply, or `INTERRUPTED`.
         """
-        self.send(packed)
-        self.settle()
+        self._speak(packed)
         if not self._reader.has_data():
             poll = select.poll()
             poll.register(self._sock, select.POLLIN)

@@ -157,9 +157,11 @@ class Heartbeat(threading.Thread):
             # A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if
             # somebody has, it holds nothing. (PEXPIRE first, because Redis refuses SET when its memory is full.)
             gone = [name for name, lives_on in zip(names, lives, strict=True) if not lives_on]
-            held = [name for name in gone if name in made and made[name].data is not None]
+            held = [lease for name in gone if (lease := made.get(name)) is not None and lease.data]
+            for lease in held:
+                lease.doubtful = True
             if held:
-                commands = [pack("SET", name, self._worker.name, "PX", ttl) for name in held]
+                commands = [pack("SET", lease.name, self._worker.name, "PX", ttl) for lease in held]
                 self._channel.exchange(b"".join(commands), len(commands))
         if not self._worker.beaten:
             self._notifier.ready("working")

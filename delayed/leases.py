@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .connection import ResponseError, pack
+from .connection import pack
 from .pace import Pace
 from .queue import Queue
 
@@ -22,24 +22,24 @@ def token() -> str:
 class Lease:
     """One lease, and the task that it holds."""
 
-    __slots__ = ("book", "data", "done", "name", "suspect")
+    __slots__ = ("book", "data", "done", "doubtful", "name")
 
     def __init__(self, book: "LeaseBook", name: str) -> None:
         self.book = book
         self.name = name
         self.done = pack("HDEL", book.queue.keys.processing, name)  # ends it, if its task has no lost count
         self.data = b""  # the task, or nothing
-        self.suspect = False  # the task has a lost count
+        self.doubtful = False  # its ending must be asked for: the task has a lost count, or its key was found gone
 
     def answered(self, reply: Any, repeated: bool) -> None:
         """The reply to the command that ended the lease has come.
 
         Args:
-            reply: 1, or 0 if the lease held nothing any more, or an error.
+            reply: 1, or 0 if the lease held nothing any more.
             repeated: the command was sent twice, so that 0 may only mean that it worked the first time.
         """
-        if reply != 1:
-            self.book.refused(self, reply, repeated)
+        if reply != 1 and not repeated:
+            self.book.superseded(self)
         self.release()
 
     def release(self) -> None:
@@ -62,7 +62,7 @@ class LeaseBook:
         self.pace = Pace()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key
         self.free: deque[Lease] = deque()  # those of them that hold nothing
-        self._superseded = superseded
+        self.superseded = superseded
         self._token = token()
         self._serial = 0
 
@@ -83,13 +83,6 @@ class LeaseBook:
         self.free.extendleft(reversed(leases[:living]))
         for lease in leases[living:]:
             del self.made[lease.name]
-
-    def refused(self, lease: Lease, reply: object, repeated: bool) -> None:
-        """An ending did nothing."""
-        if isinstance(reply, ResponseError):
-            raise reply
-        if not repeated:
-            self._superseded(lease)
 
     def renew(self) -> list[str]:
         """Begin anew under other names. Returns the old ones: nothing will be taken under them again."""

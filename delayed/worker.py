@@ -197,14 +197,16 @@ class Worker:
         return self._take_from(self._books[index], waiting=True)
 
     def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
+        if not self._fresh():  # after a pause their keys may be gone: let them go, and make others
+            for each in self._books:
+                each.renew()
+            self.beaten = monotonic()
         leases, living = book.get(book.pace.size)
-        if monotonic() - self.beaten > self._ttl / 2:  # after a pause: their keys may be gone
-            living = 0
         names = [lease.name for lease in leases]
         tasks, suspect = book.queue.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
         count = len(tasks)
         for lease, data in zip(leases, tasks, strict=False):
-            lease.data, lease.suspect = data, suspect
+            lease.data, lease.doubtful = data, suspect
         book.unused(leases[count:], max(living - count, 0))
         self._again = count > 0 and book is self._books[0]
         self._hand.extend(leases[:count])
@@ -214,7 +216,6 @@ class Worker:
         """An idle worker keeps no leases."""
         for book in self._books:
             if book.made:
-                self._channel.settle()
                 self._channel.call("UNLINK", *book.renew())
 
     # Execute
@@ -256,15 +257,19 @@ class Worker:
             logger.debug("Task under %s ended after %.6f s: %r", lease.name, monotonic() - self._since, failure)
         if failure is not None:
             self._end_badly(lease, call and Call(*call), function, failure)
-        elif lease.suspect:
-            lease.book.queue.over(_Posted(self._channel, lease)).succeed(lease.name)
+        elif lease.doubtful or not self._fresh():
+            lease.book.queue.over(_Asking(self._channel, lease)).succeed(lease.name)
         else:
             self._channel.post(lease.done, lease.answered)
+
+    def _fresh(self) -> bool:
+        """Whether the leases live for certain, so that nobody can have swept what they hold."""
+        return monotonic() - self.beaten < self._ttl / 2
 
     # End
 
     def _end_badly(self, lease: Lease, call: Call | None, function: Callable[..., Any] | None, error: BaseException) -> None:
-        queue = lease.book.queue.over(_Posted(self._channel, lease))
+        queue = lease.book.queue.over(_Asking(self._channel, lease))
         refusal = error if isinstance(error, Unrunnable) else None
         if refusal is None and call is not None and function is not None:
             refusal = misfit(function, call, error)
@@ -333,15 +338,15 @@ class Worker:
         return ", ".join(f"{about[name]} {name}" for name in ("succeeded", "retried", "failed", "buried", "superseded"))
 
 
-class _Posted:
-    """Sends the script that ends `lease` without waiting for its reply."""
+class _Asking:
+    """Sends the script that ends `lease`, and tells the lease what it did."""
 
     def __init__(self, channel: Channel, lease: Lease) -> None:
         self._channel = channel
         self._lease = lease
 
     def call(self, *command: Argument) -> int:
-        self._channel.post(pack(*command), self._lease.answered)
+        self._channel.ask(pack(*command), self._lease.answered)
         return 1
 
 

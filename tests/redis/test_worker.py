@@ -207,13 +207,16 @@ def test_a_worker_that_was_superseded_is_told(
     queue: Queue, client: redis.Redis, threaded: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = f"{queue.name}:h"
-    worker = Worker(queue, allow=AllowAny())
+    worker = Worker(queue, keep_alive_interval=0.05, allow=AllowAny())
     threaded(worker)
     queue.enqueue(PyTask("tasks:hold", (key, 1)))
     popped(client, f"{key}:began")
     (lease,) = client.hkeys(queue.keys.processing)
-    client.delete(lease)  # as if it had been stopped for longer than the TTL
-    sweep(queue)
+    while True:  # until the sweep comes before the beat that makes the key again
+        client.delete(lease)
+        if sweep(queue).recovered:
+            break
+    eventually(lambda: client.exists(lease) == 1)
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
     with caplog.at_level(logging.ERROR, "delayed"):
