@@ -77,6 +77,7 @@ class Heartbeat(threading.Thread):
         self._notifier = Notifier()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
+        self.began = threading.Event()  # the first beat has been tried
         self._ended = False
         self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
         self._deadline: float | None = None
@@ -104,7 +105,16 @@ class Heartbeat(threading.Thread):
             os.write(self._wake_writer, b"x")
 
     def run(self) -> None:
-        """Beat, listen and watch (see `threading.Thread`)."""
+        """Beat, listen and watch (see `threading.Thread`). A worker without it would lose its leases, so it stops."""
+        try:
+            self._run()
+        except Exception:
+            logger.exception("The heartbeat died of a defect; the worker stops")
+            self._worker.stop()
+        finally:
+            self.began.set()
+
+    def _run(self) -> None:
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)
@@ -115,6 +125,7 @@ class Heartbeat(threading.Thread):
             now = monotonic()
             if now >= next_beat:
                 next_beat = now + (self._interval if self._guarded(self._beat) else min(_RETRY, self._interval))
+                self.began.set()
             if now >= next_alive:
                 seen = (self._worker.turns, self._worker.finished)
                 if seen != progress or self._worker.running is not None:

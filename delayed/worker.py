@@ -108,6 +108,7 @@ class Worker:
                 self, self._books[0].queue, signals, interval=self._interval, ttl=self._ttl, grace=self._grace
             )
             self._heartbeat.start()
+            self._heartbeat.began.wait()
             logger.info("Worker %s serves %s", self._place, ", ".join(book.queue.name for book in self._books))
             try:
                 self._loop()

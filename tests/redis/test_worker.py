@@ -334,6 +334,16 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
     assert worker.finished == 50
 
 
+def test_a_worker_whose_heartbeat_dies_stops(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(queue, allow=AllowAny())
+    monkeypatch.setattr(worker, "describe", lambda: 1 / 0 if not worker._stop.is_set() else {**dict.fromkeys(_COUNTS, 0)})
+    worker.run()
+    assert worker._stop.is_set()
+
+
+_COUNTS = ("succeeded", "retried", "failed", "buried", "superseded")
+
+
 def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded: Start) -> None:
     key = f"{queue.name}:h"
     threaded(Worker(queue, keep_alive_interval=0.1, allow=AllowAny()))
