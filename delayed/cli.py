@@ -281,10 +281,15 @@ def up(queues: tuple[str, ...], allow: tuple[str, ...], folder: Path, port: int)
 )
 @click.option("--workers", default=2, show_default=True, help="Worker processes.")
 @click.option("--kills", default=3, show_default=True, help="Workers to kill in mid-task.")
+@click.option(
+    "--go-worker",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The Go module's delayed-worker, to hash every other file.",
+)
 @_explained
-def demo(folder: Path | None, workers: int, kills: int) -> None:
+def demo(folder: Path | None, workers: int, kills: int, go_worker: Path | None) -> None:
     """Hash every file of a folder on an embedded Redis, kill workers meanwhile, and check that nothing is lost."""
     if workers < 1 or kills < 0:
         raise click.UsageError("--workers is at least 1, and --kills not below 0")
-    if not run_demo(folder, workers, kills):
+    if not run_demo(folder, workers, kills, go_worker):
         sys.exit(1)
