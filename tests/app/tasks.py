@@ -74,3 +74,13 @@ def inner_type_error() -> None:
 
 
 NOT_CALLABLE = 5
+
+
+@cache
+def _log(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def log(path: str, number: int) -> None:
+    """Note in a file outside of Redis that it ran: eight bytes, appended in one step."""
+    os.write(_log(path), number.to_bytes(8))
