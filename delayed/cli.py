@@ -40,7 +40,10 @@ def _url() -> str:
     """DELAYED_REDIS_URL_FILE, else DELAYED_REDIS_URL, else REDIS_URL, else localhost."""
     secret = os.environ.get("DELAYED_REDIS_URL_FILE")
     if secret:
-        return Path(secret).read_text(encoding="utf-8").strip()
+        try:
+            return Path(secret).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise click.ClickException(f"DELAYED_REDIS_URL_FILE: {error}") from error
     return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
 
 
@@ -51,7 +54,7 @@ def _explained(command: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except (DelayedError, RedisError, OSError) as error:
+        except (DelayedError, RedisError, OSError, UnicodeError) as error:
             notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", ()))
             raise click.ClickException(f"{error}{notes}") from error
 

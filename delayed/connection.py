@@ -7,13 +7,14 @@ for its reply.
 
 import asyncio
 import contextlib
+import itertools
 import select
 import socket
 import ssl
 import struct
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
@@ -21,7 +22,15 @@ import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    AskError,
+    ConnectionError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -37,9 +46,11 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "Channel",
     "Client",
     "Command",
+    "Ending",
     "Pooled",
     "RedisError",
     "ResponseError",
+    "bulk",
     "check_cluster",
     "connect",
     "is_cluster",
@@ -52,10 +63,10 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
 Client = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
-Answer = Callable[[Any, bool], None]  # reply, repeated
 
 DEADLINE = 5.0  # seconds that a reply may take before the connection is given up
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
+_REDIRECTIONS = 5  # nodes that a cluster may send a command to
 _MORE = object()  # what the parser returns while a reply is not complete
 _UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
 # Errors that say "not this server, not now": a new connection may find the right one.
@@ -125,6 +136,11 @@ def _bytes(key: str) -> bytes:
     return key.encode(errors="surrogateescape")
 
 
+def _encoded(command: Command) -> tuple[Argument, ...]:
+    """Names of other programs need not be UTF-8."""
+    return tuple(_bytes(argument) if isinstance(argument, str) else argument for argument in command)
+
+
 def check_cluster(client: object, queue: str, key: str) -> None:
     """A queue on a cluster needs all its keys in one slot.
 
@@ -149,21 +165,40 @@ class Pooled:
         self._slot = key_slot(_bytes(key))
 
     def call(self, *command: Argument) -> Any:
-        """Send `command` once and return the reply."""
-        if isinstance(self._client, redis.RedisCluster):
+        """Send `command` once and return its reply as in RESP2, with bytes for strings."""
+        if not isinstance(self._client, redis.RedisCluster):
+            return _exchange(self._client.connection_pool, command)
+        for _ in range(_REDIRECTIONS):
             node = self._client.nodes_manager.get_node_from_slot(self._slot)
-            return self._client.execute_command(*command, target_nodes=[node])
-        pool = self._client.connection_pool
-        connection = pool.get_connection()
+            try:
+                return _exchange(self._client.get_redis_connection(node).connection_pool, command)
+            except AskError as elsewhere:  # the slot is moving; this key has moved already
+                node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
+                if node is not None:
+                    return _exchange(self._client.get_redis_connection(node).connection_pool, command, asking=True)
+            except MovedError:
+                pass
+            self._client.nodes_manager.initialize()
+        raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+
+
+def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
+    connection = pool.get_connection()
+    try:
+        if asking:
+            connection.send_command("ASKING")
+            connection.read_response()
         try:
             connection.send_command(*command)
-            return connection.read_response(disable_decoding=True)
-        except (ConnectionError, TimeoutError) as error:
-            connection.disconnect()
-            error.add_note(_UNKNOWN)
-            raise
-        finally:
-            pool.release(connection)
+        except UnicodeEncodeError:
+            connection.send_command(*_encoded(command))
+        return connection.read_response(disable_decoding=True)
+    except (ConnectionError, TimeoutError) as error:
+        connection.disconnect()
+        error.add_note(_UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)
 
 
 class AsyncPooled:
@@ -212,21 +247,59 @@ async def run_script_async(caller: AsyncPooled, script: Script, keys: tuple[str,
 
 def pack(*command: Argument) -> bytes:
     """A command in the bytes of the Redis protocol."""
-    return cast(bytes, hiredis.pack_command(cast(Any, command)))
+    try:
+        return cast(bytes, hiredis.pack_command(cast(Any, command)))
+    except UnicodeEncodeError:
+        return cast(bytes, hiredis.pack_command(cast(Any, _encoded(command))))
 
 
 _HUSH, _SPEAK = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON")
 
 
+def bulk(text: str) -> bytes:
+    """A string as it stands in a command, in the bytes of the Redis protocol."""
+    data = _bytes(text)
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+class Ending(Protocol):
+    """A command HDEL that ends a lease."""
+
+    done: bytes  # the command
+    hash: bytes  # its key, and
+    field: bytes  # its field, as `bulk`
+
+    def answered(self, reply: Any, repeated: bool) -> None:
+        """It has been carried out; `repeated` if it was sent twice, so that a 0 may only mean that it worked before."""
+
+
+class _Asked(NamedTuple):
+    """Another command that ends a lease."""
+
+    done: bytes
+    answered: Callable[[Any, bool], None]
+    hash: bytes = b""
+    field: bytes = b""
+
+
+def _confirmations(endings: Iterable[Ending | _Asked]) -> list[bytes]:
+    """The commands that do all of `endings`, one for each hash."""
+    fields: dict[bytes, list[bytes]] = {}
+    for ending in endings:
+        fields.setdefault(ending.hash, []).append(ending.field)
+    return [b"*%d\r\n$4\r\nHDEL\r\n%b%b" % (len(some) + 2, key, b"".join(some)) for key, some in fields.items()]
+
+
 class Channel:
     """One connection, owned by one thread, with a deadline for every reply.
 
-    A command can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`); the next `call` confirms that Redis has
-    carried out all that was posted. A posted command must be fenced, so that it may be repeated: after a fault `open` sends
-    again what has not been confirmed.
+    The ending of a lease can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`). With the next `call` all that
+    was posted is said once more, in one command that has a reply: that does nothing where the first worked, ends what was
+    refused, and proves that it is done. Endings are fenced, so they may be repeated; after a fault `open` sends again what
+    was not confirmed.
 
     Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
-    it, closes it, and drops what it had not read: commands that the process had sent long before.
+    it, closes it, and drops what it had not read: endings that the process had sent long before.
 
     Args:
         client: says how to connect; none of its own connections is used.
@@ -237,7 +310,7 @@ class Channel:
         self._client = client
         self._key = _bytes(key)
         self._connection: Any = None
-        self._posted: deque[tuple[bytes, Answer]] = deque()
+        self._posted: deque[Ending | _Asked] = deque()
         self._loud = 0  # how many of them, from the first, will have a reply …
         self._repeated = 0  # … and how many have been sent before
         self._silent = False  # Redis sends no replies at the moment
@@ -254,7 +327,7 @@ class Channel:
         connection = _dedicated(self._client, self._key)
         try:
             connection.connect()
-        except OSError as error:  # a name that does not resolve, a socket file that is not there
+        except (OSError, UnicodeError) as error:  # a name that does not resolve, a socket file that is not there
             raise ConnectionError(str(error)) from error
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
@@ -267,8 +340,8 @@ class Channel:
             self._checked(self.read())
         self._can_be_silent = not isinstance(self.read(), ResponseError)
         self._loud = self._repeated = len(self._posted)
-        for packed, _answered in self._posted:
-            self._send(packed)
+        for ending in self._posted:
+            self._send(ending.done)
 
     def close(self) -> None:
         """Drop the connection. What was posted stays known until it has been confirmed over another one."""
@@ -299,48 +372,56 @@ class Channel:
         replies = [self.read() for _ in range(count)]
         return [self._checked(reply) for reply in replies]
 
-    def post(self, packed: bytes, answered: Answer) -> None:
-        """Send a fenced command of which it is certain that it will do something; `answered(1, False)` confirms it later."""
-        self._posted.append((packed, answered))
+    def post(self, ending: "Ending") -> None:
+        """End a lease that lives for certain; `ending.answered(1, False)` confirms it later."""
+        self._posted.append(ending)
         if self._silent:
-            self.send(packed)
+            self.send(ending.done)
         elif self._can_be_silent:
             self._silent = True
-            self.send(_HUSH + packed)
+            self.send(_HUSH + ending.done)
         else:
             self._loud += 1
-            self.send(packed)
+            self.send(ending.done)
 
-    def ask(self, packed: bytes, answered: Answer) -> None:
+    def ask(self, packed: bytes, answered: Callable[[Any, bool], None]) -> None:
         """Send a fenced command and wait for its reply: `answered(reply, repeated)`; `repeated` if it was sent twice, so that
         a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
         self.settle()
-        self._posted.append((packed, answered))
+        self._posted.append(_Asked(packed, answered))
         self._loud += 1
         self.send(packed)
         self.settle()
 
     def settle(self) -> None:
-        """Wait until all posted commands have been carried out; raises as `call`."""
+        """Wait until all that was posted is done; raises as `call`."""
         if self._posted:
             self._speak(b"")
 
     def _speak(self, packed: bytes) -> None:
         """Send `packed`, to be replied to, and read what comes before its reply."""
-        was_silent, self._silent = self._silent, False
-        self.send(_SPEAK + packed if was_silent else packed)
-        posted = self._posted
+        if not self._silent:
+            self.send(packed)
+            self._read_answers()
+            return
+        self._silent = False
+        confirmations = _confirmations(itertools.islice(self._posted, self._loud, None))
+        self.send(b"".join((_SPEAK, *confirmations, packed)))
+        self._read_answers()
+        for _ in range(1 + len(confirmations)):
+            self._checked(self.read())
+        while self._posted:
+            self._posted.popleft().answered(1, False)
+
+    def _read_answers(self) -> None:
+        """Read the replies to what was sent with replies; what was refused stays posted."""
         while self._loud:
             reply = self._checked(self.read())
-            _packed, answered = posted.popleft()
+            ending = self._posted.popleft()
             self._loud -= 1
             repeated = self._repeated > 0
             self._repeated -= repeated
-            answered(reply, repeated)
-        if was_silent:
-            self._checked(self.read())
-            while posted:
-                posted.popleft()[1](1, False)
+            ending.answered(reply, repeated)
 
     def block(self, packed: bytes, seconds: float, wake: int) -> Any:
         """Send a blocking command and return its reply.

@@ -36,10 +36,29 @@ class Functions(dict[str, Callable[..., Any]]):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: {error}") from error
         except Exception as error:
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: importing it raised {_name(error)}: {error}") from error
+        if inspect.iscoroutinefunction(function):
+            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is a coroutine function, which this worker cannot run")
         if not callable(function):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is {type(function).__name__}, which cannot be called")
         self[path] = function
         return self[path]
+
+
+def verdict(function: Callable[..., Any] | None, call: Call | None, error: BaseException) -> tuple[Reason, str]:
+    """Why a task did not succeed: the reason and the detail for its dead letter.
+
+    Args:
+        function: what the task named, if that was found.
+        call: the task, if it could be decoded.
+        error: what was raised; its own methods may raise too, as it may be an object of the task's making.
+    """
+    try:
+        refusal = error if isinstance(error, Unrunnable) and function is None else None
+        if refusal is None and function is not None and call is not None:
+            refusal = misfit(function, call, error)
+        return (refusal.reason, refusal.detail) if refusal is not None else (Reason.FAILED, describe(error))
+    except Exception as defect:
+        return Reason.FAILED, f"{_name(error)}, which cannot be shown: asking it raised {_name(defect)}"
 
 
 def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:

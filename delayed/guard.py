@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+import psutil
+
 # $0 is the program, "$@" its arguments. Descriptor 3 is a pipe that only the owner holds open: `read` ends with it. SIGTERM is
 # passed on; the shell's status is the program's.
 _GUARD = """
@@ -59,11 +61,23 @@ class Guarded:
         """Send SIGTERM, wait, and return the program's exit status (128 + the signal's number if it was killed)."""
         assert self._shell.stdin is not None
         self._shell.stdin.close()
-        return self._shell.wait()
+        return self.wait()
 
     def wait(self) -> int:
         """Wait for the program to end by itself, and return its exit status."""
-        return self._shell.wait()
+        status = self._shell.wait()
+        if self._ended_reader >= 0:
+            os.close(self._ended_reader)
+            self._ended_reader = -1
+        return status
+
+
+def resident_size() -> int:
+    """The bytes of memory that this process has now; 0 if the system does not say (a task may have used up all files)."""
+    try:
+        return int(psutil.Process().memory_info().rss)
+    except (psutil.Error, OSError):
+        return 0
 
 
 def python(*arguments: str) -> list[str]:

@@ -10,13 +10,14 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgpack
 
 from .clock import milliseconds, monotonic
-from .connection import Channel, RedisError, pack
+from .connection import DEADLINE, Channel, RedisError, ResponseError, pack
 from .leases import Lease
 from .logger import logger
 from .notify import Notifier
@@ -36,7 +37,8 @@ class Holder(Protocol):
     turns: int  # how often its loop went round
     finished: int  # tasks ended
     running: Lease | None
-    beaten: float  # monotonic time of the last beat that worked
+    left: bool  # its loop has ended
+    fresh_at: float  # monotonic time at which all its leases lived
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -82,6 +84,9 @@ class Heartbeat(threading.Thread):
         self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
         self._deadline: float | None = None
         self._returning: list[Lease] = []
+        self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
+        self._next_beat = self._next_look = self._next_alive = 0.0
+        self._progress = (-1, -1)
         self._watching = False  # there may be tasks in hand behind a slow one
         self._seen = (-1, -1)
 
@@ -118,65 +123,77 @@ class Heartbeat(threading.Thread):
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)
-        watchdog = self._notifier.watchdog / 2 or float("inf")
-        next_beat, next_alive = 0.0, 0.0
-        progress = (-1, -1)
         while not self._ended:
             now = monotonic()
-            if now >= next_beat:
-                next_beat = now + (self._interval if self._guarded(self._beat) else min(_RETRY, self._interval))
+            if now >= self._next_beat:
+                self._next_beat = now + self._interval
+                self._guarded(self._beat)
                 self.began.set()
-            if now >= next_alive:
-                seen = (self._worker.turns, self._worker.finished)
-                if seen != progress or self._worker.running is not None:
-                    self._notifier.alive()
-                progress, next_alive = seen, now + watchdog
+            if self._watching and now >= self._next_look:
+                self._next_look = now + BUDGET
+                self._guarded(self._return_unstarted)
+            self._feed_watchdog(now)
             if self._deadline is not None and now >= self._deadline:
                 self._leave(f"the grace of {self._grace:g} s is over")
-            if self._watching:
-                self._guarded(self._return_unstarted)
-            pause = min(next_beat, next_alive, self._deadline or float("inf")) - monotonic()
-            for descriptor, _ in poll.poll(max(0.0, min(pause, BUDGET if self._watching else pause)) * 1000):
+            look = self._next_look if self._watching else float("inf")
+            pause = min(self._next_beat, look, self._next_alive, self._deadline or float("inf")) - monotonic()
+            for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
                 else:
                     self._obey()
 
-    def _guarded(self, action: Callable[[], None]) -> bool:
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Nothing that goes wrong in `action` may end the heart; it is tried again a little later."""
         try:
             if not self._channel.is_open:
                 self._channel.open()
             action()
-        except RedisError as error:
+        except Exception as error:
             self._channel.close()
-            logger.warning("The heartbeat failed: %s", error)
-            return False
-        return True
+            again = monotonic() + min(_RETRY, self._interval)
+            self._next_beat, self._next_look = min(self._next_beat, again), again
+            logger.warning("The heartbeat failed: %s", error, exc_info=not isinstance(error, RedisError))
+
+    def _feed_watchdog(self, now: float) -> None:
+        """While tasks run or the worker's loop goes round, all is well."""
+        if now >= self._next_alive:
+            seen = (self._worker.turns, self._worker.finished)
+            if seen != self._progress or self._worker.running is not None:
+                self._notifier.alive()
+            self._progress = seen
+            self._next_alive = now + (self._notifier.watchdog / 2 or float("inf"))
 
     def _beat(self) -> None:
         """Let all leases live for another TTL, and bring the register up to date."""
         began = monotonic()
         ttl = milliseconds(self._ttl)
-        about = msgpack.packb(self._worker.describe())
-        for queue, made in self._worker.holdings():
+        holdings = self._worker.holdings()
+        for _queue, made in holdings:
             names = list(made)
-            own = queue.keys.lease(self._worker.name)
-            commands = [pack("PEXPIRE", name, ttl) for name in names]
-            commands.append(pack("SET", own, self._worker.name, "PX", ttl))
-            commands.append(pack("HSET", queue.keys.workers, own, about))
-            lives = self._channel.exchange(b"".join(commands), len(commands))[: len(names)]
-            # A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if
-            # somebody has, it holds nothing. (PEXPIRE first, because Redis refuses SET when its memory is full.)
-            gone = [name for name, lives_on in zip(names, lives, strict=True) if not lives_on]
-            held = [lease for name in gone if (lease := made.get(name)) is not None and lease.data]
-            for lease in held:
-                lease.doubtful = True
-            if held:
-                commands = [pack("SET", lease.name, self._worker.name, "PX", ttl) for lease in held]
-                self._channel.exchange(b"".join(commands), len(commands))
-        if not self._worker.beaten:
+            if not names:
+                continue
+            lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
+            gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
+            self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
+        if not self._worker.fresh_at:
             self._notifier.ready("working")
-        self._worker.beaten = began
+        self._worker.fresh_at = max(began, self._worker.fresh_at)
+        about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
+        for queue, _made in holdings:
+            own = queue.keys.lease(self._worker.name)
+            register = pack("SET", own, self._worker.name, "PX", ttl) + pack("HSET", queue.keys.workers, own, about)
+            with contextlib.suppress(ResponseError):  # no memory: leases matter, the register does not
+                self._channel.exchange(register, 2)
+
+    def _make_again(self, leases: list[Lease], ttl: int) -> None:
+        """Keys that were gone while their leases hold tasks: nobody may have swept those yet. If somebody has, the fence tells
+        the worker. (Elsewhere PEXPIRE, because Redis refuses SET when its memory is full.)"""
+        for lease in leases:
+            lease.gone = True
+        if leases:
+            commands = [pack("SET", lease.name, self._worker.name, "PX", ttl) for lease in leases]
+            self._channel.exchange(b"".join(commands), len(commands))
 
     def _return_unstarted(self) -> None:
         """Give back what waits behind a task that has run since the last look."""
@@ -184,13 +201,17 @@ class Heartbeat(threading.Thread):
         if not self._returning and seen == self._seen:
             self._watching = False  # before looking: a batch that comes now sets it again
             self._returning = self._worker.unstarted()
+            self._in_doubt = False
         self._seen = seen
         if self._returning:
             self._watching = True  # until Redis has them
-            queue = self._returning[0].book.queue  # a hand holds tasks of one queue
-            queue.over(self._channel).give_back([lease.name for lease in self._returning])
+            book = self._returning[0].book  # a hand holds tasks of one queue
+            in_doubt, self._in_doubt = self._in_doubt, True
+            book.queue.over(self._channel).give_back([lease.name for lease in self._returning])
             for lease in self._returning:
-                lease.release()
+                # If the command was sent before and had no reply, it may still arrive: these names are used no more.
+                lease.gone = lease.gone or in_doubt
+                book.returned.append(lease)
             self._returning = []
 
     def _obey(self) -> None:
@@ -209,16 +230,22 @@ class Heartbeat(threading.Thread):
     def _leave(self, reason: str) -> None:
         """Give back everything and end the process, although the main thread is inside a task."""
         try:
+            self._worker.stop()
+            self._worker.unstarted()
+            patience = monotonic() + DEADLINE
+            while self._worker.running is None and not self._worker.left and monotonic() < patience:
+                time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
             count = say_goodbye(self._channel, self._worker)
             logger.warning("%s: gave back %d tasks and left", reason, count)
-        except RedisError as error:
+        except Exception as error:
             logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-        logging.shutdown()
-        os._exit(EXIT_FORCED)
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+            logging.shutdown()
+            os._exit(EXIT_FORCED)
 
 
 def say_goodbye(channel: Channel, worker: Holder) -> int:

@@ -1,7 +1,7 @@
 """What there is to know about a queue, for people who look at it."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -124,11 +124,13 @@ def lines(queue: QueueInfo) -> Iterator[str]:
 def _process_line(process: dict[str, Any]) -> str:
     parts = [
         f"{process.get('place')} ({process.get('language')})",
-        f"up {now() - process.get('started', now()):.0f} s",
-        f"{process.get('rss', 0) / 2**20:.0f} MB",
+        f"up {now() - (process.get('started') or now()):.0f} s",
+        f"{(process.get('rss') or 0) / 2**20:.0f} MB",
     ]
     if process.get("running"):
-        parts.append(f"runs {process['running']} for {process.get('running_for') or 0:.1f} s, {process['in_hand']} in hand")
+        parts.append(
+            f"runs {process['running']} for {process.get('running_for') or 0:.1f} s, {process.get('in_hand') or 0} in hand"
+        )
     elif process.get("kind") == "worker":
         parts.append("idle")
     counts = ("succeeded", "retried", "failed", "buried", "superseded")
@@ -153,8 +155,17 @@ def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
             continue
         for lease, about in zip(leases, queue.call("HMGET", queue.keys.workers, *leases), strict=True):
             if about is not None and queue.alive([lease]):
-                found[lease] = cast(dict[str, Any], msgpack.unpackb(about))
+                found[lease] = _description(about)
     return found
+
+
+def _description(about: bytes) -> dict[str, Any]:
+    """What a process says of itself; nothing, if that is not what it should be."""
+    try:
+        said = msgpack.unpackb(about, unicode_errors="backslashreplace")
+    except Exception:  # any program may have written anything
+        said = None
+    return said if isinstance(said, dict) else {}
 
 
 def _leases(queue: Queue, processes: dict[str, dict[str, Any]]) -> list[LeaseInfo]:

@@ -1,7 +1,7 @@
 """The leases of one worker on one queue.
 
-A lease is a key with a TTL; `Q_processing` maps it to the task held under it. It is used again only when the reply to the
-command that ended it has been read: until then nobody can know whether the field is free.
+A lease is a key with a TTL; `Q_processing` maps it to the task held under it. It is used again only when the command that
+ended it is known to have been carried out: until then nobody can know whether the field is free.
 """
 
 import secrets
@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .connection import pack
+from .connection import bulk, pack
 from .pace import Pace
 from .queue import Queue
 
@@ -20,19 +20,21 @@ def token() -> str:
 
 
 class Lease:
-    """One lease, and the task that it holds."""
+    """One lease, and the task that it holds; a `connection.Ending`."""
 
-    __slots__ = ("book", "data", "done", "doubtful", "name")
+    __slots__ = ("book", "data", "done", "field", "gone", "hash", "name", "suspect")
 
     def __init__(self, book: "LeaseBook", name: str) -> None:
         self.book = book
         self.name = name
+        self.hash, self.field = book.hash, bulk(name)
         self.done = pack("HDEL", book.queue.keys.processing, name)  # ends it, if its task has no lost count
-        self.data = b""  # the task, or nothing
-        self.doubtful = False  # its ending must be asked for: the task has a lost count, or its key was found gone
+        self.data: bytes | None = None  # the task, if it holds one
+        self.suspect = False  # the task has a lost count
+        self.gone = False  # its key was found gone: somebody else may have the task
 
     def answered(self, reply: Any, repeated: bool) -> None:
-        """The reply to the command that ended the lease has come.
+        """The command that ended the lease has been carried out.
 
         Args:
             reply: 1, or 0 if the lease held nothing any more.
@@ -40,17 +42,12 @@ class Lease:
         """
         if reply != 1 and not repeated:
             self.book.superseded(self)
-        self.release()
-
-    def release(self) -> None:
-        """The lease holds nothing any more, and Redis has said so."""
-        self.data = b""
-        if self.name in self.book.made:
-            self.book.free.append(self)
+        self.book.release(self)
 
 
 class LeaseBook:
-    """The leases that a worker has made on one queue over one connection.
+    """The leases that a worker has made on one queue over one connection. Only the worker's main thread changes it; the
+    heartbeat reads `made`, and hands leases back through `returned`.
 
     Args:
         queue: the queue, over that connection.
@@ -59,9 +56,11 @@ class LeaseBook:
 
     def __init__(self, queue: Queue, superseded: Callable[[Lease], None]) -> None:
         self.queue = queue
+        self.hash = bulk(queue.keys.processing)
         self.pace = Pace()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key
         self.free: deque[Lease] = deque()  # those of them that hold nothing
+        self.returned: deque[Lease] = deque()  # those whose task the heartbeat has given back
         self.superseded = superseded
         self._token = token()
         self._serial = 0
@@ -69,6 +68,8 @@ class LeaseBook:
     def get(self, count: int) -> tuple[list[Lease], int]:
         """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
         free = self.free
+        while self.returned:
+            self.release(self.returned.popleft())
         leases = [free.popleft() for _ in range(min(count, len(free)))]
         living = len(leases)
         while len(leases) < count:
@@ -83,6 +84,14 @@ class LeaseBook:
         self.free.extendleft(reversed(leases[:living]))
         for lease in leases[living:]:
             del self.made[lease.name]
+
+    def release(self, lease: Lease) -> None:
+        """`lease` holds nothing any more; it may be used again, unless the book began anew meanwhile."""
+        lease.data = None
+        if lease.gone:
+            self.made.pop(lease.name, None)
+        elif lease.name in self.made:
+            self.free.append(lease)
 
     def renew(self) -> list[str]:
         """Begin anew under other names. Returns the old ones: nothing will be taken under them again."""

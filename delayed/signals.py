@@ -5,11 +5,13 @@ main thread is inside a C extension that runs no Python code.
 """
 
 import contextlib
+import os
 import signal
 import socket
 import sys
 import threading
 import traceback
+from functools import cache
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -17,10 +19,35 @@ STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})  # finish what 
 INSIST = frozenset({signal.SIGTERM, signal.SIGINT})  # the second of these means now
 NOW = signal.SIGQUIT  # give back everything and leave
 DUMP = signal.SIGUSR1  # log what every thread is doing
+_TAKEN_OVER = (*sorted(STOP), NOW, DUMP)
 
 
 def _nothing(signum: int, frame: FrameType | None) -> None:
     """A handler: the default action must not happen, and the byte is already written."""
+
+
+_installed: list["SignalPipe"] = []
+
+
+@cache
+def _restore_in_children() -> None:
+    """From now on a child that a task forks has its parent's former handlers: it must obey signals, and not pass them on.
+    Until it has them, signals wait."""
+
+    def block() -> None:
+        if _installed:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _TAKEN_OVER)
+
+    def unblock() -> None:
+        if _installed:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN_OVER)
+
+    def in_child() -> None:
+        for pipe in _installed:
+            pipe.leave_to_parent()
+        unblock()
+
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_child)
 
 
 class SignalPipe:
@@ -33,23 +60,46 @@ class SignalPipe:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[int, object] = {}
         self._wakeup_before = -1
         self.installed = False
+        self.in_child = False  # we are in a copy of the process, which a task has forked
 
     def __enter__(self) -> Self:
+        _restore_in_children()
+        _installed.append(self)
         if threading.current_thread() is threading.main_thread():
-            self._wakeup_before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            for number in (*STOP, NOW, DUMP):
-                self._before[number] = signal.signal(number, _nothing)
+            self._before = {number: signal.getsignal(number) for number in _TAKEN_OVER}
+            self._wakeup_before = signal.set_wakeup_fd(-1)
             self.installed = True
+            self.arm()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def arm(self) -> None:
+        """Take the signals over, also from a task that has changed what happens to them."""
         if self.installed:
-            for number, handler in self._before.items():
-                signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal() itself returned
+            signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            for number in _TAKEN_OVER:
+                if signal.getsignal(number) is not _nothing:
+                    signal.signal(number, _nothing)
+
+    def leave_to_parent(self) -> None:
+        """Be no more than a child that a task has forked."""
+        self.in_child = True
+        self.restore()
+
+    def restore(self) -> None:
+        """Give the signals back."""
+        if self.installed:
+            self.installed = False
             signal.set_wakeup_fd(self._wakeup_before)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.getsignal() returned
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self in _installed:
+            _installed.remove(self)
+        self.restore()
         self._reader.close()
         self._writer.close()
 
@@ -60,7 +110,7 @@ class SignalPipe:
     def read(self) -> list[signal.Signals]:
         """The signals that have arrived since the last call, in order."""
         with contextlib.suppress(BlockingIOError):
-            return [signal.Signals(number) for number in self._reader.recv(64)]
+            return [signal.Signals(number) for number in self._reader.recv(64) if number in _TAKEN_OVER]
         return []
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgpack
-import psutil
 
 from .clock import milliseconds, monotonic, now
-from .connection import Channel, RedisError, is_cluster, same_slot
+from .connection import Channel, RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
+from .guard import resident_size
 from .leases import token
 from .logger import logger
 from .notify import Notifier
@@ -22,7 +22,7 @@ from .signals import DUMP, SignalPipe, dump_threads
 
 INTERVAL = 5.0  # seconds
 LOSSES = 3  # after so many losses a task is buried
-_JITTER = (0.75, 0.95)  # of the interval: sweepers that start together do not stay together
+JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
 
 
@@ -95,7 +95,7 @@ class Sweeper:
     """
 
     def __init__(self, queues: Sequence[Queue], interval: float = INTERVAL, *, limit: int = LOSSES) -> None:
-        if not queues or interval <= 0 or limit < 1:
+        if not queues or not interval > 0 or limit < 1:
             raise ConfigurationError("a sweeper needs a queue, an interval above 0 seconds and a limit of at least 1 loss")
         self._interval = interval
         self._limit = limit
@@ -139,7 +139,7 @@ class Sweeper:
     def stop(self) -> None:
         """Let `run` return after the sweep that is under way. Safe from any thread, at any time, twice."""
         self._stopped = True
-        if self._writer >= 0:
+        with contextlib.suppress(OSError):  # `run` has just ended, or not begun
             os.write(self._writer, b"x")
 
     def _sweep(self, queue: Queue) -> None:
@@ -147,8 +147,9 @@ class Sweeper:
         try:
             if not channel.is_open:
                 channel.open()
-            self._register(queue, channel)
             outcome = sweep(queue, self._limit, self._place)
+            with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
+                self._register(queue, channel)
         except RedisError as error:
             channel.close()
             logger.warning("Sweeping %s failed, trying again in %g s: %s", queue.name, self._interval, error)
@@ -172,17 +173,17 @@ class Sweeper:
             "place": self._place,
             "queues": [each.name for each in self._queues],
             "started": self._started,
-            "rss": psutil.Process().memory_info().rss,
+            "rss": resident_size(),
         }
         channel.call("SET", own, self._name, "PX", milliseconds(max(_OWN_TTL * self._interval, 10)))
-        channel.call("HSET", queue.keys.workers, own, msgpack.packb(about))
+        channel.call("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
 
     def _wait(self, signals: SignalPipe, notifier: Notifier) -> None:
         """Until the next sweep is due, or `stop` is called."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
-        due = monotonic() + self._interval * random.uniform(*_JITTER)
+        due = monotonic() + self._interval * random.uniform(*JITTER)
         while not self._stopped and (pause := due - monotonic()) > 0:
             ready = poll.poll(min(pause, notifier.watchdog / 2 or pause) * 1000)
             notifier.alive()

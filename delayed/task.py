@@ -182,12 +182,11 @@ def with_retry(data: bytes, retry: int) -> bytes:
     """
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(data))
     unpacker.feed(data)
-    size = unpacker.read_array_header()
+    unpacker.read_array_header()
     for _ in range(3):
         unpacker.skip()
     start = unpacker.tell()
     unpacker.skip()
-    assert size in (4, 5), "a task has a retry count only as its fourth element"
     return data[:start] + _pack(retry) + data[unpacker.tell() :]
 
 
@@ -198,7 +197,7 @@ def path_of(data: bytes) -> str:
     except Unrunnable:
         return "(not decodable)"
     path = fields[0] if type(fields) is list and fields else fields
-    return path if isinstance(path, str) else "(not a task)"
+    return path.encode(errors="backslashreplace").decode() if isinstance(path, str) else "(not a task)"
 
 
 def readable(data: bytes) -> Any:
@@ -221,7 +220,7 @@ def _decode(data: bytes) -> Any:
             # Rare, but right: instants outside of datetime's years, and maps whose keys are arrays or maps.
             return _unpack(data, timestamp=0, object_pairs_hook=_pairs)
         except Exception:
-            raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__}: {error}") from error
+            raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__} {error}".rstrip()) from error
 
 
 def _pairs(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:

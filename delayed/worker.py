@@ -5,19 +5,19 @@ import logging
 import os
 import random
 import socket
+import sys
 import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
-import psutil
+from typing import Any, NoReturn
 
 from .allow import AllowAny, AllowList
 from .clock import monotonic, now
 from .connection import INTERRUPTED, Channel, RedisError, check_cluster, pack
-from .errors import ConfigurationError, Reason, Unrunnable
-from .functions import Functions, describe, misfit
+from .errors import ConfigurationError, Reason
+from .functions import Functions, verdict
+from .guard import resident_size
 from .heartbeat import Heartbeat, say_goodbye
 from .leases import Lease, LeaseBook, token
 from .logger import logger
@@ -62,14 +62,15 @@ class Worker:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
             raise ConfigurationError("a worker needs at least one queue")
-        if keep_alive_interval <= 0 or grace < 0:
+        if not keep_alive_interval > 0 or not grace >= 0:
             raise ConfigurationError("keep_alive_interval is above 0 seconds, and grace not below 0")
         _check_same_server(queues)
         self.name = token()
         self.turns = 0
         self.finished = 0
         self.running: Lease | None = None
-        self.beaten = 0.0
+        self.left = False
+        self.fresh_at = 0.0
         self._interval = keep_alive_interval
         self._ttl = _ttl(queues, keep_alive_interval)
         self._grace = grace
@@ -82,13 +83,14 @@ class Worker:
         self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
         self._again = False  # the first queue had tasks a moment ago, and no other goes before it
-        self._since = 0.0
+        self._now = 0.0  # when the last task ended, which is when the next one begins
         self._counts: Counter[str] = Counter()
         self._started = now()
         self._stop = threading.Event()
         self._stop_reader, self._stop_writer = -1, -1
         self._interrupted = False  # `stop` came during a blocking pop
-        self._heartbeat: Heartbeat | None = None
+        self._signals: SignalPipe
+        self._heartbeat: Heartbeat
         self._verbose = False
         self._place = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -103,9 +105,9 @@ class Worker:
         self._stop_reader, self._stop_writer = os.pipe()
         self._place = f"{socket.gethostname()}:{os.getpid()}"
         self._verbose = logger.isEnabledFor(logging.DEBUG)
-        with SignalPipe() as signals:
+        with SignalPipe() as self._signals:
             self._heartbeat = Heartbeat(
-                self, self._books[0].queue, signals, interval=self._interval, ttl=self._ttl, grace=self._grace
+                self, self._books[0].queue, self._signals, interval=self._interval, ttl=self._ttl, grace=self._grace
             )
             self._heartbeat.start()
             self._heartbeat.began.wait()
@@ -113,24 +115,25 @@ class Worker:
             try:
                 self._loop()
             finally:
+                self.left = True
                 self._heartbeat.end()
                 self._goodbye()
-                os.close(self._stop_writer)
+                writer, self._stop_writer = self._stop_writer, -1
+                os.close(writer)
                 os.close(self._stop_reader)
-                self._stop_writer = -1
                 logger.info("Worker %s stopped: %s", self._place, self._summary())
 
     def stop(self) -> None:
         """Finish the task that runs, give back the others, and let `run` return. Safe from any thread, at any time, twice."""
-        if not self._stop.is_set():
-            self._stop.set()
-            if self._stop_writer >= 0:
-                os.write(self._stop_writer, b"x")
+        self._stop.set()
+        with contextlib.suppress(OSError):  # `run` has just ended
+            os.write(self._stop_writer, b"x")
 
     def _loop(self) -> None:
         failures = 0
         while not self._stop.is_set():
             self.turns += 1
+            self._signals.arm()
             try:
                 if not self._channel.is_open:
                     self._connect()
@@ -198,16 +201,17 @@ class Worker:
         return self._take_from(self._books[index], waiting=True)
 
     def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
+        self._now = monotonic()
         if not self._fresh():  # after a pause their keys may be gone: let them go, and make others
             for each in self._books:
                 each.renew()
-            self.beaten = monotonic()
+            self.fresh_at = self._now
         leases, living = book.get(book.pace.size)
         names = [lease.name for lease in leases]
         tasks, suspect = book.queue.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
         count = len(tasks)
         for lease, data in zip(leases, tasks, strict=False):
-            lease.data, lease.doubtful = data, suspect
+            lease.data, lease.suspect = data, suspect
         book.unused(leases[count:], max(living - count, 0))
         self._again = count > 0 and book is self._books[0]
         self._hand.extend(leases[:count])
@@ -224,27 +228,31 @@ class Worker:
     def _work(self) -> None:
         """Run what is in hand."""
         hand = self._hand
-        if len(hand) > 1 and self._heartbeat is not None:
+        if len(hand) > 1:
             self._heartbeat.watch()
         count = size = 0
-        began = monotonic()
+        began = self._now = monotonic()
         while not self._stop.is_set():
             try:
                 lease = hand.popleft()
             except IndexError:  # done, or the heartbeat has given back what was left
                 break
+            if lease.data is None or lease.gone or not self._fresh():
+                # We slept for longer than a lease lives, perhaps: others may have these tasks. What is still ours goes back.
+                hand.clear()
+                self._channel.close()
+                break
             size += len(lease.data)
             count += 1
-            self._run_one(lease)
+            self._run_one(lease, lease.data)
         if count:
-            lease.book.pace.learn(count, monotonic() - began, size)
+            lease.book.pace.learn(count, self._now - began, size)
 
-    def _run_one(self, lease: Lease) -> None:
+    def _run_one(self, lease: Lease, data: bytes) -> None:
         call = function = failure = None
-        self._since = monotonic()
         self.running = lease
         try:
-            call = parse(lease.data)
+            call = parse(data)
             path, args, kwargs, _ = call
             if self._verbose:
                 logger.debug("Task %s starts under %s", path, lease.name)
@@ -252,51 +260,47 @@ class Worker:
             function(*args, **kwargs)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
+        if self._signals.in_child:
+            _leave_child(failure)
         self.running = None
         self.finished += 1
+        began, self._now = self._now, monotonic()
         if self._verbose:
-            logger.debug("Task under %s ended after %.6f s: %r", lease.name, monotonic() - self._since, failure)
+            logger.debug("Task under %s ended after %.6f s: %r", lease.name, self._now - began, failure)
         if failure is not None:
-            self._end_badly(lease, call and Call(*call), function, failure)
-        elif lease.doubtful or not self._fresh():
+            self._end_badly(lease, data, call and Call(*call), function, failure)
+        elif lease.suspect or lease.gone or not self._fresh():
             lease.book.queue.over(_Asking(self._channel, lease)).succeed(lease.name)
         else:
-            self._channel.post(lease.done, lease.answered)
+            self._channel.post(lease)
 
     def _fresh(self) -> bool:
         """Whether the leases live for certain, so that nobody can have swept what they hold."""
-        return monotonic() - self.beaten < self._ttl / 2
+        return self._now - self.fresh_at < self._ttl / 2
 
     # End
 
-    def _end_badly(self, lease: Lease, call: Call | None, function: Callable[..., Any] | None, error: BaseException) -> None:
+    def _end_badly(
+        self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
+    ) -> None:
         queue = lease.book.queue.over(_Asking(self._channel, lease))
-        refusal = error if isinstance(error, Unrunnable) else None
-        if refusal is None and call is not None and function is not None:
-            refusal = misfit(function, call, error)
-        if refusal is not None:
-            self._counts["buried"] += 1
-            logger.error("Buried %s in %s: %s", path_of(lease.data), queue.keys.dead, refusal)
-            queue.bury(lease.name, refusal.reason, refusal.detail, self._place)
-        elif call is not None and call.retry:
+        reason, detail = verdict(function, call, error)
+        if reason is Reason.FAILED and call is not None and call.retry:
             self._counts["retried"] += 1
             left = call.retry - 1 if call.retry > 0 else call.retry
-            logger.warning(
-                "Task %s failed, %s retries left\n%s", call.func_path, left if left >= 0 else "all", describe(error)
-            )
-            queue.retry(lease.name, with_retry(lease.data, left))
+            logger.warning("Task %s failed, %s retries left\n%s", call.func_path, left if left >= 0 else "all", detail)
+            queue.retry(lease.name, with_retry(data, left))
         else:
-            self._counts["failed"] += 1
-            detail = describe(error)
-            logger.error("Task %s failed; it is in %s\n%s", path_of(lease.data), queue.keys.dead, detail)
-            queue.bury(lease.name, Reason.FAILED, detail, self._place)
+            self._counts["failed" if reason is Reason.FAILED else "buried"] += 1
+            logger.error("Task %s: %s; it is in %s\n%s", path_of(data), reason, queue.keys.dead, detail)
+            queue.bury(lease.name, reason, detail, self._place)
 
     def _superseded(self, lease: Lease) -> None:
         self._counts["superseded"] += 1
         logger.error(
             "Superseded: the lease under which %s ran was lost, so another worker has the task too; was this process "
             "stopped or cut off from Redis for more than %g s?",
-            path_of(lease.data),
+            path_of(lease.data or b""),
             self._ttl,
         )
 
@@ -317,7 +321,8 @@ class Worker:
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
         lease = self.running
-        running = None if lease is None else path_of(lease.data)
+        data = None if lease is None else lease.data
+        running = None if data is None else path_of(data)
         counts = dict(self._counts)
         return {
             "kind": "worker",
@@ -327,9 +332,9 @@ class Worker:
             "queues": [book.queue.name for book in self._books],
             "started": self._started,
             "running": running,
-            "running_for": monotonic() - self._since if running else None,
+            "running_for": monotonic() - self._now if running else None,
             "in_hand": len(self._hand),
-            "rss": psutil.Process().memory_info().rss,
+            "rss": resident_size(),
             "succeeded": self.finished - sum(counts.get(name, 0) for name in ("buried", "retried", "failed")),
             **{name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")},
         }
@@ -349,6 +354,15 @@ class _Asking:
     def call(self, *command: Argument) -> int:
         self._channel.ask(pack(*command), self._lease.answered)
         return 1
+
+
+def _leave_child(failure: BaseException | None) -> NoReturn:
+    """End a child that a task has forked and that came back out of the task: it must not work on its parent's connection."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    code = failure.code if isinstance(failure, SystemExit) else failure is not None
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _check_same_server(queues: Sequence[Queue]) -> None:

@@ -1,14 +1,19 @@
 -- Purpose: move dead letters, as they came, to the tail of their queue.
 -- KEYS: queue, noti, dead
 -- ARGV: id...
--- Returns: how many were moved; ids that are not there are passed over
+-- Returns: how many were moved; ids that are not there, and entries without a task, are passed over
 
 local count = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
-    if entry then
-        redis.call('XDEL', KEYS[3], ARGV[i])
-        redis.call('RPUSH', KEYS[1], entry[2][2])
+    local task
+    for field = 1, entry and #entry[2] or 0, 2 do
+        if entry[2][field] == 'task' then
+            task = entry[2][field + 1]
+        end
+    end
+    if task and redis.call('XDEL', KEYS[3], entry[1]) == 1 then
+        redis.call('RPUSH', KEYS[1], task)
         redis.call('RPUSH', KEYS[2], '1')
         count = count + 1
     end

@@ -1,4 +1,4 @@
--- Purpose: list some field names of a hash, without the values, which may be large.
+-- Purpose: list some field names of a hash, without sending the values, which may be large.
 -- KEYS: hash (processing or workers)
 -- ARGV: cursor (0 to begin), count (about how many)
 -- Returns: {cursor of the next page (0 at the end), field...}

@@ -1,5 +1,6 @@
 """Tasks for the tests. Those that others wait for say so in Redis, so that nobody has to sleep."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -71,6 +72,72 @@ def two(a: int, b: int = 2) -> int:
 
 def inner_type_error() -> None:
     len(5)  # type: ignore[arg-type]
+
+
+async def coroutine() -> None: ...
+
+
+class _Strange(Exception):
+    """An exception whose parts cannot be had."""
+
+    def __init__(self, part: str) -> None:
+        super().__init__()
+        self._part = part
+
+    def __getattribute__(self, name: str) -> object:
+        if name == f"__{object.__getattribute__(self, '_part')}__":
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def raise_strange(kind: str) -> None:
+    """Raise something that is hard to show."""
+    if kind == "group":
+        raise BaseExceptionGroup("many", [KeyboardInterrupt(), ValueError()])
+    if kind == "keyboard":
+        raise KeyboardInterrupt
+    if kind == "unrunnable":
+        from delayed.errors import Unrunnable
+
+        raise Unrunnable.__new__(Unrunnable)
+    raise _Strange(kind)
+
+
+def fork_and_exit(key: str) -> None:
+    """The child comes back out of the task, as `sys.exit` does; the parent waits for it."""
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(7)
+    _, status = os.waitpid(child, 0)
+    note(key, os.waitstatus_to_exitcode(status))
+
+
+def fork_and_return(key: str) -> None:
+    """The child returns from the task."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        note(key, os.waitstatus_to_exitcode(status))
+
+
+def terminate_children(key: str) -> None:
+    """A pool of processes is ended by SIGTERM; its parent must not hear it."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        result = pool.map(abs, [-1, -2])
+    child = multiprocessing.get_context("fork").Process(target=signal.pause)
+    child.start()
+    child.terminate()
+    child.join(20)
+    note(key, f"{result} {child.exitcode}")
+
+
+def meddle_with_signals() -> None:
+    """What a task that uses asyncio's signal handlers leaves behind."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 NOT_CALLABLE = 5

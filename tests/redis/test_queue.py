@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,11 +11,12 @@ import redis
 import redis.asyncio
 
 from delayed import connection
-from delayed.connection import DEADLINE, Channel, connect, pack
+from delayed.connection import DEADLINE, Channel, bulk, connect, pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
 from delayed.queue import AsyncQueue, Queue
 from delayed.task import GoTask, PyTask, decode
+from tests.conftest import eventually
 
 
 def _keys(client: redis.Redis, queue: Queue) -> set[str]:
@@ -203,18 +205,68 @@ def test_a_foreign_type_under_our_key_is_a_clear_error(queue: Queue, client: red
         queue.enqueue(PyTask("m:f"))
 
 
-def test_a_channel_repeats_what_had_no_reply_and_says_so(queue: Queue, client: redis.Redis) -> None:
-    channel = Channel(client, queue.name)
-    channel.open()
+class _Ending:
+    """The ending of a lease that need not exist."""
+
+    def __init__(self, key: str, field: str, answers: list[tuple[Any, bool]]) -> None:
+        self.done, self.hash, self.field = pack("HDEL", key, field), bulk(key), bulk(field)
+        self._answers = answers
+
+    def answered(self, reply: Any, repeated: bool) -> None:
+        self._answers.append((reply, repeated))
+
+
+@pytest.fixture
+def channel(queue: Queue, client: redis.Redis) -> Iterator[Channel]:
+    opened = Channel(client, queue.name)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+def test_what_is_posted_is_done_at_once_and_confirmed_later(queue: Queue, client: redis.Redis, channel: Channel) -> None:
     answers: list[tuple[Any, bool]] = []
-    channel.post(pack("INCR", queue.name), lambda *answer: answers.append(answer))
+    client.hset(queue.name, mapping={"a": 1, "b": 2, "c": 3})
+    for field in ("a", "b"):
+        channel.post(_Ending(queue.name, field, answers))
+    eventually(lambda: client.hkeys(queue.name) == [b"c"])
     assert not answers
+    assert channel.call("HLEN", queue.name) == 1
+    assert answers == [(1, False), (1, False)]
+
+
+def test_what_is_posted_and_refused_is_said_again(queue: Queue, client: redis.Redis, channel: Channel) -> None:
+    """Without replies nobody hears that a server refuses writes for a while."""
+    answers: list[tuple[Any, bool]] = []
+    client.hset(queue.name, mapping={"a": 1})
+    client.config_set("min-replicas-to-write", 1)
+    try:
+        channel.post(_Ending(queue.name, "a", answers))
+        with pytest.raises(redis.ConnectionError, match="NOREPLICAS"):
+            channel.settle()
+        assert not answers
+    finally:
+        client.config_set("min-replicas-to-write", 0)
+    channel.open()
     channel.settle()
-    channel.ask(pack("INCR", queue.name), lambda *answer: answers.append(answer))
-    own_id = channel.call("CLIENT", "ID")
-    client.client_kill_filter(_id=own_id)
+    assert answers == [(1, True)]
+    client.hset(queue.name, mapping={"a": 1, "b": 2})
+    client.config_set("min-replicas-to-write", 1)
+    channel.post(_Ending(queue.name, "a", answers))
+    client.ping()
+    client.config_set("min-replicas-to-write", 0)  # it accepts writes again before it is asked
+    channel.settle()
+    assert client.hkeys(queue.name) == [b"b"]
+
+
+def test_a_channel_repeats_what_was_not_confirmed_and_says_so(queue: Queue, client: redis.Redis, channel: Channel) -> None:
+    answers: list[tuple[Any, bool]] = []
+    client.hset(queue.name, mapping={"a": 1})
+    channel.ask(pack("INCR", f"{queue.name}:n"), lambda *answer: answers.append(answer))
+    assert answers == [(1, False)]
+    client.client_kill_filter(_id=channel.call("CLIENT", "ID"))
     with contextlib.suppress(redis.ConnectionError):  # the first send after a reset may go through, or not
-        channel.post(pack("INCR", queue.name), lambda *answer: answers.append(answer))
+        channel.post(_Ending(queue.name, "a", answers))
     with pytest.raises(redis.ConnectionError):
         channel.settle()
     assert not channel.is_open
@@ -222,8 +274,27 @@ def test_a_channel_repeats_what_had_no_reply_and_says_so(queue: Queue, client: r
         channel.call("PING")
     channel.open()
     channel.settle()
-    assert answers == [(1, False), (2, False), (3, True)]
-    channel.close()
+    assert answers == [(1, False), (1, True)]
+
+
+def test_a_server_without_client_reply_is_asked_for_replies(
+    queue: Queue, client: redis.Redis, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[tuple[Any, bool]] = []
+    monkeypatch.setattr(channel, "_can_be_silent", False)
+    client.hset(queue.name, mapping={"a": 1})
+    channel.post(_Ending(queue.name, "a", answers))
+    channel.post(_Ending(queue.name, "b", answers))
+    assert channel.call("HLEN", queue.name) == 0
+    assert answers == [(1, False), (0, False)]
+
+
+def test_names_that_are_not_utf8_go_through(queue: Queue, channel: Channel) -> None:
+    name = f"{queue.name}\udcff"
+    for caller in (queue, queue.over(channel)):
+        caller.call("SET", name, "x")
+        assert caller.call("EXISTS", name) == 1
+        caller.call("DEL", name)
 
 
 def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:

@@ -363,6 +363,19 @@ def test_dead_letters_go_back_as_they_came(queue: Queue) -> None:
     assert [letter.id for letter in dead_letters(queue)] == [newest.id]
 
 
+def test_a_part_of_an_id_moves_its_letter_and_an_entry_without_a_task_stays(queue: Queue) -> None:
+    queue.call("XADD", queue.keys.dead, "5-1", "reason", "failed", "task", task(1))
+    queue.call("XADD", queue.keys.dead, "6-1", "reason", "failed")
+    assert queue.dead_retry(["5", "6"]) == 1
+    assert waiting(queue) == [task(1)]
+    assert [letter.id for letter in dead_letters(queue)] == ["6-1"]
+
+
+def test_a_lease_whose_name_is_not_utf8_is_swept(queue: Queue) -> None:
+    queue.call("HSET", queue.keys.processing, b"\xff\xfe", task(1))
+    assert sweep(queue).recovered == 1
+
+
 def test_dead_letters_are_read_in_pages(queue: Queue) -> None:
     for number in range(250):
         queue.call("XADD", queue.keys.dead, "*", "task", task(number), "reason", "failed", "detail", "", "worker", "")

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from delayed.allow import AllowAny
-from delayed.connection import connect
+from delayed.connection import Ending, connect
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError
 from delayed.info import dead_letters, inspect
@@ -311,37 +311,126 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(50))
     worker = Worker(queue, allow=AllowAny(), burst=True)
     unanswered: set[str] = set()
-    post, take = worker._channel.post, Queue.take
+    post, take, answered = worker._channel.post, Queue.take, Lease.answered
 
-    def posted(packed: bytes, callback: Callable[[object, bool], None]) -> None:
-        lease = callback.__self__  # type: ignore[attr-defined]
-        assert isinstance(lease, Lease)
-        unanswered.add(lease.name)
+    def posted(ending: Ending) -> None:
+        assert isinstance(ending, Lease)
+        unanswered.add(ending.name)
+        post(ending)
 
-        def answered(reply: object, repeated: bool) -> None:
-            unanswered.discard(lease.name)
-            callback(reply, repeated)
-
-        post(packed, answered)
+    def confirmed(self: Lease, reply: object, repeated: bool) -> None:
+        unanswered.discard(self.name)
+        answered(self, reply, repeated)
 
     def taken(self: Queue, names: list[str], *args: object, **kwargs: object) -> object:
         assert not unanswered & set(names)
         return take(self, names, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(worker._channel, "post", posted)
+    monkeypatch.setattr(Lease, "answered", confirmed)
     monkeypatch.setattr(Queue, "take", taken)
     worker.run()
     assert worker.finished == 50
 
 
-def test_a_worker_whose_heartbeat_dies_stops(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = Worker(queue, allow=AllowAny())
-    monkeypatch.setattr(worker, "describe", lambda: 1 / 0 if not worker._stop.is_set() else {**dict.fromkeys(_COUNTS, 0)})
+def test_a_beat_that_fails_is_tried_again(
+    queue: Queue, client: redis.Redis, threaded: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(queue, keep_alive_interval=0.05, allow=AllowAny())
+    describe, calls = worker.describe, iter(range(100_000))
+    monkeypatch.setattr(worker, "describe", lambda: describe() if next(calls) > 3 else 1 / 0)
+    threaded(worker)
+    eventually(lambda: client.hlen(queue.keys.workers) == 1)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_worker_that_slept_runs_nothing_that_it_held(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may have taken what waited in its hand; all of it goes back, fenced."""
+    key = f"{queue.name}:r"
+    queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(100))
+    worker = Worker(queue, allow=AllowAny(), burst=True)
+    run_one, clock = worker._run_one, iter(range(1000))
+
+    def sleepy(lease: Lease, data: bytes) -> None:
+        run_one(lease, data)
+        if next(clock) == 40:
+            worker.fresh_at -= 100  # as if it had been stopped for so long
+            sweep(queue)
+
+    monkeypatch.setattr(worker, "_run_one", sleepy)
     worker.run()
-    assert worker._stop.is_set()
+    assert sorted(map(int, results(client, key))) == list(range(100))
+    client.delete(key)
+    nothing_left(queue, client)
 
 
-_COUNTS = ("succeeded", "retried", "failed", "buried", "superseded")
+@pytest.mark.parametrize(
+    "data", [msgpack.packb(["tasks:fail", ["x"], {}, 3, {}, 0]), msgpack.packb(["tasks:fail", ["x"], {}, 3, {}])]
+)
+def test_a_task_with_more_elements_is_retried_and_buried(queue: Queue, data: bytes) -> None:
+    queue.call("RPUSH", queue.name, data)
+    burst(queue)
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "failed"
+    assert msgpack.unpackb(letter.data)[3] == 0
+
+
+@pytest.mark.parametrize("kind", ["traceback", "cause", "text", "unrunnable", "group", "keyboard"])
+def test_exceptions_of_every_kind_end_the_task_and_not_the_worker(queue: Queue, kind: str) -> None:
+    queue.enqueue(PyTask("tasks:raise_strange", (kind,)))
+    queue.enqueue(PyTask("tasks:noop"))
+    assert burst(queue).finished == 2
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "failed"
+    assert letter.detail
+
+
+def test_a_coroutine_function_is_not_taken_for_done(queue: Queue) -> None:
+    queue.enqueue(PyTask("tasks:coroutine"))
+    burst(queue)
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "unknown_function"
+    assert "coroutine" in letter.detail
+
+
+def test_an_empty_task_is_buried(queue: Queue) -> None:
+    queue.call("RPUSH", queue.name, b"")
+    burst(queue)
+    (letter,) = dead_letters(queue)
+    assert (letter.data, letter.reason) == (b"", "undecodable")
+
+
+def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, threaded: Start) -> None:
+    with EmbeddedRedis(options={"maxmemory-policy": "noeviction"}) as own, own.client() as client:
+        first, second = (Queue(name, client, keep_alive_timeout=0.6) for name in ("a", "b"))
+        worker = Worker([first, second], keep_alive_interval=0.1, allow=AllowAny())
+        sweeper = Sweeper([first, second], 0.1)
+        second.enqueue(PyTask("tasks:hold", ("h", 1)))  # it talks to the other server
+        first.enqueue_many(PyTask("tasks:noop") for _ in range(100))
+        threaded(worker)
+        with server.client() as signals:
+            popped(signals, "h:began")
+            second.enqueue_many(PyTask("tasks:noop") for _ in range(100))
+            client.config_set("maxmemory", 1)
+            with pytest.raises(redis.ResponseError, match="maxmemory"):
+                first.enqueue(PyTask("tasks:noop"))
+            thread = threading.Thread(target=sweeper.run)
+            thread.start()
+            beats = worker.fresh_at
+            eventually(lambda: worker.fresh_at > beats + 1)  # longer than a lease lives
+            signals.rpush("h:go", 1)
+            popped(signals, "h:ended")
+            eventually(lambda: second.len() == 0 and client.hlen(second.keys.processing) == 0)
+            sweeper.stop()
+            thread.join(10)
+            assert signals.llen("h:began") == 0
+            signals.delete("h:began", "h:ended")
+        assert worker.describe()["superseded"] == 0
+        assert inspect(second).recovered == 0
+        worker.stop()
+        eventually(lambda: worker.left)
 
 
 def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded: Start) -> None:
