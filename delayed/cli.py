@@ -25,10 +25,11 @@ from .errors import DelayedError
 from .info import dead_letter, dead_letters, inspect, lines, show
 from .logger import setup_logger
 from .queue import Queue
+from .settings import GRACE, KEEP_ALIVE_INTERVAL
 from .sweeper import INTERVAL, LOSSES, Sweeper
 from .task import GoTask, PyTask
 from .up import run_up
-from .worker import GRACE, KEEP_ALIVE_INTERVAL, Worker
+from .worker import Worker
 
 DEFAULT_URL = "redis://localhost:6379/0"
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import msgpack
 
+from .channel import DEADLINE, Channel
 from .clock import milliseconds, monotonic
-from .connection import DEADLINE, Channel, RedisError, ResponseError, pack
+from .connection import RedisError, ResponseError, pack
 from .leases import Lease
 from .logger import logger
 from .notify import Notifier

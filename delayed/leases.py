@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .connection import bulk, pack
+from .channel import bulk
+from .connection import pack
 from .pace import Pace
 from .queue import Queue
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import msgpack
 
+from .channel import Channel
 from .clock import milliseconds, monotonic, now
-from .connection import Channel, RedisError, ResponseError, is_cluster, same_slot
+from .connection import RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
 from .guard import resident_size
 from .leases import token

@@ -7,14 +7,14 @@ import random
 import socket
 import sys
 import threading
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from .allow import AllowAny, AllowList
+from .channel import INTERRUPTED, Channel
 from .clock import monotonic, now
-from .connection import INTERRUPTED, Channel, RedisError, check_cluster, pack
+from .connection import RedisError, pack
 from .errors import ConfigurationError, Reason
 from .functions import Functions, verdict
 from .guard import resident_size
@@ -23,12 +23,10 @@ from .leases import Lease, LeaseBook, token
 from .logger import logger
 from .queue import Queue
 from .scripts import Argument
+from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
 from .signals import SignalPipe
 from .task import Call, parse, path_of, with_retry
 
-KEEP_ALIVE_INTERVAL = 3.0  # seconds
-KEEP_ALIVE_TIMEOUT = 10.0  # seconds
-GRACE = 25.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
 
@@ -64,7 +62,7 @@ class Worker:
             raise ConfigurationError("a worker needs at least one queue")
         if not keep_alive_interval > 0 or not grace >= 0:
             raise ConfigurationError("keep_alive_interval is above 0 seconds, and grace not below 0")
-        _check_same_server(queues)
+        check_same_server(queues)
         self.name = token()
         self.turns = 0
         self.finished = 0
@@ -72,10 +70,10 @@ class Worker:
         self.left = False
         self.fresh_at = 0.0
         self._interval = keep_alive_interval
-        self._ttl = _ttl(queues, keep_alive_interval)
+        self._ttl = lease_ttl(queues, keep_alive_interval)
         self._grace = grace
         self._burst = burst
-        self._functions = Functions(_allowed(allow))
+        self._functions = Functions(allow_list(allow))
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._books = [LeaseBook(queue.over(self._channel), self._superseded) for queue in queues]
@@ -363,35 +361,3 @@ def _leave_child(failure: BaseException | None) -> NoReturn:
         sys.stderr.flush()
     code = failure.code if isinstance(failure, SystemExit) else failure is not None
     os._exit(code if isinstance(code, int) else 1)
-
-
-def _check_same_server(queues: Sequence[Queue]) -> None:
-    first = queues[0]
-    for queue in queues[1:]:
-        if queue.conn is not first.conn:
-            raise ConfigurationError("the queues of a worker share one connection: give them the same `conn`")
-        check_cluster(queue.conn, first.name, queue.name)
-    if len({queue.name for queue in queues}) < len(queues):
-        raise ConfigurationError("a queue is named twice")
-
-
-def _ttl(queues: Sequence[Queue], interval: float) -> float:
-    chosen = [queue.keep_alive_timeout for queue in queues if queue.keep_alive_timeout is not None]
-    ttl = min(chosen) if chosen else max(KEEP_ALIVE_TIMEOUT, 4 * interval)
-    if ttl < 2 * interval:
-        raise ConfigurationError(
-            f"a lease of {ttl:g} s (keep_alive_timeout) would run out between beats {interval:g} s apart "
-            f"(keep_alive_interval): make the first at least twice the second"
-        )
-    return ttl
-
-
-def _allowed(allow: Iterable[str] | AllowList | AllowAny | None) -> AllowList | AllowAny:
-    if allow is None:
-        warnings.warn(
-            "this worker runs any importable function that a task names, so whoever can write to the queue can run code "
-            "here; pass allow=['myapp.tasks:*'], or allow=AllowAny() if that is meant",
-            stacklevel=3,
-        )
-        return AllowAny()
-    return allow if isinstance(allow, AllowList | AllowAny) else AllowList(allow)

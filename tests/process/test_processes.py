@@ -15,9 +15,9 @@ import redis
 from delayed.embedded import EmbeddedRedis
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
+from delayed.settings import KEEP_ALIVE_TIMEOUT
 from delayed.sweeper import INTERVAL, JITTER
 from delayed.task import PyTask
-from delayed.worker import KEEP_ALIVE_TIMEOUT
 from tests.conftest import eventually
 from tests.processes import Fleet, Process
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delayed.worker import GRACE
+from delayed.settings import GRACE
 
 UNITS = Path(__file__).parent.parent.parent / "scripts" / "systemd"
 WITHOUT_SYSTEMD = "systemd-analyze is not installed"

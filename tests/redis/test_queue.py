@@ -10,8 +10,9 @@ import pytest
 import redis
 import redis.asyncio
 
-from delayed import connection
-from delayed.connection import DEADLINE, Channel, bulk, connect, pack
+from delayed import channel as channels
+from delayed.channel import DEADLINE, Channel, bulk
+from delayed.connection import connect, pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
 from delayed.queue import AsyncQueue, Queue
@@ -308,7 +309,7 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
 def test_a_channel_gives_up_on_a_server_that_stalls(
     queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "DEADLINE", 0.2)
+    monkeypatch.setattr(channels, "DEADLINE", 0.2)
     channel = Channel(client, queue.name)
     channel.open()
     client.client_pause(600)

@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from delayed.allow import AllowAny
-from delayed.connection import Ending, connect
+from delayed.channel import Ending
+from delayed.connection import connect
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError
 from delayed.info import dead_letters, inspect

@@ -13,8 +13,8 @@ LEVELS = [
     {"errors", "clock", "logger"},
     {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard"},
     {"connection", "functions", "embedded"},
-    {"queue"},
-    {"delay", "leases", "info"},
+    {"channel", "queue"},
+    {"delay", "leases", "info", "settings"},
     {"heartbeat", "sweeper", "testing"},
     {"worker"},
     {"demo", "up"},
@@ -23,7 +23,7 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
-    "redis": {"connection", "embedded"},
+    "redis": {"connection", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
     "threading": {"heartbeat", "worker", "signals"},
 }
