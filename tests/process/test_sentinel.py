@@ -1,0 +1,54 @@
+"""A master that Sentinel names."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from delayed.embedded import EmbeddedRedis, server_path
+from delayed.guard import Guarded
+from delayed.queue import Queue
+from delayed.task import PyTask
+from tests.conftest import burst, eventually
+from tests.processes import Fleet
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def sentinel_url(tmp_path: Path) -> Iterator[str]:
+    with EmbeddedRedis(port=free_port()) as master:
+        port = free_port()
+        config = tmp_path / "sentinel.conf"
+        config.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+        )
+        sentinel = Guarded([server_path(), str(config), "--sentinel"])
+        with contextlib.closing(redis.Redis(port=port)) as client:
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                with contextlib.suppress(redis.RedisError):
+                    if client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "mymaster"):
+                        break
+        yield f"redis+sentinel://127.0.0.1:{port}/mymaster/2"
+        sentinel.stop()
+
+
+def test_producer_worker_and_sweeper_find_the_master(sentinel_url: str, name: str, fleet: Fleet) -> None:
+    queue = Queue(name, sentinel_url)
+    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(100))
+    assert queue.len() == 100
+    assert burst(queue).finished == 100
+    fleet.environment["DELAYED_REDIS_URL"] = sentinel_url
+    fleet.worker(name)
+    fleet.sweeper(name)
+    queue.enqueue(PyTask("tasks:noop"))
+    eventually(lambda: queue.len() == 0)
