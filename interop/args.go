@@ -230,7 +230,8 @@ func (d decoder) anything() (any, error) {
 		return list, err
 	case msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32:
 		return d.anyMap()
-	case code == msgpcode.Float || code == msgpcode.Double || msgpcode.IsString(code) || msgpcode.IsExt(code):
+	case code == msgpcode.Float || code == msgpcode.Double || msgpcode.IsString(code) || msgpcode.IsBin(code) || msgpcode.IsExt(code):
+		// DecodeInterfaceLoose would make a string of bytes
 		return d.DecodeInterface()
 	}
 	value, err := d.DecodeInterfaceLoose()

@@ -43,6 +43,8 @@ func TestParameters(t *testing.T) {
 		{func(a *int) { saw = append(saw, *a) }, []any{&one}, []any{1}},
 		{func(a *string) { saw = append(saw, *a) }, []any{[]string{"x"}}, []any{"x"}},
 		{func(a []string) { saw = append(saw, a) }, []any{[]string{"x"}}, []any{[]string{"x"}}},
+		{func(a any) { saw = append(saw, a) }, []any{[]byte{255}}, []any{[]byte{255}}},
+		{func(a any) { saw = append(saw, a) }, []any{[]any{[]byte("x"), "x"}}, []any{[]any{[]byte("x"), "x"}}},
 		{func(a *int) { saw = append(saw, a == nil) }, []any{nil}, []any{true}},
 		{func(a pair) { saw = append(saw, a) }, []any{ada}, []any{ada}},
 		{func(a pair) { saw = append(saw, a) }, []any{1, "Ada"}, []any{ada}},

@@ -1,8 +1,6 @@
 """Mixed fleets with the published Python package, installed into an environment of its own."""
 
-import fcntl
 import signal
-import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
@@ -17,9 +15,8 @@ from delayed.sweeper import sweep
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import APPLICATION, Fleet, Process
+from tests.upstream import upstream_python
 
-ROOT = APPLICATION.parent.parent
-UPSTREAM = "delayed==1.2.0b2"  # the newest that the package index has
 RUN_WORKER = """
     import os, redis
     from delayed.queue import Queue
@@ -54,18 +51,7 @@ PRODUCE = """
 
 @pytest.fixture(scope="session")
 def upstream() -> str:
-    """The interpreter of an environment with upstream's package; made once and kept."""
-    folder = ROOT / ".cache"
-    folder.mkdir(exist_ok=True)
-    python = folder / "upstream" / "bin" / "python"
-    done = folder / "upstream" / UPSTREAM
-    with (folder / "upstream.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the processes of pytest-xdist share it
-        if not done.exists():
-            subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "upstream"], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", "--pre", UPSTREAM], check=True)
-            done.touch()
-    return str(python)
+    return upstream_python()
 
 
 Start = Callable[..., Process]
