@@ -229,24 +229,27 @@ class Worker:
         if len(hand) > 1:
             self._heartbeat.watch()
         count = size = 0
+        fresh = True
         began = self._now = monotonic()
         while not self._stop.is_set():
             try:
                 lease = hand.popleft()
             except IndexError:  # done, or the heartbeat has given back what was left
                 break
-            if lease.data is None or lease.gone or not self._fresh():
+            data = lease.data
+            if data is None or lease.gone or not fresh:
                 # We slept for longer than a lease lives, perhaps: others may have these tasks. What is still ours goes back.
                 hand.clear()
                 self._channel.close()
                 break
-            size += len(lease.data)
+            size += len(data)
             count += 1
-            self._run_one(lease, lease.data)
+            fresh = self._run_one(lease, data)
         if count:
             lease.book.pace.learn(count, self._now - began, size)
 
-    def _run_one(self, lease: Lease, data: bytes) -> None:
+    def _run_one(self, lease: Lease, data: bytes) -> bool:
+        """Run a task and end its lease. False if the other leases may have been lost meanwhile."""
         call = function = failure = None
         self.running = lease
         try:
@@ -265,12 +268,14 @@ class Worker:
         began, self._now = self._now, monotonic()
         if self._verbose:
             logger.debug("Task under %s ended after %.6f s: %r", lease.name, self._now - began, failure)
+        fresh = self._fresh()
         if failure is not None:
             self._end_badly(lease, data, call and Call(*call), function, failure)
-        elif lease.suspect or lease.gone or not self._fresh():
+        elif lease.suspect or lease.gone or not fresh:
             lease.book.queue.over(_Asking(self._channel, lease)).succeed(lease.name)
         else:
             self._channel.post(lease)
+        return fresh
 
     def _fresh(self) -> bool:
         """Whether the leases live for certain, so that nobody can have swept what they hold."""

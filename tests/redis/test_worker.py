@@ -354,11 +354,10 @@ def test_a_worker_that_slept_runs_nothing_that_it_held(
     worker = Worker(queue, allow=AllowAny(), burst=True)
     run_one, clock = worker._run_one, iter(range(1000))
 
-    def sleepy(lease: Lease, data: bytes) -> None:
-        run_one(lease, data)
+    def sleepy(lease: Lease, data: bytes) -> bool:
         if next(clock) == 40:
             worker.fresh_at -= 100  # as if it had been stopped for so long
-            sweep(queue)
+        return run_one(lease, data)
 
     monkeypatch.setattr(worker, "_run_one", sleepy)
     worker.run()
