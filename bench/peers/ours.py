@@ -10,7 +10,7 @@ from delayed.worker import Worker
 queue = Queue("bench", os.environ["BENCH_REDIS"])
 command, *rest = sys.argv[1:]
 if command == "work":
-    setup_logger("INFO")
+    setup_logger(log_level="INFO")
     Worker(queue, allow=["marks:mark"]).run()
 elif command == "fillgo":
     queue.enqueue_many(GoTask("bench.Mark", (i,)) for i in range(int(rest[0])))
