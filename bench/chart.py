@@ -37,8 +37,9 @@ def chart(rates: Mapping[str, Sequence[float]]) -> str:
     height = _TOP + _ROW * len(bars) + 10
     scale = (_WIDTH - _LEFT - _ROOM) / max((rate for _, rate in bars), default=1)
     title = "No-op tasks per second, one worker process, best configuration"
+    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
         f"  <title>{title}</title>",
         _STYLE,
         f'  <text class="title" x="8" y="22">{title}</text>',

@@ -26,9 +26,9 @@ class Contender:
         return f"{self.name}, {self.variant}" if self.variant else self.name
 
 
-def _peer(name: str, variant: str, rate: int, work: str, fill: str = "fill", script: str = "") -> Contender:
+def _peer(name: str, variant: str, rate: int, work: str, fill: str = "fill") -> Contender:
     arguments = tuple(work.split())
-    return Contender(name, variant, rate, tuple(fill.split()), arguments, script or f"peer_{name}.py", name)
+    return Contender(name, variant, rate, tuple(fill.split()), arguments, f"peer_{name}.py", name)
 
 
 _OURS = Contender(OURS, "Python", 100_000, ("fill",), ("work",), "ours.py")
@@ -97,7 +97,7 @@ PACKAGES = {
 
 GUARANTEES = {
     "bare loop": "a lease for each task, but nobody keeps it alive; no fence, no limits, no errors: the bound, not a worker",
-    "ours": "at least once; a killed worker's task is back within 15 s; a lease, a fence and an allow-list check for each task",
+    "ours": "at least once; a killed worker's task is back within 15 s; lease, fence and allow-list for each task",
     "asynq": "at least once; a lease for each task, a killed worker's task is back after about a minute",
     "dramatiq": "at least once; a killed worker's messages are back after a minute without its heartbeat",
     "huey": "at most once: a killed worker's running task is lost",

@@ -37,7 +37,7 @@ def _python_peer(home: str) -> None:
         return
     venv.create(folder, with_pip=True, clear=True)
     pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, *PACKAGES[home], *([] if home == "streaq" else _COMPANIONS)])  # streaq has a client of its own
+    _run([*map(str, pip), *PACKAGES[home], *([] if home == "streaq" else _COMPANIONS)])  # streaq has a client of its own
     stamp.write_text(wanted)
 
 

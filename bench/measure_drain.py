@@ -15,7 +15,14 @@ from .proxy import proxy
 from .result import Result, spread
 from .server import server
 
-QUICK = ("bare loop", "ours, Python", "ours, Go, concurrency 10", "asynq, concurrency 10", "huey, 4 threads", "rq, SimpleWorker")
+QUICK = (
+    "bare loop",
+    "ours, Python",
+    "ours, Go, concurrency 10",
+    "asynq, concurrency 10",
+    "huey, 4 threads",
+    "rq, SimpleWorker",
+)
 FAR = ("bare loop", "ours, Python", "dramatiq, default, 8 threads", "huey, 4 threads")
 FAR_RATES = {"bare loop": 60_000, "ours, Python": 40_000}  # tasks/s to be expected with 1 ms; the others': 400
 Rates = dict[str, list[float]]

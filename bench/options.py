@@ -31,8 +31,8 @@ class Progress:
     def __call__(self, what: str) -> None:
         """Say what begins now."""
         self._done += 1
-        print(f"\r\033[K[{self._done}] {what} …", end="", flush=True)  # noqa: T201
+        print(f"\r\033[K[{self._done}] {what} …", end="", flush=True)
 
     def clear(self) -> None:
         """Remove the line."""
-        print("\r\033[K", end="", flush=True)  # noqa: T201
+        print("\r\033[K", end="", flush=True)

@@ -83,9 +83,7 @@ def proxy(server: int, milliseconds: float) -> Iterator[str]:
     """The URL of a proxy in front of the Redis at port `server`, which runs on Redis's core."""
     port = free_port()
     with on_core(REDIS_CORE):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.proxy", str(port), str(server), str(milliseconds)], cwd=ROOT
-        )
+        process = subprocess.Popen([sys.executable, "-m", "bench.proxy", str(port), str(server), str(milliseconds)], cwd=ROOT)
     try:
         deadline = time.monotonic() + 10
         while True:

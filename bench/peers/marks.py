@@ -1,4 +1,4 @@
-"""The no-op task of all Python contenders: it adds one to the byte that belongs to its index, in a file that the harness reads."""
+"""The no-op task of all Python contenders: it adds one to its own byte of a file that the harness reads."""
 
 import mmap
 import os

@@ -14,7 +14,7 @@ def mark(i):
     marks.mark(i)
 
 
-import marks  # noqa: E402
+import marks
 
 if __name__ == "__main__":
     if sys.argv[1] == "fill":

@@ -5,6 +5,7 @@ import sys
 
 import marks  # noqa: F401  # fails early where the marks are missing
 import redis
+
 from delayed.queue import Queue
 from delayed.task import PyTask
 from delayed.worker import Worker

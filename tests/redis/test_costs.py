@@ -41,7 +41,7 @@ def fill(queue: Queue) -> None:
 
 def traffic(client: redis.Redis) -> tuple[int, int]:
     """Bytes that Redis has read and written so far."""
-    stats: dict[str, Any] = client.info("stats")  # type: ignore[assignment]  # the client is not an asynchronous one
+    stats: dict[str, Any] = client.info("stats")
     return stats["total_net_input_bytes"], stats["total_net_output_bytes"]
 
 
@@ -119,7 +119,7 @@ def test_memory(queue: Queue, client: redis.Redis) -> None:
     """At most 40 bytes of Redis for a waiting task with one small integer, notification included."""
     count = 50_000
     queue.enqueue_many(PyTask("tasks:noop", (7,)) for _ in range(count))
-    bytes_used = sum(client.memory_usage(key, samples=0) or 0 for key in (queue.keys.queue, queue.keys.noti))  # type: ignore[misc]
+    bytes_used = sum(client.memory_usage(key, samples=0) or 0 for key in (queue.keys.queue, queue.keys.noti))
     client.unlink(queue.keys.queue, queue.keys.noti)
     assert bytes_used / count <= 40
 
