@@ -41,7 +41,7 @@ def _go(concurrency: int) -> Contender:
 
 def _asynq(concurrency: int) -> Contender:
     variant = f"concurrency {concurrency}" if concurrency else "default"
-    return Contender("asynq", variant, 5_000, ("fill",), ("work", str(concurrency)), "", "asynq", python=False)
+    return Contender("asynq", variant, 15_000, ("fill",), ("work", str(concurrency)), "", "asynq", python=False)
 
 
 def _bullmq(concurrency: int) -> Contender:
@@ -59,7 +59,7 @@ CONTENDERS = (
     _peer("dramatiq", "default, 8 threads", 2_000, "work 8"),
     _peer("dramatiq", "1 thread", 2_000, "work 1"),
     _peer("huey", "default, 1 thread", 2_500, "work thread 1"),
-    _peer("huey", "4 threads", 2_500, "work thread 4"),
+    _peer("huey", "4 threads", 5_000, "work thread 4"),
     _peer("rq", "default, forks", 100, "work fork"),
     _peer("rq", "SimpleWorker", 600, "work simple"),
     _peer("arq", "default", 1_500, "work 10"),
@@ -76,7 +76,7 @@ CONTENDERS = (
     _peer("wakaq", "1 process", 4_000, "work"),
     _peer("tasktiger", "default, forks", 60, "work fork", "fill fork"),
     _peer("tasktiger", "sync", 800, "work sync", "fill sync"),
-    _peer("tasktiger", "sync, batches of 100", 5_000, "work batch", "fill batch"),
+    _peer("tasktiger", "sync, batches of 100", 4_000, "work batch", "fill batch"),
     _peer("upstream", "", 2_000, "work"),
     *(_bullmq(concurrency) for concurrency in (1, 100)),
 )

@@ -14,11 +14,11 @@ CACHE = ROOT / ".cache" / "bench"
 
 def cores(shared: bool = False) -> tuple[int, int]:
     """The core of Redis and that of the measured process; the same one if `shared` or if there is only one."""
-    usable = sorted(os.sched_getaffinity(os.getppid()))
+    usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[0 if shared else -1]
 
 
-REDIS_CORE, WORK_CORE = cores()
+REDIS_CORE, WORK_CORE = cores(shared=os.environ.get("BENCH_SHARED") == "1")
 
 
 @contextlib.contextmanager

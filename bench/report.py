@@ -31,6 +31,7 @@ _REPEAT = """\
 scripts/bench --write        # all; installs the peers under .cache/bench
 scripts/bench --quick        # under two minutes, few contenders, small sizes
 scripts/bench --only drain rq huey   # names of measures or contenders
+BENCH_SHARED=1 scripts/bench --only drain   # Redis and the measured process on one core
 ```
 """
 

@@ -4,19 +4,20 @@
 that was written for it.
 """
 
+import logging
 import os
 import sys
 
 import marks
 import redis
-import structlog
 import tasktiger
 from tasktiger.executor import ForkExecutor, SyncExecutor
 
 kind = sys.argv[2]
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
 connection = redis.Redis.from_url(os.environ["BENCH_REDIS"], decode_responses=True)
-tiger = tasktiger.TaskTiger(connection=connection, config={"BATCH_QUEUES": {"bench": 100} if kind == "batch" else {}})
+config = {"BATCH_QUEUES": {"bench": 100} if kind == "batch" else {}}
+tiger = tasktiger.TaskTiger(connection=connection, config=config, setup_structlog=True)
+tiger.log.setLevel(logging.WARNING)  # it would log each task
 
 
 def mark(i):
