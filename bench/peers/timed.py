@@ -1,0 +1,34 @@
+"""A Python worker of ours whose tasks write down when they began: `timed.py <queue>...`.
+
+Each task has eight bytes of the shared file for the CLOCK_MONOTONIC nanoseconds at its first line. A later task may take some
+time, as real ones do.
+"""
+
+import mmap
+import os
+import sys
+import time
+
+from delayed import Queue
+from delayed.connection import connect
+from delayed.logger import setup_logger
+from delayed.worker import Worker
+
+with open(os.environ["BENCH_MARKS"], "r+b") as _file:
+    _times = memoryview(mmap.mmap(_file.fileno(), 0)).cast("q")
+
+
+def stamp(i, seconds=0):
+    _times[i] = time.monotonic_ns()
+    if seconds >= 0.001:
+        time.sleep(seconds)
+    elif seconds:
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            pass
+
+
+if __name__ == "__main__":
+    setup_logger(log_level="INFO")
+    client = connect(os.environ["BENCH_REDIS"])
+    Worker([Queue(name, client) for name in sys.argv[1:]], allow=["timed:stamp"]).run()
