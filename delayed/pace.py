@@ -15,4 +15,6 @@ class Pace:
         """`count` tasks with `size` bytes together took `seconds`."""
         affordable = int(BUDGET * count / seconds) if seconds > 0 else MOST
         portable = _BYTES * count // max(size, 1)
-        self.size = max(1, min(2 * self.size, MOST, affordable, portable))
+        # A take that did not get all it asked for is followed by a smaller one: asking for much costs time, too.
+        wanted = 2 * self.size if count >= self.size else max(2 * count, self.size // 2)
+        self.size = max(1, min(wanted, MOST, affordable, portable))

@@ -80,7 +80,7 @@ class Worker:
         self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
         self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
-        self._again = False  # the first queue had tasks a moment ago, and no other goes before it
+        self._again = False  # the first queue had as many tasks as we asked for, and no other goes before it
         self._now = 0.0  # when the last task ended, which is when the next one begins
         self._counts: Counter[str] = Counter()
         self._started = now()
@@ -211,7 +211,7 @@ class Worker:
         for lease, data in zip(leases, tasks, strict=False):
             lease.data, lease.suspect = data, suspect
         book.unused(leases[count:], max(living - count, 0))
-        self._again = count > 0 and book is self._books[0]
+        self._again = count == len(leases) and book is self._books[0]
         self._hand.extend(leases[:count])
         return count > 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from delayed.connection import Channel
+from delayed.channel import Channel
 from delayed.queue import Queue
 from delayed.task import PyTask
 from delayed.worker import Worker
@@ -61,7 +61,7 @@ def test_bytes(queue: Queue, client: redis.Redis) -> None:
     after = traffic(client)
     assert (enqueued[0] - before[0]) / TASKS <= 160
     assert (enqueued[1] - before[1]) / TASKS <= 8
-    assert (after[0] - enqueued[0]) / TASKS <= 170
+    assert (after[0] - enqueued[0]) / TASKS <= 215  # the name of each lease three times: taken, ended, confirmed
     assert (after[1] - enqueued[1]) / TASKS <= 50
 
 

@@ -71,6 +71,17 @@ def test_pace_doubles_while_tasks_are_quick_and_falls_to_one_when_they_are_slow(
     assert pace.size == 1
 
 
+def test_pace_falls_when_there_is_little_to_take() -> None:
+    pace = Pace()
+    for _ in range(10):
+        pace.learn(pace.size, 1e-6, 10)
+    sizes = []
+    for _ in range(8):
+        pace.learn(1, 1e-6, 10)
+        sizes.append(pace.size)
+    assert sizes == [64, 32, 16, 8, 4, 2, 2, 2]
+
+
 def test_pace_takes_few_large_tasks() -> None:
     pace = Pace()
     for _ in range(10):
