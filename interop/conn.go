@@ -207,11 +207,16 @@ func appendCommand(to []byte, args ...string) []byte {
 	to = strconv.AppendInt(to, int64(len(args)), 10)
 	to = append(to, '\r', '\n')
 	for _, arg := range args {
-		to = append(to, '$')
-		to = strconv.AppendInt(to, int64(len(arg)), 10)
-		to = append(to, '\r', '\n')
-		to = append(to, arg...)
-		to = append(to, '\r', '\n')
+		to = appendBulk(to, arg)
 	}
 	return to
+}
+
+// appendBulk appends a string as it stands in a command.
+func appendBulk(to []byte, arg string) []byte {
+	to = append(to, '$')
+	to = strconv.AppendInt(to, int64(len(arg)), 10)
+	to = append(to, '\r', '\n')
+	to = append(to, arg...)
+	return append(to, '\r', '\n')
 }

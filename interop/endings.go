@@ -1,8 +1,10 @@
 package delayed
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -17,21 +19,25 @@ type endings struct {
 	mu       sync.Mutex
 	changed  sync.Cond // written or waiting changed, or the connection broke
 	conn     *conn     // nil while there is none
-	out      []byte    // to be written next
-	spare    []byte    // out's buffer when the other one is being written
+	out      []byte    // the buffer of what is being written
 	writing  bool
 	added    uint64 // how many commands were posted over this connection …
 	written  uint64 // … and how many of them went out
 	waiting  []posted
-	first    int // waiting[first:] have no reply yet
-	repeated int // how many of those have been sent before
+	first    int      // waiting[first:] have no reply yet …
+	sent     int      // … so many of those, from the first, have been written …
+	groups   []int    // … in commands that end so many of them each …
+	repeated int      // … and so many had been sent before
+	group    []posted // the reader's: the buffer of what next returns
 	progress time.Time
 	crowded  bool // a slot waits for replies
 	readers  sync.WaitGroup
 }
 
 type posted struct {
-	packed   []byte
+	packed   []byte // a command of its own; if it is nil,
+	field    []byte // a field to HDEL of
+	hash     []byte // this hash, both as they stand in a command: those that go out together share one
 	answered func(reply any, repeated bool)
 }
 
@@ -44,18 +50,17 @@ func newEndings(broken func(error)) *endings {
 // post sends a fenced command; answered will get its reply. It returns when the command has been written to the socket: the caller
 // begins its next task only then, so that a killed process repeats nothing but what it was executing. Commands that other
 // goroutines post meanwhile go out together in the next write.
-func (e *endings) post(packed []byte, answered func(any, bool)) {
+func (e *endings) post(p posted) {
 	e.mu.Lock()
 	if e.first == len(e.waiting) {
 		e.waiting, e.first = e.waiting[:0], 0
 		e.progress = time.Now()
 	}
-	e.waiting = append(e.waiting, posted{packed, answered})
+	e.waiting = append(e.waiting, p)
 	if e.conn == nil {
 		e.mu.Unlock()
 		return
 	}
-	e.out = append(e.out, packed...)
 	e.added++
 	c, mine := e.conn, e.added
 	for e.conn == c && e.written < mine {
@@ -74,8 +79,10 @@ func (e *endings) post(packed []byte, answered func(any, bool)) {
 
 // write writes what was posted; the lock is held on entry and on return, but not meanwhile.
 func (e *endings) write(c *conn) {
-	out, upto := e.out, e.added
-	e.out, e.spare, e.writing = e.spare[:0], nil, true
+	upto := e.added
+	e.pack()
+	out := e.out
+	e.writing = true
 	e.mu.Unlock()
 	err := c.SetWriteDeadline(time.Now().Add(deadline)) // the heartbeat, which watches over stalls, may be among those who wait
 	if err == nil {
@@ -85,11 +92,35 @@ func (e *endings) write(c *conn) {
 		e.fail(c, err)
 	}
 	e.mu.Lock()
-	e.spare, e.writing = out[:0], false
+	e.writing = false
 	if e.conn == c {
 		e.written = upto
 	}
 	e.changed.Broadcast()
+}
+
+// pack makes the commands for what has not been sent.
+func (e *endings) pack() {
+	e.out = e.out[:0]
+	unsent := e.waiting[e.first+e.sent:]
+	for i := 0; i < len(unsent); {
+		size := 1
+		if unsent[i].packed != nil {
+			e.out = append(e.out, unsent[i].packed...)
+		} else {
+			for i+size < len(unsent) && unsent[i+size].packed == nil && bytes.Equal(unsent[i+size].hash, unsent[i].hash) {
+				size++
+			}
+			e.out = append(append(append(e.out, '*'), strconv.Itoa(size+2)...), "\r\n$4\r\nHDEL\r\n"...)
+			e.out = append(e.out, unsent[i].hash...)
+			for _, p := range unsent[i : i+size] {
+				e.out = append(e.out, p.field...)
+			}
+		}
+		e.groups = append(e.groups, size)
+		i += size
+	}
+	e.sent += len(unsent)
 }
 
 // keepUp waits while too many endings have no reply. Redis drops what it has not read from a killed process, so that these, too,
@@ -116,13 +147,10 @@ func (e *endings) open(c *conn) error {
 	}
 	e.waiting, e.first = append([]posted(nil), e.waiting[e.first:]...), 0
 	e.conn, e.repeated, e.written, e.progress = c, len(e.waiting), e.added, time.Now()
-	e.out = e.out[:0]
-	for _, p := range e.waiting {
-		e.out = append(e.out, p.packed...)
-	}
+	e.sent, e.groups = 0, nil
 	e.readers.Add(1)
 	go e.read(c)
-	if len(e.out) > 0 {
+	if len(e.waiting) > 0 {
 		e.write(c)
 	}
 	return nil
@@ -169,8 +197,10 @@ func (e *endings) read(c *conn) {
 			e.fail(c, err)
 			return
 		}
-		p, repeated := e.next(c.in.Buffered() == 0)
-		p.answered(reply, repeated)
+		group, repeated := e.next(c.in.Buffered() == 0)
+		for i, p := range group {
+			p.answered(share(reply, i), repeated)
+		}
 		if refused {
 			e.fail(c, refusal)
 			return
@@ -178,14 +208,28 @@ func (e *endings) read(c *conn) {
 	}
 }
 
-func (e *endings) next(last bool) (p posted, repeated bool) {
+// share is the i-th ending's part of the reply to an HDEL that ended several leases. If it is less than their number, some were lost:
+// how many is certain, which ones is not.
+func share(reply any, i int) any {
+	if ended, ok := reply.(int64); ok {
+		return min(max(ended-int64(i), 0), 1)
+	}
+	return reply
+}
+
+// next is what a reply is the answer to.
+func (e *endings) next(last bool) (group []posted, repeated bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p = e.waiting[e.first]
-	e.waiting[e.first] = posted{}
-	e.first++
+	size := e.groups[0]
+	e.groups = e.groups[1:]
+	group = append(e.group[:0], e.waiting[e.first:e.first+size]...)
+	e.group = group
+	clear(e.waiting[e.first : e.first+size])
+	e.first += size
+	e.sent -= size
 	if repeated = e.repeated > 0; repeated {
-		e.repeated--
+		e.repeated -= size
 	}
 	if last {
 		e.progress = time.Now()
@@ -201,7 +245,7 @@ func (e *endings) next(last bool) (p posted, repeated bool) {
 		e.waiting = append(e.waiting[:0], e.waiting[e.first:]...)
 		e.first = 0
 	}
-	return p, repeated
+	return group, repeated
 }
 
 // settle waits for the replies to all that was posted. The watch over stalled connections ends it in any case.

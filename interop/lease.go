@@ -11,7 +11,7 @@ import (
 type lease struct {
 	book     *book
 	name     string
-	done     []byte          // the packed command that ends it, if its task has no lost count
+	field    []byte          // the name as it stands in a command
 	data     []byte          // the task, or nothing
 	suspect  bool            // the task has a lost count
 	busy     atomic.Bool     // its task is handed to the slots and has no answered ending
@@ -49,6 +49,7 @@ func (l *lease) release() {
 // book has the leases that a worker has made on one queue.
 type book struct {
 	queue      *Queue
+	hash       []byte                    // the key of Q_processing as it stands in a command
 	pace       pace                      // the taker's alone
 	superseded func(l *lease)            // called when a lease was lost while its task ran
 	failed     func(l *lease, err error) // called when Redis refused to end it
@@ -64,7 +65,8 @@ type book struct {
 }
 
 func newBook(queue *Queue, superseded func(*lease), failed func(*lease, error)) *book {
-	return &book{queue: queue, superseded: superseded, failed: failed, token: token(), made: map[string]*lease{}}
+	hash := appendBulk(nil, queue.Keys.Processing)
+	return &book{queue: queue, hash: hash, superseded: superseded, failed: failed, token: token(), made: map[string]*lease{}}
 }
 
 // get is count leases that hold nothing, and how many of them, from the first, should have a living key.
@@ -78,7 +80,7 @@ func (b *book) get(count int) (leases []*lease, living int) {
 	b.free = b.free[:rest]
 	for len(leases) < count {
 		l := &lease{book: b, name: b.queue.Keys.Lease(b.token, b.serial), reusable: true}
-		l.done = appendCommand(nil, "HDEL", b.queue.Keys.Processing, l.name)
+		l.field = appendBulk(nil, l.name)
 		l.ended = l.answered
 		b.serial++
 		b.made[l.name] = l

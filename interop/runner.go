@@ -59,9 +59,12 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 		w.endBadly(l, err)
 	case l.suspect:
 		k := l.book.queue.Keys
-		w.ends.post(appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...), l.ended)
+		w.ends.post(posted{
+			packed:   appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...),
+			answered: l.ended,
+		})
 	default:
-		w.ends.post(l.done, l.ended)
+		w.ends.post(posted{field: l.field, hash: l.book.hash, answered: l.ended})
 	}
 	w.ends.keepUp()
 	b := l.book
@@ -89,7 +92,7 @@ func (w *Worker) endBadly(l *lease, err error) {
 	}
 	k := l.book.queue.Keys
 	command := scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, w.place})
-	w.ends.post(appendCommand(nil, command...), l.ended)
+	w.ends.post(posted{packed: appendCommand(nil, command...), answered: l.ended})
 }
 
 func (w *Worker) wasSuperseded(l *lease) {

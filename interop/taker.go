@@ -296,7 +296,7 @@ func (w *Worker) giveBack(leases []*lease) {
 		}
 		k := b.queue.Keys
 		command := scripts["give_back"].command([]string{k.Queue, k.Noti, k.Processing}, names)
-		w.ends.post(appendCommand(nil, command...), func(reply any, _ bool) {
+		w.ends.post(posted{packed: appendCommand(nil, command...), answered: func(reply any, _ bool) {
 			_, failed := reply.(redisError)
 			for _, l := range mine {
 				if failed {
@@ -305,7 +305,7 @@ func (w *Worker) giveBack(leases []*lease) {
 					l.release()
 				}
 			}
-		})
+		}})
 		w.handed.Add(-int64(len(mine)))
 		leases = others
 	}
