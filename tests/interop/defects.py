@@ -17,6 +17,7 @@ LEGEND = {
     "U14": "upstream's Python worker cannot decode a map with integer keys; it drops the task (U7)",
     "U16": "upstream's Python producer refuses instants (`datetime`): nothing is enqueued",
     "U17": "upstream's Go worker keeps the arguments of the task before where a task has nil: the function sees a stale value",
+    "U18": "upstream's Go worker may begin to listen to signals only at its second beat: until then it runs further tasks",
 }
 UNEXPLAINED = "UNEXPLAINED"
 
@@ -39,13 +40,21 @@ def judge(cell: Cell, outcome: Outcome) -> Verdict:
     found: list[tuple[str, str]] = []
     if theirs_go and cell.producer.name == "upstream Python" and lost.pop("fail", 0):
         found.append(("U4", "lost 1"))
-    if theirs_go and cell.scenario == "graceful" and repeated.get("began") == repeated.get("ended") == 1:
+    late = [what for what in outcome.wrong if what.startswith("only ")] if theirs_go and cell.scenario == "graceful" else []
+    if late:
+        found.append(("U18", "stopped late"))
+    held_task_ran_again = repeated.get("began") == repeated.get("ended") == 1 or (late and sum(repeated.values()) == 1)
+    if theirs_go and cell.scenario == "graceful" and held_task_ran_again:
         found.append(("U3", "repeated 1"))
         repeated.clear()
     elif theirs_go and outcome.unreleased == 1:
         found.append(("U3", "held 1"))
     unreleased = outcome.unreleased - (1 if theirs_go else 0)
-    rest = [f"lost {lost}" if lost else "", f"repeated {repeated}" if repeated else "", *outcome.wrong]
+    rest = [
+        f"lost {lost}" if lost else "",
+        f"repeated {repeated}" if repeated else "",
+        *(what for what in outcome.wrong if what not in late),
+    ]
     rest += [f"held {unreleased}"] if unreleased > 0 else []
     text = ", ".join([f"{defect} {what}" for defect, what in found] + [f"{UNEXPLAINED}: {what}" for what in rest if what])
     return Verdict(text or "ok", tuple(defect for defect, _ in found))
