@@ -87,7 +87,7 @@ class Queue(_Named):
         conn: a `redis.Redis` (also `Sentinel.master_for(…)`) or `redis.RedisCluster`, or a URL as for `connection.connect`.
         dequeue_timeout: seconds that an idle worker waits for a notification before it looks for itself.
         keep_alive_timeout: seconds after which the tasks of a worker that stopped beating are taken from it; fractions
-            count. By default 10, or four beats of the worker if that is longer.
+            count. By default 10, or three beats of the worker if that is longer.
         max_task_size: bytes that a task may have.
 
     Raises:

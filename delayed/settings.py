@@ -35,7 +35,7 @@ def lease_ttl(queues: Sequence[Queue], interval: float) -> float:
         ConfigurationError: a lease would run out between two beats.
     """
     chosen = [queue.keep_alive_timeout for queue in queues if queue.keep_alive_timeout is not None]
-    ttl = min(chosen) if chosen else max(KEEP_ALIVE_TIMEOUT, 4 * interval)
+    ttl = min(chosen) if chosen else max(KEEP_ALIVE_TIMEOUT, 3 * interval)
     if ttl < 2 * interval:
         raise ConfigurationError(
             f"a lease of {ttl:g} s (keep_alive_timeout) would run out between beats {interval:g} s apart "

@@ -487,7 +487,8 @@ def test_set_ups_that_cannot_work_are_refused(queue: Queue, server: EmbeddedRedi
 
 
 def test_a_slow_beat_makes_leases_live_longer(queue: Queue) -> None:
-    assert Worker(queue, 15, allow=AllowAny()).describe()["ttl"] == 60
+    assert Worker(queue, 15, allow=AllowAny()).describe()["ttl"] == 45
+    assert Worker(queue, allow=AllowAny()).describe()["ttl"] == 10
 
 
 def test_at_debug_each_task_logs_its_start_and_end_but_not_its_arguments(
