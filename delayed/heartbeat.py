@@ -85,6 +85,7 @@ class Heartbeat(threading.Thread):
         self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
         self._deadline: float | None = None
         self._returning: list[Lease] = []
+        self._ready = False  # the service manager has been told
         self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
         self._next_beat = self._next_look = self._next_alive = 0.0
         self._progress = (-1, -1)
@@ -177,9 +178,13 @@ class Heartbeat(threading.Thread):
             lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
             gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
             self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
-        if not self._worker.fresh_at:
+        if not self._ready:
+            self._ready = True
             self._notifier.ready("working")
-        self._worker.fresh_at = max(began, self._worker.fresh_at)
+        fresh_at = self._worker.fresh_at
+        if not fresh_at or began - fresh_at < self._ttl / 2:
+            self._worker.fresh_at = max(began, fresh_at)
+        # Else there was a gap in which leases may have run out, also some that hold nothing: the worker takes others.
         about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
         for queue, _made in holdings:
             own = queue.keys.lease(self._worker.name)
@@ -224,9 +229,9 @@ class Heartbeat(threading.Thread):
             elif number in STOP:
                 self._asked = INSIST if number in INSIST else self._asked
                 self._deadline = self._deadline or monotonic() + self._grace
+                self._worker.stop()  # first of all: whoever hears that we stop may rely on it
                 logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
                 self._notifier.stopping("finishing what runs")
-                self._worker.stop()
 
     def _leave(self, reason: str) -> None:
         """Give back everything and end the process, although the main thread is inside a task."""

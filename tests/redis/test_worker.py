@@ -345,6 +345,28 @@ def test_a_beat_that_fails_is_tried_again(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_after_a_gap_no_old_lease_is_taken_for_living(queue: Queue, client: redis.Redis, threaded: Start) -> None:
+    """The beat that comes after a gap must not make leases look alive that ran out in it while they held nothing."""
+    key = f"{queue.name}:h"
+    worker = Worker(queue, keep_alive_interval=0.05, allow=AllowAny())
+    threaded(worker)
+    queue.enqueue(PyTask("tasks:hold", (key, 1)))
+    popped(client, f"{key}:began")
+    worker.fresh_at -= 100
+    stale = worker.fresh_at
+    seen = client.hget(queue.keys.workers, queue.keys.lease(worker.name))
+    eventually(lambda: client.hget(queue.keys.workers, queue.keys.lease(worker.name)) != seen)  # beats went on
+    assert worker.fresh_at == stale
+    old = set(worker.holdings()[0][1])
+    client.rpush(f"{key}:go", 1)
+    popped(client, f"{key}:ended")
+    queue.enqueue(PyTask("tasks:hold", (key, 2)))
+    popped(client, f"{key}:began")
+    assert not old & set(worker.holdings()[0][1])
+    client.rpush(f"{key}:go", 1)
+    popped(client, f"{key}:ended")
+
+
 def test_a_worker_that_slept_runs_nothing_that_it_held(
     queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,7 +426,7 @@ def test_an_empty_task_is_buried(queue: Queue) -> None:
 
 def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, threaded: Start) -> None:
     with EmbeddedRedis(options={"maxmemory-policy": "noeviction"}) as own, own.client() as client:
-        first, second = (Queue(name, client, keep_alive_timeout=0.6) for name in ("a", "b"))
+        first, second = (Queue(name, client, keep_alive_timeout=2) for name in ("a", "b"))
         worker = Worker([first, second], keep_alive_interval=0.1, allow=AllowAny())
         sweeper = Sweeper([first, second], 0.1)
         second.enqueue(PyTask("tasks:hold", ("h", 1)))  # it talks to the other server
@@ -419,7 +441,7 @@ def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, th
             thread = threading.Thread(target=sweeper.run)
             thread.start()
             beats = worker.fresh_at
-            eventually(lambda: worker.fresh_at > beats + 1)  # longer than a lease lives
+            eventually(lambda: worker.fresh_at > beats + 3)  # longer than a lease lives
             signals.rpush("h:go", 1)
             popped(signals, "h:ended")
             eventually(lambda: second.len() == 0 and client.hlen(second.keys.processing) == 0)
