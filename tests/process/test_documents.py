@@ -10,7 +10,8 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from delayed.cli import main, worker
+from delayed.cli import main
+from delayed.commands_process import worker
 from delayed.embedded import EmbeddedRedis
 from delayed.queue import Queue
 from delayed.sweeper import sweep

@@ -14,10 +14,11 @@ LEVELS = [
     {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard"},
     {"connection", "functions", "embedded"},
     {"channel", "queue"},
-    {"delay", "leases", "info", "settings"},
+    {"delay", "leases", "info", "settings", "options"},
     {"heartbeat", "sweeper", "testing"},
     {"worker"},
     {"demo", "up"},
+    {"command_enqueue", "commands_process", "commands_operate"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}

@@ -1,0 +1,104 @@
+"""The commands that run until they are stopped."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from .allow import AllowAny, AllowList
+from .connection import connect
+from .demo import run_demo
+from .logger import setup_logger
+from .options import connected, explained, log_level_option
+from .queue import Queue
+from .settings import GRACE, KEEP_ALIVE_INTERVAL
+from .sweeper import INTERVAL, LOSSES, Sweeper
+from .up import run_up
+from .worker import Worker
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
+@click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
+@click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
+@click.option("--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between two beats.")
+@click.option("--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker is dead.")
+@click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
+@log_level_option
+@connected
+def worker(
+    url: str,
+    queues: tuple[str, ...],
+    allow: tuple[str, ...],
+    allow_any: bool,
+    burst: bool,
+    grace: float,
+    keep_alive_interval: float,
+    keep_alive_timeout: float | None,
+    dequeue_timeout: float,
+    log_level: str,
+) -> None:
+    """Run the tasks of QUEUES; a later queue is served when the earlier ones are empty.
+
+    SIGTERM, SIGINT, SIGHUP: finish what runs, give back the rest, exit. The second SIGTERM or SIGINT, or SIGQUIT: now.
+    SIGUSR1: log what it is doing.
+    """
+    if bool(allow) == allow_any:
+        raise click.UsageError(
+            "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
+            "queue may run any code here"
+        )
+    setup_logger(log_level=log_level.upper())
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` would: tasks live in the application's own folder
+    conn = connect(url)
+    serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
+    allowed = AllowAny() if allow_any else AllowList(allow)
+    Worker(serve, keep_alive_interval, allow=allowed, grace=grace, burst=burst).run()
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
+@click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
+@log_level_option
+@connected
+def sweeper(url: str, queues: tuple[str, ...], interval: float, limit: int, log_level: str) -> None:
+    """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
+    setup_logger(log_level=log_level.upper())
+    conn = connect(url)
+    Sweeper([Queue(name, conn) for name in queues], interval, limit=limit).run()
+
+
+@click.command()
+@click.argument("queues", nargs=-1)
+@click.option("--allow", multiple=True, metavar="PATTERN", help="As for `delayed worker`; any function by default.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
+@click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
+@explained
+def up(queues: tuple[str, ...], allow: tuple[str, ...], folder: Path, port: int) -> None:
+    """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
+    run_up(list(queues or ("default",)), list(allow), folder, port)
+
+
+@click.command()
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Files to hash; by default the Python standard library.",
+)
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--kills", default=3, show_default=True, help="Workers to kill in mid-task.")
+@click.option(
+    "--go-worker",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The Go module's delayed-worker, to hash every other file.",
+)
+@explained
+def demo(folder: Path | None, workers: int, kills: int, go_worker: Path | None) -> None:
+    """Hash every file of a folder on an embedded Redis, kill workers meanwhile, and check that nothing is lost."""
+    if workers < 1 or kills < 0:
+        raise click.UsageError("--workers is at least 1, and --kills not below 0")
+    if not run_demo(folder, workers, kills, go_worker):
+        sys.exit(1)
