@@ -7,7 +7,6 @@ MessagePack in a byte string. A map of headers may follow. See docs/protocol.md.
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple, Self
 
 import msgpack
@@ -18,8 +17,12 @@ SEPARATOR = ":"
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
 
 # Strings that are not UTF-8 (Go has them) come in, and go out again unchanged, as PEP 383 does with file names.
-_pack: Callable[[Any], bytes] = partial(msgpack.packb, datetime=True, unicode_errors="surrogateescape")
-_unpack: Callable[..., Any] = partial(msgpack.unpackb, timestamp=3, strict_map_key=False, unicode_errors="surrogateescape")
+_STRINGS = "surrogateescape"
+
+
+def _pack(value: Any) -> bytes:
+    data: bytes = msgpack.packb(value, datetime=True, unicode_errors=_STRINGS)
+    return data
 
 
 class PyTask:
@@ -46,13 +49,15 @@ class PyTask:
         kwargs: dict[str, Any] | None = None,
         retry: int = 0,
     ) -> None:
-        self.func_path = func if isinstance(func, str) else _path_of(func)
-        if isinstance(func, str) and not all(func.partition(SEPARATOR)):
+        if not isinstance(func, str):
+            func = _path_of(func)
+        elif not 0 < func.find(SEPARATOR) < len(func) - 1:
             raise InvalidTask(f"{func!r} is not the path of a Python function: write it as 'module.path:function'")
-        self.args = () if args is None else args
-        self.kwargs = {} if kwargs is None else kwargs
-        if not isinstance(self.args, list | tuple) or not isinstance(self.kwargs, dict):
-            raise InvalidTask(f"{self.func_path}: args is a list or tuple, and kwargs a dict, of the function's arguments")
+        self.func_path = func
+        self.args = args = () if args is None else args
+        self.kwargs = kwargs = {} if kwargs is None else kwargs
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
+            raise InvalidTask(f"{func}: args is a list or tuple, and kwargs a dict, of the function's arguments")
         self.retry = retry
         self._data: bytes | None = None
 
@@ -163,6 +168,8 @@ def parse(data: bytes) -> tuple[str, list[Any] | tuple[Any, ...], dict[str, Any]
             Reason.WRONG_LANGUAGE,
             f"{func_path!r} is the path of a Go function, and this is a Python worker: give Go tasks a queue of their own",
         )
+    if count == 2 and type(fields[1]) is list:  # most tasks look like this
+        return func_path, fields[1], {}, 0
     args = fields[1] if count > 1 and fields[1] is not None else ()
     kwargs = fields[2] if count > 2 and fields[2] is not None else {}
     retry = fields[3] if count > 3 and fields[3] is not None else 0
@@ -214,11 +221,11 @@ def readable(data: bytes) -> Any:
 
 def _decode(data: bytes) -> Any:
     try:
-        return _unpack(data)
+        return msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=_STRINGS)
     except Exception as error:  # msgpack raises a dozen types for bytes that are not what they claim to be
         try:
             # Rare, but right: instants outside of datetime's years, and maps whose keys are arrays or maps.
-            return _unpack(data, timestamp=0, object_pairs_hook=_pairs)
+            return msgpack.unpackb(data, timestamp=0, strict_map_key=False, unicode_errors=_STRINGS, object_pairs_hook=_pairs)
         except Exception:
             raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__} {error}".rstrip()) from error
 
