@@ -20,12 +20,12 @@ from redis.retry import Retry
 from .connection import Client, as_bytes, pack
 from .scripts import SCRIPTS, Argument
 
-DEADLINE = 5.0  # seconds that a reply may take before the connection is given up
+DEADLINE = 5.0  # seconds that a reply may take, if nothing else is said
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
 # Errors that say "not this server, not now": a new connection may find the right one.
 _MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
-_HUSH, _SPEAK = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON")
+_HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
 
 
 def bulk(text: str) -> bytes:
@@ -76,10 +76,13 @@ class Channel:
     Args:
         client: says how to connect; none of its own connections is used.
         key: any key of the queues that the channel is for; on a cluster it decides which server.
+        deadline: seconds that a reply may take before the connection is given up.
     """
 
-    def __init__(self, client: Client, key: str) -> None:
+    def __init__(self, client: Client, key: str, deadline: float = DEADLINE) -> None:
+        self.client_id = 0  # of the connection, on the server; 0 if it does not say
         self._client = client
+        self._deadline = deadline
         self._key = as_bytes(key)
         self._connection: Any = None
         self._posted: deque[Ending | _Asked] = deque()
@@ -96,20 +99,22 @@ class Channel:
             redis.exceptions.RedisError: no connection, or one that is not usable.
         """
         self.close()
-        connection = _dedicated(self._client, self._key)
+        connection = _dedicated(self._client, self._key, self._deadline)
         try:
             connection.connect()
         except (OSError, UnicodeError) as error:  # a name that does not resolve, a socket file that is not there
             raise ConnectionError(str(error)) from error
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
-        _let_the_kernel_watch_the_deadline(self._sock)
+        _let_the_kernel_watch_the_deadline(self._sock, self._deadline)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
-        self._send(_SPEAK)
+        self._send(_ID + _SPEAK)
         for _ in SCRIPTS:
             self._checked(self.read())
+        identity = self.read()
+        self.client_id = identity if isinstance(identity, int) else 0
         self._can_be_silent = not isinstance(self.read(), ResponseError)
         self._loud = self._repeated = len(self._posted)
         for ending in self._posted:
@@ -257,10 +262,10 @@ class Channel:
         return error if isinstance(error, ConnectionError) else ConnectionError(str(error))
 
 
-def _let_the_kernel_watch_the_deadline(sock: socket.socket) -> None:
+def _let_the_kernel_watch_the_deadline(sock: socket.socket, deadline: float) -> None:
     """With a time-out of Python's own, each send and each receive costs one more system call."""
     if not isinstance(sock, ssl.SSLSocket):
-        seconds, microseconds = divmod(round(DEADLINE * 1_000_000), 1_000_000)
+        seconds, microseconds = divmod(round(deadline * 1_000_000), 1_000_000)
         timeval = struct.pack("@ll", seconds, microseconds)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, timeval)
@@ -271,7 +276,7 @@ def _is_misplaced(error: ResponseError) -> bool:
     return str(error).startswith(_MISPLACED)
 
 
-def _dedicated(client: Client, key: bytes) -> Any:
+def _dedicated(client: Client, key: bytes, deadline: float) -> Any:
     """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
     if isinstance(client, redis.RedisCluster):
         with contextlib.suppress(RedisError):  # the servers may have changed roles; the old table is better than none
@@ -282,8 +287,8 @@ def _dedicated(client: Client, key: bytes) -> Any:
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))
     }
     options.update(
-        socket_timeout=DEADLINE,
-        socket_connect_timeout=DEADLINE,
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
         retry=Retry(NoBackoff(), 0),
         retry_on_error=[],
         decode_responses=False,

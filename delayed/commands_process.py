@@ -1,6 +1,7 @@
 """The commands that run until they are stopped."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -11,7 +12,9 @@ from .demo import run_demo
 from .logger import setup_logger
 from .options import connected, explained, log_level_option
 from .queue import Queue
-from .settings import GRACE, KEEP_ALIVE_INTERVAL
+from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
+from .slate import Slate
+from .supervisor import Supervisor
 from .sweeper import INTERVAL, LOSSES, Sweeper
 from .up import run_up
 from .worker import Worker
@@ -22,6 +25,13 @@ from .worker import Worker
 @click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
 @click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option(
+    "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
+)
+@click.option("--preload", multiple=True, metavar="MODULE", help="Import it once, before the processes begin. Repeatable.")
+@click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
+@click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
+@click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses that bury a task.")
 @click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
 @click.option("--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between two beats.")
 @click.option("--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker is dead.")
@@ -34,6 +44,11 @@ def worker(
     allow: tuple[str, ...],
     allow_any: bool,
     burst: bool,
+    concurrency: int | None,
+    preload: tuple[str, ...],
+    max_tasks: int | None,
+    max_rss: int | None,
+    limit: int,
     grace: float,
     keep_alive_interval: float,
     keep_alive_timeout: float | None,
@@ -55,7 +70,27 @@ def worker(
     conn = connect(url)
     serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
     allowed = AllowAny() if allow_any else AllowList(allow)
-    Worker(serve, keep_alive_interval, allow=allowed, grace=grace, burst=burst).run()
+    for module in preload:
+        import_module(module)
+
+    def make(slate: Slate | None = None) -> Worker:
+        return Worker(
+            serve,
+            keep_alive_interval,
+            allow=allowed,
+            grace=grace,
+            burst=burst,
+            max_tasks=max_tasks,
+            max_rss=None if max_rss is None else max_rss * 1_000_000,
+            slate=slate,
+        )
+
+    if concurrency is None:
+        make().run()
+    else:
+        ttl = lease_ttl(serve, keep_alive_interval)
+        numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}
+        sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
 
 
 @click.command()

@@ -1,7 +1,6 @@
 """Child processes that end with their owner, however it ends."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -83,8 +82,3 @@ def resident_size() -> int:
 def python(*arguments: str) -> list[str]:
     """The command that runs a module of this package with this interpreter."""
     return [sys.executable, "-m", *arguments]
-
-
-def describe_status(status: int) -> str:
-    """An exit status in words."""
-    return f"killed by {signal.Signals(status - 128).name}" if status > 128 else f"exit status {status}"

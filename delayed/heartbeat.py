@@ -25,6 +25,7 @@ from .notify import Notifier
 from .pace import BUDGET
 from .queue import Queue
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
+from .slate import Slate
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
@@ -40,6 +41,7 @@ class Holder(Protocol):
     running: Lease | None
     left: bool  # its loop has ended
     fresh_at: float  # monotonic time at which all its leases lived
+    slate: Slate  # what its supervisor sees
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -150,6 +152,7 @@ class Heartbeat(threading.Thread):
         try:
             if not self._channel.is_open:
                 self._channel.open()
+                self._worker.slate.connect(1, self._channel.client_id)
             action()
         except Exception as error:
             self._channel.close()
@@ -178,6 +181,7 @@ class Heartbeat(threading.Thread):
             lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
             gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
             self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
+        self._worker.slate.beat(began)
         if not self._ready:
             self._ready = True
             self._notifier.ready("working")
@@ -264,4 +268,5 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
             count += queue.over(channel).give_back(names)
         channel.call("UNLINK", own, *names)
         channel.call("HDEL", queue.keys.workers, own)
+    worker.slate.leave()
     return count

@@ -53,9 +53,10 @@ class LeaseBook:
     Args:
         queue: the queue, over that connection.
         superseded: called with a lease that was lost while its task ran.
+        publish: called with a token and a number: from now on leases with this token and numbers below that may be used.
     """
 
-    def __init__(self, queue: Queue, superseded: Callable[[Lease], None]) -> None:
+    def __init__(self, queue: Queue, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]) -> None:
         self.queue = queue
         self.hash = bulk(queue.keys.processing)
         self.pace = Pace()
@@ -63,6 +64,7 @@ class LeaseBook:
         self.free: deque[Lease] = deque()  # those of them that hold nothing
         self.returned: deque[Lease] = deque()  # those whose task the heartbeat has given back
         self.superseded = superseded
+        self._publish = publish
         self._token = token()
         self._serial = 0
 
@@ -73,6 +75,8 @@ class LeaseBook:
             self.release(self.returned.popleft())
         leases = [free.popleft() for _ in range(min(count, len(free)))]
         living = len(leases)
+        if living < count:
+            self._publish(self._token, self._serial + count - living)
         while len(leases) < count:
             lease = Lease(self, self.queue.keys.lease(self._token, self._serial))
             self._serial += 1
@@ -81,10 +85,11 @@ class LeaseBook:
         return leases, living
 
     def unused(self, leases: list[Lease], living: int) -> None:
-        """Take back leases that `get` gave and that hold nothing; the first `living` of them have a key."""
+        """Take back the last of the leases that `get` gave, which hold nothing; the first `living` of them have a key."""
         self.free.extendleft(reversed(leases[:living]))
         for lease in leases[living:]:
             del self.made[lease.name]
+            self._serial -= 1
 
     def release(self, lease: Lease) -> None:
         """`lease` holds nothing any more; it may be used again, unless the book began anew meanwhile."""
@@ -99,5 +104,5 @@ class LeaseBook:
         old = list(self.made)
         self.made.clear()
         self.free.clear()
-        self._token = token()
+        self._token, self._serial = token(), 0
         return old

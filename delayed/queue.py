@@ -221,12 +221,12 @@ class Queue(_Named):
         """How many of the leases live."""
         return int(self.call("EXISTS", *leases)) if leases else 0
 
-    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str) -> Swept:
+    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> Swept:
         """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,
-        to the dead letters."""
+        to the dead letters, with the `cause` if it is known."""
         own = self.keys
         keys = (own.queue, own.noti, own.processing, own.lost, own.dead, own.stats, *leases)
-        recovered, buried, more = self._run("sweep", keys, limit, sweep_id, sweeper)
+        recovered, buried, more = self._run("sweep", keys, limit, sweep_id, sweeper, f"; this time: {cause}" if cause else "")
         return Swept(recovered, buried, bool(more))
 
     def repair(self) -> tuple[int, int, int]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from .causes import describe_status
 from .embedded import EmbeddedRedis
-from .guard import Guarded, describe_status, python
+from .guard import Guarded, python
 from .signals import STOP, SignalPipe
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from .allow import AllowAny, AllowList
@@ -25,9 +26,11 @@ from .queue import Queue
 from .scripts import Argument
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
 from .signals import SignalPipe
+from .slate import Slate
 from .task import Call, parse, path_of, with_retry
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
+_WEIGHING = 1.0  # seconds between two looks at the memory that the process has
 _LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
 
 
@@ -42,6 +45,9 @@ class Worker:
             `AllowAny()` does so without.
         grace: seconds that a stopped worker has to finish its task; after that the task is given back and the process exits.
         burst: end when all queues are empty.
+        max_tasks: end after so many tasks, `worn` out; None for never.
+        max_rss: likewise, between two tasks, when the process has more bytes of memory than this.
+        slate: where its supervisor looks.
 
     Raises:
         ConfigurationError: numbers, queues or patterns that cannot work.
@@ -56,12 +62,17 @@ class Worker:
         allow: Iterable[str] | AllowList | AllowAny | None = None,
         grace: float = GRACE,
         burst: bool = False,
+        max_tasks: int | None = None,
+        max_rss: int | None = None,
+        slate: Slate | None = None,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
             raise ConfigurationError("a worker needs at least one queue")
         if not keep_alive_interval > 0 or not grace >= 0:
             raise ConfigurationError("keep_alive_interval is above 0 seconds, and grace not below 0")
+        if not (max_tasks is None or max_tasks > 0) or not (max_rss is None or max_rss > 0):
+            raise ConfigurationError("max_tasks and max_rss are above 0, or None for no limit")
         check_same_server(queues)
         self.name = token()
         self.turns = 0
@@ -69,6 +80,12 @@ class Worker:
         self.running: Lease | None = None
         self.left = False
         self.fresh_at = 0.0
+        self.slate = slate or Slate(len(queues))
+        self.slate.call_it(self.name)
+        self.worn = False  # by `max_tasks` or `max_rss`
+        self.drained = False  # by `burst`
+        self._next_weighing = 0.0
+        self._max_tasks, self._max_rss = max_tasks, max_rss
         self._interval = keep_alive_interval
         self._ttl = lease_ttl(queues, keep_alive_interval)
         self._grace = grace
@@ -76,7 +93,10 @@ class Worker:
         self._functions = Functions(allow_list(allow))
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
         self._channel = Channel(queues[0].conn, queues[0].name)
-        self._books = [LeaseBook(queue.over(self._channel), self._superseded) for queue in queues]
+        self._books = [
+            LeaseBook(queue.over(self._channel), self._superseded, partial(self.slate.lease, index))
+            for index, queue in enumerate(queues)
+        ]
         self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
         self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
@@ -129,8 +149,9 @@ class Worker:
 
     def _loop(self) -> None:
         failures = 0
-        while not self._stop.is_set():
+        while not self._stop.is_set() and not self._worn_out():
             self.turns += 1
+            self.slate.turn(self.turns, self.finished)
             self._signals.arm()
             try:
                 if not self._channel.is_open:
@@ -141,6 +162,7 @@ class Worker:
                     self._work()
                 elif self._burst:
                     self._channel.settle()
+                    self.drained = True
                     return
             except RedisError as error:
                 self._hand.clear()  # what was in it goes back when the connection does
@@ -154,6 +176,7 @@ class Worker:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
         held under the old names, known or not, goes back to its queue."""
         self._channel.open()
+        self.slate.connect(0, self._channel.client_id)
         for book in self._books:
             names = list(book.made)
             if names:
@@ -176,6 +199,15 @@ class Worker:
             logger.error("Left without giving back what was held; a sweeper will: %s", error)
         finally:
             self._channel.close()
+
+    def _worn_out(self) -> bool:
+        """Whether another process should take over from this one."""
+        if self._max_tasks is not None and self.finished >= self._max_tasks:
+            self.worn = True
+        elif self._max_rss is not None and monotonic() >= self._next_weighing:
+            self._next_weighing = monotonic() + _WEIGHING
+            self.worn = resident_size() > self._max_rss
+        return self.worn
 
     # Take
 
@@ -204,7 +236,10 @@ class Worker:
             for each in self._books:
                 each.renew()
             self.fresh_at = self._now
-        leases, living = book.get(book.pace.size)
+        size = book.pace.size
+        if self._max_tasks is not None:
+            size = min(size, self._max_tasks - self.finished)
+        leases, living = book.get(size)
         names = [lease.name for lease in leases]
         tasks, suspect = book.queue.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
         count = len(tasks)
@@ -230,6 +265,7 @@ class Worker:
             self._heartbeat.watch()
         count = size = 0
         fresh = True
+        self.slate.work(True)
         began = self._now = monotonic()
         while not self._stop.is_set():
             try:
@@ -245,6 +281,7 @@ class Worker:
             size += len(data)
             count += 1
             fresh = self._run_one(lease, data)
+        self.slate.work(False)
         if count:
             lease.book.pace.learn(count, self._now - began, size)
 

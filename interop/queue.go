@@ -255,7 +255,7 @@ type Swept struct {
 func (q *Queue) Sweep(ctx context.Context, leases []string, limit int, pass, sweeper string) (Swept, error) {
 	k := q.Keys
 	keys := append([]string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}, leases...)
-	n, err := q.numbers(ctx, "sweep", keys, strconv.Itoa(limit), pass, sweeper)
+	n, err := q.numbers(ctx, "sweep", keys, strconv.Itoa(limit), pass, sweeper, "")
 	return Swept{Recovered: n[0], Buried: n[1], More: n[2] != 0}, err
 }
 

@@ -2,7 +2,7 @@
 --          queue, or to the dead letters once it has been lost too often.
 -- KEYS: queue, noti, processing, lost, dead, stats, lease...
 -- ARGV: limit (losses that bury a task), pass (a token of this sweep: it counts tasks of the same bytes once),
---       sweeper (who does it)
+--       sweeper (who does it), cause (what is known of it: words to add to the detail, or none)
 -- Returns: {tasks put back, tasks buried, more (1: large tasks used up the budget, call again)}
 
 local BUDGET = 1048576 -- bytes of tasks in one call
@@ -22,7 +22,7 @@ for i = 7, #KEYS do
         local count, pass = string.match(redis.call('HGET', KEYS[4], digest) or '', '^(%d+):(.*)$')
         count = tonumber(count or 0) + (pass == ARGV[2] and 0 or 1)
         if count >= tonumber(ARGV[1]) then
-            local detail = 'its worker died or lost its lease ' .. count .. ' times'
+            local detail = 'its worker died or lost its lease ' .. count .. ' times' .. ARGV[4]
             redis.call('XADD', KEYS[5], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', ARGV[3])
             redis.call('HDEL', KEYS[4], digest)
             redis.call('HINCRBY', KEYS[6], 'buried', 1)

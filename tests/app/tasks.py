@@ -1,7 +1,9 @@
 """Tasks for the tests. Those that others wait for say so in Redis, so that nobody has to sleep."""
 
+import ctypes
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from functools import cache
@@ -151,3 +153,85 @@ def _log(path: str) -> int:
 def log(path: str, number: int) -> None:
     """Note in a file outside of Redis that it ran: eight bytes, appended in one step."""
     os.write(_log(path), number.to_bytes(8))
+
+
+def hold_and_say(key: str) -> None:
+    """Say which process it is in, and never end."""
+    note(f"{key}:began", os.getpid())
+    signal.pause()
+
+
+def hold_the_interpreter(key: str, seconds: float) -> None:
+    """Do as a C extension does that runs for long and lets no other thread run."""
+    note(f"{key}:began", os.getpid())
+    ctypes.PyDLL(None).usleep(round(seconds * 1_000_000))
+    note(f"{key}:ended", os.getpid())
+
+
+def block_signals(key: str) -> None:
+    """Hear nothing, and never end. (Only this thread can block for itself: the heartbeat hears, and must not suffice.)"""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    note(key, os.getpid())
+    ctypes.PyDLL(None).usleep(100_000_000)
+    ctypes.PyDLL(None).usleep(100_000_000)
+
+
+def note_process(key: str) -> None:
+    note(key, os.getpid())
+
+
+_kept: list[bytearray] = []
+
+
+def grow(size: int) -> None:
+    """Leak."""
+    _kept.append(bytearray(b"x") * size)
+
+
+def exhaust_memory() -> None:
+    """Ask for more than the system gives: as small pieces, so that whatever asks next fails too."""
+    resource.setrlimit(resource.RLIMIT_AS, (400_000_000, 400_000_000))
+    while True:
+        _kept.append(bytearray(1_000_000))
+
+
+def segfault() -> None:
+    ctypes.string_at(0)
+
+
+def abort() -> None:
+    os.abort()
+
+
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+def kill_parent() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
+def fork_and_leave() -> None:
+    """Go on as a child, as a program that becomes a daemon does."""
+    if os.fork():
+        os._exit(9)
+    os._exit(0)
+
+
+def flood_stdout() -> None:
+    for _ in range(200):
+        print("x" * 100_000)
+    raise ValueError("after the flood")
+
+
+def recurse() -> None:
+    recurse()
+
+
+class Strange(BaseException):
+    pass
+
+
+def raise_base_exception() -> None:
+    raise Strange

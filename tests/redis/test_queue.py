@@ -10,7 +10,6 @@ import pytest
 import redis
 import redis.asyncio
 
-from delayed import channel as channels
 from delayed.channel import DEADLINE, Channel, bulk
 from delayed.connection import connect, pack
 from delayed.embedded import EmbeddedRedis
@@ -306,11 +305,8 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
     assert DEADLINE == 5
 
 
-def test_a_channel_gives_up_on_a_server_that_stalls(
-    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "DEADLINE", 0.2)
-    channel = Channel(client, queue.name)
+def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.Redis) -> None:
+    channel = Channel(client, queue.name, 0.2)
     channel.open()
     client.client_pause(600)
     with pytest.raises(redis.TimeoutError):

@@ -11,13 +11,13 @@ PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
     {"errors", "clock", "logger"},
-    {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard"},
+    {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard", "slate", "causes"},
     {"connection", "functions", "embedded"},
     {"channel", "queue"},
     {"delay", "leases", "info", "settings", "options"},
-    {"heartbeat", "sweeper", "testing"},
+    {"heartbeat", "sweeper", "keeper", "testing"},
     {"worker"},
-    {"demo", "up"},
+    {"supervisor", "demo", "up"},
     {"command_enqueue", "commands_process", "commands_operate"},
     {"cli"},
 ]

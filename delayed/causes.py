@@ -1,0 +1,38 @@
+"""Why a process ended, in words."""
+
+import os
+import signal
+from pathlib import Path
+
+
+def describe_status(status: int) -> str:
+    """An exit status as a shell has it (128 + the number of the signal that killed), in words."""
+    return f"killed by {signal.Signals(status - 128).name}" if status > 128 else f"exit status {status}"
+
+
+def out_of_memory_kills() -> int:
+    """How many processes of our control group the kernel has killed because the group's memory was used up; 0 where the
+    system does not say. (Linux, cgroup v2: the field `oom_kill` of `memory.events`.)"""
+    try:
+        group = Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
+        events = Path("/sys/fs/cgroup", group, "memory.events").read_text().split()
+        return int(dict(zip(events[::2], events[1::2], strict=True)).get("oom_kill", "0"))
+    except (OSError, ValueError):
+        return 0
+
+
+def cause_of_death(wait_status: int, working: bool, out_of_memory: bool) -> str:
+    """What became of a worker process.
+
+    Args:
+        wait_status: as `os.waitpid` has it.
+        working: whether it was running a task.
+        out_of_memory: whether the kernel killed for lack of memory meanwhile.
+    """
+    code = os.waitstatus_to_exitcode(wait_status)
+    if code >= 0:
+        return f"exit status {code}{' in the middle of a task' if working else ''}"
+    name = signal.Signals(-code).name
+    if out_of_memory and -code == signal.SIGKILL:
+        return f"killed by {name}: out of memory, says the kernel"
+    return f"killed by {name}"

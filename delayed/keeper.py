@@ -1,0 +1,129 @@
+"""What a supervisor does on Redis for its worker processes: beats for those that cannot, and ends the leases of the dead."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from .channel import Channel
+from .clock import milliseconds, monotonic
+from .connection import RedisError, ResponseError, pack
+from .leases import token
+from .logger import logger
+from .queue import Queue
+from .slate import Slate
+
+_DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
+_PAUSE = 0.5  # seconds to the next attempt after one that failed
+_DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
+_LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+_AT_A_TIME = 500  # leases in one command
+
+
+class Estate(NamedTuple):
+    """What a dead worker process left."""
+
+    slate: Slate
+    place: str  # host:pid
+    cause: str
+    since: float  # monotonic time
+
+
+class Keeper:
+    """Keeps the leases of worker processes.
+
+    Args:
+        queues: those that each of the workers serves, in their order.
+        interval: seconds between two beats of a worker.
+        ttl: seconds that a lease lives after a beat.
+        limit: how many losses bury a task.
+    """
+
+    def __init__(self, queues: Sequence[Queue], *, interval: float, ttl: float, limit: int) -> None:
+        self._interval, self._ttl, self._limit = interval, ttl, limit
+        self._channel = Channel(queues[0].conn, queues[0].name, _DEADLINE)
+        self._queues = [queue.over(self._channel) for queue in queues]
+        self._estates: list[Estate] = []
+        self._next_beat = 0.0
+        self._next_try = 0.0
+
+    def inherit(self, slate: Slate, place: str, cause: str) -> None:
+        """A worker process has died without giving back what it held."""
+        self._estates.append(Estate(slate, place, cause, monotonic()))
+        self._next_try = 0.0
+
+    @property
+    def due(self) -> float:
+        """Monotonic time at which `tend` has something to do."""
+        return self._next_try if self._estates else max(self._next_beat, self._next_try)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left of dead processes."""
+        return not self._estates
+
+    def tend(self, living: Sequence[Slate]) -> None:
+        """Beat for those of `living` that are late, and see to what the dead left; what fails is tried again at `due`."""
+        now = monotonic()
+        if now < self.due:
+            return
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+            if now >= self._next_beat:
+                self._next_beat = now + self._interval / 2
+                for slate in living:
+                    if 0 < slate.beaten_at < now - _LATE * self._interval:
+                        self._beat(slate)
+            self._estates = [estate for estate in self._estates if not self._settle(estate)]
+            if self._estates:
+                self._next_try = monotonic() + 0.01  # Redis has not read all of it yet
+        except RedisError as error:
+            self._channel.close()
+            self._next_try = monotonic() + _PAUSE
+            logger.warning("The supervisor cannot reach Redis, trying again in %g s: %s", _PAUSE, error)
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._channel.close()
+
+    def _names(self, slate: Slate) -> Iterator[tuple[Queue, list[str]]]:
+        """All leases under which a worker may hold tasks."""
+        for index, queue in enumerate(self._queues):
+            secret, count = slate.leases(index)
+            for first in range(0, count, _AT_A_TIME):
+                yield queue, [queue.keys.lease(secret, n) for n in range(first, min(first + _AT_A_TIME, count))]
+
+    def _beat(self, slate: Slate) -> None:
+        """Let the leases of a worker live on that does not beat itself: it may be inside a C extension that lets no other
+        thread run. Keys that do not exist stay so."""
+        ttl = milliseconds(self._ttl)
+        for queue, names in self._names(slate):
+            own = queue.keys.lease(slate.name)
+            self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
+
+    def _settle(self, estate: Estate) -> bool:
+        """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that."""
+        if self._is_connected(estate.slate) and monotonic() - estate.since < _DRAIN:
+            return False
+        back = buried = 0
+        sweep_id = token()
+        for queue, names in self._names(estate.slate):
+            self._channel.call("UNLINK", *names)
+            more = True  # from the last: each goes to the head of the queue
+            while more:
+                swept = queue.sweep(names[::-1], self._limit, sweep_id, estate.place, estate.cause)
+                back, buried, more = back + swept.recovered, buried + swept.buried, swept.more
+        for queue in self._queues:
+            own = queue.keys.lease(estate.slate.name)
+            self._channel.call("UNLINK", own)
+            self._channel.call("HDEL", queue.keys.workers, own)
+        logger.error("Worker %s: %s; %d tasks put back, %d buried", estate.place, estate.cause, back, buried)
+        return True
+
+    def _is_connected(self, slate: Slate) -> bool:
+        """Whether the server still has a connection of the process, or does not say."""
+        if not slate.clients:
+            return True
+        try:
+            return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in slate.clients)
+        except ResponseError:
+            return True

@@ -1,0 +1,255 @@
+"""The supervisor: a parent that runs worker processes, and no tasks.
+
+It is single-threaded, so that it may fork at any time. Each worker process writes on its slate what it does; the supervisor
+reads that, also after the process has died.
+"""
+
+import ctypes
+import gc
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from .causes import cause_of_death, out_of_memory_kills
+from .clock import monotonic
+from .errors import ConfigurationError
+from .heartbeat import EXIT_FORCED
+from .keeper import Keeper
+from .logger import logger
+from .notify import Notifier
+from .queue import Queue
+from .signals import DUMP, STOP, SignalPipe
+from .slate import Slate
+from .worker import Worker
+
+EXIT_RELIEVED = 4  # a worker process was stopped, or is worn out: another takes its place
+EXIT_DEFECT = 70  # a worker process ended by an exception (EX_SOFTWARE of sysexits.h)
+_TICK = 1.0  # seconds between two looks at processes that do not call
+_STUCK = 30.0  # seconds that a worker may neither run a task nor ask for one, beyond its longest wait
+_MARGIN = 5.0  # seconds after the grace in which a worker process should have ended by itself
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0  # seconds before a worker that died at its start is replaced
+_LIVED = 5.0  # seconds: who lived longer did not die at its start
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass
+class _Child:
+    """One place for a worker process."""
+
+    number: int
+    slate: Slate
+    pid: int = 0  # 0: there is none at the moment
+    descriptor: int = -1  # readable when the process has ended
+    started: float = 0.0
+    failures: int = 0  # deaths at the start, in a row
+    start_at: float = 0.0  # when the next process may begin
+    progress: tuple[int, int] = (0, 0)
+    moved: float = 0.0  # when that last changed
+    verdict: str = ""  # why the supervisor has killed it
+    finished: bool = False  # no other process shall take its place
+    ended: list[int] = field(default_factory=list)  # exit statuses after a stop
+
+
+class Supervisor:
+    """Runs `count` worker processes, replaces those that end, and gives back at once what a killed one held.
+
+    Args:
+        make: makes a worker that writes on the slate it is given; called in the new process.
+        queues: those that each worker serves.
+        count: how many processes.
+        interval: seconds between two beats of a worker.
+        ttl: seconds that a lease lives after a beat.
+        grace: seconds that a stopped worker has to finish its task.
+        limit: how many losses bury a task.
+        wait: seconds that an idle worker waits at a time.
+
+    Raises:
+        ConfigurationError: a count below 1, or a system without process descriptors (Linux has them since 5.3).
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Slate], Worker],
+        queues: Sequence[Queue],
+        count: int,
+        *,
+        interval: float,
+        ttl: float,
+        grace: float,
+        limit: int,
+        wait: float,
+    ) -> None:
+        if count < 1:
+            raise ConfigurationError(f"a supervisor runs at least one worker process, not {count}")
+        if not hasattr(os, "pidfd_open"):
+            raise ConfigurationError("several worker processes under one supervisor need Linux 5.3 or later")
+        make(Slate(len(queues)))  # what cannot work is said here, not by every child
+        self._make = make
+        self._width = len(queues)
+        self._children = [_Child(number, Slate(len(queues))) for number in range(count)]
+        self._keeper = Keeper(queues, interval=interval, ttl=ttl, limit=limit)
+        self._grace = grace
+        self._stuck = wait + _STUCK
+        self._notifier = Notifier()
+        self._ready = False
+        self._stopping = False
+        self._kill_at = float("inf")
+        self._memory_kills = out_of_memory_kills()
+
+    def run(self) -> int:
+        """Supervise until a signal, or until all workers have ended by themselves. Call it in the main thread.
+
+        SIGTERM, SIGINT, SIGHUP and SIGQUIT stop the workers as they would stop each; SIGUSR1 goes to all of them.
+
+        Returns:
+            The exit status: 0, or 3 if a worker had to leave a task unfinished.
+        """
+        gc.freeze()  # what is loaded now is shared with the children, as long as no collection touches it
+        with SignalPipe() as signals:
+            try:
+                self._loop(signals)
+            finally:
+                self._kill_all("the supervisor ends")
+                self._keeper.close()
+        statuses = [status for child in self._children for status in child.ended]
+        return 0 if set(statuses) <= {0, EXIT_RELIEVED} else EXIT_FORCED
+
+    def _loop(self, signals: SignalPipe) -> None:
+        while True:
+            now = monotonic()
+            for child in self._children:
+                if not child.pid and not child.finished and now >= child.start_at:
+                    self._start(child)
+            self._keeper.tend([child.slate for child in self._children if child.pid])
+            self._look_after(now)
+            if all(child.finished for child in self._children) and (self._keeper.done or now > self._kill_at + _MARGIN):
+                return
+            self._wait(signals)
+
+    def _wait(self, signals: SignalPipe) -> None:
+        """Until a signal, the end of a process, or something is due."""
+        poll = select.poll()
+        poll.register(signals, select.POLLIN)
+        places = {child.descriptor: child for child in self._children if child.pid}
+        for descriptor in places:
+            poll.register(descriptor, select.POLLIN)
+        starts = [child.start_at for child in self._children if not child.pid and not child.finished]
+        due = min([self._keeper.due, self._kill_at, *starts]) - monotonic()
+        tick = min(_TICK, self._notifier.watchdog / 2 or _TICK)
+        for descriptor, _ in poll.poll(1 + 1000 * max(0.0, min(due, tick))):
+            if descriptor in places:
+                self._bury(places[descriptor])
+            else:
+                for number in signals.read():
+                    self._obey(number)
+
+    # Processes
+
+    def _start(self, child: _Child) -> None:
+        child.slate = Slate(self._width)
+        child.verdict = ""
+        child.started = child.moved = monotonic()
+        child.progress = (0, 0)
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child.pid = os.fork()
+        if not child.pid:
+            self._be_a_child(child, parent)
+        child.descriptor = os.pidfd_open(child.pid)
+        logger.info("Worker process %d started", child.pid)
+
+    def _be_a_child(self, child: _Child, parent: int) -> NoReturn:
+        """Run a worker in this new process, which ends with its parent, and never return into the parent's code."""
+        status = EXIT_DEFECT
+        try:
+            os.setpgid(0, 0)  # a Ctrl-C in the terminal is for the parent, which passes it on
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(EXIT_DEFECT)  # it died before we asked to be told
+            for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
+                os.environ.pop(variable, None)
+            for other in self._children:
+                if other.descriptor >= 0:
+                    os.close(other.descriptor)
+            self._keeper.close()
+            worker = self._make(child.slate)
+            worker.run()
+            status = 0 if worker.drained else EXIT_RELIEVED
+        except BaseException:
+            logger.exception("A worker process ended by a defect")
+        finally:
+            sys.stdout.flush()
+            logging.shutdown()
+            os._exit(status)
+
+    def _bury(self, child: _Child) -> None:
+        """A process has ended: see to what it left, and to its successor."""
+        _, status = os.waitpid(child.pid, 0)
+        os.close(child.descriptor)
+        place, slate = f"{socket.gethostname()}:{child.pid}", child.slate
+        child.pid, child.descriptor = 0, -1
+        kills, self._memory_kills = self._memory_kills, out_of_memory_kills()
+        cause = child.verdict or cause_of_death(status, slate.working, self._memory_kills > kills)
+        if not slate.left:
+            self._keeper.inherit(slate, place, cause)
+        code = os.waitstatus_to_exitcode(status)
+        child.finished = self._stopping or (code == 0 and slate.left)
+        if child.finished:
+            child.ended.append(code)
+            return
+        now = monotonic()
+        at_start = code != EXIT_RELIEVED and now - child.started < _LIVED and not slate.finished
+        child.failures = child.failures + 1 if at_start else 0
+        pause = min(_FIRST_PAUSE * 2 ** min(child.failures, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1)
+        child.start_at = now + pause if at_start else now
+        log = logger.info if code == EXIT_RELIEVED else logger.error
+        log("Worker process %s: %s; another takes its place%s", place, cause, f" in {pause:.1f} s" if at_start else "")
+
+    def _look_after(self, now: float) -> None:
+        """Tell the service manager, and kill what is stuck or does not end."""
+        self._notifier.alive()
+        if not self._ready and all(child.slate.progress[0] or child.finished for child in self._children):
+            self._ready = True
+            self._notifier.ready(f"{len(self._children)} workers")
+        if now >= self._kill_at:
+            self._kill_all(f"did not end within {self._grace + _MARGIN:g} s")
+        for child in self._children:
+            seen = child.slate.progress
+            if seen != child.progress or child.slate.working:
+                child.progress, child.moved = seen, now
+            elif child.pid and not child.verdict and now - child.moved > self._stuck:
+                self._kill(child, f"stuck: neither ran a task nor asked for one for {now - child.moved:.0f} s")
+
+    def _kill(self, child: _Child, verdict: str) -> None:
+        child.verdict = verdict
+        logger.error("Worker process %d: %s; killed", child.pid, verdict)
+        signal.pidfd_send_signal(child.descriptor, signal.SIGKILL)
+
+    def _kill_all(self, verdict: str) -> None:
+        for child in self._children:
+            if child.pid and not child.verdict:
+                self._kill(child, verdict)
+
+    def _obey(self, number: signal.Signals) -> None:
+        if number == DUMP:
+            for child in self._children:
+                logger.warning("Worker process %d: %s, %d tasks", child.pid, child.progress, child.slate.finished)
+        else:
+            if not self._stopping:
+                logger.info("%s: stopping the workers", number.name)
+                self._notifier.stopping("waiting for the workers")
+            self._stopping = True
+            self._kill_at = min(self._kill_at, monotonic() + (self._grace if number in STOP else 0) + _MARGIN)
+            for child in self._children:
+                child.finished = child.finished or not child.pid
+        for child in self._children:
+            if child.pid:
+                signal.pidfd_send_signal(child.descriptor, number)

@@ -1,0 +1,212 @@
+"""`delayed worker -c N`: a parent with worker processes, real signals, kill -9."""
+
+import array
+import os
+import random
+import re
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from delayed.info import dead_letters, inspect
+from delayed.queue import Queue
+from delayed.task import PyTask
+from tests.conftest import eventually
+from tests.process.test_processes import EXIT_FORCED, begin_and_leave_waiting, popped
+from tests.processes import Fleet, Process
+
+
+def supervisor(fleet: Fleet, *arguments: str) -> Process:
+    return fleet.delayed("worker", "--allow-any", *arguments).ready()
+
+
+def children(process: Process) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children()
+
+
+def at_rest(queue: Queue) -> bool:
+    return inspect(queue)[1:4] == (0, 0, 0)
+
+
+def test_a_killed_child_s_task_is_back_at_once_and_its_cause_known(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """No sweeper runs, and the lease would live for a day."""
+    parent = supervisor(fleet, "-c", "2", "--keep-alive-timeout=86400", queue.name)
+    key = f"{queue.name}:h"
+    queue.enqueue(PyTask("tasks:hold_and_say", (key,)))
+    for _ in range(2):
+        os.kill(int(popped(client, f"{key}:began")), signal.SIGKILL)
+    pid = int(popped(client, f"{key}:began"))
+    os.kill(pid, signal.SIGSEGV)
+    eventually(lambda: inspect(queue).dead == 1)
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "lost"
+    assert letter.detail == "its worker died or lost its lease 3 times; this time: killed by SIGSEGV"
+    assert letter.worker.endswith(f":{pid}")
+    eventually(lambda: len(children(parent)) == 2)
+    queue.enqueue(PyTask("tasks:note", (key, "lives")))
+    assert popped(client, key) == b"lives"
+
+
+def test_no_child_outlives_its_parent(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "3", queue.name)
+    pids = [child.pid for child in children(parent)]
+    assert len(pids) == 3
+    begin_and_leave_waiting(queue, client)
+    parent.kill()
+    eventually(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids))
+
+
+def test_the_parent_beats_while_a_c_extension_lets_no_thread_run(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    quick = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
+    supervisor(fleet, "-c", "1", *quick, queue.name)
+    fleet.sweeper(queue.name)
+    key = f"{queue.name}:s"
+    queue.enqueue(PyTask("tasks:hold_the_interpreter", (key, 3.0)))
+    first = popped(client, f"{key}:began")
+    assert popped(client, f"{key}:ended") == first
+    eventually(lambda: at_rest(queue))
+    assert client.llen(f"{key}:began") == 0
+    assert inspect(queue).recovered == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_lets_every_child_finish(fleet: Fleet, queue: Queue, client: redis.Redis, number: signal.Signals) -> None:
+    parent = supervisor(fleet, "-c", "2", queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    queue.enqueue(PyTask("tasks:hold", (key, "y")))
+    popped(client, f"{key}:began")
+    parent.send(number)
+    parent.expect("STOPPING=1")
+    client.rpush(f"{key}:go", 1, 1)
+    assert parent.wait() == 0
+    assert sorted([popped(client, f"{key}:ended"), popped(client, f"{key}:ended")]) == [b"x", b"y"]
+    assert {name.decode() for name in client.scan_iter(f"{queue.name}_*")} <= {queue.keys.noti}
+
+
+def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "2", queue.name)
+    key = begin_and_leave_waiting(queue, client)
+    eventually(lambda: queue.len() == 0)
+    parent.send(signal.SIGTERM)
+    parent.expect("STOPPING=1")
+    eventually(lambda: "finishing what runs" in parent.log.read_text())
+    parent.send(signal.SIGTERM)
+    assert parent.wait() == EXIT_FORCED
+    assert client.lindex(queue.name, 0) == PyTask("tasks:hold", (key, "x")).serialize()
+    assert client.exists(queue.keys.processing, queue.keys.workers) == 0
+
+
+def test_a_child_that_blocks_all_signals_is_killed_after_the_grace(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "1", "--grace=0.1", queue.name)
+    key = f"{queue.name}:b"
+    queue.enqueue(PyTask("tasks:block_signals", (key,)))
+    popped(client, key)
+    parent.send(signal.SIGTERM)
+    assert parent.wait() == EXIT_FORCED
+    assert queue.len() == 1  # put back, with a lost count
+    assert inspect(queue).held == 0
+
+
+def test_children_are_replaced_after_so_many_tasks(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    supervisor(fleet, "-c", "1", "--max-tasks=10", queue.name)
+    key = f"{queue.name}:p"
+    queue.enqueue_many(PyTask("tasks:note_process", (key,)) for _ in range(95))
+    eventually(lambda: client.llen(key) == 95)
+    pids = client.lrange(key, 0, -1)
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [10] * 9 + [5]
+
+
+def test_children_are_replaced_when_they_have_grown(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "1", "--max-rss=150", queue.name)
+    before = children(parent)
+    queue.enqueue(PyTask("tasks:grow", (200_000_000,)))
+    eventually(lambda: len(children(parent)) == 1 and children(parent) != before)
+    eventually(lambda: at_rest(queue))
+    assert inspect(queue).recovered == inspect(queue).dead == 0
+
+
+def test_a_child_that_hangs_between_tasks_is_replaced(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
+    """The main thread neither runs a task nor asks for one, and the heartbeat goes on."""
+    code = (
+        "import os, sys, threading, delayed.supervisor\n"
+        "from delayed.logger import setup_logger; setup_logger(log_level='INFO')\n"
+        "from delayed.allow import AllowAny\n"
+        "from delayed.queue import Queue\n"
+        "from delayed.worker import Worker\n"
+        "class Hanging(Worker):\n"
+        "    def _take(self):\n"
+        f"        if not os.path.exists({str(tmp_path / 'hung')!r}):\n"
+        f"            open({str(tmp_path / 'hung')!r}, 'w').close()\n"
+        "            threading.Event().wait()\n"
+        "        return super()._take()\n"
+        "delayed.supervisor._STUCK = 0.3\n"
+        f"queue = Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL'], 0.2)\n"
+        "make = lambda slate: Hanging(queue, allow=AllowAny(), slate=slate)\n"
+        "numbers = dict(interval=3, ttl=10, grace=1, limit=3, wait=0.2)\n"
+        "sys.exit(delayed.supervisor.Supervisor(make, [queue], 1, **numbers).run())\n"
+    )
+    parent = fleet.start(sys.executable, "-c", code).ready()
+    queue.enqueue(PyTask("tasks:noop"))
+    eventually(lambda: at_rest(queue))
+    assert "stuck" in parent.log.read_text()
+
+
+def test_burst_ends_the_children_and_the_parent(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(1000))
+    assert supervisor(fleet, "-c", "2", "--burst", queue.name).wait() == 0
+    assert not list(client.scan_iter(f"{queue.name}*"))
+
+
+def test_a_child_that_somebody_stops_is_replaced(fleet: Fleet, queue: Queue) -> None:
+    parent = supervisor(fleet, "-c", "1", queue.name)
+    before = children(parent)
+    before[0].terminate()
+    eventually(lambda: len(children(parent)) == 1 and children(parent) != before)
+
+
+def test_modules_can_be_loaded_once_before_the_fork(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "2", "--preload", "loads", queue.name)
+    queue.enqueue(PyTask("loads:loaded_by", (f"{queue.name}:l",)))
+    assert int(popped(client, f"{queue.name}:l")) == parent.pid
+    missing = fleet.delayed("worker", "--allow-any", "-c", "2", "--preload", "no_such_module", queue.name)
+    assert missing.wait() == 1
+    assert "no_such_module" in missing.log.read_text()
+
+
+def test_usr1_goes_to_all(fleet: Fleet, queue: Queue) -> None:
+    parent = supervisor(fleet, "-c", "2", queue.name)
+    parent.send(signal.SIGUSR1)
+    eventually(lambda: len(re.findall(r"SIGUSR1: \{", parent.log.read_text())) == 2)
+
+
+KILLS = int(os.environ.get("DELAYED_TEST_KILLS", "20"))
+
+
+@pytest.mark.timeout(60 + 3 * KILLS)
+def test_children_killed_under_full_load_repeat_at_most_what_they_ran(
+    fleet: Fleet, queue: Queue, client: redis.Redis, tmp_path: Path
+) -> None:
+    """The parent is quick to give back what they held: not before Redis has read all endings that they had sent."""
+    log = tmp_path / "log"
+    parent = supervisor(fleet, "-c", "1", "--keep-alive-timeout=86400", queue.name)
+    rng = random.Random(KILLS)
+    count = 0
+    for _ in range(KILLS):
+        queue.enqueue_many(PyTask("tasks:log", (str(log), count + number)) for number in range(20_000))
+        count += 20_000
+        some = queue.len() * rng.random()
+        eventually(lambda some=some: queue.len() <= some)  # type: ignore[misc]
+        eventually(lambda: len(children(parent)) == 1)
+        children(parent)[0].kill()
+    eventually(lambda: at_rest(queue), 60)
+    numbers = array.array("Q", log.read_bytes())
+    numbers.byteswap()
+    assert set(numbers) == set(range(count))
+    repeated = len(numbers) - count
+    print(f"{KILLS} kills, {count:,} tasks, 0 lost, {repeated} repeated")
+    assert repeated <= KILLS
+    assert not list(dead_letters(queue))
