@@ -57,6 +57,9 @@ func (w *Worker) turn() (more bool, err error) {
 		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.books[0].pace.ahead)/2)
 		return true, nil
 	}
+	if err := w.ends.settle(); err != nil { // then the leases can be used again
+		return true, err
+	}
 	if w.again {
 		if found, err := w.takeFrom(w.books[0], 0, false); found || err != nil {
 			return true, err
@@ -187,16 +190,18 @@ func (w *Worker) takeFrom(b *book, claims int, waiting bool) (bool, error) {
 	if w.stumbled.Swap(false) {
 		b.pace.stumble()
 	}
-	leases, living := b.get(min(max(w.roomFor(b), 1), mostAtOnce))
-	trusted := living
-	if time.Since(w.started)-time.Duration(w.beaten.Load()) > w.ttl/2 { // after a pause: their keys may be gone
-		trusted = 0
+	if !w.lives() { // after a gap in the beats their keys may be gone: let them go, and make others
+		for _, each := range w.books {
+			each.forget(each.renew())
+		}
+		w.beaten.Store(int64(time.Since(w.started)))
 	}
+	leases, living := b.get(min(max(w.roomFor(b), 1), mostAtOnce))
 	names := make([]string, len(leases))
 	for i, l := range leases {
 		names[i] = l.name
 	}
-	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: trusted, Claims: claims, Waiting: waiting}
+	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting}
 	taken, err := b.queue.over(w.takes).Take(context.Background(), names, options)
 	if err != nil {
 		return false, err
@@ -296,14 +301,9 @@ func (w *Worker) giveBack(leases []*lease) {
 		}
 		k := b.queue.Keys
 		command := scripts["give_back"].command([]string{k.Queue, k.Noti, k.Processing}, names)
-		w.ends.post(posted{packed: appendCommand(nil, command...), answered: func(reply any, _ bool) {
-			_, failed := reply.(redisError)
+		w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: func(any, bool) {
 			for _, l := range mine {
-				if failed {
-					l.busy.Store(false) // it goes back with the connection
-				} else {
-					l.release()
-				}
+				l.release()
 			}
 		}})
 		w.handed.Add(-int64(len(mine)))
@@ -335,9 +335,7 @@ func (w *Worker) open() error {
 	if err := w.ends.open(connections[1]); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(deadline, func() { connections[1].Close() })
 	err := w.ends.settle()
-	timer.Stop()
 	for _, b := range w.books {
 		names := b.renew()
 		if err != nil || len(names) == 0 {

@@ -38,7 +38,7 @@ type Worker struct {
 	place   string // host:pid
 	started time.Time
 	running atomic.Bool
-	beaten  atomic.Int64 // nanoseconds from started to the last beat that worked
+	beaten  atomic.Int64 // nanoseconds from started to when all leases lived for certain
 
 	takes    *conn // the taker's own connection; nil while there is none
 	takesMu  sync.Mutex
@@ -119,7 +119,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
 		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
 	}
-	w.ends = newEndings(w.breaks)
+	w.ends = newEndings(w.lives, w.breaks)
 	for i := range w.slots {
 		w.slots[i] = &slot{}
 	}
@@ -127,7 +127,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		if queue.client != queues[0].client {
 			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
 		}
-		w.books = append(w.books, newBook(queue, w.wasSuperseded, w.wasRefused))
+		w.books = append(w.books, newBook(queue, w.wasSuperseded))
 	}
 	if _, clustered := queues[0].client.(*redis.ClusterClient); clustered && len(queues) > 1 {
 		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
@@ -258,9 +258,7 @@ func (w *Worker) part() error {
 			return err
 		}
 	}
-	timer := time.AfterFunc(deadline, w.ends.close) // the heartbeat watches no more
 	err := w.ends.settle()
-	timer.Stop()
 	for _, b := range w.books {
 		names, own := b.names(), b.queue.Keys.Own(w.name)
 		queue := b.queue.over(w.takes)
@@ -281,6 +279,11 @@ func (w *Worker) part() error {
 		}
 	}
 	return err
+}
+
+// lives tells whether all leases live for certain, so that nobody can have swept what they hold.
+func (w *Worker) lives() bool {
+	return time.Since(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
 }
 
 func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }
