@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// wire is an endings over a connection whose other end the test holds.
+// wire is a line over a connection whose other end the test holds.
 type wire struct {
-	*endings
+	*line
 	t       *testing.T
 	server  net.Conn
 	in      *bufio.Reader
@@ -27,7 +27,7 @@ func newWire(t *testing.T) *wire {
 	t.Helper()
 	w := &wire{t: t, broke: make(chan error, 1), replies: make(chan string, 10)}
 	w.alive.Store(true)
-	w.endings = newEndings(w.alive.Load, func(err error) { w.broke <- err })
+	w.line = newEndings(func(time.Time) bool { return w.alive.Load() }, func(err error) { w.broke <- err }).lines[0]
 	return w
 }
 

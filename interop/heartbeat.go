@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,6 +19,11 @@ func (w *Worker) heartbeat(ctx context.Context) {
 	defer next.Stop()
 	var look <-chan time.Time // while there may be tasks in hand behind a slow one
 	seen := int64(-1)
+	ready := false
+	feeding, stop := w.notifier.feeding()
+	defer stop()
+	w.notifier.alive()
+	progress := int64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,8 +33,16 @@ func (w *Worker) heartbeat(ctx context.Context) {
 			if err := w.beatOnce(ctx, &c); err != nil {
 				w.log.Warn("the heartbeat failed", "error", err)
 				pause = min(beatAgain, w.beat)
+			} else if !ready {
+				ready = true
+				w.notifier.ready("working")
 			}
 			next.Reset(pause)
+		case <-feeding: // while tasks run or the taker's loop goes round, all is well
+			if sum := w.turns.Load() + w.finished.Load(); sum != progress || w.runs() {
+				progress = sum
+				w.notifier.alive()
+			}
 		case <-w.watching:
 			if look == nil {
 				look, seen = time.After(paceBudget), w.finished.Load()
@@ -43,6 +57,10 @@ func (w *Worker) heartbeat(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (w *Worker) runs() bool {
+	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.running.Load() != nil })
 }
 
 func (w *Worker) beatOnce(ctx context.Context, c **conn) error {

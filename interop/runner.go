@@ -24,11 +24,12 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 		}
 	}()
 	for l := range w.hand {
-		if w.broken.Load() || w.stopped() || !w.lives() { // nothing begins any more, or others may have these tasks
+		now := time.Now()
+		if w.broken.Load() || w.stopped() || !w.lives(now) { // nothing begins any more, or others may have these tasks
 			w.giveBack([]*lease{l})
 			continue
 		}
-		s.current, s.began = l, time.Now()
+		s.current, s.began = l, now
 		s.since.Store(int64(s.began.Sub(w.started)))
 		w.conclude(s, l, w.execute(ctx, s, l.data))
 	}

@@ -20,6 +20,7 @@ const (
 func (w *Worker) take() {
 	failures := 0
 	for !w.stopped() {
+		w.turns.Add(1)
 		more, err := w.turn()
 		if err == nil {
 			failures = 0
@@ -57,14 +58,17 @@ func (w *Worker) turn() (more bool, err error) {
 		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.books[0].pace.ahead)/2)
 		return true, nil
 	}
-	if err := w.ends.settle(); err != nil { // then the leases can be used again
-		return true, err
-	}
 	if w.again {
+		if err := w.ends.swap(); err != nil { // their leases can be used again
+			return true, err
+		}
 		if found, err := w.takeFrom(w.books[0], 0, false); found || err != nil {
 			return true, err
 		}
 		w.again = false
+	}
+	if err := w.ends.settle(); err != nil {
+		return true, err
 	}
 	if w.inFlight() >= int64(len(w.slots)) { // all slots run; what is announced from now on can wait for the first that ends
 		w.awaitRoom(int64(len(w.slots)) - 1)
@@ -190,7 +194,7 @@ func (w *Worker) takeFrom(b *book, claims int, waiting bool) (bool, error) {
 	if w.stumbled.Swap(false) {
 		b.pace.stumble()
 	}
-	if !w.lives() { // after a gap in the beats their keys may be gone: let them go, and make others
+	if !w.lives(time.Now()) { // after a gap in the beats their keys may be gone: let them go, and make others
 		for _, each := range w.books {
 			each.forget(each.renew())
 		}
@@ -319,11 +323,12 @@ func (w *Worker) open() error {
 	w.takes.closeIfAny()
 	w.takes = nil
 	w.giveBackUnbegun()
-	var connections [2]*conn
+	connections := make([]*conn, 3)
 	for i := range connections {
 		c, err := dial(context.Background(), w.queues[0].client, w.queues[0].Name())
 		if err != nil {
 			connections[0].closeIfAny()
+			connections[1].closeIfAny()
 			return err
 		}
 		connections[i] = c
@@ -332,7 +337,7 @@ func (w *Worker) open() error {
 	w.takes = connections[0]
 	w.takesMu.Unlock()
 	w.broken.Store(false)
-	if err := w.ends.open(connections[1]); err != nil {
+	if err := w.ends.open(connections[1:]); err != nil {
 		return err
 	}
 	err := w.ends.settle()

@@ -58,6 +58,8 @@ type Worker struct {
 
 	failed, buried, superseded atomic.Int64
 
+	notifier *notifier // nil with NoSignals: then the process is not ours
+	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
 	now      chan struct{} // closed when nothing may be waited for
@@ -82,7 +84,7 @@ func Grace(d time.Duration) WorkerOption { return func(w *Worker) { w.grace = d 
 // Burst makes Run return when all queues are empty.
 func Burst() WorkerOption { return func(w *Worker) { w.burst = true } }
 
-// NoSignals leaves the process's signals alone, and never ends the process.
+// NoSignals leaves the process's signals alone, never ends the process, and tells the service manager nothing.
 func NoSignals() WorkerOption { return func(w *Worker) { w.withSignals = false } }
 
 // Logger says where to log: slog.Default() by default.
@@ -118,6 +120,9 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		return nil, fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
 	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
 		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
+	}
+	if w.withSignals {
+		w.notifier = newNotifier(w.log)
 	}
 	w.ends = newEndings(w.lives, w.breaks)
 	for i := range w.slots {
@@ -161,6 +166,7 @@ func (w *Worker) Stop() {
 	w.stop.Do(func() {
 		close(w.stopping)
 		w.wake()
+		w.notifier.stopping("finishing what runs")
 	})
 }
 
@@ -183,7 +189,7 @@ func (w *Worker) insist() {
 //
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
 // they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. USR1 logs the stacks of
-// all goroutines.
+// all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
@@ -282,8 +288,8 @@ func (w *Worker) part() error {
 }
 
 // lives tells whether all leases live for certain, so that nobody can have swept what they hold.
-func (w *Worker) lives() bool {
-	return time.Since(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
+func (w *Worker) lives(at time.Time) bool {
+	return at.Sub(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
 }
 
 func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }

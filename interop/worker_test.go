@@ -439,7 +439,7 @@ func TestPace(t *testing.T) {
 		p.learn(10, 1000, time.Microsecond, 1)
 		sizes = append(sizes, p.ahead)
 	}
-	if !slices.Equal(sizes, []int{1, 3, 7, 15, 31, 63, 127, 128, 128, 128}) {
+	if !slices.Equal(sizes, []int{1, 3, 7, 15, 31, 63, 64, 64, 64, 64}) {
 		t.Error(sizes)
 	}
 	p.learn(1, 100, 10*time.Millisecond, 1)
