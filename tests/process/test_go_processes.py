@@ -1,5 +1,6 @@
 """Our Go worker and sweeper as services: what they tell systemd."""
 
+import contextlib
 import signal
 
 import pytest
@@ -47,9 +48,11 @@ def test_the_watchdog_follows_the_loop(fleet: Fleet, queue: Queue) -> None:
     for _ in range(3):
         busy.expect("WATCHDOG=1")
     still = start(fleet, "delayed-worker", queue, "-dequeue-timeout=1h", WATCHDOG_USEC="200000").ready()
-    with pytest.raises(AssertionError):
-        for _ in range(5):
+    for _ in range(3):  # the first ones may come while the loop begins
+        with contextlib.suppress(AssertionError):
             still.expect("WATCHDOG=1", seconds=0.5)
+    with pytest.raises(AssertionError):
+        still.expect("WATCHDOG=1", seconds=0.5)
 
 
 def test_the_watchdog_of_a_sweeper(fleet: Fleet, queue: Queue) -> None:
