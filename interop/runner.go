@@ -25,7 +25,7 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 	}()
 	for l := range w.hand {
 		now := time.Now()
-		if w.broken.Load() || w.stopped() || !w.lives(now) { // nothing begins any more, or others may have these tasks
+		if w.broken.Load() || w.stopped() || l.old.Load() || !w.lives(now) { // nothing begins any more, or others may have these tasks
 			w.giveBack([]*lease{l})
 			continue
 		}
