@@ -34,7 +34,7 @@ func main() {
 	if err != nil {
 		flags.Fail(err)
 	}
-	for _, function := range []any{Noop, Append, Sleep, SleepAppend, Fail, Panic, Sha256File} {
+	for _, function := range []any{Noop, Append, Log, Sleep, SleepAppend, Fail, Panic, Sha256File} {
 		if err := worker.Register(function); err != nil {
 			flags.Fail(err)
 		}
