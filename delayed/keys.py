@@ -1,6 +1,6 @@
 """All keys of a queue, and the names that a queue cannot have. No other module and no script builds a key."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from .errors import ConfigurationError
 
@@ -40,3 +40,19 @@ class Keys:
         """string with a TTL: a process's own lease, or the numbered ones under which it holds tasks."""
         name = f"{self.queue}{_LEASE}{token}"
         return name if number is None else f"{name}_{number}"
+
+    def all(self) -> dict[str, str]:
+        """The keys that there is one of: what a field above is called → the key."""
+        return asdict(self)
+
+    def owns_lease(self, key: str) -> bool:
+        """Whether `key` is a lease of this queue, by its form."""
+        return key.startswith(self.queue + _LEASE)
+
+
+def owner(key: str) -> str | None:
+    """The queue that `key` belongs to by its form. None if it has none of our forms: it may be a list of waiting tasks."""
+    name, lease, _ = key.partition(_LEASE)
+    if lease:
+        return name
+    return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)

@@ -239,6 +239,16 @@ class Queue(_Named):
         """Strike workers whose own lease has died off the register. Returns how many."""
         return int(self._run("prune", (self.keys.workers, *leases)))
 
+    def lengths(self) -> tuple[int, int]:
+        """How many tasks wait, and how many notifications there are, in one instant."""
+        waiting, notifications = self._run("lengths", (self.keys.queue, self.keys.noti))
+        return waiting, notifications
+
+    def bound(self, leases: Sequence[str], seconds: float = 0) -> list[str]:
+        """Those of the leases whose key has no TTL. They get one of so many `seconds`, if that is not 0."""
+        found = self._run("bound", tuple(leases), milliseconds(seconds) if seconds else 0) if leases else ()
+        return [leases[position - 1] for position in found]
+
     # Operators
 
     def dead_retry(self, ids: Sequence[str]) -> int:

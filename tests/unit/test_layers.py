@@ -11,14 +11,14 @@ PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
     {"errors", "clock", "logger"},
-    {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard"},
+    {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard", "advice"},
     {"connection", "functions", "embedded"},
     {"channel", "queue"},
-    {"delay", "leases", "info", "settings", "options"},
-    {"heartbeat", "sweeper", "testing"},
-    {"worker"},
-    {"demo", "up"},
-    {"command_enqueue", "commands_process", "commands_operate"},
+    {"delay", "leases", "info", "settings", "options", "view"},
+    {"heartbeat", "sweeper", "testing", "invariants"},
+    {"worker", "fsck"},
+    {"demo", "up", "doctor"},
+    {"command_enqueue", "commands_process", "commands_operate", "commands_check"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
