@@ -90,7 +90,7 @@ def _strangers(view: View) -> Iterator[tuple[str, str]]:
 
 def _notifications(view: View) -> Iterator[tuple[str, str]]:
     waiting, notifications = view.queue.lengths()
-    between = int(view.queue.call("HLEN", view.keys.workers)) if view.types["workers"] == "hash" else 0
+    between = view.alive(view.keys.workers)  # each of them may have popped a notification, and not yet taken its task
     if abs(waiting - notifications) > between:
         yield view.keys.noti, f"{notifications} notifications for {waiting} waiting tasks"
 
@@ -213,8 +213,8 @@ INVARIANTS = (
     Invariant(
         "notifications",
         S,
-        "There are as many notifications as waiting tasks, give or take one for each process in the register.",
-        ("queue", "noti"),
+        "There are as many notifications as waiting tasks, give or take one for each living process.",
+        ("queue", "noti", "workers"),
         _notifications,
         "`repair`",
         _renotify,

@@ -59,10 +59,18 @@ class View:
                     if value is not None:  # else it has gone meanwhile
                         yield name, value
 
-    def dead(self, key: str) -> Iterator[str]:
-        """The leases in a hash that are dead. On a cluster nobody can ask for those in other slots."""
+    def _askable(self, key: str) -> Iterator[list[str]]:
+        """The leases in a hash, in pages. On a cluster nobody can ask for those in other slots."""
         for names in self.names(key):
-            ours = [name for name in names if not is_cluster(self.queue.conn) or same_slot(name, self.keys.queue)]
+            yield [name for name in names if not is_cluster(self.queue.conn) or same_slot(name, self.keys.queue)]
+
+    def alive(self, key: str) -> int:
+        """How many of the leases in a hash live."""
+        return sum(map(self.queue.alive, self._askable(key)))
+
+    def dead(self, key: str) -> Iterator[str]:
+        """The leases in a hash that are dead."""
+        for ours in self._askable(key):
             if self.queue.alive(ours) < len(ours):
                 # An ended lease goes from the hash first: one that is dead and still there was dead while it was there.
                 gone = [name for name in ours if not self.queue.alive([name])]

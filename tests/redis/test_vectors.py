@@ -69,7 +69,7 @@ def _parameter(vector: dict[str, Any]) -> Any:
     return pytest.param(vector, id=name, marks=[endless] if vector["script"] == "bound" else [])
 
 
-@pytest.mark.parametrize("vector", map(_parameter, VECTORS))
+@pytest.mark.parametrize("vector", [_parameter(vector) for vector in VECTORS])
 def test_a_script_does_what_its_vector_says(vector: dict[str, Any], name: str, client: redis.Redis) -> None:
     for key, stored in vector["before"].items():
         store(client, spelled(key, name), stored, name)
