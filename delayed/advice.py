@@ -146,7 +146,7 @@ def _eviction(facts: Facts) -> Iterator[Advice]:
     if facts.policy is None:
         return
     if facts.policy == "noeviction":
-        yield Advice("ok", "eviction", "none: when memory is full, enqueues fail with an error, and workers go on")
+        yield Advice("ok", "eviction", "noeviction: when memory is full, enqueues fail with an error, and workers go on")
     elif not facts.memory_limit:
         says = f"maxmemory-policy {facts.policy} does nothing while there is no maxmemory, and evicts once there is one"
         yield Advice("warning", "eviction", says, change)

@@ -44,7 +44,7 @@ def fsck(url: str, queues: tuple[str, ...], repair: bool, at_rest: bool, wait: f
         click.echo(json.dumps(named, indent=2))
     else:
         click.echo("\n".join(line for each in found for line in fsck_lines(each)))
-    if any(each.left for each in found):
+    if any(each.wrong for each in found):
         sys.exit(1)
 
 

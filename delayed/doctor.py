@@ -1,6 +1,5 @@
 """Reads what a server and its queues say of themselves, for `advice` to judge."""
 
-import contextlib
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from .advice import Facts, Served
 from .clock import monotonic, now
 from .connection import Caller, Client, Pooled, ResponseError, is_cluster
-from .fsck import PATIENCE, examine
+from .fsck import PATIENCE, Checked, examine
 from .info import inspect
 from .queue import Queue
 from .scripts import SCRIPTS
@@ -29,7 +28,7 @@ def read(client: Client, key: str = "") -> Facts:
     """
     caller = Pooled(client, key)
     forbidden: list[str] = []
-    about = _allowed(forbidden, "INFO", lambda: _info(caller), {})
+    about = _allowed(forbidden, "INFO", _info, caller)
     facts = Facts(
         version=about.get("redis_version"),
         mode=about.get("redis_mode"),
@@ -43,10 +42,8 @@ def read(client: Client, key: str = "") -> Facts:
         memory_used=_number(about.get("used_memory")),
         replicas=_number(about.get("connected_slaves")),
     )
-    with contextlib.suppress(ResponseError):  # some proxies do not know PING or TIME
-        facts = facts._replace(**_times(caller))
-    facts = facts._replace(**_allowed(forbidden, "CONFIG", lambda: _config(caller), {}))
-    facts = facts._replace(**_allowed(forbidden, "SLOWLOG", lambda: _slow(caller), {}))
+    for command, action in (("PING", _round_trips), ("TIME", _clock), ("CONFIG", _config), ("SLOWLOG", _slow)):
+        facts = facts._replace(**_allowed(forbidden, command, action, caller))
     return facts._replace(unreadable=tuple(forbidden))
 
 
@@ -57,20 +54,20 @@ def serve(queue: Queue, patience: float = PATIENCE) -> Served:
         queue: the queue.
         patience: seconds, as for `fsck.examine`.
     """
-    found = examine(queue, patience)
+    found = Checked(queue.name, [], examine(queue, patience)).wrong
     stuck = sum(finding.invariant == "held-live" for finding in found)
     seen = inspect(queue)
     workers, sweepers = (sum(each.get("kind") == kind for each in seen.processes) for kind in ("worker", "sweeper"))
     return Served(queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck)
 
 
-def _allowed(forbidden: list[str], command: str, action: Callable[[], dict[str, Any]], default: dict[str, Any]) -> Any:
-    """What `action` returns; `default` if the server does not let us, as many a provider's does not."""
+def _allowed(forbidden: list[str], command: str, action: Callable[[Caller], dict[str, Any]], caller: Caller) -> dict[str, Any]:
+    """What `action` reads; nothing if the server does not let us, as many a provider's does not."""
     try:
-        return action()
+        return action(caller)
     except ResponseError:
         forbidden.append(command)
-        return default
+        return {}
 
 
 def _number(text: str | None) -> int | None:
@@ -82,17 +79,19 @@ def _info(caller: Caller) -> dict[str, str]:
     return {name: value for name, colon, value in (row.partition(":") for row in rows) if colon}
 
 
-def _times(caller: Caller) -> dict[str, Any]:
-    """How long a round trip takes, and what the server's clock says."""
+def _round_trips(caller: Caller) -> dict[str, float]:
     took = []
     for _ in range(_PINGS):
         began = monotonic()
         caller.call("PING")
         took.append((monotonic() - began) * 1000)
+    return {"round_trip": median(took), "longest": max(took)}
+
+
+def _clock(caller: Caller) -> dict[str, float]:
     before = now()
     seconds, microseconds = caller.call("TIME")
-    ahead = int(seconds) + int(microseconds) / 1e6 - (before + now()) / 2
-    return {"round_trip": median(took), "longest": max(took), "clock_ahead": ahead}
+    return {"clock_ahead": int(seconds) + int(microseconds) / 1e6 - (before + now()) / 2}
 
 
 def _config(caller: Caller) -> dict[str, Any]:

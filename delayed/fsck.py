@@ -14,6 +14,7 @@ from .view import View
 PATIENCE = 6.0  # seconds: a sweep comes within five
 _FIRST_PAUSE = 0.1  # seconds to the second look; each pause is twice the one before
 _MENDABLE = frozenset(each.name for each in INVARIANTS if each.mend is not None)
+_NOTED = frozenset(each.name for each in INVARIANTS if not each.grave)
 _SOON = frozenset(each.name for each in INVARIANTS if each.when is When.SOON)
 
 
@@ -23,6 +24,11 @@ class Checked(NamedTuple):
     queue: str
     repaired: list[Finding]
     left: list[Finding]
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What is left and is no mere note."""
+        return [finding for finding in self.left if finding.invariant not in _NOTED]
 
 
 def look(queue: Queue, which: Iterable[Invariant]) -> dict[tuple[str, str], Finding]:
@@ -86,13 +92,14 @@ def check(queue: Queue, patience: float = PATIENCE, *, repair: bool = False, at_
 
 def lines(checked: Checked) -> Iterator[str]:
     """What was found, in lines of text."""
-    repaired, left = checked.repaired, checked.left
-    if not repaired and not left:
+    repaired, wrong = checked.repaired, checked.wrong
+    if repaired or wrong:
+        mendable = sum(finding.invariant in _MENDABLE for finding in wrong)
+        hint = f" ({mendable} of them can be repaired: --repair)" if mendable and not repaired else ""
+        yield f"{checked.queue}: {len(repaired)} repaired, {len(wrong)} wrong{hint}"
+    else:
         yield f"{checked.queue}: all is well"
-        return
-    mendable = sum(finding.invariant in _MENDABLE for finding in left)
-    hint = f" ({mendable} of them can be repaired: --repair)" if mendable and not repaired else ""
-    yield f"{checked.queue}: {len(repaired)} repaired, {len(left)} wrong{hint}"
-    for word, findings in (("repaired", repaired), ("wrong", left)):
+    notes = [finding for finding in checked.left if finding not in wrong]
+    for word, findings in (("repaired", repaired), ("wrong", wrong), ("note", notes)):
         for finding in findings:
             yield f"  {word:8}  {finding.invariant:13}  {finding.subject}: {finding.says}"

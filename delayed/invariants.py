@@ -65,6 +65,7 @@ class Invariant(NamedTuple):
     check: Check
     repair: str = ""  # what can be done about it while processes work; empty: nothing, an operator has to look
     mend: Mend | None = None
+    grave: bool = True  # else an operator may have good reasons
 
     def look(self, view: View) -> Iterator[Finding]:
         """What is wrong at the moment."""
@@ -209,7 +210,14 @@ def _forget_counts(queue: Queue, subjects: list[str]) -> None:
 A, S, R = When.ALWAYS, When.SOON, When.AT_REST
 INVARIANTS = (
     Invariant("types", A, "Each key has the type of section 1.", (), _types),
-    Invariant("known-keys", A, "No other key begins with `Q_`, unless it is another queue's by its form.", (), _strangers),
+    Invariant(
+        "known-keys",
+        A,
+        "No other key begins with `Q_`, unless it is another queue's by its form.",
+        (),
+        _strangers,
+        grave=False,
+    ),
     Invariant(
         "notifications",
         S,

@@ -33,7 +33,7 @@ def hold(queue: Queue, data: bytes = TASK, ttl: int = 60_000) -> None:
 
 def wrong(queue: Queue, at_rest: bool = False) -> list[tuple[str, str]]:
     """What is wrong, with `Q` for the queue's name."""
-    found = examine(queue, 0.1, at_rest=at_rest)
+    found = examine(queue, 0.02, at_rest=at_rest)
     return [(finding.invariant, finding.subject.replace(queue.name, "Q")) for finding in found]
 
 
@@ -96,7 +96,7 @@ def test_what_is_broken_is_found_and_repaired_or_left_alone(what: str, queue: Qu
     breaking(queue)
     assert wrong(queue) == expected
     before, tasks = dumps(queue, client), queue.len() + held(queue)
-    checked = check(queue, 0.1, repair=True)
+    checked = check(queue, 0.02, repair=True)
     mended = expected[0][0] in MENDED and what != "an unknown count"
     assert [bool(checked.repaired), bool(checked.left)] == [mended, not mended]
     assert queue.len() + held(queue) == tasks
@@ -198,7 +198,7 @@ def test_a_count_that_is_none_would_stop_each_sweep(queue: Queue, client: redis.
     with pytest.raises(redis.ResponseError):
         sweep(queue)
     assert queue.len() == 1
-    checked = check(queue, 0.1, repair=True)
+    checked = check(queue, 0.02, repair=True)
     assert not checked.left
     assert queue.len() == 3
     assert client.hgetall(queue.keys.stats) == {b"recovered": b"2", b"buried": b"7"}
@@ -213,7 +213,7 @@ def test_a_repair_that_fails_is_left_and_said(
         raise redis.ResponseError("OOM")
 
     monkeypatch.setattr(Queue, "sweep", refuse)
-    checked = check(queue, 0.1, repair=True)
+    checked = check(queue, 0.02, repair=True)
     assert (checked.repaired, [finding.invariant for finding in checked.left]) == ([], ["held-live"])
     assert "the repair of 'held-live' failed: OOM" in caplog.text
 
