@@ -151,6 +151,19 @@ def test_a_race_is_no_fault(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> No
     assert pauses == [0.1, 0.2, 0.4]
 
 
+def test_a_lease_that_ends_while_we_ask_is_not_dead(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(queue)
+    alive = Queue.alive
+
+    def end_first(asked: Queue, leases: list[str]) -> int:
+        queue.call("HDEL", queue.keys.processing, *leases)
+        queue.call("UNLINK", *leases)
+        return alive(asked, leases)
+
+    monkeypatch.setattr(Queue, "alive", end_first)
+    assert not look(queue, [each for each in INVARIANTS if each.name == "held-live"])
+
+
 def test_what_always_holds_needs_no_patience(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.call("SET", queue.keys.dead, 1)
     pauses: list[float] = []
