@@ -101,6 +101,13 @@ def _held(view: View) -> Iterator[tuple[str, str]]:
         yield lease, "a dead lease that holds a task, and no sweeper has taken it"
 
 
+def _elsewhere(view: View) -> Iterator[tuple[str, str]]:
+    for names in view.names(view.keys.processing):
+        for lease in names:
+            if not view.in_slot(lease):
+                yield lease, "a lease in another slot, so no sweeper can ask for it; upstream's workers cannot be used here"
+
+
 def _tasks(view: View) -> Iterator[tuple[str, str]]:
     for lease, data in view.fields(view.keys.processing):
         if not is_task(data):
@@ -245,6 +252,7 @@ INVARIANTS = (
         "`sweep`, which puts the tasks back and counts the loss; it buries none",
         _sweep,
     ),
+    Invariant("held-slot", A, "On a cluster, each lease lies in the slot of its queue.", ("processing",), _elsewhere),
     Invariant("held-tasks", S, "What is held is a task; a worker buries what is none.", ("processing",), _tasks),
     Invariant("lease-ttl", A, "Each key `Q_lease_*` has a TTL.", (), _unbounded, "`bound`, with a TTL of a minute", _bound),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),

@@ -59,10 +59,13 @@ class View:
                     if value is not None:  # else it has gone meanwhile
                         yield name, value
 
+    def in_slot(self, key: str) -> bool:
+        """Whether a script of the queue can ask for `key`: on a cluster, it cannot for those of other slots."""
+        return not is_cluster(self.queue.conn) or same_slot(key, self.keys.queue)
+
     def _askable(self, key: str) -> Iterator[list[str]]:
-        """The leases in a hash, in pages. On a cluster nobody can ask for those in other slots."""
         for names in self.names(key):
-            yield [name for name in names if not is_cluster(self.queue.conn) or same_slot(name, self.keys.queue)]
+            yield [name for name in names if self.in_slot(name)]
 
     def alive(self, key: str) -> int:
         """How many of the leases in a hash live."""

@@ -84,7 +84,7 @@ def _lose(queue: Queue, *fields: str) -> None:
 
 
 def test_each_invariant_is_broken_here() -> None:
-    assert {each.name for each in INVARIANTS} - NAMES == {"rest"}
+    assert {each.name for each in INVARIANTS} - NAMES == {"rest", "held-slot"}  # see also tests/process/test_cluster.py
 
 
 @pytest.mark.parametrize("what", BROKEN)
