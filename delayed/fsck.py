@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from .clock import monotonic
 from .connection import ResponseError
-from .invariants import INVARIANTS, Finding, Invariant, When
+from .invariants import INVARIANTS
 from .logger import logger
 from .queue import Queue
-from .view import View
+from .view import Finding, Invariant, View, When
 
 PATIENCE = 6.0  # seconds: a sweep comes within five
 _FIRST_PAUSE = 0.1  # seconds to the second look; each pause is twice the one before

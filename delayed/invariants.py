@@ -1,13 +1,11 @@
 """What holds of a queue's keys: one list, for `delayed fsck`, for the tests after every test, and for docs/protocol.md.
 
-A new kind of key has a field in `keys.Keys`, a type in `TYPES`, and what must hold of it in `INVARIANTS`.
+A new kind of key has a field in `keys.Keys`, a type in `view.TYPES`, and what must hold of it in `INVARIANTS`.
 """
 
 import re
-from collections.abc import Callable, Iterator
-from enum import StrEnum
+from collections.abc import Iterator
 from hashlib import sha1
-from typing import NamedTuple
 
 import msgpack
 
@@ -15,17 +13,8 @@ from .keys import owner
 from .leases import token
 from .queue import Queue
 from .task import is_task
-from .view import LARGE, PAGE, View, pages
+from .view import LARGE, PAGE, TYPES, Invariant, View, When, pages
 
-TYPES = {
-    "queue": "list",
-    "noti": "list",
-    "processing": "hash",
-    "lost": "hash",
-    "dead": "stream",
-    "workers": "hash",
-    "stats": "hash",
-}
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
 STATS = (b"recovered", b"buried")
@@ -33,44 +22,6 @@ LETTER = (b"task", b"reason", b"detail", b"worker")
 _LETTERS = 1000  # the newest so many dead letters are looked at
 _BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
 _NEVER = 1_000_000_000  # losses: what is put back here is counted, but to bury is for a sweeper, which knows its limit
-
-
-class When(StrEnum):
-    """When an invariant holds."""
-
-    ALWAYS = "always"  # between any two commands
-    SOON = "soon"  # not while a command is on its way, or a sweep is due: what breaks it does not stay
-    AT_REST = "at rest"  # when no process works, and a sweep has been done since the last one ended
-
-
-class Finding(NamedTuple):
-    """An invariant that does not hold."""
-
-    invariant: str
-    subject: str  # the key, or what in it: the same at the next look if it is the same fault
-    says: str  # what is wrong with it
-
-
-Check = Callable[[View], Iterator[tuple[str, str]]]  # what is wrong: a subject and a sentence
-Mend = Callable[[Queue, list[str]], object]  # takes the subjects
-
-
-class Invariant(NamedTuple):
-    """One thing that holds."""
-
-    name: str
-    when: When
-    sentence: str
-    parts: tuple[str, ...]  # the keys that it is about: it is not looked at if they have wrong types
-    check: Check
-    repair: str = ""  # what can be done about it while processes work; empty: nothing, an operator has to look
-    mend: Mend | None = None
-    grave: bool = True  # else an operator may have good reasons
-
-    def look(self, view: View) -> Iterator[Finding]:
-        """What is wrong at the moment."""
-        if all(view.types[part] in ("none", TYPES[part]) for part in self.parts):
-            yield from (Finding(self.name, subject, says) for subject, says in self.check(view))
 
 
 def _types(view: View) -> Iterator[tuple[str, str]]:

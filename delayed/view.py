@@ -1,15 +1,42 @@
-"""What a queue's keys hold at the moment, read in pages of bounded size."""
+"""What a look at a queue's keys sees, in pages of bounded size, and the form of what must hold of it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from .connection import is_cluster, same_slot
 from .queue import Queue
 
+TYPES = {
+    "queue": "list",
+    "noti": "list",
+    "processing": "hash",
+    "lost": "hash",
+    "dead": "stream",
+    "workers": "hash",
+    "stats": "hash",
+}
 PAGE = 100  # names at a time,
 LARGE = 10  # values at a time that may be large,
 _SCAN = 1000  # and keys of the server at a time
+
+
+class When(StrEnum):
+    """When an invariant holds."""
+
+    ALWAYS = "always"  # between any two commands
+    SOON = "soon"  # not while a command is on its way, or a sweep is due: what breaks it does not stay
+    AT_REST = "at rest"  # when no process works, and a sweep has been done since the last one ended
+
+
+class Finding(NamedTuple):
+    """An invariant that does not hold."""
+
+    invariant: str
+    subject: str  # the key, or what in it: the same at the next look if it is the same fault
+    says: str  # what is wrong with it
 
 
 class View:
@@ -83,3 +110,25 @@ class View:
 def pages(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """`names`, so many at a time."""
     return (names[start : start + size] for start in range(0, len(names), size))
+
+
+Check = Callable[[View], Iterator[tuple[str, str]]]  # what is wrong: a subject and a sentence
+Mend = Callable[[Queue, list[str]], object]  # takes the subjects
+
+
+class Invariant(NamedTuple):
+    """One thing that holds."""
+
+    name: str
+    when: When
+    sentence: str
+    parts: tuple[str, ...]  # the keys that it is about: it is not looked at if they have wrong types
+    check: Check
+    repair: str = ""  # what can be done about it while processes work; empty: nothing, an operator has to look
+    mend: Mend | None = None
+    grave: bool = True  # else an operator may have good reasons
+
+    def look(self, view: View) -> Iterator[Finding]:
+        """What is wrong at the moment."""
+        if all(view.types[part] in ("none", TYPES[part]) for part in self.parts):
+            yield from (Finding(self.name, subject, says) for subject, says in self.check(view))

@@ -12,10 +12,10 @@ import redis
 from delayed.allow import AllowAny
 from delayed.embedded import EmbeddedRedis
 from delayed.fsck import look
-from delayed.invariants import INVARIANTS, When
+from delayed.invariants import INVARIANTS
 from delayed.queue import Queue
 from delayed.sweeper import sweep
-from delayed.view import View
+from delayed.view import View, When
 from delayed.worker import Worker
 
 from .processes import Fleet

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from delayed.cli import main
 from delayed.embedded import EmbeddedRedis
 from delayed.fsck import check, examine
-from delayed.invariants import Finding
 from delayed.queue import Queue
 from delayed.task import PyTask
+from delayed.view import Finding
 from tests.conftest import eventually
 from tests.process.test_documents import OPERATIONS
 from tests.processes import Fleet
