@@ -1,13 +1,15 @@
 """All keys of a queue, and the names that a queue cannot have. No other module and no script builds a key."""
 
 import hashlib
+import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from .errors import ConfigurationError
 
 _LEASE = "_lease_"
 _SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake")
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_unique_[0-9a-f]{40}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,26 @@ class Keys:
     def unique(self, key: str) -> str:
         """string with a TTL: the id of the task that has a unique key."""
         return f"{self.queue}_unique_{hashlib.sha1(key.encode(errors='surrogateescape'), usedforsecurity=False).hexdigest()}"
+
+    def all(self) -> dict[str, str]:
+        """The keys that there is one of: what a field above is called → the key."""
+        return asdict(self)
+
+    def owns_lease(self, key: str) -> bool:
+        """Whether `key` is a lease of this queue, by its form."""
+        return key.startswith(self.queue + _LEASE)
+
+    def owns_for_a_task(self, key: str) -> bool:
+        """Whether `key` belongs to one task of this queue, by its form."""
+        return key.startswith(self.queue) and bool(_OF_A_TASK.fullmatch(key, len(self.queue)))
+
+
+def owner(key: str) -> str | None:
+    """The queue that `key` belongs to by its form. None if it has none of our forms: it may be a list of waiting tasks."""
+    name, lease, _ = key.partition(_LEASE)
+    if lease:
+        return name
+    return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)
 
 
 def token() -> str:

@@ -206,7 +206,7 @@ class AsyncQueue(_Named):
         unique = await self.call("HGET", self.keys.task(identity), "unique")
         command = cancellation(self.keys, identity, unique, result, keep)
         state = await run_script_async(self._pooled, SCRIPTS["cancel"], *command)
-        return None if state is None else str(state.decode())
+        return str(state.decode()) or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""

@@ -182,6 +182,16 @@ class Transitions:
         added, removed, left = self._run("repair", (self.keys.queue, self.keys.noti), _REPAIR_STEP)
         return added, removed, left
 
+    def lengths(self) -> tuple[int, int]:
+        """How many tasks wait, and how many notifications there are, in one instant."""
+        waiting, notifications = self._run("lengths", (self.keys.queue, self.keys.noti))
+        return waiting, notifications
+
+    def bound(self, leases: Sequence[str], seconds: float = 0) -> list[str]:
+        """Those of the leases whose key has no TTL. They get one of so many `seconds`, if that is not 0."""
+        found = self._run("bound", tuple(leases), milliseconds(seconds) if seconds else 0) if leases else ()
+        return [leases[position - 1] for position in found]
+
     def prune(self, leases: Sequence[str]) -> int:
         """Strike workers whose own lease has died off the register. Returns how many."""
         return int(self._run("prune", (self.keys.workers, *leases)))
@@ -197,7 +207,7 @@ class Transitions:
         unique = self.call("HGET", self.keys.task(identity), "unique")
         keys, arguments = cancellation(self.keys, identity, unique, result, keep)
         state = self._run("cancel", keys, *arguments)
-        return None if state is None else str(state.decode())
+        return str(state.decode()) or None
 
 
 def cancellation(

@@ -9,8 +9,11 @@ import pytest
 import redis
 import redis.asyncio
 
+from delayed.advice import judge
+from delayed.doctor import read
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError
+from delayed.fsck import check
 from delayed.info import inspect
 from delayed.queue import AsyncQueue, Queue
 from delayed.sweeper import sweep
@@ -112,6 +115,27 @@ def test_what_upstream_workers_hold_is_left_alone(clustered: redis.RedisCluster,
     foreign = next(str(n) for n in range(100) if clustered.keyslot(str(n)) != clustered.keyslot(queue.name))
     queue.call("HSET", queue.keys.processing, foreign, PyTask("tasks:noop").serialize())
     assert sweep(queue).recovered == 0
+    assert [finding[:2] for finding in check(queue, 0, repair=True).left] == [("held-slot", foreign)]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_fsck_and_doctor_on_a_cluster(
+    cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str, number: int
+) -> None:
+    queue = Queue(f"{{{name}{number}}}", clustered)
+    queue.enqueue(PyTask("tasks:noop"))
+    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("tasks:noop").serialize())
+    queue.call("HSET", queue.keys.workers, queue.keys.lease("t"), b"\x80")
+    queue.call("SET", queue.keys.lease("t", 1), "t")
+    queue.call("DEL", queue.keys.noti)
+    checked = check(queue, 0, repair=True)
+    assert {finding.invariant for finding in checked.repaired} == {"notifications", "held-live", "register-live", "lease-ttl"}
+    assert not checked.left
+    assert queue.lengths() == (2, 2)
+    facts = read(clustered, queue.name)
+    assert (facts.mode, facts.through_cluster, facts.unreadable) == ("cluster", True, ())
+    with cluster[0].client() as client:
+        assert "cluster" in [advice.about for advice in judge(read(client)) if advice.level == "problem"]
 
 
 def test_worker_and_sweeper_processes_on_a_cluster(
