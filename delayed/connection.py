@@ -6,12 +6,14 @@ for its reply.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import PipelineCommand
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -148,20 +150,53 @@ class Pooled:
 
     def call(self, *command: Argument) -> Any:
         """Send `command` once and return its reply as in RESP2, with bytes for strings."""
+        return self._first(_exchange, command)
+
+    def batch(self, *commands: Command) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+        replies: list[Any] = self._first(_exchange_all, commands)
+        return replies
+
+    def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
+        """`exchange(pool, what)` with the server that has the slot."""
         if not isinstance(self._client, redis.RedisCluster):
-            return _exchange(self._client.connection_pool, command)
+            return exchange(self._client.connection_pool, what)
         for _ in range(_REDIRECTIONS):
             node = self._client.nodes_manager.get_node_from_slot(self._slot)
             try:
-                return _exchange(self._client.get_redis_connection(node).connection_pool, command)
+                return exchange(self._client.get_redis_connection(node).connection_pool, what)
             except AskError as elsewhere:  # the slot is moving; this key has moved already
                 node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
                 if node is not None:
-                    return _exchange(self._client.get_redis_connection(node).connection_pool, command, asking=True)
+                    return exchange(self._client.get_redis_connection(node).connection_pool, what, asking=True)
             except MovedError:
                 pass
             self._client.nodes_manager.initialize()
         raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+
+
+def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
+    replies: list[Any] = []
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command([pack("ASKING")] * asking + [pack(*command) for command in commands])
+        for _ in range(asking):
+            connection.read_response()
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(error)
+    except (ConnectionError, TimeoutError) as error:
+        connection.disconnect()
+        error.add_note(_UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)
+    for reply in replies[:1]:
+        if isinstance(reply, MovedError | AskError):
+            raise reply
+    return replies
 
 
 def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
@@ -196,11 +231,36 @@ class AsyncPooled:
             await self._client.initialize()
             node = self._client.nodes_manager.get_node_from_slot(self._slot)
             return await self._client.execute_command(*command, target_nodes=[node])
-        pool = self._client.connection_pool
+        (reply,) = await self._exchange(command)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def batch(self, *commands: Command) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+        if not isinstance(self._client, redis.asyncio.RedisCluster):
+            return await self._exchange(*commands)
+        await self._client.initialize()
+        for _ in range(_REDIRECTIONS):
+            sent = [PipelineCommand(position, *command) for position, command in enumerate(commands)]
+            await self._client.nodes_manager.get_node_from_slot(self._slot).execute_pipeline(sent)
+            if not isinstance(sent[0].result, MovedError):
+                return [command.result for command in sent]
+            await self._client.nodes_manager.initialize()
+        raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+
+    async def _exchange(self, *commands: Command) -> list[Any]:
+        replies: list[Any] = []
+        pool = cast(Any, self._client).connection_pool
         connection = await pool.get_connection()
         try:
-            await connection.send_command(*command)
-            return await connection.read_response(disable_decoding=True)
+            await connection.send_packed_command([pack(*command) for command in commands])
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
         except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
             await connection.disconnect(nowait=True)
             error.add_note(_UNKNOWN)

@@ -16,6 +16,7 @@ from .connection import (
     run_script,
     run_script_async,
 )
+from .durability import MEMORY, TIMEOUT, Durability
 from .errors import ConfigurationError, Reason, TaskTooLarge
 from .keys import Keys
 from .scripts import SCRIPTS, Argument
@@ -45,12 +46,13 @@ class Swept(NamedTuple):
 class _Named:
     """What a queue is apart from its connection."""
 
-    def __init__(self, name: str, conn: object, max_task_size: int) -> None:
+    def __init__(self, name: str, conn: object, max_task_size: int, durability: Durability) -> None:
         if max_task_size < 1:
             raise ConfigurationError(f"max_task_size is a number of bytes above 0, not {max_task_size}")
         self.name = name
         self.keys = Keys(name)
         self.max_task_size = max_task_size
+        self._durability = durability
         check_cluster(conn, name, self.keys.noti)
 
     def __repr__(self) -> str:
@@ -89,6 +91,9 @@ class Queue(_Named):
         keep_alive_timeout: seconds after which the tasks of a worker that stopped beating are taken from it; fractions
             count. By default 10, or three beats of the worker if that is longer.
         max_task_size: bytes that a task may have.
+        durability: what an enqueue waits for: `memory` (nothing), `aof` (the primary's disk: WAITAOF, or `appendfsync always`
+            before Redis 7.2), `replicas:N` (N replicas: WAIT).
+        durability_timeout: seconds that it waits at most; less than the client's own `socket_timeout`.
 
     Raises:
         ConfigurationError: the name or a number cannot work.
@@ -102,10 +107,12 @@ class Queue(_Named):
         keep_alive_timeout: float | None = None,
         *,
         max_task_size: int = MAX_TASK_SIZE,
+        durability: str = MEMORY,
+        durability_timeout: float = TIMEOUT,
     ) -> None:
         if isinstance(conn, str):
             conn = connect(conn)
-        super().__init__(name, conn, max_task_size)
+        super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         if dequeue_timeout <= 0:
             raise ConfigurationError(f"dequeue_timeout is a number of seconds above 0, not {dequeue_timeout}")
         if keep_alive_timeout is not None and keep_alive_timeout <= 0:
@@ -113,7 +120,8 @@ class Queue(_Named):
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
-        self._caller: Caller = Pooled(conn, name)
+        self._pooled = Pooled(conn, name)
+        self._caller: Caller = self._pooled
 
     def over(self, caller: Caller) -> Self:
         """The same queue with its commands sent through `caller`, for example a worker's own connection."""
@@ -142,13 +150,14 @@ class Queue(_Named):
 
         Raises:
             NotEncodable, TaskTooLarge: nothing was enqueued.
+            NotDurable: the task was enqueued and may run, but it is not where `durability` wants it to be.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
-        self._run("enqueue", (self.keys.queue, self.keys.noti), self._serialize(task))
+        self._enqueue([self._serialize(task)])
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
-        all.
+        all, and is durable before the next one is sent.
 
         Returns:
             How many there were.
@@ -159,12 +168,21 @@ class Queue(_Named):
         count = 0
         try:
             for chunk in self._chunks(tasks):
-                self._run("enqueue", (self.keys.queue, self.keys.noti), *chunk)
+                self._enqueue(chunk)
                 count += len(chunk)
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
+
+    def _enqueue(self, chunk: Sequence[bytes]) -> None:
+        keys, durability = (self.keys.queue, self.keys.noti), self._durability
+        if not durability.waits:
+            self._run("enqueue", keys, *chunk)
+            return
+        with durability.trying():
+            proof = durability.proof or durability.learn(self._pooled.batch(*durability.questions))
+            durability.judge(proof, self._pooled.batch(SCRIPTS["enqueue"].evaluate(keys, chunk), proof))
 
     # Workers
 
@@ -252,11 +270,19 @@ class AsyncQueue(_Named):
     Args:
         name: as for `Queue`.
         conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`.
-        max_task_size: as for `Queue`.
+        max_task_size, durability, durability_timeout: as for `Queue`.
     """
 
-    def __init__(self, name: str, conn: AsyncClient, *, max_task_size: int = MAX_TASK_SIZE) -> None:
-        super().__init__(name, conn, max_task_size)
+    def __init__(
+        self,
+        name: str,
+        conn: AsyncClient,
+        *,
+        max_task_size: int = MAX_TASK_SIZE,
+        durability: str = MEMORY,
+        durability_timeout: float = TIMEOUT,
+    ) -> None:
+        super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         self._caller = AsyncPooled(conn, name)
 
     async def len(self) -> int:
@@ -280,4 +306,10 @@ class AsyncQueue(_Named):
         return count
 
     async def _enqueue(self, chunk: Sequence[bytes]) -> None:
-        await run_script_async(self._caller, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))
+        keys, durability = (self.keys.queue, self.keys.noti), self._durability
+        if not durability.waits:
+            await run_script_async(self._caller, SCRIPTS["enqueue"], keys, tuple(chunk))
+            return
+        with durability.trying():
+            proof = durability.proof or durability.learn(await self._caller.batch(*durability.questions))
+            durability.judge(proof, await self._caller.batch(SCRIPTS["enqueue"].evaluate(keys, chunk), proof))

@@ -12,7 +12,7 @@ PACKAGE = Path(delayed.__file__).parent
 LEVELS = [
     {"errors", "clock", "logger"},
     {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard"},
-    {"connection", "functions", "embedded"},
+    {"connection", "durability", "functions", "embedded"},
     {"channel", "queue"},
     {"delay", "leases", "info", "settings", "options"},
     {"heartbeat", "sweeper", "testing"},
