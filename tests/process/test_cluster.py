@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -18,32 +17,14 @@ from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-
-SLOTS = 16384
-
-
-def _free_port() -> int:
-    """A port whose bus port, 10,000 above it, exists."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
-        with contextlib.closing(socket.socket()) as probe:
-            low = 20_000 + port % 20_000
-            try:
-                probe.bind(("127.0.0.1", low))
-            except OSError:
-                continue
-            return low
+from tests.servers import SLOTS, free_port
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[EmbeddedRedis]]:
     with contextlib.ExitStack() as stack:
         options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
-        nodes = [stack.enter_context(EmbeddedRedis(port=_free_port(), options=options)) for _ in range(3)]
+        nodes = [stack.enter_context(EmbeddedRedis(port=free_port(), options=options)) for _ in range(3)]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for index, client in enumerate(clients):
             slots = range(SLOTS * index // 3, SLOTS * (index + 1) // 3)

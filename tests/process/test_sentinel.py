@@ -1,7 +1,6 @@
 """A master that Sentinel names."""
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +14,7 @@ from delayed.queue import Queue
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_port
 
 
 @pytest.fixture
