@@ -20,7 +20,7 @@ from redis.retry import Retry
 from .connection import Client, as_bytes, pack
 from .scripts import SCRIPTS, Argument
 
-DEADLINE = 5.0  # seconds that a reply may take before the connection is given up
+DEADLINE = 4.0  # seconds that a reply may take before the connection is given up; below the 5 in which work goes on
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
 # Errors that say "not this server, not now": a new connection may find the right one.
@@ -104,6 +104,7 @@ class Channel:
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
         _let_the_kernel_watch_the_deadline(self._sock)
+        _let_the_kernel_watch_the_peer(self._sock)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
@@ -265,6 +266,17 @@ def _let_the_kernel_watch_the_deadline(sock: socket.socket) -> None:
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             sock.setsockopt(socket.SOL_SOCKET, option, timeval)
         sock.settimeout(None)
+
+
+def _let_the_kernel_watch_the_peer(sock: socket.socket) -> None:
+    """Notice a host that is gone without a word also while a blocking pop may take minutes."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", DEADLINE * 1000)):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
 
 
 def _is_misplaced(error: ResponseError) -> bool:

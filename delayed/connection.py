@@ -14,6 +14,7 @@ import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.cluster import PipelineCommand
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -24,6 +25,7 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from .errors import ConfigurationError
@@ -53,6 +55,7 @@ AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
 
 _REDIRECTIONS = 5  # nodes that a cluster may send a command to
+_SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
 _UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
 
 
@@ -95,7 +98,9 @@ def _through_sentinel(url: str) -> redis.Redis:
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     if credentials:
         options.update(username=unquote(user) or None, password=unquote(password) or None)
-    return cast(redis.Redis, Sentinel(sentinels).master_for(service, db=int(db or 0), **options))
+    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
+    manager = Sentinel(sentinels, sentinel_kwargs=impatient)
+    return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
 
 
 class Caller(Protocol):

@@ -81,6 +81,7 @@ class Worker:
         self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
         self._again = False  # the first queue had as many tasks as we asked for, and no other goes before it
+        self._look = False  # the connection broke: look what waits, as what Redis told it last may be lost
         self._now = 0.0  # when the last task ended, which is when the next one begins
         self._counts: Counter[str] = Counter()
         self._started = now()
@@ -145,6 +146,7 @@ class Worker:
             except RedisError as error:
                 self._hand.clear()  # what was in it goes back when the connection does
                 self._channel.close()
+                self._look = True
                 failures += 1
                 logger.warning("Redis: %s; trying again", error)
                 longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
@@ -184,7 +186,8 @@ class Worker:
         if self._again and self._take_from(self._books[0]):
             return True
         self._again = False
-        if not self._burst:
+        look, self._look = self._look, False
+        if not self._burst and not look:
             reply = self._channel.block(self._pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
