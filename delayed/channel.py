@@ -1,6 +1,5 @@
 """A connection that a worker or a sweeper owns."""
 
-import contextlib
 import itertools
 import select
 import socket
@@ -17,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
-from .connection import Client, as_bytes, pack
+from .connection import Client, as_bytes, node_of, pack
 from .scripts import SCRIPTS, Argument
 
 DEADLINE = 4.0  # seconds that a reply may take before the connection is given up; below the 5 in which work goes on
@@ -128,6 +127,11 @@ class Channel:
     def is_open(self) -> bool:
         """Whether there is a connection, as far as we know."""
         return self._connection is not None
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when an idle connection has broken; -1 if there is none (to poll TLS says
+        nothing: what arrives may be its own)."""
+        return -1 if self._connection is None or isinstance(self._sock, ssl.SSLSocket) else self._sock.fileno()
 
     def call(self, *command: Argument) -> Any:
         """Send a command and return its reply.
@@ -286,9 +290,12 @@ def _is_misplaced(error: ResponseError) -> bool:
 def _dedicated(client: Client, key: bytes) -> Any:
     """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
     if isinstance(client, redis.RedisCluster):
-        with contextlib.suppress(RedisError):  # the servers may have changed roles; the old table is better than none
-            client.nodes_manager.initialize()
-        client = client.get_redis_connection(client.nodes_manager.get_node_from_slot(key_slot(key)))
+        slot = key_slot(key)
+        try:
+            node = node_of(client, slot, fresh=True)
+        except RedisError:  # the old table is better than none
+            node = node_of(client, slot, fresh=False)
+        client = client.get_redis_connection(node)
     pool = client.connection_pool
     options = {
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))

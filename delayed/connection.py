@@ -21,6 +21,7 @@ from redis.exceptions import (
     ConnectionError,
     MovedError,
     NoScriptError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
@@ -44,6 +45,7 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "check_cluster",
     "connect",
     "is_cluster",
+    "node_of",
     "pack",
     "run_script",
     "run_script_async",
@@ -55,6 +57,7 @@ AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
 
 _REDIRECTIONS = 5  # nodes that a cluster may send a command to
+_CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
 _SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
 _UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
 
@@ -152,6 +155,7 @@ class Pooled:
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
         self._slot = key_slot(as_bytes(key))
+        self._stale = False  # the last command failed: the servers of the cluster may have changed roles
 
     def call(self, *command: Argument) -> Any:
         """Send `command` once and return its reply as in RESP2, with bytes for strings."""
@@ -166,18 +170,32 @@ class Pooled:
         """`exchange(pool, what)` with the server that has the slot."""
         if not isinstance(self._client, redis.RedisCluster):
             return exchange(self._client.connection_pool, what)
+        fresh, self._stale = self._stale, True
         for _ in range(_REDIRECTIONS):
-            node = self._client.nodes_manager.get_node_from_slot(self._slot)
+            node = node_of(self._client, self._slot, fresh=fresh)
             try:
-                return exchange(self._client.get_redis_connection(node).connection_pool, what)
+                reply = exchange(self._client.get_redis_connection(node).connection_pool, what)
             except AskError as elsewhere:  # the slot is moving; this key has moved already
                 node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
                 if node is not None:
                     return exchange(self._client.get_redis_connection(node).connection_pool, what, asking=True)
             except MovedError:
                 pass
-            self._client.nodes_manager.initialize()
-        raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+            else:
+                self._stale = False
+                return reply
+            fresh = True
+        raise ConnectionError(_CONFUSED)
+
+
+def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
+    """The server of a cluster that has a slot; `fresh` asks the cluster, as the servers may have changed roles."""
+    try:
+        if fresh:
+            client.nodes_manager.initialize()
+        return client.nodes_manager.get_node_from_slot(slot)
+    except RedisClusterException as error:  # which is no RedisError
+        raise ConnectionError(str(error)) from error
 
 
 def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
@@ -229,6 +247,7 @@ class AsyncPooled:
     def __init__(self, client: AsyncClient, key: str) -> None:
         self._client = client
         self._slot = key_slot(as_bytes(key))
+        self._stale = False  # as in `Pooled`
 
     async def call(self, *command: Argument) -> Any:
         """Send `command` once and return the reply."""
@@ -246,13 +265,18 @@ class AsyncPooled:
         if not isinstance(self._client, redis.asyncio.RedisCluster):
             return await self._exchange(*commands)
         await self._client.initialize()
+        nodes = self._client.nodes_manager
+        fresh, self._stale = self._stale, True
         for _ in range(_REDIRECTIONS):
+            if fresh:
+                await nodes.initialize()
             sent = [PipelineCommand(position, *command) for position, command in enumerate(commands)]
-            await self._client.nodes_manager.get_node_from_slot(self._slot).execute_pipeline(sent)
+            await nodes.get_node_from_slot(self._slot).execute_pipeline(sent)
             if not isinstance(sent[0].result, MovedError):
+                self._stale = isinstance(sent[0].result, Exception)
                 return [command.result for command in sent]
-            await self._client.nodes_manager.initialize()
-        raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+            fresh = True
+        raise ConnectionError(_CONFUSED)
 
     async def _exchange(self, *commands: Command) -> list[Any]:
         replies: list[Any] = []

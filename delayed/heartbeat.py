@@ -6,6 +6,7 @@ It has a connection of its own, and does everything that must go on while the ma
 import contextlib
 import logging
 import os
+import random
 import select
 import signal
 import sys
@@ -91,6 +92,7 @@ class Heartbeat(threading.Thread):
         self._progress = (-1, -1)
         self._watching = False  # there may be tasks in hand behind a slow one
         self._seen = (-1, -1)
+        self._heard = -1  # the descriptor of the connection that is listened to
 
     def watch(self) -> None:
         """Look closely from now on: the worker has taken more than one task."""
@@ -138,12 +140,27 @@ class Heartbeat(threading.Thread):
             if self._deadline is not None and now >= self._deadline:
                 self._leave(f"the grace of {self._grace:g} s is over")
             look = self._next_look if self._watching else float("inf")
+            connection = self._hear(poll)
             pause = min(self._next_beat, look, self._next_alive, self._deadline or float("inf")) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
+                elif descriptor == connection:  # it broke: after an outage a beat is urgent
+                    self._channel.close()
+                    self._next_beat = now
                 else:
                     self._obey()
+
+    def _hear(self, poll: select.poll) -> int:
+        """Have `poll` listen to the connection that there is now; returns its descriptor or -1."""
+        connection = self._channel.fileno()
+        if connection != self._heard:
+            if self._heard != -1:
+                poll.unregister(self._heard)
+            if connection != -1:
+                poll.register(connection, select.POLLIN)
+            self._heard = connection
+        return connection
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Nothing that goes wrong in `action` may end the heart; it is tried again a little later."""
@@ -153,7 +170,7 @@ class Heartbeat(threading.Thread):
             action()
         except Exception as error:
             self._channel.close()
-            again = monotonic() + min(_RETRY, self._interval)
+            again = monotonic() + min(_RETRY * random.uniform(0.5, 1), self._interval)
             self._next_beat, self._next_look = min(self._next_beat, again), again
             logger.warning("The heartbeat failed: %s", error, exc_info=not isinstance(error, RedisError))
 

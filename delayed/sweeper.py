@@ -24,7 +24,10 @@ from .signals import DUMP, SignalPipe, dump_threads
 INTERVAL = 5.0  # seconds
 LOSSES = 3  # after so many losses a task is buried
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
+SETTLING = 5.0  # seconds after an outage in which living workers say that they live, before a lease is held to be dead
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
+_STALLED = 0.25  # seconds for an answer that speak of an outage, though the connection did not break
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
 
 
 class Outcome(NamedTuple):
@@ -44,7 +47,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
         limit: how many losses bury a task.
         sweeper: who sweeps, for the dead letters.
     """
-    recovered = buried = repaired = pruned = 0
+    recovered = buried = pruned = 0
     sweep_id = token()
     for leases in _dead_pages(queue, queue.keys.processing):
         more = True
@@ -52,13 +55,19 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
             back, under, more = queue.sweep(leases, limit, sweep_id, sweeper)
             recovered += back
             buried += under
-    left = 1
-    while left:
-        added, removed, left = queue.repair()
-        repaired += added + removed
+    repaired = _repair(queue)
     for leases in _dead_pages(queue, queue.keys.workers):
         pruned += queue.prune(leases)
     return Outcome(recovered, buried, repaired, pruned)
+
+
+def _repair(queue: Queue) -> int:
+    """Make the notifications as many as the tasks. Returns how many were added or removed."""
+    repaired, left = 0, 1
+    while left:
+        added, removed, left = queue.repair()
+        repaired += added + removed
+    return repaired
 
 
 def _dead_pages(queue: Queue, key: str) -> Iterator[list[str]]:
@@ -83,8 +92,35 @@ def _checkable(queue: Queue, leases: list[str]) -> list[str]:
     return ours
 
 
+class _Server:
+    """A connection, and what it tells of the server's health."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.failures = 0  # attempts since it worked
+        self.settled_at = 0.0  # monotonic time from which a lease without a key is dead
+
+    def broke(self) -> None:
+        """It has to be opened again."""
+        self.channel.close()
+        self.failures += 1
+
+    def works(self) -> None:
+        """It answers, after failures or a pause: leases may have run out because nobody could beat."""
+        self.failures = 0
+        self.settled_at = monotonic() + SETTLING
+
+    @property
+    def settled(self) -> bool:
+        """Whether living workers have had the time to beat."""
+        return monotonic() >= self.settled_at
+
+
 class Sweeper:
     """Sweeps queues until it is stopped.
+
+    After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications
+    at once, and judges leases once the workers that live have had `SETTLING` seconds to say so.
 
     Args:
         queues: what to sweep; they may be on different servers.
@@ -101,17 +137,17 @@ class Sweeper:
         self._interval = interval
         self._limit = limit
         self._name = token()
-        self._channels: dict[tuple[int, str], Channel] = {}
-        self._queues = [queue.over(self._channel(queue)) for queue in queues]
+        self._servers: dict[tuple[int, str], _Server] = {}
+        self._queues = [queue.over(self._server(queue).channel) for queue in queues]
         self._stopped = False
         self._reader, self._writer = -1, -1
         self._place = ""
         self._started = now()
 
-    def _channel(self, queue: Queue) -> Channel:
+    def _server(self, queue: Queue) -> _Server:
         """One connection for each server; on a cluster, where queues move, one for each queue."""
         key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
-        return self._channels.setdefault(key, Channel(queue.conn, queue.name))
+        return self._servers.setdefault(key, _Server(Channel(queue.conn, queue.name)))
 
     def run(self) -> None:
         """Sweep at once and then at the interval, until `stop`, or (in the main thread) SIGTERM, SIGINT, SIGHUP or SIGQUIT.
@@ -144,16 +180,21 @@ class Sweeper:
             os.write(self._writer, b"x")
 
     def _sweep(self, queue: Queue) -> None:
-        channel = self._channel(queue)
+        server = self._server(queue)
         try:
-            if not channel.is_open:
-                channel.open()
-            outcome = sweep(queue, self._limit, self._place)
+            if not server.channel.is_open:
+                server.channel.open()
+            asked = monotonic()
             with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
-                self._register(queue, channel)
+                self._register(queue, server.channel)
+            if server.failures or monotonic() - asked > _STALLED:
+                server.works()
+                logger.info("%s: Redis is back; leases are judged in %g s", queue.name, SETTLING)
+            settled = server.settled
+            outcome = sweep(queue, self._limit, self._place) if settled else Outcome(repaired=_repair(queue))
         except RedisError as error:
-            channel.close()
-            logger.warning("Sweeping %s failed, trying again in %g s: %s", queue.name, self._interval, error)
+            server.broke()
+            logger.warning("Sweeping %s failed, trying again: %s", queue.name, error)
             return
         if outcome.recovered or outcome.buried:
             logger.warning(
@@ -179,32 +220,51 @@ class Sweeper:
         channel.call("SET", own, self._name, "PX", milliseconds(max(_OWN_TTL * self._interval, 10)))
         channel.call("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
 
+    def _pause(self) -> float:
+        """Seconds until the next sweep."""
+        failures = max(server.failures for server in self._servers.values())
+        if failures:
+            longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
+            return min(longest * random.uniform(0.5, 1), self._interval)
+        unsettled = [server.settled_at - monotonic() for server in self._servers.values() if not server.settled]
+        return min([*unsettled, self._interval * random.uniform(*JITTER)])
+
     def _wait(self, signals: SignalPipe, notifier: Notifier) -> None:
-        """Until the next sweep is due, or `stop` is called."""
+        """Until the next sweep is due, or a connection breaks, or `stop` is called."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
-        due = monotonic() + self._interval * random.uniform(*JITTER)
+        servers = {server.channel.fileno(): server for server in self._servers.values()}
+        servers.pop(-1, None)
+        for descriptor in servers:
+            poll.register(descriptor, select.POLLIN)
+        due = monotonic() + self._pause()
         while not self._stopped and (pause := due - monotonic()) > 0:
-            ready = poll.poll(min(pause, notifier.watchdog / 2 or pause) * 1000)
+            ready = {descriptor for descriptor, _ in poll.poll(min(pause, notifier.watchdog / 2 or pause) * 1000)}
             notifier.alive()
-            if any(descriptor == signals.fileno() for descriptor, _ in ready):
-                for number in signals.read():
-                    if number == DUMP:
-                        logger.warning("SIGUSR1:\n%s", dump_threads())
-                    else:
-                        logger.info("%s: stopping", number.name)
-                        self._stopped = True
-            elif ready:
+            if signals.fileno() in ready:
+                self._obey(signals)
+            broken = ready & servers.keys()
+            for descriptor in broken:
+                servers[descriptor].broke()
+            if broken or self._reader in ready:
                 return
+
+    def _obey(self, signals: SignalPipe) -> None:
+        for number in signals.read():
+            if number == DUMP:
+                logger.warning("SIGUSR1:\n%s", dump_threads())
+            else:
+                logger.info("%s: stopping", number.name)
+                self._stopped = True
 
     def _goodbye(self) -> None:
         for queue in self._queues:
-            channel = self._channel(queue)
+            channel = self._server(queue).channel
             own = queue.keys.lease(self._name)
             with contextlib.suppress(RedisError):  # the lease runs out by itself
                 if channel.is_open:
                     channel.call("UNLINK", own)
                     channel.call("HDEL", queue.keys.workers, own)
-        for channel in self._channels.values():
-            channel.close()
+        for server in self._servers.values():
+            server.channel.close()

@@ -107,7 +107,7 @@ class Sentinels:
                 return False
         return int(dict(zip(reply[::2], reply[1::2], strict=True))[name]) >= least
 
-    def primary(self) -> EmbeddedRedis | None:
+    def primary(self, _key: str = "") -> EmbeddedRedis | None:
         """The server that most sentinels name."""
         named = []
         for port in self.ports:
@@ -135,7 +135,7 @@ class Sentinels:
         eventually(ready, 60)
         eventually(lambda: all(self._knows(port, b"num-slaves", count) for port in self.ports), 60)
 
-    def kill_primary(self) -> EmbeddedRedis:
+    def kill_primary(self, _key: str = "") -> EmbeddedRedis:
         """SIGKILL, and wait until the sentinels name another. Returns the dead one."""
         dead = self.primary()
         assert dead is not None
@@ -144,12 +144,14 @@ class Sentinels:
         return dead
 
     def restart(self, dead: EmbeddedRedis) -> None:
-        """Bring a killed server back, as a replica; Redis's own state may say otherwise."""
+        """Bring a killed server back as a replica, and wait until it is one."""
         dead.stop()
         now = self.primary()
         assert now is not None
         dead.options["replicaof"] = f"127.0.0.1 {now.port}"
+        now.options.pop("replicaof", None)
         dead.start()
+        self.wait_for_replicas()
 
 
 class Cluster:
@@ -211,28 +213,28 @@ class Cluster:
         for server in self.servers:
             eventually(lambda server=server: whole(server), 60)  # type: ignore[misc]
 
-    def primary_of(self, key: str) -> EmbeddedRedis:
+    def primary(self, key: str) -> EmbeddedRedis | None:
         """The server that has the slot of `key`."""
         for server in self.servers:
             with contextlib.suppress(redis.RedisError), server.client() as client:
                 if client.info("replication")["role"] == "master":
                     client.execute_command("LLEN", key)  # MOVED if it is another's
                     return server
-        raise AssertionError("nobody has the slot")
+        return None
 
     def kill_primary(self, key: str) -> EmbeddedRedis:
         """SIGKILL, and wait until another server has the slot of `key`. Returns the dead one."""
-        dead = self.primary_of(key)
+        dead = self.primary(key)
+        assert dead is not None
         kill(dead)
-
-        def taken_over() -> bool:
-            try:
-                return self.primary_of(key) is not dead
-            except AssertionError:
-                return False
-
-        eventually(taken_over, 60)
+        eventually(lambda: self.primary(key) not in {None, dead}, 60)
         return dead
+
+    def restart(self, dead: EmbeddedRedis) -> None:
+        """Bring a killed server back, and wait until it is a replica."""
+        dead.stop()
+        dead.start()
+        self.wait_until_whole()
 
 
 def _is_primary(server: EmbeddedRedis) -> bool:
