@@ -1,5 +1,6 @@
 """A connection that a worker or a sweeper owns."""
 
+import contextlib
 import itertools
 import select
 import socket
@@ -122,6 +123,12 @@ class Channel:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+    def interrupt(self) -> None:
+        """From another thread: let whoever waits for a reply find the connection broken."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # its owner has just closed it
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     @property
     def is_open(self) -> bool:

@@ -41,6 +41,7 @@ class Holder(Protocol):
     running: Lease | None
     left: bool  # its loop has ended
     fresh_at: float  # monotonic time at which all its leases lived
+    patience: float  # seconds that a round of its loop may take while no task runs
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -50,6 +51,9 @@ class Holder(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
+
+    def give_up_connection(self) -> None:
+        """Break its connection, so that it makes another."""
 
     def stop(self) -> None:
         """Ask it to stop."""
@@ -92,6 +96,8 @@ class Heartbeat(threading.Thread):
         self._progress = (-1, -1)
         self._watching = False  # there may be tasks in hand behind a slow one
         self._seen = (-1, -1)
+        self._round = (-1, -1)
+        self._round_began = 0.0
         self._heard = -1  # the descriptor of the connection that is listened to
 
     def watch(self) -> None:
@@ -131,6 +137,7 @@ class Heartbeat(threading.Thread):
             now = monotonic()
             if now >= self._next_beat:
                 self._next_beat = now + self._interval
+                self._watch_progress(now)
                 self._guarded(self._beat)
                 self.began.set()
             if self._watching and now >= self._next_look:
@@ -182,6 +189,16 @@ class Heartbeat(threading.Thread):
                 self._notifier.alive()
             self._progress = seen
             self._next_alive = now + (self._notifier.watchdog / 2 or float("inf"))
+
+    def _watch_progress(self, now: float) -> None:
+        """The last resort: every wait of the worker has a deadline, so it should never stand still for so long."""
+        seen = (self._worker.turns, self._worker.finished)
+        if seen != self._round or self._worker.running is not None:
+            self._round, self._round_began = seen, now
+        elif now - self._round_began > self._worker.patience:
+            self._round_began = now
+            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.patience, dump_threads())
+            self._worker.give_up_connection()
 
     def _beat(self) -> None:
         """Let all leases live for another TTL, and bring the register up to date."""

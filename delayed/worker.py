@@ -29,6 +29,7 @@ from .task import Call, parse, path_of, with_retry
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
+_CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
 class Worker:
@@ -75,6 +76,7 @@ class Worker:
         self._burst = burst
         self._functions = Functions(allow_list(allow))
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
+        self.patience = self._wait + _CONNECTING
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._books = [LeaseBook(queue.over(self._channel), self._superseded) for queue in queues]
         self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
@@ -315,6 +317,10 @@ class Worker:
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """The leases on each queue."""
         return [(book.queue, book.made) for book in self._books]
+
+    def give_up_connection(self) -> None:
+        """Break the connection that the main thread waits for."""
+        self._channel.interrupt()
 
     def unstarted(self) -> list[Lease]:
         """Hand over what has not begun."""

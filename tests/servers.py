@@ -43,6 +43,12 @@ def kill(server: EmbeddedRedis) -> None:
     os.kill(pid(server), signal.SIGKILL)
 
 
+def follow(server: EmbeddedRedis, primary: int) -> None:
+    """Make a server a replica. (As an option, Redis 6.2 does not take it with two words.)"""
+    with server.client() as client:
+        client.replicaof("127.0.0.1", primary)
+
+
 class Sentinels:
     """A primary with two replicas, watched by three sentinels.
 
@@ -76,12 +82,11 @@ class Sentinels:
 
     def _add(self, primary: int | None = None) -> int:
         port = free_port()
-        options = dict(self._options)
-        if primary is not None:
-            options["replicaof"] = f"127.0.0.1 {primary}"
-        options |= {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "repl-timeout": "5"}
+        options = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "repl-timeout": "5", **self._options}
         server = EmbeddedRedis(self._folder / f"s{port}", port, options=options)
         self.servers[port] = self._stack.enter_context(server)
+        if primary is not None:
+            follow(server, primary)
         return port
 
     def _sentinel(self, port: int, primary: int) -> Guarded:
@@ -148,9 +153,9 @@ class Sentinels:
         dead.stop()
         now = self.primary()
         assert now is not None
-        dead.options["replicaof"] = f"127.0.0.1 {now.port}"
-        now.options.pop("replicaof", None)
+        assert now.port is not None
         dead.start()
+        follow(dead, now.port)
         self.wait_for_replicas()
 
 

@@ -13,6 +13,7 @@ from delayed.info import inspect
 from delayed.queue import Queue
 from delayed.sweeper import Sweeper
 from delayed.task import PyTask
+from delayed.worker import Worker
 from tests.conftest import eventually
 from tests.processes import Fleet
 from tests.proxy import proxy
@@ -108,6 +109,28 @@ def test_a_sweeper_that_idles_sees_a_broken_connection_and_repairs_at_once(morta
             sweeper.stop()
             thread.join(20)
         assert not thread.is_alive()
+
+
+def test_a_worker_that_stands_still_is_given_another_connection(
+    mortal: EmbeddedRedis, log: Log, threaded: Callable[[Worker], threading.Thread]
+) -> None:
+    """The last resort: here the worker has no deadline of its own."""
+    log.gate.touch()
+    with proxy(mortal.port or 0) as between:
+        queue = Queue("q", mortal.url)
+        worker = Worker(Queue("q", between.url, keep_alive_timeout=2), 0.1, allow=["tasks:*"])
+        worker._wait, worker.patience = 3600, 0.5
+        threaded(worker)
+        eventually(lambda: mortal_clients(mortal) == ["blpop"])
+        between.lose()
+        queue.enqueue(log.task(1))
+        eventually(lambda: log.counts()[1] == 1, 30)
+
+
+def mortal_clients(server: EmbeddedRedis) -> list[str]:
+    """The blocking commands that clients wait for."""
+    with server.client() as client:
+        return [each["cmd"] for each in client.client_list() if each["cmd"] == "blpop"]
 
 
 def _notifications(server: EmbeddedRedis) -> int:

@@ -19,7 +19,7 @@ from delayed.queue import AsyncQueue, Queue
 from delayed.task import PyTask
 from tests.conftest import eventually
 from tests.redis.test_costs import monitored
-from tests.servers import free_port
+from tests.servers import follow, free_port
 
 TASK = PyTask("tasks:noop")
 
@@ -32,7 +32,8 @@ def primary() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="module")
 def replica(primary: EmbeddedRedis) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(options={"replicaof": f"127.0.0.1 {primary.port}"}) as server, server.client() as client:
+    with EmbeddedRedis() as server, server.client() as client:
+        follow(server, primary.port or 0)
         eventually(lambda: client.info("replication")["master_link_status"] == "up")
         yield server
 
