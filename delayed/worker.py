@@ -188,17 +188,17 @@ class Worker:
         if self._again and self._take_from(self._books[0]):
             return True
         self._again = False
-        look, self._look = self._look, False
-        if not self._burst and not look:
+        if not self._burst and not self._look:
             reply = self._channel.block(self._pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
                 return False
             if reply is not None:
                 return self._take_from(self._by_noti[reply[0]], claims=1)
-        # Nothing was announced; look, as a notification can get lost.
+        # Nothing was announced, or we may have missed it; look, as a notification can get lost.
         index = self._books[0].queue.first([book.queue.name for book in self._books])
         if index is None:
+            self._look = False
             self._rest()
             return False
         return self._take_from(self._books[index], waiting=True)

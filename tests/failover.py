@@ -50,6 +50,7 @@ class Load:
         self.acknowledged: list[int] = []
         self.not_durable: list[int] = []
         self.unknown: list[int] = []
+        self.last_error: RedisError | None = None
         self._number = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -62,7 +63,8 @@ class Load:
                 self.acknowledged.append(self._number)
             except NotDurable:
                 self.not_durable.append(self._number)
-            except RedisError:
+            except RedisError as error:
+                self.last_error = error
                 self.unknown.append(self._number)
                 self._ended.wait(0.02)
 
@@ -70,7 +72,10 @@ class Load:
         """Wait until so many more tasks are on a primary. Returns the number of the last one. (After a failover a cluster with
         one replica has none, and no task is durable.)"""
         target = self._taken() + count
-        eventually(lambda: self._taken() >= target, 60)
+        try:
+            eventually(lambda: self._taken() >= target, 60)
+        except AssertionError as error:
+            raise AssertionError(f"the producer stands still; the last error was {self.last_error!r}") from error
         return max(self.acknowledged[-1:] + self.not_durable[-1:])
 
     def _taken(self) -> int:
@@ -150,7 +155,13 @@ class Row(NamedTuple):
     def line(self) -> str:
         sums = [sum(result[index] for result in self.results) for index in range(5)]
         resumed = statistics.median(result.resumed for result in self.results), max(result.resumed for result in self.results)
-        cells = [self.kind, f"`{self.durability}`", *(f"{each:,}" for each in sums), f"{resumed[0]:.1f} s, {resumed[1]:.1f} s"]
+        cells = [
+            self.kind,
+            f"`{self.durability}`",
+            str(len(self.results)),
+            *(f"{each:,}" for each in sums),
+            f"{resumed[0]:.1f} s, {resumed[1]:.1f} s",
+        ]
         return f"| {' | '.join(cells)} |"
 
 
@@ -176,10 +187,10 @@ def table(rows: list[Row], times: int) -> str:
     return "\n".join(
         [
             BEGIN,
-            f"`scripts/failover --times {times}`, Redis {version}: {times} failovers each.",
+            f"`scripts/failover --times {times}`, Redis {version}:",
             "",
-            "| | durability | acknowledged | `NotDurable` | other errors | lost | repeated | resumed: median, longest |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            "| | durability | failovers | acknowledged | `NotDurable` | other errors | lost | repeated | resumed: median, longest |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *(row.line() for row in rows),
             END,
         ]

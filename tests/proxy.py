@@ -21,7 +21,8 @@ class _Link:
             while data := source.recv(1 << 16):
                 if not self.cut:
                     sink.sendall(data)
-            if not self.cut:
+        if not self.cut:
+            with contextlib.suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
