@@ -189,7 +189,7 @@ def table(rows: list[Row], times: int) -> str:
             BEGIN,
             f"`scripts/failover --times {times}`, Redis {version}:",
             "",
-            "| | durability | failovers | acknowledged | `NotDurable` | other errors | lost | repeated | resumed: median, longest |",
+            "| | durability | failovers | acknowledged | `NotDurable` | other errors | lost | repeated | resumed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *(row.line() for row in rows),
             END,
