@@ -25,7 +25,7 @@ MANY = int(os.environ.get("DELAYED_TEST_DISCONNECTS", "0"))
 STALL = 30 if MANY else 6  # seconds; longer than any deadline for a reply
 FAULT = 1.5  # seconds that other faults last
 SOON = 5.0  # seconds
-FILLERS = 4000
+FILLERS = 4000  # keys of 2 KiB: a server that loads looks at its clients after every 2 MiB
 
 
 class World:
@@ -124,17 +124,19 @@ def read_only(world: World) -> None:
 def loading(world: World) -> None:
     """A restart with data that take a second to load."""
     with world.server.client() as client:
-        client.eval(f"for i = 1, {FILLERS} do redis.call('SET', 'filler' .. i, i) end", 0)
+        client.config_set("rdbcompression", "no")
+        client.eval(f"for i = 1, {FILLERS} do redis.call('SET', 'filler' .. i, string.rep('x', 2048)) end", 0)
         client.bgrewriteaof()
         eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"])
     options = world.server.options
-    slow = {"key-load-delay": "300", "loading-process-events-interval-bytes": "1024"}
+    slow = {"key-load-delay": "300"}
     world.server.options = {**options, **slow}
     try:
         killed(world)
     finally:
         world.server.options = options
         _admin(world, "CONFIG SET key-load-delay 0")
+    assert "LOADING" in world.fleet.processes[0].log.read_text()
 
 
 def out_of_memory(world: World) -> None:

@@ -1,5 +1,6 @@
 """What living workers hold survives an outage that is longer than a lease; what dead ones held comes back."""
 
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def test_only_what_a_dead_worker_held_comes_back(
     its_fleet: Fleet, mortal: EmbeddedRedis, log: Log, outage: Callable[[EmbeddedRedis], None]
 ) -> None:
     queue = Queue("q", mortal.url)
-    its_fleet.sweeper("q")
+    sweeper = its_fleet.sweeper("q")
     living = its_fleet.quick_worker("q")
     queue.enqueue(log.task(1))
     eventually(lambda: log.counts()[1] == 1)
@@ -79,7 +80,12 @@ def test_only_what_a_dead_worker_held_comes_back(
     queue.enqueue(log.task(2))
     eventually(lambda: log.counts()[2] == 1)
     victim.kill()
+    living.send(signal.SIGSTOP)  # it is the last to hear that Redis is back
     outage(mortal)
+    eventually(lambda: "Redis is back" in sweeper.log.read_text())
+    queue.call("RPUSH", queue.keys.noti, 1)
+    eventually(lambda: queue.call("LLEN", queue.keys.noti) == queue.len())  # what a sweep does last
+    living.send(signal.SIGCONT)
     eventually(lambda: inspect(queue).recovered == 1, 30)
     log.gate.touch()
     eventually(lambda: log.counts()[ENDED + 2] == 1, 30)
