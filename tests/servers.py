@@ -114,12 +114,16 @@ class Sentinels:
 
     def primary(self, _key: str = "") -> EmbeddedRedis | None:
         """The server that most sentinels name."""
+        named = self._named()
+        return self.servers.get(max(named, key=named.count)) if named else None
+
+    def _named(self) -> list[int]:
         named = []
         for port in self.ports:
             with contextlib.suppress(redis.RedisError), redis.Redis(port=port) as client:
                 address = client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", SERVICE)
                 named.append(int(address[1]))
-        return self.servers.get(max(named, key=named.count)) if named else None
+        return named
 
     def wait_for_replicas(self, count: int = 2) -> None:
         """Until the primary has so many replicas in sync, and the sentinels know it."""
@@ -139,6 +143,7 @@ class Sentinels:
 
         eventually(ready, 60)
         eventually(lambda: all(self._knows(port, b"num-slaves", count) for port in self.ports), 60)
+        eventually(lambda: len(named := self._named()) == len(self.ports) and len(set(named)) == 1, 60)
 
     def kill_primary(self, _key: str = "") -> EmbeddedRedis:
         """SIGKILL, and wait until the sentinels name another. Returns the dead one."""

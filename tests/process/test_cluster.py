@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 
 from delayed.embedded import EmbeddedRedis
-from delayed.errors import ConfigurationError
+from delayed.errors import ConfigurationError, NotDurable
 from delayed.info import inspect
 from delayed.queue import AsyncQueue, Queue
 from delayed.sweeper import sweep
@@ -77,6 +77,21 @@ async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clust
         await other.enqueue(PyTask("tasks:noop"))
         assert await other.len() == 1
     assert burst(queue).finished == 1
+
+
+async def test_durable_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
+    """This one has no replicas and no files: each says so, and where the task is."""
+    durable = Queue(f"{{{name}}}", clustered, durability="replicas:1", durability_timeout=0.01)
+    with pytest.raises(NotDurable, match="0 of 1 replicas"):
+        durable.enqueue(PyTask("tasks:noop"))
+    with pytest.raises(ConfigurationError, match="appendonly"):
+        Queue(durable.name, clustered, durability="aof").enqueue(PyTask("tasks:noop"))
+    async with redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster[1].port or 0) as conn:
+        for durability, error in (("replicas:1", NotDurable), ("aof", ConfigurationError)):
+            other = AsyncQueue(durable.name, conn, durability=durability, durability_timeout=0.01)
+            with pytest.raises(error):
+                await other.enqueue(PyTask("tasks:noop"))
+    assert durable.len() == 2
 
 
 def test_the_queues_of_a_worker_share_a_slot(clustered: redis.RedisCluster, name: str) -> None:
