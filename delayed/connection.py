@@ -6,6 +6,7 @@ for its reply.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,7 +28,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .errors import ConfigurationError
 from .scripts import Argument, Script
@@ -87,6 +88,26 @@ def connect(url: str) -> Client:
         ) from error
 
 
+class NewestSentinel(Sentinel):
+    """Asks all sentinels, and believes the one that has heard of the latest failover: one that has not would send us to the
+    old primary for as long as it is behind, again and again."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address of the primary."""
+        states = []
+        sentinels: list[Any] = self.sentinels
+        is_up = cast(Any, self.check_master_state)
+        for sentinel in sentinels:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                state = sentinel.sentinel_masters().get(service_name)
+                if state and is_up(state, service_name):
+                    states.append(state)
+        if not states:
+            raise MasterNotFoundError(f"no sentinel knows a primary of {service_name!r} that is up")
+        newest = max(states, key=lambda state: int(state["config-epoch"]))
+        return newest["ip"], newest["port"]
+
+
 def _through_sentinel(url: str) -> redis.Redis:
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -102,7 +123,7 @@ def _through_sentinel(url: str) -> redis.Redis:
     if credentials:
         options.update(username=unquote(user) or None, password=unquote(password) or None)
     impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
-    manager = Sentinel(sentinels, sentinel_kwargs=impatient)
+    manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
     return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
 
 

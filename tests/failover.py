@@ -187,7 +187,7 @@ def table(rows: list[Row], times: int) -> str:
     return "\n".join(
         [
             BEGIN,
-            f"`scripts/failover --times {times}`, Redis {version}:",
+            f"`scripts/failover --times {times} --write`, Redis {version}:",
             "",
             "| | durability | failovers | acknowledged | `NotDurable` | other errors | lost | repeated | resumed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",

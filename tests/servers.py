@@ -143,7 +143,6 @@ class Sentinels:
 
         eventually(ready, 60)
         eventually(lambda: all(self._knows(port, b"num-slaves", count) for port in self.ports), 60)
-        eventually(lambda: len(named := self._named()) == len(self.ports) and len(set(named)) == 1, 60)
 
     def kill_primary(self, _key: str = "") -> EmbeddedRedis:
         """SIGKILL, and wait until the sentinels name another. Returns the dead one."""
