@@ -100,11 +100,6 @@ class Transitions:
         """End leases: their tasks go back to the head of the queue, untouched. Returns how many went."""
         return int(self._run("give_back", (self.keys.queue, self.keys.noti, self.keys.processing), *leases))
 
-    def submit(self, keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> list[bytes]:
-        """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
-        reply: list[bytes] = self._run("submit", keys, *arguments)
-        return reply
-
     def due(self, queues: Sequence[Keys], most: int = 100) -> Due:
         """Move tasks that are due to their queues, and look which of the `queues` has waiting tasks. They are on this
         queue's server (and, on a cluster, in its slot)."""

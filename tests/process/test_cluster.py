@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,7 @@ import redis.asyncio
 from delayed.advice import judge
 from delayed.doctor import read
 from delayed.embedded import EmbeddedRedis
-from delayed.errors import ConfigurationError
+from delayed.errors import ConfigurationError, NotDurable
 from delayed.fsck import check
 from delayed.info import inspect
 from delayed.queue import AsyncQueue, Queue
@@ -21,32 +20,14 @@ from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-
-SLOTS = 16384
-
-
-def _free_port() -> int:
-    """A port whose bus port, 10,000 above it, exists."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
-        with contextlib.closing(socket.socket()) as probe:
-            low = 20_000 + port % 20_000
-            try:
-                probe.bind(("127.0.0.1", low))
-            except OSError:
-                continue
-            return low
+from tests.servers import SLOTS, free_port
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[EmbeddedRedis]]:
     with contextlib.ExitStack() as stack:
         options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
-        nodes = [stack.enter_context(EmbeddedRedis(port=_free_port(), options=options)) for _ in range(3)]
+        nodes = [stack.enter_context(EmbeddedRedis(port=free_port(), options=options)) for _ in range(3)]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for index, client in enumerate(clients):
             slots = range(SLOTS * index // 3, SLOTS * (index + 1) // 3)
@@ -99,6 +80,21 @@ async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clust
         await other.enqueue(PyTask("tasks:noop"))
         assert await other.len() == 1
     assert burst(queue).finished == 1
+
+
+async def test_durable_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
+    """This one has no replicas and no files: each says so, and where the task is."""
+    durable = Queue(f"{{{name}}}", clustered, durability="replicas:1", durability_timeout=0.01)
+    with pytest.raises(NotDurable, match="0 of 1 replicas"):
+        durable.enqueue(PyTask("tasks:noop"))
+    with pytest.raises(ConfigurationError, match="appendonly"):
+        Queue(durable.name, clustered, durability="aof").enqueue(PyTask("tasks:noop"))
+    async with redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster[1].port or 0) as conn:
+        for durability, error in (("replicas:1", NotDurable), ("aof", ConfigurationError)):
+            other = AsyncQueue(durable.name, conn, durability=durability, durability_timeout=0.01)
+            with pytest.raises(error):
+                await other.enqueue(PyTask("tasks:noop"))
+    assert durable.len() == 2
 
 
 def test_the_queues_of_a_worker_share_a_slot(clustered: redis.RedisCluster, name: str) -> None:

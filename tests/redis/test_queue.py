@@ -305,7 +305,7 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
         client = redis.Redis.from_url(f"redis://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(redis.TimeoutError):
             Channel(client, "q").open()
-    assert DEADLINE == 5
+    assert DEADLINE < 5
 
 
 def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.Redis) -> None:

@@ -25,7 +25,7 @@ LEVELS = [
         "causes",
         "advice",
     },
-    {"options", "connection", "embedded"},
+    {"options", "connection", "durability", "embedded"},
     {"task", "channel", "handle", "transitions"},
     {"queue", "functions"},
     {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view"},
