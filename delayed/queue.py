@@ -11,8 +11,12 @@ from .connection import (
     Caller,
     Client,
     Pooled,
+    RedisError,
+    ResponseError,
     check_cluster,
     connect,
+    explained,
+    explained_async,
     run_script,
     run_script_async,
 )
@@ -122,11 +126,21 @@ class Queue(_Named):
         return other
 
     def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
-        return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        try:
+            return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        except ResponseError as error:
+            raise self.explained(error) from error
 
     def call(self, *command: Argument) -> Any:
         """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
-        return self._caller.call(*command)
+        try:
+            return self._caller.call(*command)
+        except ResponseError as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: RedisError) -> RedisError:
+        """`error`, or, if a key of this queue has a foreign type, a `ForeignType` that names it and says what to do."""
+        return explained(error, self.conn, self.keys)
 
     def len(self) -> int:
         """How many tasks wait."""
@@ -280,4 +294,7 @@ class AsyncQueue(_Named):
         return count
 
     async def _enqueue(self, chunk: Sequence[bytes]) -> None:
-        await run_script_async(self._caller, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))
+        try:
+            await run_script_async(self._caller, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))
+        except ResponseError as error:
+            raise await explained_async(error, self._caller, self.keys) from error

@@ -153,7 +153,7 @@ class Sweeper:
                 self._register(queue, channel)
         except RedisError as error:
             channel.close()
-            logger.warning("Sweeping %s failed, trying again in %g s: %s", queue.name, self._interval, error)
+            logger.warning("Sweeping %s failed, trying again in %g s: %s", queue.name, self._interval, queue.explained(error))
             return
         if outcome.recovered or outcome.buried:
             logger.warning(

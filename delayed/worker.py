@@ -146,6 +146,8 @@ class Worker:
                 self._hand.clear()  # what was in it goes back when the connection does
                 self._channel.close()
                 failures += 1
+                for book in self._books:
+                    error = book.queue.explained(error)
                 logger.warning("Redis: %s; trying again", error)
                 longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
                 self._stop.wait(longest * random.uniform(0.5, 1))
@@ -154,6 +156,7 @@ class Worker:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
         held under the old names, known or not, goes back to its queue."""
         self._channel.open()
+        self._channel.settle()  # what Redis refuses to end must not be given back: it has run
         for book in self._books:
             names = list(book.made)
             if names:

@@ -184,7 +184,7 @@ def _be_child(operation: Callable[[Counter], None], counter: Counter, log: Path)
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        socket.socket.sendall = lambda sock, data, *_: counter.sendall(sock, bytes(data))  # type: ignore[method-assign,assignment,misc]
+        socket.socket.sendall = lambda sock, data, *_: counter.sendall(sock, bytes(data))  # type: ignore[method-assign]
         operation(counter)
         status = 0
     except BaseException:

@@ -99,8 +99,8 @@ def _fresh(stage: Stage) -> Queue:
 def _worker(burst: bool) -> Operation:
     def operate(stage: Stage, counter: Counter) -> None:
         # No command may depend on the clock: what is counted once must be the same each time.
-        delayed.pace.BUDGET = delayed.heartbeat.BUDGET = 600  # type: ignore[misc]
-        delayed.worker._FIRST_PAUSE = 0.001  # type: ignore[misc]
+        delayed.pace.BUDGET = delayed.heartbeat.BUDGET = 600  # type: ignore[attr-defined]
+        delayed.worker._FIRST_PAUSE = 0.001
         STAGE.url, STAGE.counter = stage.url, counter
         STAGE.worker = Worker(_fresh(stage), 100, allow=AllowAny(), burst=burst)
         STAGE.worker.run()
@@ -127,7 +127,7 @@ def _enqueue(stage: Stage, counter: Counter) -> None:
 
 
 def _enqueue_many(stage: Stage, counter: Counter) -> None:
-    delayed.queue._CHUNK_TASKS = 3  # type: ignore[misc]
+    delayed.queue._CHUNK_TASKS = 3
     _fresh(stage).enqueue_many(stage.task(number) for number in range(8))
     for number in range(8):
         note(str(stage.path), RETURNED, number)

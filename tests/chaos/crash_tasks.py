@@ -69,7 +69,7 @@ def dawdle(path: str, number: int) -> None:
     note(path, RAN, number)
     worker = STAGE.worker
     if worker is not None:
-        delayed.heartbeat.BUDGET = 0.001  # type: ignore[misc]
+        delayed.heartbeat.BUDGET = 0.001  # type: ignore[attr-defined]
         worker._heartbeat._next_look = 0.0
         worker._heartbeat._wake()
         wait_for(lambda: worker._books[0].returned, "nothing was given back")

@@ -1,5 +1,5 @@
-"""Kill a client before, in the middle of and after each Redis command of each operation: nothing is lost, and nothing runs again
-but what was in execution."""
+"""Kill a client before, in the middle of and after each Redis command of each operation: nothing is lost, and nothing runs
+again but what was in execution."""
 
 import logging
 import re
@@ -67,9 +67,7 @@ class Trial:
         self.scenario.prepare(stage)
         stage.client.script_flush()
         others = len(stage.client.client_list())
-        report = in_child(
-            lambda counter: self.scenario.operate(stage, counter), cut, self.scenario.everything, self.folder
-        )
+        report = in_child(lambda counter: self.scenario.operate(stage, counter), cut, self.scenario.everything, self.folder)
         eventually(lambda: len(stage.client.client_list()) == others)  # Redis has read all that the child had sent
         repeatable = self._in_execution(cut, report)
         stage.forget_leases()
@@ -82,7 +80,8 @@ class Trial:
     def _in_execution(self, cut: Cut | None, report: Report) -> set[int]:
         """The tasks that may run once more: the last that noted something, if Redis has not got its ending."""
         ran = noted(self.stage.path, RAN)
-        held = {number(data): lease for lease, data in self.stage.client.hgetall(self.stage.queue.keys.processing).items()}
+        fields: list[bytes] = self.stage.queue.call("HGETALL", self.stage.queue.keys.processing)
+        held = {number(data): lease for lease, data in zip(fields[::2], fields[1::2], strict=True)}
         allowed = self.scenario.interrupted.intersection(ran)
         if ran and ran[-1] in held:
             ended = cut is not None and cut.moment is Moment.AFTER and held[ran[-1]] in words(report.last)
