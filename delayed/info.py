@@ -101,7 +101,7 @@ def show(data: bytes) -> str:
     """What a task says, with its arguments, for a human; its bytes in hexadecimal if it says nothing."""
     try:
         return repr(readable(data))
-    except Unrunnable:
+    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
         return data.hex()
 
 
