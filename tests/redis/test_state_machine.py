@@ -234,7 +234,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        recovered, buried = self._swept(list(self.held), "")
+        self.passes += 1
+        recovered, buried = self._swept(list(self.held), f"p{self.passes}")
         outcome = sweep(self.queue, LIMIT)
         assert outcome[:3] == (recovered, buried, abs(len(self.waiting) - self.noti))
         self.noti = len(self.waiting)
