@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -80,8 +81,8 @@ class Trial:
     def _in_execution(self, cut: Cut | None, report: Report) -> set[int]:
         """The tasks that may run once more: the last that noted something, if Redis has not got its ending."""
         ran = noted(self.stage.path, RAN)
-        fields: list[bytes] = self.stage.queue.call("HGETALL", self.stage.queue.keys.processing)
-        held = {number(data): lease for lease, data in zip(fields[::2], fields[1::2], strict=True)}
+        fields = cast(dict[bytes, bytes], self.stage.client.hgetall(self.stage.queue.keys.processing))
+        held = {number(data): lease for lease, data in fields.items()}
         allowed = self.scenario.interrupted.intersection(ran)
         if ran and ran[-1] in held:
             ended = cut is not None and cut.moment is Moment.AFTER and held[ran[-1]] in words(report.last)
