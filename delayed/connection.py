@@ -31,6 +31,7 @@ from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .errors import ConfigurationError
+from .keys import Keys
 from .scripts import Argument, Script
 
 __all__ = [  # RedisError and ResponseError are redis-py's: no other module needs to import it for them
@@ -39,12 +40,15 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "Caller",
     "Client",
     "Command",
+    "ForeignType",
     "Pooled",
     "RedisError",
     "ResponseError",
     "as_bytes",
     "check_cluster",
     "connect",
+    "explained",
+    "explained_async",
     "is_cluster",
     "node_of",
     "pack",
@@ -142,6 +146,40 @@ def is_cluster(client: object) -> bool:
 def same_slot(one: str, other: str) -> bool:
     """Whether a cluster keeps two keys on the same server for certain."""
     return bool(key_slot(as_bytes(one)) == key_slot(as_bytes(other)))
+
+
+class ForeignType(ResponseError):
+    """A key of a queue holds another program's data; the message names it. Nothing was changed."""
+
+
+def explained(error: RedisError, client: Client, keys: Keys) -> RedisError:
+    """`error`, or, if a key of the queue has a foreign type, one that says which and what to do."""
+    if not _is_about_types(error):
+        return error
+    caller = Pooled(client, keys.queue)  # the connection that had the error may be busy
+    found: dict[str, str] = {}
+    for key in keys.kinds():
+        with contextlib.suppress(RedisError):  # we may not ask
+            found[key] = caller.call("TYPE", key).decode()
+    advice = keys.foreign(found)
+    return error if advice is None else ForeignType(advice)
+
+
+async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys) -> RedisError:
+    """As `explained`, for asyncio."""
+    if not _is_about_types(error):
+        return error
+    found: dict[str, str] = {}
+    for key in keys.kinds():
+        with contextlib.suppress(RedisError):
+            found[key] = (await caller.call("TYPE", key)).decode()
+    advice = keys.foreign(found)
+    return error if advice is None else ForeignType(advice)
+
+
+def _is_about_types(error: RedisError) -> bool:
+    """From a script the word may stand anywhere."""
+    return "WRONGTYPE" in str(error) and not isinstance(error, ForeignType)
 
 
 def as_bytes(key: str) -> bytes:

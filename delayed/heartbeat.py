@@ -311,6 +311,7 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
         if names:
             count += queue.over(channel).give_back(names)
         channel.call("UNLINK", own, *names)
-        channel.call("HDEL", queue.keys.workers, own)
+        with contextlib.suppress(ResponseError):  # the tasks are back, which matters; the register does not
+            channel.call("HDEL", queue.keys.workers, own)
     worker.slate.leave()
     return count

@@ -1,6 +1,6 @@
 """What holds of a queue's keys: one list, for `delayed fsck`, for the tests after every test, and for docs/protocol.md.
 
-A new kind of key has a field in `keys.Keys`, a type in `view.TYPES`, and what must hold of it in `INVARIANTS`.
+A new kind of key has a field in `keys.Keys`, a type in `keys.TYPES`, and what must hold of it in `INVARIANTS`.
 """
 
 import re
@@ -9,10 +9,10 @@ from hashlib import sha1
 
 import msgpack
 
-from .keys import owner, token
+from .keys import TYPES, owner, token
 from .queue import Queue
 from .task import is_task
-from .view import LARGE, PAGE, TYPES, Invariant, View, When, pages
+from .view import LARGE, PAGE, Invariant, View, When, pages
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise

@@ -8,8 +8,10 @@ from .connection import (
     AsyncPooled,
     Client,
     Pooled,
+    ResponseError,
     check_cluster,
     connect,
+    explained_async,
     run_script_async,
 )
 from .durability import MEMORY, TIMEOUT, Durability
@@ -132,7 +134,7 @@ class Queue(_Named, Transitions):
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
         self._pooled = Pooled(conn, name)
-        Transitions.__init__(self, self.keys, self._pooled)
+        Transitions.__init__(self, self.keys, self._pooled, conn)
 
     def len(self) -> int:
         """How many tasks wait."""
@@ -254,6 +256,12 @@ class AsyncQueue(_Named):
         return count
 
     async def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+        try:
+            return await self._added(script, keys, arguments)
+        except ResponseError as error:
+            raise await explained_async(error, self._pooled, self.keys) from error
+
+    async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         durability = self._durability
         if not durability.waits:
             return await run_script_async(self._pooled, SCRIPTS[script], keys, tuple(arguments))

@@ -199,8 +199,11 @@ class Sweeper:
             settled = server.settled
             outcome = sweep(queue, self._limit, self._place) if settled else Outcome(repaired=_repair(queue))
         except RedisError as error:
-            server.broke()
-            logger.warning("Sweeping %s failed, trying again: %s", queue.name, error)
+            if isinstance(error, ResponseError):  # it answers, so it was not away
+                server.channel.close()
+            else:
+                server.broke()
+            logger.warning("Sweeping %s failed, trying again: %s", queue.name, queue.explained(error))
             return
         if outcome.recovered or outcome.buried:
             logger.warning(

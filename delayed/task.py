@@ -299,7 +299,10 @@ def _checked_headers(headers: Any) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    return f"found {type(value).__name__} {value!r:.100}"
+    try:
+        return f"found {type(value).__name__} {value!r:.100}"
+    except RecursionError:  # MessagePack may be nested more deeply than Python likes to show
+        return f"found a deeply nested {type(value).__name__}"
 
 
 def _path_of(func: Callable[..., object]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from .clock import milliseconds, now
-from .connection import Caller, run_script
+from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
 from .keys import Keys, token
 from .scripts import SCRIPTS, Argument
@@ -42,10 +42,12 @@ class Transitions:
     Args:
         keys: the queue's keys.
         caller: sends its commands.
+        conn: the client, to ask what is wrong.
     """
 
-    def __init__(self, keys: Keys, caller: Caller) -> None:
+    def __init__(self, keys: Keys, caller: Caller, conn: Client) -> None:
         self.keys = keys
+        self.conn = conn
         self._caller = caller
 
     def over(self, caller: Caller) -> Self:
@@ -55,11 +57,21 @@ class Transitions:
         return other
 
     def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
-        return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        try:
+            return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        except ResponseError as error:
+            raise self.explained(error) from error
 
     def call(self, *command: Argument) -> Any:
         """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
-        return self._caller.call(*command)
+        try:
+            return self._caller.call(*command)
+        except ResponseError as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: RedisError) -> RedisError:
+        """`error`, or, if a key of this queue has a foreign type, a `ForeignType` that names it and says what to do."""
+        return explained(error, self.conn, self.keys)
 
     # Workers
 

@@ -7,19 +7,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .connection import is_cluster, same_slot
+from .keys import TYPES
 from .queue import Queue
 
-TYPES = {
-    "queue": "list",
-    "noti": "list",
-    "processing": "hash",
-    "lost": "hash",
-    "dead": "stream",
-    "workers": "hash",
-    "stats": "hash",
-    "scheduled": "zset",
-    "wake": "list",
-}
 PAGE = 100  # names at a time,
 LARGE = 10  # values at a time that may be large,
 _SCAN = 1000  # and keys of the server at a time

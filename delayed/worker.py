@@ -181,6 +181,8 @@ class Worker:
                 self._channel.close()
                 self._look = True
                 failures += 1
+                for book in self._books:
+                    error = book.queue.explained(error)
                 logger.warning("Redis: %s; trying again", error)
                 longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
                 self._stop.wait(longest * random.uniform(0.5, 1))
@@ -190,6 +192,7 @@ class Worker:
         held under the old names, known or not, goes back to its queue."""
         self._channel.open()
         self.slate.connect(0, self._channel.client_id)
+        self._channel.settle()  # what Redis refuses to end must not be given back: it has run
         for book in self._books:
             names = list(book.made)
             if names:

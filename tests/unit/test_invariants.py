@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from delayed.invariants import INVARIANTS, KEEP_LOSSES, MOST_LOSSES
-from delayed.keys import Keys, owner
+from delayed.keys import TYPES, Keys, owner
 from delayed.scripts import SCRIPTS
-from delayed.view import TYPES
 
 PROTOCOL = (Path(__file__).parent.parent.parent / "docs" / "protocol.md").read_text()
 
