@@ -64,7 +64,9 @@ def test_bytes(queue: Queue, client: redis.Redis) -> None:
     after = traffic(client)
     assert (enqueued[0] - before[0]) / TASKS <= 160
     assert (enqueued[1] - before[1]) / TASKS <= 8
-    assert (after[0] - enqueued[0] - connecting[0]) / TASKS <= 210  # the name of each lease three times: taken, ended, confirmed
+    assert (
+        after[0] - enqueued[0] - connecting[0]
+    ) / TASKS <= 210  # the name of each lease three times: taken, ended, confirmed
     assert (after[1] - enqueued[1] - connecting[1]) / TASKS <= 50
 
 
