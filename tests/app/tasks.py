@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from delayed.errors import Retry
+from delayed.errors import Retry, TimedOut
 from delayed.job import current_task
 
 
@@ -279,3 +279,27 @@ def log_around(path: str, number: int, gate: str) -> None:
     while not Path(gate).exists():
         time.sleep(0.01)
     os.write(_log(path), (2**63 + number).to_bytes(8))
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def clear_up(seconds: float) -> str:
+    try:
+        time.sleep(seconds)
+    except TimedOut:
+        return "cleared up"
+    return "slept"
+
+
+def note_and_stay(key: str) -> None:
+    note(key, os.getpid())
+    signal.pause()
+
+
+def kill_once(key: str, name: str) -> str:
+    """Kill the worker, but only once."""
+    if _client().hincrby(f"{key}:{name}", "kills", 1) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "the second time"
