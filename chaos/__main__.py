@@ -8,14 +8,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.server import free_port
-from delayed.embedded import EmbeddedRedis
-
 from .fleet import go_programs
 from .judge import Judge, Verdict
 from .notes import read
 from .options import Options
 from .report import failures, lines, write
+from .server import server
 from .storm import Outcome, Storm
 
 QUICK = Options(tasks=0, kills=0, seconds=55)
@@ -44,8 +42,8 @@ def _say(text: str) -> None:
 
 
 def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
-    with EmbeddedRedis(port=free_port()) as server:
-        outcome = Storm(options, folder, server, go_programs(), _say).run()
+    with server() as embedded:
+        outcome = Storm(options, folder, embedded, go_programs(), _say).run()
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))
     _say("judging")

@@ -8,10 +8,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
+import redis
 
-from bench.server import free_port, info
 from delayed.embedded import EmbeddedRedis
 from delayed.info import inspect
 from delayed.queue import Queue
@@ -19,6 +20,7 @@ from delayed.queue import Queue
 from .fleet import QUEUE, Fleet, go_programs
 from .member import SUPERVISOR, Member, eventually
 from .options import Options
+from .server import server
 from .slopes import Slope, fit, sparkline
 from .strips import strips
 
@@ -50,15 +52,15 @@ class Soak:
             with self._server.client() as client:
                 began = time.monotonic()
                 eventually(lambda: client.hlen(f"{QUEUE}_workers") > 1 and client.llen(QUEUE) > 0, 20)
-                names = self._processes(int(info(client, "server")["process_id"]))
+                names = self._processes(int(_info(client, "server")["process_id"]))
                 while (now := time.monotonic() - began) < self._seconds:
                     self.times.append(now)
                     self._sample(names)
                     self._add("Redis", "keys", client.dbsize())
-                    self._add("Redis", "used memory, MB", info(client, "memory")["used_memory"] / 1e6)
-                    self.executed = sum(_succeeded(Queue(queue, client)) for queue in self._fleet.queues)
+                    self._add("Redis", "used memory, MB", _info(client, "memory")["used_memory"] / 1e6)
                     say(f"{now:.0f} of {self._seconds:.0f} s")
                     time.sleep(self._step)
+                self.executed = sum(_succeeded(Queue(queue, client)) for queue in self._fleet.queues)
         finally:
             for member in self._fleet.members:
                 member.stop(30)
@@ -100,6 +102,10 @@ class Soak:
         return ended + [f"{name} ended" for name in sorted(gone)]
 
 
+def _info(client: redis.Redis, section: str) -> dict[str, Any]:
+    return client.info(section)
+
+
 def _succeeded(queue: Queue) -> int:
     return sum(process.get("succeeded", 0) for process in inspect(queue).processes)
 
@@ -125,8 +131,8 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the picture as SVG")
     arguments = parser.parse_args()
     terminal = sys.stdout.isatty()
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(port=free_port()) as server:
-        soak = Soak(server, Path(folder), 60 * arguments.minutes, arguments.step)
+    with tempfile.TemporaryDirectory() as folder, server() as embedded:
+        soak = Soak(embedded, Path(folder), 60 * arguments.minutes, arguments.step)
         soak.run(lambda text: print(f"\r\033[K{text}", end="", flush=True) if terminal else None)
     print()
     wrong = report(soak)
