@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"
 WORKERS = (SUPERVISOR, WORKER, GO_WORKER)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_STARTING = 3.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
 _libc = ctypes.CDLL(None)
 
 
@@ -36,6 +37,7 @@ class Member:
     log: Path
     gate: int | None = None  # of the proxy through which it reaches Redis
     process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
     killed: bool = False  # by us
     busy: bool = False  # it is stopped, or cut off
     pids: list[int] = field(default_factory=list)  # of all processes that were in this place
@@ -44,6 +46,7 @@ class Member:
     def start(self) -> None:
         """Start it."""
         self.killed = False
+        self.started = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -93,7 +96,8 @@ class Member:
             self.process.kill()
             self.process.wait()
             return
-        if status and not self.killed:
+        starting = status == -signal.SIGTERM and time.monotonic() - self.started < _STARTING
+        if status and not (self.killed or starting):
             self.faults.append(f"{self.kind} {self.pid} ended with {status} after SIGTERM")
 
 
