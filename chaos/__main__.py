@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .report import failures, lines, write
 from .server import server
 from .storm import Outcome, Storm
 
+_SELDOM = 10.0  # seconds between two lines of progress where there is no terminal
 QUICK = Options(tasks=0, kills=0, seconds=55)
 
 
@@ -37,19 +39,34 @@ def _options() -> tuple[Options, argparse.Namespace]:
     return replace(QUICK if arguments.quick else Options(), **given), arguments
 
 
-def _say(text: str) -> None:
-    print(f"\r\033[K{text} …" if sys.stdout.isatty() else text, end="" if sys.stdout.isatty() else "\n", flush=True)
+class _Progress:
+    """One line on a terminal; elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._next = 0.0
+
+    def __call__(self, text: str) -> None:
+        if self._terminal:
+            print(f"\r\033[K{text} …", end="", flush=True)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + _SELDOM
+            print(text, flush=True)
+
+    def clear(self) -> None:
+        if self._terminal:
+            print("\r\033[K", end="")
 
 
 def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
+    progress = _Progress()
     with server() as embedded:
-        outcome = Storm(options, folder, embedded, go_programs(), _say).run()
+        outcome = Storm(options, folder, embedded, go_programs(), progress).run()
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))
-    _say("judging")
+    progress("judging")
     verdict = Judge(read(outcome.notes), outcome.events, options.beyond_a_lease).verdict
-    if sys.stdout.isatty():
-        print("\r\033[K", end="")
+    progress.clear()
     return outcome, verdict
 
 
