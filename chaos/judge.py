@@ -5,7 +5,7 @@ What is promised: a task runs again only if its worker died or lost its lease in
 next one of the same task if
 
 - its process was killed before it noted the end; or just after that, if it was the last one of its process: the kill came
-  before Redis had been told (the last `SPARE_GO` ones of a Go worker);
+  before Redis had been told;
 - its process was stopped meanwhile for so long that leases run out; or just after it, if it was the last one before;
 - its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
   batch, is unknown to Redis.
@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from .events import CUT, KILL, STOP, Event
 from .notes import BEGUN, ENDED, SENDING, SENT, Note, Writer
 
-SPARE_PYTHON = 1  # tasks that a killed worker may have ended without Redis knowing of it
-SPARE_GO = 64
+SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
 BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
 _LAG = 250_000_000  # ns that what was sent may be on its way through a busy machine
 _AFTER = 2_000_000_000  # ns after a stop or a cut in which its effects may show

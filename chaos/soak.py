@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from .slopes import Slope, fit, sparkline
 from .strips import strips
 
 # What counts as growth, per hour, beside noise: pages that are touched late, a connection more.
-_LEAST = {"RSS, MB": 3.0, "descriptors": 4.0, "threads": 2.0, "keys": 20.0, "used memory, MB": 3.0}
+_LEAST = {"RSS, MB": 3.0, "descriptors": 4.0, "threads": 2.0, "keys": 20.0, "used memory, MB": 3.0, "waiting": math.inf}
 _WARM_UP = 0.2  # share of the time that is not judged: pools fill, pages are touched
 _DEPTH = 20_000
 Series = dict[tuple[str, str], list[float]]
@@ -57,6 +58,7 @@ class Soak:
                     self.times.append(now)
                     self._sample(names)
                     self._add("Redis", "keys", client.dbsize())
+                    self._add("Redis", "waiting", sum(client.llen(name) for name in self._fleet.queues))
                     self._add("Redis", "used memory, MB", _info(client, "memory")["used_memory"] / 1e6)
                     say(f"{now:.0f} of {self._seconds:.0f} s")
                     time.sleep(self._step)

@@ -224,6 +224,14 @@ class Channel:
                 raise self._broken(TimeoutError())
         return self._checked(self.read())
 
+    def fileno(self) -> int:
+        """The descriptor on which replies come."""
+        return self._sock.fileno()
+
+    def answer(self) -> Any:
+        """The reply to a command that was sent by `send`; raises as `call`."""
+        return self._checked(self.read())
+
     def read(self) -> Any:
         """The next reply; an error reply is returned, not raised."""
         gets = self._reader.gets

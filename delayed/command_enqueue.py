@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import connected
+from .command_line import connected
 from .queue import Queue
 from .task import GoTask, PyTask
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import click
 
+from .command_line import connected, json_option
 from .connection import connect
 from .info import dead_letter, dead_letters, inspect, lines, show
-from .options import connected, json_option
 from .queue import Queue
 
 _IDS_PER_CALL = 100

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from .allow import AllowAny, AllowList
+from .command_line import connected, explained, log_level_option
 from .connection import connect
 from .demo import run_demo
 from .logger import setup_logger
-from .options import connected, explained, log_level_option
 from .queue import Queue
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
 from .slate import Slate

@@ -1,13 +1,46 @@
 """The decorator that gives functions a `.delay()`."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from .handle import Handle
+from .options import Options
 from .queue import Queue
 from .task import PyTask
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+
+
+class Delayable(Generic[P]):
+    """What `.options(…)` of a function returns: calls of it with these options.
+
+    Args:
+        queue: where they go.
+        func: the function.
+        retry: how often a failed call is repeated.
+        options: the rest.
+    """
+
+    def __init__(self, queue: Queue, func: Callable[..., Any], retry: int, options: Options | None) -> None:
+        self._queue, self._func, self._retry, self._options = queue, func, retry, options
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Enqueue a call with these arguments; raises as `Queue.enqueue`."""
+        if self._options is None:
+            return self._queue.enqueue(PyTask(self._func, args, kwargs, self._retry))
+        return self._queue.enqueue(PyTask.with_options(self._func, args, kwargs, self._retry, self._options))
+
+    def options(self, *, retry: int | None = None, **options: Any) -> "Delayable[P]":
+        """The same with other options; see `delayed.options.Options`, whose names these are.
+
+        Raises:
+            InvalidTask: an option that there is not, or that cannot work.
+        """
+        count = self._retry if retry is None else retry
+        return Delayable(
+            self._queue, self._func, count, (self._options or Options()).but(options) if options else self._options
+        )
 
 
 class DelayedFunction(Protocol[P, R_co]):
@@ -16,17 +49,20 @@ class DelayedFunction(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function here and now."""
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> None:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
         """Enqueue a call with these arguments; raises as `Queue.enqueue`."""
+
+    def options(self, *, retry: int | None = None, **options: Any) -> Delayable[P]:
+        """Calls with other options than the function was defined with: `f.options(after=60).delay(…)`."""
 
 
 class Decorator(Protocol):
-    """What `delayed(queue)` returns: use it bare, with `retry`, or as a function."""
+    """What `delayed(queue)` returns: use it bare, with options, or as a function."""
 
     @overload
-    def __call__(self, func: Callable[P, R_co], *, retry: int = 0) -> DelayedFunction[P, R_co]: ...
+    def __call__(self, func: Callable[P, R_co], *, retry: int = 0, **options: Any) -> DelayedFunction[P, R_co]: ...
     @overload
-    def __call__(self, func: None = None, *, retry: int = 0) -> "Wrapper": ...
+    def __call__(self, func: None = None, *, retry: int = 0, **options: Any) -> "Wrapper": ...
 
 
 class Wrapper(Protocol):
@@ -45,21 +81,25 @@ def delayed(queue: Queue) -> Decorator:
     @task
     def add(a, b): ...
 
-    @task(retry=3)
+    @task(retry=3, backoff=Exponential(1, cap=600), result_ttl=3600)
     def divide(a, b): ...
 
     add(1, 2)           # calls it
     add.delay(1, 2)     # enqueues the call
+    divide.options(after=60).delay(1, 2)
     task(print, retry=1)  # as a function
     ```
+
+    The options are those of `delayed.options.Options`.
     """
 
-    def decorate(func: Callable[..., Any] | None = None, *, retry: int = 0) -> Any:
-        def wrap(function: Callable[..., Any]) -> Any:
-            def delay(*args: Any, **kwargs: Any) -> None:
-                queue.enqueue(PyTask(function, args, kwargs, retry))
+    def decorate(func: Callable[..., Any] | None = None, *, retry: int = 0, **options: Any) -> Any:
+        chosen = Options.of(options) if options else None
 
-            function.delay = delay  # type: ignore[attr-defined]  # functions take attributes
+        def wrap(function: Callable[..., Any]) -> Any:
+            calls: Delayable[Any] = Delayable(queue, function, retry, chosen)
+            function.delay = calls.delay  # type: ignore[attr-defined]  # functions take attributes
+            function.options = calls.options  # type: ignore[attr-defined]
             return function
 
         return wrap if func is None else wrap(func)

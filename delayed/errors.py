@@ -6,17 +6,32 @@
     │   ├── NotEncodable (TypeError)         an argument that MessagePack has no form for
     │   └── TaskTooLarge                     more bytes than the queue accepts
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
+    ├── Duplicate                            another task has the unique key; nothing was enqueued
+    ├── ResultError                          why a handle gives no result
+    │   ├── TaskFailed                       the task raised, or could not be run
+    │   ├── TaskExpired                      it was too late to begin
+    │   ├── TaskCancelled                    somebody has cancelled it
+    │   ├── NotDone (TimeoutError)           it has not ended in the time that was given
+    │   ├── UnknownTask                      no such task, or what was kept of it has run out
+    │   └── NoResult                         the task keeps none
     └── NoRedisServer                        no redis-server to start where an embedded one was asked for
 
 Faults of Redis itself stay redis-py's own exceptions (`redis.exceptions.RedisError`), so that code which handles them
 today goes on handling them.
+
+Two exceptions are for the inside of tasks, and no errors of ours: `Retry`, which a task raises, and `TimedOut`, which is
+raised in it.
 """
 
 from enum import StrEnum
+from inspect import cleandoc
 
 
 class DelayedError(Exception):
-    """The base of all errors of this package."""
+    """The base of all errors of this package; without a message of its own, an error says what its docstring says."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(args or (cleandoc(type(self).__doc__ or ""),)))
 
 
 class ConfigurationError(DelayedError, ValueError):
@@ -50,6 +65,8 @@ class Reason(StrEnum):
     BAD_ARGUMENTS = "bad_arguments"  # the arguments do not fit the function's signature
     FAILED = "failed"  # the function raised, and no retry is left
     LOST = "lost"  # its worker died or lost its lease too often
+    EXPIRED = "expired"  # its time had passed when a worker took it
+    TIMED_OUT = "timed_out"  # it ran for longer than its hard timeout, and its process was ended
 
 
 class Unrunnable(DelayedError):
@@ -64,3 +81,71 @@ class Unrunnable(DelayedError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class Duplicate(DelayedError):
+    """Another task has the unique key, and nothing was enqueued.
+
+    Args:
+        message: what to say.
+        id: the id of the other task.
+    """
+
+    def __init__(self, message: str, id: str) -> None:  # noqa: A002  # its name everywhere
+        super().__init__(message)
+        self.id = id
+
+
+class ResultError(DelayedError):
+    """A handle gives no result."""
+
+
+class TaskFailed(ResultError):
+    """The task raised, or could not be run.
+
+    Args:
+        kind: the type of the exception, as `module.Name`, or a reason of the dead letters.
+        message: what it said.
+        traceback: its traceback, as text.
+    """
+
+    def __init__(self, kind: str, message: str, traceback: str) -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind, self.message, self.traceback = kind, message, traceback
+
+
+class TaskExpired(ResultError):
+    """When a worker took the task, it was too late to begin."""
+
+
+class TaskCancelled(ResultError):
+    """Somebody has cancelled the task."""
+
+
+class NotDone(ResultError, TimeoutError):
+    """The task has not ended in the time that was given; it may still."""
+
+
+class UnknownTask(ResultError):
+    """No task with this id is known: what was kept of it has run out, or it was never enqueued in this queue."""
+
+
+class NoResult(ResultError):
+    """The task keeps no result: give it `result_ttl`, some seconds, where it is defined or enqueued."""
+
+
+class Retry(Exception):
+    """Raised by a task: try again later, whatever the count of retries.
+
+    Args:
+        after: seconds until then.
+        reason: for the log and the state of the task.
+    """
+
+    def __init__(self, after: float = 0, reason: str = "the task asked for it") -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class TimedOut(Exception):
+    """Raised in a task that has run for longer than its `timeout`."""

@@ -42,6 +42,7 @@ class Holder(Protocol):
     left: bool  # its loop has ended
     fresh_at: float  # monotonic time at which all its leases lived
     slate: Slate  # what its supervisor sees
+    deadline: float | None  # monotonic time at which the task that runs must have ended
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -54,6 +55,9 @@ class Holder(Protocol):
 
     def stop(self) -> None:
         """Ask it to stop."""
+
+    def end_late(self, channel: Channel) -> None:
+        """End the lease of the task that runs for too long."""
 
 
 class Heartbeat(threading.Thread):
@@ -98,18 +102,19 @@ class Heartbeat(threading.Thread):
         """Look closely from now on: the worker has taken more than one task."""
         if not self._watching:
             self._watching = True
-            self._wake()
+            self.wake()
 
     def end(self) -> None:
         """Stop beating, and wait until the thread has gone."""
         self._ended = True
-        self._wake()
+        self.wake()
         self.join()
         self._channel.close()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Look again at what is due."""
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"x")
 
@@ -139,8 +144,11 @@ class Heartbeat(threading.Thread):
             self._feed_watchdog(now)
             if self._deadline is not None and now >= self._deadline:
                 self._leave(f"the grace of {self._grace:g} s is over")
+            late = self._worker.deadline or float("inf")
+            if now >= late:
+                self._leave("a task ran for longer than its hard timeout", late=True)
             look = self._next_look if self._watching else float("inf")
-            pause = min(self._next_beat, look, self._next_alive, self._deadline or float("inf")) - monotonic()
+            pause = min(self._next_beat, look, self._next_alive, late, self._deadline or float("inf")) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
@@ -237,8 +245,8 @@ class Heartbeat(threading.Thread):
                 logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
                 self._notifier.stopping("finishing what runs")
 
-    def _leave(self, reason: str) -> None:
-        """Give back everything and end the process, although the main thread is inside a task."""
+    def _leave(self, reason: str, *, late: bool = False) -> None:
+        """Give back everything and end the process, although the main thread is inside a task; a `late` one is ended."""
         try:
             self._worker.stop()
             self._worker.unstarted()
@@ -247,6 +255,8 @@ class Heartbeat(threading.Thread):
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
+            if late:
+                self._worker.end_late(self._channel)
             count = say_goodbye(self._channel, self._worker)
             logger.warning("%s: gave back %d tasks and left", reason, count)
         except Exception as error:

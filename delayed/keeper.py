@@ -6,7 +6,7 @@ from typing import NamedTuple
 from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
-from .leases import token
+from .keys import token
 from .logger import logger
 from .queue import Queue
 from .slate import Slate

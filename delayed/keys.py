@@ -1,11 +1,13 @@
 """All keys of a queue, and the names that a queue cannot have. No other module and no script builds a key."""
 
+import hashlib
+import secrets
 from dataclasses import dataclass, field
 
 from .errors import ConfigurationError
 
 _LEASE = "_lease_"
-_SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled")
+_SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Keys:
     dead: str = field(init=False)  # stream: dead letters (task, reason, detail, worker)
     workers: str = field(init=False)  # hash: a process's own lease → what it says of itself (MessagePack)
     stats: str = field(init=False)  # hash: recovered, buried → counts since the queue exists
+    scheduled: str = field(init=False)  # sorted set: 16 characters and a task, by when it is due (milliseconds since 1970)
+    wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
 
     def __post_init__(self) -> None:
         name = self.queue
@@ -33,10 +37,27 @@ class Keys:
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
                 f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}"
             )
-        for suffix in ("noti", "processing", "lost", "dead", "workers", "stats"):
+        for suffix in ("noti", "processing", "lost", "dead", "workers", "stats", "scheduled", "wake"):
             object.__setattr__(self, suffix, f"{name}_{suffix}")
 
     def lease(self, token: str, number: int | None = None) -> str:
         """string with a TTL: a process's own lease, or the numbered ones under which it holds tasks."""
         name = f"{self.queue}{_LEASE}{token}"
         return name if number is None else f"{name}_{number}"
+
+    def task(self, identity: str) -> str:
+        """hash with a TTL: the state of a tracked task."""
+        return f"{self.queue}_task_{identity}"
+
+    def result(self, identity: str) -> str:
+        """list with a TTL: how a tracked task ended, in one element; those who wait for it turn the list, and take nothing."""
+        return f"{self.queue}_result_{identity}"
+
+    def unique(self, key: str) -> str:
+        """string with a TTL: the id of the task that has a unique key."""
+        return f"{self.queue}_unique_{hashlib.sha1(key.encode(errors='surrogateescape'), usedforsecurity=False).hexdigest()}"
+
+
+def token() -> str:
+    """Something that nobody can guess and nobody has used: 96 random bits in 16 characters."""
+    return secrets.token_urlsafe(12)

@@ -4,20 +4,15 @@ A lease is a key with a TTL; `Q_processing` maps it to the task held under it. I
 ended it is known to have been carried out: until then nobody can know whether the field is free.
 """
 
-import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .channel import bulk
+from .channel import Channel, bulk
 from .connection import pack
+from .keys import token
 from .pace import Pace
 from .queue import Queue
-
-
-def token() -> str:
-    """Something that nobody can guess and nobody has used: 96 random bits."""
-    return secrets.token_urlsafe(12)
 
 
 class Lease:
@@ -51,13 +46,17 @@ class LeaseBook:
     heartbeat reads `made`, and hands leases back through `returned`.
 
     Args:
-        queue: the queue, over that connection.
+        queue: the queue.
+        channel: the connection.
         superseded: called with a lease that was lost while its task ran.
         publish: called with a token and a number: from now on leases with this token and numbers below that may be used.
     """
 
-    def __init__(self, queue: Queue, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]) -> None:
-        self.queue = queue
+    def __init__(
+        self, queue: Queue, channel: Channel, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]
+    ) -> None:
+        self.pooled = queue  # for the tasks themselves: the connection is the worker's
+        self.queue = queue.over(channel)
         self.hash = bulk(queue.keys.processing)
         self.pace = Pace()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key

@@ -1,63 +1,170 @@
-"""What the commands have in common: where Redis is, how errors are shown, options that several have."""
+"""What a task may ask for beyond a call: the options of `@task(…)`, `.options(…)` and `PyTask(…)`, and their headers.
 
-import os
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
-from typing import ParamSpec
+A task that uses none has no headers: it is byte for byte upstream's. See docs/protocol.md, section 2.
+"""
 
-import click
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any, Self
 
-from .connection import RedisError
-from .errors import DelayedError
+from .backoff import Backoff
+from .clock import now
+from .errors import InvalidTask
 
-DEFAULT_URL = "redis://localhost:6379/0"
-P = ParamSpec("P")
-
-
-def _url() -> str:
-    """DELAYED_REDIS_URL_FILE, else DELAYED_REDIS_URL, else REDIS_URL, else localhost."""
-    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
-    if secret:
-        try:
-            return Path(secret).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise click.ClickException(f"DELAYED_REDIS_URL_FILE: {error}") from error
-    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+UNIQUE_MODES = ("while_queued", "while_running", "until_done")
+UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
+TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
 
 
-def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn expected errors into one line and exit status 1."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a task may ask for.
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except (DelayedError, RedisError, OSError, UnicodeError) as error:
-            notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", ()))
-            raise click.ClickException(f"{error}{notes}") from error
+    Args:
+        backoff: how long a failed attempt is followed by a pause. Without one the next attempt comes at once.
+        retry_on: exception types, or their names as `module.Name`: only these are retried.
+        give_up_on: likewise: these are never retried.
+        timeout: seconds after which `TimedOut` is raised inside of the task.
+        hard_timeout: seconds after which its process is killed.
+        result_ttl: seconds that its result is kept, and its state with it.
+        track: keep its state (`handle.status()`), without a result.
+        at: when it shall begin, at the earliest: an aware `datetime`, or seconds since 1970.
+        after: in how many seconds it shall begin, at the earliest.
+        expires: when it is too late to begin: an aware `datetime`, or seconds from now.
+        unique: a key. While another task with this key is there, a second one is refused (`Duplicate`).
+        unique_mode: for how long a task counts as there: `while_queued` (until it begins), `while_running` (from its beginning
+            to its end), `until_done` (from its enqueue to its end).
+        unique_for: seconds after which the key is free in any case.
+        join: a second one is not refused; its enqueue returns the handle of the first.
+        group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
 
-    return run
+    Raises:
+        InvalidTask: values that cannot work, alone or together.
+    """
+
+    backoff: Backoff | None = None
+    retry_on: tuple[type[BaseException] | str, ...] = ()
+    give_up_on: tuple[type[BaseException] | str, ...] = ()
+    timeout: float | None = None
+    hard_timeout: float | None = None
+    result_ttl: float | None = None
+    track: bool = False
+    at: datetime | float | None = None
+    after: float | None = None
+    expires: datetime | float | None = None
+    unique: str | None = None
+    unique_mode: str = "until_done"
+    unique_for: float | None = UNIQUE_FOR
+    join: bool = False
+    group: str | None = None
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Self:
+        """The options in `given`; an unknown name is an error that says which was meant."""
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                close = difflib.get_close_matches(name, names, 1)
+                meant = f"; did you mean {close[0]!r}?" if close else f": there are {', '.join(names)}"
+                raise InvalidTask(f"a task has no option {name!r}{meant}")
+        return cls(**given)
+
+    def but(self, given: dict[str, Any]) -> Self:
+        """These options, with others in place of some."""
+        self.of(given)
+        return replace(self, **given)
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidTask(f"{name} is a number of seconds above 0, not {value!r}")
+        for name in ("retry_on", "give_up_on"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if isinstance(value, tuple) else tuple(value) if _many(value) else (value,))
+        self._check_times()
+        if self.timeout is not None and self.hard_timeout is not None and self.timeout >= self.hard_timeout:
+            raise InvalidTask(
+                "hard_timeout is above timeout: it is for tasks that do not end when `TimedOut` is raised in them"
+            )
+        if self.unique_mode not in UNIQUE_MODES:
+            raise InvalidTask(f"unique_mode is one of {', '.join(UNIQUE_MODES)}, not {self.unique_mode!r}")
+        if self.unique is not None and self.unique_for is None:
+            raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
+        if self.join and self.unique is None:
+            raise InvalidTask("join is for unique tasks: give a key as unique=…")
+
+    def _check_times(self) -> None:
+        if self.at is not None and self.after is not None:
+            raise InvalidTask("a task begins at a time or after some seconds: give either at or after")
+        if self.after is not None and self.after < 0:
+            raise InvalidTask(f"after is a number of seconds, not below 0: {self.after!r}")
+        for name in ("at", "expires"):
+            value = getattr(self, name)
+            if isinstance(value, datetime) and value.tzinfo is None:
+                raise InvalidTask(f"{name} has no time zone; give it one, as in datetime.now(UTC)")
+        if isinstance(self.expires, int | float) and not self.expires > 0:
+            raise InvalidTask(f"expires is a number of seconds above 0, or a time, not {self.expires!r}")
+
+    @property
+    def tracked(self) -> bool:
+        """Whether the task has an id, and Redis keeps its state."""
+        return self.track or self.result_ttl is not None or self.unique is not None
+
+    @property
+    def due(self) -> int | None:
+        """When it shall begin: milliseconds since 1970; None for at once, or for `after`, which is the server's to add."""
+        return None if self.at is None else round(_seconds(self.at) * 1000)
+
+    @property
+    def delay(self) -> int | None:
+        """In how many milliseconds it shall begin; None for at once, or for `at`."""
+        return round(self.after * 1000) if self.after else None
+
+    def headers(self, identity: str | None, call_retry: int) -> dict[str, Any]:
+        """What stands in the task: only what it needs.
+
+        Args:
+            identity: the id of a tracked task.
+            call_retry: the count of retries of a Go task, which has no other place; 0 for a Python task.
+        """
+        found: dict[str, Any] = {}
+        if identity is not None:
+            found.update(id=identity, enqueued=round(now() * 1000))
+        if call_retry:
+            found["retry"] = call_retry
+        if self.backoff is not None:
+            found["backoff"] = self.backoff.header()
+        for name in ("retry_on", "give_up_on"):
+            if kinds := getattr(self, name):
+                found[name] = [kind if isinstance(kind, str) else type_name(kind) for kind in kinds]
+        for name in ("timeout", "hard_timeout", "result_ttl"):
+            if (value := getattr(self, name)) is not None:
+                found[name] = round(value * 1000)
+        if self.expires is not None:
+            lasts = self.expires if isinstance(self.expires, int | float) else None
+            found["expires"] = round((now() + lasts if lasts is not None else _seconds(self.expires)) * 1000)
+        return found | self._keys()
+
+    def _keys(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self.unique is not None:
+            found["unique"] = [self.unique, self.unique_mode, round((self.unique_for or 0) * 1000)]
+        if self.group is not None:
+            found["group"] = self.group
+        return found
 
 
-def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option --redis, as `url`, and `explained` errors."""
-    option = click.option(
-        "--redis",
-        "url",
-        metavar="URL",
-        default=_url,
-        show_default="DELAYED_REDIS_URL, else REDIS_URL",
-        help="Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
-    )
-    return option(explained(command))
+def type_name(kind: type[BaseException]) -> str:
+    """The name by which a task knows an exception type."""
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
-log_level_option = click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    show_default=True,
-    help="DEBUG logs each task's start and end.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def _many(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | type)
+
+
+def _seconds(moment: datetime | float) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else moment

@@ -1,45 +1,28 @@
-"""A queue: what producers call, and one short method for each Lua script."""
+"""A queue: what producers call. What else can be done with it is in `transitions`."""
 
-import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-from .clock import milliseconds
 from .connection import (
     AsyncClient,
     AsyncPooled,
-    Caller,
     Client,
     Pooled,
     check_cluster,
     connect,
-    run_script,
     run_script_async,
 )
-from .errors import ConfigurationError, Reason, TaskTooLarge
-from .keys import Keys
+from .errors import ConfigurationError, Duplicate, TaskTooLarge
+from .handle import AsyncHandle, Handle
+from .keys import Keys, token
+from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
 from .task import Task
+from .transitions import Transitions, cancellation
 
 MAX_TASK_SIZE = 1 << 20  # bytes
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
-_REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
-
-
-class Taken(NamedTuple):
-    """What `Queue.take` got: task i is held under lease i."""
-
-    tasks: list[bytes]
-    suspect: bool  # the only task has been lost before
-
-
-class Swept(NamedTuple):
-    """What `Queue.sweep` did."""
-
-    recovered: int  # tasks put back
-    buried: int  # tasks lost too often
-    more: bool  # there was too much for one call
 
 
 class _Named:
@@ -65,10 +48,17 @@ class _Named:
             )
         return data
 
-    def _chunks(self, tasks: Iterable[Task]) -> Iterator[list[bytes]]:
+    def _chunks(self, tasks: Iterable[Task]) -> Iterator[list[bytes] | Task]:
+        """Chunks of tasks that go in together, and, in between, those that ask for more."""
         chunk: list[bytes] = []
         size = 0
         for task in tasks:
+            if task.options is not None and self._submission(task):
+                if chunk:
+                    yield chunk
+                    chunk, size = [], 0
+                yield task
+                continue
             data = self._serialize(task)
             if chunk and (len(chunk) == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
                 yield chunk
@@ -78,8 +68,29 @@ class _Named:
         if chunk:
             yield chunk
 
+    def _submission(self, task: Task) -> tuple[tuple[str, ...], tuple[Argument, ...]] | None:
+        """Keys and arguments of the script for a task that asks for more than a place at the tail; None for others."""
+        options = task.options
+        if options is None or not (options.tracked or options.due is not None or options.delay):
+            return None
+        keys, identity = self.keys, task.id or token()
+        bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
+        names = (keys.queue, keys.noti, keys.scheduled, keys.wake, keys.task(identity), keys.unique(options.unique or ""))
+        tracked = TRACKED_FOR if options.tracked else 0
+        times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
+        return names, (self._serialize(task), identity, *times)
 
-class Queue(_Named):
+    def _submitted(self, task: Task, reply: Any) -> str | None:
+        """The id of the task that is there now, for this one or instead of it."""
+        state, identity = reply[0].decode(), reply[1].decode()
+        if state != "duplicate":
+            return task.id
+        if task.options is not None and task.options.join:
+            return str(identity)
+        raise Duplicate(f"task {identity} in {self.name!r} has the unique key already; nothing was enqueued", identity)
+
+
+class Queue(_Named, Transitions):
     """A task queue on Redis.
 
     Args:
@@ -113,38 +124,28 @@ class Queue(_Named):
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
-        self._caller: Caller = Pooled(conn, name)
-
-    def over(self, caller: Caller) -> Self:
-        """The same queue with its commands sent through `caller`, for example a worker's own connection."""
-        other = copy.copy(self)
-        other._caller = caller
-        return other
-
-    def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
-        return run_script(self._caller, SCRIPTS[script], keys, arguments)
-
-    def call(self, *command: Argument) -> Any:
-        """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
-        return self._caller.call(*command)
+        Transitions.__init__(self, self.keys, Pooled(conn, name))
 
     def len(self) -> int:
         """How many tasks wait."""
         return int(self.call("LLEN", self.keys.queue))
 
-    # Producers
-
-    def enqueue(self, task: Task) -> None:
-        """Put a task at the end of the queue.
+    def enqueue(self, task: Task) -> Handle:
+        """Put a task at the end of the queue, or where its options say.
 
         When this returns, the task is in Redis. If the connection breaks in between, the error is raised and says so: the
         task may or may not have been enqueued, and it is never sent a second time behind your back.
 
         Raises:
             NotEncodable, TaskTooLarge: nothing was enqueued.
+            Duplicate: another task has its unique key.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
+        if task.options is not None and (submission := self._submission(task)):
+            keys, arguments = submission
+            return Handle(self, self._submitted(task, self.submit(keys, arguments)))
         self._run("enqueue", (self.keys.queue, self.keys.noti), self._serialize(task))
+        return Handle(self, None)
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
@@ -159,91 +160,16 @@ class Queue(_Named):
         count = 0
         try:
             for chunk in self._chunks(tasks):
-                self._run("enqueue", (self.keys.queue, self.keys.noti), *chunk)
-                count += len(chunk)
+                if isinstance(chunk, list):
+                    self._run("enqueue", (self.keys.queue, self.keys.noti), *chunk)
+                    count += len(chunk)
+                else:
+                    self.enqueue(chunk)
+                    count += 1
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
-
-    # Workers
-
-    def take(
-        self, leases: Sequence[str], holder: str, seconds: float, *, living: int = 0, claims: int = 0, waiting: bool = False
-    ) -> Taken:
-        """Take up to one task for each lease, together with its notification.
-
-        Args:
-            leases: names that no other worker uses and that hold nothing now.
-            holder: who takes, for humans: the value of a lease's key.
-            seconds: how long the leases' keys, where they are made now, live.
-            living: how many of the leases, from the first, have a living key already.
-            claims: how many notifications the caller has popped already.
-            waiting: take whatever waits. Else take no more tasks than there are notifications, as each of the others is on
-                its way to the worker that has popped its notification.
-        """
-        keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost, *leases)
-        limit = "waiting" if waiting else "notified"
-        suspect, *tasks = self._run("take", keys, claims, limit, living, holder, milliseconds(seconds))
-        return Taken(tasks, bool(suspect))
-
-    def succeed(self, lease: str) -> bool:
-        """End a lease: its task is done. False if the caller was superseded."""
-        return bool(self._run("succeed", (self.keys.processing, self.keys.lost), lease))
-
-    def retry(self, lease: str, data: bytes) -> bool:
-        """End a lease: its task waits again, as `data`. False if the caller was superseded."""
-        keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost)
-        return bool(self._run("retry", keys, lease, data))
-
-    def bury(self, lease: str, reason: Reason, detail: str, worker: str) -> bool:
-        """End a lease: its task becomes a dead letter. False if the caller was superseded."""
-        keys = (self.keys.processing, self.keys.lost, self.keys.dead)
-        return bool(self._run("bury", keys, lease, reason, detail.encode(errors="replace"), worker))
-
-    def give_back(self, leases: Sequence[str]) -> int:
-        """End leases: their tasks go back to the head of the queue, untouched. Returns how many went."""
-        return int(self._run("give_back", (self.keys.queue, self.keys.noti, self.keys.processing), *leases))
-
-    def first(self, queues: Sequence[str]) -> int | None:
-        """The index of the first of `queues` that has waiting tasks, if one has."""
-        position = int(self._run("first", tuple(queues)))
-        return position - 1 if position else None
-
-    # Sweepers
-
-    def page(self, key: str, cursor: int = 0, count: int = 100) -> tuple[int, list[str]]:
-        """Some leases named in the hash `key` (`keys.processing` or `keys.workers`), and the cursor of the next page or 0."""
-        cursor_after, *names = self._run("page", (key,), cursor, count)
-        return int(cursor_after), [name.decode(errors="surrogateescape") for name in names]
-
-    def alive(self, leases: Sequence[str]) -> int:
-        """How many of the leases live."""
-        return int(self.call("EXISTS", *leases)) if leases else 0
-
-    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> Swept:
-        """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,
-        to the dead letters, with the `cause` if it is known."""
-        own = self.keys
-        keys = (own.queue, own.noti, own.processing, own.lost, own.dead, own.stats, *leases)
-        recovered, buried, more = self._run("sweep", keys, limit, sweep_id, sweeper, f"; this time: {cause}" if cause else "")
-        return Swept(recovered, buried, bool(more))
-
-    def repair(self) -> tuple[int, int, int]:
-        """Bring the notifications nearer to one for each waiting task. Returns how many were added, removed, and are left
-        for another call."""
-        added, removed, left = self._run("repair", (self.keys.queue, self.keys.noti), _REPAIR_STEP)
-        return added, removed, left
-
-    def prune(self, leases: Sequence[str]) -> int:
-        """Strike workers whose own lease has died off the register. Returns how many."""
-        return int(self._run("prune", (self.keys.workers, *leases)))
-
-    # Operators
-
-    def dead_retry(self, ids: Sequence[str]) -> int:
-        """Move dead letters, as they came, to the end of the queue. Returns how many were there."""
-        return int(self._run("dead_retry", (self.keys.queue, self.keys.noti, self.keys.dead), *ids))
 
 
 class AsyncQueue(_Named):
@@ -257,27 +183,46 @@ class AsyncQueue(_Named):
 
     def __init__(self, name: str, conn: AsyncClient, *, max_task_size: int = MAX_TASK_SIZE) -> None:
         super().__init__(name, conn, max_task_size)
-        self._caller = AsyncPooled(conn, name)
+        self._pooled = AsyncPooled(conn, name)
 
     async def len(self) -> int:
         """How many tasks wait."""
-        return int(await self._caller.call("LLEN", self.keys.queue))
+        return int(await self._pooled.call("LLEN", self.keys.queue))
 
-    async def enqueue(self, task: Task) -> None:
+    async def enqueue(self, task: Task) -> AsyncHandle:
         """As `Queue.enqueue`."""
+        if task.options is not None and (submission := self._submission(task)):
+            reply = await run_script_async(self._pooled, SCRIPTS["submit"], *submission)
+            return AsyncHandle(self, self._submitted(task, reply))
         await self._enqueue([self._serialize(task)])
+        return AsyncHandle(self, None)
+
+    async def call(self, *command: Argument) -> Any:
+        """As `Queue.call`."""
+        return await self._pooled.call(*command)
+
+    async def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
+        """As `Queue.cancel`."""
+        unique = await self.call("HGET", self.keys.task(identity), "unique")
+        command = cancellation(self.keys, identity, unique, result, keep)
+        state = await run_script_async(self._pooled, SCRIPTS["cancel"], *command)
+        return None if state is None else str(state.decode())
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""
         count = 0
         try:
             for chunk in self._chunks(tasks):
-                await self._enqueue(chunk)
-                count += len(chunk)
+                if isinstance(chunk, list):
+                    await self._enqueue(chunk)
+                    count += len(chunk)
+                else:
+                    await self.enqueue(chunk)
+                    count += 1
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
 
     async def _enqueue(self, chunk: Sequence[bytes]) -> None:
-        await run_script_async(self._caller, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))
+        await run_script_async(self._pooled, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))

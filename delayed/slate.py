@@ -5,8 +5,11 @@ Only the worker writes. Each number is written in one piece.
 
 import mmap
 
+from .clock import monotonic
+
 _TURNS, _FINISHED, _WORKING, _LEFT, _BEAT, _CLIENT, _NAME = 0, 1, 2, 3, 4, 5, 7
-_QUEUES = 9  # where the queues begin: a serial number and a token for each
+_END_BY = 9
+_QUEUES = 10  # where the queues begin: a serial number and a token for each
 _WORD = 8  # bytes
 _TOKEN = 2 * _WORD  # bytes; see `leases.token`
 
@@ -54,6 +57,10 @@ class Slate:
         self._words[_QUEUES + 3 * queue] = serial
         self._write(_QUEUES + 3 * queue + 1, token)
 
+    def end_by(self, moment: float) -> None:
+        """What it runs must have ended at this monotonic time in seconds; 0 for no limit."""
+        self._words[_END_BY] = round(moment * 1000)
+
     # The supervisor reads
 
     @property
@@ -80,6 +87,11 @@ class Slate:
     def beaten_at(self) -> float:
         """Monotonic time in seconds of its last beat; 0 before the first."""
         return self._words[_BEAT] / 1000
+
+    @property
+    def late(self) -> float:
+        """Seconds for which what it runs has been over its limit; negative before that, or if there is none."""
+        return monotonic() - self._words[_END_BY] / 1000 if self._words[_END_BY] else -1.0
 
     @property
     def clients(self) -> list[int]:

@@ -33,6 +33,7 @@ EXIT_RELIEVED = 4  # a worker process was stopped, or is worn out: another takes
 EXIT_DEFECT = 70  # a worker process ended by an exception (EX_SOFTWARE of sysexits.h)
 _TICK = 1.0  # seconds between two looks at processes that do not call
 _STUCK = 30.0  # seconds that a worker may neither run a task nor ask for one, beyond its longest wait
+_PATIENCE = 2.0  # seconds that a worker process has to end a task itself whose hard timeout is over
 _MARGIN = 5.0  # seconds after the grace in which a worker process should have ended by itself
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0  # seconds before a worker that died at its start is replaced
 _LIVED = 5.0  # seconds: who lived longer did not die at its start
@@ -222,6 +223,8 @@ class Supervisor:
         if now >= self._kill_at:
             self._kill_all(f"did not end within {self._grace + _MARGIN:g} s")
         for child in self._children:
+            if child.pid and not child.verdict and child.slate.late > _PATIENCE:
+                self._kill(child, "its task ran for longer than its hard timeout")
             seen = child.slate.progress
             if seen != child.progress or child.slate.working:
                 child.progress, child.moved = seen, now

@@ -1,6 +1,7 @@
 """The sweeper: brings back what a killed worker left, and keeps the notifications right."""
 
 import contextlib
+import math
 import os
 import random
 import select
@@ -10,12 +11,13 @@ from typing import NamedTuple
 
 import msgpack
 
+from .bell import Bell
 from .channel import Channel
 from .clock import milliseconds, monotonic, now
 from .connection import RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
 from .guard import resident_size
-from .leases import token
+from .keys import token
 from .logger import logger
 from .notify import Notifier
 from .queue import Queue
@@ -24,6 +26,7 @@ from .signals import DUMP, SignalPipe, dump_threads
 INTERVAL = 5.0  # seconds
 LOSSES = 3  # after so many losses a task is buried
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
+_DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
 
 
@@ -103,6 +106,9 @@ class Sweeper:
         self._name = token()
         self._channels: dict[tuple[int, str], Channel] = {}
         self._queues = [queue.over(self._channel(queue)) for queue in queues]
+        self._bells = [
+            Bell([queue for queue in self._queues if self._channel(queue) is channel]) for channel in self._channels.values()
+        ]
         self._stopped = False
         self._reader, self._writer = -1, -1
         self._place = ""
@@ -128,8 +134,7 @@ class Sweeper:
             while not self._stopped:
                 for queue in self._queues:
                     self._sweep(queue)
-                notifier.alive()
-                self._wait(signals, notifier)
+                self._until_the_next_sweep(signals, notifier)
             notifier.stopping("going")
             self._goodbye()
         writer, self._writer = self._writer, -1
@@ -179,24 +184,53 @@ class Sweeper:
         channel.call("SET", own, self._name, "PX", milliseconds(max(_OWN_TTL * self._interval, 10)))
         channel.call("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
 
-    def _wait(self, signals: SignalPipe, notifier: Notifier) -> None:
-        """Until the next sweep is due, or `stop` is called."""
+    def _until_the_next_sweep(self, signals: SignalPipe, notifier: Notifier) -> None:
+        """Move what becomes due, until the next sweep is, or `stop` is called."""
+        sweep_at = monotonic() + self._interval * random.uniform(*JITTER)
+        due_at = 0.0
+        while not self._stopped and monotonic() < sweep_at:
+            notifier.alive()
+            if monotonic() >= due_at:
+                due_at = monotonic() + self._move_due()
+            self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier)
+            if any(bell.rung for bell in self._bells):
+                due_at = 0.0
+
+    def _move_due(self) -> float:
+        """Put what is due into its queue. Returns the seconds until there may be more."""
+        pause = self._interval
+        for queue in self._queues:
+            try:
+                if self._channel(queue).is_open:
+                    found = queue.due([queue.keys], _DUE_AT_ONCE)
+                    pause = min(pause, self._interval if found.pause is None else found.pause)
+            except RedisError as error:
+                self._channel(queue).close()
+                logger.warning("Cannot move what is due in %s: %s", queue.name, error)
+        return pause
+
+    def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> None:
+        """Until a signal, `stop`, a bell, or for so long."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
-        due = monotonic() + self._interval * random.uniform(*JITTER)
-        while not self._stopped and (pause := due - monotonic()) > 0:
-            ready = poll.poll(min(pause, notifier.watchdog / 2 or pause) * 1000)
-            notifier.alive()
-            if any(descriptor == signals.fileno() for descriptor, _ in ready):
-                for number in signals.read():
-                    if number == DUMP:
-                        logger.warning("SIGUSR1:\n%s", dump_threads())
-                    else:
-                        logger.info("%s: stopping", number.name)
-                        self._stopped = True
-            elif ready:
-                return
+        bells = {descriptor: bell for bell in self._bells if (descriptor := bell.listen()) is not None}
+        for descriptor in bells:
+            poll.register(descriptor, select.POLLIN)
+        pause = min(seconds, notifier.watchdog / 2 or seconds)
+        for descriptor, _ in poll.poll(math.ceil(max(0.0, pause) * 1000)):
+            if descriptor in bells:
+                bells[descriptor].hear()
+            elif descriptor == signals.fileno():
+                self._obey(signals)
+
+    def _obey(self, signals: SignalPipe) -> None:
+        for number in signals.read():
+            if number == DUMP:
+                logger.warning("SIGUSR1:\n%s", dump_threads())
+            else:
+                logger.info("%s: stopping", number.name)
+                self._stopped = True
 
     def _goodbye(self) -> None:
         for queue in self._queues:
@@ -208,3 +242,5 @@ class Sweeper:
                     channel.call("HDEL", queue.keys.workers, own)
         for channel in self._channels.values():
             channel.close()
+        for bell in self._bells:
+            bell.close()

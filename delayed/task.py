@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 import msgpack
 
 from .errors import InvalidTask, NotEncodable, Reason, Unrunnable
+from .keys import token
+from .options import Options
 
 SEPARATOR = ":"
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
@@ -35,12 +37,13 @@ class PyTask:
             str, bytes, `datetime` with a time zone (arrives in UTC), list and tuple (arrive as list), dict with any keys.
         kwargs: keyword arguments.
         retry: how often a failed call is repeated; negative: until it succeeds.
+        options: see `delayed.options.Options`.
 
     Raises:
-        InvalidTask: no worker could find such a function.
+        InvalidTask: no worker could find such a function, or an option cannot work.
     """
 
-    __slots__ = ("_data", "args", "func_path", "kwargs", "retry")
+    __slots__ = ("_data", "args", "func_path", "id", "kwargs", "options", "retry")
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class PyTask:
         args: list[Any] | tuple[Any, ...] | None = None,
         kwargs: dict[str, Any] | None = None,
         retry: int = 0,
+        **options: Any,
     ) -> None:
         if not isinstance(func, str):
             func = _path_of(func)
@@ -60,6 +64,10 @@ class PyTask:
             raise InvalidTask(f"{func}: args is a list or tuple, and kwargs a dict, of the function's arguments")
         self.retry = retry
         self._data: bytes | None = None
+        self.options: Options | None = None
+        self.id: str | None = None
+        if options:
+            self._ask_for(Options.of(options))
 
     def __repr__(self) -> str:
         return f"PyTask({self.func_path!r}, retry={self.retry})"
@@ -72,7 +80,10 @@ class PyTask:
         """
         if self._data is None:
             fields: list[Any] = [self.func_path]
-            if self.retry:
+            headers = self.options and self.options.headers(self.id, 0)
+            if headers:
+                fields += [self.args, self.kwargs, self.retry, headers]
+            elif self.retry:
                 fields += [self.args, self.kwargs, self.retry]
             elif self.kwargs:
                 fields += [self.args, self.kwargs]
@@ -83,6 +94,17 @@ class PyTask:
             except (TypeError, ValueError, OverflowError) as error:
                 raise _not_encodable(self.func_path, {"args": self.args, "kwargs": self.kwargs}, error) from error
         return self._data
+
+    def _ask_for(self, options: Options) -> None:
+        self.options = options
+        self.id = token() if options.tracked else None
+
+    @classmethod
+    def with_options(cls, func: Callable[..., object] | str, args: Any, kwargs: Any, retry: int, options: Options) -> Self:
+        """A call that asks for `options`."""
+        task = cls(func, args, kwargs, retry)
+        task._ask_for(options)
+        return task
 
     @classmethod
     def deserialize(cls, data: bytes) -> Self:
@@ -104,20 +126,25 @@ class GoTask:
         func_path: the function's path, `package/path.Function`.
         args: its arguments: a tuple or list of them, one bare value, or None for none. A variadic parameter takes a list
             (or, where it is the only one, the arguments themselves); a struct takes a list of its fields, in order.
+        retry: how often a failed call is repeated; negative: until it succeeds.
+        options: see `delayed.options.Options`.
 
     Raises:
-        InvalidTask: the path is not one of a Go function.
+        InvalidTask: the path is not one of a Go function, or an option cannot work.
     """
 
-    __slots__ = ("_data", "args", "func_path")
+    __slots__ = ("_data", "args", "func_path", "id", "options", "retry")
 
-    def __init__(self, func_path: str, args: Any = None) -> None:
+    def __init__(self, func_path: str, args: Any = None, retry: int = 0, **options: Any) -> None:
         package, _, function = func_path.rpartition(".")
         if not package or not function or SEPARATOR in func_path:
             raise InvalidTask(f"{func_path!r} is not the path of a Go function: write it as 'package/path.Function'")
         self.func_path = func_path
         self.args = args
+        self.retry = retry
         self._data: bytes | None = None
+        self.options = Options.of(options) if options or retry else None
+        self.id = token() if self.options is not None and self.options.tracked else None
 
     def __repr__(self) -> str:
         return f"GoTask({self.func_path!r})"
@@ -130,7 +157,9 @@ class GoTask:
         """
         if self._data is None:
             try:
-                self._data = _pack((self.func_path, _pack(self.args)))
+                headers = self.options and self.options.headers(self.id, self.retry)
+                fields = (self.func_path, _pack(self.args))
+                self._data = _pack((*fields, headers) if headers else fields)
             except (TypeError, ValueError, OverflowError) as error:
                 raise _not_encodable(self.func_path, {"args": self.args}, error) from error
         return self._data
@@ -146,6 +175,7 @@ class Call(NamedTuple):
     args: list[Any] | tuple[Any, ...]
     kwargs: dict[str, Any]
     retry: int
+    headers: dict[str, Any] | None = None
 
 
 def decode(data: bytes) -> Call:
@@ -157,7 +187,10 @@ def decode(data: bytes) -> Call:
     return Call(*parse(data))
 
 
-def parse(data: bytes) -> tuple[str, list[Any] | tuple[Any, ...], dict[str, Any], int]:
+Parsed = tuple[str, list[Any] | tuple[Any, ...], dict[str, Any], int, dict[str, Any] | None]
+
+
+def parse(data: bytes) -> Parsed:
     """As `decode`, without names for the fields: a worker does this for each task."""
     fields = _decode(data)
     if type(fields) is not list or not fields or type(fields[0]) is not str:
@@ -169,7 +202,7 @@ def parse(data: bytes) -> tuple[str, list[Any] | tuple[Any, ...], dict[str, Any]
             f"{func_path!r} is the path of a Go function, and this is a Python worker: give Go tasks a queue of their own",
         )
     if count == 2 and type(fields[1]) is list:  # most tasks look like this
-        return func_path, fields[1], {}, 0
+        return func_path, fields[1], {}, 0, None
     args = fields[1] if count > 1 and fields[1] is not None else ()
     kwargs = fields[2] if count > 2 and fields[2] is not None else {}
     retry = fields[3] if count > 3 and fields[3] is not None else 0
@@ -177,15 +210,18 @@ def parse(data: bytes) -> tuple[str, list[Any] | tuple[Any, ...], dict[str, Any]
         raise Unrunnable(
             Reason.UNDECODABLE, f"not a task: expected [path, array, map, integer] after the path, {_show(fields[1:4])}"
         )
-    if count > 4:
-        _check_headers(fields[4])
-    return func_path, args, kwargs, retry
+    return func_path, args, kwargs, retry, (count > 4 and _checked_headers(fields[4])) or None
 
 
-def with_retry(data: bytes, retry: int) -> bytes:
+def with_retry(data: bytes, retry: int, headers: dict[str, Any] | None = None) -> bytes:
     """The task in `data` with another count of retries.
 
     The rest is copied, not decoded and encoded again: what another language wrote keeps its bytes.
+
+    Args:
+        data: the task.
+        retry: the count.
+        headers: what to change in its headers; only for a task that has some.
     """
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(data))
     unpacker.feed(data)
@@ -194,7 +230,12 @@ def with_retry(data: bytes, retry: int) -> bytes:
         unpacker.skip()
     start = unpacker.tell()
     unpacker.skip()
-    return data[:start] + _pack(retry) + data[unpacker.tell() :]
+    end = unpacker.tell()
+    if not headers:
+        return data[:start] + _pack(retry) + data[end:]
+    unpacker.skip()
+    changed = _pack({**_decode(data[end : unpacker.tell()]), **headers})
+    return data[:start] + _pack(retry) + changed + data[unpacker.tell() :]
 
 
 def path_of(data: bytes) -> str:
@@ -242,12 +283,13 @@ def _hashable(key: Any) -> Any:
     return key
 
 
-def _check_headers(headers: Any) -> None:
+def _checked_headers(headers: Any) -> dict[str, Any]:
     if type(headers) is not dict:
         raise Unrunnable(Reason.UNDECODABLE, f"not a task: expected a map of headers as fifth element, {_show(headers)}")
     unknown = [name for name in headers if isinstance(name, str) and name.startswith("!")]
     if unknown:
         raise Unrunnable(Reason.UNKNOWN_HEADER, f"this worker is too old for the header {unknown[0]!r}: upgrade it")
+    return headers
 
 
 def _show(value: Any) -> str:

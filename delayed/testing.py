@@ -10,7 +10,7 @@ import fakeredis
 
 from .allow import AllowAny
 from .functions import Functions
-from .leases import token
+from .keys import token
 from .queue import Queue
 from .task import decode
 

@@ -20,8 +20,12 @@ from .errors import ConfigurationError, Reason
 from .functions import Functions, verdict
 from .guard import resident_size
 from .heartbeat import Heartbeat, say_goodbye
-from .leases import Lease, LeaseBook, token
+from .job import Job, Outcome, announce
+from .keys import token
+from .leases import Lease, LeaseBook
+from .lifecycle import Lifecycle, late
 from .logger import logger
+from .middleware import Middleware
 from .queue import Queue
 from .scripts import Argument
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
@@ -47,6 +51,7 @@ class Worker:
         burst: end when all queues are empty.
         max_tasks: end after so many tasks, `worn` out; None for never.
         max_rss: likewise, between two tasks, when the process has more bytes of memory than this.
+        middlewares: what wraps the execution of tasks that have headers, the outermost first.
         slate: where its supervisor looks.
 
     Raises:
@@ -64,6 +69,7 @@ class Worker:
         burst: bool = False,
         max_tasks: int | None = None,
         max_rss: int | None = None,
+        middlewares: Sequence[Middleware] = (),
         slate: Slate | None = None,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
@@ -91,10 +97,14 @@ class Worker:
         self._grace = grace
         self._burst = burst
         self._functions = Functions(allow_list(allow))
+        self._place = f"{socket.gethostname()}:{os.getpid()}"
+        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares)
+        self._job: Job | None = None  # what runs, if it has headers
+        self.deadline: float | None = None  # monotonic time at which it must have ended
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._books = [
-            LeaseBook(queue.over(self._channel), self._superseded, partial(self.slate.lease, index))
+            LeaseBook(queue, self._channel, self._superseded, partial(self.slate.lease, index))
             for index, queue in enumerate(queues)
         ]
         self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
@@ -110,7 +120,6 @@ class Worker:
         self._signals: SignalPipe
         self._heartbeat: Heartbeat
         self._verbose = False
-        self._place = f"{socket.gethostname()}:{os.getpid()}"
 
     # Life
 
@@ -121,7 +130,7 @@ class Worker:
         grace is over, or at once at a second SIGTERM or SIGINT or at SIGQUIT. SIGUSR1 logs what it is doing.
         """
         self._stop_reader, self._stop_writer = os.pipe()
-        self._place = f"{socket.gethostname()}:{os.getpid()}"
+        announce(self._current_job)
         self._verbose = logger.isEnabledFor(logging.DEBUG)
         with SignalPipe() as self._signals:
             self._heartbeat = Heartbeat(
@@ -224,11 +233,11 @@ class Worker:
             if reply is not None:
                 return self._take_from(self._by_noti[reply[0]], claims=1)
         # Nothing was announced; look, as a notification can get lost.
-        index = self._books[0].queue.first([book.queue.name for book in self._books])
-        if index is None:
+        found = self._books[0].queue.due([book.queue.keys for book in self._books])
+        if found.first is None:
             self._rest()
             return False
-        return self._take_from(self._books[index], waiting=True)
+        return self._take_from(self._books[found.first], waiting=True)
 
     def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
         self._now = monotonic()
@@ -287,19 +296,21 @@ class Worker:
 
     def _run_one(self, lease: Lease, data: bytes) -> bool:
         """Run a task and end its lease. False if the other leases may have been lost meanwhile."""
-        call = function = failure = None
+        call = function = failure = headers = None
         self.running = lease
         try:
             call = parse(data)
-            path, args, kwargs, _ = call
-            if self._verbose:
-                logger.debug("Task %s starts under %s", path, lease.name)
-            function = self._functions[path]
-            function(*args, **kwargs)
+            path, args, kwargs, _, headers = call
+            if headers is None:
+                if self._verbose:
+                    logger.debug("Task %s starts under %s", path, lease.name)
+                function = self._functions[path]
+                function(*args, **kwargs)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
-        if self._signals.in_child:
-            _leave_child(failure)
+        if call is not None and headers is not None:
+            return self._run_job(lease, data, Job(lease.book.pooled, Call(*call)))
+        self._entered(failure)
         self.running = None
         self.finished += 1
         began, self._now = self._now, monotonic()
@@ -313,6 +324,40 @@ class Worker:
         else:
             self._channel.post(lease)
         return fresh
+
+    def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
+        """As `_run_one`, for a task with headers."""
+        self._job = job
+        hard = job.milliseconds("hard_timeout") / 1000
+        if hard:
+            self.deadline = monotonic() + hard
+            self.slate.end_by(self.deadline)
+            self._heartbeat.wake()
+        outcome = self._lifecycle.run(lease, job)
+        self.deadline = None
+        self.slate.end_by(0)
+        self.running = self._job = None
+        self.finished += 1
+        self._now = monotonic()
+        fresh = self._fresh()
+        if outcome is None:
+            lease.answered(0, repeated=False)
+        else:
+            queue = lease.book.queue.over(_Asking(self._channel, lease))
+            self._counts[self._lifecycle.end(queue, lease.name, data, job, outcome)] += 1
+        return fresh
+
+    def _entered(self, failure: BaseException | None) -> None:
+        """A task's function has returned or raised; perhaps in a process that it has forked."""
+        if self._signals.in_child:
+            _leave_child(failure)
+
+    def _current_job(self) -> Job | None:
+        """What runs in this thread: see `job.current_task`."""
+        lease = self.running
+        if self._job is not None or lease is None or lease.data is None:
+            return self._job
+        return Job(lease.book.pooled, Call(*parse(lease.data)))
 
     def _fresh(self) -> bool:
         """Whether the leases live for certain, so that nobody can have swept what they hold."""
@@ -358,6 +403,13 @@ class Worker:
                 leases.insert(0, self._hand.pop())
         return leases
 
+    def end_late(self, channel: Channel) -> None:
+        """End the lease of the task that runs, over another connection, because its hard timeout is over."""
+        lease, job = self.running, self._job
+        if lease is not None and job is not None and lease.data is not None:
+            outcome: Outcome = late(job)
+            self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
+
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
         lease = self.running
@@ -375,7 +427,7 @@ class Worker:
             "running_for": monotonic() - self._now if running else None,
             "in_hand": len(self._hand),
             "rss": resident_size(),
-            "succeeded": self.finished - sum(counts.get(name, 0) for name in ("buried", "retried", "failed")),
+            "succeeded": self.finished - sum(counts[name] for name in counts if name not in ("", "superseded")),
             **{name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")},
         }
 

@@ -75,6 +75,32 @@ func TestRedisHangs(t *testing.T) {
 	}
 }
 
+// What Redis refuses to do at the moment, also behind the worker's back, is done when it lets us.
+func TestRedisRefusesToWrite(t *testing.T) {
+	queue := queueOn(t, own(t))
+	const count = 20000
+	_, err := queue.EnqueueMany(ctx, many(count, func(i int) Task { return NewGoTask("main.F", i) }))
+	must(t, err)
+	ran := make([]atomic.Int32, count)
+	worker := start(t, queue, map[string]any{"main.F": func(i int) { ran[i].Add(1) }}, Concurrency(2))
+	for worker.finished.Load() < count {
+		must(t, queue.client.ConfigSet(ctx, "min-replicas-to-write", "1").Err())
+		eventually(t, "it is refused", func() bool { return worker.broken.Load() || worker.finished.Load() >= count })
+		must(t, queue.client.ConfigSet(ctx, "min-replicas-to-write", "0").Err())
+		before := worker.finished.Load()
+		eventually(t, "it goes on", func() bool { return worker.finished.Load() > before || worker.finished.Load() >= count })
+	}
+	eventually(t, "all are released", func() bool { return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 0 })
+	for i := range ran {
+		if n := ran[i].Load(); n != 1 {
+			t.Errorf("task %d ran %d times", i, n)
+		}
+	}
+	if n := worker.superseded.Load(); n != 0 {
+		t.Errorf("%d superseded", n)
+	}
+}
+
 func TestSweepersSideBySide(t *testing.T) {
 	queue := newQueue(t)
 	const count = 500

@@ -9,6 +9,6 @@
 //	err = worker.Run(ctx)
 //
 // A task whose enqueue returned is executed at least once, provided Redis keeps its data. It is executed again only if its worker
-// died or lost its lease in mid-execution. What is on Redis, and why, is written in docs/protocol.md; every change of state goes
-// through the scripts in lua/, which the Python package runs too.
+// died or lost its lease in mid-execution: a killed worker repeats at most what it was executing. What is on Redis, and why, is
+// written in docs/protocol.md; every change of state goes through the scripts in lua/, which the Python package runs too.
 package delayed

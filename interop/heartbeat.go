@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -18,18 +19,30 @@ func (w *Worker) heartbeat(ctx context.Context) {
 	defer next.Stop()
 	var look <-chan time.Time // while there may be tasks in hand behind a slow one
 	seen := int64(-1)
+	ready := false
+	feeding, stop := w.notifier.feeding()
+	defer stop()
+	w.notifier.alive()
+	progress := int64(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-next.C:
-			w.ends.watch()
 			pause := w.beat
 			if err := w.beatOnce(ctx, &c); err != nil {
 				w.log.Warn("the heartbeat failed", "error", err)
 				pause = min(beatAgain, w.beat)
+			} else if !ready {
+				ready = true
+				w.notifier.ready("working")
 			}
 			next.Reset(pause)
+		case <-feeding: // while tasks run or the taker's loop goes round, all is well
+			if sum := w.turns.Load() + w.finished.Load(); sum != progress || w.runs() {
+				progress = sum
+				w.notifier.alive()
+			}
 		case <-w.watching:
 			if look == nil {
 				look, seen = time.After(paceBudget), w.finished.Load()
@@ -44,6 +57,10 @@ func (w *Worker) heartbeat(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func (w *Worker) runs() bool {
+	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.running.Load() != nil })
 }
 
 func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
@@ -62,7 +79,9 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
 			return err
 		}
 	}
-	w.beaten.Store(int64(began))
+	if last := w.beaten.Load(); int64(began)-last < int64(w.ttl/2) {
+		w.beaten.CompareAndSwap(last, max(last, int64(began)))
+	} // else there was a gap in which leases may have run out, also some that hold nothing: the taker takes others
 	return nil
 }
 
@@ -83,12 +102,12 @@ func (w *Worker) beatFor(c *conn, b *book) error {
 	if err != nil {
 		return err
 	}
-	// A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if somebody has, it
-	// holds nothing. (PEXPIRE first, because Redis refuses SET when its memory is full.)
+	// A key that is gone is made again where the lease still holds a task: nobody may have swept it yet, and if somebody has, the
+	// fence tells us. (PEXPIRE first, because Redis refuses SET when its memory is full.)
 	packed = packed[:0]
 	count := 0
 	for i, name := range names {
-		if replies[i] != int64(1) && b.holds(name) {
+		if replies[i] != int64(1) && b.lapsed(name) {
 			packed = appendCommand(packed, "SET", name, w.name, "PX", ttl)
 			count++
 		}

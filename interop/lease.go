@@ -1,32 +1,30 @@
 package delayed
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// A lease is a key with a TTL; Q_processing maps it to the task held under it. It is used again only when the reply to the command
-// that ended it has been read: until then nobody can know whether the field is free.
+// A lease is a key with a TTL; Q_processing maps it to the task held under it. It is used again only when it is certain that the
+// command that ended it has been carried out: until then nobody can know whether the field is free.
 type lease struct {
-	book     *book
-	name     string
-	field    []byte          // the name as it stands in a command
-	data     []byte          // the task, or nothing
-	suspect  bool            // the task has a lost count
-	busy     atomic.Bool     // its task is handed to the slots and has no answered ending
-	reusable bool            // guarded by book.mu: the connection that it was made over is still the one in use
-	ended    func(any, bool) // l.answered, bound once
+	book    *book
+	name    string
+	field   []byte      // the name as it stands in a command
+	data    []byte      // the task, or nothing
+	suspect bool        // the task has a lost count
+	busy    atomic.Bool // its task is handed to the slots and has no answered ending
+	// The connection over which it was made broke, or there was a gap in the beats, or its key was found gone: its name is not used
+	// again, and the reply to its ending matters.
+	old   atomic.Bool
+	ended func(any, bool) // l.answered, bound once
 }
 
 // answered is called with the reply to the command that ended the lease. repeated says that it was sent twice, so that 0 may only
 // mean that it worked the first time.
 func (l *lease) answered(reply any, repeated bool) {
-	if failure, ok := reply.(redisError); ok { // it still holds its task, which goes back with the connection
-		l.book.failed(l, failure)
-		l.busy.Store(false)
-		return
-	}
 	if reply != int64(1) && !repeated {
 		l.book.superseded(l)
 	}
@@ -39,20 +37,19 @@ func (l *lease) release() {
 	l.busy.Store(false)
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
-	if l.reusable {
-		l.book.free = append(l.book.free, l)
-	} else {
+	if l.old.Load() {
 		delete(l.book.made, l.name)
+	} else {
+		l.book.free = append(l.book.free, l)
 	}
 }
 
 // book has the leases that a worker has made on one queue.
 type book struct {
 	queue      *Queue
-	hash       []byte                    // the key of Q_processing as it stands in a command
-	pace       pace                      // the taker's alone
-	superseded func(l *lease)            // called when a lease was lost while its task ran
-	failed     func(l *lease, err error) // called when Redis refused to end it
+	hash       []byte         // the key of Q_processing as it stands in a command
+	pace       pace           // the taker's alone
+	superseded func(l *lease) // called when a lease was lost while its task ran
 
 	// What ended since the taker last looked, for the pace.
 	count, size, busy atomic.Int64
@@ -64,9 +61,9 @@ type book struct {
 	free   []*lease          // those of them that hold nothing and may be used, the next one last
 }
 
-func newBook(queue *Queue, superseded func(*lease), failed func(*lease, error)) *book {
+func newBook(queue *Queue, superseded func(*lease)) *book {
 	hash := appendBulk(nil, queue.Keys.Processing)
-	return &book{queue: queue, hash: hash, superseded: superseded, failed: failed, token: token(), made: map[string]*lease{}}
+	return &book{queue: queue, hash: hash, superseded: superseded, token: token(), made: map[string]*lease{}}
 }
 
 // get is count leases that hold nothing, and how many of them, from the first, should have a living key.
@@ -79,7 +76,7 @@ func (b *book) get(count int) (leases []*lease, living int) {
 	leases = append(leases, b.free[rest:]...)
 	b.free = b.free[:rest]
 	for len(leases) < count {
-		l := &lease{book: b, name: b.queue.Keys.Lease(b.token, b.serial), reusable: true}
+		l := &lease{book: b, name: b.queue.Keys.Lease(b.token, b.serial)}
 		l.field = appendBulk(nil, l.name)
 		l.ended = l.answered
 		b.serial++
@@ -112,14 +109,15 @@ func (b *book) rest() []string {
 	return names
 }
 
-// renew is called after the connection broke: nothing is taken under the old names again. Those that still run stay; the names
-// of the others, which may hold tasks that nobody here knows of, are returned and, once given back, forgotten.
+// renew is called after the connection broke, or after a gap in the beats: nothing is taken under the old names again. Those that
+// still run stay; the names of the others are returned. After a fault these may hold tasks that nobody here knows of, and are
+// forgotten once that has been given back.
 func (b *book) renew() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var names []string
 	for name, l := range b.made {
-		l.reusable = false
+		l.old.Store(true)
 		if !l.busy.Load() {
 			names = append(names, name)
 		}
@@ -147,12 +145,23 @@ func (b *book) names() []string {
 	return names
 }
 
-// holds tells whether there is a task in hand or in execution under the lease.
-func (b *book) holds(name string) bool {
+// lapsed is called when the key of a lease was found gone. It tells whether there is a task in hand or in execution under it.
+func (b *book) lapsed(name string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l, found := b.made[name]
-	return found && l.busy.Load()
+	if !found {
+		return false
+	}
+	if l.busy.Load() {
+		l.old.Store(true)
+		return true
+	}
+	if i := slices.Index(b.free, l); i >= 0 { // else a take that makes its key is on its way
+		b.free = slices.Delete(b.free, i, i+1)
+		delete(b.made, name)
+	}
+	return false
 }
 
 // learn tells the pace what ended since it was last asked.

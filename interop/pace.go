@@ -3,7 +3,7 @@ package delayed
 import "time"
 
 const (
-	paceMost   = 128                  // tasks taken ahead; with more, Redis spends longer on finding them in Q_processing
+	paceMost   = 64                   // tasks taken ahead; with more, Redis spends longer on looking for them in Q_processing
 	paceBudget = 5 * time.Millisecond // of work in hand: what a task may have to wait behind others that its worker holds
 	paceBytes  = 1 << 20              // in one reply
 )

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -248,46 +247,5 @@ func TestQuickstart(t *testing.T) {
 	}
 	if got := client.LRange(ctx, "python", 0, -1).Val(); !slices.Equal(got, []string{"\x92\xaeposixpath:join\x92\xa1a\xa1b"}) {
 		t.Errorf("%q", got)
-	}
-}
-
-// Each acknowledgement is written before its slot begins another task, so a killed worker repeats what it was executing, and not
-// what it held or had done. Redis may still drop a few that it had not read: it closes a connection to which it cannot write a
-// reply any more, whatever else has arrived over it.
-func TestAKilledWorkerRepeatsOnlyWhatItExecuted(t *testing.T) {
-	for _, concurrency := range []int{1, 10} {
-		t.Run(strconv.Itoa(concurrency), func(t *testing.T) {
-			queue, path := newQueue(t), filepath.Join(t.TempDir(), "log")
-			const count = 20000
-			_, err := queue.EnqueueMany(ctx, many(count, func(i int) Task { return NewGoTask("main.Append", path, strconv.Itoa(i)) }))
-			must(t, err)
-			first := run(t, queue, "delayed-worker", "-concurrency", strconv.Itoa(concurrency), "-ttl", "500ms", "-beat", "100ms")
-			eventually(t, "it is in full swing", func() bool { return len(lines(t, path)) > count/10 })
-			first.signal(t, syscall.SIGKILL)
-			first.status(t)
-			if n := len(lines(t, path)); n >= count {
-				t.Fatal("it was too late")
-			}
-			run(t, queue, "delayed-sweeper", "-interval", "100ms")
-			run(t, queue, "delayed-worker", "-concurrency", "2")
-			ran := map[string]int{}
-			eventually(t, "all ran", func() bool {
-				clear(ran)
-				for _, line := range lines(t, path) {
-					ran[line]++
-				}
-				return len(ran) == count
-			})
-			eventually(t, "all are released", func() bool { return queue.client.Exists(ctx, queue.Keys.Processing, queue.Name()).Val() == 0 })
-			const unread = mostUnanswered
-			repeated := len(lines(t, path)) - count
-			t.Logf("%d were repeated", repeated)
-			if repeated > concurrency+unread {
-				t.Errorf("%d were repeated", repeated)
-			}
-			if letters := deadLetters(t, queue); len(letters) != 0 {
-				t.Error(letters)
-			}
-		})
 	}
 }

@@ -24,11 +24,12 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 		}
 	}()
 	for l := range w.hand {
-		if w.broken.Load() || w.stopped() { // nothing begins any more
+		now := time.Now()
+		if w.broken.Load() || w.stopped() || l.old.Load() || !w.lives(now) { // nothing begins any more, or others may have these tasks
 			w.giveBack([]*lease{l})
 			continue
 		}
-		s.current, s.began = l, time.Now()
+		s.current, s.began = l, now
 		s.since.Store(int64(s.began.Sub(w.started)))
 		w.conclude(s, l, w.execute(ctx, s, l.data))
 	}
@@ -59,14 +60,13 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 		w.endBadly(l, err)
 	case l.suspect:
 		k := l.book.queue.Keys
-		w.ends.post(posted{
+		w.ends.post(ending{
 			packed:   appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...),
 			answered: l.ended,
 		})
 	default:
-		w.ends.post(posted{field: l.field, hash: l.book.hash, answered: l.ended})
+		w.ends.post(ending{field: l.field, hash: l.book.hash, ask: l.old.Load(), answered: l.ended})
 	}
-	w.ends.keepUp()
 	b := l.book
 	b.count.Add(1)
 	b.size.Add(size)
@@ -92,15 +92,11 @@ func (w *Worker) endBadly(l *lease, err error) {
 	}
 	k := l.book.queue.Keys
 	command := scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, w.place})
-	w.ends.post(posted{packed: appendCommand(nil, command...), answered: l.ended})
+	w.ends.post(ending{packed: appendCommand(nil, command...), answered: l.ended})
 }
 
 func (w *Worker) wasSuperseded(l *lease) {
 	w.superseded.Add(1)
 	w.log.Error("superseded: the lease under which a task ran was lost, so another worker has the task too; was this process "+
 		"stopped or cut off from Redis for longer than the lease lives?", "path", pathIn(l.data), "ttl", w.ttl)
-}
-
-func (w *Worker) wasRefused(l *lease, err error) {
-	w.log.Error("Redis refused to end a task", "path", pathIn(l.data), "error", err)
 }

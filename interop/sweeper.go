@@ -45,7 +45,7 @@ func SweepInterval(d time.Duration) SweeperOption { return func(s *Sweeper) { s.
 // LostLimit says which loss buries a task: the third by default.
 func LostLimit(n int) SweeperOption { return func(s *Sweeper) { s.limit = n } }
 
-// SweeperNoSignals leaves the process's signals alone.
+// SweeperNoSignals leaves the process's signals alone, and tells the service manager nothing.
 func SweeperNoSignals() SweeperOption { return func(s *Sweeper) { s.withSignals = false } }
 
 // SweeperLogger says where to log: slog.Default() by default.
@@ -78,21 +78,43 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		defer listen(s.log, s.Stop, func() { s.Stop(); cancel() })()
 	}
 	s.log.Info("sweeper starts", "place", s.place, "queues", len(s.queues))
+	var manager *notifier
+	if s.withSignals {
+		manager = newNotifier(s.log)
+	}
+	manager.ready("sweeping")
 	for {
 		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("the sweep failed; trying again", "error", err)
 		}
-		pause := time.NewTimer(s.interval*3/4 + rand.N(s.interval/2+1))
-		select {
-		case <-pause.C:
+		manager.alive()
+		if s.rest(ctx, manager) {
 			continue
-		case <-s.stopping:
-		case <-ctx.Done():
 		}
-		pause.Stop()
+		manager.stopping("going")
 		s.goodbye(context.WithoutCancel(ctx))
 		s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
 		return nil
+	}
+}
+
+// rest waits until the next sweep is due; false if the sweeper is to stop.
+func (s *Sweeper) rest(ctx context.Context, manager *notifier) bool {
+	feeding, stop := manager.feeding()
+	defer stop()
+	pause := time.NewTimer(s.interval*3/4 + rand.N(s.interval/2+1))
+	defer pause.Stop()
+	for {
+		select {
+		case <-feeding:
+			manager.alive()
+		case <-pause.C:
+			return true
+		case <-s.stopping:
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 

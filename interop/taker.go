@@ -20,6 +20,7 @@ const (
 func (w *Worker) take() {
 	failures := 0
 	for !w.stopped() {
+		w.turns.Add(1)
 		more, err := w.turn()
 		if err == nil {
 			failures = 0
@@ -58,10 +59,16 @@ func (w *Worker) turn() (more bool, err error) {
 		return true, nil
 	}
 	if w.again {
+		if err := w.ends.swap(); err != nil { // their leases can be used again
+			return true, err
+		}
 		if found, err := w.takeFrom(w.books[0], 0, false); found || err != nil {
 			return true, err
 		}
 		w.again = false
+	}
+	if err := w.ends.settle(); err != nil {
+		return true, err
 	}
 	if w.inFlight() >= int64(len(w.slots)) { // all slots run; what is announced from now on can wait for the first that ends
 		w.awaitRoom(int64(len(w.slots)) - 1)
@@ -187,16 +194,18 @@ func (w *Worker) takeFrom(b *book, claims int, waiting bool) (bool, error) {
 	if w.stumbled.Swap(false) {
 		b.pace.stumble()
 	}
-	leases, living := b.get(min(max(w.roomFor(b), 1), mostAtOnce))
-	trusted := living
-	if time.Since(w.started)-time.Duration(w.beaten.Load()) > w.ttl/2 { // after a pause: their keys may be gone
-		trusted = 0
+	if !w.lives(time.Now()) { // after a gap in the beats their keys may be gone: let them go, and make others
+		for _, each := range w.books {
+			each.forget(each.renew())
+		}
+		w.beaten.Store(int64(time.Since(w.started)))
 	}
+	leases, living := b.get(min(max(w.roomFor(b), 1), mostAtOnce))
 	names := make([]string, len(leases))
 	for i, l := range leases {
 		names[i] = l.name
 	}
-	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: trusted, Claims: claims, Waiting: waiting}
+	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting}
 	taken, err := b.queue.over(w.takes).Take(context.Background(), names, options)
 	if err != nil {
 		return false, err
@@ -252,101 +261,4 @@ func (w *Worker) rest() error {
 		}
 	}
 	return nil
-}
-
-// breaks is called, from any goroutine, when a connection broke: nothing new begins before there is another one.
-func (w *Worker) breaks(err error) {
-	if w.broken.Swap(true) {
-		return
-	}
-	w.log.Warn("lost Redis; trying again", "error", err)
-	w.giveBackUnbegun()
-	w.wake()
-}
-
-// giveBackUnbegun gives back what is in the hand. It returns how many tasks those were.
-func (w *Worker) giveBackUnbegun() int {
-	var leases []*lease
-	for {
-		select {
-		case l := <-w.hand:
-			leases = append(leases, l)
-			continue
-		default:
-		}
-		if len(leases) > 0 {
-			w.giveBack(leases)
-		}
-		return len(leases)
-	}
-}
-
-// giveBack gives back leases of one hand that were handed out and have not begun: at once, or when there is a connection again.
-func (w *Worker) giveBack(leases []*lease) {
-	for len(leases) > 0 { // usually all of one queue, but a hand may hold tasks of two
-		b := leases[0].book
-		var mine, others []*lease
-		var names []string
-		for _, l := range leases {
-			if l.book == b {
-				mine, names = append(mine, l), append(names, l.name)
-			} else {
-				others = append(others, l)
-			}
-		}
-		k := b.queue.Keys
-		command := scripts["give_back"].command([]string{k.Queue, k.Noti, k.Processing}, names)
-		w.ends.post(posted{packed: appendCommand(nil, command...), answered: func(reply any, _ bool) {
-			_, failed := reply.(redisError)
-			for _, l := range mine {
-				if failed {
-					l.busy.Store(false) // it goes back with the connection
-				} else {
-					l.release()
-				}
-			}
-		}})
-		w.handed.Add(-int64(len(mine)))
-		leases = others
-	}
-	w.signalRoom()
-}
-
-// open connects, and begins anew: endings that had no reply are sent again first, then all else that was held under the old names,
-// known or not, goes back to its queue. What still runs goes on under its old name.
-func (w *Worker) open() error {
-	w.ends.close()
-	w.takes.closeIfAny()
-	w.takes = nil
-	w.giveBackUnbegun()
-	var connections [2]*conn
-	for i := range connections {
-		c, err := dial(context.Background(), w.queues[0].client, w.queues[0].Name())
-		if err != nil {
-			connections[0].closeIfAny()
-			return err
-		}
-		connections[i] = c
-	}
-	w.takesMu.Lock()
-	w.takes = connections[0]
-	w.takesMu.Unlock()
-	w.broken.Store(false)
-	if err := w.ends.open(connections[1]); err != nil {
-		return err
-	}
-	timer := time.AfterFunc(deadline, func() { connections[1].Close() })
-	err := w.ends.settle()
-	timer.Stop()
-	for _, b := range w.books {
-		names := b.renew()
-		if err != nil || len(names) == 0 {
-			continue
-		}
-		if _, err = b.queue.over(w.takes).GiveBack(context.Background(), names); err == nil {
-			b.forget(names)
-			_, err = w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...)
-		}
-	}
-	return err
 }

@@ -38,7 +38,7 @@ type Worker struct {
 	place   string // host:pid
 	started time.Time
 	running atomic.Bool
-	beaten  atomic.Int64 // nanoseconds from started to the last beat that worked
+	beaten  atomic.Int64 // nanoseconds from started to when all leases lived for certain
 
 	takes    *conn // the taker's own connection; nil while there is none
 	takesMu  sync.Mutex
@@ -58,6 +58,8 @@ type Worker struct {
 
 	failed, buried, superseded atomic.Int64
 
+	notifier *notifier // nil with NoSignals: then the process is not ours
+	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
 	now      chan struct{} // closed when nothing may be waited for
@@ -82,7 +84,7 @@ func Grace(d time.Duration) WorkerOption { return func(w *Worker) { w.grace = d 
 // Burst makes Run return when all queues are empty.
 func Burst() WorkerOption { return func(w *Worker) { w.burst = true } }
 
-// NoSignals leaves the process's signals alone, and never ends the process.
+// NoSignals leaves the process's signals alone, never ends the process, and tells the service manager nothing.
 func NoSignals() WorkerOption { return func(w *Worker) { w.withSignals = false } }
 
 // Logger says where to log: slog.Default() by default.
@@ -119,7 +121,10 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
 		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
 	}
-	w.ends = newEndings(w.breaks)
+	if w.withSignals {
+		w.notifier = newNotifier(w.log)
+	}
+	w.ends = newEndings(w.lives, w.breaks)
 	for i := range w.slots {
 		w.slots[i] = &slot{}
 	}
@@ -127,7 +132,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		if queue.client != queues[0].client {
 			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
 		}
-		w.books = append(w.books, newBook(queue, w.wasSuperseded, w.wasRefused))
+		w.books = append(w.books, newBook(queue, w.wasSuperseded))
 	}
 	if _, clustered := queues[0].client.(*redis.ClusterClient); clustered && len(queues) > 1 {
 		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
@@ -161,6 +166,7 @@ func (w *Worker) Stop() {
 	w.stop.Do(func() {
 		close(w.stopping)
 		w.wake()
+		w.notifier.stopping("finishing what runs")
 	})
 }
 
@@ -183,7 +189,7 @@ func (w *Worker) insist() {
 //
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
 // they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. USR1 logs the stacks of
-// all goroutines.
+// all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
@@ -220,67 +226,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	return ErrForced
 }
 
-// finish gives back what has not begun, and waits for what runs; false if it has to be given back too.
-func (w *Worker) finish() bool {
-	w.giveBackUnbegun()
-	grace := time.NewTimer(w.grace)
-	defer grace.Stop()
-	w.low.Store(0)
-	for w.inFlight() > 0 {
-		select {
-		case <-w.room:
-		case <-grace.C:
-			w.log.Warn("the grace is over", "grace", w.grace)
-			return false
-		case <-w.now:
-			w.log.Warn("leaving now, as asked")
-			return false
-		}
-	}
-	return true
-}
-
-// goodbye gives back all that is held, and removes every trace of the worker.
-func (w *Worker) goodbye() {
-	err := w.part()
-	w.ends.close()
-	if w.takes != nil {
-		w.takes.Close()
-	}
-	if err != nil {
-		w.log.Error("left without giving back what was held; a sweeper will", "error", err)
-	}
-}
-
-func (w *Worker) part() error {
-	if w.takes == nil || w.broken.Load() {
-		if err := w.open(); err != nil {
-			return err
-		}
-	}
-	timer := time.AfterFunc(deadline, w.ends.close) // the heartbeat watches no more
-	err := w.ends.settle()
-	timer.Stop()
-	for _, b := range w.books {
-		names, own := b.names(), b.queue.Keys.Own(w.name)
-		queue := b.queue.over(w.takes)
-		if len(names) > 0 && err == nil {
-			var count int
-			if count, err = queue.GiveBack(context.Background(), names); count > 0 {
-				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
-			}
-		}
-		if err == nil {
-			_, err = w.takes.call(context.Background(), append([]string{"UNLINK", own}, names...)...)
-		}
-		if err == nil {
-			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)
-		}
-		if err == nil && w.woken {
-			_, _, _, err = queue.Repair(context.Background())
-		}
-	}
-	return err
+// lives tells whether all leases live for certain, so that nobody can have swept what they hold.
+func (w *Worker) lives(at time.Time) bool {
+	return at.Sub(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
 }
 
 func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }

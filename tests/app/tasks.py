@@ -10,6 +10,9 @@ from functools import cache
 
 import redis
 
+from delayed.errors import Retry
+from delayed.job import current_task
+
 
 @cache
 def _client() -> redis.Redis:
@@ -235,3 +238,35 @@ class Strange(BaseException):
 
 def raise_base_exception() -> None:
     raise Strange
+
+
+def return_itself() -> object:
+    return return_itself
+
+
+def ask_again(attempts: int) -> int:
+    """Ask for another attempt until there have been so many."""
+    job = current_task()
+    assert job is not None
+    if job.attempt < attempts:
+        raise Retry(after=0.02)
+    return job.attempt
+
+
+def until_cancelled() -> str:
+    job = current_task()
+    assert job is not None
+    job.progress(1, 10, "begun")
+    while not job.cancelled:
+        time.sleep(0.01)
+    return "cancelled"
+
+
+def describe_itself() -> list[object]:
+    job = current_task()
+    assert job is not None
+    return [job.func_path, job.id, job.attempt, job.queue.name, job.enqueued_at]
+
+
+def note_itself(key: str) -> None:
+    note(key, current_task())

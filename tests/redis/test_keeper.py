@@ -12,7 +12,7 @@ from delayed.channel import Channel
 from delayed.clock import monotonic
 from delayed.info import inspect
 from delayed.keeper import Keeper
-from delayed.leases import token
+from delayed.keys import token
 from delayed.queue import Queue
 from delayed.slate import Slate
 from delayed.task import PyTask

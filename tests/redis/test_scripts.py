@@ -330,13 +330,28 @@ def test_surplus_notifications_are_removed(queue: Queue) -> None:
     assert notifications(queue) == 1
 
 
-def test_first_finds_the_first_queue_with_tasks(queue: Queue) -> None:
-    names = [f"{queue.name}{n}" for n in range(3)]
-    assert queue.first(names) is None
-    Queue(names[2], queue.conn).enqueue(PyTask("m:f"))
-    assert queue.first(names) == 2
-    Queue(names[1], queue.conn).enqueue(PyTask("m:f"))
-    assert queue.first(names) == 1
+def test_due_finds_the_first_queue_with_tasks(queue: Queue) -> None:
+    queues = [Queue(f"{queue.name}{n}", queue.conn) for n in range(3)]
+    keys = [each.keys for each in queues]
+    assert queue.due(keys) == (None, 0, None)
+    queues[2].enqueue(PyTask("m:f"))
+    assert queue.due(keys) == (2, 0, None)
+    queues[1].enqueue(PyTask("m:f"))
+    assert queue.due(keys) == (1, 0, None)
+
+
+def test_due_moves_what_is_due_in_bounded_batches(queue: Queue) -> None:
+    for number in range(5):
+        queue.enqueue(PyTask("m:f", (number,), at=1000 - number))
+        queue.enqueue(PyTask("m:f", (number,), after=1000 + number))
+    assert queue.len() == 5  # those were due when they came
+    queue.call("DEL", queue.name, queue.keys.noti)
+    members = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    queue.call("ZADD", queue.keys.scheduled, *(word for score, member in enumerate(members) for word in (score, member)))
+    assert queue.due([queue.keys], 3) == (0, 3, 0)
+    assert queue.due([queue.keys], 3) == (0, 2, None)
+    assert queue.call("LRANGE", queue.name, 0, -1) == [PyTask("m:f", (number,)).serialize() for number in range(5)]
+    assert queue.call("LLEN", queue.keys.noti) == 5
 
 
 # Register and dead letters

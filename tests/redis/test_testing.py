@@ -4,6 +4,7 @@ import redis
 from delayed.delay import delayed
 from delayed.errors import Unrunnable
 from delayed.info import dead_letters, inspect
+from delayed.keys import Keys
 from delayed.queue import Queue
 from delayed.sweeper import sweep
 from delayed.task import PyTask
@@ -81,7 +82,7 @@ def test_all_scripts_run_on_both(kind: str, queue: Queue, client: redis.Redis) -
     used.call("DEL", names[4])
     used.call("DEL", used.keys.noti)
     assert sweep(used)[:3] == (1, 0, 7)  # the sweep added one itself
-    assert used.first(["nothing", used.name]) == 1
+    assert used.due([Keys("nothing"), used.keys]).first == 1
     (letter,) = dead_letters(used)
     assert used.dead_retry([letter.id]) == 1
     assert used.len() == 9

@@ -11,11 +11,13 @@ PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
     {"errors", "clock", "logger"},
-    {"keys", "task", "scripts", "signals", "notify", "allow", "pace", "guard", "slate", "causes"},
-    {"connection", "functions", "embedded"},
-    {"channel", "queue"},
-    {"delay", "leases", "info", "settings", "options"},
-    {"heartbeat", "sweeper", "keeper", "testing"},
+    {"keys", "backoff", "results", "scripts", "signals", "notify", "allow", "pace", "guard", "slate", "causes"},
+    {"options", "connection", "embedded"},
+    {"task", "channel", "handle", "transitions"},
+    {"queue", "functions"},
+    {"delay", "job", "leases", "bell", "info", "settings", "command_line"},
+    {"heartbeat", "sweeper", "keeper", "middleware", "testing"},
+    {"lifecycle"},
     {"worker"},
     {"supervisor", "demo", "up"},
     {"command_enqueue", "commands_process", "commands_operate"},

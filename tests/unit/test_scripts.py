@@ -53,7 +53,7 @@ def test_header_is_complete_and_the_body_short(script: Script) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_no_script_builds_a_key(script: Script) -> None:
-    for call in re.findall(r"redis\.call\(([^\n]*)", _body(script)):
+    for call in re.findall(r"redis\.call\(([^\n]*)", _body(script).replace("redis.call('TIME')", "")):
         _command, key = (part.strip() for part in call.split(",")[:2])
         assert re.fullmatch(r"KEYS\[[^\]]+\]\)*.*", key), f"{script.name}: {call}"
 

@@ -11,7 +11,7 @@ import (
 )
 
 // functions are those that it runs.
-var functions = []any{Noop, Append, Sleep, SleepAppend, Fail, Panic, Sha256File}
+var functions = []any{Noop, Append, Log, Sleep, SleepAppend, Fail, Panic, Sha256File}
 
 func main() {
 	open := flags.Queues()

@@ -1,0 +1,92 @@
+"""How long a failed task waits before its next attempt.
+
+All of them are jittered in full: the pause is drawn evenly from 0 to the computed one, so that tasks which failed together
+do not come back together (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). With `jitter=False` it
+is the computed one.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InvalidTask
+
+_MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """What the kinds have in common.
+
+    Args:
+        base: seconds before the first repetition.
+        cap: seconds that no pause exceeds.
+        jitter: whether to draw from 0 to the pause.
+
+    Raises:
+        InvalidTask: a number that cannot be a pause.
+    """
+
+    base: float
+    cap: float = 3600.0
+    jitter: bool = True
+
+    kind = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.base <= self.cap:
+            raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
+
+    def _pause(self, attempt: int) -> float:
+        raise NotImplementedError
+
+    def pause(self, attempt: int) -> float:
+        """Seconds to wait after attempt number `attempt`, counted from 1, has failed."""
+        longest = min(self._pause(attempt), self.cap)
+        return random.uniform(0, longest) if self.jitter else longest
+
+    def header(self) -> list[Any]:
+        """As it stands in a task."""
+        return [self.kind, self.base, self.cap, self.jitter]
+
+
+@dataclass(frozen=True)
+class Constant(Backoff):
+    """`base` seconds each time."""
+
+    kind = "constant"
+
+    def _pause(self, attempt: int) -> float:  # noqa: ARG002  # the others need it
+        return self.base
+
+
+@dataclass(frozen=True)
+class Linear(Backoff):
+    """`base`, twice `base`, three times `base` … seconds."""
+
+    kind = "linear"
+
+    def _pause(self, attempt: int) -> float:
+        return self.base * attempt
+
+
+@dataclass(frozen=True)
+class Exponential(Backoff):
+    """`base`, twice, four times, eight times `base` … seconds."""
+
+    kind = "exponential"
+
+    def _pause(self, attempt: int) -> float:
+        return self.base * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
+
+
+_KINDS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
+
+
+def backoff_from(header: Any) -> Backoff | None:
+    """The back-off that a task carries, or None if this is none that we know."""
+    try:
+        kind, base, cap, jitter = header
+        return _KINDS[kind](float(base), float(cap), bool(jitter))
+    except (TypeError, ValueError, KeyError, InvalidTask):
+        return None

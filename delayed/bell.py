@@ -1,0 +1,60 @@
+"""What a sweeper listens to between two sweeps: something is due earlier than it knew."""
+
+from collections.abc import Sequence
+
+from .channel import Channel
+from .clock import monotonic
+from .connection import RedisError, pack
+from .queue import Queue
+
+_ANEW = 60.0  # seconds after which it is asked again: a connection may be gone without a word
+_LATE = 5.0  # seconds that Redis may be late with the answer
+
+
+class Bell:
+    """A connection that does nothing but wait for one of several queues' `wake` list.
+
+    Args:
+        queues: the queues, all on one server.
+    """
+
+    def __init__(self, queues: Sequence[Queue]) -> None:
+        self._channel = Channel(queues[0].conn, queues[0].name)
+        self._pop = pack("BLPOP", *(queue.keys.wake for queue in queues), _ANEW)
+        self._until = 0.0
+        self._rung = False
+
+    def listen(self) -> int | None:
+        """Wait in the background. Returns the descriptor that becomes readable when it has rung, or None if Redis is away."""
+        try:
+            if self._channel.is_open and monotonic() > self._until:
+                self._channel.close()
+            if not self._channel.is_open:
+                self._channel.open()
+                self._begin()
+        except RedisError:
+            self._channel.close()
+            return None
+        return self._channel.fileno()
+
+    def hear(self) -> None:
+        """Read what made the descriptor readable, and wait anew."""
+        try:
+            self._rung = self._channel.answer() is not None or self._rung
+            self._begin()
+        except RedisError:
+            self._channel.close()
+
+    @property
+    def rung(self) -> bool:
+        """Whether it has rung since this was asked last."""
+        rung, self._rung = self._rung, False
+        return rung
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._channel.close()
+
+    def _begin(self) -> None:
+        self._channel.send(self._pop)
+        self._until = monotonic() + _ANEW + _LATE

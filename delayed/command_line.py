@@ -1,0 +1,63 @@
+"""What the commands have in common: where Redis is, how errors are shown, options that several have."""
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+
+from .connection import RedisError
+from .errors import DelayedError
+
+DEFAULT_URL = "redis://localhost:6379/0"
+P = ParamSpec("P")
+
+
+def _url() -> str:
+    """DELAYED_REDIS_URL_FILE, else DELAYED_REDIS_URL, else REDIS_URL, else localhost."""
+    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
+    if secret:
+        try:
+            return Path(secret).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise click.ClickException(f"DELAYED_REDIS_URL_FILE: {error}") from error
+    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn expected errors into one line and exit status 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (DelayedError, RedisError, OSError, UnicodeError) as error:
+            notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException(f"{error}{notes}") from error
+
+    return run
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --redis, as `url`, and `explained` errors."""
+    option = click.option(
+        "--redis",
+        "url",
+        metavar="URL",
+        default=_url,
+        show_default="DELAYED_REDIS_URL, else REDIS_URL",
+        help="Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
+    )
+    return option(explained(command))
+
+
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="DEBUG logs each task's start and end.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,0 +1,203 @@
+"""What one keeps of a task that has been enqueued."""
+
+import asyncio
+import math
+from typing import Any, NamedTuple, Protocol
+
+import msgpack
+
+from .clock import monotonic, now
+from .errors import NoResult, NotDone, UnknownTask
+from .keys import Keys
+from .results import CANCELLED, State, value_of
+
+ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
+_SLICE = 3.0  # seconds of waiting in one command: clients have deadlines for replies
+
+
+class Status(NamedTuple):
+    """A tracked task at one moment. Times are seconds since 1970."""
+
+    state: State
+    enqueued: float | None
+    due: float | None  # when it may begin
+    started: float | None  # when its last attempt began
+    worker: str  # host:pid of that
+    error: str  # what the last attempt that failed said
+    done: float | None  # what the task has reported: see `current_task().progress`
+    total: float | None
+    note: str
+
+
+class _Queue(Protocol):
+    name: str
+    keys: Keys
+
+    def call(self, *command: Any) -> Any: ...
+
+    def cancel(self, identity: str, result: bytes, keep: int) -> str | None: ...
+
+
+class _AsyncQueue(Protocol):
+    name: str
+    keys: Keys
+
+    async def call(self, *command: Any) -> Any: ...
+
+    async def cancel(self, identity: str, result: bytes, keep: int) -> str | None: ...
+
+
+class Handle:
+    """A task that has been enqueued.
+
+    Args:
+        queue: where.
+        id: its id; None for a task that is not tracked, of which nothing is known.
+    """
+
+    __slots__ = ("_queue", "id")
+
+    def __init__(self, queue: _Queue, id: str | None) -> None:  # noqa: A002  # its name everywhere
+        self._queue = queue
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"Handle({self._queue.name!r}, {self.id!r})"
+
+    def status(self) -> Status:
+        """Where the task is.
+
+        Raises:
+            UnknownTask, NoResult: nothing is known.
+        """
+        return _status(self._queue.call("HGETALL", self._queue.keys.task(_known(self.id))), self._queue.name, self.id)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the task's end, and return what it has returned.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            TaskFailed, TaskExpired, TaskCancelled: it did not succeed.
+            NotDone: it has not ended in time.
+            UnknownTask, NoResult: there is nothing to wait for.
+        """
+        wait = _Wait(self._queue, _known(self.id), timeout)
+        while True:
+            data = self._queue.call(*wait.command())
+            if data is not None:
+                return value_of(data)
+            wait.check(bool(self._queue.call("EXISTS", wait.task)))
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
+        """As `result`, for asyncio: it waits in another thread."""
+        return await asyncio.to_thread(self.result, timeout)
+
+    def cancel(self) -> State:
+        """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`).
+
+        Returns:
+            In which state it was.
+
+        Raises:
+            UnknownTask, NoResult: nothing is known.
+        """
+        state = self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000))
+        return _state(state, self._queue.name, self.id)
+
+
+class AsyncHandle:
+    """As `Handle`, for tasks of an `AsyncQueue`."""
+
+    __slots__ = ("_queue", "id")
+
+    def __init__(self, queue: _AsyncQueue, id: str | None) -> None:  # noqa: A002  # its name everywhere
+        self._queue = queue
+        self.id = id
+
+    def __repr__(self) -> str:
+        return f"AsyncHandle({self._queue.name!r}, {self.id!r})"
+
+    async def astatus(self) -> Status:
+        """As `Handle.status`."""
+        return _status(await self._queue.call("HGETALL", self._queue.keys.task(_known(self.id))), self._queue.name, self.id)
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
+        """As `Handle.result`."""
+        wait = _Wait(self._queue, _known(self.id), timeout)
+        while True:
+            data = await self._queue.call(*wait.command())
+            if data is not None:
+                return value_of(data)
+            wait.check(bool(await self._queue.call("EXISTS", wait.task)))
+
+    async def acancel(self) -> State:
+        """As `Handle.cancel`."""
+        state = await self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000))
+        return _state(state, self._queue.name, self.id)
+
+
+class _Wait:
+    """The wait for one result."""
+
+    def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None) -> None:
+        self.task = queue.keys.task(identity)
+        self._key = queue.keys.result(identity)
+        self._name, self._identity, self._timeout = queue.name, identity, timeout
+        self._deadline = math.inf if timeout is None else monotonic() + timeout
+
+    def command(self) -> tuple[Any, ...]:
+        """Those who wait turn the list of one element, so that each of them sees it, and nobody takes it away."""
+        left = min(_SLICE, self._deadline - monotonic())
+        return ("BLMOVE", self._key, self._key, "LEFT", "LEFT", left) if left > 0.001 else ("LINDEX", self._key, 0)
+
+    def check(self, exists: bool) -> None:
+        """There is no result yet: is there a task, and time?"""
+        if not exists:
+            raise _unknown(self._name, self._identity)
+        if monotonic() >= self._deadline:
+            raise NotDone(f"task {self._identity} of {self._name!r} has not ended within {self._timeout:g} s; it may still")
+
+
+def _known(identity: str | None) -> str:
+    if identity is None:
+        raise NoResult("nothing is kept of this task: give it result_ttl, or track=True, where it is defined or enqueued")
+    return identity
+
+
+def _unknown(queue: str, identity: str | None) -> UnknownTask:
+    return UnknownTask(
+        f"no task {identity} is known in {queue!r}: what was kept of it has run out (see result_ttl), or it is elsewhere"
+    )
+
+
+def _state(state: str | None, queue: str, identity: str | None) -> State:
+    if state is None:
+        raise _unknown(queue, identity)
+    return State(state)
+
+
+def _status(found: Any, queue: str, identity: str | None) -> Status:
+    if not found:
+        raise _unknown(queue, identity)
+    fields: dict[bytes, bytes] = dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found
+
+    def moment(name: bytes) -> float | None:
+        return int(fields[name]) / 1000 if fields.get(name) else None
+
+    state, due = State(fields[b"state"].decode()), moment(b"due")
+    if state is State.SCHEDULED and due is not None and due <= now():
+        state = State.QUEUED
+    done, total, note = msgpack.unpackb(fields[b"progress"]) if b"progress" in fields else (None, None, "")
+    return Status(
+        state=state,
+        enqueued=moment(b"enqueued"),
+        due=due or None,
+        started=moment(b"started"),
+        worker=fields.get(b"worker", b"").decode(errors="replace"),
+        error=fields.get(b"error", b"").decode(errors="replace"),
+        done=done,
+        total=total,
+        note=note,
+    )

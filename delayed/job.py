@@ -1,0 +1,122 @@
+"""One execution of a task, as the code around it and the task itself see it."""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from .clock import monotonic
+from .errors import Reason
+from .queue import Queue
+from .results import State
+from .task import Call
+
+_LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
+
+
+class Job:
+    """One execution of a task; inside of it, `current_task()`.
+
+    Args:
+        queue: where it was taken from.
+        call: what it says.
+    """
+
+    def __init__(self, queue: Queue, call: Call) -> None:
+        headers = call.headers or {}
+        self.queue = queue
+        self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
+        self.headers = headers
+        self.id: str | None = headers["id"] if isinstance(headers.get("id"), str) else None
+        self.attempt = _number(headers, "attempt", 0) + 1  # counted from 1
+        enqueued = _number(headers, "enqueued", 0)
+        self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
+        self.function: Callable[..., Any] | None = None  # once it has been found
+        self._cancelled = False
+        self._next_look = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
+        if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
+            self._next_look = monotonic() + _LOOK
+            self._cancelled = bool(self.queue.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
+        return self._cancelled
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
+        if self.id is not None:
+            self.queue.call("HSET", self.queue.keys.task(self.id), "progress", msgpack.packb([done, total, note]))
+
+    def milliseconds(self, header: str) -> int:
+        """The number in a header, or 0."""
+        return _number(self.headers, header, 0)
+
+    @property
+    def unique(self) -> tuple[str, str, int]:
+        """The unique key, for how long the task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
+        match self.headers.get("unique"):
+            case [str(key), str(mode), int(bound)]:
+                return key, mode, bound
+        return "", "", 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It returned."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It raised, or could not be run."""
+
+    error: BaseException
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """It shall run again."""
+
+    pause: float  # seconds
+    error: str  # why
+    counted: bool  # it uses up one of the retries
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """It ended in another way."""
+
+    state: State
+    result: bytes
+    reason: Reason | None  # of its dead letter
+    detail: str
+
+
+Outcome = Done | Failed | Again | Ended
+
+_source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)
+
+
+def current_task() -> Job | None:
+    """The execution that this code is part of; None outside of a task."""
+    source = _source.get()
+    return None if source is None else source()
+
+
+def announce(source: Callable[[], Job | None]) -> None:
+    """From now on `current_task` asks `source` in this thread, or in this asyncio task."""
+    _source.set(source)
+
+
+def _number(headers: dict[str, Any], name: str, default: int) -> int:
+    value = headers.get(name, default)
+    return value if type(value) is int else default

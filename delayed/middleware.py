@@ -1,0 +1,82 @@
+"""What wraps the execution of a task from outside. Each is a function of a job and of the rest of the chain."""
+
+import signal
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
+
+from .backoff import backoff_from
+from .clock import now
+from .errors import Reason, Retry, TimedOut
+from .job import Again, Ended, Failed, Job, Outcome
+from .options import type_name
+from .results import EXPIRED, State
+
+Step = Callable[[Job], Outcome]
+Middleware = Callable[[Job, Step], Outcome]
+
+
+def compose(middlewares: Sequence[Middleware], innermost: Step) -> Step:
+    """The chain: the first of `middlewares` is outermost."""
+    step = innermost
+    for middleware in reversed(middlewares):
+        step = partial(middleware, call_next=step)  # type: ignore[call-arg]  # each takes it by this name
+    return step
+
+
+def expiring(job: Job, call_next: Step) -> Outcome:
+    """A task whose time has passed does not begin."""
+    expires = job.milliseconds("expires")
+    late = now() - expires / 1000
+    if expires and late > 0:
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {late:.1f} s before")
+    return call_next(job)
+
+
+def retrying(job: Job, call_next: Step) -> Outcome:
+    """A task that failed runs again if it has retries left, or asks for it."""
+    outcome = call_next(job)
+    if not isinstance(outcome, Failed):
+        return outcome
+    if isinstance(outcome.error, Retry):
+        return Again(max(0.0, outcome.error.after), str(outcome.error), counted=False)
+    left = job.retry or job.milliseconds("retry")
+    if not left or outcome.reason not in (Reason.FAILED, Reason.TIMED_OUT) or not _worth_it(job, outcome.error):
+        return outcome
+    backoff = backoff_from(job.headers.get("backoff"))
+    pause = backoff.pause(job.attempt) if backoff is not None else 0.0
+    return Again(pause, f"{type(outcome.error).__qualname__}: {outcome.error}", counted=True)
+
+
+def _worth_it(job: Job, error: BaseException) -> bool:
+    """What the task says about errors of this type, or of those that it is derived from."""
+    names = {type_name(kind) for kind in type(error).__mro__} | {kind.__qualname__ for kind in type(error).__mro__}
+    only, never = job.headers.get("retry_on"), job.headers.get("give_up_on")
+    if isinstance(never, list) and not names.isdisjoint(never):
+        return False
+    return not isinstance(only, list) or not names.isdisjoint(only)
+
+
+def timing(job: Job, call_next: Step) -> Outcome:
+    """`TimedOut` is raised in a task that runs for longer than its soft timeout; only in the main thread, by a timer."""
+    seconds = job.milliseconds("timeout") / 1000
+
+    def ring(_signum: int, _frame: FrameType | None) -> None:
+        raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s")
+
+    if not seconds:
+        return call_next(job)
+    try:
+        before = signal.signal(signal.SIGALRM, ring)
+    except ValueError:  # not the main thread: an exception cannot be raised in another one safely
+        return call_next(job)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            return call_next(job)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except TimedOut as error:  # it rang in the last moment, outside of the task's own code
+        return Failed(error, Reason.FAILED, str(error))
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,67 @@
+"""How a tracked task ended, as it is stored: a MessagePack array of the state and what belongs to it."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgpack
+
+from .errors import NoResult, NotEncodable, TaskCancelled, TaskExpired, TaskFailed
+
+_STRINGS = "surrogateescape"
+
+
+class State(StrEnum):
+    """Where a tracked task is in its life."""
+
+    QUEUED = "queued"  # it waits in the queue
+    SCHEDULED = "scheduled"  # it waits for its time
+    RUNNING = "running"
+    RETRYING = "retrying"  # it has failed, and waits for its next attempt
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
+def success(value: Any, kept: bool) -> bytes:
+    """What a task has returned; not `kept` if only its state matters.
+
+    Raises:
+        NotEncodable: MessagePack cannot carry the value.
+    """
+    try:
+        packed: bytes = msgpack.packb(
+            [State.SUCCEEDED, value] if kept else [State.SUCCEEDED], datetime=True, unicode_errors=_STRINGS
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NotEncodable(
+            f"it returned {type(value).__qualname__} {value!r:.100}, which MessagePack cannot carry: {error}"
+        ) from error
+    return packed
+
+
+def failure(kind: str, message: str, traceback: str) -> bytes:
+    """That a task has failed; see `TaskFailed`."""
+    packed: bytes = msgpack.packb([State.FAILED, kind, message, traceback], unicode_errors="replace")
+    return packed
+
+
+EXPIRED: bytes = msgpack.packb([State.EXPIRED])
+CANCELLED: bytes = msgpack.packb([State.CANCELLED])
+
+
+def value_of(data: bytes) -> Any:
+    """What a task has returned.
+
+    Raises:
+        TaskFailed, TaskExpired, TaskCancelled: it did not.
+        NoResult: it did, and it was not kept.
+    """
+    state, *rest = msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=_STRINGS)
+    if state == State.FAILED:
+        raise TaskFailed(*rest)
+    if state in (State.EXPIRED, State.CANCELLED):
+        raise {State.EXPIRED: TaskExpired, State.CANCELLED: TaskCancelled}[State(state)]
+    if not rest:
+        raise NoResult
+    return rest[0]

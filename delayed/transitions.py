@@ -1,0 +1,208 @@
+"""One short method for each Lua script that changes what exists: all changes of a queue's state go through one of them."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+from .clock import milliseconds, now
+from .connection import Caller, run_script
+from .errors import Reason
+from .keys import Keys, token
+from .scripts import SCRIPTS, Argument
+
+_REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
+
+
+class Taken(NamedTuple):
+    """What `Queue.take` got: task i is held under lease i."""
+
+    tasks: list[bytes]
+    suspect: bool  # the only task has been lost before
+
+
+class Swept(NamedTuple):
+    """What `Queue.sweep` did."""
+
+    recovered: int  # tasks put back
+    buried: int  # tasks lost too often
+    more: bool  # there was too much for one call
+
+
+class Due(NamedTuple):
+    """What `due` found."""
+
+    first: int | None  # the first queue that has waiting tasks
+    moved: int  # tasks that were due
+    pause: float | None  # seconds until the next task is due; 0 if more are due now, None if nothing is scheduled
+
+
+class Transitions:
+    """The scripts of one queue, and the way to Redis.
+
+    Args:
+        keys: the queue's keys.
+        caller: sends its commands.
+    """
+
+    def __init__(self, keys: Keys, caller: Caller) -> None:
+        self.keys = keys
+        self._caller = caller
+
+    def over(self, caller: Caller) -> Self:
+        """The same queue with its commands sent through `caller`, for example a worker's own connection."""
+        other = copy.copy(self)
+        other._caller = caller
+        return other
+
+    def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
+        return run_script(self._caller, SCRIPTS[script], keys, arguments)
+
+    def call(self, *command: Argument) -> Any:
+        """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
+        return self._caller.call(*command)
+
+    # Workers
+
+    def take(
+        self, leases: Sequence[str], holder: str, seconds: float, *, living: int = 0, claims: int = 0, waiting: bool = False
+    ) -> Taken:
+        """Take up to one task for each lease, together with its notification.
+
+        Args:
+            leases: names that no other worker uses and that hold nothing now.
+            holder: who takes, for humans: the value of a lease's key.
+            seconds: how long the leases' keys, where they are made now, live.
+            living: how many of the leases, from the first, have a living key already.
+            claims: how many notifications the caller has popped already.
+            waiting: take whatever waits. Else take no more tasks than there are notifications, as each of the others is on
+                its way to the worker that has popped its notification.
+        """
+        keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost, *leases)
+        limit = "waiting" if waiting else "notified"
+        suspect, *tasks = self._run("take", keys, claims, limit, living, holder, milliseconds(seconds))
+        return Taken(tasks, bool(suspect))
+
+    def succeed(self, lease: str) -> bool:
+        """End a lease: its task is done. False if the caller was superseded."""
+        return bool(self._run("succeed", (self.keys.processing, self.keys.lost), lease))
+
+    def retry(self, lease: str, data: bytes) -> bool:
+        """End a lease: its task waits again, as `data`. False if the caller was superseded."""
+        keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost)
+        return bool(self._run("retry", keys, lease, data))
+
+    def bury(self, lease: str, reason: Reason, detail: str, worker: str) -> bool:
+        """End a lease: its task becomes a dead letter. False if the caller was superseded."""
+        keys = (self.keys.processing, self.keys.lost, self.keys.dead)
+        return bool(self._run("bury", keys, lease, reason, detail.encode(errors="replace"), worker))
+
+    def give_back(self, leases: Sequence[str]) -> int:
+        """End leases: their tasks go back to the head of the queue, untouched. Returns how many went."""
+        return int(self._run("give_back", (self.keys.queue, self.keys.noti, self.keys.processing), *leases))
+
+    def submit(self, keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> list[bytes]:
+        """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
+        reply: list[bytes] = self._run("submit", keys, *arguments)
+        return reply
+
+    def due(self, queues: Sequence[Keys], most: int = 100) -> Due:
+        """Move tasks that are due to their queues, and look which of the `queues` has waiting tasks. They are on this
+        queue's server (and, on a cluster, in its slot)."""
+        keys = tuple(key for each in queues for key in (each.queue, each.noti, each.scheduled))
+        position, moved, pause = self._run("due", keys, most)
+        return Due(position - 1 if position else None, moved, None if pause < 0 else pause / 1000)
+
+    def start(self, lease: str, identity: str, *, unique: str, key: str, bound: int, worker: str, keep: int) -> int:
+        """Say that a tracked task begins.
+
+        Args:
+            lease: the lease under which it is held.
+            identity: the task's id.
+            unique: its unique key, or anything.
+            key: what becomes of that: `take` it, set it `free`, or `leave` it.
+            bound: milliseconds that it stays taken.
+            worker: who begins.
+            keep: milliseconds that its state is kept.
+
+        Returns:
+            1; 0 if the caller was superseded; 2 if the task has been cancelled; 3 if another task has the key.
+        """
+        keys = (self.keys.processing, self.keys.task(identity), self.keys.unique(unique))
+        return int(self._run("start", keys, lease, identity, key, bound, worker, round(now() * 1000), keep))
+
+    def conclude(
+        self,
+        lease: str,
+        identity: str,
+        *,
+        unique: str,
+        state: str,
+        result: bytes,
+        keep: int,
+        reason: Reason | None,
+        detail: str,
+        worker: str,
+    ) -> bool:
+        """End a lease whose task is tracked: store how it ended, and make it a dead letter if there is a `reason`. False
+        if the caller was superseded."""
+        own = self.keys
+        keys = (own.processing, own.lost, own.dead, own.task(identity), own.result(identity), own.unique(unique))
+        words = detail.encode(errors="replace")
+        return bool(self._run("conclude", keys, lease, identity, state, result, keep, reason or "", words, worker))
+
+    def postpone(self, lease: str, data: bytes, identity: str | None, delay: int, error: str) -> bool:
+        """End a lease: its task waits again, as `data`, after `delay` milliseconds. False if the caller was superseded."""
+        own, name = self.keys, identity or token()
+        keys = (own.queue, own.noti, own.processing, own.lost, own.scheduled, own.wake, own.task(name))
+        words = error.encode(errors="replace")
+        return bool(self._run("postpone", keys, lease, data, name, delay, "retrying" if identity else "", words))
+
+    # Sweepers
+
+    def page(self, key: str, cursor: int = 0, count: int = 100) -> tuple[int, list[str]]:
+        """Some leases named in the hash `key` (`keys.processing` or `keys.workers`), and the cursor of the next page or 0."""
+        cursor_after, *names = self._run("page", (key,), cursor, count)
+        return int(cursor_after), [name.decode(errors="surrogateescape") for name in names]
+
+    def alive(self, leases: Sequence[str]) -> int:
+        """How many of the leases live."""
+        return int(self.call("EXISTS", *leases)) if leases else 0
+
+    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> Swept:
+        """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,
+        to the dead letters, with the `cause` if it is known."""
+        own = self.keys
+        keys = (own.queue, own.noti, own.processing, own.lost, own.dead, own.stats, *leases)
+        recovered, buried, more = self._run("sweep", keys, limit, sweep_id, sweeper, f"; this time: {cause}" if cause else "")
+        return Swept(recovered, buried, bool(more))
+
+    def repair(self) -> tuple[int, int, int]:
+        """Bring the notifications nearer to one for each waiting task. Returns how many were added, removed, and are left
+        for another call."""
+        added, removed, left = self._run("repair", (self.keys.queue, self.keys.noti), _REPAIR_STEP)
+        return added, removed, left
+
+    def prune(self, leases: Sequence[str]) -> int:
+        """Strike workers whose own lease has died off the register. Returns how many."""
+        return int(self._run("prune", (self.keys.workers, *leases)))
+
+    # Operators
+
+    def dead_retry(self, ids: Sequence[str]) -> int:
+        """Move dead letters, as they came, to the end of the queue. Returns how many were there."""
+        return int(self._run("dead_retry", (self.keys.queue, self.keys.noti, self.keys.dead), *ids))
+
+    def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
+        """Cancel a tracked task. Returns the state in which it was, or None if no such task is known."""
+        unique = self.call("HGET", self.keys.task(identity), "unique")
+        keys, arguments = cancellation(self.keys, identity, unique, result, keep)
+        state = self._run("cancel", keys, *arguments)
+        return None if state is None else str(state.decode())
+
+
+def cancellation(
+    keys: Keys, identity: str, unique: bytes | None, result: bytes, keep: int
+) -> tuple[tuple[str, ...], tuple[Argument, ...]]:
+    """Keys and arguments of the script that cancels a task; `unique` is what its state says about its unique key."""
+    key = keys.unique("") if unique is None else unique.decode(errors="surrogateescape")
+    return (keys.scheduled, keys.task(identity), keys.result(identity), key), (identity, result, keep)

@@ -1,0 +1,67 @@
+package delayed
+
+import (
+	"context"
+	"time"
+)
+
+// finish gives back what has not begun, and waits for what runs; false if it has to be given back too.
+func (w *Worker) finish() bool {
+	w.giveBackUnbegun()
+	grace := time.NewTimer(w.grace)
+	defer grace.Stop()
+	w.low.Store(0)
+	for w.inFlight() > 0 {
+		select {
+		case <-w.room:
+		case <-grace.C:
+			w.log.Warn("the grace is over", "grace", w.grace)
+			return false
+		case <-w.now:
+			w.log.Warn("leaving now, as asked")
+			return false
+		}
+	}
+	return true
+}
+
+// goodbye gives back all that is held, and removes every trace of the worker.
+func (w *Worker) goodbye() {
+	err := w.part()
+	w.ends.close()
+	if w.takes != nil {
+		w.takes.Close()
+	}
+	if err != nil {
+		w.log.Error("left without giving back what was held; a sweeper will", "error", err)
+	}
+}
+
+func (w *Worker) part() error {
+	if w.takes == nil || w.broken.Load() {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	err := w.ends.settle()
+	for _, b := range w.books {
+		names, own := b.names(), b.queue.Keys.Own(w.name)
+		queue := b.queue.over(w.takes)
+		if len(names) > 0 && err == nil {
+			var count int
+			if count, err = queue.GiveBack(context.Background(), names); count > 0 {
+				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
+			}
+		}
+		if err == nil {
+			_, err = w.takes.call(context.Background(), append([]string{"UNLINK", own}, names...)...)
+		}
+		if err == nil {
+			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)
+		}
+		if err == nil && w.woken {
+			_, _, _, err = queue.Repair(context.Background())
+		}
+	}
+	return err
+}

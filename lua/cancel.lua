@@ -1,0 +1,26 @@
+-- Purpose: cancel a tracked task: a scheduled one is gone at once, a waiting one will not begin, a running one is told.
+-- KEYS: scheduled, task, result, unique
+-- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept)
+-- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or nil
+--          if no such task is known
+
+local state = redis.call('HGET', KEYS[2], 'state')
+if not state then
+    return false
+end
+if state == 'running' then
+    redis.call('HSET', KEYS[2], 'cancelled', '1')
+elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
+    local data = redis.call('HGET', KEYS[2], 'data')
+    if data then
+        redis.call('ZREM', KEYS[1], ARGV[1] .. data)
+    end
+    redis.call('HSET', KEYS[2], 'state', 'cancelled', 'cancelled', '1')
+    if redis.call('GET', KEYS[4]) == ARGV[1] then
+        redis.call('DEL', KEYS[4])
+    end
+    redis.call('DEL', KEYS[3])
+    redis.call('RPUSH', KEYS[3], ARGV[2])
+    redis.call('PEXPIRE', KEYS[3], ARGV[3])
+end
+return state

@@ -1,0 +1,29 @@
+-- Purpose: end a lease for good when its task is tracked: its state and result are stored, its unique key is free, and a task
+--          that did not succeed becomes a dead letter.
+-- KEYS: processing, lost, dead, task, result, unique
+-- ARGV: lease, id (of the task), state (how it ended), result (what those who wait are told), keep (milliseconds that this is
+--       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it)
+-- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
+
+local task = redis.call('HGET', KEYS[1], ARGV[1])
+if not task then
+    return 0
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], redis.sha1hex(task))
+redis.call('DEL', KEYS[5])
+if redis.call('GET', KEYS[6]) == ARGV[2] then
+    redis.call('DEL', KEYS[6])
+end
+if ARGV[6] ~= '' then
+    redis.call('XADD', KEYS[3], '*', 'task', task, 'reason', ARGV[6], 'detail', ARGV[7], 'worker', ARGV[8])
+end
+if tonumber(ARGV[5]) > 0 then
+    redis.call('HSET', KEYS[4], 'state', ARGV[3], 'worker', ARGV[8])
+    redis.call('PEXPIRE', KEYS[4], ARGV[5])
+    redis.call('RPUSH', KEYS[5], ARGV[4])
+    redis.call('PEXPIRE', KEYS[5], ARGV[5])
+else
+    redis.call('DEL', KEYS[4])
+end
+return 1

@@ -1,0 +1,29 @@
+-- Purpose: move tasks that are due from the schedule to the tail of their queue, and find the first queue that has waiting tasks.
+-- KEYS: key... (for each queue: queue, noti, scheduled)
+-- ARGV: most (how many tasks to move in one call)
+-- Returns: {position of the first queue with waiting tasks, counted from 1, or 0; tasks moved; milliseconds until the next
+--          task is due, 0 if more are due now, -1 if none is scheduled}
+
+local ID = 16 -- characters before the task in a member of the schedule
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local moved, position, pause = 0, 0, -1
+for i = 1, #KEYS, 3 do
+    local members = redis.call('ZRANGEBYSCORE', KEYS[i + 2], '-inf', now, 'LIMIT', 0, ARGV[1] - moved)
+    for _, member in ipairs(members) do
+        redis.call('ZREM', KEYS[i + 2], member)
+        redis.call('RPUSH', KEYS[i], string.sub(member, ID + 1))
+        redis.call('RPUSH', KEYS[i + 1], '1')
+    end
+    moved = moved + #members
+    local next = redis.call('ZRANGE', KEYS[i + 2], 0, 0, 'WITHSCORES')[2]
+    if next then
+        local rest = math.max(0, next - now)
+        pause = pause < 0 and rest or math.min(pause, rest)
+    end
+    if position == 0 and redis.call('LLEN', KEYS[i]) > 0 then
+        position = (i + 2) / 3
+    end
+end
+return {position, moved, pause}

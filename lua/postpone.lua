@@ -1,0 +1,28 @@
+-- Purpose: end a lease by letting its task wait again, as `data`, from now or for some time.
+-- KEYS: queue, noti, processing, lost, scheduled, wake, task
+-- ARGV: lease, data (the task as it shall wait), id (16 characters), delay (milliseconds, or 0), state (of a tracked task,
+--       '' for others), error (what the attempt said last)
+-- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
+
+local task = redis.call('HGET', KEYS[3], ARGV[1])
+if not task then
+    return 0
+end
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('HDEL', KEYS[4], redis.sha1hex(task))
+local clock = redis.call('TIME')
+local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4]
+if tonumber(ARGV[4]) > 0 then
+    local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', KEYS[5], due, ARGV[3] .. ARGV[2])
+    if (not first or due < tonumber(first)) and redis.call('LLEN', KEYS[6]) == 0 then
+        redis.call('RPUSH', KEYS[6], '1')
+    end
+else
+    redis.call('RPUSH', KEYS[1], ARGV[2])
+    redis.call('RPUSH', KEYS[2], '1')
+end
+if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[7]) == 1 then
+    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, 'error', ARGV[6], 'data', ARGV[2])
+end
+return 1

@@ -1,0 +1,45 @@
+-- Purpose: put one task that asks for more than a place at the tail into its queue: later, tracked, or unique.
+-- KEYS: queue, noti, scheduled, wake, task, unique
+-- ARGV: data (the task), id (16 characters: of the task, or of no meaning), due (milliseconds since 1970, or 0), delay
+--       (milliseconds from now, or 0), tracked (milliseconds that its state is kept, or 0), bound (milliseconds that the unique
+--       key stays taken, or 0 for a task that does not take it now)
+-- Returns: {state, id}: 'queued', 'scheduled', 'duplicate' (id is the other task's, nothing has happened), or 'known' (a task of
+--          this id is there already: the enqueue was said twice)
+
+local tracked, bound = tonumber(ARGV[5]), tonumber(ARGV[6])
+local other = bound > 0 and redis.call('GET', KEYS[6])
+if other and other ~= ARGV[2] then
+    return {'duplicate', other}
+end
+if tracked > 0 and redis.call('EXISTS', KEYS[5]) == 1 then
+    return {'known', ARGV[2]}
+end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local due = tonumber(ARGV[3]) + (tonumber(ARGV[4]) > 0 and now + ARGV[4] or 0)
+local state = due > now and 'scheduled' or 'queued'
+if state == 'scheduled' then
+    local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+    redis.call('ZADD', KEYS[3], due, ARGV[2] .. ARGV[1])
+    if (not first or due < tonumber(first)) and redis.call('LLEN', KEYS[4]) == 0 then
+        redis.call('RPUSH', KEYS[4], '1')
+    end
+else
+    redis.call('RPUSH', KEYS[1], ARGV[1])
+    redis.call('RPUSH', KEYS[2], '1')
+end
+if tracked > 0 then
+    redis.call('HSET', KEYS[5], 'state', state, 'due', due, 'enqueued', now)
+    if state == 'scheduled' then
+        redis.call('HSET', KEYS[5], 'data', ARGV[1])
+    end
+    if bound > 0 then
+        redis.call('HSET', KEYS[5], 'unique', KEYS[6])
+    end
+    redis.call('PEXPIRE', KEYS[5], math.max(tracked, due - now + tracked))
+end
+if bound > 0 then
+    redis.call('SET', KEYS[6], ARGV[2], 'PX', math.max(bound, due - now + bound))
+end
+return {state, ARGV[2]}

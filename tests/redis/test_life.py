@@ -1,0 +1,253 @@
+"""Tasks that ask for more than a call: what they cost nothing else, and do."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from delayed.backoff import Constant, Exponential
+from delayed.errors import Duplicate, InvalidTask, NoResult, NotDone, TaskCancelled, TaskExpired, TaskFailed, UnknownTask
+from delayed.info import dead_letters, inspect
+from delayed.queue import Queue
+from delayed.results import State
+from delayed.sweeper import Sweeper
+from delayed.task import PyTask
+from delayed.worker import Worker
+from tests.conftest import burst, eventually
+
+
+@pytest.fixture
+def sweeping(queue: Queue) -> Iterator[Sweeper]:
+    sweeper = Sweeper([queue], 0.5)
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    yield sweeper
+    sweeper.stop()
+    thread.join(20)
+
+
+def start(queue: Queue, threaded: Callable[[Worker], threading.Thread], **options: object) -> None:
+    threaded(Worker(queue, allow=["tasks:*"], **options))  # type: ignore[arg-type]
+
+
+def test_a_result_comes_back(queue: Queue, threaded: Callable[[Worker], threading.Thread]) -> None:
+    start(queue, threaded)
+    handle = queue.enqueue(PyTask("tasks:two", (1,), {"b": 5}, result_ttl=60))
+    assert handle.result(10) == 6
+    assert handle.result() == 6  # everybody sees it
+    assert handle.status().state is State.SUCCEEDED
+
+
+def test_several_wait_for_one_result(queue: Queue, threaded: Callable[[Worker], threading.Thread]) -> None:
+    handle = queue.enqueue(PyTask("tasks:two", (1,), result_ttl=60))
+    found: list[int] = []
+    waiting = [threading.Thread(target=lambda: found.append(handle.result(20))) for _ in range(5)]
+    for thread in waiting:
+        thread.start()
+    start(queue, threaded)
+    for thread in waiting:
+        thread.join(20)
+    assert found == [3] * 5
+
+
+def test_a_failure_comes_back(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:fail", ("no",), result_ttl=60))
+    assert handle.status().state is State.QUEUED
+    with pytest.raises(NotDone):
+        handle.result(0.01)
+    burst(queue)
+    with pytest.raises(TaskFailed, match="ValueError: no") as caught:
+        handle.result(10)
+    assert "raise ValueError(message)" in caught.value.traceback
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "failed"
+    assert handle.status().state is State.FAILED
+
+
+def test_what_cannot_be_encoded_is_a_failure(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:return_itself", (), result_ttl=60))
+    burst(queue)
+    with pytest.raises(TaskFailed, match="MessagePack cannot carry"):
+        handle.result(10)
+    assert inspect(queue).dead == 1
+
+
+def test_a_task_that_keeps_nothing_says_so(queue: Queue) -> None:
+    with pytest.raises(NoResult, match="result_ttl"):
+        queue.enqueue(PyTask("tasks:noop")).result()
+    tracked = queue.enqueue(PyTask("tasks:two", (1,), track=True))
+    burst(queue)
+    assert tracked.status().state is State.SUCCEEDED
+    with pytest.raises(NoResult, match="result_ttl"):
+        tracked.result(1)
+    queue.call("DEL", queue.keys.task(tracked.id or ""), queue.keys.result(tracked.id or ""))
+    with pytest.raises(UnknownTask):
+        tracked.result(1)
+    with pytest.raises(UnknownTask):
+        tracked.status()
+
+
+def test_a_retry_waits_in_redis(queue: Queue, client: redis.Redis, redis_url: str, sweeping: object) -> None:
+    key = f"{queue.name}:k"
+    backoff = Constant(0.05, jitter=False)
+    handle = queue.enqueue(PyTask("tasks:fail_until", (redis_url, key, 3), retry=5, backoff=backoff, result_ttl=60))
+    burst(queue)
+    assert handle.status().state is State.RETRYING
+    assert handle.status().error == "ValueError: not yet"
+    eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
+    assert client.get(key) == b"3"
+    assert handle.result() is None
+
+
+def test_retries_come_to_an_end(queue: Queue, sweeping: object) -> None:
+    queue.enqueue(PyTask("tasks:fail", ("no",), retry=2, backoff=Exponential(0.01, jitter=False)))
+    eventually(lambda: (burst(queue), inspect(queue).dead == 1)[1])
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "runs"),
+    [({"retry_on": ValueError}, 3), ({"retry_on": [OSError, "KeyError"]}, 1), ({"give_up_on": ["builtins.Exception"]}, 1)],
+)
+def test_only_some_errors_are_retried(queue: Queue, options: dict[str, Any], runs: int) -> None:
+    queue.enqueue(PyTask("tasks:fail", ("no",), retry=2, **options))
+    assert sum(burst(queue).finished for _ in range(3)) == runs
+    assert inspect(queue).dead == 1
+
+
+def test_a_task_may_ask_for_a_retry(queue: Queue, client: redis.Redis, sweeping: object) -> None:
+    handle = queue.enqueue(PyTask("tasks:ask_again", (3,), result_ttl=60))
+    eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
+    assert handle.result() == 3
+
+
+def test_later(queue: Queue, threaded: Callable[[Worker], threading.Thread], sweeping: object) -> None:
+    start(queue, threaded)
+    began = time.monotonic()
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    whens: list[dict[str, Any]] = [{"after": 0.5}, {"at": soon}]
+    handles = [queue.enqueue(PyTask("tasks:two", (1,), result_ttl=60, **when)) for when in whens]
+    assert [handle.status().state for handle in handles] == [State.SCHEDULED] * 2
+    assert [handle.result(20) for handle in handles] == [3, 3]
+    assert time.monotonic() - began >= 0.45
+
+
+def test_equal_tasks_at_one_instant_stay_two(queue: Queue) -> None:
+    for _ in range(2):
+        queue.enqueue(PyTask("tasks:noop", (1,), at=9_999_999_999))
+    assert queue.call("ZCARD", queue.keys.scheduled) == 2
+    assert queue.call("ZRANGE", queue.keys.scheduled, 0, 0)[0][16:] == PyTask("tasks:noop", (1,)).serialize()
+
+
+def test_too_late(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:noop", expires=0.001, result_ttl=60))
+    time.sleep(0.01)  # it is time that must pass
+    burst(queue)
+    with pytest.raises(TaskExpired):
+        handle.result(1)
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "expired"
+
+
+@pytest.mark.parametrize("mode", ["while_queued", "until_done"])
+def test_a_unique_task_is_refused_a_second_time(queue: Queue, mode: str) -> None:
+    task: dict[str, Any] = {"unique": "a", "unique_mode": mode}
+    first = queue.enqueue(PyTask("tasks:noop", **task))
+    with pytest.raises(Duplicate) as caught:
+        queue.enqueue(PyTask("tasks:noop", **task))
+    assert caught.value.id == first.id
+    assert queue.enqueue(PyTask("tasks:noop", **task, join=True)).id == first.id
+    assert queue.len() == 1
+    queue.enqueue(PyTask("tasks:noop", unique="b"))
+    burst(queue)
+    assert queue.enqueue(PyTask("tasks:noop", **task)).id != first.id
+    burst(queue)
+    assert not queue.call("KEYS", f"{queue.name}_unique_*")
+
+
+def test_two_with_one_key_do_not_run_at_once(queue: Queue, sweeping: object) -> None:
+    task: dict[str, Any] = {"unique": "a", "unique_mode": "while_running", "result_ttl": 60}
+    queue.call("SET", queue.keys.unique("a"), "another", "PX", 1200)
+    handle = queue.enqueue(PyTask("tasks:two", (1,), **task))
+    burst(queue)
+    assert handle.status().state is State.RETRYING
+    eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
+    assert not queue.call("KEYS", f"{queue.name}_unique_*")
+
+
+def test_a_failed_task_frees_its_key(queue: Queue) -> None:
+    queue.enqueue(PyTask("tasks:fail", ("no",), unique="a"))
+    burst(queue)
+    queue.enqueue(PyTask("tasks:noop", unique="a"))
+
+
+@pytest.mark.parametrize("options", [{}, {"after": 100}])
+def test_a_task_that_has_not_begun_can_be_cancelled(queue: Queue, options: dict[str, Any]) -> None:
+    handle = queue.enqueue(PyTask("tasks:fail", ("it ran",), result_ttl=60, unique="a", **options))
+    assert handle.cancel() == (State.SCHEDULED if options else State.QUEUED)
+    assert queue.call("ZCARD", queue.keys.scheduled) == 0
+    with pytest.raises(TaskCancelled):
+        handle.result(1)
+    burst(queue)
+    assert inspect(queue)[1:5] == (0, 0, 0, 0)
+    assert handle.status().state is State.CANCELLED
+    assert handle.cancel() is State.CANCELLED
+    queue.enqueue(PyTask("tasks:noop", unique="a"))
+
+
+def test_a_running_task_is_told(queue: Queue, client: redis.Redis, threaded: Callable[[Worker], threading.Thread]) -> None:
+    start(queue, threaded)
+    handle = queue.enqueue(PyTask("tasks:until_cancelled", (), result_ttl=60))
+    eventually(lambda: handle.status().done == 1)
+    assert handle.status()[6:] == (1, 10, "begun")
+    assert handle.cancel() is State.RUNNING
+    assert handle.result(10) == "cancelled"
+
+
+def test_what_current_task_knows(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:describe_itself", (), result_ttl=60))
+    burst(queue)
+    func_path, identity, attempt, where, enqueued = handle.result(1)
+    assert (func_path, identity, attempt, where) == ("tasks:describe_itself", handle.id, 1, queue.name)
+    assert abs(enqueued - time.time()) < 60
+
+
+def test_current_task_is_there_for_plain_tasks_too(
+    queue: Queue, client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+    queue.enqueue(PyTask("tasks:note_itself", (f"{queue.name}:r",)))
+    burst(queue)
+    assert client.lrange(f"{queue.name}:r", 0, -1) == [b"<tasks:note_itself, id None, attempt 1>"]
+
+
+def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
+    task = PyTask("tasks:noop", result_ttl=60)
+    assert queue.enqueue(task).id == queue.enqueue(task).id
+    assert queue.len() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"timeuot": 3}, "did you mean 'timeout'"),
+        ({"timeout": 0}, "above 0"),
+        ({"result_ttl": -1}, "above 0"),
+        ({"at": 1, "after": 1}, "either at or after"),
+        ({"after": -1}, "not below 0"),
+        ({"at": datetime(2026, 1, 1)}, "time zone"),
+        ({"expires": 0}, "above 0"),
+        ({"unique": "a", "unique_for": None}, "bound"),
+        ({"unique": "a", "unique_mode": "always"}, "while_queued"),
+        ({"join": True}, "unique"),
+        ({"timeout": 5, "hard_timeout": 5}, "hard_timeout is above timeout"),
+    ],
+)
+def test_bad_options_say_what_to_do(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidTask, match=words):
+        PyTask("m:f", **options)
