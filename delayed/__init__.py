@@ -4,7 +4,7 @@ What a producer needs is here. Workers are in `delayed.worker`, sweepers in `del
 """
 
 from .delay import delayed
-from .errors import ConfigurationError, DelayedError, InvalidTask, NotEncodable, TaskTooLarge
+from .errors import ConfigurationError, DelayedError, InvalidTask, NotDurable, NotEncodable, TaskTooLarge
 from .queue import AsyncQueue, Queue
 from .task import GoTask, PyTask
 
@@ -14,6 +14,7 @@ __all__ = [
     "DelayedError",
     "GoTask",
     "InvalidTask",
+    "NotDurable",
     "NotEncodable",
     "PyTask",
     "Queue",

@@ -24,8 +24,9 @@ class Bell:
         self._until = 0.0
         self._rung = False
 
-    def listen(self) -> int | None:
-        """Wait in the background. Returns the descriptor that becomes readable when it has rung, or None if Redis is away."""
+    def listen(self) -> int:
+        """Wait in the background. Returns the descriptor that becomes readable when it has rung; -1 if Redis is away, or if
+        it cannot be listened to."""
         try:
             if self._channel.is_open and monotonic() > self._until:
                 self._channel.close()
@@ -34,7 +35,7 @@ class Bell:
                 self._begin()
         except RedisError:
             self._channel.close()
-            return None
+            return -1
         return self._channel.fileno()
 
     def hear(self) -> None:

@@ -17,10 +17,10 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
-from .connection import Client, as_bytes, pack
+from .connection import Client, as_bytes, node_of, pack
 from .scripts import SCRIPTS, Argument
 
-DEADLINE = 5.0  # seconds that a reply may take, if nothing else is said
+DEADLINE = 4.0  # seconds that a reply may take, if nothing else is said; below the 5 in which work goes on
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
 # Errors that say "not this server, not now": a new connection may find the right one.
@@ -107,6 +107,7 @@ class Channel:
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
         _let_the_kernel_watch_the_deadline(self._sock, self._deadline)
+        _let_the_kernel_watch_the_peer(self._sock)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
@@ -128,10 +129,21 @@ class Channel:
             self._connection.disconnect()
             self._connection = None
 
+    def interrupt(self) -> None:
+        """From another thread: let whoever waits for a reply find the connection broken."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # its owner has just closed it
+                self._sock.shutdown(socket.SHUT_RDWR)
+
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as we know."""
         return self._connection is not None
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when an idle connection has broken; -1 if there is none (to poll TLS says
+        nothing: what arrives may be its own)."""
+        return -1 if self._connection is None or isinstance(self._sock, ssl.SSLSocket) else self._sock.fileno()
 
     def call(self, *command: Argument) -> Any:
         """Send a command and return its reply.
@@ -224,10 +236,6 @@ class Channel:
                 raise self._broken(TimeoutError())
         return self._checked(self.read())
 
-    def fileno(self) -> int:
-        """The descriptor on which replies come."""
-        return self._sock.fileno()
-
     def answer(self) -> Any:
         """The reply to a command that was sent by `send`; raises as `call`."""
         return self._checked(self.read())
@@ -280,6 +288,17 @@ def _let_the_kernel_watch_the_deadline(sock: socket.socket, deadline: float) -> 
         sock.settimeout(None)
 
 
+def _let_the_kernel_watch_the_peer(sock: socket.socket) -> None:
+    """Notice a host that is gone without a word also while a blocking pop may take minutes."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", DEADLINE * 1000)):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
+
+
 def _is_misplaced(error: ResponseError) -> bool:
     return str(error).startswith(_MISPLACED)
 
@@ -287,9 +306,12 @@ def _is_misplaced(error: ResponseError) -> bool:
 def _dedicated(client: Client, key: bytes, deadline: float) -> Any:
     """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
     if isinstance(client, redis.RedisCluster):
-        with contextlib.suppress(RedisError):  # the servers may have changed roles; the old table is better than none
-            client.nodes_manager.initialize()
-        client = client.get_redis_connection(client.nodes_manager.get_node_from_slot(key_slot(key)))
+        slot = key_slot(key)
+        try:
+            node = node_of(client, slot, fresh=True)
+        except RedisError:  # the old table is better than none
+            node = node_of(client, slot, fresh=False)
+        client = client.get_redis_connection(node)
     pool = client.connection_pool
     options = {
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))

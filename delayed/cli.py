@@ -20,6 +20,8 @@ _PLACES = {
     "enqueue": "command_enqueue",
     "info": "commands_operate",
     "dead": "commands_operate",
+    "fsck": "commands_check",
+    "doctor": "commands_check",
 }
 
 

@@ -6,25 +6,32 @@ for its reply.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import PipelineCommand
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ConnectionError,
     MovedError,
     NoScriptError,
+    RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
 )
-from redis.sentinel import Sentinel
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .errors import ConfigurationError
+from .keys import Keys
 from .scripts import Argument, Script
 
 __all__ = [  # RedisError and ResponseError are redis-py's: no other module needs to import it for them
@@ -33,13 +40,17 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "Caller",
     "Client",
     "Command",
+    "ForeignType",
     "Pooled",
     "RedisError",
     "ResponseError",
     "as_bytes",
     "check_cluster",
     "connect",
+    "explained",
+    "explained_async",
     "is_cluster",
+    "node_of",
     "pack",
     "run_script",
     "run_script_async",
@@ -51,6 +62,8 @@ AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
 
 _REDIRECTIONS = 5  # nodes that a cluster may send a command to
+_CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
+_SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
 _UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
 
 
@@ -79,6 +92,26 @@ def connect(url: str) -> Client:
         ) from error
 
 
+class NewestSentinel(Sentinel):
+    """Asks all sentinels, and believes the one that has heard of the latest failover: one that has not would send us to the
+    old primary for as long as it is behind, again and again."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address of the primary."""
+        states = []
+        sentinels: list[Any] = self.sentinels
+        is_up = cast(Any, self.check_master_state)
+        for sentinel in sentinels:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                state = sentinel.sentinel_masters().get(service_name)
+                if state and is_up(state, service_name):
+                    states.append(state)
+        if not states:
+            raise MasterNotFoundError(f"no sentinel knows a primary of {service_name!r} that is up")
+        newest = max(states, key=lambda state: int(state["config-epoch"]))
+        return newest["ip"], newest["port"]
+
+
 def _through_sentinel(url: str) -> redis.Redis:
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
@@ -93,7 +126,9 @@ def _through_sentinel(url: str) -> redis.Redis:
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     if credentials:
         options.update(username=unquote(user) or None, password=unquote(password) or None)
-    return cast(redis.Redis, Sentinel(sentinels).master_for(service, db=int(db or 0), **options))
+    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
+    manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
+    return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
 
 
 class Caller(Protocol):
@@ -111,6 +146,40 @@ def is_cluster(client: object) -> bool:
 def same_slot(one: str, other: str) -> bool:
     """Whether a cluster keeps two keys on the same server for certain."""
     return bool(key_slot(as_bytes(one)) == key_slot(as_bytes(other)))
+
+
+class ForeignType(ResponseError):
+    """A key of a queue holds another program's data; the message names it. Nothing was changed."""
+
+
+def explained(error: RedisError, client: Client, keys: Keys) -> RedisError:
+    """`error`, or, if a key of the queue has a foreign type, one that says which and what to do."""
+    if not _is_about_types(error):
+        return error
+    caller = Pooled(client, keys.queue)  # the connection that had the error may be busy
+    found: dict[str, str] = {}
+    for key in keys.kinds():
+        with contextlib.suppress(RedisError):  # we may not ask
+            found[key] = caller.call("TYPE", key).decode()
+    advice = keys.foreign(found)
+    return error if advice is None else ForeignType(advice)
+
+
+async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys) -> RedisError:
+    """As `explained`, for asyncio."""
+    if not _is_about_types(error):
+        return error
+    found: dict[str, str] = {}
+    for key in keys.kinds():
+        with contextlib.suppress(RedisError):
+            found[key] = (await caller.call("TYPE", key)).decode()
+    advice = keys.foreign(found)
+    return error if advice is None else ForeignType(advice)
+
+
+def _is_about_types(error: RedisError) -> bool:
+    """From a script the word may stand anywhere."""
+    return "WRONGTYPE" in str(error) and not isinstance(error, ForeignType)
 
 
 def as_bytes(key: str) -> bytes:
@@ -145,23 +214,71 @@ class Pooled:
     def __init__(self, client: Client, key: str) -> None:
         self._client = client
         self._slot = key_slot(as_bytes(key))
+        self._stale = False  # the last command failed: the servers of the cluster may have changed roles
 
     def call(self, *command: Argument) -> Any:
         """Send `command` once and return its reply as in RESP2, with bytes for strings."""
+        return self._first(_exchange, command)
+
+    def batch(self, *commands: Command) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+        replies: list[Any] = self._first(_exchange_all, commands)
+        return replies
+
+    def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
+        """`exchange(pool, what)` with the server that has the slot."""
         if not isinstance(self._client, redis.RedisCluster):
-            return _exchange(self._client.connection_pool, command)
+            return exchange(self._client.connection_pool, what)
+        fresh, self._stale = self._stale, True
         for _ in range(_REDIRECTIONS):
-            node = self._client.nodes_manager.get_node_from_slot(self._slot)
+            node = node_of(self._client, self._slot, fresh=fresh)
             try:
-                return _exchange(self._client.get_redis_connection(node).connection_pool, command)
+                reply = exchange(self._client.get_redis_connection(node).connection_pool, what)
             except AskError as elsewhere:  # the slot is moving; this key has moved already
                 node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
                 if node is not None:
-                    return _exchange(self._client.get_redis_connection(node).connection_pool, command, asking=True)
+                    return exchange(self._client.get_redis_connection(node).connection_pool, what, asking=True)
             except MovedError:
                 pass
-            self._client.nodes_manager.initialize()
-        raise ConnectionError("the cluster sends us from node to node: is it being rebuilt?")
+            else:
+                self._stale = False
+                return reply
+            fresh = True
+        raise ConnectionError(_CONFUSED)
+
+
+def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
+    """The server of a cluster that has a slot; `fresh` asks the cluster, as the servers may have changed roles."""
+    try:
+        if fresh:
+            client.nodes_manager.initialize()
+        return client.nodes_manager.get_node_from_slot(slot)
+    except RedisClusterException as error:  # which is no RedisError
+        raise ConnectionError(str(error)) from error
+
+
+def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
+    replies: list[Any] = []
+    connection = pool.get_connection()
+    try:
+        connection.send_packed_command([pack("ASKING")] * asking + [pack(*command) for command in commands])
+        for _ in range(asking):
+            connection.read_response()
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(error)
+    except (ConnectionError, TimeoutError) as error:
+        connection.disconnect()
+        error.add_note(_UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)
+    for reply in replies[:1]:
+        if isinstance(reply, MovedError | AskError):
+            raise reply
+    return replies
 
 
 def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
@@ -189,6 +306,7 @@ class AsyncPooled:
     def __init__(self, client: AsyncClient, key: str) -> None:
         self._client = client
         self._slot = key_slot(as_bytes(key))
+        self._stale = False  # as in `Pooled`
 
     async def call(self, *command: Argument) -> Any:
         """Send `command` once and return the reply."""
@@ -196,11 +314,41 @@ class AsyncPooled:
             await self._client.initialize()
             node = self._client.nodes_manager.get_node_from_slot(self._slot)
             return await self._client.execute_command(*command, target_nodes=[node])
-        pool = self._client.connection_pool
+        (reply,) = await self._exchange(command)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def batch(self, *commands: Command) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+        if not isinstance(self._client, redis.asyncio.RedisCluster):
+            return await self._exchange(*commands)
+        await self._client.initialize()
+        nodes = self._client.nodes_manager
+        fresh, self._stale = self._stale, True
+        for _ in range(_REDIRECTIONS):
+            if fresh:
+                await nodes.initialize()
+            sent = [PipelineCommand(position, *command) for position, command in enumerate(commands)]
+            await nodes.get_node_from_slot(self._slot).execute_pipeline(sent)
+            if not isinstance(sent[0].result, MovedError):
+                self._stale = isinstance(sent[0].result, Exception)
+                return [command.result for command in sent]
+            fresh = True
+        raise ConnectionError(_CONFUSED)
+
+    async def _exchange(self, *commands: Command) -> list[Any]:
+        replies: list[Any] = []
+        pool = cast(Any, self._client).connection_pool
         connection = await pool.get_connection()
         try:
-            await connection.send_command(*command)
-            return await connection.read_response(disable_decoding=True)
+            await connection.send_packed_command([pack(*command) for command in commands])
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
         except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
             await connection.disconnect(nowait=True)
             error.add_note(_UNKNOWN)

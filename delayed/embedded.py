@@ -72,7 +72,7 @@ class EmbeddedRedis:
         if len(str(self.socket)) > _SOCKET_LENGTH:
             raise DelayedError(f"{self.socket} is too long for the path of a Unix socket: choose a shorter folder")
         self.port = port
-        self._options = {
+        self.options = {
             "port": str(port or 0),
             "bind": "127.0.0.1",
             "unixsocket": str(self.socket),
@@ -96,7 +96,7 @@ class EmbeddedRedis:
 
     def start(self) -> Self:
         """Start it and wait until it answers."""
-        arguments = [text for name, value in self._options.items() for text in (f"--{name}", value)]
+        arguments = [text for name, value in self.options.items() for text in (f"--{name}", value)]
         self._process = Guarded([server_path(), *arguments])
         deadline = monotonic() + _STARTING
         with contextlib.closing(self.client()) as client:

@@ -5,6 +5,7 @@
     ├── InvalidTask (ValueError)             a task that no worker could run
     │   ├── NotEncodable (TypeError)         an argument that MessagePack has no form for
     │   └── TaskTooLarge                     more bytes than the queue accepts
+    ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
     ├── Duplicate                            another task has the unique key; nothing was enqueued
     ├── ResultError                          why a handle gives no result
@@ -48,6 +49,19 @@ class NotEncodable(InvalidTask, TypeError):
 
 class TaskTooLarge(InvalidTask):
     """The task is larger than its queue accepts; nothing was enqueued."""
+
+
+class NotDurable(DelayedError):
+    """The task is on the primary and may run, but the disk or the replicas did not confirm it in time.
+
+    Args:
+        acknowledged: how many replicas had confirmed it; 0 with `durability="aof"`.
+        message: what happened, and what to do.
+    """
+
+    def __init__(self, acknowledged: int, message: str) -> None:
+        super().__init__(f"not durable: {message}")
+        self.acknowledged = acknowledged
 
 
 class NoRedisServer(DelayedError):

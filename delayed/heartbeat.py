@@ -6,6 +6,7 @@ It has a connection of its own, and does everything that must go on while the ma
 import contextlib
 import logging
 import os
+import random
 import select
 import signal
 import sys
@@ -43,6 +44,7 @@ class Holder(Protocol):
     fresh_at: float  # monotonic time at which all its leases lived
     slate: Slate  # what its supervisor sees
     deadline: float | None  # monotonic time at which the task that runs must have ended
+    patience: float  # seconds that a round of its loop may take while no task runs
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -52,6 +54,9 @@ class Holder(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
+
+    def give_up_connection(self) -> None:
+        """Break its connection, so that it makes another."""
 
     def stop(self) -> None:
         """Ask it to stop."""
@@ -97,6 +102,9 @@ class Heartbeat(threading.Thread):
         self._progress = (-1, -1)
         self._watching = False  # there may be tasks in hand behind a slow one
         self._seen = (-1, -1)
+        self._round = (-1, -1)
+        self._round_began = 0.0
+        self._heard = -1  # the descriptor of the connection that is listened to
 
     def watch(self) -> None:
         """Look closely from now on: the worker has taken more than one task."""
@@ -136,6 +144,7 @@ class Heartbeat(threading.Thread):
             now = monotonic()
             if now >= self._next_beat:
                 self._next_beat = now + self._interval
+                self._watch_progress(now)
                 self._guarded(self._beat)
                 self.began.set()
             if self._watching and now >= self._next_look:
@@ -148,12 +157,27 @@ class Heartbeat(threading.Thread):
             if now >= late:
                 self._leave("a task ran for longer than its hard timeout", late=True)
             look = self._next_look if self._watching else float("inf")
+            connection = self._hear(poll)
             pause = min(self._next_beat, look, self._next_alive, late, self._deadline or float("inf")) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
+                elif descriptor == connection:  # it broke: after an outage a beat is urgent
+                    self._channel.close()
+                    self._next_beat = now
                 else:
                     self._obey()
+
+    def _hear(self, poll: select.poll) -> int:
+        """Have `poll` listen to the connection that there is now; returns its descriptor or -1."""
+        connection = self._channel.fileno()
+        if connection != self._heard:
+            if self._heard != -1:
+                poll.unregister(self._heard)
+            if connection != -1:
+                poll.register(connection, select.POLLIN)
+            self._heard = connection
+        return connection
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Nothing that goes wrong in `action` may end the heart; it is tried again a little later."""
@@ -164,7 +188,7 @@ class Heartbeat(threading.Thread):
             action()
         except Exception as error:
             self._channel.close()
-            again = monotonic() + min(_RETRY, self._interval)
+            again = monotonic() + min(_RETRY * random.uniform(0.5, 1), self._interval)
             self._next_beat, self._next_look = min(self._next_beat, again), again
             logger.warning("The heartbeat failed: %s", error, exc_info=not isinstance(error, RedisError))
 
@@ -176,6 +200,16 @@ class Heartbeat(threading.Thread):
                 self._notifier.alive()
             self._progress = seen
             self._next_alive = now + (self._notifier.watchdog / 2 or float("inf"))
+
+    def _watch_progress(self, now: float) -> None:
+        """The last resort: every wait of the worker has a deadline, so it should never stand still for so long."""
+        seen = (self._worker.turns, self._worker.finished)
+        if seen != self._round or self._worker.running is not None:
+            self._round, self._round_began = seen, now
+        elif now - self._round_began > self._worker.patience:
+            self._round_began = now
+            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.patience, dump_threads())
+            self._worker.give_up_connection()
 
     def _beat(self) -> None:
         """Let all leases live for another TTL, and bring the register up to date."""
@@ -277,6 +311,7 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
         if names:
             count += queue.over(channel).give_back(names)
         channel.call("UNLINK", own, *names)
-        channel.call("HDEL", queue.keys.workers, own)
+        with contextlib.suppress(ResponseError):  # the tasks are back, which matters; the register does not
+            channel.call("HDEL", queue.keys.workers, own)
     worker.slate.leave()
     return count

@@ -1,11 +1,13 @@
 """What there is to know about a queue, for people who look at it."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgpack
 
 from .clock import now
+from .connection import ResponseError
 from .errors import Unrunnable
 from .queue import Queue
 from .task import path_of, readable
@@ -99,7 +101,7 @@ def show(data: bytes) -> str:
     """What a task says, with its arguments, for a human; its bytes in hexadecimal if it says nothing."""
     try:
         return repr(readable(data))
-    except Unrunnable:
+    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
         return data.hex()
 
 
@@ -178,7 +180,10 @@ def _lease(queue: Queue, name: str, processes: dict[str, dict[str, Any]]) -> Lea
     if data is None:
         return None
     ttl = int(queue.call("PTTL", name))
-    holder = (queue.call("GET", name) or b"").decode(errors="replace")
+    value = b""
+    with contextlib.suppress(ResponseError):  # a key of the application with an upstream worker's number as its name
+        value = queue.call("GET", name) or b""
+    holder = value.decode(errors="replace")
     about = processes.get(queue.keys.lease(holder), {}) if holder else {}
     beat_ago = about["ttl"] - ttl / 1000 if "ttl" in about and ttl > 0 else None
     return LeaseInfo(name, path_of(data), about.get("place", holder), ttl != -2, ttl / 1000 if ttl >= 0 else None, beat_ago)

@@ -1,13 +1,27 @@
 """All keys of a queue, and the names that a queue cannot have. No other module and no script builds a key."""
 
 import hashlib
+import re
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
 from .errors import ConfigurationError
 
 _LEASE = "_lease_"
 _SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake")
+TYPES = {
+    "queue": "list",
+    "noti": "list",
+    "processing": "hash",
+    "lost": "hash",
+    "dead": "stream",
+    "workers": "hash",
+    "stats": "hash",
+    "scheduled": "zset",
+    "wake": "list",
+}
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_unique_[0-9a-f]{40}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +29,7 @@ class Keys:
     """The keys of the queue `queue`.
 
     Raises:
-        ConfigurationError: the name is empty, or would make keys that belong to another queue.
+        ConfigurationError: the name is empty or no text, or would make keys that belong to another queue.
     """
 
     queue: str  # list: waiting tasks
@@ -32,6 +46,10 @@ class Keys:
         name = self.queue
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"a queue's name is a string that is not empty, not {name!r}")
+        try:
+            name.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"{name!r} cannot be the name of a queue: it has no form in UTF-8 ({error})") from error
         if name.endswith(_SUFFIXES) or _LEASE in name:
             raise ConfigurationError(
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
@@ -39,6 +57,28 @@ class Keys:
             )
         for suffix in ("noti", "processing", "lost", "dead", "workers", "stats", "scheduled", "wake"):
             object.__setattr__(self, suffix, f"{name}_{suffix}")
+
+    def kinds(self) -> dict[str, str]:
+        """Key → the type that it has if it is there, as Redis's TYPE names it."""
+        return {key: TYPES[part] for part, key in self.all().items()}
+
+    def foreign(self, found: Mapping[str, str]) -> str | None:
+        """What to say of keys that hold another program's data; None if there are none.
+
+        Args:
+            found: key → the type that it has.
+        """
+        wrong = [
+            f"the key {key!r} of queue {self.queue!r} is a {found[key]} and not a {kind}"
+            for key, kind in self.kinds().items()
+            if found.get(key, "none") not in ("none", kind)
+        ]
+        if not wrong:
+            return None
+        return (
+            f"WRONGTYPE: {'; '.join(wrong)}. No task has been touched. Another program uses that key: rename it (RENAME) or "
+            f"remove it, or give the queue another name; `delayed fsck` shows what is wrong with a queue"
+        )
 
     def lease(self, token: str, number: int | None = None) -> str:
         """string with a TTL: a process's own lease, or the numbered ones under which it holds tasks."""
@@ -56,6 +96,26 @@ class Keys:
     def unique(self, key: str) -> str:
         """string with a TTL: the id of the task that has a unique key."""
         return f"{self.queue}_unique_{hashlib.sha1(key.encode(errors='surrogateescape'), usedforsecurity=False).hexdigest()}"
+
+    def all(self) -> dict[str, str]:
+        """The keys that there is one of: what a field above is called → the key."""
+        return asdict(self)
+
+    def owns_lease(self, key: str) -> bool:
+        """Whether `key` is a lease of this queue, by its form."""
+        return key.startswith(self.queue + _LEASE)
+
+    def owns_for_a_task(self, key: str) -> bool:
+        """Whether `key` belongs to one task of this queue, by its form."""
+        return key.startswith(self.queue) and bool(_OF_A_TASK.fullmatch(key, len(self.queue)))
+
+
+def owner(key: str) -> str | None:
+    """The queue that `key` belongs to by its form. None if it has none of our forms: it may be a list of waiting tasks."""
+    name, lease, _ = key.partition(_LEASE)
+    if lease:
+        return name
+    return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)
 
 
 def token() -> str:

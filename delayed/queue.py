@@ -8,10 +8,13 @@ from .connection import (
     AsyncPooled,
     Client,
     Pooled,
+    ResponseError,
     check_cluster,
     connect,
+    explained_async,
     run_script_async,
 )
+from .durability import MEMORY, TIMEOUT, Durability
 from .errors import ConfigurationError, Duplicate, TaskTooLarge
 from .handle import AsyncHandle, Handle
 from .keys import Keys, token
@@ -28,12 +31,13 @@ _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 class _Named:
     """What a queue is apart from its connection."""
 
-    def __init__(self, name: str, conn: object, max_task_size: int) -> None:
+    def __init__(self, name: str, conn: object, max_task_size: int, durability: Durability) -> None:
         if max_task_size < 1:
             raise ConfigurationError(f"max_task_size is a number of bytes above 0, not {max_task_size}")
         self.name = name
         self.keys = Keys(name)
         self.max_task_size = max_task_size
+        self._durability = durability
         check_cluster(conn, name, self.keys.noti)
 
     def __repr__(self) -> str:
@@ -100,6 +104,9 @@ class Queue(_Named, Transitions):
         keep_alive_timeout: seconds after which the tasks of a worker that stopped beating are taken from it; fractions
             count. By default 10, or three beats of the worker if that is longer.
         max_task_size: bytes that a task may have.
+        durability: what an enqueue waits for: `memory` (nothing), `aof` (the primary's disk: WAITAOF, or `appendfsync always`
+            before Redis 7.2), `replicas:N` (N replicas: WAIT).
+        durability_timeout: seconds that it waits at most; less than the client's own `socket_timeout`.
 
     Raises:
         ConfigurationError: the name or a number cannot work.
@@ -113,10 +120,12 @@ class Queue(_Named, Transitions):
         keep_alive_timeout: float | None = None,
         *,
         max_task_size: int = MAX_TASK_SIZE,
+        durability: str = MEMORY,
+        durability_timeout: float = TIMEOUT,
     ) -> None:
         if isinstance(conn, str):
             conn = connect(conn)
-        super().__init__(name, conn, max_task_size)
+        super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         if dequeue_timeout <= 0:
             raise ConfigurationError(f"dequeue_timeout is a number of seconds above 0, not {dequeue_timeout}")
         if keep_alive_timeout is not None and keep_alive_timeout <= 0:
@@ -124,7 +133,8 @@ class Queue(_Named, Transitions):
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
-        Transitions.__init__(self, self.keys, Pooled(conn, name))
+        self._pooled = Pooled(conn, name)
+        Transitions.__init__(self, self.keys, self._pooled, conn)
 
     def len(self) -> int:
         """How many tasks wait."""
@@ -139,17 +149,22 @@ class Queue(_Named, Transitions):
         Raises:
             NotEncodable, TaskTooLarge: nothing was enqueued.
             Duplicate: another task has its unique key.
+            NotDurable: the task was enqueued and may run, but it is not where `durability` wants it to be.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
         if task.options is not None and (submission := self._submission(task)):
-            keys, arguments = submission
-            return Handle(self, self._submitted(task, self.submit(keys, arguments)))
-        self._run("enqueue", (self.keys.queue, self.keys.noti), self._serialize(task))
+            return Handle(self, self._submitted(task, self.submit(*submission)))
+        self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         return Handle(self, None)
+
+    def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
+        """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
+        reply: list[bytes] = self._add("submit", keys, arguments)
+        return reply
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
-        all.
+        all, and is durable before the next one is sent.
 
         Returns:
             How many there were.
@@ -161,7 +176,7 @@ class Queue(_Named, Transitions):
         try:
             for chunk in self._chunks(tasks):
                 if isinstance(chunk, list):
-                    self._run("enqueue", (self.keys.queue, self.keys.noti), *chunk)
+                    self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
                     count += len(chunk)
                 else:
                     self.enqueue(chunk)
@@ -171,6 +186,15 @@ class Queue(_Named, Transitions):
             raise
         return count
 
+    def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+        """Run a script that adds tasks, and see that they are durable."""
+        durability = self._durability
+        if not durability.waits:
+            return self._run(script, keys, *arguments)
+        with durability.trying():
+            proof = durability.proof or durability.learn(self._pooled.batch(*durability.questions))
+            return durability.judge(proof, self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))
+
 
 class AsyncQueue(_Named):
     """The producer's side of a queue, for asyncio.
@@ -178,11 +202,19 @@ class AsyncQueue(_Named):
     Args:
         name: as for `Queue`.
         conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`.
-        max_task_size: as for `Queue`.
+        max_task_size, durability, durability_timeout: as for `Queue`.
     """
 
-    def __init__(self, name: str, conn: AsyncClient, *, max_task_size: int = MAX_TASK_SIZE) -> None:
-        super().__init__(name, conn, max_task_size)
+    def __init__(
+        self,
+        name: str,
+        conn: AsyncClient,
+        *,
+        max_task_size: int = MAX_TASK_SIZE,
+        durability: str = MEMORY,
+        durability_timeout: float = TIMEOUT,
+    ) -> None:
+        super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         self._pooled = AsyncPooled(conn, name)
 
     async def len(self) -> int:
@@ -192,9 +224,8 @@ class AsyncQueue(_Named):
     async def enqueue(self, task: Task) -> AsyncHandle:
         """As `Queue.enqueue`."""
         if task.options is not None and (submission := self._submission(task)):
-            reply = await run_script_async(self._pooled, SCRIPTS["submit"], *submission)
-            return AsyncHandle(self, self._submitted(task, reply))
-        await self._enqueue([self._serialize(task)])
+            return AsyncHandle(self, self._submitted(task, await self._add("submit", *submission)))
+        await self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         return AsyncHandle(self, None)
 
     async def call(self, *command: Argument) -> Any:
@@ -206,7 +237,7 @@ class AsyncQueue(_Named):
         unique = await self.call("HGET", self.keys.task(identity), "unique")
         command = cancellation(self.keys, identity, unique, result, keep)
         state = await run_script_async(self._pooled, SCRIPTS["cancel"], *command)
-        return None if state is None else str(state.decode())
+        return str(state.decode()) or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""
@@ -214,7 +245,7 @@ class AsyncQueue(_Named):
         try:
             for chunk in self._chunks(tasks):
                 if isinstance(chunk, list):
-                    await self._enqueue(chunk)
+                    await self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
                     count += len(chunk)
                 else:
                     await self.enqueue(chunk)
@@ -224,5 +255,16 @@ class AsyncQueue(_Named):
             raise
         return count
 
-    async def _enqueue(self, chunk: Sequence[bytes]) -> None:
-        await run_script_async(self._pooled, SCRIPTS["enqueue"], (self.keys.queue, self.keys.noti), tuple(chunk))
+    async def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+        try:
+            return await self._added(script, keys, arguments)
+        except ResponseError as error:
+            raise await explained_async(error, self._pooled, self.keys) from error
+
+    async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+        durability = self._durability
+        if not durability.waits:
+            return await run_script_async(self._pooled, SCRIPTS[script], keys, tuple(arguments))
+        with durability.trying():
+            proof = durability.proof or durability.learn(await self._pooled.batch(*durability.questions))
+            return durability.judge(proof, await self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))

@@ -1,6 +1,7 @@
 """The Lua scripts. The folder is the list: each file is a script, and `Queue` has a method of the same name for it."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ class Script:
     def with_source(self, command: tuple[Argument, ...]) -> tuple[Argument, ...]:
         """The same command for a server that does not have the script (yet, or any more)."""
         return ("EVAL", self.source, *command[2:])
+
+    def evaluate(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> tuple[Argument, ...]:
+        """The command that runs it on any server, whether that has the script or not."""
+        return self.with_source(self.command(keys, tuple(arguments)))
 
 
 def _load(path: Path) -> Script:

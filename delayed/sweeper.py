@@ -27,7 +27,11 @@ INTERVAL = 5.0  # seconds
 LOSSES = 3  # after so many losses a task is buried
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
 _DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
+SETTLING = 5.0  # seconds after an outage in which living workers say that they live, before a lease is held to be dead
+_DEAF = 1.0  # seconds between two looks at a schedule whose bell cannot be heard
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
+_STALLED = 0.25  # seconds for an answer that speak of an outage, though the connection did not break
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
 
 
 class Outcome(NamedTuple):
@@ -47,7 +51,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
         limit: how many losses bury a task.
         sweeper: who sweeps, for the dead letters.
     """
-    recovered = buried = repaired = pruned = 0
+    recovered = buried = pruned = 0
     sweep_id = token()
     for leases in _dead_pages(queue, queue.keys.processing):
         more = True
@@ -55,13 +59,19 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
             back, under, more = queue.sweep(leases, limit, sweep_id, sweeper)
             recovered += back
             buried += under
-    left = 1
-    while left:
-        added, removed, left = queue.repair()
-        repaired += added + removed
+    repaired = _repair(queue)
     for leases in _dead_pages(queue, queue.keys.workers):
         pruned += queue.prune(leases)
     return Outcome(recovered, buried, repaired, pruned)
+
+
+def _repair(queue: Queue) -> int:
+    """Make the notifications as many as the tasks. Returns how many were added or removed."""
+    repaired, left = 0, 1
+    while left:
+        added, removed, left = queue.repair()
+        repaired += added + removed
+    return repaired
 
 
 def _dead_pages(queue: Queue, key: str) -> Iterator[list[str]]:
@@ -86,8 +96,36 @@ def _checkable(queue: Queue, leases: list[str]) -> list[str]:
     return ours
 
 
+class _Server:
+    """A connection, and what it tells of the server's health."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.bell: Bell
+        self.failures = 0  # attempts since it worked
+        self.settled_at = 0.0  # monotonic time from which a lease without a key is dead
+
+    def broke(self) -> None:
+        """It has to be opened again."""
+        self.channel.close()
+        self.failures += 1
+
+    def works(self) -> None:
+        """It answers, after failures or a pause: leases may have run out because nobody could beat."""
+        self.failures = 0
+        self.settled_at = monotonic() + SETTLING
+
+    @property
+    def settled(self) -> bool:
+        """Whether living workers have had the time to beat."""
+        return monotonic() >= self.settled_at
+
+
 class Sweeper:
     """Sweeps queues until it is stopped.
+
+    After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications
+    at once, and judges leases once the workers that live have had `SETTLING` seconds to say so.
 
     Args:
         queues: what to sweep; they may be on different servers.
@@ -104,20 +142,19 @@ class Sweeper:
         self._interval = interval
         self._limit = limit
         self._name = token()
-        self._channels: dict[tuple[int, str], Channel] = {}
-        self._queues = [queue.over(self._channel(queue)) for queue in queues]
-        self._bells = [
-            Bell([queue for queue in self._queues if self._channel(queue) is channel]) for channel in self._channels.values()
-        ]
+        self._servers: dict[tuple[int, str], _Server] = {}
+        self._queues = [queue.over(self._server(queue).channel) for queue in queues]
+        for server in self._servers.values():
+            server.bell = Bell([queue for queue in self._queues if self._server(queue) is server])
         self._stopped = False
         self._reader, self._writer = -1, -1
         self._place = ""
         self._started = now()
 
-    def _channel(self, queue: Queue) -> Channel:
+    def _server(self, queue: Queue) -> _Server:
         """One connection for each server; on a cluster, where queues move, one for each queue."""
         key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
-        return self._channels.setdefault(key, Channel(queue.conn, queue.name))
+        return self._servers.setdefault(key, _Server(Channel(queue.conn, queue.name)))
 
     def run(self) -> None:
         """Sweep at once and then at the interval, until `stop`, or (in the main thread) SIGTERM, SIGINT, SIGHUP or SIGQUIT.
@@ -149,16 +186,24 @@ class Sweeper:
             os.write(self._writer, b"x")
 
     def _sweep(self, queue: Queue) -> None:
-        channel = self._channel(queue)
+        server = self._server(queue)
         try:
-            if not channel.is_open:
-                channel.open()
-            outcome = sweep(queue, self._limit, self._place)
+            if not server.channel.is_open:
+                server.channel.open()
+            asked = monotonic()
             with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
-                self._register(queue, channel)
+                self._register(queue, server.channel)
+            if server.failures or monotonic() - asked > _STALLED:
+                server.works()
+                logger.info("%s: Redis is back; leases are judged in %g s", queue.name, SETTLING)
+            settled = server.settled
+            outcome = sweep(queue, self._limit, self._place) if settled else Outcome(repaired=_repair(queue))
         except RedisError as error:
-            channel.close()
-            logger.warning("Sweeping %s failed, trying again in %g s: %s", queue.name, self._interval, error)
+            if isinstance(error, ResponseError):  # it answers, so it was not away
+                server.channel.close()
+            else:
+                server.broke()
+            logger.warning("Sweeping %s failed, trying again: %s", queue.name, queue.explained(error))
             return
         if outcome.recovered or outcome.buried:
             logger.warning(
@@ -185,44 +230,63 @@ class Sweeper:
         channel.call("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
 
     def _until_the_next_sweep(self, signals: SignalPipe, notifier: Notifier) -> None:
-        """Move what becomes due, until the next sweep is, or `stop` is called."""
-        sweep_at = monotonic() + self._interval * random.uniform(*JITTER)
+        """Move what becomes due, until the next sweep is, or a connection breaks, or `stop` is called."""
+        sweep_at = monotonic() + self._pause()
         due_at = 0.0
         while not self._stopped and monotonic() < sweep_at:
             notifier.alive()
             if monotonic() >= due_at:
                 due_at = monotonic() + self._move_due()
-            self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier)
-            if any(bell.rung for bell in self._bells):
+            if self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier):
+                return
+            if any(server.bell.rung for server in self._servers.values()):
                 due_at = 0.0
+
+    def _pause(self) -> float:
+        """Seconds until the next sweep."""
+        failures = max(server.failures for server in self._servers.values())
+        if failures:
+            longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
+            return min(longest * random.uniform(0.5, 1), self._interval)
+        unsettled = [server.settled_at - monotonic() for server in self._servers.values() if not server.settled]
+        return min([*unsettled, self._interval * random.uniform(*JITTER)])
 
     def _move_due(self) -> float:
         """Put what is due into its queue. Returns the seconds until there may be more."""
         pause = self._interval
         for queue in self._queues:
+            server = self._server(queue)
             try:
-                if self._channel(queue).is_open:
+                if server.channel.is_open:
                     found = queue.due([queue.keys], _DUE_AT_ONCE)
                     pause = min(pause, self._interval if found.pause is None else found.pause)
             except RedisError as error:
-                self._channel(queue).close()
-                logger.warning("Cannot move what is due in %s: %s", queue.name, error)
+                server.broke()
+                logger.warning("Cannot move what is due in %s, trying again: %s", queue.name, error)
         return pause
 
-    def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> None:
-        """Until a signal, `stop`, a bell, or for so long."""
+    def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> bool:
+        """Until a signal, `stop`, a bell, or for so long. Returns whether a connection has broken."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
-        bells = {descriptor: bell for bell in self._bells if (descriptor := bell.listen()) is not None}
-        for descriptor in bells:
+        bells = {server.bell.listen(): server.bell for server in self._servers.values()}
+        if -1 in bells:  # what cannot be heard is looked at now and then
+            seconds = min(seconds, _DEAF)
+        servers = {server.channel.fileno(): server for server in self._servers.values()}
+        for descriptor in {*bells, *servers} - {-1}:
             poll.register(descriptor, select.POLLIN)
         pause = min(seconds, notifier.watchdog / 2 or seconds)
+        broken = False
         for descriptor, _ in poll.poll(math.ceil(max(0.0, pause) * 1000)):
             if descriptor in bells:
                 bells[descriptor].hear()
+            elif descriptor in servers:
+                servers[descriptor].broke()
+                broken = True
             elif descriptor == signals.fileno():
                 self._obey(signals)
+        return broken
 
     def _obey(self, signals: SignalPipe) -> None:
         for number in signals.read():
@@ -234,13 +298,12 @@ class Sweeper:
 
     def _goodbye(self) -> None:
         for queue in self._queues:
-            channel = self._channel(queue)
+            channel = self._server(queue).channel
             own = queue.keys.lease(self._name)
             with contextlib.suppress(RedisError):  # the lease runs out by itself
                 if channel.is_open:
                     channel.call("UNLINK", own)
                     channel.call("HDEL", queue.keys.workers, own)
-        for channel in self._channels.values():
-            channel.close()
-        for bell in self._bells:
-            bell.close()
+        for server in self._servers.values():
+            server.channel.close()
+            server.bell.close()

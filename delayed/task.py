@@ -17,6 +17,7 @@ from .options import Options
 
 SEPARATOR = ":"
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
+_NOT_DECODABLE, _NOT_A_TASK = "(not decodable)", "(not a task)"  # what stands for a path where there is none
 
 # Strings that are not UTF-8 (Go has them) come in, and go out again unchanged, as PEP 383 does with file names.
 _STRINGS = "surrogateescape"
@@ -243,9 +244,14 @@ def path_of(data: bytes) -> str:
     try:
         fields = _decode(data)
     except Unrunnable:
-        return "(not decodable)"
+        return _NOT_DECODABLE
     path = fields[0] if type(fields) is list and fields else fields
-    return path.encode(errors="backslashreplace").decode() if isinstance(path, str) else "(not a task)"
+    return path.encode(errors="backslashreplace").decode() if isinstance(path, str) else _NOT_A_TASK
+
+
+def is_task(data: bytes) -> bool:
+    """Whether `data` has the form of a task, in either language."""
+    return path_of(data) not in (_NOT_DECODABLE, _NOT_A_TASK)
 
 
 def readable(data: bytes) -> Any:
@@ -293,7 +299,10 @@ def _checked_headers(headers: Any) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:
-    return f"found {type(value).__name__} {value!r:.100}"
+    try:
+        return f"found {type(value).__name__} {value!r:.100}"
+    except RecursionError:  # MessagePack may be nested more deeply than Python likes to show
+        return f"found a deeply nested {type(value).__name__}"
 
 
 def _path_of(func: Callable[..., object]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 from .clock import milliseconds, now
-from .connection import Caller, run_script
+from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
 from .keys import Keys, token
 from .scripts import SCRIPTS, Argument
@@ -42,10 +42,12 @@ class Transitions:
     Args:
         keys: the queue's keys.
         caller: sends its commands.
+        conn: the client, to ask what is wrong.
     """
 
-    def __init__(self, keys: Keys, caller: Caller) -> None:
+    def __init__(self, keys: Keys, caller: Caller, conn: Client) -> None:
         self.keys = keys
+        self.conn = conn
         self._caller = caller
 
     def over(self, caller: Caller) -> Self:
@@ -55,11 +57,21 @@ class Transitions:
         return other
 
     def _run(self, script: str, keys: tuple[str, ...], *arguments: Argument) -> Any:
-        return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        try:
+            return run_script(self._caller, SCRIPTS[script], keys, arguments)
+        except ResponseError as error:
+            raise self.explained(error) from error
 
     def call(self, *command: Argument) -> Any:
         """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
-        return self._caller.call(*command)
+        try:
+            return self._caller.call(*command)
+        except ResponseError as error:
+            raise self.explained(error) from error
+
+    def explained(self, error: RedisError) -> RedisError:
+        """`error`, or, if a key of this queue has a foreign type, a `ForeignType` that names it and says what to do."""
+        return explained(error, self.conn, self.keys)
 
     # Workers
 
@@ -99,11 +111,6 @@ class Transitions:
     def give_back(self, leases: Sequence[str]) -> int:
         """End leases: their tasks go back to the head of the queue, untouched. Returns how many went."""
         return int(self._run("give_back", (self.keys.queue, self.keys.noti, self.keys.processing), *leases))
-
-    def submit(self, keys: tuple[str, ...], arguments: tuple[Argument, ...]) -> list[bytes]:
-        """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
-        reply: list[bytes] = self._run("submit", keys, *arguments)
-        return reply
 
     def due(self, queues: Sequence[Keys], most: int = 100) -> Due:
         """Move tasks that are due to their queues, and look which of the `queues` has waiting tasks. They are on this
@@ -182,6 +189,16 @@ class Transitions:
         added, removed, left = self._run("repair", (self.keys.queue, self.keys.noti), _REPAIR_STEP)
         return added, removed, left
 
+    def lengths(self) -> tuple[int, int]:
+        """How many tasks wait, and how many notifications there are, in one instant."""
+        waiting, notifications = self._run("lengths", (self.keys.queue, self.keys.noti))
+        return waiting, notifications
+
+    def bound(self, leases: Sequence[str], seconds: float = 0) -> list[str]:
+        """Those of the leases whose key has no TTL. They get one of so many `seconds`, if that is not 0."""
+        found = self._run("bound", tuple(leases), milliseconds(seconds) if seconds else 0) if leases else ()
+        return [leases[position - 1] for position in found]
+
     def prune(self, leases: Sequence[str]) -> int:
         """Strike workers whose own lease has died off the register. Returns how many."""
         return int(self._run("prune", (self.keys.workers, *leases)))
@@ -197,7 +214,7 @@ class Transitions:
         unique = self.call("HGET", self.keys.task(identity), "unique")
         keys, arguments = cancellation(self.keys, identity, unique, result, keep)
         state = self._run("cancel", keys, *arguments)
-        return None if state is None else str(state.decode())
+        return str(state.decode()) or None
 
 
 def cancellation(

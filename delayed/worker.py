@@ -36,6 +36,7 @@ from .task import Call, parse, path_of, with_retry
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
 _LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
+_CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
 class Worker:
@@ -102,6 +103,7 @@ class Worker:
         self._job: Job | None = None  # what runs, if it has headers
         self.deadline: float | None = None  # monotonic time at which it must have ended
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
+        self.patience = self._wait + _CONNECTING
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._books = [
             LeaseBook(queue, self._channel, self._superseded, partial(self.slate.lease, index))
@@ -111,6 +113,7 @@ class Worker:
         self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
         self._again = False  # the first queue had as many tasks as we asked for, and no other goes before it
+        self._look = False  # the connection broke: look what waits, as what Redis told it last may be lost
         self._now = 0.0  # when the last task ended, which is when the next one begins
         self._counts: Counter[str] = Counter()
         self._started = now()
@@ -176,7 +179,10 @@ class Worker:
             except RedisError as error:
                 self._hand.clear()  # what was in it goes back when the connection does
                 self._channel.close()
+                self._look = True
                 failures += 1
+                for book in self._books:
+                    error = book.queue.explained(error)
                 logger.warning("Redis: %s; trying again", error)
                 longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
                 self._stop.wait(longest * random.uniform(0.5, 1))
@@ -186,6 +192,7 @@ class Worker:
         held under the old names, known or not, goes back to its queue."""
         self._channel.open()
         self.slate.connect(0, self._channel.client_id)
+        self._channel.settle()  # what Redis refuses to end must not be given back: it has run
         for book in self._books:
             names = list(book.made)
             if names:
@@ -225,16 +232,17 @@ class Worker:
         if self._again and self._take_from(self._books[0]):
             return True
         self._again = False
-        if not self._burst:
+        if not self._burst and not self._look:
             reply = self._channel.block(self._pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
                 return False
             if reply is not None:
                 return self._take_from(self._by_noti[reply[0]], claims=1)
-        # Nothing was announced; look, as a notification can get lost.
+        # Nothing was announced, or we may have missed it; look, as a notification can get lost.
         found = self._books[0].queue.due([book.queue.keys for book in self._books])
         if found.first is None:
+            self._look = False
             self._rest()
             return False
         return self._take_from(self._books[found.first], waiting=True)
@@ -394,6 +402,10 @@ class Worker:
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """The leases on each queue."""
         return [(book.queue, book.made) for book in self._books]
+
+    def give_up_connection(self) -> None:
+        """Break the connection that the main thread waits for."""
+        self._channel.interrupt()
 
     def unstarted(self) -> list[Lease]:
         """Hand over what has not begun."""

@@ -10,7 +10,7 @@ import (
 
 const leasePart = "_lease_"
 
-var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled"}
+var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake"}
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -21,6 +21,8 @@ type Keys struct {
 	Dead       string // stream: dead letters (task, reason, detail, worker)
 	Workers    string // hash: a process's own lease → what it says of itself (MessagePack)
 	Stats      string // hash: recovered, buried → counts since the queue exists
+	Scheduled  string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
+	Wake       string // list: a '1' when something is due earlier than all before, for sweepers to wait for
 }
 
 // NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
@@ -45,6 +47,8 @@ func NewKeys(name string) (Keys, error) {
 		Dead:       name + "_dead",
 		Workers:    name + "_workers",
 		Stats:      name + "_stats",
+		Scheduled:  name + "_scheduled",
+		Wake:       name + "_wake",
 	}, nil
 }
 

@@ -214,10 +214,25 @@ func (q *Queue) GiveBack(ctx context.Context, leases []string) (int, error) {
 	return q.count(ctx, "give_back", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing}, leases...)
 }
 
-// First is the index of the first of the queues called names that has waiting tasks, or -1.
-func (q *Queue) First(ctx context.Context, names []string) (int, error) {
-	n, err := q.count(ctx, "first", names)
-	return n - 1, err
+// Found is what Due found.
+type Found struct {
+	First int           // index of the first queue that has waiting tasks, or -1
+	Moved int           // tasks that were due
+	Pause time.Duration // until the next task is due; 0 if more are due now, negative if nothing is scheduled
+}
+
+// Due moves up to most tasks that are due to their queues, and looks which of the queues has waiting tasks. They are on this
+// queue's server (and, on a cluster, in its slot).
+func (q *Queue) Due(ctx context.Context, queues []*Queue, most int) (Found, error) {
+	keys := make([]string, 0, 3*len(queues))
+	for _, each := range queues {
+		keys = append(keys, each.Keys.Queue, each.Keys.Noti, each.Keys.Scheduled)
+	}
+	n, err := q.numbers(ctx, "due", keys, strconv.Itoa(most))
+	if err != nil {
+		return Found{First: -1, Pause: -1}, err
+	}
+	return Found{First: n[0] - 1, Moved: n[1], Pause: time.Duration(n[2]) * time.Millisecond}, nil
 }
 
 // Page lists some leases named in the hash key (Keys.Processing or Keys.Workers), and the cursor of the next page or "0".

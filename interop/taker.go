@@ -12,6 +12,7 @@ import (
 const (
 	firstPause   = 50 * time.Millisecond // between two attempts to reach Redis again
 	longestPause = time.Second
+	dueAtOnce    = 100             // tasks that one call moves from the schedule at most
 	mostAtOnce   = 1000            // leases in one call of take, whatever the concurrency
 	late         = 2 * time.Second // that Redis may be late with the end of a blocking pop
 )
@@ -91,12 +92,12 @@ func (w *Worker) turn() (more bool, err error) {
 
 // look takes without an announcement, as a notification can get lost.
 func (w *Worker) look() (more bool, err error) {
-	index, err := w.queues[0].over(w.takes).First(context.Background(), w.queueNames())
+	found, err := w.queues[0].over(w.takes).Due(context.Background(), w.queues, dueAtOnce)
 	if err != nil {
 		return true, err
 	}
-	if index >= 0 {
-		_, err = w.takeFrom(w.books[index], 0, true)
+	if found.First >= 0 {
+		_, err = w.takeFrom(w.books[found.First], 0, true)
 		return true, err
 	}
 	if n := w.inFlight(); n > 0 {

@@ -1,12 +1,12 @@
 -- Purpose: cancel a tracked task: a scheduled one is gone at once, a waiting one will not begin, a running one is told.
 -- KEYS: scheduled, task, result, unique
 -- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept)
--- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or nil
+-- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or ''
 --          if no such task is known
 
 local state = redis.call('HGET', KEYS[2], 'state')
 if not state then
-    return false
+    return ''
 end
 if state == 'running' then
     redis.call('HSET', KEYS[2], 'cancelled', '1')

@@ -5,6 +5,10 @@
 --       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+redis.call('HLEN', KEYS[2])
+redis.call('XLEN', KEYS[3])
+redis.call('HLEN', KEYS[4])
+local owner = redis.call('GET', KEYS[6])
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
@@ -12,7 +16,7 @@ end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], redis.sha1hex(task))
 redis.call('DEL', KEYS[5])
-if redis.call('GET', KEYS[6]) == ARGV[2] then
+if owner == ARGV[2] then
     redis.call('DEL', KEYS[6])
 end
 if ARGV[6] ~= '' then

@@ -3,6 +3,10 @@
 -- ARGV: id...
 -- Returns: how many were moved; ids that are not there, and entries without a task, are passed over
 
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
+for i = 1, 2 do
+    redis.call('LLEN', KEYS[i])
+end
 local count = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]

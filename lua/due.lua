@@ -10,6 +10,8 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local moved, position, pause = 0, 0, -1
 for i = 1, #KEYS, 3 do
+    local waiting = redis.call('LLEN', KEYS[i])
+    redis.call('LLEN', KEYS[i + 1])
     local members = redis.call('ZRANGEBYSCORE', KEYS[i + 2], '-inf', now, 'LIMIT', 0, ARGV[1] - moved)
     for _, member in ipairs(members) do
         redis.call('ZREM', KEYS[i + 2], member)
@@ -22,7 +24,7 @@ for i = 1, #KEYS, 3 do
         local rest = math.max(0, next - now)
         pause = pause < 0 and rest or math.min(pause, rest)
     end
-    if position == 0 and redis.call('LLEN', KEYS[i]) > 0 then
+    if position == 0 and waiting + #members > 0 then
         position = (i + 2) / 3
     end
 end

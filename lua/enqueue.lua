@@ -11,7 +11,8 @@ for first = 1, #ARGV, CHUNK do
     for i = 1, last - first + 1 do
         ones[i] = '1'
     end
-    redis.call('RPUSH', KEYS[1], unpack(ARGV, first, last))
+    -- The notifications first: if a key has a foreign type, no task has been added.
     redis.call('RPUSH', KEYS[2], unpack(ones))
+    redis.call('RPUSH', KEYS[1], unpack(ARGV, first, last))
 end
 return redis.call('LLEN', KEYS[1])

@@ -3,6 +3,10 @@
 -- ARGV: lease...
 -- Returns: how many tasks went back; leases that hold none are passed over
 
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
+for i = 1, 2 do
+    redis.call('LLEN', KEYS[i])
+end
 local count = 0
 for i = #ARGV, 1, -1 do
     local task = redis.call('HGET', KEYS[3], ARGV[i])

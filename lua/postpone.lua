@@ -4,6 +4,13 @@
 --       '' for others), error (what the attempt said last)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
+local rings = redis.call('LLEN', KEYS[6])
+for i = 1, 2 do
+    redis.call('LLEN', KEYS[i])
+end
+redis.call('HLEN', KEYS[4])
+redis.call('HLEN', KEYS[7])
 local task = redis.call('HGET', KEYS[3], ARGV[1])
 if not task then
     return 0
@@ -13,9 +20,8 @@ redis.call('HDEL', KEYS[4], redis.sha1hex(task))
 local clock = redis.call('TIME')
 local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4]
 if tonumber(ARGV[4]) > 0 then
-    local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
     redis.call('ZADD', KEYS[5], due, ARGV[3] .. ARGV[2])
-    if (not first or due < tonumber(first)) and redis.call('LLEN', KEYS[6]) == 0 then
+    if (not first or due < tonumber(first)) and rings == 0 then
         redis.call('RPUSH', KEYS[6], '1')
     end
 else

@@ -3,6 +3,11 @@
 -- ARGV: lease, task (as it shall wait in the queue)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
+for i = 1, 2 do
+    redis.call('LLEN', KEYS[i])
+end
+redis.call('HLEN', KEYS[4])
 local task = redis.call('HGET', KEYS[3], ARGV[1])
 if not task then
     return 0

@@ -15,19 +15,21 @@ if tracked > 0 and redis.call('EXISTS', KEYS[5]) == 1 then
     return {'known', ARGV[2]}
 end
 
+local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+local rings = redis.call('LLEN', KEYS[4])
+redis.call('LLEN', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local due = tonumber(ARGV[3]) + (tonumber(ARGV[4]) > 0 and now + ARGV[4] or 0)
 local state = due > now and 'scheduled' or 'queued'
 if state == 'scheduled' then
-    local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
     redis.call('ZADD', KEYS[3], due, ARGV[2] .. ARGV[1])
-    if (not first or due < tonumber(first)) and redis.call('LLEN', KEYS[4]) == 0 then
+    if (not first or due < tonumber(first)) and rings == 0 then
         redis.call('RPUSH', KEYS[4], '1')
     end
 else
-    redis.call('RPUSH', KEYS[1], ARGV[1])
     redis.call('RPUSH', KEYS[2], '1')
+    redis.call('RPUSH', KEYS[1], ARGV[1])
 end
 if tracked > 0 then
     redis.call('HSET', KEYS[5], 'state', state, 'due', due, 'enqueued', now)

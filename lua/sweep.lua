@@ -9,6 +9,13 @@ local BUDGET = 1048576 -- bytes of tasks in one call
 local KEEP = 86400 -- seconds that a loss is remembered after the last one
 local MOST = 10000 -- losses remembered; past that they are all forgotten rather than grow
 
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
+for i = 1, 2 do
+    redis.call('LLEN', KEYS[i])
+end
+redis.call('HLEN', KEYS[4])
+redis.call('XLEN', KEYS[5])
+redis.call('HLEN', KEYS[6])
 local recovered, buried, bytes = 0, 0, 0
 for i = 7, #KEYS do
     local task = redis.call('EXISTS', KEYS[i]) == 0 and redis.call('HGET', KEYS[3], KEYS[i])

@@ -7,8 +7,11 @@
 --          so that what it does to its worker hits no other
 
 local claims, want = tonumber(ARGV[1]), #KEYS - 4
+-- All keys are read before one is written: if one has a foreign type, nothing has happened.
+local notified, suspects = redis.call('LLEN', KEYS[2]), redis.call('HLEN', KEYS[4])
+redis.call('HLEN', KEYS[3])
 if ARGV[2] == 'notified' then
-    want = math.min(want, claims + redis.call('LLEN', KEYS[2]))
+    want = math.min(want, claims + notified)
 end
 local tasks = want > 0 and redis.call('LPOP', KEYS[1], want)
 if not tasks then
@@ -16,7 +19,7 @@ if not tasks then
 end
 
 local suspect, count = 0, #tasks
-if redis.call('EXISTS', KEYS[4]) == 1 then
+if suspects > 0 then
     for i = 1, count do
         if redis.call('HEXISTS', KEYS[4], redis.sha1hex(tasks[i])) == 1 then
             suspect = i == 1 and 1 or 0

@@ -11,7 +11,11 @@ import redis
 
 from delayed.allow import AllowAny
 from delayed.embedded import EmbeddedRedis
+from delayed.fsck import look
+from delayed.invariants import INVARIANTS
 from delayed.queue import Queue
+from delayed.sweeper import sweep
+from delayed.view import View, When
 from delayed.worker import Worker
 
 from .processes import Fleet
@@ -73,6 +77,36 @@ def fleet(server: EmbeddedRedis, tmp_path: Path) -> Iterator[Fleet]:
 def _no_redis_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("DELAYED_REDIS_URL", "DELAYED_REDIS_URL_FILE", "REDIS_URL", "NOTIFY_SOCKET"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _invariants_hold(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test that used a queue's name, when its processes have ended: what always holds must hold. Then all leases
+    die, as they do when nobody beats, and one sweep must bring back every task and leave nothing else."""
+    if not {"name", "server"} <= set(request.fixturenames):
+        yield
+        return
+    name, server = request.getfixturevalue("name"), request.getfixturevalue("server")
+    yield
+    if not request.node.get_closest_marker("breaks_invariants"):
+        with server.client() as client:
+            check_invariants(Queue(name, client))
+
+
+def check_invariants(queue: Queue) -> None:
+    """The invariants of a queue on which no process works any more. Its leases are ended."""
+    wrong = look(queue, [each for each in INVARIANTS if each.when is When.ALWAYS])
+    assert not wrong, wrong
+    call, keys = queue.call, queue.keys
+    tasks = queue.len() + call("HLEN", keys.processing)
+    leases = [lease for hashed in (keys.processing, keys.workers) for lease in call("HKEYS", hashed)]
+    leases += View(queue).leases
+    if leases:
+        call("UNLINK", *leases)
+    sweep(queue, limit=1_000_000)
+    wrong = look(queue, INVARIANTS)
+    assert not wrong, wrong
+    assert queue.len() == tasks
 
 
 def burst(queue: Queue, **options: object) -> Worker:

@@ -130,7 +130,7 @@ def test_dead_letters_are_listed_shown_retried_and_purged(queue: Queue) -> None:
 
 def test_version_and_help() -> None:
     assert run("--version").output.startswith("delayed, version ")
-    for command in ("worker", "sweeper", "enqueue", "info", "dead", "up", "demo"):
+    for command in ("worker", "sweeper", "enqueue", "info", "dead", "fsck", "doctor", "up", "demo"):
         assert command in run("--help").output
         assert run(command, "-h").output
 

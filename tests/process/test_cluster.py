@@ -2,15 +2,17 @@
 
 import contextlib
 import signal
-import socket
 from collections.abc import Iterator
 
 import pytest
 import redis
 import redis.asyncio
 
+from delayed.advice import judge
+from delayed.doctor import read
 from delayed.embedded import EmbeddedRedis
-from delayed.errors import ConfigurationError
+from delayed.errors import ConfigurationError, NotDurable
+from delayed.fsck import check
 from delayed.info import inspect
 from delayed.queue import AsyncQueue, Queue
 from delayed.sweeper import sweep
@@ -18,32 +20,14 @@ from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-
-SLOTS = 16384
-
-
-def _free_port() -> int:
-    """A port whose bus port, 10,000 above it, exists."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 50_000:
-            return port
-        with contextlib.closing(socket.socket()) as probe:
-            low = 20_000 + port % 20_000
-            try:
-                probe.bind(("127.0.0.1", low))
-            except OSError:
-                continue
-            return low
+from tests.servers import SLOTS, free_port
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[EmbeddedRedis]]:
     with contextlib.ExitStack() as stack:
         options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
-        nodes = [stack.enter_context(EmbeddedRedis(port=_free_port(), options=options)) for _ in range(3)]
+        nodes = [stack.enter_context(EmbeddedRedis(port=free_port(), options=options)) for _ in range(3)]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for index, client in enumerate(clients):
             slots = range(SLOTS * index // 3, SLOTS * (index + 1) // 3)
@@ -98,6 +82,21 @@ async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clust
     assert burst(queue).finished == 1
 
 
+async def test_durable_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
+    """This one has no replicas and no files: each says so, and where the task is."""
+    durable = Queue(f"{{{name}}}", clustered, durability="replicas:1", durability_timeout=0.01)
+    with pytest.raises(NotDurable, match="0 of 1 replicas"):
+        durable.enqueue(PyTask("tasks:noop"))
+    with pytest.raises(ConfigurationError, match="appendonly"):
+        Queue(durable.name, clustered, durability="aof").enqueue(PyTask("tasks:noop"))
+    async with redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster[1].port or 0) as conn:
+        for durability, error in (("replicas:1", NotDurable), ("aof", ConfigurationError)):
+            other = AsyncQueue(durable.name, conn, durability=durability, durability_timeout=0.01)
+            with pytest.raises(error):
+                await other.enqueue(PyTask("tasks:noop"))
+    assert durable.len() == 2
+
+
 def test_the_queues_of_a_worker_share_a_slot(clustered: redis.RedisCluster, name: str) -> None:
     one, two = Queue(f"{{{name}}}high", clustered), Queue(f"{{{name}}}low", clustered)
     one.enqueue(PyTask("tasks:noop"))
@@ -112,6 +111,27 @@ def test_what_upstream_workers_hold_is_left_alone(clustered: redis.RedisCluster,
     foreign = next(str(n) for n in range(100) if clustered.keyslot(str(n)) != clustered.keyslot(queue.name))
     queue.call("HSET", queue.keys.processing, foreign, PyTask("tasks:noop").serialize())
     assert sweep(queue).recovered == 0
+    assert [finding[:2] for finding in check(queue, 0, repair=True).left] == [("held-slot", foreign)]
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_fsck_and_doctor_on_a_cluster(
+    cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str, number: int
+) -> None:
+    queue = Queue(f"{{{name}{number}}}", clustered)
+    queue.enqueue(PyTask("tasks:noop"))
+    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("tasks:noop").serialize())
+    queue.call("HSET", queue.keys.workers, queue.keys.lease("t"), b"\x80")
+    queue.call("SET", queue.keys.lease("t", 1), "t")
+    queue.call("DEL", queue.keys.noti)
+    checked = check(queue, 0, repair=True)
+    assert {finding.invariant for finding in checked.repaired} == {"notifications", "held-live", "register-live", "lease-ttl"}
+    assert not checked.left
+    assert queue.lengths() == (2, 2)
+    facts = read(clustered, queue.name)
+    assert (facts.mode, facts.through_cluster, facts.unreadable) == ("cluster", True, ())
+    with cluster[0].client() as client:
+        assert "cluster" in [advice.about for advice in judge(read(client)) if advice.level == "problem"]
 
 
 def test_worker_and_sweeper_processes_on_a_cluster(

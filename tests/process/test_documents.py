@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from delayed.cli import main
 from delayed.commands_process import worker
@@ -124,6 +124,36 @@ def test_the_acl_rules_are_enough_and_not_too_much(
             Queue(name, urls[role]).call("DEL", name)
     with pytest.raises(redis.ResponseError):
         Queue("other", urls["worker"]).len()
+
+
+@pytest.mark.breaks_invariants("a lease without a TTL")
+def test_the_acl_rules_let_fsck_and_doctor_read_and_repair(
+    users: list[str], server: EmbeddedRedis, client: redis.Redis, name: str
+) -> None:
+    urls = {user.partition("-")[0]: server.url.replace("unix://", f"unix://{user}:secret@") for user in users}
+    keys = Queue(name, client).keys
+    client.hset(keys.processing, keys.lease("gone", 0), PyTask("tasks:noop").serialize())
+    client.hset(keys.stats, "buried", "x")
+    client.set(keys.lease("t", 0), "t")
+    client.hset(keys.lost, "0" * 40, "1:p")
+    client.hset(keys.workers, keys.lease("gone"), b"\x80")
+    client.rpush(keys.noti, 1)
+
+    def run(role: str, *words: str) -> Result:
+        return CliRunner().invoke(main, [*words, "--wait", "0", "--redis", urls[role]])
+
+    assert "0 repaired, 6 wrong" in run("viewer", "fsck", name).output
+    assert "may not be used" in run("viewer", "doctor").output
+    for role, sentence in (
+        ("sweeper", r"needs the sweeper's and `([^`]+)`"),
+        ("viewer", r"`delayed doctor` wants\s`([^`]+)`"),
+    ):
+        (rights,) = re.findall(sentence, OPERATIONS)
+        client.execute_command("ACL", "SETUSER", f"{role}-{name}", *rights.split())
+    assert "6 repaired, 0 wrong" in run("sweeper", "fsck", "--repair", name).output
+    text = run("viewer", "doctor", name).output
+    assert "may not be used" not in text
+    assert "1 tasks wait" in text
 
 
 def test_the_go_program_of_the_readme_is_the_one_that_is_tested() -> None:

@@ -1,26 +1,22 @@
 """A master that Sentinel names."""
 
 import contextlib
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import redis
 
+from delayed.connection import NewestSentinel
 from delayed.embedded import EmbeddedRedis, server_path
 from delayed.guard import Guarded
 from delayed.queue import Queue
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.servers import free_port
 
 
 @pytest.fixture
@@ -52,3 +48,25 @@ def test_producer_worker_and_sweeper_find_the_master(sentinel_url: str, name: st
     fleet.sweeper(name)
     queue.enqueue(PyTask("tasks:noop"))
     eventually(lambda: queue.len() == 0)
+
+
+class _Witness:
+    """A sentinel that says what it was told."""
+
+    def __init__(self, port: int | None, epoch: int = 0) -> None:
+        self._port, self._epoch = port, epoch
+
+    def sentinel_masters(self) -> dict[str, dict[str, object]]:
+        if self._port is None:
+            raise redis.ConnectionError
+        state = {"ip": "h", "port": self._port, "config-epoch": self._epoch, "num-other-sentinels": 2}
+        return {"mymaster": {**state, "is_master": True, "is_sdown": False, "is_odown": False}}
+
+
+def test_the_sentinel_that_knows_of_the_latest_failover_is_believed() -> None:
+    sentinels: Any = cast(Any, NewestSentinel)([])
+    sentinels.sentinels = [_Witness(None), _Witness(1, 4), _Witness(2, 5), _Witness(1, 4)]
+    assert sentinels.discover_master("mymaster") == ("h", 2)
+    sentinels.sentinels = [_Witness(None)]
+    with pytest.raises(redis.ConnectionError, match="no sentinel knows"):
+        sentinels.discover_master("mymaster")

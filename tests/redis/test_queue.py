@@ -199,6 +199,7 @@ def test_scripts_are_sent_again_after_a_flush(queue: Queue, client: redis.Redis)
     assert queue.len() == 2
 
 
+@pytest.mark.breaks_invariants("the type is wrong on purpose")
 def test_a_foreign_type_under_our_key_is_a_clear_error(queue: Queue, client: redis.Redis) -> None:
     client.set(queue.name, "something")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
@@ -224,6 +225,7 @@ def channel(queue: Queue, client: redis.Redis) -> Iterator[Channel]:
     opened.close()
 
 
+@pytest.mark.breaks_invariants("uses the name for a hash of its own")
 def test_what_is_posted_is_done_at_once_and_confirmed_later(queue: Queue, client: redis.Redis, channel: Channel) -> None:
     answers: list[tuple[Any, bool]] = []
     client.hset(queue.name, mapping={"a": 1, "b": 2, "c": 3})
@@ -235,6 +237,7 @@ def test_what_is_posted_is_done_at_once_and_confirmed_later(queue: Queue, client
     assert answers == [(1, False), (1, False)]
 
 
+@pytest.mark.breaks_invariants("uses the name for a hash of its own")
 def test_what_is_posted_and_refused_is_said_again(queue: Queue, client: redis.Redis, channel: Channel) -> None:
     """Without replies nobody hears that a server refuses writes for a while."""
     answers: list[tuple[Any, bool]] = []
@@ -302,7 +305,7 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
         client = redis.Redis.from_url(f"redis://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(redis.TimeoutError):
             Channel(client, "q").open()
-    assert DEADLINE == 5
+    assert DEADLINE < 5
 
 
 def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.Redis) -> None:

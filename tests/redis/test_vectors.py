@@ -63,7 +63,13 @@ def retrieve(client: Any, key: bytes) -> dict[str, Any]:
     return {"type": kind, "value": value, "ttl": client.pttl(key) > 0}
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['script']}-{vector['name']}")
+def _parameter(vector: dict[str, Any]) -> Any:
+    name = f"{vector['script']}-{vector['name']}"
+    endless = pytest.mark.breaks_invariants("`bound` looks for leases without a TTL")
+    return pytest.param(vector, id=name, marks=[endless] if vector["script"] == "bound" else [])
+
+
+@pytest.mark.parametrize("vector", [_parameter(vector) for vector in VECTORS])
 def test_a_script_does_what_its_vector_says(vector: dict[str, Any], name: str, client: redis.Redis) -> None:
     for key, stored in vector["before"].items():
         store(client, spelled(key, name), stored, name)

@@ -23,8 +23,8 @@ UPSTREAM = ["queue:Queue", "queue:AsyncQueue", "task:PyTask", "task:GoTask", "wo
 def test_exports_are_these() -> None:
     assert delayed.__all__ == sorted(delayed.__all__)
     assert set(delayed.__all__) == {
-        "AsyncQueue", "ConfigurationError", "DelayedError", "GoTask", "InvalidTask", "NotEncodable", "PyTask", "Queue",
-        "TaskTooLarge", "delayed",
+        "AsyncQueue", "ConfigurationError", "DelayedError", "GoTask", "InvalidTask", "NotDurable", "NotEncodable", "PyTask",
+        "Queue", "TaskTooLarge", "delayed",
     }  # fmt: skip
     assert all(hasattr(delayed, name) for name in delayed.__all__)
 

@@ -1,0 +1,273 @@
+"""What holds of a queue's keys: one list, for `delayed fsck`, for the tests after every test, and for docs/protocol.md.
+
+A new kind of key has a field in `keys.Keys`, a type in `keys.TYPES`, and what must hold of it in `INVARIANTS`.
+"""
+
+import re
+from collections.abc import Iterator
+from hashlib import sha1
+
+import msgpack
+
+from .keys import TYPES, owner, token
+from .queue import Queue
+from .task import is_task
+from .view import LARGE, PAGE, Invariant, View, When, pages
+
+MOST_LOSSES = 10_000  # as in lua/sweep.lua,
+KEEP_LOSSES = 86_400  # seconds, likewise
+STATS = (b"recovered", b"buried")
+LETTER = (b"task", b"reason", b"detail", b"worker")
+_LETTERS = 1000  # the newest so many dead letters are looked at
+_BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
+_NEVER = 1_000_000_000  # losses: what is put back here is counted, but to bury is for a sweeper, which knows its limit
+
+
+def _types(view: View) -> Iterator[tuple[str, str]]:
+    for part, key in view.keys.all().items():
+        if view.types[part] not in ("none", TYPES[part]):
+            yield key, f"a {view.types[part]}, and not a {TYPES[part]}; RENAME it, and find out who wrote it"
+
+
+def _strangers(view: View) -> Iterator[tuple[str, str]]:
+    known = set(view.keys.all().values())
+    for key in view.suffixed:
+        if (
+            key in known
+            or owner(key) not in (None, view.keys.queue)
+            or view.keys.owns_lease(key)
+            or view.keys.owns_for_a_task(key)
+        ):
+            continue  # ours, or by its form another queue's
+        kind = view.queue.call("TYPE", key).decode()
+        if owner(key) is not None or kind not in ("list", "none"):  # a list may be another queue
+            yield key, f"a {kind} that is no key of the protocol; whose is it?"
+
+
+def _notifications(view: View) -> Iterator[tuple[str, str]]:
+    waiting, notifications = view.queue.lengths()
+    between = view.alive(view.keys.workers)  # each of them may have popped a notification, and not yet taken its task
+    if abs(waiting - notifications) > between:
+        yield view.keys.noti, f"{notifications} notifications for {waiting} waiting tasks"
+
+
+def _held(view: View) -> Iterator[tuple[str, str]]:
+    for lease in view.dead(view.keys.processing):
+        yield lease, "a dead lease that holds a task, and no sweeper has taken it"
+
+
+def _elsewhere(view: View) -> Iterator[tuple[str, str]]:
+    for names in view.names(view.keys.processing):
+        for lease in names:
+            if not view.in_slot(lease):
+                yield lease, "a lease in another slot, so no sweeper can ask for it; upstream's workers cannot be used here"
+
+
+def _tasks(view: View) -> Iterator[tuple[str, str]]:
+    for lease, data in view.fields(view.keys.processing):
+        if not is_task(data):
+            digest = sha1(data, usedforsecurity=False).hexdigest()  # the lease may hold another such thing at the next look
+            yield f"{lease} {digest}", f"{len(data)} bytes that are no task; its worker should have buried them"
+
+
+def _unbounded(view: View) -> Iterator[tuple[str, str]]:
+    for some in pages(view.leases, PAGE):
+        for lease in view.queue.bound(some):
+            yield lease, "a lease without a TTL: what it holds never comes back"
+
+
+def _kept_for_ever(view: View) -> Iterator[tuple[str, str]]:
+    for some in pages([key for key in view.suffixed if view.keys.owns_for_a_task(key)], PAGE):
+        for key in view.queue.bound(some):
+            yield key, "what is kept of a task, without a TTL"
+
+
+def _schedule(view: View) -> Iterator[tuple[str, str]]:
+    cursor = b""
+    while cursor != b"0":
+        cursor, found = view.queue.call("ZSCAN", view.keys.scheduled, cursor or b"0", "COUNT", LARGE)
+        for member in found[::2]:
+            if not is_task(member[16:]):
+                yield f"{view.keys.scheduled} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
+
+
+def _losses(view: View) -> Iterator[tuple[str, str]]:
+    for digest, count in view.fields(view.keys.lost):
+        if not re.fullmatch(r"[0-9a-f]{40}", digest) or not re.fullmatch(rb"\d+:.*", count, re.DOTALL):
+            yield f"{view.keys.lost} {digest}", f"{count[:40]!r} is no count of losses, or this no SHA-1"
+
+
+def _few_losses(view: View) -> Iterator[tuple[str, str]]:
+    count = int(view.queue.call("HLEN", view.keys.lost))
+    if count > MOST_LOSSES:
+        yield view.keys.lost, f"{count} lost counts; the next loss forgets them all"
+
+
+def _lasting_losses(view: View) -> Iterator[tuple[str, str]]:
+    if view.queue.bound([view.keys.lost]):
+        yield view.keys.lost, "it has no TTL, so losses are remembered for ever"
+
+
+def _letters(view: View) -> Iterator[tuple[str, str]]:
+    last, left = "+", _LETTERS
+    while left > 0:
+        page = view.queue.call("XREVRANGE", view.keys.dead, last, "-", "COUNT", LARGE)
+        for entry_id, fields in page:
+            lacking = [name.decode() for name in LETTER if name not in fields[::2]]
+            if lacking:
+                yield f"{view.keys.dead} {entry_id.decode()}", f"a dead letter without {', '.join(lacking)}"
+        if len(page) < LARGE:
+            return
+        last, left = f"({page[-1][0].decode()}", left - LARGE
+
+
+def _described(view: View) -> Iterator[tuple[str, str]]:
+    for lease, about in view.fields(view.keys.workers):
+        try:
+            said = msgpack.unpackb(about, unicode_errors="surrogateescape")
+        except Exception:  # any program may have written anything
+            said = None
+        if not isinstance(said, dict):
+            yield f"{view.keys.workers} {lease}", "what this process says of itself is no MessagePack map"
+
+
+def _registered(view: View) -> Iterator[tuple[str, str]]:
+    for lease in view.dead(view.keys.workers):
+        yield lease, "a dead process that is still in the register"
+
+
+def _numbers(view: View) -> Iterator[tuple[str, str]]:
+    for names in view.names(view.keys.stats):
+        for name, value in zip(names, view.queue.call("HMGET", view.keys.stats, *names), strict=True):
+            if name.encode(errors="surrogateescape") not in STATS:
+                yield f"{view.keys.stats} {name}", "no count of the protocol"
+            elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
+                yield f"{view.keys.stats} {name}", f"{value[:40]!r} is no number, and each sweep that has to add to it fails"
+
+
+def _at_rest(view: View) -> Iterator[tuple[str, str]]:
+    for key, what in ((view.keys.processing, "tasks are held"), (view.keys.workers, "processes are in the register")):
+        count = int(view.queue.call("HLEN", key))
+        if count:
+            yield key, f"{count} {what}"
+    if view.leases:
+        yield view.leases[0], f"{len(view.leases)} leases live"
+
+
+def _sweep(queue: Queue, leases: list[str]) -> None:
+    sweep_id = token()
+    for some in pages(leases, PAGE):
+        while queue.sweep(some, _NEVER, sweep_id, "fsck").more:
+            pass
+
+
+def _renotify(queue: Queue, _subjects: list[str]) -> None:
+    while queue.repair()[2]:
+        pass
+
+
+def _bound(queue: Queue, leases: list[str]) -> None:
+    for some in pages(leases, PAGE):
+        queue.bound(some, _BOUND)
+
+
+def _prune(queue: Queue, leases: list[str]) -> None:
+    for some in pages(leases, PAGE):
+        queue.prune(some)
+
+
+def _forget_counts(queue: Queue, subjects: list[str]) -> None:
+    """What is no number stays none: every HINCRBY on it fails, so nothing can have been counted since we looked."""
+    for subject in subjects:
+        name = subject.removeprefix(f"{queue.keys.stats} ").encode(errors="surrogateescape")
+        if name in STATS:
+            queue.call("HDEL", queue.keys.stats, name)
+
+
+A, S, R = When.ALWAYS, When.SOON, When.AT_REST
+INVARIANTS = (
+    Invariant("types", A, "Each key has the type of section 1.", (), _types),
+    Invariant(
+        "known-keys",
+        A,
+        "No other key begins with `Q_`, unless it is another queue's by its form.",
+        (),
+        _strangers,
+        grave=False,
+    ),
+    Invariant(
+        "notifications",
+        S,
+        "There are as many notifications as waiting tasks, give or take one for each living process.",
+        ("queue", "noti", "workers"),
+        _notifications,
+        "`repair`",
+        _renotify,
+    ),
+    Invariant(  # before what sweeps: a count that is no number makes each sweep fail
+        "stats",
+        A,
+        "`Q_stats` has the fields `recovered` and `buried` at most, and they are whole numbers.",
+        ("stats",),
+        _numbers,
+        "`HDEL` of what is no number: the count begins anew",
+        _forget_counts,
+    ),
+    Invariant(
+        "held-live",
+        S,
+        "Each field of `Q_processing` is a living lease, or the next sweep ends it.",
+        ("queue", "noti", "processing", "lost", "dead", "stats"),
+        _held,
+        "`sweep`, which puts the tasks back and counts the loss; it buries none",
+        _sweep,
+    ),
+    Invariant("held-slot", A, "On a cluster, each lease lies in the slot of its queue.", ("processing",), _elsewhere),
+    Invariant("held-tasks", S, "What is held is a task; a worker buries what is none.", ("processing",), _tasks),
+    Invariant("lease-ttl", A, "Each key `Q_lease_*` has a TTL.", (), _unbounded, "`bound`, with a TTL of a minute", _bound),
+    Invariant(
+        "kept-ttl",
+        A,
+        "Each key `Q_task_*`, `Q_result_*` and `Q_unique_*` has a TTL.",
+        (),
+        _kept_for_ever,
+        "`bound`, with a day",
+        lambda queue, keys: [queue.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
+    ),
+    Invariant("schedule", A, "A member of `Q_scheduled` is 16 characters and a task.", ("scheduled",), _schedule),
+    Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
+    Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),
+    Invariant(
+        "losses-ttl",
+        A,
+        "`Q_lost` has a TTL.",
+        ("lost",),
+        _lasting_losses,
+        "`EXPIRE`, with a day, as at each loss",
+        lambda queue, _: queue.call("EXPIRE", queue.keys.lost, KEEP_LOSSES),
+    ),
+    Invariant(
+        "dead-letters",
+        A,
+        "Each dead letter has the fields `task`, `reason`, `detail` and `worker` (`fsck` reads the newest thousand).",
+        ("dead",),
+        _letters,
+    ),
+    Invariant("register", A, "What stands in `Q_workers` is a MessagePack map.", ("workers",), _described),
+    Invariant(
+        "register-live",
+        S,
+        "Each field of `Q_workers` is a living lease, or the next sweep strikes it off.",
+        ("workers",),
+        _registered,
+        "`prune`",
+        _prune,
+    ),
+    Invariant(
+        "rest",
+        R,
+        "Nothing is held, no lease lives and nobody is in the register.",
+        ("processing", "workers"),
+        _at_rest,
+    ),
+)
