@@ -10,6 +10,7 @@ from .notes import PATH
 from .options import Options
 
 QUEUE, GO_QUEUE = "storm", "storm-go"
+CHILDREN = 2  # of each supervisor
 _RANGE = 1 << 20  # task numbers for one producer process
 
 
@@ -89,7 +90,7 @@ class Fleet:
 
     def _members(self, go: Path | None) -> Iterator[Member]:
         options = self._options
-        supervised = worker_command(options, "--concurrency=2", "--preload=chaos.tasks")
+        supervised = worker_command(options, f"--concurrency={CHILDREN}", "--preload=chaos.tasks")
         alone = worker_command(options)
         yield self._member(SUPERVISOR, supervised)
         yield self._member(SUPERVISOR, supervised, 0)

@@ -18,7 +18,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.info import inspect
 from delayed.queue import Queue
 
-from .fleet import QUEUE, Fleet, go_programs
+from .fleet import CHILDREN, QUEUE, Fleet, go_programs
 from .member import SUPERVISOR, Member, eventually
 from .options import Options
 from .server import server
@@ -26,8 +26,8 @@ from .slopes import Slope, fit, sparkline
 from .strips import strips
 
 # What counts as growth, per hour, beside noise: pages that are touched late, a connection more.
-_LEAST = {"RSS, MB": 3.0, "descriptors": 4.0, "threads": 2.0, "keys": 20.0, "used memory, MB": 3.0, "waiting": math.inf}
-_WARM_UP = 0.2  # share of the time that is not judged: pools fill, pages are touched
+_LEAST = {"RSS, MB": 5.0, "descriptors": 4.0, "threads": 2.0, "keys": 20.0, "used memory, MB": 3.0, "waiting": math.inf}
+_WARM_UP = 0.4  # share of the time that is not judged: pools fill, pages are touched
 _DEPTH = 20_000
 Series = dict[tuple[str, str], list[float]]
 
@@ -52,7 +52,10 @@ class Soak:
                 member.start()
             with self._server.client() as client:
                 began = time.monotonic()
-                eventually(lambda: client.hlen(f"{QUEUE}_workers") > 1 and client.llen(QUEUE) > 0, 20)
+                supervisors = self._fleet.of(SUPERVISOR)
+                eventually(
+                    lambda: all(len(member.children()) == CHILDREN for member in supervisors) and client.llen(QUEUE) > 0, 20
+                )
                 names = self._processes(int(_info(client, "server")["process_id"]))
                 while (now := time.monotonic() - began) < self._seconds:
                     self.times.append(now)
