@@ -27,7 +27,7 @@ def test_soft_an_exception_inside(queue: Queue) -> None:
 
 
 def test_soft_a_task_can_clear_up(queue: Queue) -> None:
-    handle = queue.enqueue(PyTask("tasks:clear_up", (60,), timeout=0.05, result_ttl=60))
+    handle = queue.enqueue(PyTask("life:clear_up", (60,), timeout=0.05, result_ttl=60))
     burst(queue)
     assert handle.result(1) == "cleared up"
 
