@@ -10,7 +10,7 @@ from chaos.member import ROOT
 
 def test_it_samples_every_process(tmp_path: Path) -> None:
     picture = tmp_path / "soak.svg"
-    command = [sys.executable, "-m", "chaos.soak", "--minutes=0.05", "--step=0.2", "--write", str(picture)]
+    command = [sys.executable, "-m", "chaos.soak", "--minutes=0.12", "--step=0.2", "--write", str(picture)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode in (0, 1), done.stderr
     rows = set(re.findall(r"^(RSS, MB|descriptors|threads) +(?:[\d.]+ )?([A-Za-z ]+?)  +\d", done.stdout, re.MULTILINE))
