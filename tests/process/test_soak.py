@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from chaos.member import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_samples_every_process(tmp_path: Path) -> None:
