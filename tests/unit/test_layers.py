@@ -28,12 +28,12 @@ LEVELS = [
     {"options", "connection", "durability", "embedded"},
     {"task", "channel", "handle", "transitions"},
     {"queue", "functions"},
-    {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view"},
-    {"heartbeat", "sweeper", "keeper", "middleware", "testing", "invariants"},
+    {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
+    {"heartbeat", "sweeper", "keeper", "middleware", "invariants", "letters"},
     {"lifecycle", "fsck"},
-    {"worker", "doctor"},
+    {"worker", "doctor", "testing"},
     {"supervisor", "demo", "up"},
-    {"command_enqueue", "commands_process", "commands_operate", "commands_check"},
+    {"command_enqueue", "commands_process", "commands_operate", "commands_check", "commands_dead"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
