@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .clock import monotonic
+from .clock import monotonic, now
 from .errors import ConfigurationError, Reason
+from .events import BUS, Event, Kind
 from .handle import ENDED_FOR
 from .logger import logger
 from .options import TRACKED_FOR
@@ -109,6 +110,14 @@ class Graveyard:
                 self._days,
             )
         return many + old
+
+
+def tell_swept(queue: str, sweeper: str, recovered: int, buried: int) -> None:
+    """Those who listen hear what a sweep did."""
+    if recovered:
+        BUS.emit(Event(Kind.LOST, queue, now(), worker=sweeper, tasks=recovered))
+    if buried:
+        BUS.emit(Event(Kind.BURIED, queue, now(), worker=sweeper, reason=str(Reason.LOST), tasks=buried))
 
 
 def unique_of(headers: dict[str, Any]) -> tuple[str, str, int]:

@@ -16,7 +16,8 @@ from .channel import Channel
 from .clock import milliseconds, monotonic, now
 from .connection import RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
-from .graveyard import DAYS, LETTERS, Graveyard
+from .events import BUS, Event, Kind
+from .graveyard import DAYS, LETTERS, Graveyard, tell_swept
 from .guard import resident_size
 from .keys import token
 from .logger import logger
@@ -61,6 +62,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Grave
             back, under, more = queue.sweep(leases, limit, sweep_id, sweeper)
             recovered += back
             buried += under
+    tell_swept(queue.name, sweeper, recovered, buried)
     if buried or graveyard is not None:
         (graveyard or Graveyard(queue)).tell()
     repaired = _repair(queue)
@@ -183,6 +185,7 @@ class Sweeper:
         with SignalPipe() as signals:
             logger.info("Sweeper %s sweeps %s every %g s", self._place, names, self._interval)
             notifier.ready(f"sweeping {names}")
+            BUS.emit(Event(Kind.SWEEPER_UP, names, now(), worker=self._place))
             while not self._stopped:
                 for queue in self._queues:
                     self._sweep(queue)
@@ -193,6 +196,7 @@ class Sweeper:
         os.close(writer)
         os.close(self._reader)
         logger.info("Sweeper %s stopped", self._place)
+        BUS.emit(Event(Kind.SWEEPER_DOWN, names, now(), worker=self._place))
 
     def stop(self) -> None:
         """Let `run` return after the sweep that is under way. Safe from any thread, at any time, twice."""

@@ -185,7 +185,7 @@ def test_bounds(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     assert Graveyard(queue, most=1, days=1).trim() == 0
     for bounds in ({"dead_max": 0}, {"dead_days": 0.0}):
         with pytest.raises(ConfigurationError):
-            Sweeper([queue], **bounds)  # type: ignore[arg-type]
+            Sweeper([queue], **bounds)
 
 
 def test_those_who_wait_for_a_lost_task_are_told(queue: Queue) -> None:
