@@ -32,8 +32,8 @@ LEVELS = [
     {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"heartbeat", "sweeper", "keeper", "middleware", "invariants", "letters", "reporter"},
     {"lifecycle", "fsck"},
-    {"worker", "doctor", "testing"},
-    {"supervisor", "demo", "up"},
+    {"worker", "doctor", "drain"},
+    {"supervisor", "demo", "up", "testing"},
     {"command_enqueue", "commands_process", "commands_operate", "commands_check", "commands_dead"},
     {"cli"},
 ]
