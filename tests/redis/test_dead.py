@@ -291,3 +291,24 @@ def test_on_the_command_line(letters: Queue, run: Any) -> None:
     assert decode(letters.call("LINDEX", name, 0)).args == ["other"]
     assert "3 tasks wait again" in run("retry", name, "--reason", "failed").output
     assert "1 dead letters removed" in run("purge", name, "--text", "red").output
+
+
+def test_a_letter_is_read_once(queue: Queue) -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    class Noting:
+        def call(self, *command: Any) -> Any:
+            asked.append(command)
+            return queue.call(*command)
+
+    yard = Graveyard(queue.over(Noting()))
+    assert yard.tell() == 0
+    for expected in (True, False):
+        if expected:
+            queue.enqueue(PyTask("tasks:two", (1,), **LOST))
+            lose(queue, 3)
+            names = [each.decode() for each in queue.call("HKEYS", queue.keys.processing)]
+            queue.sweep(names, 3, "s", "x")
+        asked.clear()
+        assert yard.tell() == expected
+        assert len(asked) == 1 + expected
