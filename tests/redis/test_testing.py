@@ -150,7 +150,7 @@ def drain_until(queue: Queue, kind: type[Exception]) -> str:
 
 
 def test_current_task_is_known_in_drain(fake: Queue) -> None:
-    asking = fake.enqueue(PyTask("tasks:ask_again", (3,), result_ttl=60))
+    asking = fake.enqueue(PyTask("life:ask_again", (3,), result_ttl=60))
     handle = fake.enqueue(PyTask(tell_id, (), result_ttl=60))
     assert drain(fake) >= 2
     travel(fake, 1)
