@@ -1,8 +1,8 @@
 """The schedules of a queue: what the application has defined, what is in Redis, and how it is run.
 
 `Q_cron` maps a schedule's name to what it is; `Q_cron_due` has the names of those that are not paused, by their next
-occurrence. Every change goes through `cron.lua`, which compares and sets: so an occurrence is enqueued once, whoever else tries, or is
-killed.
+occurrence. Every change goes through `cron.lua`, which compares and sets: so an occurrence is enqueued once, whoever else
+tries, or is killed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,7 @@ from .cron import Cron
 from .errors import InvalidSchedule, UnknownSchedule
 from .logger import logger
 from .queue import Queue
-from .task import Task, path_of
+from .task import Task, is_task, path_of
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
 
@@ -55,20 +55,28 @@ class Recorded(NamedTuple):
 _RECORDED: dict[tuple[str, str], Recorded] = {}
 
 
+def definition_of(definition: bytes) -> tuple[str, str, str, bytes] | None:
+    """The fields of a definition, or None if it is none. (Whether this machine knows its time zone is another question.)"""
+    try:
+        found = msgpack.unpackb(definition)
+        expression, tz, catch_up, task = (found[name] for name in _FIELDS)
+    except Exception:  # any program may have written anything
+        return None
+    good = is_task(task) if isinstance(task, bytes) else False
+    return (expression, tz, catch_up, task) if good else None
+
+
 def unpack(definition: bytes) -> Entry:
     """What a definition says.
 
     Raises:
         InvalidSchedule: it is none, or this machine cannot tell when it fires.
     """
-    try:
-        found = msgpack.unpackb(definition)
-        expression, tz, catch_up, task = (found[name] for name in _FIELDS)
-    except Exception as error:  # any program may have written anything
-        raise InvalidSchedule("no definition of a schedule") from error
-    if not isinstance(task, bytes):
-        raise InvalidSchedule("a schedule without a task")
-    return Entry(Cron(expression, tz, catch_up), task)
+    found = definition_of(definition)
+    if found is None:
+        raise InvalidSchedule("it is no definition of a schedule; `delayed cron remove` removes it")
+    *when, task = found
+    return Entry(Cron(*when), task)
 
 
 def define(task: Task, cron: Cron) -> Entry:
@@ -202,19 +210,17 @@ class Schedules:
         """Enqueue what is due. It may be killed anywhere, and done by any number at the same time.
 
         Returns:
-            Seconds until the next occurrence, 0 if there may be more now, None if there is none.
+            Seconds until the next occurrence; None if there is none.
         """
-        first = self._call("ZRANGE", self._keys.cron_due, 0, 0, "WITHSCORES")
-        if not first:
-            return None
+        call, key = self._call, self._keys.cron_due
+        if not call("ZRANGE", key, 0, 0):
+            return None  # most queues have no schedules: this is all that it costs
         now = self.now()
-        if float(first[1]) <= now:
-            for name in map(_text, self._call("ZRANGEBYSCORE", self._keys.cron_due, "-inf", now)):
-                self._fire(name, now)
-            first = self._call("ZRANGEBYSCORE", self._keys.cron_due, f"({now}", "+inf", "WITHSCORES", "LIMIT", 0, 1)
-            if not first:
-                return None
-        return max(0.0, float(first[1]) - now) / 1000
+        for name in map(_text, call("ZRANGEBYSCORE", key, "-inf", now)):
+            self._fire(name, now)
+        first = call("ZRANGEBYSCORE", key, f"({now}", "+inf", "LIMIT", 0, 1)
+        score = call("ZSCORE", key, first[0]) if first else None
+        return None if score is None else max(0.0, float(score) - now) / 1000
 
     def _fire(self, name: str, now: int) -> None:
         while True:
@@ -230,8 +236,11 @@ class Schedules:
                 self._queue.cron(name, seen, due, b"", None)
                 return
             count, following = entry.cron.decide(due, now)
-            if self._queue.cron(name, seen, due, seen, following, task=entry.task, count=count) and not count:
-                logger.warning("%s: schedule %s was missed, and goes on", self._queue, name)
+            if self._queue.cron(name, seen, due, seen, following, task=entry.task, count=count):
+                if not count:
+                    logger.warning("%s: schedule %s was missed, and goes on", self._queue, name)
+                if following is None or following > now:
+                    return
 
     def now(self) -> int:
         """The server's time, in milliseconds since 1970."""

@@ -29,6 +29,7 @@ EXPRESSIONS: list[tuple[str, bool, Callable[[datetime], bool]]] = [
     ("15 */2 * * *", False, lambda t: t.minute == 15 and t.hour % 2 == 0),
     ("*/20 0-3 * * *", False, lambda t: t.minute % 20 == 0 and t.hour <= 3),
     ("*/20 1 * * SUN,4-6", False, lambda t: t.minute % 20 == 0 and t.hour == 1 and t.weekday() in (3, 4, 5, 6)),
+    ("*/20 1 * * SUN", False, lambda t: t.minute % 20 == 0 and t.hour == 1 and t.weekday() == 6),
     ("* 23 * * 6", False, lambda t: t.hour == 23 and t.weekday() == 5),
     ("30 2 * * *", True, lambda t: (t.hour, t.minute) == (2, 30)),
     ("0,45 0-3 * * *", True, lambda t: t.minute in (0, 45) and t.hour <= 3),
@@ -62,11 +63,12 @@ def transitions(zone: str) -> list[datetime]:
 
 def readings(zone: str, begin: datetime, end: datetime) -> list[tuple[datetime, list[datetime], bool]]:
     """Each minute; what the clock shows then, after what it has skipped; and whether it has shown that before."""
-    tz, found, seen, before = ZoneInfo(zone), [], set(), None
+    tz, seen, before = ZoneInfo(zone), set[datetime](), None
+    found: list[tuple[datetime, list[datetime], bool]] = []
     moment = begin
     while moment <= end:
         shown = moment.astimezone(tz).replace(tzinfo=None)
-        skipped = [] if before is None else [before + n * MINUTE for n in range(1, (shown - before) // MINUTE)]
+        skipped: list[datetime] = [] if before is None else [before + n * MINUTE for n in range(1, (shown - before) // MINUTE)]
         found.append((moment, [*skipped, shown], shown in seen))
         seen.add(shown)
         before, moment = shown, moment + MINUTE
