@@ -35,6 +35,7 @@ def fired(queue: Queue, client: redis.Redis, first: int) -> int:
     return int(waiting)
 
 
+@pytest.mark.slow
 def test_sweepers_are_killed_and_each_second_has_one_task(
     queue: Queue, client: redis.Redis, fleet: Fleet, redis_url: str
 ) -> None:

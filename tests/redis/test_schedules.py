@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from delayed import schedules as module
-from delayed.connection import connect
+from delayed.connection import ForeignType, connect
 from delayed.cron import Cron
 from delayed.delay import delayed
 from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule
@@ -325,6 +325,28 @@ def test_definitions_that_cannot_work(queue: Queue) -> None:
 def test_a_definition_is_always_the_same_bytes() -> None:
     assert entry().pack() == entry().pack()
     assert unpack(entry().pack()).pack() == entry().pack()
+
+
+@pytest.mark.breaks_invariants("a key has a foreign type for a while")
+@pytest.mark.parametrize("part", ["queue", "noti", "cron", "cron_due", "wake"])
+def test_a_foreign_type_is_named_and_nothing_is_lost(
+    queue: Queue, schedules: Schedules, client: redis.Redis, part: str
+) -> None:
+    schedules.put("a", entry("one"))
+    client.delete(queue.keys.wake)
+    make_due(queue, "a")
+    key = queue.keys.all()[part]
+    if client.exists(key):
+        client.rename(key, f"aside:{queue.name}")
+    client.set(key, "another program's")
+    with pytest.raises(ForeignType, match=key):
+        schedules.fire()
+    client.delete(key)
+    if client.exists(f"aside:{queue.name}"):
+        client.rename(f"aside:{queue.name}", key)
+    assert queue.lengths() == (0, 0)
+    schedules.fire()
+    assert queue.lengths() == (1, 1)
 
 
 def test_redis_without_memory_delays_schedules_and_loses_none(queue: Queue, schedules: Schedules, client: redis.Redis) -> None:
