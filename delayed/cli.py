@@ -20,6 +20,7 @@ _PLACES = {
     "enqueue": "command_enqueue",
     "info": "commands_operate",
     "dead": "commands_dead",
+    "cron": "commands_cron",
     "fsck": "commands_check",
     "doctor": "commands_check",
 }

@@ -8,11 +8,12 @@ import click
 
 from .allow import AllowAny, AllowList
 from .command_line import connected, explained, log_level_option
-from .connection import connect
+from .connection import RedisError, connect
 from .demo import run_demo
 from .graveyard import DAYS, LETTERS
-from .logger import setup_logger
+from .logger import logger, setup_logger
 from .queue import Queue
+from .schedules import register
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
 from .slate import Slate
 from .supervisor import Supervisor
@@ -29,7 +30,12 @@ from .worker import Worker
 @click.option(
     "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
 )
-@click.option("--preload", multiple=True, metavar="MODULE", help="Import it once, before the processes begin. Repeatable.")
+@click.option(
+    "--preload",
+    multiple=True,
+    metavar="MODULE",
+    help="Import it once, before the processes begin, and register its schedules. Repeatable.",
+)
 @click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
 @click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
 @click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses that bury a task.")
@@ -73,6 +79,8 @@ def worker(
     allowed = AllowAny() if allow_any else AllowList(allow)
     for module in preload:
         import_module(module)
+    if preload:
+        _register(serve)
 
     def make(slate: Slate | None = None) -> Worker:
         return Worker(
@@ -92,6 +100,14 @@ def worker(
         ttl = lease_ttl(serve, keep_alive_interval)
         numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}
         sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
+
+
+def _register(queues: list[Queue]) -> None:
+    """Write the schedules of the modules that were imported to Redis; a worker can work if that fails."""
+    try:
+        register(queues)
+    except RedisError as error:
+        logger.error("The schedules were not registered; `delayed cron sync MODULE` does it: %s", error)
 
 
 @click.command()

@@ -23,6 +23,7 @@ from .keys import token
 from .logger import logger
 from .notify import Notifier
 from .queue import Queue
+from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
 
 INTERVAL = 5.0  # seconds
@@ -280,11 +281,20 @@ class Sweeper:
             try:
                 if server.channel.is_open:
                     found = queue.due([queue.keys], _DUE_AT_ONCE)
-                    pause = min(pause, self._interval if found.pause is None else found.pause)
+                    pauses = [found.pause, self._fire(queue)]
+                    pause = min([pause, *(each for each in pauses if each is not None)])
             except RedisError as error:
                 server.broke()
                 logger.warning("Cannot move what is due in %s, trying again: %s", queue.name, error)
         return pause
+
+    def _fire(self, queue: Queue) -> float | None:
+        """Run the schedules that are due. Returns the seconds until the next one is."""
+        try:
+            return Schedules(queue).fire()
+        except ResponseError as error:  # no memory, or a foreign key: what else there is to do matters as much
+            logger.warning("Cannot run the schedules of %s, trying again: %s", queue.name, error)
+            return None
 
     def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> bool:
         """Until a signal, `stop`, a bell, or for so long. Returns whether a connection has broken."""

@@ -1,6 +1,7 @@
 """One short method for each Lua script that changes what exists: all changes of a queue's state go through one of them."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -202,6 +203,37 @@ class Transitions:
     def prune(self, leases: Sequence[str]) -> int:
         """Strike workers whose own lease has died off the register. Returns how many."""
         return int(self._run("prune", (self.keys.workers, *leases)))
+
+    def cron(
+        self,
+        name: str,
+        seen: bytes,
+        due: int | None,
+        definition: bytes,
+        following: int | None,
+        *,
+        task: bytes = b"",
+        count: int = 0,
+    ) -> bool:
+        """Change a schedule, if it still is as the caller saw it, and enqueue its task.
+
+        Args:
+            name: the schedule's name.
+            seen: its definition, as the caller saw it; empty: there was none.
+            due: its next occurrence, likewise, in milliseconds since 1970; None: it had none.
+            definition: its definition from now on; empty: it is removed.
+            following: its next occurrence from now on; None: it is paused.
+            task: what to enqueue,
+            count: and how often.
+
+        Returns:
+            Whether that was done. If not, it is not as the caller saw it, and nothing has happened.
+        """
+        own = self.keys
+        digest = hashlib.sha1(seen, usedforsecurity=False).hexdigest() if seen else ""
+        times = ["" if moment is None else moment for moment in (due, following)]
+        keys = (own.queue, own.noti, own.cron, own.cron_due, own.wake)
+        return bool(self._run("cron", keys, name, digest, times[0], definition, times[1], task, count))
 
     # Operators
 

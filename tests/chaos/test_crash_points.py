@@ -15,6 +15,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.errors import Unrunnable
 from delayed.info import dead_letters
 from delayed.queue import Queue
+from delayed.schedules import Schedules
 from delayed.sweeper import sweep
 from delayed.task import decode
 from tests.conftest import burst, eventually
@@ -79,6 +80,7 @@ class Trial:
         repeatable = self._in_execution(cut, report)
         stage.forget_leases()
         sweep(queue, NO_LIMIT)
+        Schedules(queue).fire()
         assert stage.client.llen(queue.keys.noti) == queue.len()
         burst(queue)
         self._compare(repeatable, f"{cut} {report.commands[-3:]}")
