@@ -245,6 +245,26 @@ def return_itself() -> object:
     return return_itself
 
 
+class _Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def return_unshowable() -> object:
+    return _Unshowable()
+
+
+def return_deep() -> object:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+def fail_without_utf8() -> None:
+    raise ValueError("\ud800")
+
+
 def ask_again(attempts: int) -> int:
     """Ask for another attempt until there have been so many."""
     job = current_task()
