@@ -69,12 +69,13 @@ class Lifecycle:
     def _outcome(self, job: Job) -> Outcome:
         """Execute. Whatever middlewares do is the task's failure: if it ended the worker, the next one would meet it too."""
         try:
-            outcome = self._execute(job)
-            if not isinstance(outcome, Outcome):
-                raise TypeError(f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does")
+            outcome: object = self._execute(job)
         except BaseException as error:
             return Failed(error, *verdict(None, None, error))
-        return outcome
+        if isinstance(outcome, Outcome):
+            return outcome
+        wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
+        return Failed(TypeError(wrong), Reason.FAILED, wrong)
 
     def _call(self, job: Job) -> Outcome:
         call = Call(job.func_path, job.args, job.kwargs, job.retry)

@@ -206,7 +206,7 @@ class Supervisor:
         if not slate.left:
             self._keeper.inherit(slate, place, cause)
         code = os.waitstatus_to_exitcode(status)
-        child.finished = self._stopping or (code == 0 and slate.left)
+        child.finished = self._stopping or (code == 0 and slate.left and self._keeper.done)  # else tasks will come back
         if child.finished:
             child.ended.append(code)
             return
