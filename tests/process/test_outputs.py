@@ -56,3 +56,30 @@ def test_a_forked_child_does_not_come_back(fleet: Fleet, queue: Queue, client: r
     assert begun(fleet, starter, "--burst", queue.name).wait() == 0
     assert popped(client, key) == b"0"
     eventually(lambda: client.llen(key) == 0)
+
+
+def test_a_process_that_cannot_begin_is_tried_again(fleet: Fleet, queue: Queue) -> None:
+    """The system has no room for another one, at first."""
+    code = (
+        "import os, sys, delayed.supervisor\n"
+        "from delayed.logger import setup_logger; setup_logger(log_level='INFO')\n"
+        "from delayed.allow import AllowAny\n"
+        "from delayed.queue import Queue\n"
+        "from delayed.worker import Worker\n"
+        "fork, failures = os.fork, [BlockingIOError(11, 'Resource temporarily unavailable')]\n"
+        "def failing():\n"
+        "    if failures:\n"
+        "        raise failures.pop()\n"
+        "    return fork()\n"
+        "os.fork = failing\n"
+        "delayed.supervisor._LONGEST_PAUSE = 0.1\n"
+        f"queue = Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL'], 0.2)\n"
+        "make = lambda slate: Worker(queue, allow=AllowAny(), burst=True, slate=slate)\n"
+        "numbers = dict(interval=3, ttl=10, grace=1, limit=3, wait=0.2)\n"
+        "sys.exit(delayed.supervisor.Supervisor(make, [queue], 1, **numbers).run())\n"
+    )
+    queue.enqueue(PyTask("tasks:noop"))
+    parent = fleet.start(sys.executable, "-c", code)
+    assert parent.wait() == 0
+    assert "Cannot start a worker process" in parent.log.read_text()
+    assert queue.len() == 0
