@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from .channel import Channel
 from .clock import monotonic
 from .connection import RedisError, pack
+from .logger import logger
 from .queue import Queue
 
 _ANEW = 60.0  # seconds after which it is asked again: a connection may be gone without a word
+_PAUSE = 1.0  # seconds to the next attempt after one that failed: Redis may refuse it each time
 _LATE = 5.0  # seconds that Redis may be late with the answer
 
 
@@ -22,11 +24,14 @@ class Bell:
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._pop = pack("BLPOP", *(queue.keys.wake for queue in queues), _ANEW)
         self._until = 0.0
+        self._next_try = 0.0
         self._rung = False
 
     def listen(self) -> int:
         """Wait in the background. Returns the descriptor that becomes readable when it has rung; -1 if Redis is away, or if
         it cannot be listened to."""
+        if not self._channel.is_open and monotonic() < self._next_try:
+            return -1
         try:
             if self._channel.is_open and monotonic() > self._until:
                 self._channel.close()
@@ -34,7 +39,7 @@ class Bell:
                 self._channel.open()
                 self._begin()
         except RedisError:
-            self._channel.close()
+            self._give_up()
             return -1
         return self._channel.fileno()
 
@@ -43,8 +48,9 @@ class Bell:
         try:
             self._rung = self._channel.answer() is not None or self._rung
             self._begin()
-        except RedisError:
-            self._channel.close()
+        except RedisError as error:
+            logger.warning("Cannot listen for what is due earlier, trying again in %g s: %s", _PAUSE, error)
+            self._give_up()
 
     @property
     def rung(self) -> bool:
@@ -52,9 +58,18 @@ class Bell:
         rung, self._rung = self._rung, False
         return rung
 
+    @property
+    def audible(self) -> bool:
+        """Whether it is being listened to."""
+        return self._channel.fileno() != -1
+
     def close(self) -> None:
         """Listen no more."""
         self._channel.close()
+
+    def _give_up(self) -> None:
+        self._channel.close()
+        self._next_try = monotonic() + _PAUSE
 
     def _begin(self) -> None:
         self._channel.send(self._pop)

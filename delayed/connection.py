@@ -7,6 +7,7 @@ for its reply.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -52,6 +53,7 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "is_cluster",
     "node_of",
     "pack",
+    "reply_timeout",
     "run_script",
     "run_script_async",
     "same_slot",
@@ -129,6 +131,12 @@ def _through_sentinel(url: str) -> redis.Redis:
     impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
     manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
     return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
+
+
+def reply_timeout(client: object) -> float:
+    """Seconds after which `client` gives a reply up; infinity if it waits for as long as it takes, or does not say."""
+    knows = getattr(client, "nodes_manager", None) or getattr(client, "connection_pool", None)
+    return getattr(knows, "connection_kwargs", {}).get("socket_timeout") or math.inf
 
 
 class Caller(Protocol):
@@ -273,6 +281,9 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
         connection.disconnect()
         error.add_note(_UNKNOWN)
         raise
+    except BaseException:  # a signal's, as of a task's timeout: the reply is still to come, and nobody else's
+        connection.disconnect()
+        raise
     finally:
         pool.release(connection)
     for reply in replies[:1]:
@@ -295,6 +306,11 @@ def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
     except (ConnectionError, TimeoutError) as error:
         connection.disconnect()
         error.add_note(_UNKNOWN)
+        raise
+    except ResponseError:
+        raise
+    except BaseException:  # a signal's, as of a task's timeout: the reply is still to come, and nobody else's
+        connection.disconnect()
         raise
     finally:
         pool.release(connection)

@@ -87,5 +87,13 @@ def describe(error: BaseException) -> str:
     return "".join(lines)[-_LONGEST_DETAIL:]
 
 
+def said(error: BaseException) -> str:
+    """What an exception says; nothing if it cannot say it, as it may be an object of the task's making."""
+    try:
+        return str(error)[:_LONGEST_DETAIL]
+    except Exception:
+        return ""
+
+
 def _name(error: BaseException) -> str:
     return type(error).__qualname__

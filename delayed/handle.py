@@ -12,7 +12,7 @@ from .keys import Keys
 from .results import CANCELLED, State, value_of
 
 ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
-_SLICE = 3.0  # seconds of waiting in one command: clients have deadlines for replies
+_SLICE = 3.0  # seconds of waiting in one command
 
 
 class Status(NamedTuple):
@@ -32,6 +32,7 @@ class Status(NamedTuple):
 class _Queue(Protocol):
     name: str
     keys: Keys
+    reply_timeout: float  # seconds after which its client gives a reply up
 
     def call(self, *command: Any) -> Any: ...
 
@@ -41,6 +42,7 @@ class _Queue(Protocol):
 class _AsyncQueue(Protocol):
     name: str
     keys: Keys
+    reply_timeout: float
 
     async def call(self, *command: Any) -> Any: ...
 
@@ -144,12 +146,13 @@ class _Wait:
     def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None) -> None:
         self.task = queue.keys.task(identity)
         self._key = queue.keys.result(identity)
+        self._slice = min(_SLICE, queue.reply_timeout / 2)
         self._name, self._identity, self._timeout = queue.name, identity, timeout
         self._deadline = math.inf if timeout is None else monotonic() + timeout
 
     def command(self) -> tuple[Any, ...]:
         """Those who wait turn the list of one element, so that each of them sees it, and nobody takes it away."""
-        left = min(_SLICE, self._deadline - monotonic())
+        left = min(self._slice, self._deadline - monotonic())
         return ("BLMOVE", self._key, self._key, "LEFT", "LEFT", left) if left > 0.001 else ("LINDEX", self._key, 0)
 
     def check(self, exists: bool) -> None:

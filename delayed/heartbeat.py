@@ -9,7 +9,6 @@ import os
 import random
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from .channel import DEADLINE, Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .leases import Lease
-from .logger import logger
+from .logger import flush_output, logger
 from .notify import Notifier
 from .pace import BUDGET
 from .queue import Queue
@@ -296,8 +295,7 @@ class Heartbeat(threading.Thread):
         except Exception as error:
             logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
         finally:
-            with contextlib.suppress(OSError, ValueError):
-                sys.stdout.flush()
+            flush_output()
             logging.shutdown()
             os._exit(EXIT_FORCED)
 

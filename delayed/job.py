@@ -1,5 +1,6 @@
 """One execution of a task, as the code around it and the task itself see it."""
 
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from .queue import Queue
 from .results import State
 from .task import Call
 
+_ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
+_MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
 
@@ -29,8 +32,9 @@ class Job:
         self.queue = queue
         self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
         self.headers = headers
-        self.id: str | None = headers["id"] if isinstance(headers.get("id"), str) else None
-        self.attempt = _number(headers, "attempt", 0) + 1  # counted from 1
+        identity = headers.get("id")
+        self.id: str | None = identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
+        self.attempt = self.milliseconds("attempt") + 1  # counted from 1
         enqueued = _number(headers, "enqueued", 0)
         self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
         self.function: Callable[..., Any] | None = None  # once it has been found
@@ -54,15 +58,20 @@ class Job:
             self.queue.call("HSET", self.queue.keys.task(self.id), "progress", msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
-        """The number in a header, or 0."""
-        return _number(self.headers, header, 0)
+        """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
+        return min(max(_number(self.headers, header, 0), 0), _MOST)
+
+    @property
+    def retries(self) -> int:
+        """How many retries are left; negative: for ever."""
+        return self.retry or _number(self.headers, "retry", 0)
 
     @property
     def unique(self) -> tuple[str, str, int]:
         """The unique key, for how long the task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
         match self.headers.get("unique"):
             case [str(key), str(mode), int(bound)]:
-                return key, mode, bound
+                return key, mode, min(max(bound, 0), _MOST)
         return "", "", 0
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from .errors import NotEncodable, Reason, TimedOut
-from .functions import Functions, verdict
+from .functions import Functions, said, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .leases import Lease
@@ -17,6 +17,7 @@ from .results import CANCELLED, State, failure, success
 from .task import Call, with_retry
 
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
+_LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _BUSY_TEXT = "another task with its unique key is running"
 
 
@@ -52,7 +53,7 @@ class Lifecycle:
     def run(self, lease: Lease, job: Job) -> Outcome | None:
         """Execute; None if the lease does not hold the task any more. The caller ends the lease, by `end`."""
         if job.id is None:
-            return self._execute(job)
+            return self._outcome(job)
         key, mode, bound = job.unique
         fate = {"while_running": "take", "while_queued": "free"}.get(mode, "leave")
         keep = round(TRACKED_FOR * 1000)
@@ -63,7 +64,18 @@ class Lifecycle:
             return None
         if answer == 2:
             return Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
-        return Again(_BUSY, _BUSY_TEXT, counted=False) if answer == 3 else self._execute(job)
+        return Again(_BUSY, _BUSY_TEXT, counted=False) if answer == 3 else self._outcome(job)
+
+    def _outcome(self, job: Job) -> Outcome:
+        """Execute. Whatever middlewares do is the task's failure: if it ended the worker, the next one would meet it too."""
+        try:
+            outcome: object = self._execute(job)
+        except BaseException as error:
+            return Failed(error, *verdict(None, None, error))
+        if isinstance(outcome, Outcome):
+            return outcome
+        wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
+        return Failed(TypeError(wrong), Reason.FAILED, wrong)
 
     def _call(self, job: Job) -> Outcome:
         call = Call(job.func_path, job.args, job.kwargs, job.retry)
@@ -108,16 +120,15 @@ class Lifecycle:
             logger.info("Task %s waits: %s", job.func_path, outcome.error)
             queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error)
             return "postponed"
-        changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200]}
+        changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
         left = job.retry
         if outcome.counted and left > 0:
             left -= 1
-        elif outcome.counted and job.milliseconds("retry") > 0:
-            changes["retry"] = job.milliseconds("retry") - 1
-        logger.warning(
-            "Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, outcome.pause, outcome.error
-        )
-        queue.postpone(lease, with_retry(data, left, changes), job.id, round(outcome.pause * 1000), outcome.error)
+        elif outcome.counted and not left and job.retries > 0:
+            changes["retry"] = job.retries - 1
+        pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
+        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, pause, outcome.error)
+        queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error)
         return "retried"
 
 
@@ -126,9 +137,5 @@ _COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}
 
 def _as_ended(outcome: Failed) -> Ended:
     error = outcome.error
-    try:
-        message = str(error)
-    except Exception:  # it may be an object of the task's making
-        message = ""
     kind = type_name(type(error)) if outcome.reason is Reason.FAILED else str(outcome.reason)
-    return Ended(State.FAILED, failure(kind, message, outcome.detail), outcome.reason, outcome.detail)
+    return Ended(State.FAILED, failure(kind, said(error), outcome.detail), outcome.reason, outcome.detail)

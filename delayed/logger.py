@@ -1,6 +1,8 @@
 """The package's logger. The package logs to it and leaves its handlers and level to the application."""
 
+import contextlib
 import logging
+import sys
 
 DEFAULT_DATE_FORMAT = "%y%m%d %H:%M:%S"
 DEFAULT_LOG_FORMAT = "[%(levelname)1.1s %(asctime)s %(process)d %(module)s:%(lineno)d] %(message)s"
@@ -31,3 +33,11 @@ def setup_logger(
     handler.setFormatter(logging.Formatter(fmt=log_format, datefmt=date_format))
     set_handler(handler)
     logger.setLevel(log_level)
+
+
+def flush_output() -> None:
+    """Write out what was printed. A full disk, or an output that is closed, must keep no process from its end."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # Python's way of saying that the descriptor was closed when it started
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()

@@ -8,6 +8,7 @@ from types import FrameType
 from .backoff import backoff_from
 from .clock import now
 from .errors import Reason, Retry, TimedOut
+from .functions import said
 from .job import Again, Ended, Failed, Job, Outcome
 from .options import type_name
 from .results import EXPIRED, State
@@ -39,22 +40,21 @@ def retrying(job: Job, call_next: Step) -> Outcome:
     if not isinstance(outcome, Failed):
         return outcome
     if isinstance(outcome.error, Retry):
-        return Again(max(0.0, outcome.error.after), str(outcome.error), counted=False, cause=outcome.error)
-    left = job.retry or job.milliseconds("retry")
-    if not left or outcome.reason not in (Reason.FAILED, Reason.TIMED_OUT) or not _worth_it(job, outcome.error):
+        return Again(max(0.0, outcome.error.after), said(outcome.error), counted=False, cause=outcome.error)
+    if not job.retries or outcome.reason not in (Reason.FAILED, Reason.TIMED_OUT) or not _worth_it(job, outcome.error):
         return outcome
     backoff = backoff_from(job.headers.get("backoff"))
     pause = backoff.pause(job.attempt) if backoff is not None else 0.0
-    return Again(pause, f"{type(outcome.error).__qualname__}: {outcome.error}", counted=True, cause=outcome.error)
+    return Again(pause, f"{type(outcome.error).__qualname__}: {said(outcome.error)}", counted=True, cause=outcome.error)
 
 
 def _worth_it(job: Job, error: BaseException) -> bool:
     """What the task says about errors of this type, or of those that it is derived from."""
     names = {type_name(kind) for kind in type(error).__mro__} | {kind.__qualname__ for kind in type(error).__mro__}
     only, never = job.headers.get("retry_on"), job.headers.get("give_up_on")
-    if isinstance(never, list) and not names.isdisjoint(never):
+    if isinstance(never, list) and any(name in never for name in names):
         return False
-    return not isinstance(only, list) or not names.isdisjoint(only)
+    return not isinstance(only, list) or any(name in only for name in names)
 
 
 def timing(job: Job, call_next: Step) -> Outcome:

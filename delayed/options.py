@@ -15,6 +15,7 @@ from .errors import InvalidTask
 
 UNIQUE_MODES = ("while_queued", "while_running", "until_done")
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
+_MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds for seconds, or knows no end
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
 
 
@@ -79,8 +80,10 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidTask(f"{name} is a number of seconds above 0, not {value!r}")
+            if value is not None and not (_is_number(value) and 0 < value <= _MOST):
+                raise InvalidTask(f"{name} is a number of seconds above 0 (and below {_MOST:g}), not {value!r}")
+        if self.unique is not None and not isinstance(self.unique, str):
+            raise InvalidTask(f"unique is a string, not {self.unique!r}: write for example unique=f'invoice:{{number}}'")
         for name in ("retry_on", "give_up_on"):
             value = getattr(self, name)
             object.__setattr__(self, name, value if isinstance(value, tuple) else tuple(value) if _many(value) else (value,))
@@ -99,12 +102,14 @@ class Options:
     def _check_times(self) -> None:
         if self.at is not None and self.after is not None:
             raise InvalidTask("a task begins at a time or after some seconds: give either at or after")
-        if self.after is not None and self.after < 0:
-            raise InvalidTask(f"after is a number of seconds, not below 0: {self.after!r}")
+        if self.after is not None and not (_is_number(self.after) and 0 <= self.after <= _MOST):
+            raise InvalidTask(f"after is a number of seconds, not below 0 (nor above {_MOST:g}): {self.after!r}")
         for name in ("at", "expires"):
             value = getattr(self, name)
             if isinstance(value, datetime) and value.tzinfo is None:
                 raise InvalidTask(f"{name} has no time zone; give it one, as in datetime.now(UTC)")
+            if value is not None and not (isinstance(value, datetime) or (_is_number(value) and abs(value) <= _MOST)):
+                raise InvalidTask(f"{name} is a time, or a number of seconds (up to {_MOST:g}), not {value!r}")
         if isinstance(self.expires, int | float) and not self.expires > 0:
             raise InvalidTask(f"expires is a number of seconds above 0, or a time, not {self.expires!r}")
 
@@ -160,6 +165,10 @@ class Options:
 def type_name(kind: type[BaseException]) -> str:
     """The name by which a task knows an exception type."""
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _many(value: object) -> bool:

@@ -13,6 +13,7 @@ from .connection import (
     check_cluster,
     connect,
     explained_async,
+    reply_timeout,
     run_script_async,
 )
 from .durability import MEMORY, TIMEOUT, Durability
@@ -42,6 +43,7 @@ class _Named:
         self.max_task_size = max_task_size
         self._durability = durability
         check_cluster(conn, name, self.keys.noti)
+        self.reply_timeout = reply_timeout(conn)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"

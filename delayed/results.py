@@ -33,11 +33,17 @@ def success(value: Any, kept: bool) -> bytes:
         packed: bytes = msgpack.packb(
             [State.SUCCEEDED, value] if kept else [State.SUCCEEDED], datetime=True, unicode_errors=_STRINGS
         )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise NotEncodable(
-            f"it returned {type(value).__qualname__} {value!r:.100}, which MessagePack cannot carry: {error}"
-        ) from error
+    except Exception as error:  # the value may be an object of the task's making
+        raise NotEncodable(f"it returned {_shown(value)}, which MessagePack cannot carry: {error}") from error
     return packed
+
+
+def _shown(value: Any) -> str:
+    kind = type(value).__qualname__
+    try:
+        return f"{kind} {value!r:.100}"
+    except Exception:
+        return kind
 
 
 def failure(kind: str, message: str, traceback: str) -> bytes:

@@ -12,7 +12,6 @@ import random
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -22,7 +21,7 @@ from .clock import monotonic
 from .errors import ConfigurationError
 from .heartbeat import EXIT_FORCED
 from .keeper import Keeper
-from .logger import logger
+from .logger import flush_output, logger
 from .notify import Notifier
 from .queue import Queue
 from .signals import DUMP, STOP, SignalPipe
@@ -112,6 +111,7 @@ class Supervisor:
         Returns:
             The exit status: 0, or 3 if a worker had to leave a task unfinished.
         """
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # whoever ignores it is not told how its children ended
         gc.freeze()  # what is loaded now is shared with the children, as long as no collection touches it
         with SignalPipe() as signals:
             try:
@@ -159,9 +159,13 @@ class Supervisor:
         child.started = child.moved = monotonic()
         child.progress = (0, 0)
         parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        child.pid = os.fork()
+        flush_output()
+        try:
+            child.pid = os.fork()
+        except OSError as error:  # the others work on
+            child.start_at = child.started + _LONGEST_PAUSE
+            logger.error("Cannot start a worker process, trying again in %g s: %s", _LONGEST_PAUSE, error)
+            return
         if not child.pid:
             self._be_a_child(child, parent)
         child.descriptor = os.pidfd_open(child.pid)
@@ -187,7 +191,7 @@ class Supervisor:
         except BaseException:
             logger.exception("A worker process ended by a defect")
         finally:
-            sys.stdout.flush()
+            flush_output()
             logging.shutdown()
             os._exit(status)
 
@@ -202,7 +206,7 @@ class Supervisor:
         if not slate.left:
             self._keeper.inherit(slate, place, cause)
         code = os.waitstatus_to_exitcode(status)
-        child.finished = self._stopping or (code == 0 and slate.left)
+        child.finished = self._stopping or (code == 0 and slate.left and self._keeper.done)  # else tasks will come back
         if child.finished:
             child.ended.append(code)
             return

@@ -261,7 +261,7 @@ class Sweeper:
                 due_at = monotonic() + self._move_due()
             if self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier):
                 return
-            if any(server.bell.rung for server in self._servers.values()):
+            if any(server.bell.rung or not server.bell.audible for server in self._servers.values()):
                 due_at = 0.0
 
     def _pause(self) -> float:

@@ -5,7 +5,6 @@ import logging
 import os
 import random
 import socket
-import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +25,7 @@ from .job import Job, Outcome, announce
 from .keys import token
 from .leases import Lease, LeaseBook
 from .lifecycle import Lifecycle, late
-from .logger import logger
+from .logger import flush_output, logger
 from .middleware import Middleware
 from .queue import Queue
 from .reporter import Reporter
@@ -190,6 +189,7 @@ class Worker:
                     return
             except RedisError as error:
                 self._hand.clear()  # what was in it goes back when the connection does
+                self.slate.work(False)
                 self._channel.close()
                 self._look = True
                 failures += 1
@@ -353,10 +353,12 @@ class Worker:
             self.deadline = monotonic() + hard
             self.slate.end_by(self.deadline)
             self._heartbeat.wake()
-        outcome = self._lifecycle.run(lease, job)
-        self.deadline = None
-        self.slate.end_by(0)
-        self.running = self._job = None
+        try:
+            outcome = self._lifecycle.run(lease, job)
+        finally:  # also if Redis did not answer: nothing runs any more that could be late
+            self.deadline = None
+            self.slate.end_by(0)
+            self.running = self._job = None
         self.finished += 1
         self._now = monotonic()
         fresh = self._fresh()
@@ -442,7 +444,9 @@ class Worker:
 
     def end_late(self, channel: Channel) -> None:
         """End the lease of the task that runs, over another connection, because its hard timeout is over."""
-        lease, job = self.running, self._job
+        lease, job, deadline = self.running, self._job, self.deadline
+        if deadline is None or monotonic() < deadline:
+            return  # it has ended meanwhile, and another may run
         if lease is not None and job is not None and lease.data is not None:
             outcome: Outcome = late(job)
             self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
@@ -487,8 +491,6 @@ class _Asking:
 
 def _leave_child(failure: BaseException | None) -> NoReturn:
     """End a child that a task has forked and that came back out of the task: it must not work on its parent's connection."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    flush_output()
     code = failure.code if isinstance(failure, SystemExit) else failure is not None
     os._exit(code if isinstance(code, int) else 1)

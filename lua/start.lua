@@ -15,11 +15,13 @@ if ARGV[3] == 'take' then
     if owner and owner ~= ARGV[2] then
         return 3
     end
+end
+redis.call('HDEL', KEYS[2], 'data') -- first, as it frees memory: Redis then lets the rest happen though its memory is full
+if ARGV[3] == 'take' then
     redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[4])
 elseif ARGV[3] == 'free' and owner == ARGV[2] then
     redis.call('DEL', KEYS[3])
 end
-redis.call('HDEL', KEYS[2], 'data')
 redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[5], 'started', ARGV[6])
 redis.call('PEXPIRE', KEYS[2], ARGV[7])
 return 1

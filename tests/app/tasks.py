@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -213,6 +214,14 @@ def kill_parent() -> None:
     signal.pause()
 
 
+def die_with_an_heir() -> None:
+    """Its connections stay open for a while after the process has died, as a child has them too."""
+    if os.fork():
+        os._exit(5)
+    time.sleep(1)
+    os._exit(0)
+
+
 def fork_and_leave() -> None:
     """Go on as a child, as a program that becomes a daemon does."""
     if os.fork():
@@ -240,6 +249,32 @@ def raise_base_exception() -> None:
 
 def return_itself() -> object:
     return return_itself
+
+
+def say(words: str) -> None:
+    """It stays in the buffer of standard output."""
+    if sys.stdout is not None:
+        sys.stdout.write(words)
+
+
+class _Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def return_unshowable() -> object:
+    return _Unshowable()
+
+
+def return_deep() -> object:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+def fail_without_utf8() -> None:
+    raise ValueError("\ud800")
 
 
 def log_around(path: str, number: int, gate: str) -> None:

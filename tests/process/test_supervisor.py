@@ -162,6 +162,15 @@ def test_burst_ends_the_children_and_the_parent(fleet: Fleet, queue: Queue, clie
     assert not list(client.scan_iter(f"{queue.name}*"))
 
 
+def test_burst_waits_for_what_the_dead_left(fleet: Fleet, queue: Queue) -> None:
+    """Its successor finds the queue empty before the task is put back."""
+    queue.enqueue(PyTask("tasks:die_with_an_heir"))
+    assert supervisor(fleet, "-c", "2", "--burst", queue.name).wait() == 0
+    assert queue.len() == 0
+    (letter,) = dead_letters(queue)
+    assert letter.reason == "lost"
+
+
 def test_a_child_that_somebody_stops_is_replaced(fleet: Fleet, queue: Queue) -> None:
     parent = supervisor(fleet, "-c", "1", queue.name)
     before = children(parent)

@@ -10,7 +10,17 @@ import pytest
 import redis
 
 from delayed.backoff import Constant, Exponential
-from delayed.errors import Duplicate, InvalidTask, NoResult, NotDone, TaskCancelled, TaskExpired, TaskFailed, UnknownTask
+from delayed.errors import (
+    Duplicate,
+    InvalidTask,
+    NoResult,
+    NotDone,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+    TimedOut,
+    UnknownTask,
+)
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
 from delayed.results import State
@@ -240,6 +250,18 @@ def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
         ({"result_ttl": -1}, "above 0"),
         ({"at": 1, "after": 1}, "either at or after"),
         ({"after": -1}, "not below 0"),
+        ({"after": float("nan")}, "not below 0"),
+        ({"after": float("inf")}, "not below 0"),
+        ({"at": 1e300}, "seconds"),
+        ({"at": float("nan")}, "seconds"),
+        ({"at": time.time() * 1000}, "seconds"),
+        ({"at": "tomorrow"}, "seconds"),
+        ({"expires": float("inf")}, "seconds"),
+        ({"timeout": "5"}, "above 0"),
+        ({"timeout": True}, "above 0"),
+        ({"result_ttl": float("inf")}, "above 0"),
+        ({"unique_for": 1e16}, "above 0"),
+        ({"unique": 5}, "a string"),
         ({"at": datetime(2026, 1, 1)}, "time zone"),
         ({"expires": 0}, "above 0"),
         ({"unique": "a", "unique_for": None}, "bound"),
@@ -251,3 +273,27 @@ def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
 def test_bad_options_say_what_to_do(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidTask, match=words):
         PyTask("m:f", **options)
+
+
+def test_a_result_is_waited_for_beyond_the_client_s_own_deadline(queue: Queue, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, socket_timeout=0.5) as impatient:
+        handle = Queue(queue.name, impatient).enqueue(PyTask("tasks:two", (1,), result_ttl=60))
+        with pytest.raises(NotDone):
+            handle.result(0.7)
+
+
+def test_a_command_that_an_exception_interrupts_leaves_its_reply_to_nobody(queue: Queue, client: redis.Redis) -> None:
+    """As the timeout of a task does, between the command and its reply."""
+    connection = client.connection_pool.get_connection()
+    read = connection.read_response
+
+    def interrupted(*_: object, **__: object) -> None:
+        connection.read_response = read  # type: ignore[method-assign]
+        raise TimedOut
+
+    connection.read_response = interrupted  # type: ignore[method-assign]
+    connection.can_read = lambda timeout=0: False  # type: ignore[method-assign]  # the reply is on its way
+    client.connection_pool.release(connection)
+    with pytest.raises(TimedOut):
+        queue.call("ECHO", "one")
+    assert queue.call("ECHO", "two") == b"two"
