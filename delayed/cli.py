@@ -20,6 +20,7 @@ _PLACES = {
     "enqueue": "command_enqueue",
     "info": "commands_operate",
     "dead": "commands_operate",
+    "queue": "commands_queue",
     "fsck": "commands_check",
     "doctor": "commands_check",
 }

@@ -18,6 +18,7 @@ from .task import Call, with_retry
 
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _BUSY_TEXT = "another task with its unique key is running"
+_FULL_TEXT = "as many tasks with its concurrency key are running as may"
 
 
 def late(job: Job) -> Outcome:
@@ -51,6 +52,10 @@ class Lifecycle:
 
     def run(self, lease: Lease, job: Job) -> Outcome | None:
         """Execute; None if the lease does not hold the task any more. The caller ends the lease, by `end`."""
+        if job.concurrency is not None:
+            answer = lease.book.queue.acquire(lease.name, *job.concurrency, round(TRACKED_FOR * 1000))
+            if answer != 1:
+                return Again(_BUSY, _FULL_TEXT, counted=False) if answer else None
         if job.id is None:
             return self._execute(job)
         key, mode, bound = job.unique
@@ -104,7 +109,7 @@ class Lifecycle:
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
-        if outcome.error is _BUSY_TEXT:
+        if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
             logger.info("Task %s waits: %s", job.func_path, outcome.error)
             queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error)
             return "postponed"
@@ -117,7 +122,8 @@ class Lifecycle:
         logger.warning(
             "Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, outcome.pause, outcome.error
         )
-        queue.postpone(lease, with_retry(data, left, changes), job.id, round(outcome.pause * 1000), outcome.error)
+        again = with_retry(data, left, changes)
+        queue.postpone(lease, again, job.id, round(outcome.pause * 1000), outcome.error, group=job.group)
         return "retried"
 
 

@@ -26,14 +26,14 @@ LEVELS = [
         "advice",
     },
     {"options", "connection", "durability", "embedded"},
-    {"task", "channel", "handle", "transitions"},
+    {"task", "channel", "handle", "transitions", "control"},
     {"queue", "functions"},
     {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view"},
-    {"heartbeat", "sweeper", "keeper", "middleware", "testing", "invariants"},
+    {"heartbeat", "sweeper", "keeper", "middleware", "testing", "invariants", "turns"},
     {"lifecycle", "fsck"},
     {"worker", "doctor"},
     {"supervisor", "demo", "up"},
-    {"command_enqueue", "commands_process", "commands_operate", "commands_check"},
+    {"command_enqueue", "commands_process", "commands_operate", "commands_check", "commands_queue"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
