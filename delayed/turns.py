@@ -13,6 +13,7 @@ from .transitions import Taken
 
 _SHORTEST = 0.01  # seconds; to Redis, no time at all means for ever
 _LOOK = 1.0  # seconds after which a queue is asked again that was paused when we did not know it yet
+_LONGEST = 5.0  # seconds after which a queue is asked again in any case
 _AHEAD = 2  # batches that a queue with groups has ready: a longer queue would make groups wait
 
 
@@ -33,6 +34,8 @@ class Gate:
 
     def learn(self, limits: Limits) -> None:
         """What operators want now; said by the heartbeat, from its thread: `book.take` is changed in one step."""
+        if limits != self.limits:
+            self.opens_at = 0.0
         self.limits = limits
         self.book.take = self._take_limited if limits.any else self.book.queue.take
 
@@ -48,7 +51,7 @@ class Gate:
 
     def _take_limited(self, leases: Sequence[str], holder: str, seconds: float, **how: Any) -> Taken:
         tasks, suspect, pause = self.book.queue.take_limited(leases, holder, seconds, **how)
-        self.opens_at = monotonic() + (_LOOK if pause is None else pause) if pause != 0 else 0.0
+        self.opens_at = monotonic() + (_LOOK if pause is None else min(pause, _LONGEST)) if pause != 0 else 0.0
         return Taken(tasks, suspect)
 
 
