@@ -36,7 +36,7 @@ from .turns import Turns
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
-_LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
+_LATE = 1.0  # seconds that Redis may be late with the end of a blocking pop
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
