@@ -262,6 +262,7 @@ class Worker:
         if self._turns.plain:
             return found
         self._again = self._again and not self._turns.weighted
+        self._look = self._look and found  # what is left may not be taken now
         more = self._turns.took(book, len(self._hand))
         if not found and self._burst and more:  # it ends when the queues are empty, not when a limit is reached
             self._stop.wait(self._turns.pop()[1])

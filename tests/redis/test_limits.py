@@ -79,6 +79,27 @@ def test_a_worker_that_waits_hears_of_a_pause_in_time(queue: Queue, threaded: St
     worker.stop()
 
 
+def test_a_worker_whose_connection_broke_waits_while_the_queue_is_paused(
+    queue: Queue, threaded: Start, beats: dict[str, Any]
+) -> None:
+    queue.pause()
+    put(queue, 1)
+    worker = Worker(queue, **beats)
+    threaded(worker)
+    worker._look = True
+    eventually(lambda: not worker._look)  # else it would look without a pause
+    assert worker.finished == 0
+
+
+def test_a_burst_worker_does_not_stop_at_a_paused_queue(name: str, client: redis.Redis) -> None:
+    queues = [Queue(f"{name}{part}", client) for part in "ab"]
+    for each in queues:
+        put(each, 4)
+    queues[0].pause()
+    queues[1].limit(rate=100, burst=1)
+    assert burst(queues).finished == 4  # type: ignore[arg-type]
+
+
 def test_the_others_go_on_while_one_is_paused(name: str, client: redis.Redis) -> None:
     queues = [Queue(f"{name}{part}", client) for part in "ab"]
     for each in queues:
