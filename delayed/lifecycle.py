@@ -70,6 +70,12 @@ class Lifecycle:
             return Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
         return Again(_BUSY, _BUSY_TEXT, counted=False) if answer == 3 else self._execute(job)
 
+    def tidy(self, lease: Lease, job: Job) -> None:
+        """After the end of a task: its slot counts no more, and need not lie about for a week."""
+        if job.concurrency is not None:
+            keys = lease.book.queue.keys
+            lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
+
     def _call(self, job: Job) -> Outcome:
         call = Call(job.func_path, job.args, job.kwargs, job.retry)
         failed: BaseException | None = None

@@ -375,6 +375,7 @@ class Worker:
         else:
             queue = lease.book.queue.over(_Asking(self._channel, lease))
             self._counts[self._lifecycle.end(queue, lease.name, data, job, outcome)] += 1
+        self._lifecycle.tidy(lease, job)
         return fresh
 
     def _entered(self, failure: BaseException | None) -> None:

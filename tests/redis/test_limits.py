@@ -334,6 +334,14 @@ def test_a_task_without_a_slot_waits(queue: Queue, client: redis.Redis) -> None:
     assert "concurrency key" in handle.status().error
     queue.succeed(lease(queue, 0))
     eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
+    assert client.hkeys(queue.keys.slots("a")) in ([], [lease(queue, 0).encode()])
+
+
+def test_a_key_leaves_nothing_behind(queue: Queue, client: redis.Redis) -> None:
+    for function in ("tasks:noop", "tasks:fail"):
+        queue.enqueue(PyTask(function, ("x",), concurrency_key="a"))
+    assert burst(queue).finished == 2
+    assert not client.keys(f"{queue.name}_slots*")
 
 
 @pytest.mark.parametrize("wrong", [{"concurrency": 2}, {"concurrency_key": "a", "concurrency": 0}])
