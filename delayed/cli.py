@@ -19,7 +19,7 @@ _PLACES = {
     "demo": "commands_process",
     "enqueue": "command_enqueue",
     "info": "commands_operate",
-    "dead": "commands_operate",
+    "dead": "commands_dead",
     "queue": "commands_queue",
     "fsck": "commands_check",
     "doctor": "commands_check",

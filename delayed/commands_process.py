@@ -10,6 +10,7 @@ from .allow import AllowAny, AllowList
 from .command_line import connected, explained, log_level_option
 from .connection import connect
 from .demo import run_demo
+from .graveyard import DAYS, LETTERS
 from .logger import setup_logger
 from .queue import Queue
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
@@ -109,13 +110,24 @@ def _shares(weights: str | None) -> list[float] | None:
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
 @click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
+@click.option("--dead-max", default=LETTERS, show_default=True, help="Dead letters that a queue keeps, about; 0: all.")
+@click.option("--dead-days", default=DAYS, show_default=True, help="Days that it keeps them, about; 0: for ever.")
 @log_level_option
 @connected
-def sweeper(url: str, queues: tuple[str, ...], interval: float, limit: int, log_level: str) -> None:
+def sweeper(
+    url: str,
+    queues: tuple[str, ...],
+    interval: float,
+    limit: int,
+    dead_max: int,
+    dead_days: float,
+    log_level: str,
+) -> None:
     """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
     setup_logger(log_level=log_level.upper())
     conn = connect(url)
-    Sweeper([Queue(name, conn) for name in queues], interval, limit=limit).run()
+    serve = [Queue(name, conn) for name in queues]
+    Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None).run()
 
 
 @click.command()

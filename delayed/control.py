@@ -3,6 +3,7 @@
 It stands in the hash `Q_control`. Workers learn of it with their beat, so it takes effect within one.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,9 +41,10 @@ class Limits(NamedTuple):
 
 def _number(value: bytes | None) -> float | None:
     try:
-        return float(value or b"")
+        number = float(value or b"")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 class Controlled:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from .handle import Handle
+from .hooks import Hooks
 from .options import Options
 from .queue import Queue
 from .task import PyTask
@@ -90,13 +91,16 @@ def delayed(queue: Queue) -> Decorator:
     task(print, retry=1)  # as a function
     ```
 
-    The options are those of `delayed.options.Options`.
+    The options are those of `delayed.options.Options`, and `on_start`, `on_success`, `on_failure`, `on_retry`: what the worker
+    calls with the event (see `delayed.hooks.Hooks`).
     """
 
     def decorate(func: Callable[..., Any] | None = None, *, retry: int = 0, **options: Any) -> Any:
+        hooks = Hooks.taken_from(options)
         chosen = Options.of(options) if options else None
 
         def wrap(function: Callable[..., Any]) -> Any:
+            hooks.put_on(function)
             calls: Delayable[Any] = Delayable(queue, function, retry, chosen)
             function.delay = calls.delay  # type: ignore[attr-defined]  # functions take attributes
             function.options = calls.options  # type: ignore[attr-defined]

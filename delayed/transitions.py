@@ -262,6 +262,30 @@ class Transitions:
         """Move dead letters, as they came, to the end of the queue. Returns how many were there."""
         return int(self._run("dead_retry", (self.keys.queue, self.keys.noti, self.keys.dead), *ids))
 
+    def revive(self, letter: str, data: bytes, identity: str | None, *, unique: str, tracked: int, bound: int) -> int:
+        """Move one dead letter to the end of the queue, as `data`; a tracked task waits again.
+
+        Args:
+            letter: its id.
+            data: the task as it shall wait.
+            identity: the task's id, if it is tracked.
+            unique: its unique key, or anything.
+            tracked: milliseconds that its state is kept.
+            bound: milliseconds that it has its unique key again, or 0.
+
+        Returns:
+            1; 0 if the letter is not there any more; 2 if another task has the key.
+        """
+        own, name = self.keys, identity or token()
+        keys = (own.queue, own.noti, own.dead, own.task(name), own.result(name), own.unique(unique))
+        return int(self._run("revive", keys, letter, data, identity or "", tracked, bound))
+
+    def tell_lost(self, letter: str, identity: str, *, unique: str, result: bytes, keep: int) -> bool:
+        """Store that a tracked task has failed which a sweep has made this `letter`. False if there was nobody to tell."""
+        own = self.keys
+        keys = (own.dead, own.task(identity), own.result(identity), own.unique(unique))
+        return bool(self._run("tell_lost", keys, letter, identity, result, keep))
+
     def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
         """Cancel a tracked task. Returns the state in which it was, or None if no such task is known."""
         unique = self.call("HGET", self.keys.task(identity), "unique")
