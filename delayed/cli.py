@@ -21,6 +21,7 @@ _PLACES = {
     "info": "commands_operate",
     "dead": "commands_dead",
     "cron": "commands_cron",
+    "queue": "commands_queue",
     "fsck": "commands_check",
     "doctor": "commands_check",
 }

@@ -26,6 +26,7 @@ from .worker import Worker
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
 @click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
+@click.option("--weights", metavar="3,1", help="The share of each queue, instead of strict priority.")
 @click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
 @click.option(
     "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
@@ -50,6 +51,7 @@ def worker(
     queues: tuple[str, ...],
     allow: tuple[str, ...],
     allow_any: bool,
+    weights: str | None,
     burst: bool,
     concurrency: int | None,
     preload: tuple[str, ...],
@@ -62,7 +64,7 @@ def worker(
     dequeue_timeout: float,
     log_level: str,
 ) -> None:
-    """Run the tasks of QUEUES; a later queue is served when the earlier ones are empty.
+    """Run the tasks of QUEUES; a later queue is served when the earlier ones are empty, unless there are --weights.
 
     SIGTERM, SIGINT, SIGHUP: finish what runs, give back the rest, exit. The second SIGTERM or SIGINT, or SIGQUIT: now.
     SIGUSR1: log what it is doing.
@@ -76,6 +78,7 @@ def worker(
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` would: tasks live in the application's own folder
     conn = connect(url)
     serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
+    shares = _shares(weights)
     allowed = AllowAny() if allow_any else AllowList(allow)
     for module in preload:
         import_module(module)
@@ -92,6 +95,7 @@ def worker(
             max_tasks=max_tasks,
             max_rss=None if max_rss is None else max_rss * 1_000_000,
             slate=slate,
+            weights=shares,
         )
 
     if concurrency is None:
@@ -108,6 +112,14 @@ def _register(queues: list[Queue]) -> None:
         register(queues)
     except RedisError as error:
         logger.error("The schedules were not registered; `delayed cron sync MODULE` does it: %s", error)
+
+
+def _shares(weights: str | None) -> list[float] | None:
+    """The numbers in `--weights 3,1`."""
+    try:
+        return None if weights is None else [float(weight) for weight in weights.split(",")]
+    except ValueError:
+        raise click.UsageError("--weights are numbers above 0, one for each queue: --weights 3,1") from None
 
 
 @click.command()

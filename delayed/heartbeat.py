@@ -48,6 +48,9 @@ class Holder(Protocol):
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
 
+    def learn(self, index: int, reply: list[Any]) -> None:
+        """What operators want of a queue: see `Transitions.beat`."""
+
     def unstarted(self) -> list[Lease]:
         """Take from it what it has not begun."""
 
@@ -231,11 +234,9 @@ class Heartbeat(threading.Thread):
             self._worker.fresh_at = max(began, fresh_at)
         # Else there was a gap in which leases may have run out, also some that hold nothing: the worker takes others.
         about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
-        for queue, _made in holdings:
-            own = queue.keys.lease(self._worker.name)
-            register = pack("SET", own, self._worker.name, "PX", ttl) + pack("HSET", queue.keys.workers, own, about)
-            with contextlib.suppress(ResponseError):  # no memory: leases matter, the register does not
-                self._channel.exchange(register, 2)
+        for index, (queue, _made) in enumerate(holdings):
+            with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
+                self._worker.learn(index, queue.over(self._channel).beat(self._worker.name, self._ttl, about))
 
     def _make_again(self, leases: list[Lease], ttl: int) -> None:
         """Keys that were gone while their leases hold tasks: nobody may have swept those yet. If somebody has, the fence tells

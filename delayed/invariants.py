@@ -17,6 +17,7 @@ from .view import LARGE, PAGE, Invariant, View, When, pages
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
+CONTROL = ("paused", "concurrency", "rate", "burst")
 STATS = (b"recovered", b"buried")
 LETTER = (b"task", b"reason", b"detail", b"worker")
 _LETTERS = 1000  # the newest so many dead letters are looked at
@@ -38,6 +39,7 @@ def _strangers(view: View) -> Iterator[tuple[str, str]]:
             or owner(key) not in (None, view.keys.queue)
             or view.keys.owns_lease(key)
             or view.keys.owns_for_a_task(key)
+            or view.keys.owns_group(key)
         ):
             continue  # ours, or by its form another queue's
         kind = view.queue.call("TYPE", key).decode()
@@ -105,6 +107,37 @@ def _unscheduled(view: View) -> Iterator[tuple[str, str]]:
         for name in found[::2]:
             if not view.queue.call("HEXISTS", view.keys.cron, name) and view.queue.call("ZSCORE", view.keys.cron_due, name):
                 yield f"{view.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
+
+
+def _control(view: View) -> Iterator[tuple[str, str]]:
+    for name, value in view.fields(view.keys.control):
+        if name not in CONTROL:
+            yield f"{view.keys.control} {name}", "nothing that workers heed"
+        elif name != "paused" and value and not re.fullmatch(rb"[0-9.e+-]{1,30}", value):
+            yield f"{view.keys.control} {name}", f"{value[:40]!r} is no number, and no limit"
+
+
+def _groups(view: View) -> Iterator[tuple[str, str]]:
+    call, keys = view.queue.call, view.keys
+    lists = [key for key in view.suffixed if keys.owns_group(key)]
+    seen = set[str]()
+    while page := view.queue.grouped(PAGE, len(seen)):
+        for digest in page:
+            twice = digest in seen and call("LPOS", keys.groups, digest, "RANK", 2) is not None
+            if twice or not call("EXISTS", keys.group(digest)):
+                yield f"{keys.groups} {digest}", "a group that has no waiting tasks, or that stands in the rotation twice"
+        if seen >= set(page):
+            break  # it has turned meanwhile, or names a group twice
+        seen.update(page)
+    for key in lists:
+        kind = call("TYPE", key).decode()
+        first = call("LINDEX", key, 0) if kind == "list" else None
+        if kind not in ("list", "none"):
+            yield key, f"a {kind}, and not a list"
+        elif first is not None and not is_task(first):
+            yield key, f"{len(first)} bytes that are no task"
+        elif first is not None and key.removeprefix(keys.group("")) not in seen and call("EXISTS", key):
+            yield key, "a group with waiting tasks that is not in the rotation, so nobody takes them: RPUSH its digest to that"
 
 
 def _losses(view: View) -> Iterator[tuple[str, str]]:
@@ -244,7 +277,7 @@ INVARIANTS = (
     Invariant(
         "kept-ttl",
         A,
-        "Each key `Q_task_*`, `Q_result_*` and `Q_unique_*` has a TTL.",
+        "Each key `Q_task_*`, `Q_result_*`, `Q_unique_*` and `Q_slots_*` has a TTL.",
         (),
         _kept_for_ever,
         "`bound`, with a day",
@@ -264,6 +297,22 @@ INVARIANTS = (
         "Each member of `Q_cron_due` is a field of `Q_cron`; a sweeper removes others when they are due.",
         ("cron", "cron_due"),
         _unscheduled,
+    ),
+    Invariant(
+        "control",
+        A,
+        "`Q_control` has the fields `paused`, `concurrency`, `rate` and `burst` at most, and the last three are numbers or "
+        "empty.",
+        ("control",),
+        _control,
+    ),
+    Invariant(
+        "groups",
+        A,
+        "Each group in `Q_groups` stands there once and has a list `Q_group_<sha1>`; each such list is of tasks and stands "
+        "there.",
+        ("groups",),
+        _groups,
     ),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
     Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),

@@ -74,6 +74,20 @@ class Job:
                 return key, mode, min(max(bound, 0), _MOST)
         return "", "", 0
 
+    @property
+    def concurrency(self) -> tuple[str, int] | None:
+        """The key of which only so many tasks may run at once, and how many; None for a task without one."""
+        match self.headers.get("concurrency"):
+            case [str(key), int(limit)] if limit > 0:
+                return key, limit
+        return None
+
+    @property
+    def group(self) -> str | None:
+        """Whose task it is."""
+        group = self.headers.get("group")
+        return group if isinstance(group, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Done:

@@ -9,7 +9,21 @@ from dataclasses import asdict, dataclass, field
 from .errors import ConfigurationError
 
 _LEASE = "_lease_"
-_SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake", "_cron", "_cron_due")
+_SUFFIXES = (
+    "_noti",
+    "_processing",
+    "_lost",
+    "_dead",
+    "_workers",
+    "_stats",
+    "_scheduled",
+    "_wake",
+    "_control",
+    "_bucket",
+    "_groups",
+    "_cron",
+    "_cron_due",
+)
 TYPES = {
     "queue": "list",
     "noti": "list",
@@ -22,8 +36,12 @@ TYPES = {
     "wake": "list",
     "cron": "hash",
     "cron_due": "zset",
+    "control": "hash",
+    "bucket": "hash",
+    "groups": "list",
 }
-_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_unique_[0-9a-f]{40}", re.ASCII)
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
+_OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,9 @@ class Keys:
     wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
     cron: str = field(init=False)  # hash: a schedule's name → what it is (MessagePack)
     cron_due: str = field(init=False)  # sorted set: the names of schedules that are not paused, by their next occurrence
+    control: str = field(init=False)  # hash: what operators want: paused, concurrency, rate, burst
+    bucket: str = field(init=False)  # hash with a TTL: tokens, at → how many there were when (milliseconds since 1970)
+    groups: str = field(init=False)  # list: the SHA-1 of each group that has waiting tasks, in the order of their turns
 
     def __post_init__(self) -> None:
         name = self.queue
@@ -59,8 +80,8 @@ class Keys:
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
                 f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}"
             )
-        for suffix in _SUFFIXES:
-            object.__setattr__(self, suffix[1:], name + suffix)
+        for part in TYPES.keys() - {"queue"}:
+            object.__setattr__(self, part, f"{name}_{part}")
 
     def kinds(self) -> dict[str, str]:
         """Key → the type that it has if it is there, as Redis's TYPE names it."""
@@ -99,7 +120,15 @@ class Keys:
 
     def unique(self, key: str) -> str:
         """string with a TTL: the id of the task that has a unique key."""
-        return f"{self.queue}_unique_{hashlib.sha1(key.encode(errors='surrogateescape'), usedforsecurity=False).hexdigest()}"
+        return f"{self.queue}_unique_{digest(key)}"
+
+    def group(self, sha1: str) -> str:
+        """list: the waiting tasks of one group, named by its `digest`."""
+        return f"{self.queue}_group_{sha1}"
+
+    def slots(self, key: str) -> str:
+        """hash with a TTL: of the tasks with one concurrency key that run: lease → SHA-1 of the task."""
+        return f"{self.queue}_slots_{digest(key)}"
 
     def all(self) -> dict[str, str]:
         """The keys that there is one of: what a field above is called → the key."""
@@ -113,6 +142,10 @@ class Keys:
         """Whether `key` belongs to one task of this queue, by its form."""
         return key.startswith(self.queue) and bool(_OF_A_TASK.fullmatch(key, len(self.queue)))
 
+    def owns_group(self, key: str) -> bool:
+        """Whether `key` has the waiting tasks of a group of this queue, by its form."""
+        return key.startswith(self.queue) and bool(_OF_A_GROUP.fullmatch(key, len(self.queue)))
+
 
 def owner(key: str) -> str | None:
     """The queue that `key` belongs to by its form. None if it has none of our forms: it may be a list of waiting tasks."""
@@ -120,6 +153,11 @@ def owner(key: str) -> str | None:
     if lease:
         return name
     return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)
+
+
+def digest(text: str) -> str:
+    """The SHA-1 of a text, in hexadecimal: what stands in a key for a name of any length."""
+    return hashlib.sha1(text.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()
 
 
 def token() -> str:

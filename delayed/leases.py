@@ -13,6 +13,7 @@ from .connection import pack
 from .keys import token
 from .pace import Pace
 from .queue import Queue
+from .transitions import Taken
 
 
 class Lease:
@@ -57,6 +58,8 @@ class LeaseBook:
     ) -> None:
         self.pooled = queue  # for the tasks themselves: the connection is the worker's
         self.queue = queue.over(channel)
+        self.take: Callable[..., Taken] = self.queue.take  # or one that heeds limits: see `turns`
+        self.grouped = False  # groups may have tasks waiting
         self.hash = bulk(queue.keys.processing)
         self.pace = Pace()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key

@@ -19,6 +19,7 @@ from .task import Call, with_retry
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _BUSY_TEXT = "another task with its unique key is running"
+_FULL_TEXT = "as many tasks with its concurrency key are running as may"
 
 
 def late(job: Job) -> Outcome:
@@ -52,6 +53,10 @@ class Lifecycle:
 
     def run(self, lease: Lease, job: Job) -> Outcome | None:
         """Execute; None if the lease does not hold the task any more. The caller ends the lease, by `end`."""
+        if job.concurrency is not None:
+            answer = lease.book.queue.acquire(lease.name, *job.concurrency, round(TRACKED_FOR * 1000))
+            if answer != 1:
+                return Again(_BUSY, _FULL_TEXT, counted=False) if answer else None
         if job.id is None:
             return self._outcome(job)
         key, mode, bound = job.unique
@@ -76,6 +81,12 @@ class Lifecycle:
             return outcome
         wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
         return Failed(TypeError(wrong), Reason.FAILED, wrong)
+
+    def tidy(self, lease: Lease, job: Job) -> None:
+        """After the end of a task: its slot counts no more, and need not lie about for a week."""
+        if job.concurrency is not None:
+            keys = lease.book.queue.keys
+            lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
 
     def _call(self, job: Job) -> Outcome:
         call = Call(job.func_path, job.args, job.kwargs, job.retry)
@@ -116,7 +127,7 @@ class Lifecycle:
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
-        if outcome.error is _BUSY_TEXT:
+        if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
             logger.info("Task %s waits: %s", job.func_path, outcome.error)
             queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error)
             return "postponed"
@@ -128,7 +139,7 @@ class Lifecycle:
             changes["retry"] = job.retries - 1
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
         logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, pause, outcome.error)
-        queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error)
+        queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error, group=job.group)
         return "retried"
 
 

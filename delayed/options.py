@@ -40,6 +40,8 @@ class Options:
         unique_for: seconds after which the key is free in any case.
         join: a second one is not refused; its enqueue returns the handle of the first.
         group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
+        concurrency_key: a key. Of the tasks with this key, on all workers together, no more run at once than
+        concurrency: so many, by default one. The others wait for a second and try again.
 
     Raises:
         InvalidTask: values that cannot work, alone or together.
@@ -60,6 +62,8 @@ class Options:
     unique_for: float | None = UNIQUE_FOR
     join: bool = False
     group: str | None = None
+    concurrency_key: str | None = None
+    concurrency: int | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Self:
@@ -98,6 +102,10 @@ class Options:
             raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
         if self.join and self.unique is None:
             raise InvalidTask("join is for unique tasks: give a key as unique=…")
+        if self.concurrency is not None and (self.concurrency_key is None or self.concurrency < 1):
+            raise InvalidTask(
+                f"concurrency is a number of tasks above 0 and goes with a concurrency_key; it is {self.concurrency!r}"
+            )
 
     def _check_times(self) -> None:
         if self.at is not None and self.after is not None:
@@ -159,6 +167,8 @@ class Options:
             found["unique"] = [self.unique, self.unique_mode, round((self.unique_for or 0) * 1000)]
         if self.group is not None:
             found["group"] = self.group
+        if self.concurrency_key is not None:
+            found["concurrency"] = [self.concurrency_key, self.concurrency or 1]
         return found
 
 

@@ -16,17 +16,19 @@ from .connection import (
     reply_timeout,
     run_script_async,
 )
+from .control import Controlled
 from .durability import MEMORY, TIMEOUT, Durability
 from .errors import ConfigurationError, Duplicate, TaskTooLarge
 from .events import BUS, Event, Kind
 from .handle import AsyncHandle, Handle
-from .keys import Keys, token
+from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
 from .task import Task, headers_of, path_of
-from .transitions import Transitions, cancellation
+from .transitions import Transitions, cancellation, place
 
 MAX_TASK_SIZE = 1 << 20  # bytes
+_READY = 16  # waiting tasks up to which a group's first task goes to the queue itself at once
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
 _LISTENERS = BUS.listeners(Kind.ENQUEUED)
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
@@ -80,14 +82,15 @@ class _Named:
     def _submission(self, task: Task) -> tuple[tuple[str, ...], tuple[Argument, ...]] | None:
         """Keys and arguments of the script for a task that asks for more than a place at the tail; None for others."""
         options = task.options
-        if options is None or not (options.tracked or options.due is not None or options.delay):
+        if options is None or not (options.tracked or options.due is not None or options.delay or options.group is not None):
             return None
         keys, identity = self.keys, task.id or token()
         bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
-        names = (keys.queue, keys.noti, keys.scheduled, keys.wake, keys.task(identity), keys.unique(options.unique or ""))
+        *tail, word = place(keys, options.group)
+        names = (*tail, keys.scheduled, keys.wake, keys.task(identity), keys.unique(options.unique or ""))
         tracked = TRACKED_FOR if options.tracked else 0
         times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
-        return names, (self._serialize(task), identity, *times)
+        return names, (self._serialize(task), identity, *times, word)
 
     def _tell(self, tasks: list[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""
@@ -106,7 +109,7 @@ class _Named:
         raise Duplicate(f"task {identity} in {self.name!r} has the unique key already; nothing was enqueued", identity)
 
 
-class Queue(_Named, Transitions):
+class Queue(_Named, Transitions, Controlled):
     """A task queue on Redis.
 
     Args:
@@ -165,7 +168,10 @@ class Queue(_Named, Transitions):
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
         if task.options is not None and (submission := self._submission(task)):
-            return Handle(self, self._submitted(task, self.submit(*submission)))
+            reply = self.submit(*submission)
+            if reply[0] == b"first":
+                self.turn([digest(task.options.group or "")], _READY)
+            return Handle(self, self._submitted(task, reply))
         self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         if _LISTENERS:
             self._tell([task.serialize()])
@@ -240,7 +246,12 @@ class AsyncQueue(_Named):
     async def enqueue(self, task: Task) -> AsyncHandle:
         """As `Queue.enqueue`."""
         if task.options is not None and (submission := self._submission(task)):
-            return AsyncHandle(self, self._submitted(task, await self._add("submit", *submission)))
+            reply = await self._add("submit", *submission)
+            if reply[0] == b"first":
+                keys, name = self.keys, digest(task.options.group or "")
+                turn = (keys.queue, keys.noti, keys.groups, keys.group(name)), (_READY, name)
+                await run_script_async(self._pooled, SCRIPTS["turn"], *turn)
+            return AsyncHandle(self, self._submitted(task, reply))
         await self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         if _LISTENERS:
             self._tell([task.serialize()])

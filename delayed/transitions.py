@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from .clock import milliseconds, now
 from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
-from .keys import Keys, token
+from .keys import Keys, digest, token
 from .scripts import SCRIPTS, Argument
 
 _REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
@@ -27,6 +27,14 @@ class Swept(NamedTuple):
     recovered: int  # tasks put back
     buried: int  # tasks lost too often
     more: bool  # there was too much for one call
+
+
+class Limited(NamedTuple):
+    """What `take_limited` got."""
+
+    tasks: list[bytes]
+    suspect: bool
+    pause: float | None  # seconds after which to ask again, if a limit was in the way; None if the queue is paused
 
 
 class Due(NamedTuple):
@@ -95,6 +103,47 @@ class Transitions:
         suspect, *tasks = self._run("take", keys, claims, limit, living, holder, milliseconds(seconds))
         return Taken(tasks, bool(suspect))
 
+    def take_limited(
+        self, leases: Sequence[str], holder: str, seconds: float, *, living: int = 0, claims: int = 0, waiting: bool = False
+    ) -> Limited:
+        """As `take`, within the queue's limits. A claim that a limit stands in the way of goes back."""
+        own = self.keys
+        keys = (own.queue, own.noti, own.processing, own.lost, own.control, own.bucket, *leases)
+        limit = "waiting" if waiting else "notified"
+        suspect, pause, *tasks = self._run("take_limited", keys, claims, limit, living, holder, milliseconds(seconds))
+        return Limited(tasks, bool(suspect), None if pause < 0 else pause / 1000)
+
+    def acquire(self, lease: str, key: str, limit: int, keep: int) -> int:
+        """Let a task run beside fewer than `limit` others with its concurrency `key`, which is remembered for `keep`
+        milliseconds. 1; 0 if the caller was superseded; 2 if it may not run now."""
+        return int(self._run("acquire", (self.keys.processing, self.keys.slots(key)), lease, limit, keep))
+
+    def beat(self, holder: str, seconds: float, about: bytes) -> list[Any]:
+        """Say that the process `holder` lives for so many `seconds`, and what it says `about` itself. Returns whether groups
+        have waiting tasks, and then the fields of the control hash and their values in turn."""
+        keys = (self.keys.lease(holder), self.keys.workers, self.keys.control, self.keys.groups)
+        reply: list[Any] = self._run("beat", keys, holder, milliseconds(seconds), about)
+        return reply
+
+    def turn(self, digests: Sequence[str], most: int) -> int:
+        """Fill the queue up to `most` tasks from the lists of these groups, which are the first in the rotation. Returns how
+        many were moved."""
+        own = self.keys
+        keys = (own.queue, own.noti, own.groups, *map(own.group, digests))
+        return int(self._run("turn", keys, most, *digests))
+
+    def grouped(self, most: int, start: int = 0) -> list[str]:
+        """The digests of at most so many groups that have waiting tasks, in the order of their turns."""
+        found = self.call("LRANGE", self.keys.groups, start, start + most - 1)
+        return [each.decode(errors="surrogateescape") for each in found]
+
+    def feed(self, most: int) -> bool:
+        """Fill the queue up to `most` tasks from its groups, in turns. False if no group has any."""
+        digests = self.grouped(most)
+        if digests:
+            self.turn(digests, most)
+        return bool(digests)
+
     def succeed(self, lease: str) -> bool:
         """End a lease: its task is done. False if the caller was superseded."""
         return bool(self._run("succeed", (self.keys.processing, self.keys.lost), lease))
@@ -158,12 +207,16 @@ class Transitions:
         words = detail.encode(errors="replace")
         return bool(self._run("conclude", keys, lease, identity, state, result, keep, reason or "", words, worker))
 
-    def postpone(self, lease: str, data: bytes, identity: str | None, delay: int, error: str) -> bool:
-        """End a lease: its task waits again, as `data`, after `delay` milliseconds. False if the caller was superseded."""
+    def postpone(
+        self, lease: str, data: bytes, identity: str | None, delay: int, error: str, *, group: str | None = None
+    ) -> bool:
+        """End a lease: its task waits again, as `data`, after `delay` milliseconds, or in its `group`. False if the caller
+        was superseded."""
         own, name = self.keys, identity or token()
-        keys = (own.queue, own.noti, own.processing, own.lost, own.scheduled, own.wake, own.task(name))
+        *tail, word = place(own, group)
+        keys = (*tail, own.processing, own.lost, own.scheduled, own.wake, own.task(name))
         words = error.encode(errors="replace")
-        return bool(self._run("postpone", keys, lease, data, name, delay, "retrying" if identity else "", words))
+        return bool(self._run("postpone", keys, lease, data, name, delay, "retrying" if identity else "", words, word))
 
     # Sweepers
 
@@ -271,6 +324,13 @@ class Transitions:
         keys, arguments = cancellation(self.keys, identity, unique, result, keep)
         state = self._run("cancel", keys, *arguments)
         return str(state.decode()) or None
+
+
+def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
+    """Where a task waits: the list, the list that announces it, and the word that does."""
+    if group is None:
+        return keys.queue, keys.noti, "1"
+    return keys.group(digest(group)), keys.groups, digest(group)
 
 
 def cancellation(

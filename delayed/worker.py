@@ -34,6 +34,7 @@ from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server,
 from .signals import SignalPipe
 from .slate import Slate
 from .task import Call, parse, path_of, with_retry
+from .turns import Turns
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
@@ -46,6 +47,7 @@ class Worker:
 
     Args:
         queue: a queue, or several in order of priority: a later one is served when the earlier ones are empty.
+        weights: for several queues, the share of each while all of them have tasks; None for strict priority.
         keep_alive_interval: seconds between two beats; fractions count.
         id_bits: accepted for upstream's sake, and ignored: leases have names that cannot clash.
         allow: which functions may run: patterns as in `AllowList`. None allows every importable function, with a warning;
@@ -76,6 +78,7 @@ class Worker:
         middlewares: Sequence[Middleware] = (),
         hooks: Hooks = NONE,
         slate: Slate | None = None,
+        weights: Sequence[float] | None = None,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
@@ -115,7 +118,7 @@ class Worker:
             for index, queue in enumerate(queues)
         ]
         self._by_noti = {book.queue.keys.noti.encode(errors="surrogateescape"): book for book in self._books}
-        self._pop = pack("BLPOP", *self._by_noti, min(queue.dequeue_timeout for queue in queues))
+        self._turns = Turns(self._books, weights, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
         self._again = False  # the first queue had as many tasks as we asked for, and no other goes before it
         self._look = False  # the connection broke: look what waits, as what Redis told it last may be lost
@@ -244,20 +247,38 @@ class Worker:
         if self._again and self._take_from(self._books[0]):
             return True
         self._again = False
+        self._turns.feed()
         if not self._burst and not self._look:
-            reply = self._channel.block(self._pop, self._wait, self._stop_reader)
+            pop, seconds = self._turns.pop()
+            if not pop:  # all are paused, or have reached a limit
+                self._stop.wait(seconds)
+                return False
+            reply = self._channel.block(pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
                 return False
             if reply is not None:
-                return self._take_from(self._by_noti[reply[0]], claims=1)
+                return self._take_in_turn(self._by_noti[reply[0]], claims=1)
         # Nothing was announced, or we may have missed it; look, as a notification can get lost.
-        found = self._books[0].queue.due([book.queue.keys for book in self._books])
+        books = self._turns.order()
+        found = books[0].queue.due([book.queue.keys for book in books])
         if found.first is None:
             self._look = False
             self._rest()
             return False
-        return self._take_from(self._books[found.first], waiting=True)
+        return self._take_in_turn(books[found.first], waiting=True)
+
+    def _take_in_turn(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
+        """As `_take_from`, where queues may have weights and limits."""
+        found = self._take_from(book, claims, waiting)
+        if self._turns.plain:
+            return found
+        self._again = self._again and not self._turns.weighted
+        self._look = self._look and found  # what is left may not be taken now
+        more = self._turns.took(book, len(self._hand))
+        if not found and self._burst and more:  # it ends when the queues are empty, not when a limit is reached
+            self._stop.wait(self._turns.pop()[1])
+        return found or more
 
     def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
         self._now = monotonic()
@@ -270,7 +291,7 @@ class Worker:
             size = min(size, self._max_tasks - self.finished)
         leases, living = book.get(size)
         names = [lease.name for lease in leases]
-        tasks, suspect = book.queue.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
+        tasks, suspect = book.take(names, self.name, self._ttl, living=living, claims=claims, waiting=waiting)
         count = len(tasks)
         for lease, data in zip(leases, tasks, strict=False):
             lease.data, lease.suspect = data, suspect
@@ -348,6 +369,7 @@ class Worker:
     def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
         """As `_run_one`, for a task with headers."""
         self._job = job
+        lease.book.grouped = lease.book.grouped or "group" in job.headers
         hard = job.milliseconds("hard_timeout") / 1000
         if hard:
             self.deadline = monotonic() + hard
@@ -369,6 +391,7 @@ class Worker:
             count = self._lifecycle.end(queue, lease.name, data, job, outcome)
             self._counts[count] += 1
             self._reporter.ended(queue.keys.queue, job, outcome, count)
+        self._lifecycle.tidy(lease, job)
         return fresh
 
     def _entered(self, failure: BaseException | None) -> None:
@@ -429,6 +452,10 @@ class Worker:
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """The leases on each queue."""
         return [(book.queue, book.made) for book in self._books]
+
+    def learn(self, index: int, reply: Sequence[Any]) -> None:
+        """What operators want of a queue."""
+        self._turns.learn(index, reply)
 
     def give_up_connection(self) -> None:
         """Break the connection that the main thread waits for."""

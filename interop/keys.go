@@ -10,7 +10,8 @@ import (
 
 const leasePart = "_lease_"
 
-var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake", "_cron", "_cron_due"}
+var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
+	"_control", "_bucket", "_groups", "_cron", "_cron_due"}
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {

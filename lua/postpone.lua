@@ -1,14 +1,13 @@
 -- Purpose: end a lease by letting its task wait again, as `data`, from now or for some time.
--- KEYS: queue, noti, processing, lost, scheduled, wake, task
+-- KEYS: queue (or a group's list), noti (or groups), processing, lost, scheduled, wake, task
 -- ARGV: lease, data (the task as it shall wait), id (16 characters), delay (milliseconds, or 0), state (of a tracked task,
---       '' for others), error (what the attempt said last)
+--       '' for others), error (what the attempt said last), word (what announces it, as for `submit`)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
 local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[6])
-for i = 1, 2 do
-    redis.call('LLEN', KEYS[i])
-end
+redis.call('LLEN', KEYS[2])
+local others = redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[7])
 local task = redis.call('HGET', KEYS[3], ARGV[1])
@@ -26,7 +25,9 @@ if tonumber(ARGV[4]) > 0 then
     end
 else
     redis.call('RPUSH', KEYS[1], ARGV[2])
-    redis.call('RPUSH', KEYS[2], '1')
+    if ARGV[7] == '1' or others == 0 then
+        redis.call('RPUSH', KEYS[2], ARGV[7])
+    end
 end
 if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[7]) == 1 then
     redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, 'error', ARGV[6], 'data', ARGV[2])

@@ -1,9 +1,10 @@
 -- Purpose: put one task that asks for more than a place at the tail into its queue: later, tracked, or unique.
--- KEYS: queue, noti, scheduled, wake, task, unique
+-- KEYS: queue (or a group's list), noti (or groups), scheduled, wake, task, unique
 -- ARGV: data (the task), id (16 characters: of the task, or of no meaning), due (milliseconds since 1970, or 0), delay
 --       (milliseconds from now, or 0), tracked (milliseconds that its state is kept, or 0), bound (milliseconds that the unique
---       key stays taken, or 0 for a task that does not take it now)
--- Returns: {state, id}: 'queued', 'scheduled', 'duplicate' (id is the other task's, nothing has happened), or 'known' (a task of
+--       key stays taken, or 0 for a task that does not take it now), word (what announces it: '1', or the digest of its group, which
+--       stands once in the rotation)
+-- Returns: {state, id}: 'queued', 'first' (of its group: it may be its turn now), 'scheduled', 'duplicate' (id is the other task's, nothing has happened), or 'known' (a task of
 --          this id is there already: the enqueue was said twice)
 
 local tracked, bound = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -17,7 +18,8 @@ end
 
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[4])
-redis.call('LLEN', KEYS[1])
+redis.call('LLEN', KEYS[2])
+local others = redis.call('LLEN', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local due = tonumber(ARGV[3]) + (tonumber(ARGV[4]) > 0 and now + ARGV[4] or 0)
@@ -28,7 +30,9 @@ if state == 'scheduled' then
         redis.call('RPUSH', KEYS[4], '1')
     end
 else
-    redis.call('RPUSH', KEYS[2], '1')
+    if ARGV[7] == '1' or others == 0 then
+        redis.call('RPUSH', KEYS[2], ARGV[7])
+    end
     redis.call('RPUSH', KEYS[1], ARGV[1])
 end
 if tracked > 0 then
@@ -44,4 +48,4 @@ end
 if bound > 0 then
     redis.call('SET', KEYS[6], ARGV[2], 'PX', math.max(bound, due - now + bound))
 end
-return {state, ARGV[2]}
+return {state == 'queued' and ARGV[7] ~= '1' and others == 0 and 'first' or state, ARGV[2]}

@@ -41,8 +41,8 @@ class Stage:
     path: Path  # where tasks note that they ran
     taken: int = 0  # by what is prepared
 
-    def task(self, number: int, function: str = "run", retry: int = 0) -> PyTask:
-        return PyTask(f"tests.chaos.crash_tasks:{function}", (str(self.path), number), retry=retry)
+    def task(self, number: int, function: str = "run", retry: int = 0, **options: Any) -> PyTask:
+        return PyTask(f"tests.chaos.crash_tasks:{function}", (str(self.path), number), retry=retry, **options)
 
     def put(self, *functions: str, retry: int = 0) -> None:
         """Tasks 0, 1, … wait."""
@@ -136,6 +136,27 @@ def _enqueue_many(stage: Stage, counter: Counter) -> None:
     _fresh(stage).enqueue_many(stage.task(number) for number in range(8))
     for number in range(8):
         note(str(stage.path), RETURNED, number)
+
+
+def _enqueue_for_groups(stage: Stage, counter: Counter) -> None:
+    queue = _fresh(stage)
+    for number in range(4):
+        queue.enqueue(stage.task(number, group="ab"[number % 2]))
+        note(str(stage.path), RETURNED, number)
+
+
+def _prepare_groups(stage: Stage) -> None:
+    """A queue with limits, and tasks of two groups that no producer has moved to it."""
+    stage.queue.limit(rate=100_000, concurrency=2)
+    for number in range(4):
+        submission = stage.queue._submission(stage.task(number, group="ab"[number % 2]))
+        assert submission is not None
+        stage.queue.submit(*submission)
+
+
+def _prepare_keys(stage: Stage) -> None:
+    for number in range(3):
+        stage.queue.enqueue(stage.task(number, concurrency_key="a", concurrency=2))
 
 
 def _prepare_sweep(stage: Stage) -> None:
@@ -258,7 +279,7 @@ SCENARIOS = [
     ),
     Scenario(
         "beat, and make a lost lease again", lambda s: s.put("run", "outlast", "run", "run"), BURST, _once(4),
-        expects=("PEXPIRE", "SET", "HSET"),
+        expects=("PEXPIRE", "SET", "EVALSHA beat"),
     ),
     Scenario(
         "SIGQUIT: give back everything", lambda s: s.put(*["run"] * 4, "insist", "run", "run"), BURST, _once(7),
@@ -280,5 +301,14 @@ SCENARIOS = [
         "run schedules that are due", _prepare_schedules, _fire, {0: 1, 1: YEARS},
         expects=("ZRANGE", "ZRANGEBYSCORE", "EVALSHA cron"),
     ),
+    Scenario(
+        "enqueue for groups", _nothing, _enqueue_for_groups, _once(4), enqueued=_range(4),
+        expects=("EVALSHA submit", "EVALSHA turn"),
+    ),
+    Scenario(
+        "let groups take turns, take within limits", _prepare_groups, BURST, _once(4),
+        expects=("EVALSHA beat", "LRANGE", "EVALSHA turn", "EVALSHA take_limited"),
+    ),
+    Scenario("begin tasks with a concurrency key", _prepare_keys, BURST, _once(3), expects=("EVALSHA acquire",)),
     Scenario("retry dead letters", _prepare_dead, _dead_retry, _once(3), either=_range(3), expects=("EVALSHA dead_retry",)),
 ]  # fmt: skip
