@@ -42,6 +42,7 @@ type taskOptions struct {
 	bound                           time.Duration
 	join                            bool
 	group                           *string
+	clock                           func() time.Time // of the tests; nil for the real one
 }
 
 // TaskOption changes what a task asks for: see NewPyTask and GoTask.With.
@@ -212,9 +213,13 @@ func (o *taskOptions) headers(retry int, now time.Time) []header {
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.
-func (o *taskOptions) packed(retry int, now time.Time) (raw, error) {
+func (o *taskOptions) packed(retry int) (raw, error) {
 	if o == nil {
 		return nil, nil
+	}
+	now := time.Now()
+	if o.clock != nil {
+		now = o.clock()
 	}
 	if err := o.check(); err != nil {
 		return nil, err

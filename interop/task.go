@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
-	"time"
 )
 
 const separator = ":" // in the path of a Python function, and in no other
@@ -65,7 +64,7 @@ func (t *GoTask) Serialize() ([]byte, error) {
 	}
 	fields := []any{t.path, data}
 	if t.options != nil {
-		headers, err := t.options.packed(t.options.retry, time.Now())
+		headers, err := t.options.packed(t.options.retry)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
@@ -114,7 +113,7 @@ func (t *PyTask) Serialize() ([]byte, error) {
 	if t.options != nil {
 		retry = t.options.retry
 	}
-	headers, err := t.options.packed(0, time.Now())
+	headers, err := t.options.packed(0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
