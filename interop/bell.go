@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	settling  = 5 * time.Second        // after an outage, in which living workers say that they live, before a lease is held to be dead
+	settle    = 5 * time.Second        // after an outage, in which living workers say that they live, before a lease is held to be dead
 	stalled   = 250 * time.Millisecond // for an answer, that speak of an outage though the connection did not break
 	deaf      = time.Second            // between two looks at a schedule whose bell cannot be heard
 	bellAnew  = 60 * time.Second       // after which it is asked again: a connection may be gone without a word
@@ -20,6 +20,7 @@ const (
 // site is a Redis server as a sweeper knows it: a connection, and what that tells of the server's health.
 type site struct {
 	queues    []*Queue
+	settling  time.Duration
 	conn      *conn // nil while there is none
 	leave     func() bool
 	failures  int // attempts since it worked
@@ -27,14 +28,14 @@ type site struct {
 }
 
 // sitesOf groups queues by their servers; on a cluster, where queues move, each is by itself.
-func sitesOf(queues []*Queue) []*site {
+func sitesOf(queues []*Queue, settling time.Duration) []*site {
 	var sites []*site
 	known := map[redis.UniversalClient]*site{}
 	for _, queue := range queues {
 		_, clustered := queue.client.(*redis.ClusterClient)
 		there := known[queue.client]
 		if there == nil || clustered {
-			there = &site{}
+			there = &site{settling: settling}
 			sites = append(sites, there)
 			known[queue.client] = there
 		}
@@ -60,7 +61,7 @@ func (s *site) close() {
 // works says that the server answers, after failures or a pause: leases may have run out because nobody could beat.
 func (s *site) works(now time.Time) {
 	s.failures = 0
-	s.settledAt = now.Add(settling)
+	s.settledAt = now.Add(s.settling)
 }
 
 // settled tells whether living workers have had the time to beat.

@@ -33,7 +33,7 @@ func (s *Sweeper) visitQueue(ctx context.Context, there *site, queue *Queue) err
 	}
 	if now := time.Now(); there.failures > 0 || now.Sub(asked) > stalled {
 		there.works(now)
-		s.log.Info("Redis is back; leases are judged later", "queue", queue.Name(), "after", settling)
+		s.log.Info("Redis is back; leases are judged later", "queue", queue.Name(), "after", s.settling)
 	}
 	if !there.settled(time.Now()) {
 		return repair(ctx, queue)

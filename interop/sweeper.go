@@ -24,6 +24,7 @@ type Sweeper struct {
 	queues      []*Queue
 	interval    time.Duration
 	limit       int
+	settling    time.Duration
 	withSignals bool
 	log         *slog.Logger
 	name        string // the token of its own lease
@@ -56,7 +57,7 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
-		queues: queues, interval: defaultInterval, limit: defaultLimit, withSignals: true, log: slog.Default(),
+		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
 		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
@@ -88,7 +89,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	if s.withSignals {
 		manager = newNotifier(s.log)
 	}
-	s.sites = sitesOf(s.queues)
+	s.sites = sitesOf(s.queues, s.settling)
 	ears, deafen := context.WithCancel(ctx)
 	defer deafen()
 	for _, there := range s.sites {

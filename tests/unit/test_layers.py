@@ -33,7 +33,7 @@ LEVELS = [
     {"lifecycle", "fsck"},
     {"worker", "doctor"},
     {"supervisor", "demo", "up"},
-    {"command_enqueue", "commands_process", "commands_operate", "commands_check"},
+    {"command_enqueue", "commands_process", "commands_operate", "commands_check", "commands_task"},
     {"cli"},
 ]
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
