@@ -52,7 +52,7 @@ func TestAResultComesBack(t *testing.T) {
 	start(t, queue, map[string]any{
 		"m.Sum":   func(a, b int) (int, error) { return a + b, nil },
 		"m.Value": func(s string) string { return s + "!" },
-		"m.Both":  func(context.Context) (error, string, point) { return nil, "a", point{3} },
+		"m.Both":  func(context.Context) (string, point, error) { return "a", point{3}, nil },
 		"m.None":  func() error { return nil },
 	})
 	var sum int
