@@ -4,7 +4,24 @@ What a producer needs is here. Workers are in `delayed.worker`, sweepers in `del
 """
 
 from .delay import delayed
-from .errors import ConfigurationError, DelayedError, InvalidTask, NotDurable, NotEncodable, TaskTooLarge
+from .errors import (
+    ConfigurationError,
+    DelayedError,
+    Duplicate,
+    InvalidTask,
+    NoResult,
+    NotDone,
+    NotDurable,
+    NotEncodable,
+    Retry,
+    TaskCancelled,
+    TaskExpired,
+    TaskFailed,
+    TaskTooLarge,
+    TimedOut,
+    UnknownTask,
+)
+from .job import current_task
 from .queue import AsyncQueue, Queue
 from .task import GoTask, PyTask
 
@@ -12,13 +29,23 @@ __all__ = [
     "AsyncQueue",
     "ConfigurationError",
     "DelayedError",
+    "Duplicate",
     "GoTask",
     "InvalidTask",
+    "NoResult",
+    "NotDone",
     "NotDurable",
     "NotEncodable",
     "PyTask",
     "Queue",
+    "Retry",
+    "TaskCancelled",
+    "TaskExpired",
+    "TaskFailed",
     "TaskTooLarge",
+    "TimedOut",
+    "UnknownTask",
+    "current_task",
     "delayed",
 ]
 __version__ = "2.0.0"

@@ -20,7 +20,8 @@ _PLACES = {
     "enqueue": "command_enqueue",
     "task": "commands_task",
     "info": "commands_operate",
-    "dead": "commands_operate",
+    "dead": "commands_dead",
+    "cron": "commands_cron",
     "fsck": "commands_check",
     "doctor": "commands_check",
 }

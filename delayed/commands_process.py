@@ -8,10 +8,12 @@ import click
 
 from .allow import AllowAny, AllowList
 from .command_line import connected, explained, log_level_option
-from .connection import connect
+from .connection import RedisError, connect
 from .demo import run_demo
-from .logger import setup_logger
+from .graveyard import DAYS, LETTERS
+from .logger import logger, setup_logger
 from .queue import Queue
+from .schedules import register
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
 from .slate import Slate
 from .supervisor import Supervisor
@@ -28,7 +30,12 @@ from .worker import Worker
 @click.option(
     "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
 )
-@click.option("--preload", multiple=True, metavar="MODULE", help="Import it once, before the processes begin. Repeatable.")
+@click.option(
+    "--preload",
+    multiple=True,
+    metavar="MODULE",
+    help="Import it once, before the processes begin, and register its schedules. Repeatable.",
+)
 @click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
 @click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
 @click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses that bury a task.")
@@ -72,6 +79,8 @@ def worker(
     allowed = AllowAny() if allow_any else AllowList(allow)
     for module in preload:
         import_module(module)
+    if preload:
+        _register(serve)
 
     def make(slate: Slate | None = None) -> Worker:
         return Worker(
@@ -93,17 +102,36 @@ def worker(
         sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
 
 
+def _register(queues: list[Queue]) -> None:
+    """Write the schedules of the modules that were imported to Redis; a worker can work if that fails."""
+    try:
+        register(queues)
+    except RedisError as error:
+        logger.error("The schedules were not registered; `delayed cron sync MODULE` does it: %s", error)
+
+
 @click.command()
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
 @click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
+@click.option("--dead-max", default=LETTERS, show_default=True, help="Dead letters that a queue keeps, about; 0: all.")
+@click.option("--dead-days", default=DAYS, show_default=True, help="Days that it keeps them, about; 0: for ever.")
 @log_level_option
 @connected
-def sweeper(url: str, queues: tuple[str, ...], interval: float, limit: int, log_level: str) -> None:
+def sweeper(
+    url: str,
+    queues: tuple[str, ...],
+    interval: float,
+    limit: int,
+    dead_max: int,
+    dead_days: float,
+    log_level: str,
+) -> None:
     """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
     setup_logger(log_level=log_level.upper())
     conn = connect(url)
-    Sweeper([Queue(name, conn) for name in queues], interval, limit=limit).run()
+    serve = [Queue(name, conn) for name in queues]
+    Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None).run()
 
 
 @click.command()

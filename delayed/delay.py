@@ -1,11 +1,14 @@
 """The decorator that gives functions a `.delay()`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
+from .cron import Cron
 from .handle import Handle
+from .hooks import Hooks
 from .options import Options
 from .queue import Queue
+from .schedules import define, record
 from .task import PyTask
 
 P = ParamSpec("P")
@@ -63,6 +66,37 @@ class Decorator(Protocol):
     def __call__(self, func: Callable[P, R_co], *, retry: int = 0, **options: Any) -> DelayedFunction[P, R_co]: ...
     @overload
     def __call__(self, func: None = None, *, retry: int = 0, **options: Any) -> "Wrapper": ...
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        catch_up: str = "skip",
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        retry: int = 0,
+        **options: Any,
+    ) -> "Wrapper":
+        """Define a schedule: `@task.cron("30 2 * * *", tz="Europe/Zurich")`.
+
+        Nothing is written to Redis here. Workers that import the module do it when they begin (`delayed worker --preload`), or
+        `delayed cron sync` does.
+
+        Args:
+            expression: minute, hour, day of the month, month, day of the week (after one for seconds, if there are six).
+            tz: the zone whose clock is meant.
+            catch_up: what becomes of occurrences for which no sweeper was there: `skip` them, run `one` for
+                them, or run `all`.
+            name: its name; by default the path of the function. A function may have several schedules.
+            args: the function's arguments,
+            kwargs: and those that have names.
+            retry: as for other tasks,
+            options: likewise; not those that make each task another one, such as `unique` and `result_ttl`.
+
+        Raises:
+            InvalidSchedule: it could not run as written.
+        """
 
 
 class Wrapper(Protocol):
@@ -90,13 +124,16 @@ def delayed(queue: Queue) -> Decorator:
     task(print, retry=1)  # as a function
     ```
 
-    The options are those of `delayed.options.Options`.
+    The options are those of `delayed.options.Options`, and `on_start`, `on_success`, `on_failure`, `on_retry`: what the worker
+    calls with the event (see `delayed.hooks.Hooks`).
     """
 
     def decorate(func: Callable[..., Any] | None = None, *, retry: int = 0, **options: Any) -> Any:
+        hooks = Hooks.taken_from(options)
         chosen = Options.of(options) if options else None
 
         def wrap(function: Callable[..., Any]) -> Any:
+            hooks.put_on(function)
             calls: Delayable[Any] = Delayable(queue, function, retry, chosen)
             function.delay = calls.delay  # type: ignore[attr-defined]  # functions take attributes
             function.options = calls.options  # type: ignore[attr-defined]
@@ -104,4 +141,25 @@ def delayed(queue: Queue) -> Decorator:
 
         return wrap if func is None else wrap(func)
 
+    def cron(
+        expression: str,
+        *,
+        tz: str = "UTC",
+        catch_up: str = "skip",
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        retry: int = 0,
+        **options: Any,
+    ) -> Any:
+        when = Cron(expression, tz, catch_up)
+
+        def wrap(function: Callable[..., Any]) -> Any:
+            task = PyTask(function, tuple(args), kwargs, retry, **options)
+            record(queue, name or task.func_path, define(task, when))
+            return decorate(function, retry=retry, **options)
+
+        return wrap
+
+    decorate.cron = cron  # type: ignore[attr-defined]  # functions take attributes
     return cast(Decorator, decorate)

@@ -5,6 +5,8 @@
     ├── InvalidTask (ValueError)             a task that no worker could run
     │   ├── NotEncodable (TypeError)         an argument that MessagePack has no form for
     │   └── TaskTooLarge                     more bytes than the queue accepts
+    ├── InvalidSchedule (ValueError)         a schedule that could not run as written
+    ├── UnknownSchedule (LookupError)        no schedule of this name
     ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
     ├── Duplicate                            another task has the unique key; nothing was enqueued
@@ -49,6 +51,14 @@ class NotEncodable(InvalidTask, TypeError):
 
 class TaskTooLarge(InvalidTask):
     """The task is larger than its queue accepts; nothing was enqueued."""
+
+
+class InvalidSchedule(DelayedError, ValueError):
+    """The schedule could not run as written; nothing was registered."""
+
+
+class UnknownSchedule(DelayedError, LookupError):
+    """The queue has no schedule of this name."""
 
 
 class NotDurable(DelayedError):

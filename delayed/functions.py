@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from .errors import Reason, Unrunnable
+from .hooks import inside
 from .task import SEPARATOR, Call
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps: its end says what happened
@@ -17,14 +18,18 @@ class Functions(dict[str, Callable[..., Any]]):
 
     Args:
         allowed: function paths that may run.
+        wrap: what is called instead of a function that was found.
 
     Raises:
         Unrunnable: on access, for a path that is not allowed or does not lead to a function.
     """
 
-    def __init__(self, allowed: Container[str]) -> None:
+    def __init__(
+        self, allowed: Container[str], wrap: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function
+    ) -> None:
         super().__init__()
         self._allowed = allowed
+        self._wrap = wrap
 
     def __missing__(self, path: str) -> Callable[..., Any]:
         if path not in self._allowed:
@@ -40,7 +45,7 @@ class Functions(dict[str, Callable[..., Any]]):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is a coroutine function, which this worker cannot run")
         if not callable(function):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is {type(function).__name__}, which cannot be called")
-        self[path] = function
+        self[path] = self._wrap(function)
         return self[path]
 
 
@@ -63,7 +68,7 @@ def verdict(function: Callable[..., Any] | None, call: Call | None, error: BaseE
 
 def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:
     """Whether `error` means that the arguments do not fit the function, so that it was never entered."""
-    entered = error.__traceback__ is not None and error.__traceback__.tb_next is not None
+    entered = error.__traceback__ is not None and inside(error.__traceback__.tb_next) is not None
     if entered or not isinstance(error, TypeError):
         return None
     try:
@@ -77,7 +82,7 @@ def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Un
 
 def describe(error: BaseException) -> str:
     """The traceback of a task's exception, from the task's own code on."""
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    frames = inside(error.__traceback__.tb_next) if error.__traceback__ is not None else None
     lines = traceback.format_exception(type(error), error, frames)
     return "".join(lines)[-_LONGEST_DETAIL:]
 

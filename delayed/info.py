@@ -8,9 +8,9 @@ import msgpack
 
 from .clock import now
 from .connection import ResponseError
-from .errors import Unrunnable
+from .errors import Reason, Unrunnable
 from .queue import Queue
-from .task import path_of, readable
+from .task import headers_of, path_of, readable
 
 _LEASES_SHOWN = 100
 
@@ -48,8 +48,22 @@ class DeadLetter(NamedTuple):
     task: str  # function path
     reason: str
     detail: str
-    worker: str
+    worker: str  # who buried it: the last worker, but for lost tasks, of which a sweeper says this
     data: bytes
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of a tracked task."""
+        identity = headers_of(self.data).get("id")
+        return identity if isinstance(identity, str) else None
+
+    @property
+    def attempts(self) -> int | None:
+        """How often it was tried; None for a task without headers, in which that is not counted."""
+        headers = headers_of(self.data)
+        failed = headers.get("attempt", 0)
+        begun = self.reason in (Reason.FAILED, Reason.TIMED_OUT, Reason.LOST)
+        return failed + begun if headers and isinstance(failed, int) else None
 
 
 def inspect(queue: Queue) -> QueueInfo:
@@ -82,7 +96,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
     while count is None or count > 0:
         page = queue.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
         for entry_id, fields in page:
-            letter = _dead_letter(entry_id.decode(), fields)
+            letter = letter_of(entry_id, fields)
             if reason in (None, letter.reason) and (count is None or count > 0):
                 count = None if count is None else count - 1
                 yield letter
@@ -94,7 +108,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
 def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
     """One dead letter, if it is there."""
     found = queue.call("XRANGE", queue.keys.dead, entry_id, entry_id)
-    return _dead_letter(entry_id, found[0][1]) if found else None
+    return letter_of(*found[0]) if found else None
 
 
 def show(data: bytes) -> str:
@@ -140,7 +154,9 @@ def _process_line(process: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _dead_letter(entry_id: str, fields: list[bytes]) -> DeadLetter:
+def letter_of(entry: bytes, fields: list[bytes]) -> DeadLetter:
+    """The dead letter that an entry of the stream is."""
+    entry_id = entry.decode()
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     data = named.get(b"task", b"")
     reason, detail, worker = (named.get(name, b"").decode(errors="replace") for name in (b"reason", b"detail", b"worker"))

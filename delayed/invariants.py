@@ -11,6 +11,7 @@ import msgpack
 
 from .keys import TYPES, owner, token
 from .queue import Queue
+from .schedules import definition_of
 from .task import is_task
 from .view import LARGE, PAGE, Invariant, View, When, pages
 
@@ -89,6 +90,21 @@ def _schedule(view: View) -> Iterator[tuple[str, str]]:
         for member in found[::2]:
             if not is_task(member[16:]):
                 yield f"{view.keys.scheduled} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
+
+
+def _schedules(view: View) -> Iterator[tuple[str, str]]:
+    for name, definition in view.fields(view.keys.cron):
+        if definition_of(definition) is None:
+            yield f"{view.keys.cron} {name}", "no definition of a schedule; remove it with `delayed cron remove`"
+
+
+def _unscheduled(view: View) -> Iterator[tuple[str, str]]:
+    cursor = b""
+    while cursor != b"0":
+        cursor, found = view.queue.call("ZSCAN", view.keys.cron_due, cursor or b"0", "COUNT", PAGE)
+        for name in found[::2]:
+            if not view.queue.call("HEXISTS", view.keys.cron, name) and view.queue.call("ZSCORE", view.keys.cron_due, name):
+                yield f"{view.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
 
 
 def _losses(view: View) -> Iterator[tuple[str, str]]:
@@ -235,6 +251,20 @@ INVARIANTS = (
         lambda queue, keys: [queue.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
     ),
     Invariant("schedule", A, "A member of `Q_scheduled` is 16 characters and a task.", ("scheduled",), _schedule),
+    Invariant(
+        "cron",
+        A,
+        "`Q_cron` maps names to MessagePack maps with `expression`, `tz`, `catch_up` and `task`.",
+        ("cron",),
+        _schedules,
+    ),
+    Invariant(
+        "cron-due",
+        A,
+        "Each member of `Q_cron_due` is a field of `Q_cron`; a sweeper removes others when they are due.",
+        ("cron", "cron_due"),
+        _unscheduled,
+    ),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
     Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),
     Invariant(

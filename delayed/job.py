@@ -89,6 +89,7 @@ class Again:
     pause: float  # seconds
     error: str  # why
     counted: bool  # it uses up one of the retries
+    cause: BaseException | None = None  # what was raised
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
+from .graveyard import Graveyard, tell_swept
 from .keys import token
 from .logger import logger
 from .queue import Queue
@@ -112,6 +113,9 @@ class Keeper:
             while more:
                 swept = queue.sweep(names[::-1], self._limit, sweep_id, estate.place, estate.cause)
                 back, buried, more = back + swept.recovered, buried + swept.buried, swept.more
+                tell_swept(queue.name, estate.place, swept.recovered, swept.buried)
+                if swept.buried:
+                    Graveyard(queue).tell()
         for queue in self._queues:
             own = queue.keys.lease(estate.slate.name)
             self._channel.call("UNLINK", own)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from .errors import ConfigurationError
 
 _LEASE = "_lease_"
-_SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake")
+_SUFFIXES = ("_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake", "_cron", "_cron_due")
 TYPES = {
     "queue": "list",
     "noti": "list",
@@ -20,6 +20,8 @@ TYPES = {
     "stats": "hash",
     "scheduled": "zset",
     "wake": "list",
+    "cron": "hash",
+    "cron_due": "zset",
 }
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_unique_[0-9a-f]{40}", re.ASCII)
 
@@ -41,6 +43,8 @@ class Keys:
     stats: str = field(init=False)  # hash: recovered, buried → counts since the queue exists
     scheduled: str = field(init=False)  # sorted set: 16 characters and a task, by when it is due (milliseconds since 1970)
     wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
+    cron: str = field(init=False)  # hash: a schedule's name → what it is (MessagePack)
+    cron_due: str = field(init=False)  # sorted set: the names of schedules that are not paused, by their next occurrence
 
     def __post_init__(self) -> None:
         name = self.queue
@@ -55,8 +59,8 @@ class Keys:
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
                 f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}"
             )
-        for suffix in ("noti", "processing", "lost", "dead", "workers", "stats", "scheduled", "wake"):
-            object.__setattr__(self, suffix, f"{name}_{suffix}")
+        for suffix in _SUFFIXES:
+            object.__setattr__(self, suffix[1:], name + suffix)
 
     def kinds(self) -> dict[str, str]:
         """Key → the type that it has if it is there, as Redis's TYPE names it."""

@@ -39,13 +39,13 @@ def retrying(job: Job, call_next: Step) -> Outcome:
     if not isinstance(outcome, Failed):
         return outcome
     if isinstance(outcome.error, Retry):
-        return Again(max(0.0, outcome.error.after), str(outcome.error), counted=False)
+        return Again(max(0.0, outcome.error.after), str(outcome.error), counted=False, cause=outcome.error)
     left = job.retry or job.milliseconds("retry")
     if not left or outcome.reason not in (Reason.FAILED, Reason.TIMED_OUT) or not _worth_it(job, outcome.error):
         return outcome
     backoff = backoff_from(job.headers.get("backoff"))
     pause = backoff.pause(job.attempt) if backoff is not None else 0.0
-    return Again(pause, f"{type(outcome.error).__qualname__}: {outcome.error}", counted=True)
+    return Again(pause, f"{type(outcome.error).__qualname__}: {outcome.error}", counted=True, cause=outcome.error)
 
 
 def _worth_it(job: Job, error: BaseException) -> bool:

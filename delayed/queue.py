@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from .clock import now
 from .connection import (
     AsyncClient,
     AsyncPooled,
@@ -16,15 +17,17 @@ from .connection import (
 )
 from .durability import MEMORY, TIMEOUT, Durability
 from .errors import ConfigurationError, Duplicate, TaskTooLarge
+from .events import BUS, Event, Kind
 from .handle import AsyncHandle, Handle
 from .keys import Keys, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
-from .task import Task
+from .task import Task, headers_of, path_of
 from .transitions import Transitions, cancellation
 
 MAX_TASK_SIZE = 1 << 20  # bytes
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
+_LISTENERS = BUS.listeners(Kind.ENQUEUED)
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 
 
@@ -84,10 +87,17 @@ class _Named:
         times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
         return names, (self._serialize(task), identity, *times)
 
+    def _tell(self, tasks: list[bytes]) -> None:
+        """Those who listen hear of tasks that are in Redis."""
+        for data in tasks:
+            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=headers_of(data).get("id")))
+
     def _submitted(self, task: Task, reply: Any) -> str | None:
         """The id of the task that is there now, for this one or instead of it."""
         state, identity = reply[0].decode(), reply[1].decode()
         if state != "duplicate":
+            if _LISTENERS:
+                self._tell([task.serialize()])
             return task.id
         if task.options is not None and task.options.join:
             return str(identity)
@@ -155,6 +165,8 @@ class Queue(_Named, Transitions):
         if task.options is not None and (submission := self._submission(task)):
             return Handle(self, self._submitted(task, self.submit(*submission)))
         self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
+        if _LISTENERS:
+            self._tell([task.serialize()])
         return Handle(self, None)
 
     def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
@@ -178,6 +190,8 @@ class Queue(_Named, Transitions):
                 if isinstance(chunk, list):
                     self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
                     count += len(chunk)
+                    if _LISTENERS:
+                        self._tell(chunk)
                 else:
                     self.enqueue(chunk)
                     count += 1
@@ -226,6 +240,8 @@ class AsyncQueue(_Named):
         if task.options is not None and (submission := self._submission(task)):
             return AsyncHandle(self, self._submitted(task, await self._add("submit", *submission)))
         await self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
+        if _LISTENERS:
+            self._tell([task.serialize()])
         return AsyncHandle(self, None)
 
     async def call(self, *command: Argument) -> Any:
@@ -247,6 +263,8 @@ class AsyncQueue(_Named):
                 if isinstance(chunk, list):
                     await self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
                     count += len(chunk)
+                    if _LISTENERS:
+                        self._tell(chunk)
                 else:
                     await self.enqueue(chunk)
                     count += 1

@@ -16,11 +16,14 @@ from .channel import Channel
 from .clock import milliseconds, monotonic, now
 from .connection import RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
+from .events import BUS, Event, Kind
+from .graveyard import DAYS, LETTERS, Graveyard, tell_swept
 from .guard import resident_size
 from .keys import token
 from .logger import logger
 from .notify import Notifier
 from .queue import Queue
+from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
 
 INTERVAL = 5.0  # seconds
@@ -43,13 +46,14 @@ class Outcome(NamedTuple):
     pruned: int = 0  # dead processes struck off the register
 
 
-def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
+def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Graveyard | None = None) -> Outcome:
     """Sweep a queue once. It may be killed anywhere, and done by any number at the same time.
 
     Args:
         queue: the queue.
         limit: how many losses bury a task.
         sweeper: who sweeps, for the dead letters.
+        graveyard: tells those who wait for what was buried, here or by others; None: by this sweep.
     """
     recovered = buried = pruned = 0
     sweep_id = token()
@@ -59,6 +63,9 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
             back, under, more = queue.sweep(leases, limit, sweep_id, sweeper)
             recovered += back
             buried += under
+    tell_swept(queue.name, sweeper, recovered, buried)
+    if buried or graveyard is not None:
+        (graveyard or Graveyard(queue)).tell()
     repaired = _repair(queue)
     for leases in _dead_pages(queue, queue.keys.workers):
         pruned += queue.prune(leases)
@@ -131,12 +138,22 @@ class Sweeper:
         queues: what to sweep; they may be on different servers.
         interval: seconds from one sweep to the next, at most.
         limit: how many losses bury a task.
+        dead_max: about how many dead letters a queue keeps, the newest; None for all.
+        dead_days: about how many days; None for ever.
 
     Raises:
         ConfigurationError: no queue, or numbers that cannot work.
     """
 
-    def __init__(self, queues: Sequence[Queue], interval: float = INTERVAL, *, limit: int = LOSSES) -> None:
+    def __init__(
+        self,
+        queues: Sequence[Queue],
+        interval: float = INTERVAL,
+        *,
+        limit: int = LOSSES,
+        dead_max: int | None = LETTERS,
+        dead_days: float | None = DAYS,
+    ) -> None:
         if not queues or not interval > 0 or limit < 1:
             raise ConfigurationError("a sweeper needs a queue, an interval above 0 seconds and a limit of at least 1 loss")
         self._interval = interval
@@ -144,6 +161,7 @@ class Sweeper:
         self._name = token()
         self._servers: dict[tuple[int, str], _Server] = {}
         self._queues = [queue.over(self._server(queue).channel) for queue in queues]
+        self._graveyards = {id(queue): Graveyard(queue, dead_max, dead_days) for queue in self._queues}
         for server in self._servers.values():
             server.bell = Bell([queue for queue in self._queues if self._server(queue) is server])
         self._stopped = False
@@ -168,6 +186,7 @@ class Sweeper:
         with SignalPipe() as signals:
             logger.info("Sweeper %s sweeps %s every %g s", self._place, names, self._interval)
             notifier.ready(f"sweeping {names}")
+            BUS.emit(Event(Kind.SWEEPER_UP, names, now(), worker=self._place))
             while not self._stopped:
                 for queue in self._queues:
                     self._sweep(queue)
@@ -178,6 +197,7 @@ class Sweeper:
         os.close(writer)
         os.close(self._reader)
         logger.info("Sweeper %s stopped", self._place)
+        BUS.emit(Event(Kind.SWEEPER_DOWN, names, now(), worker=self._place))
 
     def stop(self) -> None:
         """Let `run` return after the sweep that is under way. Safe from any thread, at any time, twice."""
@@ -197,7 +217,9 @@ class Sweeper:
                 server.works()
                 logger.info("%s: Redis is back; leases are judged in %g s", queue.name, SETTLING)
             settled = server.settled
-            outcome = sweep(queue, self._limit, self._place) if settled else Outcome(repaired=_repair(queue))
+            graveyard = self._graveyards[id(queue)]
+            outcome = sweep(queue, self._limit, self._place, graveyard) if settled else Outcome(repaired=_repair(queue))
+            graveyard.trim()
         except RedisError as error:
             if isinstance(error, ResponseError):  # it answers, so it was not away
                 server.channel.close()
@@ -259,11 +281,20 @@ class Sweeper:
             try:
                 if server.channel.is_open:
                     found = queue.due([queue.keys], _DUE_AT_ONCE)
-                    pause = min(pause, self._interval if found.pause is None else found.pause)
+                    pauses = [found.pause, self._fire(queue)]
+                    pause = min([pause, *(each for each in pauses if each is not None)])
             except RedisError as error:
                 server.broke()
                 logger.warning("Cannot move what is due in %s, trying again: %s", queue.name, error)
         return pause
+
+    def _fire(self, queue: Queue) -> float | None:
+        """Run the schedules that are due. Returns the seconds until the next one is."""
+        try:
+            return Schedules(queue).fire()
+        except ResponseError as error:  # no memory, or a foreign key: what else there is to do matters as much
+            logger.warning("Cannot run the schedules of %s, trying again: %s", queue.name, error)
+            return None
 
     def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> bool:
         """Until a signal, `stop`, a bell, or for so long. Returns whether a connection has broken."""

@@ -249,6 +249,18 @@ def path_of(data: bytes) -> str:
     return path.encode(errors="backslashreplace").decode() if isinstance(path, str) else _NOT_A_TASK
 
 
+def headers_of(data: bytes) -> dict[str, Any]:
+    """The headers in `data`, in either language; none where there are none."""
+    try:
+        fields = _decode(data)
+    except Unrunnable:
+        return {}
+    if type(fields) is not list or not fields or not isinstance(fields[0], str):
+        return {}
+    place = 4 if SEPARATOR in fields[0] else 2
+    return fields[place] if len(fields) > place and type(fields[place]) is dict else {}
+
+
 def is_task(data: bytes) -> bool:
     """Whether `data` has the form of a task, in either language."""
     return path_of(data) not in (_NOT_DECODABLE, _NOT_A_TASK)

@@ -1,6 +1,7 @@
 """One short method for each Lua script that changes what exists: all changes of a queue's state go through one of them."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -203,11 +204,66 @@ class Transitions:
         """Strike workers whose own lease has died off the register. Returns how many."""
         return int(self._run("prune", (self.keys.workers, *leases)))
 
+    def cron(
+        self,
+        name: str,
+        seen: bytes,
+        due: int | None,
+        definition: bytes,
+        following: int | None,
+        *,
+        task: bytes = b"",
+        count: int = 0,
+    ) -> bool:
+        """Change a schedule, if it still is as the caller saw it, and enqueue its task.
+
+        Args:
+            name: the schedule's name.
+            seen: its definition, as the caller saw it; empty: there was none.
+            due: its next occurrence, likewise, in milliseconds since 1970; None: it had none.
+            definition: its definition from now on; empty: it is removed.
+            following: its next occurrence from now on; None: it is paused.
+            task: what to enqueue,
+            count: and how often.
+
+        Returns:
+            Whether that was done. If not, it is not as the caller saw it, and nothing has happened.
+        """
+        own = self.keys
+        digest = hashlib.sha1(seen, usedforsecurity=False).hexdigest() if seen else ""
+        times = ["" if moment is None else moment for moment in (due, following)]
+        keys = (own.queue, own.noti, own.cron, own.cron_due, own.wake)
+        return bool(self._run("cron", keys, name, digest, times[0], definition, times[1], task, count))
+
     # Operators
 
     def dead_retry(self, ids: Sequence[str]) -> int:
         """Move dead letters, as they came, to the end of the queue. Returns how many were there."""
         return int(self._run("dead_retry", (self.keys.queue, self.keys.noti, self.keys.dead), *ids))
+
+    def revive(self, letter: str, data: bytes, identity: str | None, *, unique: str, tracked: int, bound: int) -> int:
+        """Move one dead letter to the end of the queue, as `data`; a tracked task waits again.
+
+        Args:
+            letter: its id.
+            data: the task as it shall wait.
+            identity: the task's id, if it is tracked.
+            unique: its unique key, or anything.
+            tracked: milliseconds that its state is kept.
+            bound: milliseconds that it has its unique key again, or 0.
+
+        Returns:
+            1; 0 if the letter is not there any more; 2 if another task has the key.
+        """
+        own, name = self.keys, identity or token()
+        keys = (own.queue, own.noti, own.dead, own.task(name), own.result(name), own.unique(unique))
+        return int(self._run("revive", keys, letter, data, identity or "", tracked, bound))
+
+    def tell_lost(self, letter: str, identity: str, *, unique: str, result: bytes, keep: int) -> bool:
+        """Store that a tracked task has failed which a sweep has made this `letter`. False if there was nobody to tell."""
+        own = self.keys
+        keys = (own.dead, own.task(identity), own.result(identity), own.unique(unique))
+        return bool(self._run("tell_lost", keys, letter, identity, result, keep))
 
     def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
         """Cancel a tracked task. Returns the state in which it was, or None if no such task is known."""

@@ -17,9 +17,11 @@ from .channel import INTERRUPTED, Channel
 from .clock import monotonic, now
 from .connection import RedisError, pack
 from .errors import ConfigurationError, Reason
+from .events import BUS, Kind
 from .functions import Functions, verdict
 from .guard import resident_size
 from .heartbeat import Heartbeat, say_goodbye
+from .hooks import NONE, Hooks
 from .job import Job, Outcome, announce
 from .keys import token
 from .leases import Lease, LeaseBook
@@ -27,6 +29,7 @@ from .lifecycle import Lifecycle, late
 from .logger import logger
 from .middleware import Middleware
 from .queue import Queue
+from .reporter import Reporter
 from .scripts import Argument
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
 from .signals import SignalPipe
@@ -35,7 +38,7 @@ from .task import Call, parse, path_of, with_retry
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
-_LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
+_LATE = 1.0  # seconds that Redis may be late with the end of a blocking pop
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
@@ -53,6 +56,7 @@ class Worker:
         max_tasks: end after so many tasks, `worn` out; None for never.
         max_rss: likewise, between two tasks, when the process has more bytes of memory than this.
         middlewares: what wraps the execution of tasks that have headers, the outermost first.
+        hooks: what to call for each of its tasks.
         slate: where its supervisor looks.
 
     Raises:
@@ -71,6 +75,7 @@ class Worker:
         max_tasks: int | None = None,
         max_rss: int | None = None,
         middlewares: Sequence[Middleware] = (),
+        hooks: Hooks = NONE,
         slate: Slate | None = None,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
@@ -97,8 +102,9 @@ class Worker:
         self._ttl = lease_ttl(queues, keep_alive_interval)
         self._grace = grace
         self._burst = burst
-        self._functions = Functions(allow_list(allow))
         self._place = f"{socket.gethostname()}:{os.getpid()}"
+        self._reporter = Reporter(self._place, hooks, self._current, self._entered)
+        self._functions = Functions(allow_list(allow), self._reporter.wrap)
         self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares)
         self._job: Job | None = None  # what runs, if it has headers
         self.deadline: float | None = None  # monotonic time at which it must have ended
@@ -141,7 +147,9 @@ class Worker:
             )
             self._heartbeat.start()
             self._heartbeat.began.wait()
-            logger.info("Worker %s serves %s", self._place, ", ".join(book.queue.name for book in self._books))
+            names = ", ".join(book.queue.name for book in self._books)
+            logger.info("Worker %s serves %s", self._place, names)
+            self._reporter.say(Kind.WORKER_UP, names)
             try:
                 self._loop()
             finally:
@@ -152,6 +160,7 @@ class Worker:
                 os.close(writer)
                 os.close(self._stop_reader)
                 logger.info("Worker %s stopped: %s", self._place, self._summary())
+                self._reporter.say(Kind.WORKER_DOWN, names)
 
     def stop(self) -> None:
         """Finish the task that runs, give back the others, and let `run` return. Safe from any thread, at any time, twice."""
@@ -165,6 +174,9 @@ class Worker:
             self.turns += 1
             self.slate.turn(self.turns, self.finished)
             self._signals.arm()
+            if self._reporter.version != BUS.version:  # somebody else listens: functions are wrapped anew
+                self._reporter.version = BUS.version
+                self._functions.clear()
             try:
                 if not self._channel.is_open:
                     self._connect()
@@ -352,13 +364,22 @@ class Worker:
             lease.answered(0, repeated=False)
         else:
             queue = lease.book.queue.over(_Asking(self._channel, lease))
-            self._counts[self._lifecycle.end(queue, lease.name, data, job, outcome)] += 1
+            count = self._lifecycle.end(queue, lease.name, data, job, outcome)
+            self._counts[count] += 1
+            self._reporter.ended(queue.keys.queue, job, outcome, count)
         return fresh
 
     def _entered(self, failure: BaseException | None) -> None:
         """A task's function has returned or raised; perhaps in a process that it has forked."""
         if self._signals.in_child:
             _leave_child(failure)
+
+    def _current(self) -> tuple[str, str, Job | None]:
+        """What runs, for those who listen: queue, function path, and what is known of it if it has headers."""
+        lease = self.running
+        if lease is None or lease.data is None:
+            return "", "", self._job
+        return lease.book.queue.name, path_of(lease.data), self._job
 
     def _current_job(self) -> Job | None:
         """What runs in this thread: see `job.current_task`."""
@@ -378,15 +399,18 @@ class Worker:
     ) -> None:
         queue = lease.book.queue.over(_Asking(self._channel, lease))
         reason, detail = verdict(function, call, error)
+        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
             self._counts["retried"] += 1
             left = call.retry - 1 if call.retry > 0 else call.retry
             logger.warning("Task %s failed, %s retries left\n%s", call.func_path, left if left >= 0 else "all", detail)
             queue.retry(lease.name, with_retry(data, left))
+            self._reporter.retried(queue.keys.queue, function, error, detail, **names)
         else:
             self._counts["failed" if reason is Reason.FAILED else "buried"] += 1
             logger.error("Task %s: %s; it is in %s\n%s", path_of(data), reason, queue.keys.dead, detail)
             queue.bury(lease.name, reason, detail, self._place)
+            self._reporter.buried(queue.keys.queue, function, error, reason, detail, **names)
 
     def _superseded(self, lease: Lease) -> None:
         self._counts["superseded"] += 1
@@ -396,6 +420,7 @@ class Worker:
             path_of(lease.data or b""),
             self._ttl,
         )
+        self._reporter.say(Kind.SUPERSEDED, lease.book.queue.name, task=path_of(lease.data or b""))
 
     # What the heartbeat asks (see `heartbeat.Holder`)
 

@@ -12,7 +12,7 @@ import (
 
 const leasePart = "_lease_"
 
-var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake"}
+var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake", "_cron", "_cron_due"}
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {

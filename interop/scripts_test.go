@@ -140,6 +140,10 @@ func store(t *testing.T, client redis.UniversalClient, key string, stored stored
 		for field, item := range stored.Value.(map[string]any) { // one by one: in the order of the file as far as Go keeps it
 			err = client.HSet(ctx, key, spelled(field, queue), spelled(item, queue)).Err()
 		}
+	case "zset":
+		for member, score := range value.(map[string]any) {
+			err = client.Do(ctx, "ZADD", key, score, member).Err()
+		}
 	case "stream":
 		for _, item := range value.([]any) {
 			entry := item.(map[string]any)
@@ -165,6 +169,14 @@ func retrieve(t *testing.T, client redis.UniversalClient, key string) string {
 		value, err = client.LRange(ctx, key, 0, -1).Result()
 	case "hash":
 		value, err = client.HGetAll(ctx, key).Result()
+	case "zset":
+		members := map[string]string{}
+		var scored []redis.Z
+		scored, err = client.ZRangeWithScores(ctx, key, 0, -1).Result()
+		for _, each := range scored {
+			members[each.Member.(string)] = fmt.Sprint(int64(each.Score))
+		}
+		value = members
 	case "stream":
 		var entries any
 		entries, err = client.Do(ctx, "XRANGE", key, "-", "+").Result() // go-redis's own XRange forgets the order of the fields

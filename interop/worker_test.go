@@ -377,7 +377,7 @@ func TestAnEnqueueIsSentOnce(t *testing.T) {
 
 func TestConfiguration(t *testing.T) {
 	client := connect(t, shared)
-	for _, name := range []string{"", "a_noti", "a_processing", "a_lost", "a_dead", "a_workers", "a_stats", "a_scheduled", "a_lease_b"} {
+	for _, name := range []string{"", "a_noti", "a_processing", "a_lost", "a_dead", "a_workers", "a_stats", "a_scheduled", "a_cron", "a_cron_due", "a_lease_b"} {
 		if _, err := NewQueue(name, client); !errors.Is(err, ErrConfiguration) {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -11,9 +11,6 @@ from pathlib import Path
 
 import redis
 
-from delayed.errors import Retry
-from delayed.job import current_task
-
 
 @cache
 def _client() -> redis.Redis:
@@ -245,37 +242,25 @@ def return_itself() -> object:
     return return_itself
 
 
-def ask_again(attempts: int) -> int:
-    """Ask for another attempt until there have been so many."""
-    job = current_task()
-    assert job is not None
-    if job.attempt < attempts:
-        raise Retry(after=0.02)
-    return job.attempt
-
-
-def until_cancelled() -> str:
-    job = current_task()
-    assert job is not None
-    job.progress(1, 10, "begun")
-    while not job.cancelled:
-        time.sleep(0.01)
-    return "cancelled"
-
-
-def describe_itself() -> list[object]:
-    job = current_task()
-    assert job is not None
-    return [job.func_path, job.id, job.attempt, job.queue.name, job.enqueued_at]
-
-
-def note_itself(key: str) -> None:
-    note(key, current_task())
-
-
 def log_around(path: str, number: int, gate: str) -> None:
     """As `log`, before and after a file is there: for tasks that run while Redis is away. The end has the highest bit set."""
     log(path, number)
     while not Path(gate).exists():
         time.sleep(0.01)
     os.write(_log(path), (2**63 + number).to_bytes(8))
+
+
+def sleep(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def note_and_stay(key: str) -> None:
+    note(key, os.getpid())
+    signal.pause()
+
+
+def kill_once(key: str, name: str) -> str:
+    """Kill the worker, but only once."""
+    if _client().hincrby(f"{key}:{name}", "kills", 1) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "the second time"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import delayed.queue
 import delayed.worker
 from delayed.allow import AllowAny
 from delayed.connection import connect
+from delayed.cron import Cron
 from delayed.errors import Reason
 from delayed.info import dead_letters
 from delayed.queue import Queue
+from delayed.schedules import Schedules, define
 from delayed.sweeper import Sweeper, sweep
 from delayed.task import PyTask
 from delayed.worker import Worker
@@ -23,6 +26,8 @@ from delayed.worker import Worker
 from .crash_points import Counter
 from .crash_tasks import RETURNED, STAGE, note
 
+FIRST_YEAR = 2020
+YEARS = datetime.now(UTC).year - FIRST_YEAR + 1
 NO_LIMIT = 1000  # losses: the sweeps that clear up bury nothing
 
 
@@ -198,6 +203,18 @@ def _bad(stage: Stage) -> None:
     stage.put("run", "fail", "run", "nothing_of_this_name", "fail")
 
 
+def _prepare_schedules(stage: Stage) -> None:
+    """Two schedules that fire once a year, and were missed for years: one runs once, the other for each year."""
+    schedules, past = Schedules(stage.queue), round(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp() * 1000)
+    for number, catch_up in enumerate(("one", "all")):
+        schedules.put(catch_up, define(stage.task(number), Cron("0 0 1 1 *", "Europe/Zurich", catch_up)))
+        stage.client.zadd(stage.queue.keys.cron_due, {catch_up: past - 3_600_000}, xx=True)
+
+
+def _fire(stage: Stage, counter: Counter) -> None:
+    Schedules(_fresh(stage)).fire()
+
+
 def _once(count: int) -> dict[int, int]:
     return dict.fromkeys(range(count), 1)
 
@@ -258,6 +275,10 @@ SCENARIOS = [
     Scenario(
         "a sweeper's life", lambda s: s.lose([s.task(number) for number in range(3)]), _sweeper, _once(3),
         expects=("SET", "HSET", "EVALSHA sweep", "UNLINK", "HDEL"),
+    ),
+    Scenario(
+        "run schedules that are due", _prepare_schedules, _fire, {0: 1, 1: YEARS},
+        expects=("ZRANGE", "ZRANGEBYSCORE", "EVALSHA cron"),
     ),
     Scenario("retry dead letters", _prepare_dead, _dead_retry, _once(3), either=_range(3), expects=("EVALSHA dead_retry",)),
 ]  # fmt: skip

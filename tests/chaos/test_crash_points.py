@@ -15,6 +15,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.errors import Unrunnable
 from delayed.info import dead_letters
 from delayed.queue import Queue
+from delayed.schedules import Schedules
 from delayed.sweeper import sweep
 from delayed.task import decode
 from tests.conftest import burst, eventually
@@ -23,7 +24,10 @@ from .crash_points import Cut, Moment, Report, in_child, words
 from .crash_scenarios import NO_LIMIT, SCENARIOS, Scenario, Stage
 from .crash_tasks import RAN, RETURNED
 
-DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "reliability.md").read_text()
+pytestmark = pytest.mark.slow
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "reliability.md").read_text()
+DOCUMENT = PAGE.partition("## Crash points\n")[2].partition("\n## ")[0]
 ENDINGS = ("HDEL", "EVALSHA succeed", "EVALSHA retry", "EVALSHA bury")
 
 
@@ -76,6 +80,7 @@ class Trial:
         repeatable = self._in_execution(cut, report)
         stage.forget_leases()
         sweep(queue, NO_LIMIT)
+        Schedules(queue).fire()
         assert stage.client.llen(queue.keys.noti) == queue.len()
         burst(queue)
         self._compare(repeatable, f"{cut} {report.commands[-3:]}")

@@ -9,6 +9,8 @@ from tests.interop.matrix import main as matrix
 from tests.interop.runner import main as conformance
 from tests.upstream import ROOT
 
+pytestmark = pytest.mark.slow
+
 NEEDS_GO = pytest.mark.skipif(not have_go(), reason="Go is not installed")
 PYTHON = f"{sys.executable} {HERE / 'agent.py'}"
 

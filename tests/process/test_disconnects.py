@@ -21,6 +21,8 @@ from tests.processes import Fleet
 from tests.proxy import Proxy, proxy
 from tests.servers import free_port, kill, stopped
 
+pytestmark = pytest.mark.slow
+
 MANY = int(os.environ.get("DELAYED_TEST_DISCONNECTS", "0"))
 STALL = 30 if MANY else 6  # seconds; longer than any deadline for a reply
 FAULT = 1.5  # seconds that other faults last

@@ -9,6 +9,8 @@ from tests.failover import fail_over, serve
 from tests.processes import Fleet
 from tests.servers import Cluster, Sentinels
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", [Sentinels, Cluster])
 def test_what_a_replica_had_confirmed_is_executed(kind: type[Sentinels] | type[Cluster], tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def test_go_gets_what_python_returned(queue: Queue, ask: Ask, threaded: Callable
 
 
 def test_go_cancels_what_python_runs(queue: Queue, ask: Ask, threaded: Callable[[Worker], threading.Thread]) -> None:
-    threaded(Worker(queue, allow=["tasks:*"]))
-    handle = queue.enqueue(PyTask("tasks:until_cancelled", result_ttl=60))
+    threaded(Worker(queue, allow=["life:*"]))
+    handle = queue.enqueue(PyTask("life:until_cancelled", result_ttl=60))
     eventually(lambda: handle.status().state is State.RUNNING)
     assert ask(id=handle.id, cancelit=True)["state"] == "running"
     assert ask(id=handle.id, wait=True)["value"] == handle.result(20)

@@ -20,6 +20,8 @@ from tests.processes import Fleet
 from tests.proxy import proxy
 from tests.servers import free_port, kill, stopped
 
+pytestmark = pytest.mark.slow
+
 ENDED = 2**63
 LIVES = 1.0  # seconds that a lease of `quick_worker` lives
 

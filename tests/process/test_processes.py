@@ -54,6 +54,7 @@ def test_a_killed_worker_s_task_is_run_again(fleet: Fleet, queue: Queue, client:
     assert inspect(queue).recovered == 1
 
 
+@pytest.mark.slow
 def test_defect_u9_with_default_settings_a_task_is_back_within_15_seconds(
     fleet: Fleet, queue: Queue, client: redis.Redis
 ) -> None:
@@ -331,6 +332,7 @@ def test_a_forced_exit_under_full_load_leaves_nothing_held(
 KILLS = int(os.environ.get("DELAYED_TEST_KILLS", "20"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + 3 * KILLS)
 def test_kill_9_under_full_load_loses_nothing_and_repeats_at_most_what_ran(
     fleet: Fleet, queue: Queue, client: redis.Redis, tmp_path: Path

@@ -100,6 +100,7 @@ def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.R
     assert client.exists(queue.keys.processing, queue.keys.workers) == 0
 
 
+@pytest.mark.slow
 def test_a_child_that_blocks_all_signals_is_killed_after_the_grace(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     parent = supervisor(fleet, "-c", "1", "--grace=0.1", queue.name)
     key = f"{queue.name}:b"
@@ -186,6 +187,7 @@ def test_usr1_goes_to_all(fleet: Fleet, queue: Queue) -> None:
 KILLS = int(os.environ.get("DELAYED_TEST_KILLS", "20"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + 3 * KILLS)
 def test_children_killed_under_full_load_repeat_at_most_what_they_ran(
     fleet: Fleet, queue: Queue, client: redis.Redis, tmp_path: Path

@@ -17,6 +17,8 @@ from tests.conftest import burst, eventually
 from tests.processes import APPLICATION, Fleet, Process
 from tests.upstream import upstream_python
 
+pytestmark = pytest.mark.slow
+
 RUN_WORKER = """
     import os, redis
     from delayed.queue import Queue

@@ -53,6 +53,9 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
         lambda q: q.call("ZADD", q.keys.scheduled, 1, b"0123456789abcdef" + NOISE),
         [("schedule", "Q_scheduled b'0123456789abcdef'")],
     ),
+    "no schedule": (lambda q: q.call("HSET", q.keys.cron, "a", ONE), [("cron", "Q_cron a")]),
+    "schedules that are a list": (lambda q: q.call("RPUSH", q.keys.cron, 1), [("types", "Q_cron")]),
+    "a name without a schedule": (lambda q: q.call("ZADD", q.keys.cron_due, 1, "a"), [("cron-due", "Q_cron_due a")]),
     "an endless result": (
         lambda q: q.call("RPUSH", q.keys.result("0123456789abcdef"), "x"),
         [("kept-ttl", "Q_result_0123456789abcdef")],

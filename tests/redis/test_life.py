@@ -31,7 +31,7 @@ def sweeping(queue: Queue) -> Iterator[Sweeper]:
 
 
 def start(queue: Queue, threaded: Callable[[Worker], threading.Thread], **options: object) -> None:
-    threaded(Worker(queue, allow=["tasks:*"], **options))  # type: ignore[arg-type]
+    threaded(Worker(queue, allow=["tasks:*", "life:*"], **options))  # type: ignore[arg-type]
 
 
 def test_a_result_comes_back(queue: Queue, threaded: Callable[[Worker], threading.Thread]) -> None:
@@ -121,7 +121,7 @@ def test_only_some_errors_are_retried(queue: Queue, options: dict[str, Any], run
 
 
 def test_a_task_may_ask_for_a_retry(queue: Queue, client: redis.Redis, sweeping: object) -> None:
-    handle = queue.enqueue(PyTask("tasks:ask_again", (3,), result_ttl=60))
+    handle = queue.enqueue(PyTask("life:ask_again", (3,), result_ttl=60))
     eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
     assert handle.result() == 3
 
@@ -202,7 +202,7 @@ def test_a_task_that_has_not_begun_can_be_cancelled(queue: Queue, options: dict[
 
 def test_a_running_task_is_told(queue: Queue, client: redis.Redis, threaded: Callable[[Worker], threading.Thread]) -> None:
     start(queue, threaded)
-    handle = queue.enqueue(PyTask("tasks:until_cancelled", (), result_ttl=60))
+    handle = queue.enqueue(PyTask("life:until_cancelled", (), result_ttl=60))
     eventually(lambda: handle.status().done == 1)
     assert handle.status()[6:] == (1, 10, "begun")
     assert handle.cancel() is State.RUNNING
@@ -210,10 +210,10 @@ def test_a_running_task_is_told(queue: Queue, client: redis.Redis, threaded: Cal
 
 
 def test_what_current_task_knows(queue: Queue) -> None:
-    handle = queue.enqueue(PyTask("tasks:describe_itself", (), result_ttl=60))
+    handle = queue.enqueue(PyTask("life:describe_itself", (), result_ttl=60))
     burst(queue)
     func_path, identity, attempt, where, enqueued = handle.result(1)
-    assert (func_path, identity, attempt, where) == ("tasks:describe_itself", handle.id, 1, queue.name)
+    assert (func_path, identity, attempt, where) == ("life:describe_itself", handle.id, 1, queue.name)
     assert abs(enqueued - time.time()) < 60
 
 
@@ -221,9 +221,9 @@ def test_current_task_is_there_for_plain_tasks_too(
     queue: Queue, client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
-    queue.enqueue(PyTask("tasks:note_itself", (f"{queue.name}:r",)))
+    queue.enqueue(PyTask("life:note_itself", (f"{queue.name}:r",)))
     burst(queue)
-    assert client.lrange(f"{queue.name}:r", 0, -1) == [b"<tasks:note_itself, id None, attempt 1>"]
+    assert client.lrange(f"{queue.name}:r", 0, -1) == [b"<life:note_itself, id None, attempt 1>"]
 
 
 def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:

@@ -287,7 +287,7 @@ class Machine(RuleBasedStateMachine):
         for key, kind in keys.kinds().items():
             ranges = {"list": pipeline.lrange, "zset": pipeline.zrange}
             {**ranges, "hash": pipeline.hgetall, "stream": pipeline.xrange}[kind](key, *((0, -1) if kind in ranges else ()))
-        waiting, noti, held, lost, dead, _, stats, scheduled, _ = pipeline.execute()
+        waiting, noti, held, lost, dead, _, stats, scheduled, *_ = pipeline.execute()
         assert not scheduled
         assert waiting == self.waiting
         assert noti == [b"1"] * self.noti

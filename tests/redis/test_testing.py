@@ -1,14 +1,27 @@
+import re
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any
+from unittest.mock import ANY
+
 import pytest
 import redis
 
+from delayed import testing
+from delayed.backoff import Constant
+from delayed.clock import now
 from delayed.delay import delayed
-from delayed.errors import Unrunnable
+from delayed.errors import Duplicate, InvalidTask, TaskExpired, TaskFailed, UnknownTask, Unrunnable
+from delayed.events import subscribe
 from delayed.info import dead_letters, inspect
+from delayed.job import current_task
 from delayed.keys import Keys
 from delayed.queue import Queue
 from delayed.sweeper import sweep
-from delayed.task import PyTask
-from delayed.testing import drain, fake_queue
+from delayed.task import GoTask, PyTask
+from delayed.testing import assert_enqueued, drain, fake_queue, inline, travel
 
 seen: list[object] = []
 
@@ -28,6 +41,7 @@ _queues: dict[str, Queue] = {}
 @pytest.fixture
 def fake() -> Queue:
     seen.clear()
+    _queues["inner"] = fake_queue()
     return fake_queue()
 
 
@@ -86,3 +100,151 @@ def test_all_scripts_run_on_both(kind: str, queue: Queue, client: redis.Redis) -
     (letter,) = dead_letters(used)
     assert used.dead_retry([letter.id]) == 1
     assert used.len() == 9
+
+
+def test_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("myapp.tasks")
+    queue = Queue("default", redis.Redis(port=1))
+
+    def resize(path: str, size: int) -> str:
+        return f"{path} at {size}"
+
+    resize.__module__, resize.__qualname__ = "myapp.tasks", "resize"
+    vars(module).update(queue=queue, resize=delayed(queue)(resize, result_ttl=60))
+    monkeypatch.setitem(sys.modules, "myapp", ModuleType("myapp"))
+    monkeypatch.setitem(sys.modules, "myapp.tasks", module)
+    (example,) = re.findall(r"```python\n(.*?)```", testing.__doc__ or "", re.DOTALL)
+    namespace: dict[str, Any] = {}
+    before = vars(queue).copy()
+    exec(example, namespace)
+    namespace["test_resize"]()
+    assert vars(queue) == before  # it is what it was
+
+
+def test_drain_tells_handles_and_callbacks(fake: Queue) -> None:
+    told: list[str] = []
+    ended = subscribe(lambda event: told.append(str(event.kind)), ["started", "succeeded", "failed", "buried", "retrying"])
+    task: dict[str, Any] = {"result_ttl": 60}
+    good = fake.enqueue(PyTask("tasks:two", (1,), **task))
+    bad = fake.enqueue(PyTask("tasks:fail", ("x",), retry=2, **task))
+    assert drain_until(fake, ValueError) == "x"
+    assert good.result(0.001) == 3
+    with pytest.raises(TaskFailed, match="ValueError: x"):
+        bad.result(0.001)
+    assert inspect(fake)[1:5] == (0, 0, 0, 0)
+    fake.enqueue(PyTask("tasks:fail", ("x",), retry=2, backoff=Constant(9), **task))
+    fake.enqueue(PyTask("tasks:fail", ("y",), retry=1))
+    fake.enqueue(PyTask("tasks:nope"))
+    fake.enqueue(GoTask("main.F"))
+    told.clear()
+    assert drain(fake, retries=True) == 7
+    assert Counter(told) == {"started": 5, "retrying": 3, "failed": 2, "buried": 4}
+    assert sorted(letter.reason for letter in dead_letters(fake)) == ["failed", "failed", "unknown_function", "wrong_language"]
+    ended()
+
+
+def drain_until(queue: Queue, kind: type[Exception]) -> str:
+    with pytest.raises(kind) as caught:
+        drain(queue)
+    return str(caught.value)
+
+
+def test_current_task_is_known_in_drain(fake: Queue) -> None:
+    asking = fake.enqueue(PyTask("life:ask_again", (3,), result_ttl=60))
+    handle = fake.enqueue(PyTask(tell_id, (), result_ttl=60))
+    assert drain(fake) >= 2
+    travel(fake, 1)
+    while drain(fake):
+        travel(fake, 1)
+    assert asking.result(0.001) == 3
+    assert handle.result(0.001) == handle.id
+    assert current_task() is None
+
+
+def tell_id() -> str | None:
+    with inline(_queues["inner"]):
+        _queues["inner"].enqueue(PyTask(record, (1,), track=True))
+    task = current_task()
+    return None if task is None else task.id
+
+
+def test_inline(fake: Queue) -> None:
+    with inline(fake):
+        assert fake.enqueue(PyTask("tasks:two", (1,), result_ttl=9)).result(0.001) == 3
+        _queues[fake.name] = fake
+        fake.enqueue(PyTask(chain, (fake.name,)))
+        assert seen == ["chained"]
+        assert fake.enqueue_many(PyTask(record, (number,)) for number in range(3)) == 3
+        assert seen == ["chained", 0, 1, 2]
+        with pytest.raises(ValueError, match="boom"):
+            fake.enqueue(PyTask("tasks:fail", ("boom",)))
+        with inline(fake, retries=True):
+            handle = fake.enqueue(PyTask("tasks:fail", ("boom",), result_ttl=9))
+        with pytest.raises(TaskFailed):
+            handle.result(0.001)
+    fake.enqueue(PyTask(record, ("later",)))
+    assert fake.len() == 1
+
+
+def test_assert_enqueued(fake: Queue) -> None:
+    at = datetime(2100, 1, 1, tzinfo=UTC)
+    fake.enqueue_many(
+        [PyTask("m:f", (1, (2,)), {"a": 3}, retry=4), PyTask("m:f", (1, (2,)), {"a": 3}), GoTask("main.F", (1, 2))]
+    )
+    fake.enqueue(PyTask("m:g", (), after=60, group="x", unique="u", expires=600, backoff=Constant(3)))
+    fake.enqueue(PyTask("m:h", (), at=at))
+    assert_enqueued(fake, "m:f")
+    assert_enqueued(fake, "m:f", [1, [2]], {"a": 3}, times=2)
+    assert_enqueued(fake, "m:f", [1, ANY], retry=4, times=1)
+    assert_enqueued(fake, "main.F", [1, 2], times=1)
+    assert_enqueued(fake, "m:g", after=60, group="x", unique="u", track=True, expires=600, backoff=Constant(3))
+    assert_enqueued(fake, "m:h", at=at)
+    assert_enqueued(fake, record, times=0)
+    for wrong in ({"after": 600}, {"group": "y"}, {"expires": 60}, {"at": at}, {"args": [1]}, {"result_ttl": 5}, {"times": 2}):
+        with pytest.raises(AssertionError):
+            assert_enqueued(fake, "m:g", **wrong)
+    with pytest.raises(AssertionError) as caught:
+        assert_enqueued(fake, "m:f", [7], retry=2)
+    said = str(caught.value).splitlines()
+    assert said[0] == "m:f, args=[7], retry=2: it does not wait in 'default'. There is:"
+    assert said[1:4] == ["  m:f(1, [2], a=3), retry 4", "  m:f(1, [2], a=3)", "  main.F(1, 2)"]
+    assert said[4].startswith("  m:g(), ")
+    assert "group x" in said[4]
+    assert said[4].endswith((" due in 60 s", " due in 59 s"))
+    with pytest.raises(AssertionError, match="it waits 2 times, not 1"):
+        assert_enqueued(fake, "m:f", times=1)
+    with pytest.raises(InvalidTask):
+        assert_enqueued(fake, "m:f", nonsense=1)
+
+
+@pytest.mark.parametrize("kind", ["fake", "real"])
+def test_travel(kind: str, queue: Queue) -> None:
+    used = queue if kind == "real" else fake_queue()
+    task: dict[str, Any] = {"result_ttl": 1000, "unique": "k", "unique_for": 500, "unique_mode": "while_queued"}
+    later = used.enqueue(PyTask("tasks:two", (1,), after=3000, **task))
+    late = used.enqueue(PyTask("tasks:two", (1,), expires=100, result_ttl=1000))
+    travel(used, 99)
+    assert 2899 < (later.status().due or 0) - now() <= 2901.5
+    travel(used, 2)
+    assert drain(used) == 1
+    with pytest.raises(TaskExpired):
+        late.result(0.001)
+    with pytest.raises(Duplicate):
+        used.enqueue(PyTask("tasks:noop", **task))
+    travel(used, 2898)
+    assert drain(used) == 0
+    travel(used, 2)
+    assert drain(used) == 1
+    assert later.result(0.001) == 3
+    travel(used, 1001)
+    with pytest.raises(UnknownTask):
+        later.result(0.001)
+    used.enqueue(PyTask("tasks:noop"))
+    assert used.take([used.keys.lease("dead")], "x", 10).tasks
+    assert sweep(used).recovered == 0
+    travel(used, 10)
+    assert sweep(used).recovered == 1
+    cancelled = used.enqueue(PyTask("tasks:noop", track=True, after=900, expires=1000))
+    travel(used, 1)
+    cancelled.cancel()
+    assert not used.call("ZCARD", used.keys.scheduled)

@@ -38,6 +38,8 @@ def store(client: Any, key: bytes, stored: dict[str, Any], queue: str) -> None:
         client.rpush(key, *value)
     elif stored["type"] == "hash":
         client.hset(key, mapping=value)
+    elif stored["type"] == "zset":
+        client.zadd(key, value)
     else:
         for entry in value:
             fields = entry[b"fields"]
@@ -55,6 +57,8 @@ def retrieve(client: Any, key: bytes) -> dict[str, Any]:
         value = client.lrange(key, 0, -1)
     elif kind == "hash":
         value = client.hgetall(key)
+    elif kind == "zset":
+        value = {member: str(int(score)).encode() for member, score in client.zrange(key, 0, -1, withscores=True)}
     else:  # an id that the server's clock gave is long
         value = [
             {b"id": b"*" if len(entry) > 10 else entry, b"fields": list(chain.from_iterable(fields.items()))}

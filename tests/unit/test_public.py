@@ -23,9 +23,28 @@ UPSTREAM = ["queue:Queue", "queue:AsyncQueue", "task:PyTask", "task:GoTask", "wo
 def test_exports_are_these() -> None:
     assert delayed.__all__ == sorted(delayed.__all__)
     assert set(delayed.__all__) == {
-        "AsyncQueue", "ConfigurationError", "DelayedError", "GoTask", "InvalidTask", "NotDurable", "NotEncodable", "PyTask",
-        "Queue", "TaskTooLarge", "delayed",
-    }  # fmt: skip
+        "AsyncQueue",
+        "ConfigurationError",
+        "DelayedError",
+        "Duplicate",
+        "GoTask",
+        "InvalidTask",
+        "NoResult",
+        "NotDone",
+        "NotDurable",
+        "NotEncodable",
+        "PyTask",
+        "Queue",
+        "Retry",
+        "TaskCancelled",
+        "TaskExpired",
+        "TaskFailed",
+        "TaskTooLarge",
+        "TimedOut",
+        "UnknownTask",
+        "current_task",
+        "delayed",
+    }
     assert all(hasattr(delayed, name) for name in delayed.__all__)
 
 

@@ -27,7 +27,20 @@ def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "a_noti", "a_processing", "a_lost", "a_dead", "a_workers", "a_stats", "a_scheduled", "a_lease_b"]
+    "name",
+    [
+        "",
+        "a_noti",
+        "a_processing",
+        "a_lost",
+        "a_dead",
+        "a_workers",
+        "a_stats",
+        "a_scheduled",
+        "a_cron",
+        "a_cron_due",
+        "a_lease_b",
+    ],
 )
 def test_names_that_would_share_keys_are_refused(name: str) -> None:
     with pytest.raises(ConfigurationError):

@@ -10,6 +10,9 @@ import (
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
 )
 
+// functions are those that it runs.
+var functions = []any{Noop, Append, Log, Sleep, SleepAppend, Fail, Panic, Sha256File}
+
 func main() {
 	open := flags.Queues()
 	concurrency := flag.Int("concurrency", 1, "tasks that run at a time")
@@ -34,7 +37,7 @@ func main() {
 	if err != nil {
 		flags.Fail(err)
 	}
-	for _, function := range []any{Noop, Append, Log, Sleep, SleepAppend, Fail, Panic, Sha256File} {
+	for _, function := range functions {
 		if err := worker.Register(function); err != nil {
 			flags.Fail(err)
 		}

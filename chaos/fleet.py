@@ -1,0 +1,125 @@
+"""Which processes there are, and how they are started."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .member import GO_WORKER, PRODUCER, ROOT, SUPERVISOR, SWEEPER, WORKER, Member
+from .notes import PATH
+from .options import Options
+
+QUEUE, GO_QUEUE = "storm", "storm-go"
+CHILDREN = 2  # of each supervisor
+_RANGE = 1 << 20  # task numbers for one producer process
+
+
+class Proxies:
+    """The process chaos.proxy."""
+
+    def __init__(self, redis_port: int, count: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.proxy", str(redis_port), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self.ports = [int(word) for word in self._stdout.readline().split()]
+
+    def order(self, gate: int, what: str) -> None:
+        """Have it do something, and wait until it is done."""
+        print(gate, what, file=self._stdin, flush=True)
+        if not self._stdout.readline():
+            raise RuntimeError("the proxy has died")
+
+    def close(self) -> None:
+        """End it."""
+        self._stdin.close()
+        self._process.wait()
+        self._stdout.close()
+
+
+def go_programs() -> Path | None:
+    """The folder with the Go module's programs, if scripts/chaos could build them."""
+    folder = ROOT / ".cache"
+    return folder if (folder / "delayed-worker").exists() and (folder / "delayed-sweeper").exists() else None
+
+
+def worker_command(options: Options, *more: str) -> list[str]:
+    """A Python worker with short leases."""
+    times = [f"--keep-alive-timeout={options.ttl}", f"--keep-alive-interval={options.beat}", "--dequeue-timeout=0.5"]
+    fixed = ["worker", QUEUE, "--allow=chaos.tasks:*", f"--limit={options.limit}", *times, *more]
+    return [sys.executable, "-m", "delayed", *fixed]
+
+
+def go_worker_command(options: Options, folder: Path) -> list[str]:
+    """A Go worker with short leases."""
+    times = ["-ttl", f"{options.ttl}s", "-beat", f"{options.beat}s", "-dequeue-timeout", "500ms"]
+    return [str(folder / "delayed-worker"), "-queues", GO_QUEUE, *times]
+
+
+def sweeper_command(options: Options, names: Sequence[str]) -> list[str]:
+    """A Python sweeper."""
+    return [sys.executable, "-m", "delayed", "sweeper", *names, f"--interval={options.sweep}", f"--limit={options.limit}"]
+
+
+class Fleet:
+    """All members, and the ports of the proxy: one for each group that can be cut off.
+
+    Args:
+        options: of the storm.
+        redis_port: where Redis is.
+        folder: for logs.
+        notes: where tasks and producers write.
+        go: where the Go programs are, if they are.
+    """
+
+    def __init__(self, options: Options, redis_port: int, folder: Path, notes: Path, go: Path | None) -> None:
+        self._options = options
+        self._folder = folder
+        self._port = redis_port
+        self._numbers = 0  # producers so far
+        self.queues = [QUEUE, GO_QUEUE] if go else [QUEUE]
+        self.notes = notes
+        self.proxies = Proxies(redis_port, 4)
+        self.members = list(self._members(go))
+
+    def _members(self, go: Path | None) -> Iterator[Member]:
+        options = self._options
+        supervised = worker_command(options, f"--concurrency={CHILDREN}", "--preload=chaos.tasks")
+        alone = worker_command(options)
+        yield self._member(SUPERVISOR, supervised)
+        yield self._member(SUPERVISOR, supervised, 0)
+        yield self._member(WORKER, alone, 1)
+        yield self._member(SWEEPER, sweeper_command(options, self.queues))
+        yield self._member(SWEEPER, sweeper_command(options, self.queues), 2)
+        if go:
+            yield self._member(GO_WORKER, go_worker_command(options, go))
+            yield self._member(GO_WORKER, go_worker_command(options, go), 3)
+            words = ["-queues", ",".join(self.queues), "-interval", f"{options.sweep}s", "-limit", str(options.limit)]
+            yield self._member(SWEEPER, [str(go / "delayed-sweeper"), *words])
+        for _ in range(2):
+            member = self._member(PRODUCER, [])
+            member.command = self._producer_command
+            yield member
+
+    def _member(self, kind: str, command: list[str], gate: int | None = None) -> Member:
+        self._numbers += 1
+        port = self._port if gate is None else self.proxies.ports[gate]
+        variables = {PATH: str(self.notes), "DELAYED_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
+        return Member(kind, lambda: command, variables, self._folder / f"{self._numbers}-{kind.replace(' ', '-')}.log", gate)
+
+    def _producer_command(self) -> list[str]:
+        """Each producer process has numbers of its own."""
+        self._numbers += 1
+        first, seed = self._numbers * _RANGE, self._options.seed * 1_000_003 + self._numbers
+        words = ["stormy" if self._options.stormy else "steady", str(first), str(seed), str(self._options.depth), *self.queues]
+        return [sys.executable, "-m", "chaos.producer", *words]
+
+    def of(self, *kinds: str) -> list[Member]:
+        """The members of some kinds."""
+        return [member for member in self.members if member.kind in kinds]

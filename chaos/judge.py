@@ -1,0 +1,223 @@
+"""Compares what was enqueued with what was executed, and finds the blow that explains each repeat. Pure: no processes, no
+Redis.
+
+What is promised: a task runs again only if its worker died or lost its lease in mid-execution. So an execution explains the
+next one of the same task if
+
+- its process was killed before it noted the end; or just after that, if it was the last one of its process: the kill came
+  before Redis had been told;
+- its process was stopped meanwhile for so long that leases run out; or just after it, if it was the last one before;
+- its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
+  batch, is unknown to Redis.
+"""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from .events import CUT, KILL, STOP, Event
+from .notes import BEGUN, ENDED, SENDING, SENT, Note, Writer
+
+SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
+BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
+_LAG = 250_000_000  # ns that what was sent may be on its way through a busy machine
+_AFTER = 2_000_000_000  # ns after a stop or a cut in which its effects may show
+
+
+@dataclass
+class Execution:
+    """One execution of a task. Moments are nanoseconds."""
+
+    task: int
+    writer: Writer
+    begin: int
+    go: bool
+    end: int | None = None
+    used: bool = False  # it explains a repeat already
+
+
+@dataclass
+class Repeat:
+    """An execution of a task that had been executed, or begun, before."""
+
+    task: int
+    cause: str  # empty: unexplained
+    ended: bool  # the earlier execution had noted its end
+    history: list[Execution]
+
+
+@dataclass
+class Verdict:
+    """What the storm did to the tasks."""
+
+    enqueued: int = 0  # for certain: the call returned
+    executed: int = 0  # tasks
+    executions: int = 0
+    unknown: int = 0  # executed, although nobody has enqueued them
+    lost: list[int] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
+    overlaps: int = 0  # two executions of a task at one time
+    recoveries: dict[str, list[float]] = field(default_factory=dict)  # seconds, by what happened to the worker
+    blows: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def unexplained(self) -> list[Repeat]:
+        """Repeats without a cause."""
+        return [repeat for repeat in self.repeats if not repeat.cause]
+
+    @property
+    def ended(self) -> int:
+        """Repeats of tasks whose end had been noted."""
+        return sum(repeat.ended for repeat in self.repeats)
+
+
+class Judge:
+    """Judges notes, which it reads twice, and events.
+
+    Args:
+        notes: in the order in which they were written.
+        events: the blows.
+        beyond: seconds of silence after which leases may run out.
+        spare_go: as `SPARE_GO`.
+    """
+
+    def __init__(self, notes: Iterable[Note], events: Sequence[Event], beyond: float, spare_go: int = SPARE_GO) -> None:
+        self._beyond = beyond * 1e9
+        self._spare_go = spare_go
+        self._by_pid: dict[int, list[Event]] = defaultdict(list)
+        for event in sorted(events, key=lambda event: event.begin):
+            for pid in event.pids:
+                self._by_pid[pid].append(event)
+        self._last: dict[Writer, deque[int]] = defaultdict(lambda: deque(maxlen=max(spare_go, SPARE_PYTHON)))
+        self._begins: dict[Writer, list[int]] = defaultdict(list)
+        self._spent: Counter[tuple[Writer, int]] = Counter()
+        self._history: dict[int, list[Execution]] = defaultdict(list)
+        self._open: dict[tuple[int, Writer], Execution] = {}
+        self.verdict = Verdict(blows=Counter(f"{event.what} {event.kind}" for event in events))
+        self._read(notes)
+        self._judge()
+        self._measure()
+
+    def _read(self, notes: Iterable[Note]) -> None:
+        sending: set[int] = set()
+        sent: set[int] = set()
+        ended: set[int] = set()
+        for note in notes:
+            if note.kind == BEGUN:
+                execution = Execution(note.task, note.writer, note.moment, note.go)
+                self._history[note.task].append(execution)
+                self._open[note.task, note.writer] = execution
+                self._last[note.writer].append(note.task)
+                self._begins[note.writer].append(note.moment)
+                self.verdict.executions += 1
+            elif note.kind == ENDED:
+                ended.add(note.task)
+                self._open.pop((note.task, note.writer)).end = note.moment
+            else:
+                assert note.kind in (SENDING, SENT)
+                (sending if note.kind == SENDING else sent).add(note.task)
+        self.verdict.enqueued = len(sent)
+        self.verdict.executed = len(ended)
+        self.verdict.unknown = len(self._history.keys() - sending)
+        self.verdict.lost = sorted(sent - ended)
+
+    def _judge(self) -> None:
+        for task, history in self._history.items():
+            if len(history) < 2:
+                continue
+            history.sort(key=lambda execution: execution.begin)
+            for place in range(1, len(history)):
+                self._explain(task, history, place)
+
+    def _explain(self, task: int, history: list[Execution], place: int) -> None:
+        again = history[place]
+        cause, earlier = "", history[place - 1]
+        for execution in reversed(history[:place]):
+            if not execution.used and (cause := self._cause(execution, again.begin)):
+                execution.used, earlier = True, execution
+                break
+        ended = earlier.end is not None and earlier.end < again.begin
+        self.verdict.repeats.append(Repeat(task, cause, ended, history))
+        self.verdict.overlaps += any(self._until(execution) > again.begin for execution in history[:place])
+
+    def _until(self, execution: Execution) -> int:
+        """When an execution was over: by its end, or by the death of its process."""
+        if execution.end is not None:
+            return execution.end
+        death = self.death(execution.writer)
+        return death.begin if death else execution.begin
+
+    def _events(self, writer: Writer) -> list[Event]:
+        """The blows that hit a process while it lived, itself or with its parent, in their order."""
+        own = self._by_pid.get(writer.pid, []) + self._by_pid.get(writer.parent, [])
+        events = sorted((event for event in own if event.end >= writer.started), key=lambda event: event.begin)
+        kills = [place for place, event in enumerate(events) if event.what == KILL]
+        return [event for event in events if event.begin <= events[kills[0]].begin] if kills else events
+
+    def death(self, writer: Writer) -> Event | None:
+        """The kill that ended a process."""
+        return next((event for event in self._events(writer) if event.what == KILL), None)
+
+    def _cause(self, execution: Execution, again: int) -> str:
+        """What explains that the task of `execution` began again at the moment `again`."""
+        events = self._events(execution.writer)
+        death = next((event for event in events if event.what == KILL and event.begin <= again), None)
+        for event in events:
+            if event.begin > again:
+                continue
+            long = event.end - event.begin >= self._beyond
+            if event.what == CUT and (long or (death and death.begin <= event.end + _AFTER)):
+                if self._is_near(execution, event) and self._spend(execution.writer, event, BATCH):
+                    return f"cut {event.kind}"
+            elif event.what == STOP and long:
+                inside = self._is_near(execution, event) and (execution.end is None or execution.end >= event.begin)
+                if inside or self._is_last_before(execution, event):
+                    return f"stop {event.kind}"
+        if death is None:
+            return ""
+        spare = self._spare_go if execution.go else SPARE_PYTHON
+        just_now = execution.end is not None and execution.end >= death.begin - _LAG
+        if execution.end is None or (just_now and execution.task in list(self._last[execution.writer])[-spare:]):
+            return f"kill {death.kind}"
+        return ""
+
+    @staticmethod
+    def _is_near(execution: Execution, event: Event) -> bool:
+        """Whether the execution, or the report of its end, fell into a stop or a cut."""
+        return execution.begin <= event.end + _AFTER and (execution.end is None or execution.end >= event.begin - _LAG)
+
+    def _is_last_before(self, execution: Execution, event: Event) -> bool:
+        """Whether no other task of its process began after it and before the blow."""
+        begins = self._begins[execution.writer]
+        return execution.begin <= event.end and begins[bisect_right(begins, event.begin) - 1] == execution.begin
+
+    def _spend(self, writer: Writer, event: Event, allowance: int) -> bool:
+        self._spent[writer, event.begin] += 1
+        return self._spent[writer, event.begin] <= allowance
+
+    # Recovery
+
+    def _measure(self) -> None:
+        """From each kill to the next begin of the task that was in execution."""
+        for execution in self._open.values():
+            death = self.death(execution.writer)
+            following = [each.begin for each in self._history[execution.task] if death and each.begin > death.begin]
+            if death and following:
+                self.verdict.recoveries.setdefault(self._kind(execution, death, min(following)), []).append(
+                    (min(following) - death.begin) / 1e9
+                )
+
+    def _kind(self, execution: Execution, death: Event, recovered: int) -> str:
+        """What happened to the worker, and to its supervisor before the task was recovered."""
+        if death.kind == "child":
+            for event in self._by_pid.get(execution.writer.parent, []):
+                if event.begin <= recovered and event.end + _AFTER >= death.begin:
+                    return "child, its supervisor hit too"
+        return death.kind
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of them do not exceed; 0 of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0

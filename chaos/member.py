@@ -1,0 +1,131 @@
+"""The processes that the storm hits."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from .notes import PATH
+
+ROOT = Path(__file__).parent.parent
+SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"
+WORKERS = (SUPERVISOR, WORKER, GO_WORKER)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_STARTING = 3.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
+_libc = ctypes.CDLL(None)
+
+
+def _end_with_parent() -> None:
+    """Runs in the new process: it shall not outlive the storm."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass
+class Member:
+    """A place for a process, in which another is started when one has ended, as a service manager does."""
+
+    kind: str
+    command: Callable[[], Sequence[str]]
+    environment: dict[str, str]
+    log: Path
+    gate: int | None = None  # of the proxy through which it reaches Redis
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    killed: bool = False  # by us
+    busy: bool = False  # it is stopped, or cut off
+    pids: list[int] = field(default_factory=list)  # of all processes that were in this place
+    faults: list[str] = field(default_factory=list)  # ends that nobody had asked for
+
+    def start(self) -> None:
+        """Start it."""
+        self.killed = False
+        self.started = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                preexec_fn=_end_with_parent,
+            )
+        self.pids.append(self.process.pid)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that is, or was, in this place."""
+        return self.pids[-1]
+
+    def tend(self) -> None:
+        """Replace the process if it has ended."""
+        assert self.process is not None
+        status = self.process.poll()
+        if status is not None:
+            if not self.killed:
+                self.faults.append(f"{self.kind} {self.pid} ended by itself with {status}")
+            self.start()
+
+    def children(self) -> list[int]:
+        """The worker processes of a supervisor."""
+        with contextlib.suppress(psutil.Error):
+            return [child.pid for child in psutil.Process(self.pid).children()]
+        return []
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.killed = True
+        self.process.kill()
+
+    def stop(self, seconds: float) -> None:
+        """SIGTERM, and wait for the end."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            status = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.faults.append(f"{self.kind} {self.pid} did not end in {seconds} s after SIGTERM")
+            self.process.kill()
+            self.process.wait()
+            return
+        starting = status == -signal.SIGTERM and time.monotonic() - self.started < _STARTING
+        if status and not (self.killed or starting):
+            self.faults.append(f"{self.kind} {self.pid} ended with {status} after SIGTERM")
+
+
+def send(pids: Sequence[int], number: signal.Signals) -> list[int]:
+    """Send a signal to those that live. Returns them."""
+    reached = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            reached.append(pid)
+    return reached
+
+
+def left_over(notes: Path) -> list[int]:
+    """Processes of this storm that still live; each of them has the name of the file of notes in its environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(PATH) == str(notes):
+                found.append(process.pid)
+    return found
+
+
+def eventually(check: Callable[[], bool], seconds: float) -> bool:
+    """Whether `check` became true in time."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -1,0 +1,68 @@
+"""What tasks and producers note, outside of Redis: records of one size in one file, each appended by a single write.
+
+Their size divides a page: a write that a SIGKILL cuts short, which happens at the end of a page, is cut between two records.
+"""
+
+import os
+import struct
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+PATH = "DELAYED_STORM_NOTES"  # environment variable
+BEGUN, ENDED, SENDING, SENT = 1, 2, 3, 4
+GO = 16  # is added by Go workers
+_RECORD = struct.Struct("<IIIIQQ")
+_PAGE = 4096
+assert _PAGE % _RECORD.size == 0
+
+
+class Writer(NamedTuple):
+    """A process that wrote notes. A process id comes back after a while; with its start it does not."""
+
+    pid: int
+    parent: int
+    started: int  # CLOCK_MONOTONIC, in nanoseconds, as all moments here
+
+
+class Note(NamedTuple):
+    """One record."""
+
+    task: int
+    writer: Writer
+    kind: int
+    moment: int
+    go: bool
+
+
+@cache
+def _file(path: str, _pid: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+@cache
+def _writer(pid: int) -> Writer:
+    return Writer(pid, os.getppid(), time.monotonic_ns())
+
+
+def note(kind: int, *tasks: int) -> None:
+    """Append a record for each of the tasks."""
+    pid = os.getpid()
+    _, parent, started = _writer(pid)
+    moment = time.monotonic_ns()
+    data = b"".join(_RECORD.pack(task, pid, parent, kind, moment, started) for task in tasks)
+    os.write(_file(os.environ[PATH], pid), data)
+
+
+def read(path: Path, position: int = 0) -> Iterator[Note]:
+    """The records from number `position` on."""
+    with path.open("rb") as file:
+        file.seek(position * _RECORD.size)
+        while data := file.read(_RECORD.size * 4096):
+            whole = len(data) - len(data) % _RECORD.size
+            for task, pid, parent, kind, moment, started in _RECORD.iter_unpack(data[:whole]):
+                yield Note(task, Writer(pid, parent, started), kind % GO, moment, kind >= GO)
+            if whole < len(data):
+                return

@@ -1,0 +1,231 @@
+"""The storm: starts everything, strikes at random, and brings all to rest again."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from delayed.embedded import EmbeddedRedis
+from delayed.info import inspect
+from delayed.keys import Keys
+from delayed.queue import Queue
+
+from .events import CUT, KILL, STOP, Event
+from .fleet import Fleet
+from .member import PRODUCER, SUPERVISOR, SWEEPER, WORKERS, Member, eventually, left_over, send
+from .notes import ENDED, SENT, read
+from .options import Options
+
+_TICK = 0.01  # seconds
+_PATIENCE = 120  # seconds in which all tasks must have ended after the storm
+CHILD = "child"
+_WEIGHTS = {CHILD: 76, SUPERVISOR: 5, "worker": 6, SWEEPER: 4, PRODUCER: 2, STOP: 4, CUT: 3}  # how often each is hit
+
+
+@dataclass
+class Outcome:
+    """What the storm left, apart from the notes."""
+
+    events: list[Event]
+    notes: Path
+    seconds: float = 0.0
+    faults: list[str] = field(default_factory=list)  # processes that ended without cause, or did not end
+    keys: list[str] = field(default_factory=list)  # left over in Redis
+    processes: list[int] = field(default_factory=list)  # left over
+    dead_letters: int = 0
+    go: bool = False
+
+    @property
+    def kills(self) -> int:
+        """How many."""
+        return sum(event.what == KILL for event in self.events)
+
+
+class Storm:
+    """One run.
+
+    Args:
+        options: how strong.
+        folder: for notes and logs.
+        go: where the Go programs are.
+        say: is told how far it is.
+    """
+
+    def __init__(
+        self, options: Options, folder: Path, server: EmbeddedRedis, go: Path | None, say: Callable[[str], None]
+    ) -> None:
+        assert server.port is not None
+        self._options, self._say, self._server = options, say, server
+        self._rng = random.Random(options.seed)
+        notes = folder / "notes"
+        notes.touch()
+        self._fleet = Fleet(options, server.port, folder, notes, go)
+        self._outcome = Outcome([], notes, go=go is not None)
+        self._pending: list[tuple[float, Callable[[], None]]] = []  # what ends stops and cuts, and when
+        self._position = self._sent = self._ended = 0
+
+    def run(self) -> Outcome:
+        """From calm to calm."""
+        began = time.monotonic()
+        try:
+            for member in self._fleet.members:
+                member.start()
+            self._rage(began)
+            self._calm()
+        finally:
+            for member in self._fleet.members:
+                member.kill()
+                member.stop(10)
+            self._fleet.proxies.close()
+        outcome = self._outcome
+        outcome.seconds = time.monotonic() - began
+        outcome.faults = [fault for member in self._fleet.members for fault in member.faults]
+        return outcome
+
+    # Rage
+
+    def _rage(self, began: float) -> None:
+        options, rng = self._options, self._rng
+        next_blow, next_count = began + 2, began
+        while True:
+            now = time.monotonic()
+            for member in self._fleet.members:
+                member.tend()
+            self._recover(now)
+            if now >= next_blow:
+                next_blow = max(next_blow + options.pause * rng.uniform(0.5, 1.5), now)
+                self._strike()
+            if now >= next_count:
+                next_count = now + 0.5
+                self._count(now - began)
+                done = self._sent >= options.tasks and self._outcome.kills >= options.kills
+                if done and now - began >= options.seconds:
+                    return
+            time.sleep(_TICK)
+
+    def _count(self, seconds: float) -> None:
+        for note in read(self._fleet.notes, self._position):
+            self._position += 1
+            self._sent += note.kind == SENT
+            self._ended += note.kind == ENDED
+        self._say(
+            f"{seconds:.0f} s: {self._sent:,} tasks enqueued, {self._ended:,} executed, {len(self._outcome.events):,} blows, "
+            f"{self._outcome.kills:,} of them kills"
+        )
+
+    def _recover(self, now: float) -> None:
+        for due, action in list(self._pending):
+            if now >= due:
+                self._pending.remove((due, action))
+                action()
+
+    def _strike(self) -> None:
+        fleet = self._fleet
+        (what,) = self._rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+        if what == CHILD:
+            self._kill_child(self._rng.choice(fleet.of(SUPERVISOR)))
+        elif what == STOP:
+            self._stop(self._rng.choice(fleet.of(*WORKERS, SWEEPER)))
+        elif what == CUT:
+            self._cut(self._rng.choice([member for member in fleet.members if member.gate is not None]))
+        else:
+            kinds = [kind for kind in WORKERS if kind != SUPERVISOR] if what == "worker" else [what]
+            self._kill(self._rng.choice(fleet.of(*kinds)))
+
+    def _note(self, what: str, kind: str, pids: list[int], begin: int, detail: str = "") -> None:
+        if pids:
+            self._outcome.events.append(Event(what, kind, tuple(pids), begin, time.monotonic_ns(), detail))
+
+    def _kill_child(self, member: Member) -> None:
+        children = member.children()
+        if children:
+            begin = time.monotonic_ns()
+            self._note(KILL, CHILD, send([self._rng.choice(children)], signal.SIGKILL), begin)
+
+    def _kill(self, member: Member) -> None:
+        if not member.killed:
+            begin = time.monotonic_ns()
+            member.kill()
+            self._note(KILL, member.kind, [member.pid], begin)
+
+    def _length(self) -> float:
+        """Of a stop or a cut: half of them are so short that no lease may be lost."""
+        ttl = self._options.ttl
+        return self._rng.choice((self._rng.uniform(0.1, ttl / 3), self._rng.uniform(ttl + 0.5, ttl + 2)))
+
+    def _stop(self, member: Member) -> None:
+        """SIGSTOP: all of a supervisor's processes, as if a machine paused, or one child, for which its supervisor beats."""
+        if member.busy or member.killed:
+            return
+        pids = [member.pid]
+        children = member.children() if member.kind == SUPERVISOR else []
+        pids = [self._rng.choice(children)] if children and self._rng.random() < 0.3 else [*pids, *children]
+        member.busy = True
+        begin = time.monotonic_ns()
+        stopped = send(pids, signal.SIGSTOP)
+        kind = CHILD if member.pid not in pids else member.kind
+
+        def resume() -> None:
+            send(stopped, signal.SIGCONT)
+            member.busy = False
+            self._note(STOP, kind, stopped, begin)
+
+        self._pending.append((time.monotonic() + self._length(), resume))
+
+    def _cut(self, member: Member) -> None:
+        if member.busy or member.gate is None:
+            return
+        gate, how = member.gate, self._rng.choice(("hold", "reset"))
+        member.busy = True
+        begin, first = time.monotonic_ns(), len(member.pids) - 1
+        self._fleet.proxies.order(gate, how)
+
+        def heal() -> None:
+            self._fleet.proxies.order(gate, "heal")
+            member.busy = False
+            self._note(CUT, member.kind, member.pids[first:], begin, how)
+
+        self._pending.append((time.monotonic() + self._length(), heal))
+
+    # Calm
+
+    def _calm(self) -> None:
+        """No more blows: everything must come to its end by itself."""
+        fleet, outcome = self._fleet, self._outcome
+        self._say("waiting for the rest")
+        self._recover(float("inf"))
+        for member in fleet.members:
+            member.tend()
+        for member in fleet.of(PRODUCER):
+            member.stop(30)
+        with self._server.client() as client:
+            queues = [Queue(name, client) for name in fleet.queues]
+            if not eventually(lambda: all(inspect(queue)[1:4:2] == (0, 0) for queue in queues), _PATIENCE):
+                outcome.faults.append(f"not all tasks ended in {_PATIENCE} s")
+            for member in fleet.of(*WORKERS):
+                member.stop(30)
+            sweepers = len(fleet.of(SWEEPER))
+            eventually(lambda: all(_only_sweepers(queue, sweepers) for queue in queues), 30)
+            for member in fleet.of(SWEEPER):
+                member.stop(30)
+            outcome.dead_letters = sum(inspect(queue).dead for queue in queues)
+            eventually(lambda: not _keys(client, fleet.queues), 15)
+            outcome.keys = _keys(client, fleet.queues)
+        eventually(lambda: not left_over(fleet.notes), 5)
+        outcome.processes = left_over(fleet.notes)
+
+
+def _only_sweepers(queue: Queue, count: int) -> bool:
+    """Whether the register has forgotten all others, also the sweepers that were killed."""
+    registered = int(queue.call("HLEN", queue.keys.workers))
+    return registered == count and int(queue.call("LLEN", queue.keys.noti)) == 0
+
+
+def _keys(client: redis.Redis, names: list[str]) -> list[str]:
+    """All keys but the statistics, which are meant to stay."""
+    statistics = {Keys(name).stats for name in names}
+    return sorted({key.decode() for key in client.scan_iter(count=1000)} - statistics)

@@ -1,0 +1,91 @@
+"""The commands for the schedules of queues."""
+
+import json
+import sys
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import click
+
+from .command_line import connected, json_option
+from .connection import connect
+from .queue import Queue
+from .schedules import Listed, Schedules, recorded, register
+
+
+@click.group()
+def cron() -> None:
+    """Look at the schedules of a queue; pause, resume, run or remove one; register those of a module."""
+
+
+def _line(listed: Listed) -> str:
+    moment = listed.next
+    when = "paused" if moment is None else datetime.fromtimestamp(moment, ZoneInfo(listed.tz)).isoformat(" ", "seconds")
+    return f"{listed.name}  {listed.expression}  {listed.tz}  {listed.catch_up}  {listed.task}  {when}"
+
+
+@cron.command("list")
+@click.argument("queue")
+@json_option
+@connected
+def cron_list(url: str, queue: str, as_json: bool) -> None:
+    """List the schedules of QUEUE, the next one first."""
+    found = Schedules(Queue(queue, url)).list()
+    if as_json:
+        click.echo(json.dumps([each._asdict() for each in found], indent=2))
+        return
+    for each in found:
+        click.echo(_line(each))
+
+
+@cron.command("pause")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_pause(url: str, queue: str, name: str) -> None:
+    """Let schedule NAME of QUEUE not fire until it is resumed."""
+    click.echo(f"{name} {'is paused' if Schedules(Queue(queue, url)).pause(name) else 'was paused already'}")
+
+
+@cron.command("resume")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_resume(url: str, queue: str, name: str) -> None:
+    """Let schedule NAME of QUEUE fire again, from now on."""
+    click.echo(f"{name} {'goes on' if Schedules(Queue(queue, url)).resume(name) else 'was not paused'}")
+
+
+@cron.command("run")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_run(url: str, queue: str, name: str) -> None:
+    """Enqueue the task of schedule NAME of QUEUE now; its next occurrence stays."""
+    Schedules(Queue(queue, url)).run(name)
+    click.echo(f"{name} is enqueued")
+
+
+@cron.command("remove")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_remove(url: str, queue: str, name: str) -> None:
+    """Remove schedule NAME from QUEUE. A worker that imports its definition registers it again."""
+    Schedules(Queue(queue, url)).remove(name)
+    click.echo(f"{name} is removed")
+
+
+@cron.command("sync")
+@click.argument("modules", nargs=-1, required=True)
+@connected
+def cron_sync(url: str, modules: tuple[str, ...]) -> None:
+    """Import MODULES, and register the schedules that they define."""
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` would: the application lives in its own folder
+    for module in modules:
+        import_module(module)
+    conn = connect(url)
+    queues = [Queue(name, conn) for name in sorted({each.queue for each in recorded()})]
+    click.echo(f"{len(recorded())} schedules, {register(queues)} of them new or changed")

@@ -1,0 +1,157 @@
+"""The commands for dead letters."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import click
+
+from .clock import now
+from .command_line import connected, json_option
+from .info import DeadLetter, dead_letter, show
+from .letters import Search, purge, retry, retry_all, retry_ids, search
+from .queue import Queue
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """'90m' is as long ago; else an ISO date or time."""
+    if value is None:
+        return None
+    if match := re.fullmatch(r"([\d.]+)([smhd])", value):
+        return now() - float(match[1]) * _UNITS[match[2]]
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        raise click.BadParameter("write it as 90m, 12h, 7d or 2026-01-31T12:00") from None
+
+
+def _json_value(_context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    try:
+        found = None if value is None else json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}") from None
+    if parameter.name == "new_kwargs" and found is not None and not isinstance(found, dict):
+        raise click.BadParameter("""write it as a JSON object: '{"name": 1}'""")
+    return found
+
+
+def searching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a search."""
+    for option in (
+        click.option("--since", callback=_since, metavar="TIME", help="Only later ones: 90m, 12h, 7d (ago), or 2026-01-31."),
+        click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
+        click.option("--error", help="Only those with this in the error or its traceback."),
+        click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
+        click.option("--reason", help="Only those with this reason, for example 'failed'."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def dead() -> None:
+    """Look at the dead letters of a queue, retry or remove them."""
+
+
+@dead.command("list")
+@click.argument("queue")
+@click.option("--count", default=50, show_default=True, help="How many, newest first.")
+@searching
+@json_option
+@connected
+def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) -> None:
+    """List the dead letters of QUEUE, newest first."""
+    letters = islice(search(Queue(queue, url), Search(**wanted)), count)
+    if as_json:
+        click.echo(json.dumps([_as_dict(letter) for letter in letters], indent=2))
+        return
+    for letter in letters:
+        lines = letter.detail.strip().splitlines() or [""]
+        click.echo(f"{letter.id}  {_when(letter)}  {letter.reason:16}  {letter.task}  {lines[-1]}")
+
+
+@dead.command("show")
+@click.argument("queue")
+@click.argument("entry_id", metavar="ID")
+@json_option
+@connected
+def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
+    """Show one dead letter of QUEUE: arguments, cause, attempts, the last worker."""
+    where = Queue(queue, url)
+    letter = _letter(where, entry_id)
+    if as_json:
+        click.echo(json.dumps({**_as_dict(letter), "content": show(letter.data)}, indent=2))
+        return
+    last = where.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
+    click.echo(
+        f"{letter.id}\ntime:   {_when(letter)}\ntask:   {show(letter.data)}\nreason: {letter.reason}\nby:     {letter.worker}"
+    )
+    if last:
+        click.echo(f"worker: {last.decode(errors='replace')}")
+    if letter.attempts is not None:
+        click.echo(f"tried:  {letter.attempts}")
+    click.echo(f"\n{letter.detail}")
+
+
+@dead.command("retry")
+@click.argument("queue")
+@click.argument("ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All of them, oldest first.")
+@click.option("--args", "new_args", callback=_json_value, metavar="JSON", help="One letter, with other arguments: '[1, 2]'.")
+@click.option("--kwargs", "new_kwargs", callback=_json_value, metavar="JSON", help="""Likewise: '{"name": 1}'.""")
+@searching
+@connected
+def dead_retry(url: str, queue: str, ids: tuple[str, ...], every: bool, new_args: Any, new_kwargs: Any, **wanted: Any) -> None:
+    """Put dead letters back at the end of QUEUE: those named, all, or those that fit the filters."""
+    where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
+    if new_args is None and new_kwargs is None:
+        count = retry_all(where, chosen) if chosen else retry_ids(where, ids)
+    elif len(ids) != 1:
+        raise click.UsageError("--args and --kwargs are for one letter: name its id")
+    else:
+        count = int(retry(where, _letter(where, ids[0]), new_args, new_kwargs))
+    click.echo(f"{count} tasks wait again")
+
+
+@dead.command("purge")
+@click.argument("queue")
+@click.argument("ids", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@searching
+@connected
+def dead_purge(url: str, queue: str, ids: tuple[str, ...], every: bool, **wanted: Any) -> None:
+    """Remove dead letters of QUEUE for good: those named, all, or those that fit the filters."""
+    where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
+    count = purge(where, chosen) if chosen else int(where.call("XDEL", where.keys.dead, *ids))
+    click.echo(f"{count} dead letters removed")
+
+
+def _chosen(ids: tuple[str, ...], every: bool, wanted: dict[str, Any]) -> Search | None:
+    filtered = any(value is not None for value in wanted.values())
+    if bool(ids) + every + filtered != 1:
+        raise click.UsageError("name the ids, or give filters (--task, --error, --text, --reason, --since), or say --all")
+    return None if ids else Search(**wanted)
+
+
+def _letter(queue: Queue, entry_id: str) -> DeadLetter:
+    letter = dead_letter(queue, entry_id)
+    if letter is None:
+        raise click.ClickException(
+            f"{queue.name} has no dead letter {entry_id}; `delayed dead list {queue.name}` shows what it has"
+        )
+    return letter
+
+
+def _when(letter: DeadLetter) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.time))
+
+
+def _as_dict(letter: DeadLetter) -> dict[str, Any]:
+    more = {"data": letter.data.hex(), "task_id": letter.task_id, "attempts": letter.attempts}
+    return {**letter._asdict(), **more}

@@ -1,0 +1,124 @@
+"""A worker for tests: it runs what waits in the calling thread, without a connection of its own."""
+
+from contextvars import copy_context
+from dataclasses import replace
+from typing import cast
+
+from .allow import AllowAny
+from .errors import Reason, Unrunnable
+from .functions import Functions, verdict
+from .hooks import NONE
+from .job import Again, Ended, Failed, Job, Outcome, announce
+from .keys import token
+from .leases import Lease
+from .lifecycle import Lifecycle
+from .options import type_name
+from .queue import Queue
+from .reporter import Reporter
+from .results import State, failure
+from .task import decode, path_of, with_retry
+
+_PLACE = "test"
+
+
+def drain(queue: Queue, *, retries: bool = False) -> int:
+    """Run the waiting Python tasks here and now, in order, as well as those that they enqueue and those that are due. Works
+    with any queue. Handles have the results afterwards, and callbacks are called.
+
+    Args:
+        queue: the queue.
+        retries: do with tasks that fail as a worker does: repeat them (without the pauses; one that always fails and may be
+            repeated for ever is), and bury them at the end. Else a task that fails raises its exception here and is gone,
+            without retries and without a dead letter, so that a test sees it.
+
+    Returns:
+        How many ran, each attempt counted.
+
+    Raises:
+        Unrunnable: a worker would have buried the task.
+    """
+    return copy_context().run(_Runner(queue, retries).run)  # what a task that drains knows of itself stays
+
+
+class _Runner:
+    """Runs what waits as a worker does; `book` and `name` are what `Lifecycle` asks of a lease."""
+
+    def __init__(self, queue: Queue, retries: bool) -> None:
+        self.queue, self._retries = queue, retries
+        self.book, self.name = self, ""
+        self._path = ""
+        self._job: Job | None = None
+        self._reporter = Reporter(_PLACE, NONE, lambda: (queue.name, self._path, self._job), lambda _: None)
+        self._functions = Functions(AllowAny(), self._reporter.wrap)
+        self._lifecycle = Lifecycle(self._functions, _PLACE, lambda _: None)
+
+    def run(self) -> int:
+        announce(lambda: self._job)
+        own, count = token(), 0
+        while True:
+            self.queue.due([self.queue.keys])
+            self.name = self.queue.keys.lease(own, count)
+            tasks, _ = self.queue.take([self.name], own, 3600, waiting=True)
+            if not tasks:
+                return count
+            count += 1
+            try:
+                self._execute(tasks[0])
+            finally:
+                self.queue.succeed(self.name)  # if it has not ended: an error is on its way to the test
+                self.queue.call("DEL", self.name)
+                self._job = None
+
+    def _execute(self, data: bytes) -> None:
+        self._path = path_of(data)
+        try:
+            call = decode(data)
+        except Unrunnable as error:
+            if not self._retries:
+                raise
+            self.queue.bury(self.name, error.reason, error.detail, _PLACE)
+            self._reporter.buried(self.queue.name, None, error, error.reason, error.detail, task=self._path)
+            return
+        if call.headers is None:
+            self._plain(data)
+            return
+        self._job = job = Job(self.queue, call)
+        outcome = self._lifecycle.run(cast(Lease, self), job)
+        if outcome is not None:
+            end, error_raised = (_at_once(outcome), None) if self._retries else _revealed(outcome)
+            count = self._lifecycle.end(self.queue, self.name, data, job, end)
+            self._reporter.ended(self.queue.name, job, outcome if error_raised else end, count)
+            if error_raised is not None:
+                raise error_raised
+
+    def _plain(self, data: bytes) -> None:
+        call, function = decode(data), None
+        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
+        try:
+            function = self._functions[call.func_path]
+            function(*call.args, **call.kwargs)
+        except (Exception, SystemExit) as error:
+            if not self._retries:
+                raise
+            reason, detail = verdict(function, call, error)
+            if reason is Reason.FAILED and call.retry:
+                self.queue.retry(self.name, with_retry(data, max(call.retry - 1, min(call.retry, 0))))
+                self._reporter.retried(self.queue.name, function, error, detail, **names)
+            else:
+                self.queue.bury(self.name, reason, detail, _PLACE)
+                self._reporter.buried(self.queue.name, function, error, reason, detail, **names)
+
+
+def _at_once(outcome: Outcome) -> Outcome:
+    """Without the pause before the next attempt."""
+    return replace(outcome, pause=0.0) if isinstance(outcome, Again) and outcome.counted else outcome
+
+
+def _revealed(outcome: Outcome) -> tuple[Outcome, BaseException | None]:
+    """How a task ends whose error the test shall see, and that error."""
+    error = outcome.cause if isinstance(outcome, Again) and outcome.counted else None
+    if isinstance(outcome, Failed):
+        error = outcome.error
+    if error is None:
+        return outcome, None
+    return Ended(State.FAILED, failure(type_name(type(error)), str(error), ""), None, ""), error

@@ -1,0 +1,142 @@
+"""One stream of what happens in this process, for logs, metrics and alarms. `table` makes the table in docs/events.md."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from .errors import TimedOut
+from .logger import logger
+
+
+class Kind(StrEnum):
+    """What has happened."""
+
+    ENQUEUED = "enqueued"
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    BURIED = "buried"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    LOST = "lost"
+    WORKER_UP = "worker_up"
+    WORKER_DOWN = "worker_down"
+    SWEEPER_UP = "sweeper_up"
+    SWEEPER_DOWN = "sweeper_down"
+
+
+class Event(NamedTuple):
+    """Something that has happened. Fields that have no meaning for its kind have the values that stand here."""
+
+    kind: Kind
+    queue: str  # its name; of a process: the names of its queues, with commas
+    time: float  # seconds since 1970
+    task: str = ""  # function path
+    id: str | None = None  # of a tracked task
+    attempt: int = 1  # counted from 1; of a task without headers always 1
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = {}
+    worker: str = ""  # host:pid
+    value: Any = None  # what the function returned
+    error: BaseException | None = None  # what it raised
+    reason: str = ""  # of the dead letter
+    detail: str = ""  # likewise
+    seconds: float = 0.0  # that the function took, or until the next attempt
+    tasks: int = 1  # how many
+
+
+_CALL = ("task", "id", "attempt", "args", "kwargs", "worker")
+ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
+    Kind.ENQUEUED: ("producer", "A task is in Redis.", ("task", "id")),
+    Kind.STARTED: ("worker", "Its function is about to be called.", _CALL),
+    Kind.SUCCEEDED: ("worker", "Its function has returned.", (*_CALL, "value", "seconds")),
+    Kind.RETRYING: ("worker", "An attempt failed; there will be another one.", (*_CALL, "error", "detail", "seconds")),
+    Kind.FAILED: (
+        "worker",
+        "An attempt failed, and there will be no other; `buried` follows.",
+        (*_CALL, "error", "reason", "detail"),
+    ),
+    Kind.BURIED: (
+        "worker, sweeper",
+        "Tasks have become dead letters: they failed, expired, could not be run or (says a sweeper) were lost too often.",
+        (*_CALL, "error", "reason", "detail", "tasks"),
+    ),
+    Kind.CANCELLED: ("worker", "It had been cancelled before it began.", ("task", "id", "attempt", "worker")),
+    Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran: somebody else has it too.", ("task", "worker")),
+    Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),
+    Kind.WORKER_UP: ("worker", "A worker begins.", ("worker",)),
+    Kind.WORKER_DOWN: ("worker", "A worker has stopped.", ("worker",)),
+    Kind.SWEEPER_UP: ("sweeper", "A sweeper begins.", ("worker",)),
+    Kind.SWEEPER_DOWN: ("sweeper", "A sweeper has stopped.", ("worker",)),
+}
+Callback = Callable[[Event], object]
+
+
+class Bus:
+    """Who listens in this process."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[Kind, list[Callback]] = {kind: [] for kind in Kind}
+        self.version = 0  # another one whenever somebody begins or ceases to listen
+
+    def listeners(self, kind: Kind) -> list[Callback]:
+        """The list of those who listen: always the same one, empty or not, so that a hot path can keep it."""
+        return self._listeners[kind]
+
+    def subscribe(self, callback: Callback, kinds: Iterable[Kind | str] | None = None) -> Callable[[], None]:
+        """Have `callback` called with each event of this process, in the thread in which it happens: be quick.
+
+        What it raises is logged and changes nothing.
+
+        Args:
+            callback: takes an `Event`.
+            kinds: which; None for all.
+
+        Returns:
+            A function that ends it; it may be called twice.
+
+        Raises:
+            ValueError: there is no such kind.
+        """
+        chosen = list(Kind) if kinds is None else [Kind(kind) for kind in kinds]
+        for kind in chosen:
+            self._listeners[kind].append(callback)
+        self.version += 1
+
+        def unsubscribe() -> None:
+            for kind in chosen:
+                if callback in self._listeners[kind]:
+                    self._listeners[kind].remove(callback)
+            chosen.clear()
+            self.version += 1
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Tell those who listen."""
+        for callback in tuple(self._listeners[event.kind]):
+            notify(callback, event)
+
+
+def notify(callback: Callback, event: Event) -> None:
+    """Call back; an error is logged and changes nothing."""
+    try:
+        callback(event)
+    except TimedOut:  # it is the task's time that is over, not the callback's own error
+        raise
+    except (Exception, SystemExit):
+        logger.exception("A callback for %r of %s failed; nothing else changes", str(event.kind), event.task or event.queue)
+
+
+def table() -> str:
+    """The kinds of events, in Markdown."""
+    rows = [
+        f"| `{kind}` | {where} | {text} | {', '.join(f'`{name}`' for name in names)} |"
+        for kind, (where, text, names) in ABOUT.items()
+    ]
+    return "\n".join(["| event | from | | fields |", "| --- | --- | --- | --- |", *rows])
+
+
+BUS = Bus()
+subscribe = BUS.subscribe

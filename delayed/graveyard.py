@@ -1,0 +1,133 @@
+"""What sweepers do for a queue's dead letters: tell those who wait for a task that was lost, and bound how many there are."""
+
+from typing import Any
+
+from .clock import monotonic, now
+from .errors import ConfigurationError, Reason
+from .events import BUS, Event, Kind
+from .handle import ENDED_FOR
+from .logger import logger
+from .options import TRACKED_FOR
+from .queue import Queue
+from .results import failure
+from .task import headers_of
+
+LETTERS = 100_000  # dead letters that a queue keeps
+DAYS = 30.0  # days that it keeps them
+_SCANNED = 1000  # letters that a sweeper which knows nothing looks at, from the newest
+_PAGE = 50
+_TRIMMING = 60.0  # seconds between two looks whether there are too many
+
+
+class Graveyard:
+    """The dead letters of one queue.
+
+    A sweep knows no ids, so it cannot tell anybody that it has buried a tracked task. This is done afterwards, by each sweeper
+    for all letters that have come since it looked last: one that is killed in between leaves it to the others, or to the next.
+
+    Args:
+        queue: the queue.
+        most: about how many letters are kept, the newest; None for all.
+        days: about how many days they are kept; None for ever.
+
+    Raises:
+        ConfigurationError: bounds that keep nothing.
+    """
+
+    def __init__(self, queue: Queue, most: int | None = None, days: float | None = None) -> None:
+        if (most is not None and most < 1) or (days is not None and not days > 0):
+            raise ConfigurationError("dead_max is at least 1 letter, and dead_days above 0, or None for no bound")
+        self._queue, self._most, self._days = queue, most, days
+        self._seen: str | None = None  # the newest letter that we know
+        self._trim_at = 0.0
+
+    def tell(self) -> int:
+        """Tell those who wait for tasks that have been buried as lost. Returns how many tasks there were."""
+        if self._seen is None:
+            return self._tell_newest()
+        count = 0
+        page = [None] * _PAGE
+        while len(page) == _PAGE:
+            page = self._queue.call("XRANGE", self._queue.keys.dead, f"({self._seen}", "+", "COUNT", _PAGE)
+            for letter in page:
+                count += self._tell(letter)
+                self._seen = letter[0].decode()
+        return count
+
+    def _tell_newest(self) -> int:
+        """Who has just begun does not know what others had left to do."""
+        count, last, newest = 0, "+", "0-0"
+        for _ in range(0, _SCANNED, _PAGE):
+            page = self._queue.call("XREVRANGE", self._queue.keys.dead, last, "-", "COUNT", _PAGE)
+            for letter in page:
+                count += self._tell(letter)
+            if page and last == "+":
+                newest = page[0][0].decode()
+            if len(page) < _PAGE or _age(newest, page[-1][0].decode()) > TRACKED_FOR:
+                break
+            last = f"({page[-1][0].decode()}"
+        self._seen = newest
+        return count
+
+    def _tell(self, letter: Any) -> bool:
+        entry_id, fields = letter
+        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        if named.get(b"reason") != Reason.LOST.encode():
+            return False
+        headers = headers_of(named.get(b"task", b""))
+        identity = headers.get("id")
+        if not isinstance(identity, str):
+            return False
+        ttl = headers.get("result_ttl")
+        result = failure(str(Reason.LOST), named.get(b"detail", b"").decode(errors="replace"), "")
+        return self._queue.tell_lost(
+            entry_id.decode(),
+            identity,
+            unique=unique_of(headers)[0],
+            result=result,
+            keep=ttl if isinstance(ttl, int) and ttl > 0 else round(ENDED_FOR * 1000),
+        )
+
+    def trim(self) -> int:
+        """Remove the oldest letters that are too many or too old, if it is time to look. Returns how many those were."""
+        if monotonic() < self._trim_at:
+            return 0
+        self._trim_at = monotonic() + _TRIMMING
+        call, key = self._queue.call, self._queue.keys.dead
+        many = old = 0
+        if self._most is not None:
+            many = int(call("XTRIM", key, "MAXLEN", "~", self._most))
+        if self._days is not None:
+            oldest = int(call("TIME")[0]) - round(self._days * 86400)
+            old = int(call("XTRIM", key, "MINID", "~", max(oldest, 0) * 1000))
+        if many or old:
+            logger.warning(
+                "%s: removed the oldest dead letters: %d as there were more than %s, %d as they were older than %s days",
+                self._queue.name,
+                many,
+                self._most,
+                old,
+                self._days,
+            )
+        return many + old
+
+
+def tell_swept(queue: str, sweeper: str, recovered: int, buried: int) -> None:
+    """Those who listen hear what a sweep did."""
+    if recovered:
+        BUS.emit(Event(Kind.LOST, queue, now(), worker=sweeper, tasks=recovered))
+    if buried:
+        BUS.emit(Event(Kind.BURIED, queue, now(), worker=sweeper, reason=str(Reason.LOST), tasks=buried))
+
+
+def unique_of(headers: dict[str, Any]) -> tuple[str, str, int]:
+    """Unique key, mode and bound in milliseconds of a task with these headers; ('', '', 0) for none."""
+    match headers.get("unique"):
+        case [str(key), str(mode), int(bound)]:
+            return key, mode, bound
+    return "", "", 0
+
+
+def _age(newer: str, older: str) -> float:
+    """Seconds between two letters."""
+    return (int(newer.partition("-")[0]) - int(older.partition("-")[0])) / 1000

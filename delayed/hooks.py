@@ -1,0 +1,116 @@
+"""Callbacks of one task, or of one worker: `@task(on_success=…)`, `Worker(hooks=Hooks(…))`."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from .errors import InvalidTask
+from .events import Callback, Kind
+
+_ATTRIBUTE = "delayed_hooks"
+NAMES = ("on_start", "on_success", "on_failure", "on_retry")
+
+
+class Hooks(NamedTuple):
+    """What to call with the `Event`, in the worker's process: functions, or their paths `module.path:function`.
+
+    Args:
+        on_start: the function is about to be called.
+        on_success: it has returned.
+        on_failure: the task has become a dead letter in this worker: its last attempt failed, or its arguments do not fit.
+        on_retry: an attempt failed, and there will be another one.
+
+    A task may run more than once, and so may its callbacks. They are called before Redis knows of the success.
+    """
+
+    on_start: Callback | str | None = None
+    on_success: Callback | str | None = None
+    on_failure: Callback | str | None = None
+    on_retry: Callback | str | None = None
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> Self:
+        """The hooks among the options of a decorator, which are removed there.
+
+        Raises:
+            InvalidTask: one is neither a function nor the path of one.
+        """
+        found = {name: options.pop(name) for name in NAMES if name in options}
+        for name, hook in found.items():
+            if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
+                raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
+        return cls(**found)
+
+    @classmethod
+    def of(cls, function: Any) -> "Hooks":
+        """Those of a function."""
+        found = getattr(function, _ATTRIBUTE, None)
+        return found if isinstance(found, Hooks) else NONE
+
+    def put_on(self, function: Any) -> None:
+        """Keep them on the function, where workers find them."""
+        if any(self):
+            setattr(function, _ATTRIBUTE, self)
+
+    def hook(self, kind: Kind) -> Callback | None:
+        """What to call for an event of this kind; a path is followed at the first call."""
+        name = _HOOKS.get(kind)
+        hook = getattr(self, name) if name else None
+        return _at(hook) if isinstance(hook, str) else hook
+
+
+NONE = Hooks()
+_HOOKS = {
+    Kind.STARTED: "on_start",
+    Kind.SUCCEEDED: "on_success",
+    Kind.BURIED: "on_failure",
+    Kind.RETRYING: "on_retry",
+}
+
+
+class Heard:
+    """A task's function to whose calls somebody listens. Others are called without it, and cost nothing.
+
+    Args:
+        function: the function.
+        before: called before it with its arguments.
+        after: called with its arguments and its value, when it has returned.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        before: Callable[["Heard", tuple[Any, ...], Mapping[str, Any]], None],
+        after: Callable[["Heard", tuple[Any, ...], Mapping[str, Any], Any], None],
+    ) -> None:
+        self.__wrapped__ = function
+        self._before, self._after = before, after
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it, and say so."""
+        self._before(self, args, kwargs)
+        value = self.__wrapped__(*args, **kwargs)
+        self._after(self, args, kwargs, value)
+        return value
+
+
+_CODE = Heard.__call__.__code__
+
+
+def inside(trace: TracebackType | None) -> TracebackType | None:
+    """What comes after the frames of ours in a traceback: the task's own code."""
+    while trace is not None and trace.tb_frame.f_code is _CODE:
+        trace = trace.tb_next
+    return trace
+
+
+@cache
+def _at(path: str) -> Callback:
+    module, _, name = path.partition(":")
+    try:
+        found: Callback = getattr(import_module(module), name)
+    except Exception as error:
+        raise InvalidTask(f"no function at {path!r}: {error}") from error
+    return found

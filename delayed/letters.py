@@ -1,0 +1,203 @@
+"""Dead letters: found again, edited, retried and removed."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgpack
+
+from .errors import Duplicate, InvalidTask, Reason, Unrunnable
+from .graveyard import unique_of
+from .info import DeadLetter, dead_letters, letter_of, show
+from .options import TRACKED_FOR
+from .queue import Queue
+from .task import SEPARATOR, GoTask, PyTask, headers_of, readable
+
+_PAGE = 50
+_EMPTY = (b"", b"\x90", b"\x80", b"\x00")  # what a Python task's elements are where it has been cut off
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which dead letters; all of what is given must fit.
+
+    Args:
+        task: a pattern for the function's path, as `myapp.tasks:*`.
+        error: part of the detail (a sentence or a traceback), in upper or lower case.
+        text: part of the task as it is shown, with its arguments.
+        reason: the reason.
+        since: seconds since 1970: not those before.
+        until: seconds since 1970: only those before.
+    """
+
+    task: str | None = None
+    error: str | None = None
+    text: str | None = None
+    reason: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether this letter is one of them."""
+        return (
+            (self.since is None or letter.time >= self.since)
+            and (self.until is None or letter.time < self.until)
+            and self.reason in (None, letter.reason)
+            and (self.task is None or fnmatchcase(letter.task, self.task))
+            and (self.error is None or self.error.lower() in letter.detail.lower())
+            and (self.text is None or self.text in show(letter.data))
+        )
+
+
+def search(queue: Queue, wanted: Search | None = None) -> Iterator[DeadLetter]:
+    """The dead letters that fit, newest first, read a page at a time."""
+    wanted = wanted or Search()
+    for letter in dead_letters(queue):
+        if wanted.since is not None and letter.time < wanted.since:
+            return
+        if wanted.fits(letter):
+            yield letter
+
+
+def edited(data: bytes, args: Any = None, kwargs: Mapping[str, Any] | None = None) -> bytes:
+    """The task in `data` with other arguments. The rest is copied as it is.
+
+    Args:
+        data: the task.
+        args: positional arguments, as for `PyTask` or `GoTask`; None leaves them.
+        kwargs: keyword arguments; None leaves them.
+
+    Raises:
+        InvalidTask: it has no arguments that could be edited, or these cannot be sent.
+    """
+    raw, path = _elements(data)
+    if SEPARATOR not in path:
+        if kwargs is not None:
+            raise InvalidTask(f"{path} is a Go function, which has no keyword arguments: give it args alone")
+        if args is None:
+            return data
+        return _array([raw[0], _elements(GoTask(path, args).serialize())[0][1], *raw[2:]])
+    filled = [*raw, *_EMPTY[len(raw) :]]
+    new, _ = _elements(PyTask(path, args, dict(kwargs or {}), retry=1).serialize())
+    if args is not None:
+        filled[1] = new[1]
+    if kwargs is not None:
+        filled[2] = new[2]
+    while len(filled) < 5 and filled[-1] == _EMPTY[len(filled) - 1]:
+        filled.pop()
+    return _array(filled)
+
+
+def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[str, Any] | None = None) -> bool:
+    """Put one dead letter back at the end of its queue. A tracked task waits again: its handle gives the new result.
+
+    Args:
+        queue: the queue.
+        letter: which.
+        args, kwargs: other arguments, as for `edited`; None leaves them.
+
+    Returns:
+        Whether it was there.
+
+    Raises:
+        InvalidTask: the arguments cannot be edited so. Nothing has happened.
+        Duplicate: another task has its unique key by now. Nothing has happened.
+    """
+    data = letter.data if args is None and kwargs is None else edited(letter.data, args, kwargs)
+    if letter.reason == Reason.EXPIRED:  # or it would expire again
+        data = _without(data, "expires")
+    key, mode, bound = unique_of(headers_of(data))
+    taken = bound if mode != "while_running" and letter.task_id is not None else 0
+    done = queue.revive(letter.id, data, letter.task_id, unique=key, tracked=round(TRACKED_FOR * 1000), bound=max(taken, 0))
+    if done == 2:
+        raise Duplicate(f"another task in {queue.name!r} has the unique key of letter {letter.id}; it stays where it is", "")
+    return bool(done)
+
+
+def retry_all(queue: Queue, wanted: Search | None = None) -> int:
+    """Put the dead letters that fit, and are there now, back at the end of the queue, the oldest first; one whose unique key
+    another task has stays. Returns how many went."""
+    return sum(_each(queue, wanted or Search(), lambda letters: _retry_some(queue, letters)))
+
+
+def retry_ids(queue: Queue, ids: Sequence[str]) -> int:
+    """As `retry_all`, for those with these ids."""
+    found = [queue.call("XRANGE", queue.keys.dead, each, each) for each in ids]
+    return _retry_some(queue, [letter_of(*page[0]) for page in found if page])
+
+
+def purge(queue: Queue, wanted: Search | None = None) -> int:
+    """Remove the dead letters that fit, and are there now, for good. Returns how many those were."""
+
+    def remove(letters: list[DeadLetter]) -> int:
+        return int(queue.call("XDEL", queue.keys.dead, *(letter.id for letter in letters)))
+
+    return sum(_each(queue, wanted or Search(), remove))
+
+
+def _each(queue: Queue, wanted: Search, act: Callable[[list[DeadLetter]], int]) -> Iterator[int]:
+    """Act on those that fit, from the oldest to the one that is the newest now, a page at a time."""
+    newest = next(dead_letters(queue, 1), None)
+    if newest is None:
+        return
+    first = "-" if wanted.since is None else str(max(0, int(wanted.since * 1000)))
+    while True:
+        page = queue.call("XRANGE", queue.keys.dead, first, newest.id, "COUNT", _PAGE)
+        letters = [letter for letter in (letter_of(*entry) for entry in page) if wanted.fits(letter)]
+        if letters:
+            yield act(letters)
+        if len(page) < _PAGE:
+            return
+        first = f"({page[-1][0].decode()}"
+
+
+def _retry_some(queue: Queue, letters: list[DeadLetter]) -> int:
+    """Those without an id go together, in order; others need their own keys."""
+    count, plain = 0, list[str]()
+    for letter in letters:
+        if letter.task_id is None and letter.reason != Reason.EXPIRED:
+            plain.append(letter.id)
+            continue
+        count += queue.dead_retry(plain) if plain else 0
+        plain = []
+        try:
+            count += retry(queue, letter)
+        except Duplicate:
+            continue
+    return count + (queue.dead_retry(plain) if plain else 0)
+
+
+def _elements(data: bytes) -> tuple[list[bytes], str]:
+    """The bytes of each element of a task, and its path."""
+    try:
+        fields = readable(data)
+    except Unrunnable as error:
+        raise InvalidTask(f"its arguments cannot be edited: {error.detail}") from error
+    if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
+        raise InvalidTask("its arguments cannot be edited: it is not an array that begins with a path")
+    unpacker = msgpack.Unpacker(None, max_buffer_size=len(data))
+    unpacker.feed(data)
+    raw: list[bytes] = []
+    count, start = unpacker.read_array_header(), unpacker.tell()
+    for _ in range(count):
+        unpacker.skip()
+        raw.append(data[start : unpacker.tell()])
+        start = unpacker.tell()
+    return raw, fields[0]
+
+
+def _array(raw: list[bytes]) -> bytes:
+    header: bytes = msgpack.Packer().pack_array_header(len(raw))
+    return header + b"".join(raw)
+
+
+def _without(data: bytes, header: str) -> bytes:
+    """The task without one of its headers."""
+    headers = headers_of(data)
+    if header not in headers:
+        return data
+    raw, path = _elements(data)
+    left = {name: value for name, value in headers.items() if name != header}
+    raw[4 if SEPARATOR in path else 2] = msgpack.packb(left, datetime=True, unicode_errors="surrogateescape")
+    return _array(raw)

@@ -1,0 +1,46 @@
+"""Tasks that know our package. (Those in `tasks` also run under the older one.)"""
+
+import os
+import time
+
+import redis
+
+from delayed.errors import Retry, TimedOut
+from delayed.job import current_task
+
+
+def ask_again(attempts: int) -> int:
+    """Ask for another attempt until there have been so many."""
+    job = current_task()
+    assert job is not None
+    if job.attempt < attempts:
+        raise Retry(after=0.02)
+    return job.attempt
+
+
+def until_cancelled() -> str:
+    job = current_task()
+    assert job is not None
+    job.progress(1, 10, "begun")
+    while not job.cancelled:
+        time.sleep(0.01)
+    return "cancelled"
+
+
+def describe_itself() -> list[object]:
+    job = current_task()
+    assert job is not None
+    return [job.func_path, job.id, job.attempt, job.queue.name, job.enqueued_at]
+
+
+def note_itself(key: str) -> None:
+    with redis.Redis.from_url(os.environ["DELAYED_REDIS_URL"]) as client:
+        client.rpush(key, str(current_task()))
+
+
+def clear_up(seconds: float) -> str:
+    try:
+        time.sleep(seconds)
+    except TimedOut:
+        return "cleared up"
+    return "slept"

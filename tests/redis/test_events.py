@@ -1,0 +1,206 @@
+"""The event stream, and callbacks of tasks and of workers."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from delayed import hooks as hooks_module
+from delayed.delay import delayed
+from delayed.errors import InvalidTask
+from delayed.events import ABOUT, BUS, Event, Kind, subscribe, table
+from delayed.hooks import Heard, Hooks
+from delayed.info import dead_letters
+from delayed.queue import AsyncQueue, Queue
+from delayed.sweeper import Sweeper, sweep
+from delayed.task import PyTask
+from delayed.worker import Worker
+from tests.conftest import burst
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "events.md"
+SEEN: list[Event] = []
+
+
+def note(event: Event) -> None:
+    SEEN.append(event)
+
+
+def fine(value: int) -> int:
+    return value + 1
+
+
+def bad(value: int) -> None:
+    raise ValueError(f"bad {value}")
+
+
+@pytest.fixture
+def heard() -> Iterator[list[Event]]:
+    events: list[Event] = []
+    unsubscribe = subscribe(events.append)
+    yield events
+    unsubscribe()
+    unsubscribe()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_listens() -> Iterator[None]:
+    SEEN.clear()
+    yield
+    assert not any(BUS.listeners(kind) for kind in Kind)
+    for function in (fine, bad):
+        vars(function).clear()
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [str(event.kind) for event in events]
+
+
+def test_the_document_has_the_table() -> None:
+    assert table() in DOCUMENT.read_text()
+    assert set(ABOUT) == set(Kind)
+    assert all(set(names) <= set(Event._fields) for _, _, names in ABOUT.values())
+
+
+def test_the_life_of_plain_tasks(queue: Queue, heard: list[Event]) -> None:
+    queue.enqueue(PyTask(fine, (1,)))
+    queue.enqueue_many([PyTask(bad, (2,), retry=1), PyTask("tasks:nope"), PyTask(fine)])
+    burst(queue)
+    assert kinds(heard) == [
+        *["enqueued"] * 4, "worker_up", "started", "succeeded", "started", "retrying", "buried", "started", "buried",
+        "started", "failed", "buried", "worker_down",
+    ]  # fmt: skip
+    assert [event.task.partition(":")[2] for event in heard[:4]] == ["fine", "bad", "nope", "fine"]
+    done, again, nope, misfit, failed = heard[6], heard[8], heard[9], heard[11], heard[13]
+    assert (done.value, *done.args, done.queue) == (2, 1, queue.name)
+    assert done.seconds >= 0
+    assert str(again.error) == str(failed.error) == "bad 2"
+    assert [event.reason for event in (nope, misfit, failed)] == ["unknown_function", "bad_arguments", "failed"]
+    assert "hooks.py" not in failed.detail
+
+
+def test_the_life_of_tasks_with_headers(queue: Queue, heard: list[Event]) -> None:
+    first = queue.enqueue(PyTask(fine, (1,), result_ttl=9))
+    queue.enqueue(PyTask(bad, (1,), retry=1, track=True))
+    queue.enqueue(PyTask(fine, (3,), track=True)).cancel()
+    queue.enqueue(PyTask("tasks:return_itself", (), result_ttl=9))
+    queue.enqueue(PyTask(fine, (), expires=0.0001))
+    burst(queue)
+    found = [event for event in heard if event.worker]
+    assert kinds(found) == [
+        "worker_up", "started", "succeeded", "started", "retrying", "cancelled", "started", "failed", "buried", "buried",
+        "started", "failed", "buried", "worker_down",
+    ]  # fmt: skip
+    assert (found[2].id, found[2].value) == (first.id, 2)
+    assert [found[place].attempt for place in (3, 4, 10, 11)] == [1, 1, 2, 2]
+    assert found[9].reason == "expired"
+
+
+def test_sweepers_and_the_lost(queue: Queue, heard: list[Event]) -> None:
+    queue.enqueue_many(PyTask(fine, (number,)) for number in range(2))
+    for number in range(3):
+        while queue.len():
+            lease = queue.keys.lease(f"t{number}", queue.len())
+            queue.take([lease], "t", 600, waiting=True)
+            queue.call("UNLINK", lease)
+        sweep(queue, sweeper="s")
+    assert [(str(event.kind), event.tasks) for event in heard[2:]] == [("lost", 2), ("lost", 2), ("buried", 2)]
+    sweeper = Sweeper([queue])
+    ended = subscribe(lambda _: sweeper.stop(), [Kind.SWEEPER_UP])
+    sweeper.run()
+    ended()
+    assert kinds(heard[-2:]) == ["sweeper_up", "sweeper_down"]
+
+
+def test_a_superseded_worker_says_so(queue: Queue, heard: list[Event]) -> None:
+    worker = Worker(queue, allow=["*:*"], burst=True)
+    queue.enqueue(PyTask("tasks:two", (1,), track=True))
+
+    def steal(_: Event) -> None:
+        queue.call("DEL", queue.keys.processing)
+
+    ended = subscribe(steal, ["started"])
+    worker.run()
+    ended()
+    assert "superseded" in kinds(heard)
+
+
+def test_asynchronous_producers(name: str, redis_url: str, heard: list[Event]) -> None:
+    async def produce() -> None:
+        client = redis.asyncio.Redis.from_url(redis_url)
+        queue = AsyncQueue(name, client)
+        await queue.enqueue(PyTask(fine, (1,)))
+        tracked = await queue.enqueue(PyTask(fine, (1,), track=True))
+        await queue.enqueue_many([PyTask(fine, (1,))])
+        assert [event.id for event in heard] == [None, tracked.id, None]
+        await client.aclose()
+
+    asyncio.run(produce())
+
+
+@pytest.mark.parametrize("options", [{}, {"track": True}], ids=["plain", "tracked"])
+def test_callbacks_of_a_task(queue: Queue, options: dict[str, Any]) -> None:
+    task = delayed(queue)
+    names: dict[str, Any] = dict.fromkeys(hooks_module.NAMES, note)
+    here = f"{__name__}:note"
+    task(fine, **names, **options).delay(1)
+    task(bad, retry=1, on_retry=here, on_failure=here, **options).delay(2)
+    before = queue.call("LRANGE", queue.name, 0, -1)
+    if not options:
+        assert before[0] == PyTask(fine, (1,)).serialize()  # nothing of it is in the task
+    burst(queue)
+    assert kinds(SEEN) == ["started", "succeeded", "retrying", "buried"]
+    assert [str(event.error) for event in SEEN[2:]] == ["bad 2"] * 2
+
+
+def test_callbacks_of_a_worker(queue: Queue) -> None:
+    queue.enqueue(PyTask(fine, (1,)))
+    queue.enqueue(PyTask(bad, (1,)))
+    burst(queue, hooks=Hooks(on_success=note, on_failure=note))
+    assert kinds(SEEN) == ["succeeded", "buried"]
+
+
+def test_a_callback_that_raises_changes_nothing(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(_: Event) -> None:
+        sys.exit("a defect")
+
+    task = delayed(queue)
+    task(fine, on_start=wrong, on_success="tasks:no_such_function").delay(1)
+    task(bad, on_failure=wrong).delay(1)
+    ended = subscribe(wrong)
+    with caplog.at_level(logging.ERROR, "delayed"):
+        worker = burst(queue)
+    ended()
+    assert worker.finished == 2
+    assert [letter.reason for letter in dead_letters(queue)] == ["failed"]
+    assert "A callback for 'started' of" in caplog.text
+    assert "cannot be found" in caplog.text
+
+
+def test_who_listens_later_is_heard_and_nobody_costs_nothing(queue: Queue) -> None:
+    worker = Worker(queue, allow=["*:*"], burst=True)
+    queue.enqueue(PyTask(fine, (1,)))
+    worker.run()
+    assert worker._functions[f"{__name__}:fine"] is fine
+    ended = subscribe(note, [Kind.SUCCEEDED])
+    queue.enqueue(PyTask(fine, (1,)))
+    worker.run()
+    assert isinstance(worker._functions[f"{__name__}:fine"], Heard)
+    assert kinds(SEEN) == ["succeeded"]
+    ended()
+    queue.enqueue(PyTask(fine, (1,)))
+    worker.run()
+    assert worker._functions[f"{__name__}:fine"] is fine
+    assert len(SEEN) == 1
+
+
+def test_what_is_no_callback(queue: Queue) -> None:
+    with pytest.raises(InvalidTask, match="on_start is a function"):
+        delayed(queue)(fine, on_start=5)
+    with pytest.raises(ValueError, match="nonsense"):
+        subscribe(note, ["nonsense"])

@@ -1,0 +1,362 @@
+"""Schedules in Redis: each occurrence is one task, whoever runs them, and whenever one of them is killed."""
+
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+
+from delayed import schedules as module
+from delayed.connection import ForeignType, connect
+from delayed.cron import Cron
+from delayed.delay import delayed
+from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule
+from delayed.queue import Queue
+from delayed.schedules import Entry, Recorded, Schedules, define, recorded, register, unpack
+from delayed.sweeper import Sweeper
+from delayed.task import GoTask, PyTask, decode
+from tests.conftest import burst, eventually
+
+NEW_YEAR = "0 0 1 1 *"
+PAST = round(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+YEARS = datetime.now(UTC).year - 2020 + 1  # new years since then
+
+
+@pytest.fixture(autouse=True)
+def _own_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RECORDED", dict[tuple[str, str], Recorded]())
+
+
+@pytest.fixture
+def schedules(queue: Queue) -> Schedules:
+    return Schedules(queue)
+
+
+def entry(catch_up: str = "skip", expression: str = NEW_YEAR, tz: str = "UTC", number: int = 1) -> Entry:
+    return define(PyTask("tasks:two", (number,)), Cron(expression, tz, catch_up))
+
+
+def make_due(queue: Queue, name: str, moment: int = PAST) -> None:
+    assert queue.call("ZADD", queue.keys.cron_due, "XX", "CH", moment, name) == 1
+
+
+def next_of(schedules: Schedules, name: str = "a") -> datetime | None:
+    (found,) = [each.next for each in schedules.list() if each.name == name]
+    return None if found is None else datetime.fromtimestamp(found, UTC)
+
+
+def waiting(queue: Queue) -> list[bytes]:
+    found: list[bytes] = queue.call("LRANGE", queue.keys.queue, 0, -1)
+    return found
+
+
+@pytest.mark.parametrize(("catch_up", "count"), [("skip", 0), ("one", 1), ("all", YEARS)])
+def test_what_was_missed(queue: Queue, schedules: Schedules, catch_up: str, count: int) -> None:
+    assert schedules.fire() is None
+    schedules.put("a", entry(catch_up))
+    assert schedules.fire() > 0  # type: ignore[operator]
+    make_due(queue, "a")
+    assert schedules.fire() > 0  # type: ignore[operator]
+    assert waiting(queue) == [PyTask("tasks:two", (1,)).serialize()] * count
+    assert queue.lengths() == (count, count)
+    assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
+    schedules.fire()
+    assert queue.len() == count
+
+
+def test_what_is_due_now_fires_whatever_the_catch_up(queue: Queue, schedules: Schedules) -> None:
+    for catch_up in ("skip", "one", "all"):
+        schedules.put(catch_up, entry(catch_up))
+        make_due(queue, catch_up, schedules.now())
+    schedules.fire()
+    assert queue.len() == 3
+
+
+def test_a_clock_that_was_set_back_repeats_and_loses_nothing(
+    queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [PAST]
+    monkeypatch.setattr(Schedules, "now", lambda _: clock[0])
+    schedules.put("a", entry("all", "*/5 * * * *"))
+    fired = []
+    for minutes in (4, 5, 3, 5, -60, 0, 9, 10, 7, 21, 11, 25):
+        clock[0] = PAST + minutes * 60_000
+        schedules.fire()
+        fired.append(queue.len())
+    assert fired == [0, 1, 1, 1, 1, 1, 1, 2, 2, 4, 4, 5]
+
+
+def test_many_at_once_enqueue_each_occurrence_once(queue: Queue, redis_url: str) -> None:
+    for number in range(10):
+        Schedules(queue).put(f"s{number}", entry("all", number=number))
+        make_due(queue, f"s{number}")
+    others = [Schedules(Queue(queue.name, connect(redis_url))) for _ in range(8)]
+    barrier = threading.Barrier(len(others))
+
+    def fire(schedules: Schedules) -> None:
+        barrier.wait()
+        schedules.fire()
+
+    threads = [threading.Thread(target=fire, args=(each,)) for each in others]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    tasks = waiting(queue)
+    assert {tasks.count(PyTask("tasks:two", (number,)).serialize()) for number in range(10)} == {YEARS}
+    assert len(tasks) == 10 * YEARS
+
+
+def test_some_are_killed_while_they_fire(queue: Queue, redis_url: str) -> None:
+    """Processes go round until they are killed, while schedules become due again and again."""
+    for number in range(5):
+        Schedules(queue).put(f"s{number}", entry("one", number=number))
+    rounds = 20
+    for turn in range(rounds):
+        reader, writer = os.pipe()
+        pids = [_firing(queue.name, redis_url, reader) for _ in range(3)]
+        for number in range(5):
+            make_due(queue, f"s{number}", PAST + turn)
+        os.write(writer, b"xxx")
+        eventually(lambda: queue.len() > 5 * turn)  # noqa: B023  # it is called at once
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        os.close(reader)
+        os.close(writer)
+        Schedules(queue).fire()
+        assert queue.len() == 5 * (turn + 1)
+
+
+def _firing(name: str, url: str, reader: int) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the other threads of a test process do not matter to the child
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        schedules = Schedules(Queue(name, connect(url)))
+        os.read(reader, 1)
+        while True:
+            schedules.fire()
+    finally:
+        os._exit(1)
+
+
+def test_a_change_in_between_is_seen(queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decides on what is old by then looks again."""
+    schedules.put("a", entry("one"))
+    make_due(queue, "a")
+    run = Queue.cron
+
+    def late(asked: Queue, *arguments: Any, **named: Any) -> bool:
+        monkeypatch.setattr(Queue, "cron", run)
+        Schedules(queue).put("a", entry("one", number=2))
+        return run(asked, *arguments, **named)
+
+    monkeypatch.setattr(Queue, "cron", late)
+    schedules.fire()
+    assert waiting(queue) == [PyTask("tasks:two", (2,)).serialize()]
+
+
+def test_registering_again_changes_nothing(queue: Queue, schedules: Schedules) -> None:
+    assert schedules.put("a", entry())
+    make_due(queue, "a")
+    assert not schedules.put("a", entry())
+    assert next_of(schedules) == datetime(2020, 1, 1, tzinfo=UTC)
+    assert schedules.put("a", entry(number=5))  # another task at the same times
+    assert next_of(schedules) == datetime(2020, 1, 1, tzinfo=UTC)
+    assert schedules.put("a", entry(expression="0 0 2 1 *"))
+    assert next_of(schedules) in [datetime(2020 + YEARS - n, 1, 2, tzinfo=UTC) for n in (0, 1)]
+
+
+def test_pause_resume_run_remove(queue: Queue, schedules: Schedules) -> None:
+    schedules.put("a", entry("all"))
+    make_due(queue, "a")
+    assert schedules.pause("a")
+    assert not schedules.pause("a")
+    assert schedules.fire() is None
+    assert schedules.put("a", entry("one"))  # a paused one stays so, whatever else is changed
+    assert next_of(schedules) is None
+    schedules.run("a")
+    assert queue.lengths() == (1, 1)
+    assert schedules.resume("a")
+    assert not schedules.resume("a")
+    assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
+    schedules.fire()
+    schedules.run("a")
+    assert queue.len() == 2
+    assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
+    schedules.remove("a")
+    assert schedules.list() == []
+    assert queue.call("EXISTS", queue.keys.cron, queue.keys.cron_due) == 0
+
+
+def test_an_unknown_name_is_told_the_known_ones(schedules: Schedules) -> None:
+    with pytest.raises(UnknownSchedule, match="delayed cron sync"):
+        schedules.run("a")
+    schedules.put("b", entry())
+    schedules.put("c", entry())
+    for use in (schedules.pause, schedules.resume, schedules.run, schedules.remove):
+        with pytest.raises(UnknownSchedule, match="no schedule 'a'; there are: b, c"):
+            use("a")
+
+
+def test_the_list_is_by_time(schedules: Schedules) -> None:
+    schedules.put("x", entry(expression="* * * * *"))
+    schedules.put("y", entry(expression="0 0 29 2 *", tz="Europe/Zurich"))
+    schedules.put("go", define(GoTask("main.F", 1), Cron("0 0 29 2 *", "Asia/Tokyo")))
+    schedules.put("b", entry())
+    schedules.pause("b")
+    assert [each.name for each in schedules.list()] == ["x", "go", "y", "b"]
+    assert schedules.list()[1][1:5] == ("0 0 29 2 *", "Asia/Tokyo", "skip", "main.F")
+
+
+@pytest.mark.breaks_invariants("somebody has written other things there")
+def test_what_cannot_be_read_is_reported_and_holds_nothing_up(
+    queue: Queue, schedules: Schedules, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = msgpack.unpackb(entry("one").pack())
+    for name, definition in {
+        "noise": b"\xc1",
+        "zone": msgpack.packb({**good, "tz": "Moon/Crater"}),
+        "no task": b"\x80",
+    }.items():
+        queue.call("HSET", queue.keys.cron, name, definition)
+        queue.call("ZADD", queue.keys.cron_due, 1, name)
+    queue.call("ZADD", queue.keys.cron_due, 1, "orphan")
+    schedules.put("a", entry("one"))
+    make_due(queue, "a")
+    assert schedules.fire() > 0  # type: ignore[operator]
+    assert queue.len() == 1
+    assert "Moon/Crater" in caplog.text
+    assert queue.call("ZSCORE", queue.keys.cron_due, "orphan") is None
+    assert {each.name for each in schedules.list()} == {"a", "noise", "zone", "no task"}
+    with pytest.raises(InvalidSchedule, match="Moon/Crater"):
+        schedules.run("zone")
+    schedules.remove("noise")
+
+
+@pytest.fixture
+def sweeping(queue: Queue) -> Iterator[list[threading.Thread]]:
+    """Sweepers that look by themselves once in ten minutes."""
+    sweepers = [Sweeper([queue], 600) for _ in range(3)]
+    threads = [threading.Thread(target=each.run) for each in sweepers]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: queue.call("HLEN", queue.keys.workers) == 3)
+    yield threads
+    for sweeper in sweepers:
+        sweeper.stop()
+    for thread in threads:
+        thread.join(20)
+
+
+def test_sweepers_fire_in_time_and_hear_of_new_schedules(queue: Queue, schedules: Schedules, sweeping: object) -> None:
+    began = schedules.now() // 1000
+    schedules.put("a", entry("all", "* * * * * *"))
+    eventually(lambda: queue.len() >= 3)
+    schedules.pause("a")
+    passed = schedules.now() // 1000 - began
+    assert 3 <= queue.len() <= passed
+    count = queue.len()
+    schedules.run("a")
+    assert queue.len() == count + 1
+
+
+def test_the_decorator_defines_what_is_registered(queue: Queue, schedules: Schedules) -> None:
+    task = delayed(queue)
+    often = task.cron("* * * * *", name="often", args=[2])(sample)
+    nightly = task.cron("30 2 * * *", tz="Europe/Zurich", catch_up="one", args=[1], kwargs={"b": 5}, retry=2, timeout=60)
+    assert nightly(often)(1) == 1  # it is still a function
+    assert schedules.list() == []  # nothing happens at import
+    assert register([queue]) == 2
+    assert register([queue]) == 0
+    assert register([Queue(f"{queue.name}2", queue.conn)]) == 0
+    path = f"{__name__}:sample"
+    found = {each.name: each for each in schedules.list()}
+    assert found["often"][1:5] == ("* * * * *", "UTC", "skip", path)
+    assert found[path][1:5] == ("30 2 * * *", "Europe/Zurich", "one", path)
+    schedules.run(path)
+    call = decode(waiting(queue)[0])
+    assert (call.args, call.kwargs, call.retry, call.headers) == ([1], {"b": 5}, 2, {"timeout": 60_000})
+
+
+def test_decorated_functions_still_have_delay(queue: Queue) -> None:
+    two = delayed(queue).cron("* * * * *", args=(1,))(sample)
+    two.delay(1)
+    (each,) = recorded()
+    assert (each.queue, each.name) == (queue.name, f"{__name__}:sample")
+    register([queue])
+    Schedules(queue).run(each.name)
+    assert burst(queue).finished == 2
+
+
+def sample(a: int, b: int = 0) -> int:
+    return a + b
+
+
+def test_definitions_that_cannot_work(queue: Queue) -> None:
+    task = delayed(queue)
+    options: list[dict[str, Any]] = [{"result_ttl": 5}, {"after": 5}, {"expires": 5}]
+    for option in options:
+        with pytest.raises(InvalidSchedule, match=f"cannot have {next(iter(option))}"):
+            task.cron("* * * * *", **option)(sample)
+    with pytest.raises(InvalidSchedule, match="cannot have unique"):
+        task.cron("* * * * *", unique="a")(sample)
+    with pytest.raises(NotEncodable):
+        task.cron("* * * * *", args=[object()])(sample)
+    with pytest.raises(InvalidSchedule, match="larger than"):
+        task.cron("* * * * *", args=["x" * 2**20])(sample)
+    with pytest.raises(InvalidSchedule, match="never fires"):
+        task.cron("0 0 30 2 *")
+    task.cron("* * * * *", args=[1])(sample)
+    task.cron("* * * * *", args=[1])(sample)  # the module was imported twice
+    with pytest.raises(InvalidSchedule, match="another name, as name="):
+        task.cron("* * * * *", args=[2])(sample)
+
+
+def test_a_definition_is_always_the_same_bytes() -> None:
+    assert entry().pack() == entry().pack()
+    assert unpack(entry().pack()).pack() == entry().pack()
+
+
+@pytest.mark.breaks_invariants("a key has a foreign type for a while")
+@pytest.mark.parametrize("part", ["queue", "noti", "cron", "cron_due", "wake"])
+def test_a_foreign_type_is_named_and_nothing_is_lost(
+    queue: Queue, schedules: Schedules, client: redis.Redis, part: str
+) -> None:
+    schedules.put("a", entry("one"))
+    client.delete(queue.keys.wake)
+    make_due(queue, "a")
+    key = queue.keys.all()[part]
+    if client.exists(key):
+        client.rename(key, f"aside:{queue.name}")
+    client.set(key, "another program's")
+    with pytest.raises(ForeignType, match=key):
+        schedules.fire()
+    client.delete(key)
+    if client.exists(f"aside:{queue.name}"):
+        client.rename(f"aside:{queue.name}", key)
+    assert queue.lengths() == (0, 0)
+    schedules.fire()
+    assert queue.lengths() == (1, 1)
+
+
+def test_redis_without_memory_delays_schedules_and_loses_none(queue: Queue, schedules: Schedules, client: redis.Redis) -> None:
+    schedules.put("a", entry("one"))
+    make_due(queue, "a")
+    client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.ResponseError):
+            schedules.fire()
+    finally:
+        client.config_set("maxmemory", 0)
+    schedules.fire()
+    assert queue.lengths() == (1, 1)

@@ -1,0 +1,149 @@
+"""The judge of scripts/chaos: it must find what is wrong, and nothing else."""
+
+from itertools import count
+
+import pytest
+
+from chaos.events import CUT, KILL, STOP, Event
+from chaos.judge import BATCH, Judge, Verdict
+from chaos.notes import BEGUN, ENDED, SENDING, SENT, Note, Writer
+from chaos.slopes import fit, sparkline
+
+MS = 1_000_000
+SECOND = 1000 * MS
+BEYOND = 2.0
+PRODUCER = Writer(1, 0, 0)
+A, B = Writer(100, 10, 0), Writer(101, 10, 0)  # children of the same supervisor
+GO = Writer(102, 1, 0)
+
+
+def run(task: int, writer: Writer, begin: int, end: int | None = None) -> list[Note]:
+    """An execution, in milliseconds."""
+    go = writer is GO
+    notes = [Note(task, writer, BEGUN, begin * MS, go)]
+    return notes if end is None else [*notes, Note(task, writer, ENDED, end * MS, go)]
+
+
+def judge(*executions: list[Note], events: tuple[Event, ...] = (), sent: tuple[int, ...] = (), spare_go: int = 64) -> Verdict:
+    notes = [note for execution in executions for note in execution]
+    tasks = {note.task for note in notes} | set(sent)
+    sending = [Note(task, PRODUCER, kind, 0, False) for task in tasks for kind in (SENDING, SENT)]
+    return Judge([*sending, *notes], events, BEYOND, spare_go).verdict
+
+
+def blow(what: str, pid: int, begin: int, end: int | None = None, kind: str = "child") -> Event:
+    return Event(what, kind, (pid,), begin * MS, (begin if end is None else end) * MS)
+
+
+def causes(verdict: Verdict) -> list[str]:
+    return [repeat.cause for repeat in verdict.repeats]
+
+
+def test_nothing_wrong_is_found_where_nothing_is_wrong() -> None:
+    verdict = judge(run(1, A, 0, 1), run(2, B, 0, 5), run(3, GO, 0, 9))
+    assert (verdict.enqueued, verdict.executed, verdict.executions) == (3, 3, 3)
+    assert (verdict.lost, verdict.repeats, verdict.overlaps, verdict.unknown) == ([], [], 0, 0)
+
+
+def test_a_task_that_never_began_or_never_ended_is_lost() -> None:
+    killed = judge(run(1, A, 0, 1), run(2, A, 2), sent=(1, 2, 3), events=(blow(KILL, 100, 5),))
+    assert killed.lost == [2, 3]
+
+
+def test_a_task_whose_enqueue_did_not_return_may_be_missing() -> None:
+    notes = [Note(1, PRODUCER, SENDING, 0, False)]
+    assert Judge(notes, (), BEYOND).verdict.lost == []
+
+
+def test_a_task_that_nobody_enqueued_is_found() -> None:
+    assert Judge(run(1, A, 0, 1), (), BEYOND).verdict.unknown == 1
+
+
+def test_a_kill_in_mid_execution_explains_one_repeat() -> None:
+    kill = blow(KILL, 100, 5)
+    verdict = judge(run(1, A, 0), run(1, B, 20, 30), events=(kill,))
+    assert causes(verdict) == ["kill child"]
+    assert (verdict.ended, verdict.overlaps) == (0, 0)
+    assert verdict.recoveries == {"child": [0.015]}
+    twice = judge(run(1, A, 0), run(1, B, 20, 30), run(1, B, 40, 50), events=(kill,))
+    assert causes(twice) == ["kill child", ""]
+
+
+def test_a_killed_supervisor_kills_its_children() -> None:
+    verdict = judge(run(1, A, 0), run(1, GO, 3000, 3001), events=(blow(KILL, 10, 5, kind="supervisor"),))
+    assert causes(verdict) == ["kill supervisor"]
+    assert verdict.recoveries == {"supervisor": [2.995]}
+
+
+def test_a_child_s_recovery_counts_apart_when_its_supervisor_is_hit_before() -> None:
+    events = (blow(KILL, 100, 5), blow(KILL, 10, 6, kind="supervisor"))
+    assert list(judge(run(1, A, 0), run(1, GO, 3000, 3001), events=events).recoveries) == ["child, its supervisor hit too"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param((), id="no blow at all"),
+        pytest.param((blow(KILL, 101, 5),), id="another process was killed"),
+        pytest.param((blow(KILL, 100, 25),), id="killed after the task began again"),
+        pytest.param((blow(STOP, 100, 5, 900),), id="stopped for less than a lease lives"),
+        pytest.param((blow(CUT, 100, 5, 900),), id="cut off for less than a lease lives"),
+        pytest.param((Event(KILL, "child", (100,), -5 * MS, -5 * MS),), id="an earlier process of that number was killed"),
+    ],
+)
+def test_a_repeat_without_a_cause_is_found(events: tuple[Event, ...]) -> None:
+    verdict = judge(run(1, A, 0), run(1, B, 20, 30), events=events)
+    assert len(verdict.unexplained) == 1
+
+
+def test_only_the_last_task_of_a_killed_process_may_have_ended() -> None:
+    events = (blow(KILL, 100, 5),)
+    assert causes(judge(run(1, A, 0, 1), run(2, A, 2, 3), run(2, B, 20, 30), events=events)) == ["kill child"]
+    earlier = judge(run(1, A, 0, 1), run(2, A, 2, 3), run(1, B, 20, 30), events=events)
+    assert (causes(earlier), earlier.ended) == ([""], 1)
+
+
+def test_a_task_that_ended_long_before_the_kill_must_not_run_again() -> None:
+    verdict = judge(run(1, A, 0, 1), run(1, B, 2000, 2001), events=(blow(KILL, 100, 1000),))
+    assert causes(verdict) == [""]
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(2, 0), (1, 1)])
+def test_go_workers_have_an_allowance(spare: int, expected: int) -> None:
+    events = (blow(KILL, 102, 5, kind="go worker"),)
+    executions = (run(1, GO, 0, 1), run(2, GO, 2, 3), run(1, GO._replace(pid=7), 20, 30))
+    assert len(judge(*executions, events=events, spare_go=spare).unexplained) == expected
+
+
+def test_a_long_stop_explains_a_repeat_that_overlaps() -> None:
+    verdict = judge(run(1, A, 0, 3001), run(1, B, 2500, 2600), events=(blow(STOP, 100, 5, 3000),))
+    assert (causes(verdict), verdict.overlaps) == (["stop child"], 1)
+
+
+def test_a_long_stop_explains_only_what_ran_then() -> None:
+    stop = blow(STOP, 100, 5, 3000)
+    assert causes(judge(run(1, A, 0, 1), run(2, A, 2, 3001), run(1, B, 2500, 2600), events=(stop,))) == [""]
+    assert causes(judge(run(1, A, 0, 4), run(1, B, 2500, 2600), events=(stop,))) == ["stop child"]  # not reported yet
+
+
+def test_a_long_cut_explains_a_batch_of_ended_tasks_and_no_more() -> None:
+    clock = count()
+    first = [run(task, A, next(clock), next(clock)) for task in range(BATCH + 1)]
+    again = [run(task, B, 2500 + next(clock), 2500 + next(clock)) for task in range(BATCH + 1)]
+    verdict = judge(*first, *again, events=(blow(CUT, 100, 0, 3000),))
+    assert len(verdict.unexplained) == 1
+
+
+def test_a_slope_is_told_from_noise() -> None:
+    times = [float(moment) for moment in range(0, 1800, 5)]
+    noise = [float((7919 * moment) % 13) for moment in range(len(times))]
+    flat = fit(times, [100 + one for one in noise])
+    rising = fit(times, [100 + one + moment / 60 for one, moment in zip(noise, times, strict=True)])
+    assert not flat.grows(3)
+    assert rising.grows(3)
+    assert rising.per_hour == pytest.approx(60, rel=0.1)
+
+
+def test_a_sparkline_shows_the_range() -> None:
+    assert sparkline([1, 1, 9, 5]) == "▁▁█▅"
+    assert sparkline([3, 3]) == "▁▁"
