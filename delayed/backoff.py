@@ -46,8 +46,8 @@ class Backoff:
         return random.uniform(0, longest) if self.jitter else longest
 
     def header(self) -> list[Any]:
-        """As it stands in a task."""
-        return [self.kind, self.base, self.cap, self.jitter]
+        """As it stands in a task: the same bytes whether a number of seconds was given as 1 or as 1.0."""
+        return [self.kind, float(self.base), float(self.cap), self.jitter]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ _PLACES = {
     "up": "commands_process",
     "demo": "commands_process",
     "enqueue": "command_enqueue",
+    "task": "commands_task",
     "info": "commands_operate",
     "dead": "commands_dead",
     "cron": "commands_cron",

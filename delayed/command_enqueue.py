@@ -2,16 +2,25 @@
 
 import json
 import re
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import click
 
-from .command_line import connected
+from .backoff import Backoff, Constant, Exponential, Linear
+from .command_line import as_json_text, connected
 from .durability import MEMORY, TIMEOUT
+from .errors import InvalidTask
+from .options import UNIQUE_MODES
 from .queue import Queue
 from .task import GoTask, PyTask
 
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+_BACKOFFS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
+_LONGEST = 3600.0  # seconds of a pause, if nothing else is said
+_KEPT_FOR = 3600.0  # seconds that a result is kept that somebody waits for, if nothing else is said
+Command = Callable[..., None]
 
 
 def _argument(text: str) -> Any:
@@ -22,12 +31,68 @@ def _argument(text: str) -> Any:
         return text
 
 
+def _moment(_context: click.Context, _option: click.Parameter, text: str | None) -> datetime | float | None:
+    """A number of seconds, or a time in ISO 8601."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no time; write it as 2030-01-31T08:00:00+00:00") from error
+
+
+def _backoff(_context: click.Context, _option: click.Parameter, text: str | None) -> Backoff | None:
+    """kind:base or kind:base:cap."""
+    if text is None:
+        return None
+    try:
+        kind, base, *rest = text.split(":")
+        (cap,) = rest or (_LONGEST,)
+        return _BACKOFFS[kind](float(base), float(cap))
+    except (KeyError, ValueError, InvalidTask) as error:
+        raise click.BadParameter(f"write it as exponential:1:600, and not {text!r}: kind, seconds, cap") from error
+
+
+_OPTIONS = (
+    click.option("--after", type=float, metavar="SECONDS", help="Begin in so many seconds, at the earliest."),
+    click.option("--at", callback=_moment, metavar="TIME", help="Begin at this time (ISO 8601 with zone), at the earliest."),
+    click.option("--expires", callback=_moment, metavar="SECONDS|TIME", help="When it is too late to begin."),
+    click.option(
+        "--backoff", callback=_backoff, metavar="KIND:BASE[:CAP]", help="Pauses between attempts: exponential:1:600."
+    ),
+    click.option("--retry-on", multiple=True, metavar="TYPE", help="Retry only these failures, module.Name or Name."),
+    click.option("--give-up-on", multiple=True, metavar="TYPE", help="Never retry these failures."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Then the task is told to end."),
+    click.option("--hard-timeout", type=float, metavar="SECONDS", help="Then its process is killed (not in Go)."),
+    click.option("--result-ttl", type=float, metavar="SECONDS", help="Keep the result for so long."),
+    click.option("--track", is_flag=True, help="Keep the state: see `delayed task`."),
+    click.option("--unique", metavar="KEY", help="Refuse it while another task with this key is there."),
+    click.option("--unique-mode", type=click.Choice(UNIQUE_MODES), help="For how long a task counts as there."),
+    click.option("--unique-for", type=float, metavar="SECONDS", help="The key is free after that in any case."),
+    click.option("--join", is_flag=True, help="Do not refuse it: print the id of the other task."),
+    click.option("--group", metavar="NAME", help="Whose task it is."),
+)
+
+
+def _asking(command: Command) -> Command:
+    """Give a command what a task may ask for."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("queue")
 @click.argument("function")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("--retry", default=0, help="How often a failed task is repeated; -1: until it succeeds.")
 @click.option("--go", is_flag=True, help="FUNCTION is a Go function: package/path.Function.")
+@_asking
+@click.option("--wait", type=float, metavar="SECONDS", help="Wait for the task's end, and print its result as JSON.")
 @click.option(
     "--durability",
     default=MEMORY,
@@ -45,22 +110,32 @@ def enqueue(
     arguments: tuple[str, ...],
     retry: int,
     go: bool,
+    wait: float | None,
     durability: str,
     durability_timeout: float,
+    **asked: Any,
 ) -> None:
     """Enqueue a call of FUNCTION (module.path:function) in QUEUE.
 
-    ARGUMENTS are JSON values, or strings where they are not JSON; name=value is a keyword argument.
+    ARGUMENTS are JSON values, or strings where they are not JSON; name=value is a keyword argument. The id of a task that has
+    one is printed; see `delayed task`.
 
         delayed enqueue default myapp.tasks:resize '"a.png"' 200 keep=true
     """
-    task: PyTask | GoTask
+    options = {name: value for name, value in asked.items() if value is not None and value is not False and value != ()}
+    if wait is not None:
+        options.setdefault("result_ttl", _KEPT_FOR)
+    task = _task(function, arguments, retry, go, options)
+    handle = Queue(queue, url, durability=durability, durability_timeout=durability_timeout).enqueue(task)
+    if wait is not None:
+        click.echo(as_json_text(handle.result(wait)))
+    elif handle.id is not None:
+        click.echo(handle.id)
+
+
+def _task(function: str, arguments: tuple[str, ...], retry: int, go: bool, options: dict[str, Any]) -> PyTask | GoTask:
     if go:
-        if retry:
-            raise click.UsageError("--retry is for Python tasks")
         values = [_argument(text) for text in arguments]
-        task = GoTask(function, values if len(values) > 1 else values[0] if values else None)
-    else:
-        named = {match[1]: _argument(match[2]) for text in arguments if (match := _KEYWORD.fullmatch(text))}
-        task = PyTask(function, [_argument(text) for text in arguments if not _KEYWORD.fullmatch(text)], named, retry)
-    Queue(queue, url, durability=durability, durability_timeout=durability_timeout).enqueue(task)
+        return GoTask(function, values if len(values) > 1 else values[0] if values else None, retry, **options)
+    named = {match[1]: _argument(match[2]) for text in arguments if (match := _KEYWORD.fullmatch(text))}
+    return PyTask(function, [_argument(text) for text in arguments if not _KEYWORD.fullmatch(text)], named, retry, **options)

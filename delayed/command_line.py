@@ -1,10 +1,11 @@
 """What the commands have in common: where Redis is, how errors are shown, options that several have."""
 
+import json
 import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import click
 
@@ -61,3 +62,11 @@ log_level_option = click.option(
     help="DEBUG logs each task's start and end.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def as_json_text(value: Any) -> str:
+    """What a task has returned, as JSON: bytes in hexadecimal, and as text what JSON does not have."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=lambda odd: odd.hex() if isinstance(odd, bytes) else str(odd))
+    except (TypeError, ValueError):  # a map with keys that JSON does not have
+        return json.dumps(repr(value), ensure_ascii=False)

@@ -8,7 +8,13 @@
 //	err = worker.RegisterAs("main.Resize", Resize)
 //	err = worker.Run(ctx)
 //
+// A task may ask for more: to be retried with pauses, to begin later or not too late, to be the only one with a key, to have its
+// state and its result kept. Submit returns a handle for these.
+//
+//	handle, err := queue.Submit(ctx, delayed.NewGoTask("main.Resize", 200).With(delayed.Retry(3), delayed.ResultTTL(time.Hour)))
+//	err = handle.Result(ctx, &size)
+//
 // A task whose enqueue returned is executed at least once, provided Redis keeps its data. It is executed again only if its worker
-// died or lost its lease in mid-execution: a killed worker repeats at most what it was executing. What is on Redis, and why, is
+// died or lost its lease in mid-execution, or it asked for a retry: a killed worker repeats at most what it was executing. What is on Redis, and why, is
 // written in docs/protocol.md; every change of state goes through the scripts in lua/, which the Python package runs too.
 package delayed

@@ -35,6 +35,7 @@ const (
 	BadArguments    Reason = "bad_arguments"    // the arguments do not fit the function's parameters
 	Failed          Reason = "failed"           // the function returned an error or panicked
 	Lost            Reason = "lost"             // its worker died or lost its lease too often
+	Expired         Reason = "expired"          // its time had passed when a worker took it
 )
 
 // Unrunnable says why a worker buries a task without having run it.

@@ -68,15 +68,45 @@ func (h *handler) call(ctx context.Context, payload []byte) error {
 	if h.plain != nil {
 		return h.plain(ctx)
 	}
+	return h.failed(h.results(ctx, args))
+}
+
+// callForValue is call for a task whose value matters: the only result that is no error, or an array of several.
+func (h *handler) callForValue(ctx context.Context, payload []byte) (any, error) {
+	args, err := h.arguments(payload)
+	if err != nil {
+		return nil, unrunnable(BadArguments, "%s: %v", h.name, err)
+	}
+	results := h.results(ctx, args)
+	if err := h.failed(results); err != nil {
+		return nil, err
+	}
+	var values []any
+	for i, result := range results {
+		if i != h.failure {
+			values = append(values, result.Interface())
+		}
+	}
+	switch len(values) {
+	case 0:
+		return nil, nil
+	case 1:
+		return values[0], nil
+	}
+	return values, nil
+}
+
+func (h *handler) results(ctx context.Context, args []reflect.Value) []reflect.Value {
 	if h.takesCtx {
 		args = append([]reflect.Value{reflect.ValueOf(ctx)}, args...)
 	}
-	var results []reflect.Value
 	if h.variadic {
-		results = h.function.CallSlice(args)
-	} else {
-		results = h.function.Call(args)
+		return h.function.CallSlice(args)
 	}
+	return h.function.Call(args)
+}
+
+func (h *handler) failed(results []reflect.Value) error {
 	if h.failure >= 0 && !results[h.failure].IsNil() {
 		return results[h.failure].Interface().(error) //nolint:forcetypeassert // newHandler looked
 	}

@@ -142,7 +142,7 @@ func (w *Worker) about() ([]byte, error) {
 		"in_hand":     len(w.hand),
 		"rss":         rss(),
 		"succeeded":   max(w.succeeded(), 0),
-		"retried":     0,
+		"retried":     w.retried.Load(),
 		"failed":      w.failed.Load(),
 		"buried":      w.buried.Load(),
 		"superseded":  w.superseded.Load(),

@@ -2,7 +2,9 @@ package delayed
 
 import (
 	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -59,6 +61,18 @@ func (k Keys) Own(token string) string { return k.Queue + leasePart + token }
 // Lease is a string with a TTL: one of the leases under which a process holds tasks.
 func (k Keys) Lease(token string, number int) string {
 	return k.Own(token) + "_" + strconv.Itoa(number)
+}
+
+// Task is a hash with a TTL: the state of a tracked task.
+func (k Keys) Task(id string) string { return k.Queue + "_task_" + id }
+
+// Result is a list with a TTL: how a tracked task ended, in one element; those who wait for it turn the list, and take nothing.
+func (k Keys) Result(id string) string { return k.Queue + "_result_" + id }
+
+// Unique is a string with a TTL: the id of the task that has a unique key.
+func (k Keys) Unique(key string) string {
+	digest := sha1.Sum([]byte(key)) //nolint:gosec // as above
+	return k.Queue + "_unique_" + hex.EncodeToString(digest[:])
 }
 
 // token is something that nobody can guess and nobody has used: 96 random bits.

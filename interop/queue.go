@@ -105,9 +105,15 @@ func (q *Queue) Len(ctx context.Context) (int, error) {
 // Enqueue puts a task at the end of the queue. When it returns nil, the task is in Redis. An error that wraps ErrInvalidTask means
 // that nothing was sent, and one that wraps ErrOutcomeUnknown that the task may or may not be in the queue: it is never sent
 // twice, whatever the client's MaxRetries.
+//
+// A task that asks for more than a place at the tail goes where its options say; Submit does the same, and returns its handle.
 func (q *Queue) Enqueue(ctx context.Context, task Task) error {
 	data, err := q.serialize(task)
 	if err != nil {
+		return err
+	}
+	if o := asksOf(task); o.submits() {
+		_, err := q.submit(ctx, data, o)
 		return err
 	}
 	return q.enqueue(ctx, []string{data})
@@ -118,28 +124,40 @@ func (q *Queue) Enqueue(ctx context.Context, task Task) error {
 func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
 	var chunk []string
 	count, size := 0, 0
+	flush := func() error {
+		if len(chunk) == 0 {
+			return nil
+		}
+		err := q.enqueue(ctx, chunk)
+		if err == nil {
+			count += len(chunk)
+		}
+		chunk, size = chunk[:0], 0
+		return err
+	}
 	for task := range tasks {
 		data, err := q.serialize(task)
 		if err != nil {
 			return count, err
 		}
-		if len(chunk) == chunkTasks || len(chunk) > 0 && size+len(data) > chunkBytes {
-			if err := q.enqueue(ctx, chunk); err != nil {
+		o := asksOf(task)
+		if o.submits() || len(chunk) == chunkTasks || len(chunk) > 0 && size+len(data) > chunkBytes {
+			if err := flush(); err != nil {
 				return count, err
 			}
-			count += len(chunk)
-			chunk, size = chunk[:0], 0
+		}
+		if o.submits() { // it goes in by itself
+			if _, err := q.submit(ctx, data, o); err != nil {
+				return count, err
+			}
+			count++
+			continue
 		}
 		chunk = append(chunk, data)
 		size += len(data)
 	}
-	if len(chunk) == 0 {
-		return count, nil
-	}
-	if err := q.enqueue(ctx, chunk); err != nil {
-		return count, err
-	}
-	return count + len(chunk), nil
+	err := flush()
+	return count, err
 }
 
 func (q *Queue) enqueue(ctx context.Context, chunk []string) error {

@@ -10,6 +10,7 @@ import (
 // slot is where one task at a time runs.
 type slot struct {
 	current *lease                  // its goroutine's alone
+	job     *Job                    // likewise: what runs, if it has headers
 	began   time.Time               // likewise
 	running atomic.Pointer[handler] // what the register shows
 	since   atomic.Int64            // nanoseconds from the worker's start
@@ -42,6 +43,10 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	if err != nil {
 		return err
 	}
+	if task.headers != nil {
+		s.job = newJob(s.current.book.queue, task)
+		return w.live(ctx, s, task)
+	}
 	h, found := w.handlers[string(task.path)]
 	if !found {
 		return unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
@@ -52,20 +57,19 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 
 // conclude ends the lease of a task that ran, or could not run, and does the accounts.
 func (w *Worker) conclude(s *slot, l *lease, err error) {
-	s.current = nil
+	job := s.job
+	s.current, s.job = nil, nil
 	s.running.Store(nil)
 	size := int64(len(l.data))
 	switch {
+	case job != nil:
+		if !w.endJob(l, job, err) {
+			return
+		}
 	case err != nil:
 		w.endBadly(l, err)
-	case l.suspect:
-		k := l.book.queue.Keys
-		w.ends.post(ending{
-			packed:   appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...),
-			answered: l.ended,
-		})
 	default:
-		w.ends.post(ending{field: l.field, hash: l.book.hash, ask: l.old.Load(), answered: l.ended})
+		w.succeed(l)
 	}
 	b := l.book
 	b.count.Add(1)
@@ -76,23 +80,44 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 	}
 }
 
-// endBadly buries a task. (A plain Go task has no count of retries; when a header brings one, this is the place to retry.)
+func (w *Worker) succeed(l *lease) {
+	if l.suspect {
+		k := l.book.queue.Keys
+		w.ends.post(ending{
+			packed:   appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...),
+			answered: l.ended,
+		})
+		return
+	}
+	w.ends.post(ending{field: l.field, hash: l.book.hash, ask: l.old.Load(), answered: l.ended})
+}
+
+// endBadly buries a task.
 func (w *Worker) endBadly(l *lease, err error) {
 	reason := Failed
 	var refusal *Unrunnable
-	path, detail := pathIn(l.data), ""
 	if errors.As(err, &refusal) {
-		reason, detail = refusal.Reason, refusal.Detail
-		w.buried.Add(1)
-		w.log.Error("buried a task", "path", path, "reason", reason, "detail", detail, "stream", l.book.queue.Keys.Dead)
-	} else {
-		detail = describe(err)
-		w.failed.Add(1)
-		w.log.Error("a task failed", "path", path, "error", detail, "stream", l.book.queue.Keys.Dead)
+		reason = refusal.Reason
 	}
+	detail := w.countBad(l, err)
 	k := l.book.queue.Keys
 	command := scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, w.place})
 	w.ends.post(ending{packed: appendCommand(nil, command...), answered: l.ended})
+}
+
+// countBad counts and logs a task that becomes a dead letter, and returns what that says.
+func (w *Worker) countBad(l *lease, err error) string {
+	var refusal *Unrunnable
+	path, stream := pathIn(l.data), l.book.queue.Keys.Dead
+	if errors.As(err, &refusal) {
+		w.buried.Add(1)
+		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", refusal.Detail, "stream", stream)
+		return refusal.Detail
+	}
+	detail := describe(err)
+	w.failed.Add(1)
+	w.log.Error("a task failed", "path", path, "error", detail, "stream", stream)
+	return detail
 }
 
 func (w *Worker) wasSuperseded(l *lease) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +24,7 @@ type Sweeper struct {
 	queues      []*Queue
 	interval    time.Duration
 	limit       int
+	settling    time.Duration
 	withSignals bool
 	log         *slog.Logger
 	name        string // the token of its own lease
@@ -32,6 +32,9 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
+	sites       []*site
+	rung        chan struct{} // something is due earlier than we knew
+	checks      chan struct{} // a connection may have broken
 	stopping    chan struct{}
 	stop        sync.Once
 }
@@ -54,8 +57,9 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
-		queues: queues, interval: defaultInterval, limit: defaultLimit, withSignals: true, log: slog.Default(),
+		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
+		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)
@@ -69,8 +73,11 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 // Stop lets Run return. It is safe from any goroutine, at any time, twice.
 func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 
-// Run sweeps at once and then at intervals, until ctx is done, Stop is called, or TERM, INT, HUP or QUIT comes. Faults of Redis are
-// logged, and the next sweep tries again.
+// Run sweeps at once and then at intervals, until ctx is done, Stop is called, or TERM, INT, HUP or QUIT comes; in between it moves
+// what is due from the schedules to the queues. Faults of Redis are logged, and it tries again.
+//
+// After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications at once,
+// and judges leases once the workers that live have had 5 seconds to say so.
 func (s *Sweeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -82,40 +89,27 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	if s.withSignals {
 		manager = newNotifier(s.log)
 	}
+	s.sites = sitesOf(s.queues, s.settling)
+	ears, deafen := context.WithCancel(ctx)
+	defer deafen()
+	for _, there := range s.sites {
+		go there.listen(ears, func() { tell(s.rung) }, func() { tell(s.checks) })
+	}
 	manager.ready("sweeping")
-	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("the sweep failed; trying again", "error", err)
+	for ctx.Err() == nil {
+		for _, there := range s.sites {
+			s.visit(ctx, there)
 		}
 		manager.alive()
-		if s.rest(ctx, manager) {
-			continue
-		}
-		manager.stopping("going")
-		s.goodbye(context.WithoutCancel(ctx))
-		s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
-		return nil
-	}
-}
-
-// rest waits until the next sweep is due; false if the sweeper is to stop.
-func (s *Sweeper) rest(ctx context.Context, manager *notifier) bool {
-	feeding, stop := manager.feeding()
-	defer stop()
-	pause := time.NewTimer(s.interval*3/4 + rand.N(s.interval/2+1))
-	defer pause.Stop()
-	for {
-		select {
-		case <-feeding:
-			manager.alive()
-		case <-pause.C:
-			return true
-		case <-s.stopping:
-			return false
-		case <-ctx.Done():
-			return false
+		if !s.rest(ctx, manager) {
+			break
 		}
 	}
+	deafen()
+	manager.stopping("going")
+	s.goodbye(context.WithoutCancel(ctx))
+	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
+	return nil
 }
 
 // Sweep sweeps all queues once. It goes on with the next queue if one fails, and returns all errors.
@@ -155,6 +149,9 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 func (s *Sweeper) goodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
+	for _, there := range s.sites {
+		there.close()
+	}
 	for _, queue := range s.queues {
 		own := queue.Keys.Own(s.name)
 		_, err := queue.caller.call(ctx, "HDEL", queue.Keys.Workers, own)

@@ -20,16 +20,27 @@ type Task interface {
 
 // GoTask is a call of a Go function.
 type GoTask struct {
-	path string
-	args []any
+	path    string
+	args    []any
+	options *taskOptions
 }
 
 // NewGoTask is a call of the function that a worker has registered under path, usually `package/path.Function`. Structs travel as
 // arrays of their fields, in order. A variadic parameter takes a slice (or, where it is the only one, the arguments themselves).
-func NewGoTask(path string, args ...any) *GoTask { return &GoTask{path, args} }
+func NewGoTask(path string, args ...any) *GoTask { return &GoTask{path: path, args: args} }
 
 // NewGoTaskOf is a call of a function that is registered under its own path.
-func NewGoTaskOf(function any, args ...any) *GoTask { return &GoTask{pathOf(function), args} }
+func NewGoTaskOf(function any, args ...any) *GoTask {
+	return &GoTask{path: pathOf(function), args: args}
+}
+
+// With makes the task ask for more, and returns it: NewGoTask("main.Resize", 200).With(Retry(3), After(time.Minute)).
+func (t *GoTask) With(options ...TaskOption) *GoTask {
+	t.options = t.options.with(options)
+	return t
+}
+
+func (t *GoTask) asks() *taskOptions { return t.options }
 
 // FuncPath is the path of the function to call.
 func (t *GoTask) FuncPath() string { return t.path }
@@ -51,33 +62,35 @@ func (t *GoTask) Serialize() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: the arguments of %s: %w", ErrNotEncodable, t.path, err)
 	}
-	return encode([]any{t.path, data}, true)
+	fields := []any{t.path, data}
+	if t.options != nil {
+		headers, err := t.options.packed(t.options.retry)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.path, err)
+		}
+		if headers != nil {
+			fields = append(fields, headers)
+		}
+	}
+	return encode(fields, true)
 }
 
 // PyTask is a call of a Python function.
 type PyTask struct {
-	path   string
-	args   any
-	kwargs any
-	retry  int
+	path    string
+	args    any
+	kwargs  any
+	options *taskOptions
 }
-
-// PyOption changes a PyTask.
-type PyOption func(*PyTask)
-
-// Retry says how often a failed call is repeated; negative: until it succeeds.
-func Retry(times int) PyOption { return func(t *PyTask) { t.retry = times } }
 
 // NewPyTask is a call of the Python function at path, `module.path:function`. args is a slice or an array of the positional
 // arguments, or nil. kwargs is a map or a struct of the keyword arguments, or nil. Structs travel as maps of their exported fields,
 // each under the name in its tag `msgpack:"name"` or else its own.
-func NewPyTask(path string, args, kwargs any, options ...PyOption) *PyTask {
-	task := &PyTask{path: path, args: args, kwargs: kwargs}
-	for _, option := range options {
-		option(task)
-	}
-	return task
+func NewPyTask(path string, args, kwargs any, options ...TaskOption) *PyTask {
+	return &PyTask{path: path, args: args, kwargs: kwargs, options: (*taskOptions)(nil).with(options)}
 }
+
+func (t *PyTask) asks() *taskOptions { return t.options }
 
 // FuncPath is the path of the function to call.
 func (t *PyTask) FuncPath() string { return t.path }
@@ -96,10 +109,20 @@ func (t *PyTask) Serialize() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	retry := 0
+	if t.options != nil {
+		retry = t.options.retry
+	}
+	headers, err := t.options.packed(0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.path, err)
+	}
 	fields := []any{t.path}
 	switch {
-	case t.retry != 0:
-		fields = append(fields, args, kwargs, t.retry)
+	case headers != nil:
+		fields = append(fields, args, kwargs, retry, headers)
+	case retry != 0:
+		fields = append(fields, args, kwargs, retry)
 	case hasKwargs:
 		fields = append(fields, args, kwargs)
 	case hasArgs:
@@ -139,7 +162,8 @@ func pathOf(function any) string {
 // call is a Go task as a worker needs it. It refers to the task's bytes.
 type call struct {
 	path    []byte
-	payload []byte // MessagePack; empty for no arguments
+	payload []byte         // MessagePack; empty for no arguments
+	headers map[string]any // nil for none
 }
 
 // decode reads the Go task in data, whoever wrote it.
@@ -178,27 +202,9 @@ func decode(data []byte) (call, error) {
 		at = h.body + h.size
 	}
 	if fields > 2 {
-		return task, checkHeaders(data, at)
+		task.headers, err = readHeaders(data, at)
 	}
-	return task, nil
-}
-
-// checkHeaders looks for a header that must be understood. None is so far; a count of retries will come as one.
-func checkHeaders(data []byte, at int) error {
-	h, _ := headAt(data, at)
-	if h.kind != kindMap {
-		return unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
-	}
-	at = h.body
-	for range h.values / 2 {
-		name, _ := headAt(data, at)
-		if name.kind == kindString && name.size > 0 && data[name.body] == '!' {
-			return unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", data[name.body:name.body+name.size])
-		}
-		at, _ = skip(data, at)
-		at, _ = skip(data, at)
-	}
-	return nil
+	return task, err
 }
 
 // pathIn is the function path in data, for the log; a description where there is none.

@@ -24,6 +24,8 @@ type taskVector struct {
 		Kwargs   map[string]any
 		Retry    int
 		Payload  any
+		Options  map[string]any
+		Headers  map[string]any
 	}
 }
 
@@ -38,6 +40,7 @@ func taskVectors(t *testing.T) []taskVector {
 		means.Payload = integers(means.Payload)
 		integers(means.Args)
 		integers(means.Kwargs)
+		integers(means.Headers)
 	}
 	return file.Vectors
 }
@@ -73,7 +76,7 @@ func TestTaskVectors(t *testing.T) {
 				if !errors.As(err, &refusal) || refusal.Reason != WrongLanguage {
 					t.Fatalf("a Python task: %v", err)
 				}
-				produced = NewPyTask(vector.Means.FuncPath, vector.Means.Args, vector.Means.Kwargs, Retry(vector.Means.Retry))
+				produced = NewPyTask(vector.Means.FuncPath, vector.Means.Args, vector.Means.Kwargs, vector.options()...)
 			} else {
 				must(t, err)
 				var payload any
@@ -88,9 +91,12 @@ func TestTaskVectors(t *testing.T) {
 				if !several && payload != nil {
 					args = []any{payload}
 				}
-				produced = NewGoTask(vector.Means.FuncPath, args...)
+				produced = NewGoTask(vector.Means.FuncPath, args...).With(vector.options()...)
+				if !equalValues(task.headers, vector.Means.Headers) {
+					t.Fatalf("read the headers %#v", task.headers)
+				}
 			}
-			written, err := produced.Serialize()
+			written, err := serializeAsOf(produced, vector.Means.Headers)
 			must(t, err)
 			if bytes.Equal(written, data) != vector.Canonical {
 				t.Fatalf("wrote %x", written)

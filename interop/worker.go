@@ -56,7 +56,8 @@ type Worker struct {
 	room     chan struct{}
 	watching chan struct{}
 
-	failed, buried, superseded atomic.Int64
+	failed, buried, superseded, retried atomic.Int64
+	aside                               atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
 
 	notifier *notifier // nil with NoSignals: then the process is not ours
 	turns    atomic.Int64
@@ -145,8 +146,9 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 func (w *Worker) Register(function any) error { return w.RegisterAs(pathOf(function), function) }
 
 // RegisterAs makes a function runnable under the given path. Its parameters take the task's arguments; the first one may be a
-// context.Context, which ends when the worker gives the task up. If one of its results is an error that is not nil, the task has
-// failed, as it has if the function panics; other results are ignored. Call it before Run.
+// context.Context, which ends when the worker gives the task up, at the task's Timeout, and when somebody cancels the task. If one of
+// its results is an error that is not nil, the task has failed, as it has if the function panics; the other result (or the array of
+// others) is what a task with ResultTTL gives. Call it before Run.
 func (w *Worker) RegisterAs(path string, function any) error {
 	h, err := newHandler(path, function)
 	if err == nil && path == "" {
@@ -214,7 +216,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	<-beats
 	w.goodbye()
 	end() // only now, or tasks that give up at once would fail rather than go back
-	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "failed", w.failed.Load(),
+	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
 		"buried", w.buried.Load(), "superseded", w.superseded.Load())
 	close(w.hand)
 	if done {
@@ -233,7 +235,9 @@ func (w *Worker) lives(at time.Time) bool {
 
 func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }
 
-func (w *Worker) succeeded() int64 { return w.finished.Load() - w.failed.Load() - w.buried.Load() }
+func (w *Worker) succeeded() int64 {
+	return w.finished.Load() - w.failed.Load() - w.buried.Load() - w.retried.Load() - w.aside.Load()
+}
 
 func (w *Worker) queueNames() []string {
 	names := make([]string, len(w.queues))

@@ -54,9 +54,10 @@ def bytes_of_payloads(agent: Agent, client: redis.Redis, url: str) -> None:
 
 @check
 def vectors(agent: Agent, client: redis.Redis, url: str) -> None:
-    """the canonical vectors of tests/vectors/tasks.json"""
+    """the canonical vectors of tests/vectors/tasks.json, without those of tasks that ask for more"""
     known = json.loads((ROOT / "tests" / "vectors" / "tasks.json").read_text())["vectors"]
-    wanted = [vector for vector in known if vector["canonical"] and vector["language"] == agent.language]
+    plain = [vector for vector in known if vector["canonical"] and "headers" not in vector["means"]]
+    wanted = [vector for vector in plain if vector["language"] == agent.language]
     tasks = produced(agent, client, url, [_order(vector["means"]) for vector in wanted])
     for vector, data in zip(wanted, tasks, strict=True):
         equal(data.hex(), vector["hex"], vector["name"])

@@ -14,6 +14,7 @@ from .agents import PREBUILT
 from .defects import LEGEND, Verdict
 
 DOCUMENT = ROOT / "docs" / "interop.md"
+BY_HAND = "\n## Tasks that ask for more\n"  # the section that is not made here, and stays
 TITLES = {
     "normal": "Normal work",
     "killed": "The worker is killed (SIGKILL) in mid-task",
@@ -97,4 +98,5 @@ def document(results: Results, redis_version: str) -> None:
         f"Versions: ours {__version__}; upstream Python {UPSTREAM}; upstream Go {theirs}; Python {platform.python_version()}; "
         f"{go.replace('go', 'Go ')}; Redis {redis_version}; redis-py {version('redis')}."
     )
-    DOCUMENT.write_text(f"{ABOUT}\n{versions}\n\n{tables(results)}")
+    _, heading, text = DOCUMENT.read_text().partition(BY_HAND)
+    DOCUMENT.write_text(f"{ABOUT}\n{versions}\n\n{tables(results)}{heading}{text}")

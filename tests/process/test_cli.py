@@ -5,6 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,12 @@ import redis
 from click.testing import CliRunner, Result
 
 from delayed.cli import main
+from delayed.command_line import as_json_text
 from delayed.embedded import EmbeddedRedis
 from delayed.info import dead_letters
 from delayed.queue import Queue
-from delayed.task import GoTask, PyTask, decode
+from delayed.task import GoTask, PyTask, decode, readable
+from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
 
@@ -56,7 +61,12 @@ def test_enqueue_go(queue: Queue) -> None:
         (["worker"], 2, "Missing argument"),
         (["enqueue", "q", "nofunction"], 1, "module.path:function"),
         (["enqueue", "q", "--go", "m:f"], 1, "package/path.Function"),
-        (["enqueue", "q", "--go", "main.F", "--retry", "1"], 2, "--retry"),
+        (["enqueue", "q", "m:f", "--backoff", "square:1"], 2, "exponential:1:600"),
+        (["enqueue", "q", "m:f", "--backoff", "linear:0"], 2, "exponential:1:600"),
+        (["enqueue", "q", "m:f", "--at", "tomorrow"], 2, "2030-01-31"),
+        (["enqueue", "q", "m:f", "--at", "2030-01-31"], 1, "time zone"),
+        (["enqueue", "q", "m:f", "--join"], 1, "unique"),
+        (["task", "status", "q", "nobody"], 1, "nobody"),
         (["info", "q", "--redis", "http://x"], 1, "redis://"),
         (["info", "q", "--redis", "unix:///no/such.sock"], 1, "no/such.sock"),
         (["dead", "show", "q", "1-1"], 1, "has no dead letter"),
@@ -128,9 +138,58 @@ def test_dead_letters_are_listed_shown_retried_and_purged(queue: Queue) -> None:
     assert not list(dead_letters(queue))
 
 
+def test_enqueue_with_options(queue: Queue) -> None:
+    plain = ["enqueue", queue.name, "m:f", "1"]
+    assert not run(*plain).output
+    first = run(*plain, "--unique", "k", "--unique-mode", "until_done", "--unique-for", "60", "--group", "acme").output.strip()
+    assert first in run(*plain, "--unique", "k", status=1).output
+    assert run(*plain, "--unique", "k", "--join").output.strip() == first
+    many = [
+        "--backoff",
+        "exponential:1:600",
+        "--timeout",
+        "1",
+        "--hard-timeout",
+        "2.5",
+        "--result-ttl",
+        "60",
+        "--expires",
+        "60",
+    ]
+    assert run("enqueue", queue.name, "--go", "main.F", "--retry", "3", "--retry-on", "a.B", "--give-up-on", "C", *many).output
+    assert not run(*plain, "--at", "2000-01-31T08:00:00+00:00").output  # in the past: it waits in the queue
+    _, unique, go, due = queue.call("LRANGE", queue.name, 0, -1)
+    headers = decode(unique).headers
+    assert headers is not None
+    assert (headers["id"], headers["unique"], headers["group"]) == (first, ["k", "until_done", 60000], "acme")
+    path, payload, asked = readable(go)
+    assert (path, payload, asked["retry"], asked["backoff"]) == ("main.F", None, 3, ["exponential", 1.0, 600.0, True])
+    assert (asked["retry_on"], asked["give_up_on"], asked["timeout"], asked["hard_timeout"]) == (["a.B"], ["C"], 1000, 2500)
+    assert (asked["result_ttl"], decode(due).headers) == (60000, None)
+
+
+def test_a_task_s_status_result_and_cancel(queue: Queue, threaded: Callable[[Worker], threading.Thread]) -> None:
+    later = run("enqueue", queue.name, "tasks:two", "1", "--after", "3600", "--track").output.strip()
+    assert run("task", "status", queue.name, later).output.startswith("state:    scheduled\nenqueued: 2")
+    assert json.loads(run("task", "status", queue.name, later, "--json").output)["state"] == "scheduled"
+    assert "not ended" in run("task", "result", queue.name, later, status=1).output
+    assert run("task", "cancel", queue.name, later).output == "scheduled\n"
+    assert "cancelled" in run("task", "result", queue.name, later, status=1).output
+    threaded(Worker(queue, allow=["tasks:*"]))
+    assert run("enqueue", queue.name, "tasks:two", "1", "b=5", "--wait", "20").output == "6\n"
+    assert "ValueError: no" in run("enqueue", queue.name, "tasks:fail", "no", "--wait", "20", status=1).output
+    done = run("enqueue", queue.name, "tasks:two", "1", "--result-ttl", "60").output.strip()
+    assert run("task", "result", queue.name, done, "--wait", "20").output == "3\n"
+
+
+def test_what_json_does_not_have() -> None:
+    assert as_json_text({"a": [b"\xff", datetime(2030, 1, 1, tzinfo=UTC)]}) == '{"a": ["ff", "2030-01-01 00:00:00+00:00"]}'
+    assert as_json_text({(1, 2): "é"}) == "\"{(1, 2): 'é'}\""
+
+
 def test_version_and_help() -> None:
     assert run("--version").output.startswith("delayed, version ")
-    for command in ("worker", "sweeper", "enqueue", "info", "dead", "fsck", "doctor", "up", "demo"):
+    for command in ("worker", "sweeper", "enqueue", "task", "info", "dead", "fsck", "doctor", "up", "demo"):
         assert command in run("--help").output
         assert run(command, "-h").output
 

@@ -43,6 +43,7 @@ LEVELS = [
         "commands_dead",
         "commands_cron",
         "commands_queue",
+        "commands_task",
     },
     {"cli"},
 ]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delayed.backoff import Constant, Exponential, Linear
 from delayed.errors import InvalidTask, NotEncodable, Reason, Unrunnable
 from delayed.task import GoTask, PyTask, decode, path_of, readable, with_retry
 
@@ -25,21 +26,31 @@ def test_vector_decodes(vector: dict[str, Any]) -> None:
         assert list(call.args) == means["args"]
         assert call.kwargs == means["kwargs"]
         assert call.retry == means["retry"]
+        assert call.headers == means.get("headers")
     else:
         with pytest.raises(Unrunnable) as refusal:
             decode(data)
         assert refusal.value.reason in (Reason.WRONG_LANGUAGE, Reason.UNDECODABLE)
         assert path_of(data) == means["func_path"]
+        if "headers" in means:
+            assert readable(data)[2] == means["headers"]
 
 
 @pytest.mark.parametrize("vector", [v for v in VECTORS if v["canonical"]], ids=[v["name"] for v in VECTORS if v["canonical"]])
-def test_vector_encodes(vector: dict[str, Any]) -> None:
+def test_vector_encodes(vector: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     means = vector["means"]
+    options = dict(means.get("options", {}))
+    if "backoff" in options:
+        kind, *numbers = options["backoff"]
+        options["backoff"] = {"constant": Constant, "linear": Linear, "exponential": Exponential}[kind](*numbers)
     task: PyTask | GoTask
     if vector["language"] == "python":
-        task = PyTask(means["func_path"], means["args"], means["kwargs"], means["retry"])
+        task = PyTask(means["func_path"], means["args"], means["kwargs"], means["retry"], **options)
     else:
-        task = GoTask(means["func_path"], means["payload"])
+        task = GoTask(means["func_path"], means["payload"], means.get("retry", 0), **options)
+    if task.id is not None:
+        task.id = means["headers"]["id"]
+        monkeypatch.setattr("delayed.options.now", lambda: means["headers"]["enqueued"] / 1000)
     assert task.serialize().hex() == vector["hex"]
 
 

@@ -3,6 +3,7 @@
 //	conformance produce < orders
 //	conformance work QUEUE
 //	conformance sweep QUEUE
+//	conformance ask QUEUE < requests
 package main
 
 import (
@@ -33,8 +34,10 @@ func main() {
 		err = work(os.Args[2])
 	case len(os.Args) == 3 && os.Args[1] == "sweep":
 		err = sweep(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "ask":
+		err = ask(os.Args[2])
 	default:
-		err = fmt.Errorf("usage: conformance produce | work QUEUE | sweep QUEUE")
+		err = fmt.Errorf("usage: conformance produce | work QUEUE | sweep QUEUE | ask QUEUE")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -81,7 +84,7 @@ func work(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, function := range []any{Echo, Hold, Fail} {
+	for _, function := range []any{Echo, Hold, Fail, Add, FailUntil, UntilCancelled} {
 		if err := worker.Register(function); err != nil {
 			return err
 		}

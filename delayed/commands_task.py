@@ -1,0 +1,51 @@
+"""`delayed task`: look at a tracked task, wait for its result, cancel it."""
+
+import time
+
+import click
+
+from .command_line import as_json_text, connected, json_option
+from .handle import Handle
+from .queue import Queue
+
+
+@click.group()
+def task() -> None:
+    """Look at a tracked task, wait for its result, cancel it."""
+
+
+@task.command("status")
+@click.argument("queue")
+@click.argument("task_id", metavar="ID")
+@json_option
+@connected
+def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
+    """Show where the task ID of QUEUE is."""
+    status = Handle(Queue(queue, url), task_id).status()._asdict()
+    if as_json:
+        click.echo(as_json_text(status))
+        return
+    for name, value in status.items():
+        if value is not None and value != "":
+            is_time = name in ("enqueued", "due", "started")
+            shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if is_time else value
+            click.echo(f"{name + ':':9} {shown}")
+
+
+@task.command("result")
+@click.argument("queue")
+@click.argument("task_id", metavar="ID")
+@click.option("--wait", default=0.0, metavar="SECONDS", show_default=True, help="How long to wait for the task's end.")
+@connected
+def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
+    """Print what the task ID of QUEUE has returned, as JSON. Exit status 1 if it has not, or has failed."""
+    click.echo(as_json_text(Handle(Queue(queue, url), task_id).result(wait)))
+
+
+@task.command("cancel")
+@click.argument("queue")
+@click.argument("task_id", metavar="ID")
+@connected
+def task_cancel(url: str, queue: str, task_id: str) -> None:
+    """Cancel the task ID of QUEUE. What has not begun will not; what runs is told. Prints in which state it was."""
+    click.echo(Handle(Queue(queue, url), task_id).cancel())

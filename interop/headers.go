@@ -1,0 +1,79 @@
+package delayed
+
+import "slices"
+
+// readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
+// understood, and none is so far. Others that cannot be read are as if they were not there.
+func readHeaders(data []byte, at int) (map[string]any, error) {
+	h, _ := headAt(data, at)
+	if h.kind != kindMap {
+		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
+	}
+	at = h.body
+	var headers map[string]any
+	for range h.values / 2 {
+		name, _ := headAt(data, at)
+		middle, _ := skip(data, at)
+		end, _ := skip(data, middle)
+		if name.kind == kindString {
+			text := string(data[name.body : name.body+name.size])
+			if len(text) > 0 && text[0] == '!' {
+				return nil, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", text)
+			}
+			if value, err := newDecoder(data[middle:end]).anything(); err == nil {
+				if headers == nil {
+					headers = make(map[string]any, h.values/2)
+				}
+				headers[text] = value
+			}
+		}
+		at = end
+	}
+	return headers, nil
+}
+
+// withHeaders is the Go task in data with some headers changed or added. All else keeps its bytes.
+func withHeaders(data []byte, changes ...header) ([]byte, error) {
+	first, _ := headAt(data, 0)
+	begin := first.body
+	for range 2 {
+		begin, _ = skip(data, begin)
+	}
+	old, _ := headAt(data, begin)
+	end, _ := skip(data, begin)
+	var pairs []byte
+	count, at := old.values/2, old.body
+	for range old.values / 2 {
+		name, _ := headAt(data, at)
+		middle, _ := skip(data, at)
+		next, _ := skip(data, middle)
+		value := data[middle:next]
+		text := string(data[name.body : name.body+name.size])
+		if i := slices.IndexFunc(changes, func(c header) bool { return name.kind == kindString && c.name == text }); i >= 0 {
+			changed, err := encode(changes[i].value, false)
+			if err != nil {
+				return nil, err
+			}
+			value, changes = changed, slices.Delete(slices.Clone(changes), i, i+1)
+		}
+		pairs = append(append(pairs, data[at:middle]...), value...)
+		at = next
+	}
+	for _, change := range changes {
+		for _, part := range []any{change.name, change.value} {
+			packed, err := encode(part, false)
+			if err != nil {
+				return nil, err
+			}
+			pairs = append(pairs, packed...)
+		}
+		count++
+	}
+	out := append([]byte{}, data[:begin]...)
+	if count < 16 {
+		out = append(out, 0x80|byte(count))
+	} else {
+		out = append(out, 0xdf, byte(count>>24), byte(count>>16), byte(count>>8), byte(count))
+	}
+	return append(append(out, pairs...), data[end:]...), nil
+}

@@ -1,0 +1,162 @@
+package delayed
+
+import (
+	"context"
+	"strconv"
+	"time"
+)
+
+// asking is a task that may ask for more than a call.
+type asking interface{ asks() *taskOptions }
+
+// asksOf is what a task asks for beyond a call, or nil.
+func asksOf(task Task) *taskOptions {
+	if asking, ok := task.(asking); ok {
+		return asking.asks()
+	}
+	return nil
+}
+
+// Submit puts a task where its options say, as Enqueue does, and returns its handle. If another task has its unique key, the error
+// is a *Duplicate, unless it says Join.
+func (q *Queue) Submit(ctx context.Context, task Task) (*Handle, error) {
+	o := asksOf(task)
+	if !o.submits() {
+		return q.Handle(""), q.Enqueue(ctx, task)
+	}
+	data, err := q.serialize(task)
+	if err != nil {
+		return nil, err
+	}
+	return q.submit(ctx, data, o)
+}
+
+// submit puts one task into the queue that asks for more than a place at the tail.
+func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handle, error) {
+	id, unique := o.id, ""
+	if id == "" {
+		id = token()
+	}
+	var due, delay, tracked, bound int64
+	if o.at != nil {
+		due = epoch(*o.at)
+	}
+	if o.after != nil {
+		delay = rounded(*o.after)
+	}
+	if o.tracked() {
+		tracked = rounded(trackedFor)
+	}
+	if o.unique != nil {
+		unique = *o.unique
+		if o.mode != WhileRunning {
+			bound = rounded(o.bound)
+		}
+	}
+	k := q.Keys
+	keys := []string{k.Queue, k.Noti, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
+	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound))
+	values, _ := reply.([]any)
+	if err != nil || len(values) != 2 {
+		return nil, err
+	}
+	if string(bulk(values[0])) == "duplicate" {
+		other := string(bulk(values[1]))
+		if !o.join {
+			return nil, &Duplicate{q.Name(), other}
+		}
+		return q.Handle(other), nil
+	}
+	return q.Handle(o.id), nil
+}
+
+// Fate is what becomes of a unique key when its task begins.
+type Fate string
+
+// The fates.
+const (
+	TakeKey  Fate = "take"
+	FreeKey  Fate = "free"
+	LeaveKey Fate = "leave"
+)
+
+// Start is what Queue.Start says.
+type Start int
+
+// What Queue.Start says.
+const (
+	StartSuperseded Start = iota // the lease does not hold the task any more
+	StartBegins
+	StartCancelled // somebody has cancelled the task
+	StartBusy      // another task has the unique key
+)
+
+// Start says that a tracked task begins under a lease, unless it may not. unique is its unique key, or anything, and stays taken for
+// bound; its state is kept for trackedFor.
+func (q *Queue) Start(ctx context.Context, lease, id, unique string, fate Fate, bound time.Duration, worker string) (Start, error) {
+	keys := []string{q.Keys.Processing, q.Keys.Task(id), q.Keys.Unique(unique)}
+	n, err := q.count(ctx, "start", keys, lease, id, string(fate), milliseconds(bound), worker, decimal(epoch(time.Now())),
+		milliseconds(trackedFor))
+	return Start(n), err
+}
+
+// Conclusion is how a tracked task ended.
+type Conclusion struct {
+	ID, Unique string // the task's, and its unique key or anything
+	State      State
+	Result     []byte        // what those who wait are told
+	Keep       time.Duration // that this is kept
+	Reason     Reason        // of its dead letter; empty for none
+	Detail     string
+	Worker     string // who ends it
+}
+
+func (q *Queue) concluding(lease string, c Conclusion) (keys, args []string) {
+	k := q.Keys
+	keys = []string{k.Processing, k.Lost, k.Dead, k.Task(c.ID), k.Result(c.ID), k.Unique(c.Unique)}
+	return keys, []string{lease, c.ID, string(c.State), string(c.Result), decimal(rounded(c.Keep)), string(c.Reason), c.Detail, c.Worker}
+}
+
+// Conclude ends the lease of a tracked task: it stores how the task ended, and makes it a dead letter if there is a reason. False if
+// the caller was superseded.
+func (q *Queue) Conclude(ctx context.Context, lease string, c Conclusion) (bool, error) {
+	keys, args := q.concluding(lease, c)
+	n, err := q.count(ctx, "conclude", keys, args...)
+	return n == 1, err
+}
+
+func (q *Queue) postponing(lease string, data []byte, id string, delay time.Duration, failure string) (keys, args []string) {
+	state := string(StateRetrying)
+	if id == "" {
+		id, state = token(), ""
+	}
+	k := q.Keys
+	keys = []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Scheduled, k.Wake, k.Task(id)}
+	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure}
+}
+
+// Postpone ends a lease: its task waits again, as data, after a delay. id is that of a tracked task, or empty; failure is what the
+// attempt said. False if the caller was superseded.
+func (q *Queue) Postpone(ctx context.Context, lease string, data []byte, id string, delay time.Duration, failure string) (bool, error) {
+	keys, args := q.postponing(lease, data, id, delay, failure)
+	n, err := q.count(ctx, "postpone", keys, args...)
+	return n == 1, err
+}
+
+// Cancel cancels a tracked task; result is what those who wait are told, and is kept for so long. It returns the state in which the
+// task was, or nothing if no such task is known. See Handle.Cancel.
+func (q *Queue) Cancel(ctx context.Context, id string, result []byte, keep time.Duration) (State, error) {
+	reply, err := q.caller.call(ctx, "HGET", q.Keys.Task(id), "unique")
+	if err != nil {
+		return "", err
+	}
+	key := q.Keys.Unique("")
+	if name := bulk(reply); name != nil {
+		key = string(name)
+	}
+	keys := []string{q.Keys.Scheduled, q.Keys.Task(id), q.Keys.Result(id), key}
+	reply, err = q.run(ctx, "cancel", keys, id, string(result), milliseconds(keep))
+	return State(bulk(reply)), err
+}
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
