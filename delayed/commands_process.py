@@ -28,6 +28,8 @@ from .worker import Worker
 @click.option(
     "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
 )
+@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutine functions that each process has in flight.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads in each process for plain functions.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="Import it once, before the processes begin. Repeatable.")
 @click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
 @click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
@@ -45,6 +47,8 @@ def worker(
     allow_any: bool,
     burst: bool,
     concurrency: int | None,
+    async_tasks: int,
+    threads: int,
     preload: tuple[str, ...],
     max_tasks: int | None,
     max_rss: int | None,
@@ -83,6 +87,8 @@ def worker(
             max_tasks=max_tasks,
             max_rss=None if max_rss is None else max_rss * 1_000_000,
             slate=slate,
+            async_tasks=async_tasks,
+            threads=threads,
         )
 
     if concurrency is None:

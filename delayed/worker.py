@@ -16,7 +16,9 @@ from .allow import AllowAny, AllowList
 from .channel import INTERRUPTED, Channel
 from .clock import monotonic, now
 from .connection import RedisError, pack
+from .crew import Crew
 from .errors import ConfigurationError, Reason
+from .executors import Execution
 from .functions import Functions, verdict
 from .guard import resident_size
 from .heartbeat import Heartbeat, say_goodbye
@@ -25,7 +27,7 @@ from .keys import token
 from .leases import Lease, LeaseBook
 from .lifecycle import Lifecycle, late
 from .logger import logger
-from .middleware import Middleware
+from .middleware import AsyncMiddleware, Middleware
 from .queue import Queue
 from .scripts import Argument
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
@@ -39,8 +41,8 @@ _LATE = 2.0  # seconds that Redis may be late with the end of a blocking pop
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
-class Worker:
-    """Runs the Python tasks of one or several queues, in this thread, one at a time.
+class Worker(Crew):
+    """Runs the Python tasks of one or several queues: in this thread, one at a time, if nothing else is said.
 
     Args:
         queue: a queue, or several in order of priority: a later one is served when the earlier ones are empty.
@@ -54,6 +56,9 @@ class Worker:
         max_rss: likewise, between two tasks, when the process has more bytes of memory than this.
         middlewares: what wraps the execution of tasks that have headers, the outermost first.
         slate: where its supervisor looks.
+        async_tasks: how many coroutine functions may be in flight in one event loop, beside the others. With 1 each runs in
+            a loop of its own, in its turn.
+        threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 
     Raises:
         ConfigurationError: numbers, queues or patterns that cannot work.
@@ -70,8 +75,10 @@ class Worker:
         burst: bool = False,
         max_tasks: int | None = None,
         max_rss: int | None = None,
-        middlewares: Sequence[Middleware] = (),
+        middlewares: Sequence[Middleware | AsyncMiddleware] = (),
         slate: Slate | None = None,
+        async_tasks: int = 1,
+        threads: int = 0,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
@@ -99,7 +106,7 @@ class Worker:
         self._burst = burst
         self._functions = Functions(allow_list(allow))
         self._place = f"{socket.gethostname()}:{os.getpid()}"
-        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares)
+        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, max(async_tasks, threads, 1))
         self._job: Job | None = None  # what runs, if it has headers
         self.deadline: float | None = None  # monotonic time at which it must have ended
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
@@ -123,6 +130,7 @@ class Worker:
         self._signals: SignalPipe
         self._heartbeat: Heartbeat
         self._verbose = False
+        self._assemble(async_tasks, threads)
 
     # Life
 
@@ -143,7 +151,10 @@ class Worker:
             self._heartbeat.began.wait()
             logger.info("Worker %s serves %s", self._place, ", ".join(book.queue.name for book in self._books))
             try:
-                self._loop()
+                if self._several:
+                    self._run_many()
+                else:
+                    self._loop()
             finally:
                 self.left = True
                 self._heartbeat.end()
@@ -177,15 +188,21 @@ class Worker:
                     self.drained = True
                     return
             except RedisError as error:
-                self._hand.clear()  # what was in it goes back when the connection does
-                self._channel.close()
-                self._look = True
                 failures += 1
-                for book in self._books:
-                    error = book.queue.explained(error)
-                logger.warning("Redis: %s; trying again", error)
-                longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
-                self._stop.wait(longest * random.uniform(0.5, 1))
+                self._stop.wait(self._lost(error, failures))
+
+    def _lost(self, error: RedisError, failures: int) -> float:
+        """The connection cannot be used any more, for the `failures`th time. Returns the seconds until another is tried."""
+        self._hand.clear()  # what was in it goes back when the connection does
+        self.running = self._job = None  # and so does what did not come to run
+        self.slate.work(bool(self._in_flight))
+        self._channel.close()
+        self._look = True
+        for book in self._books:
+            error = book.queue.explained(error)
+        logger.warning("Redis: %s; trying again", error)
+        longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
+        return longest * random.uniform(0.5, 1)
 
     def _connect(self) -> None:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
@@ -194,10 +211,10 @@ class Worker:
         self.slate.connect(0, self._channel.client_id)
         self._channel.settle()  # what Redis refuses to end must not be given back: it has run
         for book in self._books:
-            names = list(book.made)
+            names = [name for name in book.made if name not in self._in_flight]
             if names:
                 book.queue.give_back(names)
-                book.renew()
+                book.renew(self._in_flight)
                 self._channel.call("UNLINK", *names)
 
     def _goodbye(self) -> None:
@@ -205,6 +222,7 @@ class Worker:
             if not self._channel.is_open:
                 self._channel.open()
             self._channel.settle()
+            self._goodbye_to_many()
             count = say_goodbye(self._channel, self)
             if count:
                 logger.info("Gave back %d tasks", count)
@@ -233,7 +251,7 @@ class Worker:
             return True
         self._again = False
         if not self._burst and not self._look:
-            reply = self._channel.block(self._pop, self._wait, self._stop_reader)
+            reply = self._notification() if self._several else self._channel.block(self._pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
                 return False
@@ -251,7 +269,9 @@ class Worker:
         self._now = monotonic()
         if not self._fresh():  # after a pause their keys may be gone: let them go, and make others
             for each in self._books:
-                each.renew()
+                each.renew(self._in_flight)
+            for execution in self._in_flight.values():
+                execution.lease.gone = True  # perhaps: so it asks
             self.fresh_at = self._now
         size = book.pace.size
         if self._max_tasks is not None:
@@ -270,8 +290,8 @@ class Worker:
     def _rest(self) -> None:
         """An idle worker keeps no leases."""
         for book in self._books:
-            if book.made:
-                self._channel.call("UNLINK", *book.renew())
+            if old := book.renew(self._in_flight):
+                self._channel.call("UNLINK", *old)
 
     # Execute
 
@@ -335,13 +355,15 @@ class Worker:
 
     def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
         """As `_run_one`, for a task with headers."""
+        go, outcome = self._lifecycle.begin(lease, job)
         self._job = job
         hard = job.milliseconds("hard_timeout") / 1000
-        if hard:
+        if hard and go:
             self.deadline = monotonic() + hard
             self.slate.end_by(self.deadline)
             self._heartbeat.wake()
-        outcome = self._lifecycle.run(lease, job)
+        if go:
+            outcome = self._lifecycle.execute(job)
         self.deadline = None
         self.slate.end_by(0)
         self.running = self._job = None
@@ -351,8 +373,7 @@ class Worker:
         if outcome is None:
             lease.answered(0, repeated=False)
         else:
-            queue = lease.book.queue.over(_Asking(self._channel, lease))
-            self._counts[self._lifecycle.end(queue, lease.name, data, job, outcome)] += 1
+            self._end_job(lease, data, job, outcome)
         return fresh
 
     def _entered(self, failure: BaseException | None) -> None:
@@ -372,6 +393,20 @@ class Worker:
         return self._now - self.fresh_at < self._ttl / 2
 
     # End
+
+    def _end_plain(self, execution: Execution) -> None:
+        """As at the end of `_run_one`."""
+        lease = execution.lease
+        if execution.failure is not None:
+            self._end_badly(lease, execution.data, execution.call, execution.function, execution.failure)
+        elif lease.suspect or lease.gone or not self._fresh():
+            lease.book.queue.over(_Asking(self._channel, lease)).succeed(lease.name)
+        else:
+            self._channel.post(lease)
+
+    def _end_job(self, lease: Lease, data: bytes, job: Job, outcome: Outcome) -> None:
+        queue = lease.book.queue.over(_Asking(self._channel, lease))
+        self._counts[self._lifecycle.end(queue, lease.name, data, job, outcome)] += 1
 
     def _end_badly(
         self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
@@ -406,6 +441,7 @@ class Worker:
     def give_up_connection(self) -> None:
         """Break the connection that the main thread waits for."""
         self._channel.interrupt()
+        self._waiter.interrupt()
 
     def unstarted(self) -> list[Lease]:
         """Hand over what has not begun."""
@@ -417,14 +453,20 @@ class Worker:
 
     def end_late(self, channel: Channel) -> None:
         """End the lease of the task that runs, over another connection, because its hard timeout is over."""
-        lease, job = self.running, self._job
-        if lease is not None and job is not None and lease.data is not None:
-            outcome: Outcome = late(job)
-            self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
+        runs: list[tuple[Lease | None, Job | None]] = [
+            (each.lease, each.job) for each in list(self._in_flight.values()) if each.deadline <= monotonic()
+        ]
+        for lease, job in runs or [(self.running, self._job)]:
+            if lease is not None and job is not None and lease.data is not None:
+                outcome: Outcome = late(job)
+                self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
 
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
-        lease = self.running
+        lease, began = self.running, self._now
+        in_flight = list(self._in_flight.values())
+        if in_flight:
+            lease, began = in_flight[0].lease, in_flight[0].began  # it runs for longest
         data = None if lease is None else lease.data
         running = None if data is None else path_of(data)
         counts = dict(self._counts)
@@ -436,8 +478,9 @@ class Worker:
             "queues": [book.queue.name for book in self._books],
             "started": self._started,
             "running": running,
-            "running_for": monotonic() - self._now if running else None,
-            "in_hand": len(self._hand),
+            "running_for": monotonic() - began if running else None,
+            "in_flight": len(in_flight) or int(running is not None),
+            "in_hand": len(self._hand) + len(self._waiting),
             "rss": resident_size(),
             "succeeded": self.finished - sum(counts[name] for name in counts if name not in ("", "superseded")),
             **{name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")},

@@ -31,7 +31,9 @@ LEVELS = [
     {"delay", "job", "leases", "bell", "info", "settings", "command_line", "view"},
     {"heartbeat", "sweeper", "keeper", "middleware", "testing", "invariants"},
     {"lifecycle", "fsck"},
-    {"worker", "doctor"},
+    {"executors", "doctor"},
+    {"crew"},
+    {"worker"},
     {"supervisor", "demo", "up"},
     {"command_enqueue", "commands_process", "commands_operate", "commands_check"},
     {"cli"},
@@ -41,7 +43,7 @@ ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
     "redis": {"connection", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "worker", "signals"},
+    "threading": {"heartbeat", "worker", "signals", "executors", "crew"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
