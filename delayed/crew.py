@@ -27,6 +27,7 @@ from .slate import Slate
 from .task import Call, parse
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
+_PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
 _SUSPICIOUS = 2  # losses after which a task runs alone: one less than what buries it by default
 
 
@@ -76,7 +77,8 @@ class Crew:
         self._in_flight: dict[str, Execution] = {}  # by lease, until its ending has been handed to the connection
         self._waiting: deque[Execution] = deque()  # those for which no executor has a free place
         self._waiting_since = 0.0
-        self._crowded = True  # the last tasks were for threads: take no more than those have places
+        self._crowded = True  # the last tasks were for threads
+        self._next_probe = 0.0  # monotonic time; for how long no thread was free for a task
         self._alone = False  # take nothing while anything is in flight
         self._watched: dict[str, Execution] = {}  # coroutines that can be cancelled
         self._next_look = 0.0
@@ -106,7 +108,7 @@ class Crew:
         try:
             self._rounds(self._round, lambda: self._stop.is_set() or self.drained or self._worn_out())
             self.left = True  # nothing is taken from here on
-            self._rounds(self._finish, lambda: len(self._mail.ended) == len(self._in_flight))
+            self._rounds(self._finish, self._is_done)
         except BaseException as error:
             self._defect = error
         finally:
@@ -114,6 +116,10 @@ class Crew:
             self._sync.close()
             if self._async is not None:
                 self._async.close()
+
+    def _is_done(self) -> bool:
+        """Whether nothing runs any more, and all has been ended that can be now."""
+        return len(self._mail.ended) == len(self._in_flight) and (not self._in_flight or not self._channel.is_open)
 
     def _rounds(self, action: Callable[[], None], done: Callable[[], bool]) -> None:
         failures = 0
@@ -134,6 +140,7 @@ class Crew:
 
     def _round(self) -> None:
         """Once: end what has ended, begin what can begin, take if there is room, and wait if there is nothing to do."""
+        self._mail.read()
         self._collect()
         self._see_cancelled()
         self._begin_waiting()
@@ -157,6 +164,7 @@ class Crew:
         """Once, after a stop: give back what has not begun, and end what has ended."""
         if self._waiting:
             self._give_back(self._waiting)
+        self._mail.read()
         self._collect()
         self._see_cancelled()
         self._channel.settle()
@@ -165,13 +173,13 @@ class Crew:
 
     def _room(self) -> int:
         """How many tasks to ask for. Nobody knows what they are: as long as coroutines come, as many as the loop has places;
-        after a task that found no free thread, as many as there are free threads."""
+        after tasks for threads, as many as there are free threads; and if none is free, now and then as if coroutines came."""
         self._alone = self._alone and bool(self._in_flight)
         if self._waiting or self._alone:
             return 0
         threads = self._sync.size - self._sync.busy
         room = threads if self._async is None else self._async.size - self._async.busy
-        if self._crowded:
+        if self._crowded and (threads or monotonic() < self._next_probe):
             room = min(room, threads)
         if self._max_tasks is not None:
             room = min(room, self._max_tasks - self.finished - len(self._in_flight))
@@ -186,6 +194,8 @@ class Crew:
             due = min(due, self._waiting_since + BUDGET)
         if self._watched:
             due = min(due, self._next_look)
+        if monotonic() < self._next_probe:
+            due = min(due, self._next_probe)
         return max(0.0, due - monotonic())
 
     def _listen(self, seconds: float, *, mail: bool = True) -> None:
@@ -224,6 +234,8 @@ class Crew:
             coroutines += self._is_for_loop(execution)
             plain += not self._is_for_loop(execution)
             self._waiting.append(execution)
+        if plain > threads:
+            self._next_probe = monotonic() + _PROBE
         self._crowded = plain > threads or (self._crowded and not coroutines)
         self._waiting_since = monotonic()
         self._begin_waiting()
@@ -320,7 +332,6 @@ class Crew:
 
     def _collect(self) -> None:
         """End the leases of what has ended. If the connection breaks before, it stays in the mail for the next one."""
-        self._mail.read()
         ended = self._mail.ended
         while ended:
             execution = ended[0]
