@@ -445,7 +445,12 @@ def test_with_one_at_a_time_nothing_of_this_is_there(queue: Queue, monkeypatch: 
     """A worker that does not ask for it has no further connection and no further thread."""
     opened: list[Channel] = []
     before = Channel.open
-    monkeypatch.setattr(Channel, "open", lambda channel: (opened.append(channel), before(channel))[1])
+
+    def counting(channel: Channel) -> None:
+        opened.append(channel)
+        before(channel)
+
+    monkeypatch.setattr(Channel, "open", counting)
     made: list[object] = []
     for kind in (Execution, Threads):
         monkeypatch.setattr(kind, "__init__", lambda *_: made.append(1))
