@@ -162,8 +162,11 @@ class Crew:
 
     def _finish(self) -> None:
         """Once, after a stop: give back what has not begun, and end what has ended."""
-        if self._waiting:
-            self._give_back(self._waiting)
+        unbegun = [*self._hand, *(execution.lease for execution in self._waiting)]  # not both: see `_room`
+        self._hand.clear()
+        self._waiting.clear()
+        if unbegun:
+            self._give_back(unbegun)
         self._mail.read()
         self._collect()
         self._see_cancelled()
@@ -269,16 +272,17 @@ class Crew:
             executor = self._async if self._async is not None and self._is_for_loop(execution) else self._sync
             if execution.lease.suspect and not self._may_begin(execution.lease):
                 self._alone = True
-                self._give_back(deque([execution]))
+                self._give_back([execution.lease])
             elif execution.failure is not None:
                 self._begin(execution, None)
             elif executor.busy < executor.size:
                 self._begin(execution, executor)
             else:
                 left.append(execution)
-        self._waiting = left
         if left and monotonic() >= self._waiting_since + BUDGET:
-            self._give_back(left)
+            self._give_back([execution.lease for execution in left])
+            left.clear()
+        self._waiting = left
 
     def _may_begin(self, lease: Lease) -> bool:
         """A task that was lost twice runs alone. After one loss it does not: whoever was in flight with a killer is innocent
@@ -315,12 +319,11 @@ class Crew:
         execution.executor = executor
         executor.submit(execution)
 
-    def _give_back(self, executions: deque[Execution]) -> None:
-        book = executions[0].lease.book  # a take is of one queue
-        book.queue.give_back([execution.lease.name for execution in executions])
-        for execution in executions:
-            book.release(execution.lease)
-        executions.clear()
+    def _give_back(self, leases: list[Lease]) -> None:
+        book = leases[0].book  # a take is of one queue
+        book.queue.give_back([lease.name for lease in leases])
+        for lease in leases:
+            book.release(lease)
 
     # End
 

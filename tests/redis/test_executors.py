@@ -243,6 +243,7 @@ def test_a_worker_that_was_superseded_is_told_for_each(
     thread = threaded(worker)
     eventually(lambda: client.llen(f"{key}:began") == 2)
     worker.stop()  # it shall not take again what the sweep brings back
+    eventually(lambda: worker.left)
     leases = client.hkeys(queue.keys.processing)
     while client.hlen(queue.keys.processing):  # until the sweep comes before the beat that makes the keys again
         client.delete(*leases)
@@ -278,6 +279,31 @@ def test_a_stop_waits_for_all_in_flight_and_gives_back_the_rest(
     assert not thread.is_alive()
     assert client.llen(f"{key}:ended") == worker.finished == places
     assert client.hlen(queue.keys.processing) == 0
+
+
+def test_what_was_taken_when_the_stop_came_goes_back_before_the_rest_has_ended(
+    queue: Queue, client: redis.Redis, threaded: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"{queue.name}:h"
+    worker = Worker(queue, allow=AllowAny(), async_tasks=5)
+    take = worker._take
+
+    def taking() -> bool:
+        found = take()
+        if found and worker._in_flight:
+            worker.stop()
+        return found
+
+    monkeypatch.setattr(worker, "_take", taking)
+    thread = threaded(worker)
+    queue.enqueue(PyTask("coroutines:hold", (key, 1)))
+    eventually(lambda: client.llen(f"{key}:began") == 1)
+    queue.enqueue(PyTask("coroutines:hold", (key, 2)))
+    eventually(lambda: worker.left and queue.len() == 1)
+    assert thread.is_alive()
+    client.set(f"{key}:go", 1)
+    thread.join(20)
+    assert client.lrange(f"{key}:ended", 0, -1) == [b"1"]
 
 
 @pytest.mark.parametrize("mode", SEVERAL)
