@@ -2,7 +2,7 @@
 until SIGTERM.
 
 It notes what it is about to send and what has certainly been enqueued. About DEPTH tasks wait. If it is stormy, some tasks
-take a while, and now and then it waits until there are none; else all are short.
+take a while, some ask for more than a call, and now and then it waits until there are none; else all are short and plain.
 """
 
 import os
@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 from types import FrameType
+from typing import Any
 
+from delayed.backoff import Constant
 from delayed.queue import Queue
 from delayed.task import GoTask, PyTask, Task
 
@@ -27,6 +29,21 @@ def duration(rng: random.Random) -> int:
     """Microseconds: mostly none, some milliseconds, rarely a second."""
     kind = rng.random()
     return rng.randint(1000, 50_000) if kind < 0.02 else 1_000_000 if kind < 0.0203 else 0
+
+
+def wish(number: int, rng: random.Random) -> dict[str, Any]:
+    """What a task asks for: mostly nothing; or to begin later, to keep its result, to be retried, or not to run beside another
+    with its key."""
+    kind = rng.random()
+    if kind < 0.01:
+        return {"after": rng.uniform(0.05, 1.0)}
+    if kind < 0.02:
+        return {"result_ttl": 5}
+    if kind < 0.03:
+        return {"retry": 100, "backoff": Constant(0.2), "result_ttl": 5}
+    if kind < 0.04:
+        return {"unique": f"key {number % 50}", "unique_mode": "while_running", "unique_for": 60, "result_ttl": 5}
+    return {}
 
 
 class Producer:
@@ -58,7 +75,7 @@ class Producer:
         count = self._rng.choice((1, self._rng.randint(1, _MOST))) if self._stormy else _CHUNK
         numbers = range(self._next, self._next + count)
         self._next += count
-        tasks = [_task(number, duration(self._rng) if self._stormy else 0, go) for number in numbers]
+        tasks = [self._task(number, go) for number in numbers]
         note(SENDING, *numbers)
         if count == 1:
             queue.enqueue(tasks[0])
@@ -66,9 +83,12 @@ class Producer:
             queue.enqueue_many(tasks)
         note(SENT, *numbers)
 
-
-def _task(number: int, microseconds: int, go: bool) -> Task:
-    return GoTask(_GO_TASK, (number, microseconds)) if go else PyTask("chaos.tasks:execute", (number, microseconds))
+    def _task(self, number: int, go: bool) -> Task:
+        arguments = (number, duration(self._rng) if self._stormy else 0)
+        asks = wish(number, self._rng) if self._stormy else {}
+        if go:
+            return GoTask(_GO_TASK, arguments, **({"after": asks["after"]} if "after" in asks else {}))
+        return PyTask("chaos.tasks:execute_again" if "retry" in asks else "chaos.tasks:execute", arguments, **asks)
 
 
 if __name__ == "__main__":

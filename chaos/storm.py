@@ -204,7 +204,7 @@ class Storm:
             member.stop(30)
         with self._server.client() as client:
             queues = [Queue(name, client) for name in fleet.queues]
-            if not eventually(lambda: all(inspect(queue)[1:4:2] == (0, 0) for queue in queues), _PATIENCE):
+            if not eventually(lambda: all(map(_quiet, queues)), _PATIENCE):
                 outcome.faults.append(f"not all tasks ended in {_PATIENCE} s")
             for member in fleet.of(*WORKERS):
                 member.stop(30)
@@ -217,6 +217,19 @@ class Storm:
             outcome.keys = _keys(client, fleet.queues)
         eventually(lambda: not left_over(fleet.notes), 5)
         outcome.processes = left_over(fleet.notes)
+
+
+def _quiet(queue: Queue) -> bool:
+    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule to the queue, and may
+    come back when it has been held: so the schedule is looked at first and last."""
+    return not any(
+        (
+            queue.call("ZCARD", queue.keys.scheduled),
+            queue.len(),
+            queue.call("HLEN", queue.keys.processing),
+            queue.call("ZCARD", queue.keys.scheduled),
+        )
+    )
 
 
 def _only_sweepers(queue: Queue, count: int) -> bool:

@@ -2,6 +2,8 @@
 
 import time
 
+from delayed.job import current_task
+
 from .notes import BEGUN, ENDED, note
 
 
@@ -11,3 +13,11 @@ def execute(number: int, microseconds: int) -> None:
     if microseconds:
         time.sleep(microseconds / 1e6)
     note(ENDED, number)
+
+
+def execute_again(number: int, microseconds: int) -> None:
+    """As `execute`, but the first attempt fails before it begins."""
+    job = current_task()
+    if job is not None and job.attempt == 1:
+        raise RuntimeError("not yet")
+    execute(number, microseconds)

@@ -236,6 +236,16 @@ class Channel:
                 raise self._broken(TimeoutError())
         return self._checked(self.read())
 
+    def listen(self, seconds: float, *wake: int) -> bool:
+        """Wait for a reply to what was sent by `send`, for so many seconds at most, or until one of the descriptors `wake` is
+        readable. Returns whether there is one."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        for descriptor in wake:
+            poll.register(descriptor, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)]
+        return self._sock.fileno() in ready
+
     def answer(self) -> Any:
         """The reply to a command that was sent by `send`; raises as `call`."""
         return self._checked(self.read())

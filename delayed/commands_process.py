@@ -31,6 +31,8 @@ from .worker import Worker
 @click.option(
     "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
 )
+@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutine functions that each process has in flight.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads in each process for plain functions.")
 @click.option(
     "--preload",
     multiple=True,
@@ -54,6 +56,8 @@ def worker(
     weights: str | None,
     burst: bool,
     concurrency: int | None,
+    async_tasks: int,
+    threads: int,
     preload: tuple[str, ...],
     max_tasks: int | None,
     max_rss: int | None,
@@ -96,6 +100,8 @@ def worker(
             max_rss=None if max_rss is None else max_rss * 1_000_000,
             slate=slate,
             weights=shares,
+            async_tasks=async_tasks,
+            threads=threads,
         )
 
     if concurrency is None:

@@ -83,7 +83,9 @@ class _Runner:
             self._plain(data)
             return
         self._job = job = Job(self.queue, call)
-        outcome = self._lifecycle.run(cast(Lease, self), job)
+        go, outcome = self._lifecycle.begin(cast(Lease, self), job)
+        if go:
+            outcome = self._lifecycle.execute(job)
         if outcome is not None:
             end, error_raised = (_at_once(outcome), None) if self._retries else _revealed(outcome)
             count = self._lifecycle.end(self.queue, self.name, data, job, end)

@@ -1,16 +1,61 @@
 """From a function path to a call, and from an exception to the reason why a task is buried."""
 
+import asyncio
 import inspect
 import traceback
-from collections.abc import Callable, Container
+from collections.abc import Awaitable, Callable, Container
+from functools import update_wrapper
 from importlib import import_module
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from .errors import Reason, Unrunnable
+from .errors import Reason, TimedOut, Unrunnable
 from .hooks import inside
 from .task import SEPARATOR, Call
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps: its end says what happened
+_HERE = Path(__file__).parent
+_AROUND_COROUTINES = (
+    str(Path(asyncio.__file__).parent),
+    *(str(_HERE / name) for name in ("executors.py", "reporter.py")),
+    __file__,
+)
+
+
+class Coroutine:
+    """A coroutine function that can also be called as a function: it then runs in a loop of its own, alone.
+
+    Args:
+        function: the coroutine function.
+    """
+
+    def __init__(self, function: Callable[..., Awaitable[Any]]) -> None:
+        self._function = function
+        update_wrapper(self, function)  # for `inspect.signature`
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it to its end."""
+        return asyncio.run(bounded(self._function(*args, **kwargs), 0))
+
+    def begin(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
+        """What there is to wait for."""
+        return self._function(*args, **kwargs)
+
+
+async def bounded(awaitable: Awaitable[Any], seconds: float) -> Any:
+    """What `awaitable` returns; after so many `seconds`, if that is not 0, it is cancelled.
+
+    Raises:
+        TimedOut: it was.
+    """
+    try:
+        async with asyncio.timeout(seconds or None) as scope:
+            return await awaitable
+    except TimeoutError as error:
+        if scope.expired():
+            raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s") from error
+        raise
 
 
 class Functions(dict[str, Callable[..., Any]]):
@@ -41,11 +86,10 @@ class Functions(dict[str, Callable[..., Any]]):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: {error}") from error
         except Exception as error:
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: importing it raised {_name(error)}: {error}") from error
-        if inspect.iscoroutinefunction(function):
-            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is a coroutine function, which this worker cannot run")
         if not callable(function):
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r} is {type(function).__name__}, which cannot be called")
-        self[path] = self._wrap(function)
+        wrapped = self._wrap(function)
+        self[path] = Coroutine(wrapped) if inspect.iscoroutinefunction(function) else wrapped
         return self[path]
 
 
@@ -68,7 +112,7 @@ def verdict(function: Callable[..., Any] | None, call: Call | None, error: BaseE
 
 def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:
     """Whether `error` means that the arguments do not fit the function, so that it was never entered."""
-    entered = error.__traceback__ is not None and inside(error.__traceback__.tb_next) is not None
+    entered = error.__traceback__ is not None and _own(error.__traceback__.tb_next) is not None
     if entered or not isinstance(error, TypeError):
         return None
     try:
@@ -82,9 +126,17 @@ def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Un
 
 def describe(error: BaseException) -> str:
     """The traceback of a task's exception, from the task's own code on."""
-    frames = inside(error.__traceback__.tb_next) if error.__traceback__ is not None else None
+    frames = _own(error.__traceback__.tb_next) if error.__traceback__ is not None else None
     lines = traceback.format_exception(type(error), error, frames)
     return "".join(lines)[-_LONGEST_DETAIL:]
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """What comes after our frames, and those of asyncio, in a traceback: the task's own code."""
+    trace = inside(trace)
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_AROUND_COROUTINES):
+        trace = inside(trace.tb_next)
+    return trace
 
 
 def said(error: BaseException) -> str:

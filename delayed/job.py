@@ -1,5 +1,6 @@
 """One execution of a task, as the code around it and the task itself see it."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -38,8 +39,10 @@ class Job:
         enqueued = _number(headers, "enqueued", 0)
         self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
         self.function: Callable[..., Any] | None = None  # once it has been found
+        self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
         self._next_look = 0.0
+        self.began = 0.0  # monotonic time, if somebody listens
 
     def __repr__(self) -> str:
         return f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
@@ -50,6 +53,16 @@ class Job:
         if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
             self._next_look = monotonic() + _LOOK
             self._cancelled = bool(self.queue.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """It has been cancelled: interrupt its coroutine. Call this in the thread of its loop."""
+        self._cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def told(self) -> bool:
+        """Whether it is known already that the task has been cancelled."""
         return self._cancelled
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:

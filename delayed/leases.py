@@ -5,7 +5,7 @@ ended it is known to have been carried out: until then nobody can know whether t
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from .channel import Channel, bulk
@@ -101,10 +101,13 @@ class LeaseBook:
         elif lease.name in self.made:
             self.free.append(lease)
 
-    def renew(self) -> list[str]:
-        """Begin anew under other names. Returns the old ones: nothing will be taken under them again."""
-        old = list(self.made)
-        self.made.clear()
+    def renew(self, keep: Container[str] = ()) -> list[str]:
+        """Begin anew under other names. Returns the old ones, but for those to `keep`, under which tasks run: nothing will be
+        taken under them again."""
+        old = [name for name in list(self.made) if name not in keep]
+        for name in old:
+            del self.made[name]
         self.free.clear()
-        self._token, self._serial = token(), 0
+        if not self.made:  # else numbers go on: the supervisor knows one token of each queue
+            self._token, self._serial = token(), 0
         return old

@@ -1,16 +1,18 @@
 """Executions of tasks that ask for more than a call: those with headers."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from .errors import NotEncodable, Reason, TimedOut
-from .functions import Functions, said, verdict
+from .functions import Coroutine, Functions, bounded, said, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .leases import Lease
 from .logger import logger
-from .middleware import Middleware, compose, expiring, retrying, timing
+from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async, expiring, retrying, timing
 from .options import TRACKED_FOR, type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
@@ -18,6 +20,9 @@ from .task import Call, with_retry
 
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
+_THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
+_BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
+_INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
 _BUSY_TEXT = "another task with its unique key is running"
 _FULL_TEXT = "as many tasks with its concurrency key are running as may"
 
@@ -29,6 +34,13 @@ def late(job: Job) -> Outcome:
     return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
 
 
+def broken(job: Job, error: BaseException) -> Outcome:
+    """What becomes of a task whose execution did not reach its end."""
+    if job.told() and isinstance(error, asyncio.CancelledError):
+        return _INTERRUPTED
+    return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))
+
+
 class Lifecycle:
     """Runs tasks that have headers.
 
@@ -37,6 +49,7 @@ class Lifecycle:
         place: who runs them: host:pid.
         entered: called when a function has returned or raised, with what it raised.
         middlewares: the application's own, outside of those that are built in.
+        coroutines: how many may run in one loop.
     """
 
     def __init__(
@@ -44,21 +57,38 @@ class Lifecycle:
         functions: Functions,
         place: str,
         entered: Callable[[BaseException | None], None],
-        middlewares: Sequence[Middleware] = (),
+        middlewares: Sequence[Middleware | AsyncMiddleware] = (),
+        coroutines: int = _THREADS,
     ) -> None:
         self._functions = functions
         self._place = place
         self._entered = entered
-        self._execute = compose([*middlewares, retrying, expiring, timing], self._call)
+        threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
+        self._execute = compose([*middlewares, retrying, expiring, self._finding, timing], self._call)
+        self._execute_async = compose_async(middlewares, self._await, threads)
 
-    def run(self, lease: Lease, job: Job) -> Outcome | None:
-        """Execute; None if the lease does not hold the task any more. The caller ends the lease, by `end`."""
+    def execute(self, job: Job) -> Outcome:
+        """Run the function in this thread. The caller ends the lease, by `end`."""
+        try:
+            return _checked(self._execute(job))
+        except BaseException as error:  # of a middleware: if it ended the worker, the next one would meet it too
+            return Failed(error, *verdict(None, None, error))
+
+    async def execute_async(self, job: Job) -> Outcome:
+        """Run the coroutine function in this loop. The caller ends the lease, by `end`."""
+        try:
+            return _checked(await self._execute_async(job))
+        except BaseException as error:
+            return broken(job, error)
+
+    def begin(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
+        """Whether to execute; if not, how the task ends, or None if the lease does not hold it any more."""
         if job.concurrency is not None:
             answer = lease.book.queue.acquire(lease.name, *job.concurrency, round(TRACKED_FOR * 1000))
             if answer != 1:
-                return Again(_BUSY, _FULL_TEXT, counted=False) if answer else None
+                return False, Again(_BUSY, _FULL_TEXT, counted=False) if answer else None
         if job.id is None:
-            return self._outcome(job)
+            return True, None
         key, mode, bound = job.unique
         fate = {"while_running": "take", "while_queued": "free"}.get(mode, "leave")
         keep = round(TRACKED_FOR * 1000)
@@ -66,21 +96,10 @@ class Lifecycle:
             lease.name, job.id, unique=key, key=fate, bound=max(bound, 1), worker=self._place, keep=keep
         )
         if answer == 0:
-            return None
+            return False, None
         if answer == 2:
-            return Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
-        return Again(_BUSY, _BUSY_TEXT, counted=False) if answer == 3 else self._outcome(job)
-
-    def _outcome(self, job: Job) -> Outcome:
-        """Execute. Whatever middlewares do is the task's failure: if it ended the worker, the next one would meet it too."""
-        try:
-            outcome: object = self._execute(job)
-        except BaseException as error:
-            return Failed(error, *verdict(None, None, error))
-        if isinstance(outcome, Outcome):
-            return outcome
-        wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
-        return Failed(TypeError(wrong), Reason.FAILED, wrong)
+            return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
+        return (False, Again(_BUSY, _BUSY_TEXT, counted=False)) if answer == 3 else (True, None)
 
     def tidy(self, lease: Lease, job: Job) -> None:
         """After the end of a task: its slot counts no more, and need not lie about for a week."""
@@ -88,16 +107,51 @@ class Lifecycle:
             keys = lease.book.queue.keys
             lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
 
-    def _call(self, job: Job) -> Outcome:
-        call = Call(job.func_path, job.args, job.kwargs, job.retry)
-        failed: BaseException | None = None
-        value = None
+    def _finding(self, job: Job, call_next: Step) -> Outcome:
+        """The function is imported outside of the time that it has."""
         try:
             job.function = self._functions[job.func_path]
-            value = job.function(*job.args, **job.kwargs)
+        except BaseException as error:
+            return Failed(error, *verdict(None, None, error))
+        return call_next(job)
+
+    def _call(self, job: Job) -> Outcome:
+        failed: BaseException | None = None
+        function, value = job.function, None
+        assert function is not None
+        try:
+            if isinstance(function, Coroutine):
+                value = asyncio.run(bounded(function.begin(*job.args, **job.kwargs), _timeout(job)))
+            else:
+                value = function(*job.args, **job.kwargs)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
+        return self._outcome(job, value, failed)
+
+    async def _await(self, job: Job) -> Outcome:
+        """As the chain of `execute`, in a loop that runs others meanwhile."""
+        outcome = expiring(job, lambda _: _BEGINS)
+        if outcome is not _BEGINS:
+            return outcome
+        failed: BaseException | None = None
+        function, value = job.function, None
+        assert isinstance(function, Coroutine)
+        job.task = asyncio.current_task()
+        if job.told():
+            return _INTERRUPTED
+        try:
+            value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
+        except BaseException as error:  # likewise; and it is not for us to be cancelled
+            failed = error
+        job.task = None
+        if job.told() and isinstance(failed, asyncio.CancelledError):
+            return _INTERRUPTED
+        outcome = self._outcome(job, value, failed)
+        return retrying(job, lambda _: outcome)
+
+    def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
         self._entered(failed)
+        call = Call(job.func_path, job.args, job.kwargs, job.retry)
         return Done(value) if failed is None else Failed(failed, *verdict(job.function, call, failed))
 
     def end(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
@@ -141,6 +195,18 @@ class Lifecycle:
         logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, pause, outcome.error)
         queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error, group=job.group)
         return "retried"
+
+
+def _checked(outcome: object) -> Outcome:
+    """What came out of the chain, if it is an outcome."""
+    if isinstance(outcome, Outcome):
+        return outcome
+    wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
+    return Failed(TypeError(wrong), Reason.FAILED, wrong)
+
+
+def _timeout(job: Job) -> float:
+    return job.milliseconds("timeout") / 1000
 
 
 _COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}

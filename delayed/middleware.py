@@ -1,28 +1,57 @@
 """What wraps the execution of a task from outside. Each is a function of a job and of the rest of the chain."""
 
+import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
 from functools import partial
+from inspect import iscoroutinefunction
 from types import FrameType
+from typing import Any
 
 from .backoff import backoff_from
 from .clock import now
 from .errors import Reason, Retry, TimedOut
-from .functions import said
+from .functions import Coroutine, said
 from .job import Again, Ended, Failed, Job, Outcome
 from .options import type_name
 from .results import EXPIRED, State
 
 Step = Callable[[Job], Outcome]
+AsyncStep = Callable[[Job], Awaitable[Outcome]]
 Middleware = Callable[[Job, Step], Outcome]
+AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
 
 
-def compose(middlewares: Sequence[Middleware], innermost: Step) -> Step:
-    """The chain: the first of `middlewares` is outermost."""
+def compose(middlewares: Sequence[Middleware | AsyncMiddleware], innermost: Step) -> Step:
+    """The chain: the first of `middlewares` is outermost. Those that are `async def` wrap coroutines only."""
     step = innermost
     for middleware in reversed(middlewares):
-        step = partial(middleware, call_next=step)  # type: ignore[call-arg]  # each takes it by this name
+        if not iscoroutinefunction(middleware):
+            step = partial(middleware, call_next=step)  # type: ignore[call-arg, assignment]  # each takes it by this name
     return step
+
+
+def compose_async(middlewares: Sequence[Middleware | AsyncMiddleware], innermost: AsyncStep, threads: Executor) -> AsyncStep:
+    """The chain for coroutines. A middleware that is a plain function waits in one of the `threads` while they run."""
+    step = innermost
+    for middleware in reversed(middlewares):
+        around: Any = middleware if iscoroutinefunction(middleware) else partial(_in_thread, middleware, threads)
+        step = partial(around, call_next=step)
+    return step
+
+
+async def _in_thread(middleware: Any, threads: Executor, job: Job, call_next: AsyncStep) -> Outcome:
+    loop = asyncio.get_running_loop()
+
+    async def rest(job: Job) -> Outcome:
+        return await call_next(job)
+
+    def step(job: Job) -> Outcome:
+        return asyncio.run_coroutine_threadsafe(rest(job), loop).result()
+
+    return await loop.run_in_executor(threads, copy_context().run, middleware, job, step)
 
 
 def expiring(job: Job, call_next: Step) -> Outcome:
@@ -64,7 +93,7 @@ def timing(job: Job, call_next: Step) -> Outcome:
     def ring(_signum: int, _frame: FrameType | None) -> None:
         raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s")
 
-    if not seconds:
+    if not seconds or isinstance(job.function, Coroutine):  # that is cancelled by its loop
         return call_next(job)
     try:
         before = signal.signal(signal.SIGALRM, ring)

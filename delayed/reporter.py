@@ -1,6 +1,9 @@
 """What a worker tells those who listen: the event stream, the hooks of a task, and its own."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 from .clock import monotonic, now
@@ -10,6 +13,8 @@ from .hooks import NONE, Heard, Hooks
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .logger import logger
 from .results import State
+
+_began: ContextVar[float] = ContextVar("delayed_began", default=0.0)  # each execution has a context, or the thread, to itself
 
 
 class Reporter:
@@ -30,7 +35,6 @@ class Reporter:
         entered: Callable[[BaseException | None], None],
     ) -> None:
         self._place, self._hooks, self._current, self._entered = place, hooks, current, entered
-        self._began = 0.0
         self.version = BUS.version
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,8 +42,27 @@ class Reporter:
         heard = (Kind.STARTED, Kind.SUCCEEDED)
         hooks = (Hooks.of(function), self._hooks)
         if any(BUS.listeners(kind) for kind in heard) or any(each.on_start or each.on_success for each in hooks):
-            return Heard(function, self._start, self._return)
+            return self._heard_coroutine(function) if inspect.iscoroutinefunction(function) else self._heard(function)
         return function
+
+    def _heard(self, function: Callable[..., Any]) -> Heard:
+        def before(_: Heard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            self._start(function, args, kwargs)
+
+        def after(_: Heard, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
+            self._return(function, args, kwargs, value)
+
+        return Heard(function, before, after)
+
+    def _heard_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        async def heard(*args: Any, **kwargs: Any) -> Any:
+            self._start(function, args, kwargs)
+            value = await function(*args, **kwargs)
+            self._return(function, args, kwargs, value)
+            return value
+
+        return heard
 
     def say(self, kind: Kind, queue: str, function: Any = None, **fields: Any) -> None:
         """Something has happened to a task of `function`, if that is known."""
@@ -57,18 +80,20 @@ class Reporter:
             if hook is not None:
                 notify(hook, event)
 
-    def _start(self, heard: Heard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         queue, path, job = self._current()
-        self.say(Kind.STARTED, queue, heard.__wrapped__, args=args, kwargs=kwargs, **_names(path, job))
-        self._began = monotonic()
+        self.say(Kind.STARTED, queue, function, args=args, kwargs=kwargs, **_names(path, job))
+        _began.set(monotonic())
+        if job is not None:
+            job.began = monotonic()
 
-    def _return(self, heard: Heard, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
-        seconds = monotonic() - self._began
+    def _return(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
+        seconds = monotonic() - _began.get()
         self._entered(None)
         queue, path, job = self._current()
         if job is None:  # else it is said when the value has been stored
             about = {"args": args, "kwargs": kwargs, "value": value, "seconds": seconds, **_names(path, job)}
-            self.say(Kind.SUCCEEDED, queue, heard.__wrapped__, **about)
+            self.say(Kind.SUCCEEDED, queue, function, **about)
 
     def retried(self, queue: str, function: Any, error: BaseException, detail: str, **call: Any) -> None:
         """An attempt of a task without headers failed, and there will be another."""
@@ -98,7 +123,7 @@ class Reporter:
         elif isinstance(outcome, Done) and count:
             self.buried(queue, function, None, Reason.FAILED, "what it returned cannot be stored", **call)
         elif isinstance(outcome, Done):
-            self.say(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - self._began, **call)
+            self.say(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - job.began, **call)
 
 
 def _bare(function: Any) -> Any:

@@ -15,18 +15,20 @@ from .allow import AllowAny, AllowList
 from .channel import INTERRUPTED, Channel
 from .clock import monotonic, now
 from .connection import RedisError, pack
+from .crew import Crew
 from .errors import ConfigurationError, Reason
 from .events import BUS, Kind
+from .executors import Execution
 from .functions import Functions, verdict
 from .guard import resident_size
 from .heartbeat import Heartbeat, say_goodbye
 from .hooks import NONE, Hooks
-from .job import Job, Outcome, announce
+from .job import Job, Outcome, announce, current_task
 from .keys import token
 from .leases import Lease, LeaseBook
 from .lifecycle import Lifecycle, late
 from .logger import flush_output, logger
-from .middleware import Middleware
+from .middleware import AsyncMiddleware, Middleware
 from .queue import Queue
 from .reporter import Reporter
 from .scripts import Argument
@@ -42,8 +44,8 @@ _LATE = 1.0  # seconds that Redis may be late with the end of a blocking pop
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
-class Worker:
-    """Runs the Python tasks of one or several queues, in this thread, one at a time.
+class Worker(Crew):
+    """Runs the Python tasks of one or several queues: in this thread, one at a time, if nothing else is said.
 
     Args:
         queue: a queue, or several in order of priority: a later one is served when the earlier ones are empty.
@@ -59,6 +61,9 @@ class Worker:
         middlewares: what wraps the execution of tasks that have headers, the outermost first.
         hooks: what to call for each of its tasks.
         slate: where its supervisor looks.
+        async_tasks: how many coroutine functions may be in flight in one event loop, beside the others. With 1 each runs in
+            a loop of its own, in its turn.
+        threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 
     Raises:
         ConfigurationError: numbers, queues or patterns that cannot work.
@@ -75,10 +80,12 @@ class Worker:
         burst: bool = False,
         max_tasks: int | None = None,
         max_rss: int | None = None,
-        middlewares: Sequence[Middleware] = (),
+        middlewares: Sequence[Middleware | AsyncMiddleware] = (),
         hooks: Hooks = NONE,
         slate: Slate | None = None,
         weights: Sequence[float] | None = None,
+        async_tasks: int = 1,
+        threads: int = 0,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
@@ -107,7 +114,7 @@ class Worker:
         self._place = f"{socket.gethostname()}:{os.getpid()}"
         self._reporter = Reporter(self._place, hooks, self._current, self._entered)
         self._functions = Functions(allow_list(allow), self._reporter.wrap)
-        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares)
+        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, max(async_tasks, threads, 1))
         self._job: Job | None = None  # what runs, if it has headers
         self.deadline: float | None = None  # monotonic time at which it must have ended
         self._wait = min(queue.dequeue_timeout for queue in queues) + _LATE
@@ -121,6 +128,7 @@ class Worker:
         self._turns = Turns(self._books, weights, min(queue.dequeue_timeout for queue in queues))
         self._hand: deque[Lease] = deque()  # taken and not begun; the heartbeat may empty it from the other end
         self._again = False  # the first queue had as many tasks as we asked for, and no other goes before it
+        self._size = 1  # what was learnt last, of whatever queue: where one begins of which nothing is known
         self._look = False  # the connection broke: look what waits, as what Redis told it last may be lost
         self._now = 0.0  # when the last task ended, which is when the next one begins
         self._counts: Counter[str] = Counter()
@@ -131,6 +139,7 @@ class Worker:
         self._signals: SignalPipe
         self._heartbeat: Heartbeat
         self._verbose = False
+        self._assemble(async_tasks, threads)
 
     # Life
 
@@ -153,7 +162,10 @@ class Worker:
             logger.info("Worker %s serves %s", self._place, names)
             self._reporter.say(Kind.WORKER_UP, names)
             try:
-                self._loop()
+                if self._several:
+                    self._run_many()
+                else:
+                    self._loop()
             finally:
                 self.left = True
                 self._heartbeat.end()
@@ -176,9 +188,7 @@ class Worker:
             self.turns += 1
             self.slate.turn(self.turns, self.finished)
             self._signals.arm()
-            if self._reporter.version != BUS.version:  # somebody else listens: functions are wrapped anew
-                self._reporter.version = BUS.version
-                self._functions.clear()
+            self._heed_listeners()
             try:
                 if not self._channel.is_open:
                     self._connect()
@@ -191,16 +201,34 @@ class Worker:
                     self.drained = True
                     return
             except RedisError as error:
-                self._hand.clear()  # what was in it goes back when the connection does
-                self.slate.work(False)
-                self._channel.close()
-                self._look = True
                 failures += 1
-                for book in self._books:
-                    error = book.queue.explained(error)
-                logger.warning("Redis: %s; trying again", error)
-                longest = min(_FIRST_PAUSE * 2 ** min(failures - 1, 10), _LONGEST_PAUSE)
-                self._stop.wait(longest * random.uniform(0.5, 1))
+                self._stop.wait(self._lost(error, failures))
+
+    def _heed_listeners(self) -> None:
+        """If others listen than before, functions are wrapped anew."""
+        if self._reporter.version != BUS.version:
+            self._reporter.version = BUS.version
+            self._functions.clear()
+
+    def _rest_for(self, seconds: float) -> None:
+        """Wait before asking again, and hear a stop and, if several tasks run, their ends."""
+        if self._several:
+            self._listen(min(seconds, self._pause()))
+        else:
+            self._stop.wait(seconds)
+
+    def _lost(self, error: RedisError, failures: int) -> float:
+        """The connection cannot be used any more, for the `failures`th time. Returns the seconds until another is tried."""
+        self._hand.clear()  # what was in it goes back when the connection does
+        self.running = self._job = None  # and so does what did not come to run
+        self.slate.work(bool(self._in_flight))
+        self._channel.close()
+        self._look = True
+        for book in self._books:
+            error = book.queue.explained(error)
+        logger.warning("Redis: %s; trying again", error)
+        longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
+        return longest * random.uniform(0.5, 1)
 
     def _connect(self) -> None:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
@@ -209,10 +237,10 @@ class Worker:
         self.slate.connect(0, self._channel.client_id)
         self._channel.settle()  # what Redis refuses to end must not be given back: it has run
         for book in self._books:
-            names = list(book.made)
+            names = [name for name in book.made if name not in self._in_flight]
             if names:
                 book.queue.give_back(names)
-                book.renew()
+                book.renew(self._in_flight)
                 self._channel.call("UNLINK", *names)
 
     def _goodbye(self) -> None:
@@ -220,6 +248,7 @@ class Worker:
             if not self._channel.is_open:
                 self._channel.open()
             self._channel.settle()
+            self._goodbye_to_many()
             count = say_goodbye(self._channel, self)
             if count:
                 logger.info("Gave back %d tasks", count)
@@ -251,9 +280,9 @@ class Worker:
         if not self._burst and not self._look:
             pop, seconds = self._turns.pop()
             if not pop:  # all are paused, or have reached a limit
-                self._stop.wait(seconds)
+                self._rest_for(seconds)
                 return False
-            reply = self._channel.block(pop, self._wait, self._stop_reader)
+            reply = self._notification(pop) if self._several else self._channel.block(pop, self._wait, self._stop_reader)
             if reply is INTERRUPTED:
                 self._interrupted = True
                 return False
@@ -277,15 +306,19 @@ class Worker:
         self._look = self._look and found  # what is left may not be taken now
         more = self._turns.took(book, len(self._hand))
         if not found and self._burst and more:  # it ends when the queues are empty, not when a limit is reached
-            self._stop.wait(self._turns.pop()[1])
+            self._rest_for(self._turns.pop()[1])
         return found or more
 
     def _take_from(self, book: LeaseBook, claims: int = 0, waiting: bool = False) -> bool:
         self._now = monotonic()
         if not self._fresh():  # after a pause their keys may be gone: let them go, and make others
             for each in self._books:
-                each.renew()
+                each.renew(self._in_flight)
+            for execution in self._in_flight.values():
+                execution.lease.gone = True  # perhaps: so it asks
             self.fresh_at = self._now
+        if not book.pace.known:
+            book.pace.size = self._size
         size = book.pace.size
         if self._max_tasks is not None:
             size = min(size, self._max_tasks - self.finished)
@@ -303,8 +336,8 @@ class Worker:
     def _rest(self) -> None:
         """An idle worker keeps no leases."""
         for book in self._books:
-            if book.made:
-                self._channel.call("UNLINK", *book.renew())
+            if old := book.renew(self._in_flight):
+                self._channel.call("UNLINK", *old)
 
     # Execute
 
@@ -333,7 +366,7 @@ class Worker:
             fresh = self._run_one(lease, data)
         self.slate.work(False)
         if count:
-            lease.book.pace.learn(count, self._now - began, size)
+            self._size = lease.book.pace.learn(count, self._now - began, size)
 
     def _run_one(self, lease: Lease, data: bytes) -> bool:
         """Run a task and end its lease. False if the other leases may have been lost meanwhile."""
@@ -368,15 +401,17 @@ class Worker:
 
     def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
         """As `_run_one`, for a task with headers."""
-        self._job = job
         lease.book.grouped = lease.book.grouped or "group" in job.headers
-        hard = job.milliseconds("hard_timeout") / 1000
-        if hard:
-            self.deadline = monotonic() + hard
-            self.slate.end_by(self.deadline)
-            self._heartbeat.wake()
         try:
-            outcome = self._lifecycle.run(lease, job)
+            go, outcome = self._lifecycle.begin(lease, job)
+            self._job = job
+            hard = job.milliseconds("hard_timeout") / 1000
+            if hard and go:
+                self.deadline = monotonic() + hard
+                self.slate.end_by(self.deadline)
+                self._heartbeat.wake()
+            if go:
+                outcome = self._lifecycle.execute(job)
         finally:  # also if Redis did not answer: nothing runs any more that could be late
             self.deadline = None
             self.slate.end_by(0)
@@ -386,12 +421,9 @@ class Worker:
         fresh = self._fresh()
         if outcome is None:
             lease.answered(0, repeated=False)
+            self._lifecycle.tidy(lease, job)
         else:
-            queue = lease.book.queue.over(_Asking(self._channel, lease))
-            count = self._lifecycle.end(queue, lease.name, data, job, outcome)
-            self._counts[count] += 1
-            self._reporter.ended(queue.keys.queue, job, outcome, count)
-        self._lifecycle.tidy(lease, job)
+            self._end_job(lease, data, job, outcome)
         return fresh
 
     def _entered(self, failure: BaseException | None) -> None:
@@ -399,12 +431,11 @@ class Worker:
         if self._signals.in_child:
             _leave_child(failure)
 
-    def _current(self) -> tuple[str, str, Job | None]:
-        """What runs, for those who listen: queue, function path, and what is known of it if it has headers."""
-        lease = self.running
-        if lease is None or lease.data is None:
-            return "", "", self._job
-        return lease.book.queue.name, path_of(lease.data), self._job
+    @staticmethod
+    def _current() -> tuple[str, str, Job | None]:
+        """What runs here, for those who listen: queue, function path, and what is known of it if it has headers."""
+        job = current_task()
+        return ("", "", None) if job is None else (job.queue.keys.queue, job.func_path, job if job.headers else None)
 
     def _current_job(self) -> Job | None:
         """What runs in this thread: see `job.current_task`."""
@@ -418,6 +449,23 @@ class Worker:
         return self._now - self.fresh_at < self._ttl / 2
 
     # End
+
+    def _end_plain(self, execution: Execution) -> None:
+        """As at the end of `_run_one`."""
+        lease = execution.lease
+        if execution.failure is not None:
+            self._end_badly(lease, execution.data, execution.call, execution.function, execution.failure)
+        elif lease.suspect or lease.gone or not self._fresh():
+            lease.book.queue.over(_Asking(self._channel, lease)).succeed(lease.name)
+        else:
+            self._channel.post(lease)
+
+    def _end_job(self, lease: Lease, data: bytes, job: Job, outcome: Outcome) -> None:
+        queue = lease.book.queue.over(_Asking(self._channel, lease))
+        count = self._lifecycle.end(queue, lease.name, data, job, outcome)
+        self._counts[count] += 1
+        self._reporter.ended(queue.keys.queue, job, outcome, count)
+        self._lifecycle.tidy(lease, job)
 
     def _end_badly(
         self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
@@ -460,6 +508,7 @@ class Worker:
     def give_up_connection(self) -> None:
         """Break the connection that the main thread waits for."""
         self._channel.interrupt()
+        self._waiter.interrupt()
 
     def unstarted(self) -> list[Lease]:
         """Hand over what has not begun."""
@@ -471,16 +520,22 @@ class Worker:
 
     def end_late(self, channel: Channel) -> None:
         """End the lease of the task that runs, over another connection, because its hard timeout is over."""
-        lease, job, deadline = self.running, self._job, self.deadline
-        if deadline is None or monotonic() < deadline:
+        runs: list[tuple[Lease | None, Job | None]] = [
+            (each.lease, each.job) for each in list(self._in_flight.values()) if each.deadline <= monotonic()
+        ]
+        if not runs and (self.deadline is None or monotonic() < self.deadline):
             return  # it has ended meanwhile, and another may run
-        if lease is not None and job is not None and lease.data is not None:
-            outcome: Outcome = late(job)
-            self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
+        for lease, job in runs or [(self.running, self._job)]:
+            if lease is not None and job is not None and lease.data is not None:
+                outcome: Outcome = late(job)
+                self._lifecycle.end(lease.book.queue.over(channel), lease.name, lease.data, job, outcome)
 
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
-        lease = self.running
+        lease, began = self.running, self._now
+        in_flight = list(self._in_flight.values())
+        if in_flight:
+            lease, began = in_flight[0].lease, in_flight[0].began  # it runs for longest
         data = None if lease is None else lease.data
         running = None if data is None else path_of(data)
         counts = dict(self._counts)
@@ -492,8 +547,9 @@ class Worker:
             "queues": [book.queue.name for book in self._books],
             "started": self._started,
             "running": running,
-            "running_for": monotonic() - self._now if running else None,
-            "in_hand": len(self._hand),
+            "running_for": monotonic() - began if running else None,
+            "in_flight": len(in_flight) or int(running is not None),
+            "in_hand": len(self._hand) + len(self._waiting),
             "rss": resident_size(),
             "succeeded": self.finished - sum(counts[name] for name in counts if name not in ("", "superseded")),
             **{name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")},

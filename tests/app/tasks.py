@@ -78,9 +78,6 @@ def inner_type_error() -> None:
     len(5)  # type: ignore[arg-type]
 
 
-async def coroutine() -> None: ...
-
-
 class _Strange(Exception):
     """An exception whose parts cannot be had."""
 

@@ -409,14 +409,6 @@ def test_exceptions_of_every_kind_end_the_task_and_not_the_worker(queue: Queue, 
     assert letter.detail
 
 
-def test_a_coroutine_function_is_not_taken_for_done(queue: Queue) -> None:
-    queue.enqueue(PyTask("tasks:coroutine"))
-    burst(queue)
-    (letter,) = dead_letters(queue)
-    assert letter.reason == "unknown_function"
-    assert "coroutine" in letter.detail
-
-
 def test_an_empty_task_is_buried(queue: Queue) -> None:
     queue.call("RPUSH", queue.name, b"")
     burst(queue)

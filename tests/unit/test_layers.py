@@ -33,8 +33,10 @@ LEVELS = [
     {"schedules", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "heartbeat", "sweeper", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
     {"lifecycle", "fsck"},
-    {"worker", "doctor", "drain"},
-    {"supervisor", "demo", "up", "testing"},
+    {"executors", "doctor", "drain"},
+    {"crew", "testing"},
+    {"worker"},
+    {"supervisor", "demo", "up"},
     {
         "command_enqueue",
         "commands_process",
@@ -52,7 +54,7 @@ ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
     "redis": {"connection", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "worker", "signals"},
+    "threading": {"heartbeat", "worker", "signals", "executors", "crew"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

@@ -1,0 +1,269 @@
+"""Where tasks run when several may run at once: threads, and one event loop.
+
+An executor is given an `Execution` by the dispatcher, runs it in a context of its own, and posts it to the `Mail` when
+it has ended. It never talks to Redis.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Protocol
+
+from .clock import monotonic
+from .functions import Coroutine
+from .job import Job, Outcome, announce
+from .leases import Lease
+from .lifecycle import Lifecycle
+from .logger import logger
+from .task import Call
+
+_LEAVING = 5.0  # seconds that what tasks have left behind in the loop may take to end
+
+
+class Execution:
+    """One task in hand, and how it ended.
+
+    Args:
+        lease: under which it is held.
+        call: what it says; None if it cannot be decoded.
+        lifecycle: runs it, if it has headers.
+        entered: called when a function has returned or raised, with what it raised.
+    """
+
+    __slots__ = (
+        "_entered", "_lifecycle", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
+        "outcome",
+    )  # fmt: skip
+
+    def __init__(
+        self, lease: Lease, call: Call | None, lifecycle: Lifecycle, entered: Callable[[BaseException | None], None]
+    ) -> None:
+        self.lease, self.call = lease, call
+        self.data = lease.data or b""
+        self._lifecycle = lifecycle
+        self.function: Callable[..., Any] | None = None
+        self.job: Job | None = None
+        if call is not None and call.headers is not None:
+            self.job = Job(lease.book.pooled, call)
+        self.failure: BaseException | None = None  # what it raised
+        self.outcome: Outcome | None = None  # likewise, of a task with headers
+        self.deadline = float("inf")  # monotonic time at which it must have ended
+        self.began = monotonic()
+        self.executor: Executor | None = None  # where it runs
+        self._entered = entered
+
+    def current(self) -> Job:
+        """See `job.current_task`."""
+        if self.job is not None:
+            return self.job
+        assert self.call is not None
+        return Job(self.lease.book.pooled, self.call)
+
+    def run(self) -> None:
+        """Run it in this thread, which is in a context of its own."""
+        announce(self.current)
+        if self.job is not None:
+            self.outcome = self._lifecycle.execute(self.job)
+            return
+        assert self.call is not None
+        assert self.function is not None
+        try:
+            self.function(*self.call.args, **self.call.kwargs)
+        except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
+            self.failure = error
+        self._entered(self.failure)
+
+    async def run_async(self) -> None:
+        """Run it in this asyncio task."""
+        announce(self.current)
+        if self.job is not None:
+            self.job.function = self.function
+            self.outcome = await self._lifecycle.execute_async(self.job)
+            return
+        assert self.call is not None
+        assert isinstance(self.function, Coroutine)
+        try:
+            await self.function.begin(*self.call.args, **self.call.kwargs)
+        except BaseException as error:  # likewise, and a CancelledError that it raises by itself
+            self.failure = error
+        self._entered(self.failure)
+
+
+class Mail:
+    """What has ended, on its way to the dispatcher, who can wait for it."""
+
+    def __init__(self) -> None:
+        self.ended: deque[Execution] = deque()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def post(self, execution: Execution) -> None:
+        """From any thread: it has ended."""
+        self.ended.append(execution)
+        with contextlib.suppress(BlockingIOError):  # so full that it is readable
+            os.write(self._writer, b"x")
+
+    def fileno(self) -> int:
+        """A descriptor that is readable after a post."""
+        return self._reader
+
+    def read(self) -> None:
+        """Make the descriptor unreadable, before looking into `ended`."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 65536)
+
+    def close(self) -> None:
+        """Nobody posts any more."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Executor(Protocol):
+    """Where tasks run. One thread submits, and counts what is in flight."""
+
+    size: int  # how many may be in flight
+    busy: int  # how many are, those included whose end the dispatcher has not seen
+
+    def start(self) -> None:
+        """Be ready to run tasks."""
+
+    def submit(self, execution: Execution) -> None:
+        """Run it. `busy` is below `size`."""
+
+    def close(self) -> None:
+        """Nothing will be submitted any more."""
+
+    def join(self) -> None:
+        """After `close`: wait for the end."""
+
+
+class Threads:
+    """Runs plain functions in threads, or in the thread that calls `serve`.
+
+    Args:
+        count: how many threads; 0 for one that serves.
+        mail: where to post what has ended.
+        between: called in the serving thread after each task.
+    """
+
+    def __init__(self, count: int, mail: Mail, between: Callable[[], None]) -> None:
+        self.size, self.busy = max(count, 1), 0
+        self._mail = mail
+        self._between = between
+        self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"delayed-{number}", daemon=True) for number in range(count)
+        ]
+
+    def start(self) -> None:
+        """See `Executor`."""
+        for thread in self._threads:
+            thread.start()
+
+    def serve(self) -> None:
+        """Run tasks here until `close`; if there are threads, wait for them."""
+        if self._threads:
+            self.join()
+        else:
+            self._serve(self._between)
+
+    def submit(self, execution: Execution) -> None:
+        """See `Executor`."""
+        self._queue.put(execution)
+
+    def close(self) -> None:
+        """See `Executor`."""
+        for _ in range(self.size):
+            self._queue.put(None)
+
+    def join(self) -> None:
+        """See `Executor`."""
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self, between: Callable[[], None] | None = None) -> None:
+        while (execution := self._queue.get()) is not None:
+            try:
+                copy_context().run(execution.run)
+            except BaseException as error:  # a defect, or a signal handler of the task's making
+                execution.failure = error
+            self._mail.post(execution)
+            del execution  # not to keep it while we wait
+            if between is not None:
+                between()
+
+
+class Loop:
+    """Runs coroutine functions in one event loop, in a thread of its own.
+
+    Args:
+        size: how many may be in flight.
+        mail: where to post what has ended.
+    """
+
+    def __init__(self, size: int, mail: Mail) -> None:
+        self.size, self.busy = size, 0
+        self._mail = mail
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, name="delayed-loop", daemon=True)
+
+    def start(self) -> None:
+        """See `Executor`."""
+        self._thread.start()
+
+    def submit(self, execution: Execution) -> None:
+        """See `Executor`."""
+        self._loop.call_soon_threadsafe(self._begin, execution)
+
+    def cancel(self, job: Job) -> None:
+        """Interrupt a coroutine, as somebody has cancelled its task."""
+        self._loop.call_soon_threadsafe(job.cancel)
+
+    def close(self) -> None:
+        """See `Executor`."""
+        self._closing = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def join(self) -> None:
+        """See `Executor`."""
+        self._thread.join(_LEAVING)
+        if self._thread.is_alive():
+            logger.warning("What tasks have left behind in the event loop does not end within %g s", _LEAVING)
+
+    def _begin(self, execution: Execution) -> None:
+        task = self._loop.create_task(execution.run_async(), context=copy_context())
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._end, execution))
+
+    def _end(self, execution: Execution, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():  # from outside, before it began
+            execution.failure = asyncio.CancelledError("cancelled by another task")
+        elif error := task.exception():
+            execution.failure = error
+        self._mail.post(execution)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._closing:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # SystemExit or KeyboardInterrupt, in an asyncio task that a task has made
+                logger.error("%r came out of a task's own asyncio task; the event loop goes on", error)
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        with contextlib.suppress(BaseException):
+            self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
