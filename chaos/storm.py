@@ -220,8 +220,8 @@ class Storm:
 
 
 def _quiet(queue: Queue) -> bool:
-    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule to the queue, and may
-    come back when it has been held: so the schedule is looked at first and last."""
+    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule to the queue,
+    and may come back when it has been held: so the schedule is looked at first and last."""
     return not any(
         (
             queue.call("ZCARD", queue.keys.scheduled),
