@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+const notification = "1" // what announces a task; Go's tasks wait in the queue itself, whatever their group
+
 // asking is a task that may ask for more than a call.
 type asking interface{ asks() *taskOptions }
 
@@ -55,7 +57,7 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 	}
 	k := q.Keys
 	keys := []string{k.Queue, k.Noti, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
-	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound))
+	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), notification)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err
@@ -132,7 +134,7 @@ func (q *Queue) postponing(lease string, data []byte, id string, delay time.Dura
 	}
 	k := q.Keys
 	keys = []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Scheduled, k.Wake, k.Task(id)}
-	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure}
+	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure, notification}
 }
 
 // Postpone ends a lease: its task waits again, as data, after a delay. id is that of a tracked task, or empty; failure is what the

@@ -4,7 +4,8 @@
 --       (milliseconds from now, or 0), tracked (milliseconds that its state is kept, or 0), bound (milliseconds that the unique
 --       key stays taken, or 0 for a task that does not take it now), word (what announces it: '1', or the digest of its group, which
 --       stands once in the rotation)
--- Returns: {state, id}: 'queued', 'first' (of its group: it may be its turn now), 'scheduled', 'duplicate' (id is the other task's, nothing has happened), or 'known' (a task of
+-- Returns: {state, id}: 'queued', 'first' (of its group: it may be its turn now), 'scheduled', 'duplicate' (id is the other
+--          task's, nothing has happened), or 'known' (a task of
 --          this id is there already: the enqueue was said twice)
 
 local tracked, bound = tonumber(ARGV[5]), tonumber(ARGV[6])
