@@ -176,8 +176,13 @@ class Channel:
     def ask(self, packed: bytes, answered: Callable[[Any, bool], None]) -> None:
         """Send a fenced command and wait for its reply: `answered(reply, repeated)`; `repeated` if it was sent twice, so that
         a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
-        self.settle()
-        self._posted.append(_Asked(packed, answered))
+        ending = _Asked(packed, answered)
+        try:
+            self.settle()
+        except RedisError:
+            self._posted.append(ending)  # its task has run: it must not be given back
+            raise
+        self._posted.append(ending)
         self._loud += 1
         self.send(packed)
         self.settle()

@@ -14,6 +14,7 @@ from delayed.channel import DEADLINE, Channel, bulk
 from delayed.connection import connect, pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
+from delayed.leases import LeaseBook
 from delayed.queue import AsyncQueue, Queue
 from delayed.task import GoTask, PyTask, decode
 from tests.conftest import eventually
@@ -322,3 +323,26 @@ def test_timestamps_go_both_ways(queue: Queue) -> None:
     queue.enqueue(PyTask("m:f", (when,)))
     tasks, _ = queue.take([queue.keys.lease("t", 0)], "t", 10)
     assert decode(tasks[0]).args == [when]
+
+
+def test_an_ending_that_is_asked_for_is_remembered_when_those_before_it_cannot_be_confirmed(
+    queue: Queue, client: redis.Redis
+) -> None:
+    """Else a task that has failed would be given back, and run again."""
+    channel = Channel(client, queue.name)
+    channel.open()
+    book = LeaseBook(queue, channel, lambda lease: None, lambda secret, count: None)
+    queue.enqueue_many(PyTask("m:f", (number,)) for number in range(2))
+    leases, _ = book.get(2)
+    queue.take([lease.name for lease in leases], "t", 60, waiting=True)
+    channel.post(leases[0])
+    client.client_kill_filter(_id=str(channel.client_id))
+    answers: list[object] = []
+    with pytest.raises(redis.ConnectionError):
+        channel.ask(pack("HDEL", queue.keys.processing, leases[1].name), lambda reply, repeated: answers.append(reply))
+    assert not answers
+    channel.open()
+    channel.settle()
+    assert answers == [1]
+    assert client.hlen(queue.keys.processing) == 0
+    channel.close()
