@@ -8,7 +8,6 @@ import ctypes
 import gc
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -16,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from .backoff import pause_before_another
 from .causes import cause_of_death, out_of_memory_kills
 from .clock import monotonic
 from .errors import ConfigurationError
@@ -213,7 +213,7 @@ class Supervisor:
         now = monotonic()
         at_start = code != EXIT_RELIEVED and now - child.started < _LIVED and not slate.finished
         child.failures = child.failures + 1 if at_start else 0
-        pause = min(_FIRST_PAUSE * 2 ** min(child.failures, 10), _LONGEST_PAUSE) * random.uniform(0.5, 1)
+        pause = pause_before_another(child.failures + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
         child.start_at = now + pause if at_start else now
         log = logger.info if code == EXIT_RELIEVED else logger.error
         log("Worker process %s: %s; another takes its place%s", place, cause, f" in {pause:.1f} s" if at_start else "")

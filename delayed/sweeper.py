@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from .backoff import pause_before_another
 from .bell import Bell
 from .channel import Channel
 from .clock import milliseconds, monotonic, now
@@ -269,8 +270,7 @@ class Sweeper:
         """Seconds until the next sweep."""
         failures = max(server.failures for server in self._servers.values())
         if failures:
-            longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
-            return min(longest * random.uniform(0.5, 1), self._interval)
+            return min(pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE), self._interval)
         unsettled = [server.settled_at - monotonic() for server in self._servers.values() if not server.settled]
         return min([*unsettled, self._interval * random.uniform(*JITTER)])
 

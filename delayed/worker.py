@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import random
 import socket
 import threading
 from collections import Counter, deque
@@ -12,6 +11,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .allow import AllowAny, AllowList
+from .backoff import pause_before_another
 from .channel import INTERRUPTED, Channel
 from .clock import monotonic, now
 from .connection import RedisError, pack
@@ -227,8 +227,7 @@ class Worker(Crew):
         for book in self._books:
             error = book.queue.explained(error)
         logger.warning("Redis: %s; trying again", error)
-        longest = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 10), _LONGEST_PAUSE)
-        return longest * random.uniform(0.5, 1)
+        return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
     def _connect(self) -> None:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was

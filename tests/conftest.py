@@ -14,7 +14,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.fsck import look
 from delayed.invariants import INVARIANTS
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweeper import Sweeper, sweep
 from delayed.view import View, When
 from delayed.worker import Worker
 
@@ -132,6 +132,17 @@ def threaded() -> Iterator[Callable[[Worker], threading.Thread]]:
         worker.stop()
         thread.join(30)
         assert not thread.is_alive()
+
+
+@pytest.fixture
+def sweeping(queue: Queue) -> Iterator[Sweeper]:
+    """A sweeper of the test's queue, in a thread."""
+    sweeper = Sweeper([queue], 0.5)
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    yield sweeper
+    sweeper.stop()
+    thread.join(20)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

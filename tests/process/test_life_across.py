@@ -3,7 +3,7 @@
 import json
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +16,6 @@ from delayed.info import dead_letters
 from delayed.keys import Keys
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.sweeper import Sweeper
 from delayed.task import GoTask, PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
@@ -58,16 +57,6 @@ def ask(redis_url: str, queue: Queue) -> Ask:
     return asked
 
 
-@pytest.fixture
-def python_sweeper(queue: Queue) -> Iterator[Sweeper]:
-    sweeper = Sweeper([queue], 0.5)
-    thread = threading.Thread(target=sweeper.run)
-    thread.start()
-    yield sweeper
-    sweeper.stop()
-    thread.join(20)
-
-
 @pytest.mark.usefixtures("go_worker")
 def test_python_gets_what_go_returned(queue: Queue) -> None:
     added = queue.enqueue(GoTask("main.Add", (1, 2), result_ttl=60))
@@ -96,7 +85,7 @@ def test_python_cancels_what_go_runs(queue: Queue) -> None:
     assert not list(dead_letters(queue))
 
 
-@pytest.mark.usefixtures("go_worker", "python_sweeper")
+@pytest.mark.usefixtures("go_worker", "sweeping")
 def test_go_retries_with_back_off(queue: Queue) -> None:
     handle = queue.enqueue(GoTask("main.FailUntil", (3,), retry=5, backoff=Constant(0.02), result_ttl=60))
     assert handle.result(20) == 3
@@ -140,8 +129,8 @@ def scheduled(queue: Queue) -> int:
     return int(queue.call("ZCARD", queue.keys.scheduled))
 
 
-@pytest.mark.usefixtures("python_sweeper")
-def test_a_python_sweeper_moves_what_go_has_scheduled(queue: Queue, ask: Ask) -> None:
+@pytest.mark.usefixtures("sweeping")
+def test_a_sweeping_moves_what_go_has_scheduled(queue: Queue, ask: Ask) -> None:
     handle = Handle(queue, ask(path="tasks:two", args=[1, 2], after=0.3)["id"])
     assert queue.len() + scheduled(queue) == 1
     eventually(lambda: queue.len() == 1)

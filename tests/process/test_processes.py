@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -332,24 +333,27 @@ def test_a_forced_exit_under_full_load_leaves_nothing_held(
 KILLS = int(os.environ.get("DELAYED_TEST_KILLS", "20"))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60 + 3 * KILLS)
-def test_kill_9_under_full_load_loses_nothing_and_repeats_at_most_what_ran(
-    fleet: Fleet, queue: Queue, client: redis.Redis, tmp_path: Path
+def kill_under_full_load(
+    queue: Queue, log: Path, victim: Callable[[], Callable[[], object]], last: Callable[[], object]
 ) -> None:
-    """Tasks of a few microseconds: what is repeated has been executed and ended, unless it was in execution."""
-    log = tmp_path / "log"
+    """Kill so often somewhere in the middle of tasks of a few microseconds, and count what was lost and repeated.
+
+    Args:
+        queue: the queue.
+        log: where the tasks note that they ran.
+        victim: makes sure that there is a worker; what it returns kills that.
+        last: called when no more is killed.
+    """
     count = 0
-    fleet.sweeper(queue.name)
     rng = random.Random(KILLS)
     for _ in range(KILLS):
         queue.enqueue_many(PyTask("tasks:log", (str(log), count + number)) for number in range(20_000))
         count += 20_000
-        worker = fleet.quick_worker(queue.name)
+        kill = victim()
         some = queue.len() * rng.random()
         eventually(lambda some=some: queue.len() <= some)  # type: ignore[misc]
-        worker.kill()
-    fleet.quick_worker(queue.name)
+        kill()
+    last()
     eventually(lambda: inspect(queue)[1:4] == (0, 0, 0), 60)
     numbers = array.array("Q", log.read_bytes())
     numbers.byteswap()
@@ -358,6 +362,18 @@ def test_kill_9_under_full_load_loses_nothing_and_repeats_at_most_what_ran(
     print(f"{KILLS} kills, {count:,} tasks, 0 lost, {repeated} repeated")
     assert repeated <= KILLS
     assert not list(dead_letters(queue))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 3 * KILLS)
+def test_kill_9_under_full_load_loses_nothing_and_repeats_at_most_what_ran(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
+    """What is repeated has been executed and ended, unless it was in execution."""
+    fleet.sweeper(queue.name)
+
+    def worker() -> Process:
+        return fleet.quick_worker(queue.name)
+
+    kill_under_full_load(queue, tmp_path / "log", lambda: worker().kill, worker)
 
 
 def test_burst_drains_and_exits(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:

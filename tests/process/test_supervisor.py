@@ -1,8 +1,6 @@
 """`delayed worker -c N`: a parent with worker processes, real signals, kill -9."""
 
-import array
 import os
-import random
 import re
 import signal
 import sys
@@ -16,7 +14,7 @@ from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
 from delayed.task import PyTask
 from tests.conftest import eventually
-from tests.process.test_processes import EXIT_FORCED, begin_and_leave_waiting, popped
+from tests.process.test_processes import EXIT_FORCED, KILLS, begin_and_leave_waiting, kill_under_full_load, popped
 from tests.processes import Fleet, Process
 
 
@@ -193,31 +191,14 @@ def test_usr1_goes_to_all(fleet: Fleet, queue: Queue) -> None:
     eventually(lambda: len(re.findall(r"SIGUSR1: \{", parent.log.read_text())) == 2)
 
 
-KILLS = int(os.environ.get("DELAYED_TEST_KILLS", "20"))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(60 + 3 * KILLS)
-def test_children_killed_under_full_load_repeat_at_most_what_they_ran(
-    fleet: Fleet, queue: Queue, client: redis.Redis, tmp_path: Path
-) -> None:
+def test_children_killed_under_full_load_repeat_at_most_what_they_ran(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
     """The parent is quick to give back what they held: not before Redis has read all endings that they had sent."""
-    log = tmp_path / "log"
     parent = supervisor(fleet, "-c", "1", "--keep-alive-timeout=86400", queue.name)
-    rng = random.Random(KILLS)
-    count = 0
-    for _ in range(KILLS):
-        queue.enqueue_many(PyTask("tasks:log", (str(log), count + number)) for number in range(20_000))
-        count += 20_000
-        some = queue.len() * rng.random()
-        eventually(lambda some=some: queue.len() <= some)  # type: ignore[misc]
+
+    def kill() -> None:
         eventually(lambda: len(children(parent)) == 1)
         children(parent)[0].kill()
-    eventually(lambda: at_rest(queue), 60)
-    numbers = array.array("Q", log.read_bytes())
-    numbers.byteswap()
-    assert set(numbers) == set(range(count))
-    repeated = len(numbers) - count
-    print(f"{KILLS} kills, {count:,} tasks, 0 lost, {repeated} repeated")
-    assert repeated <= KILLS
-    assert not list(dead_letters(queue))
+
+    kill_under_full_load(queue, tmp_path / "log", lambda: kill, lambda: None)

@@ -1,6 +1,5 @@
 """What is read of real servers with real settings."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.queue import Queue
 from delayed.task import PyTask
 from tests.conftest import eventually
+from tests.servers import free_port
 
 
 def problems(facts: Facts) -> set[str]:
@@ -20,12 +20,6 @@ def problems(facts: Facts) -> set[str]:
 
 def warnings(facts: Facts) -> set[str]:
     return {advice.about for advice in judge(facts) if advice.level == "warning"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_server_without_persistence(client: redis.Redis) -> None:

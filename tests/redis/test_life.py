@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,20 +24,9 @@ from delayed.errors import (
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
-
-
-@pytest.fixture
-def sweeping(queue: Queue) -> Iterator[Sweeper]:
-    sweeper = Sweeper([queue], 0.5)
-    thread = threading.Thread(target=sweeper.run)
-    thread.start()
-    yield sweeper
-    sweeper.stop()
-    thread.join(20)
 
 
 def start(queue: Queue, threaded: Callable[[Worker], threading.Thread], **options: object) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from delayed.allow import AllowAny, AllowList
+from delayed.backoff import pause_before_another
 from delayed.clock import milliseconds
 from delayed.errors import ConfigurationError, Reason, Unrunnable
 from delayed.functions import Functions, describe, misfit
@@ -214,3 +215,9 @@ def test_outside_the_main_thread_no_handler_is_installed() -> None:
 def test_the_dump_has_every_thread() -> None:
     assert "MainThread" in dump_threads()
     assert "test_the_dump_has_every_thread" in dump_threads()
+
+
+def test_pauses_between_attempts_double_up_to_the_longest_and_keep_half_at_least() -> None:
+    for failures, longest in ((1, 0.05), (2, 0.1), (5, 0.8), (6, 1.0), (1000, 1.0)):
+        pauses = [pause_before_another(failures, 0.05, 1.0) for _ in range(100)]
+        assert longest / 2 <= min(pauses) < max(pauses) <= longest
