@@ -45,7 +45,8 @@ def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
 @task.command("cancel")
 @click.argument("queue")
 @click.argument("task_id", metavar="ID")
+@click.option("--hard", is_flag=True, help="If it runs and does not end by itself within seconds, end its process.")
 @connected
-def task_cancel(url: str, queue: str, task_id: str) -> None:
+def task_cancel(url: str, queue: str, task_id: str, hard: bool) -> None:
     """Cancel the task ID of QUEUE. What has not begun will not; what runs is told. Prints in which state it was."""
-    click.echo(Handle(Queue(queue, url), task_id).cancel())
+    click.echo(Handle(Queue(queue, url), task_id).cancel(hard=hard))

@@ -7,24 +7,26 @@ connection waits for notifications, so that endings can be sent meanwhile.
 import hashlib
 import select
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from .channel import INTERRUPTED, Channel
 from .clock import monotonic
 from .connection import RedisError, pack
+from .endings import Endings
 from .errors import ConfigurationError
 from .executors import Execution, Loop, Mail, Threads
 from .functions import Coroutine, Functions
 from .heartbeat import Heartbeat
-from .job import Job, Outcome
-from .leases import Lease, LeaseBook
+from .leases import Lease
 from .lifecycle import Lifecycle, broken
 from .pace import BUDGET
-from .signals import SignalPipe
+from .signals import SignalPipe, Stop
 from .slate import Slate
+from .taker import Taker
 from .task import Call, parse
+from .wear import Wear
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
@@ -40,30 +42,22 @@ class Crew:
     drained: bool
     deadline: float | None
     slate: Slate
-    _max_tasks: int | None
     _burst: bool
-    _look: bool
-    _now: float
-    _wait: float
-    _stop_reader: int
-    _stop: threading.Event
+    _stop: Stop
     _signals: SignalPipe
     _heartbeat: Heartbeat
     _functions: Functions
     _lifecycle: Lifecycle
     _channel: Channel
-    _books: list[LeaseBook]
-    _hand: deque[Lease]
-    _counts: Counter[str]
+    _taker: Taker
+    _endings: Endings
+    _wear: Wear
+    _in_flight: dict[str, Execution]  # by lease, until its ending has been handed to the connection
     _entered: Callable[[BaseException | None], None]
     _connect: Callable[[], None]
     _take: Callable[[], bool]
     _heed_listeners: Callable[[], None]
-    _fresh: Callable[[], bool]
-    _worn_out: Callable[[], bool]
     _lost: Callable[[RedisError, int], float]
-    _end_plain: Callable[[Execution], None]
-    _end_job: Callable[[Lease, bytes, Job, Outcome], None]
 
     def _assemble(self, async_tasks: int, threads: int) -> None:
         """Nothing is in flight yet; executors are made in the process that runs."""
@@ -71,10 +65,9 @@ class Crew:
             raise ConfigurationError("async_tasks is above 0, and threads not below 0")
         self._async_tasks, self._threads = async_tasks, threads
         self._several = async_tasks > 1 or threads > 0  # tasks at once
-        queue = self._books[0].queue
+        queue = self._taker.books[0].queue
         self._waiter = Channel(queue.conn, queue.name)  # where notifications are waited for
         self._asked_at = 0.0  # monotonic time at which it was asked for one; 0 if it was not
-        self._in_flight: dict[str, Execution] = {}  # by lease, until its ending has been handed to the connection
         self._waiting: deque[Execution] = deque()  # those for which no executor has a free place
         self._waiting_since = 0.0
         self._crowded = True  # the last tasks were for threads
@@ -106,7 +99,7 @@ class Crew:
 
     def _dispatch(self) -> None:
         try:
-            self._rounds(self._round, lambda: self._stop.is_set() or self.drained or self._worn_out())
+            self._rounds(self._round, lambda: self._stop.is_set() or self.drained or self._wear.is_out(self.finished))
             self.left = True  # nothing is taken from here on
             self._rounds(self._finish, self._is_done)
         except BaseException as error:
@@ -147,7 +140,7 @@ class Crew:
         self._begin_waiting()
         room = self._room()
         if room > 0:
-            for book in self._books:
+            for book in self._taker.books:
                 book.pace.size = room
             if self._take():
                 self._sort()
@@ -163,8 +156,8 @@ class Crew:
 
     def _finish(self) -> None:
         """Once, after a stop: give back what has not begun, and end what has ended."""
-        unbegun = [*self._hand, *(execution.lease for execution in self._waiting)]  # not both: see `_room`
-        self._hand.clear()
+        unbegun = [*self._taker.hand, *(execution.lease for execution in self._waiting)]  # not both: see `_room`
+        self._taker.hand.clear()
         self._waiting.clear()
         if unbegun:
             self._give_back(unbegun)
@@ -185,15 +178,13 @@ class Crew:
         room = threads if self._async is None else self._async.size - self._async.busy
         if self._crowded and (threads or monotonic() < self._next_probe):
             room = min(room, threads)
-        if self._max_tasks is not None:
-            room = min(room, self._max_tasks - self.finished - len(self._in_flight))
-        return room
+        return min(room, self._wear.left(self.finished + len(self._in_flight)))
 
     # Wait
 
     def _pause(self) -> float:
         """Seconds until there is something to do if nothing happens."""
-        due = monotonic() + self._wait
+        due = monotonic() + self._taker.wait
         if self._waiting:
             due = min(due, self._waiting_since + BUDGET)
         if self._watched:
@@ -208,10 +199,10 @@ class Crew:
         if mail:
             poll.register(self._mail, select.POLLIN)
         if not self._stop.is_set():
-            poll.register(self._stop_reader, select.POLLIN)
+            poll.register(self._stop, select.POLLIN)
         poll.poll(1 + seconds * 1000)
 
-    def _notification(self, pop: bytes) -> Any:
+    def _await_notification(self, pop: bytes) -> Any:
         """As `Channel.block`; after `INTERRUPTED` the wait goes on when this is called again."""
         if not self._asked_at:
             if not self._waiter.is_open:
@@ -219,8 +210,8 @@ class Crew:
             self._waiter.send(pop)
             self._asked_at = monotonic()
         self._channel.settle()
-        late = self._asked_at + self._wait
-        if self._waiter.listen(min(late - monotonic(), self._pause()), self._stop_reader, self._mail.fileno()):
+        late = self._asked_at + self._taker.wait
+        if self._waiter.listen(min(late - monotonic(), self._pause()), self._stop.fileno(), self._mail.fileno()):
             self._asked_at = 0.0
             return self._waiter.answer()
         if monotonic() >= late:
@@ -233,8 +224,8 @@ class Crew:
         """Find out what has been taken, and begin it."""
         threads = self._sync.size - self._sync.busy
         plain = coroutines = 0
-        while self._hand and not self._stop.is_set():
-            execution = self._execution(self._hand.popleft())
+        while self._taker.hand and not self._stop.is_set():
+            execution = self._execution(self._taker.hand.popleft())
             coroutines += self._is_for_loop(execution)
             plain += not self._is_for_loop(execution)
             self._waiting.append(execution)
@@ -262,8 +253,7 @@ class Crew:
 
     def _begin_waiting(self) -> None:
         """Begin what finds a place. What has waited for longer than a moment goes back: another worker may have a place."""
-        self._now = monotonic()
-        if self._waiting and not self._fresh():
+        if self._waiting and not self._taker.is_fresh(monotonic()):
             self._waiting.clear()  # after a pause others may have it: what is still ours goes back
             self._channel.close()
             return
@@ -297,29 +287,39 @@ class Crew:
     def _begin(self, execution: Execution, executor: Threads | Loop | None) -> None:
         """Hand it to an executor, if it has one and may run."""
         lease, job = execution.lease, execution.job
-        if job is not None and executor is not None:
-            lease.book.grouped = lease.book.grouped or "group" in job.headers
-            go, execution.outcome = self._lifecycle.begin(lease, job)
-            if not go and execution.outcome is None:
+        if job is not None and executor is not None and not self._may_run(execution):
+            if execution.outcome is None:
                 self.finished += 1
-                lease.answered(0, repeated=False)
+                self._endings.end(lease, execution.data, job, None)
                 return
-            executor = executor if go else None
-        self._in_flight[lease.name] = execution
+            executor = None
         self.slate.work(True)
+        self._fly(execution, hard=executor is not None)
         if executor is None:
             self._mail.post(execution)
             return
-        if job is not None:
-            if job.id is not None and executor is self._async:
-                self._watched[lease.name] = execution
-            if hard := job.milliseconds("hard_timeout"):
-                execution.deadline = monotonic() + hard / 1000
-                self._note_deadline()
-                self._heartbeat.wake()
+        if execution.state_key is not None and executor is self._async:
+            self._watched[lease.name] = execution
         executor.busy += 1
         execution.executor = executor
         executor.submit(execution)
+
+    def _may_run(self, execution: Execution) -> bool:
+        """Whether a task with headers may; if not, `outcome` is how it ends, or None if its lease had been lost."""
+        lease, job = execution.lease, execution.job
+        assert job is not None
+        lease.book.grouped = lease.book.grouped or "group" in job.headers
+        go, execution.outcome = self._lifecycle.begin(lease, job)
+        return go
+
+    def _fly(self, execution: Execution, *, hard: bool = True) -> None:
+        """From now on it runs; `hard`: and must have ended when its hard timeout is over, if it has one."""
+        self._in_flight[execution.lease.name] = execution
+        limit = execution.job.milliseconds("hard_timeout") if hard and execution.job is not None else 0
+        if limit:
+            execution.deadline = monotonic() + limit / 1000
+            self._note_deadline()
+            self._heartbeat.wake()
 
     def _give_back(self, leases: list[Lease]) -> None:
         book = leases[0].book  # a take is of one queue
@@ -352,12 +352,14 @@ class Crew:
             self.finished += 1
             if not self._in_flight:
                 self.slate.work(False)
-            self._now = monotonic()
-            if execution.job is None:
-                self._end_plain(execution)
-                continue
-            outcome = execution.outcome or broken(execution.job, execution.failure or AssertionError("it has not ended"))
-            self._end_job(execution.lease, execution.data, execution.job, outcome)
+            lease, data = execution.lease, execution.data
+            if execution.job is not None:
+                outcome = execution.outcome or broken(execution.job, execution.failure or AssertionError("it has not ended"))
+                self._endings.end(lease, data, execution.job, outcome)
+            elif execution.failure is not None:
+                self._endings.fail(lease, data, execution.call, execution.function, execution.failure)
+            else:
+                self._endings.succeed(lease, self._taker.is_fresh(monotonic()))
 
     def _note_deadline(self) -> None:
         first = min((execution.deadline for execution in self._in_flight.values()), default=float("inf"))

@@ -58,6 +58,11 @@ class Execution:
         self.executor: Executor | None = None  # where it runs
         self._entered = entered
 
+    @property
+    def state_key(self) -> str | None:
+        """The key with the state of the task; None if it is not tracked."""
+        return None if self.job is None or self.job.id is None else self.job.queue.keys.task(self.job.id)
+
     def current(self) -> Job:
         """See `job.current_task`."""
         if self.job is not None:

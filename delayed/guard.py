@@ -1,14 +1,10 @@
 """Child processes that end with their owner, however it ends."""
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO
-
-_STATM = Path("/proc/self/statm")
 
 # $0 is the program, "$@" its arguments. Descriptor 3 is a pipe that only the owner holds open: `read` ends with it. SIGTERM is
 # passed on; the shell's status is the program's.
@@ -71,15 +67,6 @@ class Guarded:
             os.close(self._ended_reader)
             self._ended_reader = -1
         return status
-
-
-def resident_size() -> int:
-    """The bytes of memory that this process has now; 0 where the system does not say (Linux does: proc(5), `statm`), or
-    cannot, as a task has used up all files."""
-    try:
-        return int(_STATM.read_bytes().split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0
 
 
 def python(*arguments: str) -> list[str]:

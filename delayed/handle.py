@@ -9,7 +9,7 @@ import msgpack
 from .clock import monotonic, now
 from .errors import NoResult, NotDone, UnknownTask
 from .keys import Keys
-from .results import CANCELLED, State, value_of
+from .results import ASKED, CANCELLED, HARD, State, value_of
 
 ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
 _SLICE = 3.0  # seconds of waiting in one command
@@ -36,7 +36,7 @@ class _Queue(Protocol):
 
     def call(self, *command: Any) -> Any: ...
 
-    def cancel(self, identity: str, result: bytes, keep: int) -> str | None: ...
+    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class _AsyncQueue(Protocol):
@@ -46,7 +46,7 @@ class _AsyncQueue(Protocol):
 
     async def call(self, *command: Any) -> Any: ...
 
-    async def cancel(self, identity: str, result: bytes, keep: int) -> str | None: ...
+    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class Handle:
@@ -96,8 +96,12 @@ class Handle:
         """As `result`, for asyncio: it waits in another thread."""
         return await asyncio.to_thread(self.result, timeout)
 
-    def cancel(self) -> State:
+    def cancel(self, *, hard: bool = False) -> State:
         """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`).
+
+        Args:
+            hard: and if it runs on for a beat of its worker and a second, its process ends with it. What else runs there goes
+                back to its queue.
 
         Returns:
             In which state it was.
@@ -105,7 +109,7 @@ class Handle:
         Raises:
             UnknownTask, NoResult: nothing is known.
         """
-        state = self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000))
+        state = self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return _state(state, self._queue.name, self.id)
 
 
@@ -134,9 +138,9 @@ class AsyncHandle:
                 return value_of(data)
             wait.check(bool(await self._queue.call("EXISTS", wait.task)))
 
-    async def acancel(self) -> State:
+    async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
-        state = await self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000))
+        state = await self._queue.cancel(_known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return _state(state, self._queue.name, self.id)
 
 

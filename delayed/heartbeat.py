@@ -11,7 +11,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import msgpack
@@ -24,10 +24,12 @@ from .logger import flush_output, logger
 from .notify import Notifier
 from .pace import BUDGET
 from .queue import Queue
+from .results import HARD
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
 from .slate import Slate
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
+_LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
 
 
@@ -63,8 +65,12 @@ class Holder(Protocol):
     def stop(self) -> None:
         """Ask it to stop."""
 
-    def end_late(self, channel: Channel) -> None:
-        """End the lease of the task that runs for too long."""
+    def tracked(self) -> list[str]:
+        """The keys with the state of the tracked tasks that run."""
+
+    def end_early(self, channel: Channel, cancelled: Collection[str]) -> list[Callable[[], None]]:
+        """End the leases of tasks that run for too long, and of those whose state is under a key of `cancelled`. Returns what
+        tells those who listen."""
 
 
 class Heartbeat(threading.Thread):
@@ -106,6 +112,7 @@ class Heartbeat(threading.Thread):
         self._seen = (-1, -1)
         self._round = (-1, -1)
         self._round_began = 0.0
+        self._doomed: set[str] = set()  # keys of tasks that should end by themselves since the last beat
         self._heard = -1  # the descriptor of the connection that is listened to
 
     def watch(self) -> None:
@@ -157,7 +164,7 @@ class Heartbeat(threading.Thread):
                 self._leave(f"the grace of {self._grace:g} s is over")
             late = self._worker.deadline or float("inf")
             if now >= late:
-                self._leave("a task ran for longer than its hard timeout", late=True)
+                self._leave("a task ran for longer than its hard timeout")
             look = self._next_look if self._watching else float("inf")
             connection = self._hear(poll)
             pause = min(self._next_beat, look, self._next_alive, late, self._deadline or float("inf")) - monotonic()
@@ -237,6 +244,22 @@ class Heartbeat(threading.Thread):
         for index, (queue, _made) in enumerate(holdings):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
                 self._worker.learn(index, queue.over(self._channel).beat(self._worker.name, self._ttl, about))
+        self._see_cancelled()
+
+    def _see_cancelled(self) -> None:
+        """Ask whether a task that runs was cancelled for good. It is told, as others are; if it runs on nevertheless, the
+        process ends with it."""
+        keys = self._worker.tracked()
+        replies: list[Any] = []
+        if keys:
+            with contextlib.suppress(ResponseError):  # a foreign type
+                replies = self._channel.exchange(b"".join(pack("HGET", key, "cancelled") for key in keys), len(keys))
+        doomed = {key for key, reply in zip(keys, replies, strict=False) if reply == HARD}
+        if doomed & self._doomed:
+            self._leave("a task that was cancelled for good ran on", doomed)
+        self._doomed = doomed
+        if doomed:
+            self._next_beat = monotonic() + min(_LAST_MOMENTS, self._interval)
 
     def _make_again(self, leases: list[Lease], ttl: int) -> None:
         """Keys that were gone while their leases hold tasks: nobody may have swept those yet. If somebody has, the fence tells
@@ -279,8 +302,9 @@ class Heartbeat(threading.Thread):
                 logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
                 self._notifier.stopping("finishing what runs")
 
-    def _leave(self, reason: str, *, late: bool = False) -> None:
-        """Give back everything and end the process, although the main thread is inside a task; a `late` one is ended."""
+    def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
+        """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
+        is ended."""
         try:
             self._worker.stop()
             self._worker.unstarted()
@@ -289,10 +313,11 @@ class Heartbeat(threading.Thread):
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
-            if late:
-                self._worker.end_late(self._channel)
+            ended = self._worker.end_early(self._channel, cancelled)
             count = say_goodbye(self._channel, self._worker)
             logger.warning("%s: gave back %d tasks and left", reason, count)
+            for tell in ended:
+                tell()
         except Exception as error:
             logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
         finally:

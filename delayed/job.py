@@ -10,10 +10,10 @@ from typing import Any
 import msgpack
 
 from .clock import monotonic
-from .errors import Reason
+from .errors import Reason, Unrunnable
 from .queue import Queue
 from .results import State
-from .task import Call
+from .task import Call, parse
 
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
 _MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
@@ -100,6 +100,14 @@ class Job:
         """Whose task it is."""
         group = self.headers.get("group")
         return group if isinstance(group, str) else None
+
+
+def job_of(queue: Queue, data: bytes) -> Job | None:
+    """The task in `data`, if it is one for Python."""
+    try:
+        return Job(queue, Call(*parse(data)))
+    except Unrunnable:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a supervisor does on Redis for its worker processes: beats for those that cannot, and ends the leases of the dead."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -7,9 +8,12 @@ from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .graveyard import Graveyard, tell_swept
+from .handle import ENDED_FOR
+from .job import job_of
 from .keys import token
 from .logger import logger
 from .queue import Queue
+from .results import CANCELLED, HARD, State
 from .slate import Slate
 
 _DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
@@ -17,6 +21,7 @@ _PAUSE = 0.5  # seconds to the next attempt after one that failed
 _DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
 _LATE = 1.5  # intervals without a beat after which the supervisor beats instead
 _AT_A_TIME = 500  # leases in one command
+_KEEP = round(ENDED_FOR * 1000)
 
 
 class Estate(NamedTuple):
@@ -61,11 +66,16 @@ class Keeper:
         """Whether nothing is left of dead processes."""
         return not self._estates
 
-    def tend(self, living: Sequence[Slate]) -> None:
-        """Beat for those of `living` that are late, and see to what the dead left; what fails is tried again at `due`."""
+    def tend(self, living: Sequence[Slate]) -> list[Slate]:
+        """Beat for those of `living` that are late, and see to what the dead left; what fails is tried again at `due`.
+
+        Returns:
+            Those that must be killed: a task was cancelled for good in a process that cannot end itself.
+        """
         now = monotonic()
+        doomed: list[Slate] = []
         if now < self.due:
-            return
+            return doomed
         try:
             if not self._channel.is_open:
                 self._channel.open()
@@ -74,6 +84,8 @@ class Keeper:
                 for slate in living:
                     if 0 < slate.beaten_at < now - _LATE * self._interval:
                         self._beat(slate)
+                        if slate.working and self._end_cancelled(slate):
+                            doomed.append(slate)
             self._estates = [estate for estate in self._estates if not self._settle(estate)]
             if self._estates:
                 self._next_try = monotonic() + 0.01  # Redis has not read all of it yet
@@ -81,6 +93,7 @@ class Keeper:
             self._channel.close()
             self._next_try = monotonic() + _PAUSE
             logger.warning("The supervisor cannot reach Redis, trying again in %g s: %s", _PAUSE, error)
+        return doomed
 
     def close(self) -> None:
         """Drop the connection."""
@@ -100,6 +113,19 @@ class Keeper:
         for queue, names in self._names(slate):
             own = queue.keys.lease(slate.name)
             self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
+
+    def _end_cancelled(self, slate: Slate) -> bool:
+        """End the tasks of a worker that were cancelled for good. Returns whether there were any."""
+        ended = False
+        for queue, names in self._names(slate):
+            held = self._channel.call("HMGET", queue.keys.processing, *names)
+            for name, data in zip(names, held, strict=True):
+                job = job_of(queue, data) if data else None
+                with contextlib.suppress(ResponseError):  # a foreign type under its key
+                    if job and job.id and self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
+                        queue.conclude(name, job.id, unique=job.unique[0], state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+                        ended = True
+        return ended
 
     def _settle(self, estate: Estate) -> bool:
         """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that."""

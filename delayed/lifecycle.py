@@ -22,6 +22,7 @@ _BUSY = 1.0  # seconds until a task is tried again whose unique key another one 
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
+KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
 _BUSY_TEXT = "another task with its unique key is running"
 _FULL_TEXT = "as many tasks with its concurrency key are running as may"

@@ -261,11 +261,11 @@ class AsyncQueue(_Named):
         """As `Queue.call`."""
         return await self._pooled.call(*command)
 
-    async def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
+    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
         """As `Queue.cancel`."""
         unique = await self.call("HGET", self.keys.task(identity), "unique")
-        command = cancellation(self.keys, identity, unique, result, keep)
-        state = await run_script_async(self._pooled, SCRIPTS["cancel"], *command)
+        keys = cancellation(self.keys, identity, unique)
+        state = await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))
         return str(state.decode()) or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:

@@ -55,6 +55,9 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
 
+# What stands in the field `cancelled` of a task's state.
+ASKED, HARD = b"1", b"hard"  # it is asked to end; its process ends if it does not
+
 
 def value_of(data: bytes) -> Any:
     """What a task has returned.

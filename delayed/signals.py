@@ -50,6 +50,33 @@ def _restore_in_children() -> None:
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_child)
 
 
+class Stop(threading.Event):
+    """A request to stop. While its context lasts, it is also readable, for those who wait for several things."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader, self._writer = -1, -1
+
+    def __enter__(self) -> Self:
+        self._reader, self._writer = os.pipe()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        writer, self._writer = self._writer, -1
+        os.close(writer)
+        os.close(self._reader)
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable with the request."""
+        return self._reader
+
+    def set(self) -> None:
+        """Ask to stop. Safe from any thread, at any time, twice."""
+        super().set()
+        with contextlib.suppress(OSError):  # the context has just ended, or not begun
+            os.write(self._writer, b"x")
+
+
 class SignalPipe:
     """Takes over the signals of a worker or a sweeper inside `with`, and restores them after it.
 

@@ -128,7 +128,10 @@ class Supervisor:
             for child in self._children:
                 if not child.pid and not child.finished and now >= child.start_at:
                     self._start(child)
-            self._keeper.tend([child.slate for child in self._children if child.pid])
+            doomed = self._keeper.tend([child.slate for child in self._children if child.pid])
+            for child in self._children:
+                if child.pid and not child.verdict and child.slate in doomed:
+                    self._kill(child, "its task was cancelled")
             self._look_after(now)
             if all(child.finished for child in self._children) and (self._keeper.done or now > self._kill_at + _MARGIN):
                 return

@@ -19,13 +19,13 @@ from .connection import RedisError, ResponseError, is_cluster, same_slot
 from .errors import ConfigurationError
 from .events import BUS, Event, Kind
 from .graveyard import DAYS, LETTERS, Graveyard, tell_swept
-from .guard import resident_size
 from .keys import token
 from .logger import logger
 from .notify import Notifier
 from .queue import Queue
 from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
+from .wear import resident_size
 
 INTERVAL = 5.0  # seconds
 LOSSES = 3  # after so many losses a task is buried

@@ -196,9 +196,9 @@ class Transitions:
         state: str,
         result: bytes,
         keep: int,
-        reason: Reason | None,
-        detail: str,
-        worker: str,
+        reason: Reason | None = None,
+        detail: str = "",
+        worker: str = "",
     ) -> bool:
         """End a lease whose task is tracked: store how it ended, and make it a dead letter if there is a `reason`. False
         if the caller was superseded."""
@@ -318,11 +318,11 @@ class Transitions:
         keys = (own.dead, own.task(identity), own.result(identity), own.unique(unique))
         return bool(self._run("tell_lost", keys, letter, identity, result, keep))
 
-    def cancel(self, identity: str, result: bytes, keep: int) -> str | None:
-        """Cancel a tracked task. Returns the state in which it was, or None if no such task is known."""
+    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
+        """Cancel a tracked task; `how` is what a running one is told. Returns the state in which it was, or None if no such
+        task is known."""
         unique = self.call("HGET", self.keys.task(identity), "unique")
-        keys, arguments = cancellation(self.keys, identity, unique, result, keep)
-        state = self._run("cancel", keys, *arguments)
+        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how)
         return str(state.decode()) or None
 
 
@@ -333,9 +333,7 @@ def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
     return keys.group(digest(group)), keys.groups, digest(group)
 
 
-def cancellation(
-    keys: Keys, identity: str, unique: bytes | None, result: bytes, keep: int
-) -> tuple[tuple[str, ...], tuple[Argument, ...]]:
-    """Keys and arguments of the script that cancels a task; `unique` is what its state says about its unique key."""
+def cancellation(keys: Keys, identity: str, unique: bytes | None) -> tuple[str, ...]:
+    """The keys of the script that cancels a task; `unique` is what its state says about its unique key."""
     key = keys.unique("") if unique is None else unique.decode(errors="surrogateescape")
-    return (keys.scheduled, keys.task(identity), keys.result(identity), key), (identity, result, keep)
+    return keys.scheduled, keys.task(identity), keys.result(identity), key

@@ -116,7 +116,13 @@ func (h *Handle) late(ctx context.Context, err error) error {
 
 // Cancel cancels the task: one that has not begun will not; of one that runs in Go the context ends, and one in Python is told. It
 // returns in which state it was.
-func (h *Handle) Cancel(ctx context.Context) (State, error) {
+func (h *Handle) Cancel(ctx context.Context) (State, error) { return h.cancel(ctx, "1") }
+
+// CancelHard is Cancel, but if the task runs on for a beat of its worker and a second, its process ends with it. What else runs there
+// goes back to its queue.
+func (h *Handle) CancelHard(ctx context.Context) (State, error) { return h.cancel(ctx, "hard") }
+
+func (h *Handle) cancel(ctx context.Context, how string) (State, error) {
 	if err := h.known(); err != nil {
 		return "", err
 	}
@@ -124,7 +130,7 @@ func (h *Handle) Cancel(ctx context.Context) (State, error) {
 	if err != nil {
 		return "", err
 	}
-	state, err := h.queue.Cancel(ctx, h.ID, result, endedFor)
+	state, err := h.queue.Cancel(ctx, h.ID, result, endedFor, how)
 	if err == nil && state == "" {
 		err = h.unknown()
 	}

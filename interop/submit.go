@@ -145,9 +145,10 @@ func (q *Queue) Postpone(ctx context.Context, lease string, data []byte, id stri
 	return n == 1, err
 }
 
-// Cancel cancels a tracked task; result is what those who wait are told, and is kept for so long. It returns the state in which the
-// task was, or nothing if no such task is known. See Handle.Cancel.
-func (q *Queue) Cancel(ctx context.Context, id string, result []byte, keep time.Duration) (State, error) {
+// Cancel cancels a tracked task; result is what those who wait are told, and is kept for so long. how is what a running task is told:
+// "1", or "hard" if its process shall end with it. It returns the state in which the task was, or nothing if no such task is known.
+// See Handle.Cancel.
+func (q *Queue) Cancel(ctx context.Context, id string, result []byte, keep time.Duration, how string) (State, error) {
 	reply, err := q.caller.call(ctx, "HGET", q.Keys.Task(id), "unique")
 	if err != nil {
 		return "", err
@@ -157,7 +158,7 @@ func (q *Queue) Cancel(ctx context.Context, id string, result []byte, keep time.
 		key = string(name)
 	}
 	keys := []string{q.Keys.Scheduled, q.Keys.Task(id), q.Keys.Result(id), key}
-	reply, err = q.run(ctx, "cancel", keys, id, string(result), milliseconds(keep))
+	reply, err = q.run(ctx, "cancel", keys, id, string(result), milliseconds(keep), how)
 	return State(bulk(reply)), err
 }
 

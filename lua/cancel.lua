@@ -1,6 +1,7 @@
 -- Purpose: cancel a tracked task: a scheduled one is gone at once, a waiting one will not begin, a running one is told.
 -- KEYS: scheduled, task, result, unique
--- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept)
+-- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept), how (what a running one is told: '1', or
+--       'hard' if its process shall end with it)
 -- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or ''
 --          if no such task is known
 
@@ -9,7 +10,11 @@ if not state then
     return ''
 end
 if state == 'running' then
-    redis.call('HSET', KEYS[2], 'cancelled', '1')
+    if ARGV[4] == 'hard' then
+        redis.call('HSET', KEYS[2], 'cancelled', ARGV[4])
+    else
+        redis.call('HSETNX', KEYS[2], 'cancelled', ARGV[4])
+    end
 elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
     local data = redis.call('HGET', KEYS[2], 'data')
     if data then

@@ -6,6 +6,8 @@ import time
 import redis
 
 from delayed.errors import Retry, TimedOut
+from delayed.events import Event
+from delayed.hooks import Hooks
 from delayed.job import current_task
 
 
@@ -44,3 +46,17 @@ def clear_up(seconds: float) -> str:
     except TimedOut:
         return "cleared up"
     return "slept"
+
+
+def _heard(event: Event) -> None:
+    if event.args:
+        with redis.Redis.from_url(os.environ["DELAYED_REDIS_URL"]) as client:
+            client.rpush(event.args[0], event.kind)
+
+
+def stay_and_be_heard(key: str) -> None:
+    """Never end; whatever happens to it is noted."""
+    time.sleep(1000)
+
+
+Hooks(on_start=_heard, on_failure=_heard, on_retry=_heard).put_on(stay_and_be_heard)

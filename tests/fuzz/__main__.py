@@ -8,8 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 from delayed.embedded import EmbeddedRedis
-from delayed.guard import resident_size
 from delayed.queue import Queue
+from delayed.wear import resident_size
 
 from .checks import GROWTH, fuzz_decoder, fuzz_worker
 

@@ -95,3 +95,10 @@ def test_a_worker_that_was_killed_in_a_tracked_task_leaves_no_key_locked(
         assert handle.result(30) == "the second time"
         assert handle.status().state is State.SUCCEEDED
     assert not list(client.scan_iter(f"{queue.name}_unique_*"))
+
+
+def test_hard_is_told_to_those_who_listen(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    fleet.delayed("worker", "--allow-any", "-c", "1", queue.name).ready()
+    key = f"{queue.name}:heard"
+    queue.enqueue(PyTask("life:stay_and_be_heard", (key,), hard_timeout=0.2, retry=1))
+    assert [popped(client, key) for _ in range(4)] == [b"started", b"retrying", b"started", b"buried"]

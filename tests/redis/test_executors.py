@@ -441,7 +441,7 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
     seen: list[object] = []
 
     def faulty(*args: Any) -> Any:
-        seen.append((worker.deadline, worker._job))
+        seen.append((worker.deadline, list(worker._in_flight)))
         if next(faults):
             raise redis.ConnectionError("gone")
         return begin(*args)
@@ -458,7 +458,7 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
     handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60))
     threaded(worker)
     assert handle.result(20) == 3
-    assert seen == [(None, None), (None, None, False), (None, None)]
+    assert seen == [(None, []), (None, None, False), (None, [])]
 
 
 def test_numbers_that_cannot_work(queue: Queue) -> None:

@@ -477,7 +477,7 @@ def test_without_an_allow_list_python_is_warned_and_upstream_s_applications_run(
     queue.enqueue(PyTask("tasks:noop"))
     with pytest.warns(UserWarning, match="any importable function"):
         worker = Worker(queue, 15, 16)
-    worker._burst = True
+    worker._burst = worker._taker._burst = True
     worker.run()
     assert worker.finished == 1
 

@@ -26,14 +26,15 @@ LEVELS = [
         "advice",
         "events",
         "cron",
+        "wear",
     },
     {"options", "connection", "durability", "embedded", "hooks"},
     {"task", "channel", "handle", "transitions", "control"},
     {"queue", "functions"},
     {"schedules", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "heartbeat", "sweeper", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
-    {"lifecycle", "fsck"},
-    {"executors", "doctor", "drain"},
+    {"lifecycle", "fsck", "taker"},
+    {"executors", "doctor", "drain", "endings"},
     {"crew", "testing"},
     {"worker"},
     {"supervisor", "demo", "up"},
@@ -54,7 +55,7 @@ ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
     "redis": {"connection", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "worker", "signals", "executors", "crew"},
+    "threading": {"heartbeat", "signals", "executors", "crew"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
