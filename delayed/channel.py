@@ -5,22 +5,17 @@ import itertools
 import select
 import socket
 import ssl
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import hiredis
-import redis
-from redis.backoff import NoBackoff
-from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
-from redis.retry import Retry
 
-from .connection import Client, as_bytes, node_of, pack
+from .connect import DEADLINE, dedicated, let_the_kernel_watch
+from .connection import Client, as_bytes, pack
 from .scripts import SCRIPTS, Argument
 
-DEADLINE = 4.0  # seconds that a reply may take, if nothing else is said; below the 5 in which work goes on
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
 # Errors that say "not this server, not now": a new connection may find the right one.
@@ -99,15 +94,14 @@ class Channel:
             redis.exceptions.RedisError: no connection, or one that is not usable.
         """
         self.close()
-        connection = _dedicated(self._client, self._key, self._deadline)
+        connection = dedicated(self._client, self._key, self._deadline)
         try:
             connection.connect()
         except (OSError, UnicodeError) as error:  # a name that does not resolve, a socket file that is not there
             raise ConnectionError(str(error)) from error
         self._connection = connection
         self._sock: socket.socket = connection._sock  # redis-py has no public name for it
-        _let_the_kernel_watch_the_deadline(self._sock, self._deadline)
-        _let_the_kernel_watch_the_peer(self._sock)
+        let_the_kernel_watch(self._sock, self._deadline)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
@@ -293,51 +287,5 @@ class Channel:
         return error if isinstance(error, ConnectionError) else ConnectionError(str(error))
 
 
-def _let_the_kernel_watch_the_deadline(sock: socket.socket, deadline: float) -> None:
-    """With a time-out of Python's own, each send and each receive costs one more system call."""
-    if not isinstance(sock, ssl.SSLSocket):
-        seconds, microseconds = divmod(round(deadline * 1_000_000), 1_000_000)
-        timeval = struct.pack("@ll", seconds, microseconds)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            sock.setsockopt(socket.SOL_SOCKET, option, timeval)
-        sock.settimeout(None)
-
-
-def _let_the_kernel_watch_the_peer(sock: socket.socket) -> None:
-    """Notice a host that is gone without a word also while a blocking pop may take minutes."""
-    if sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", DEADLINE * 1000)):
-        option = getattr(socket, name, None)  # not every system has all of them
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
-
-
 def _is_misplaced(error: ResponseError) -> bool:
     return str(error).startswith(_MISPLACED)
-
-
-def _dedicated(client: Client, key: bytes, deadline: float) -> Any:
-    """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
-    if isinstance(client, redis.RedisCluster):
-        slot = key_slot(key)
-        try:
-            node = node_of(client, slot, fresh=True)
-        except RedisError:  # the old table is better than none
-            node = node_of(client, slot, fresh=False)
-        client = client.get_redis_connection(node)
-    pool = client.connection_pool
-    options = {
-        name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))
-    }
-    options.update(
-        socket_timeout=deadline,
-        socket_connect_timeout=deadline,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        decode_responses=False,
-        health_check_interval=0,
-        protocol=2,
-    )
-    return pool.connection_class(**options)

@@ -8,7 +8,7 @@ import click
 from .advice import judge, judge_queue
 from .advice import lines as advice_lines
 from .command_line import connected, json_option
-from .connection import connect
+from .connect import connect
 from .doctor import read, serve
 from .fsck import PATIENCE, check
 from .fsck import lines as fsck_lines

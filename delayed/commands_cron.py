@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from .command_line import connected, json_option
-from .connection import connect
+from .connect import connect
 from .queue import Queue
 from .schedules import Listed, Schedules, recorded, register
 

@@ -5,7 +5,7 @@ import json
 import click
 
 from .command_line import connected, json_option
-from .connection import connect
+from .connect import connect
 from .info import inspect, lines
 from .queue import Queue
 

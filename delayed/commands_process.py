@@ -8,7 +8,8 @@ import click
 
 from .allow import AllowAny, AllowList
 from .command_line import connected, explained, log_level_option
-from .connection import RedisError, connect
+from .connect import connect
+from .connection import RedisError
 from .demo import run_demo
 from .graveyard import DAYS, LETTERS
 from .logger import logger, setup_logger
@@ -17,7 +18,8 @@ from .schedules import register
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
 from .slate import Slate
 from .supervisor import Supervisor
-from .sweeper import INTERVAL, LOSSES, Sweeper
+from .sweep import LOSSES
+from .sweeper import INTERVAL, Sweeper
 from .up import run_up
 from .worker import Worker
 

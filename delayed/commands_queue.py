@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from .command_line import connected, json_option
-from .connection import connect
+from .connect import connect
 from .control import Limits
 from .queue import Queue
 

@@ -10,13 +10,11 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.cluster import PipelineCommand
-from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
@@ -28,8 +26,6 @@ from redis.exceptions import (
     ResponseError,
     TimeoutError,
 )
-from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
 
 from .errors import ConfigurationError
 from .keys import Keys
@@ -47,7 +43,6 @@ __all__ = [  # RedisError and ResponseError are redis-py's: no other module need
     "ResponseError",
     "as_bytes",
     "check_cluster",
-    "connect",
     "explained",
     "explained_async",
     "is_cluster",
@@ -65,72 +60,7 @@ Command = tuple[Argument, ...]
 
 _REDIRECTIONS = 5  # nodes that a cluster may send a command to
 _CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
-_SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
 _UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
-
-
-def connect(url: str) -> Client:
-    """A client for `url`.
-
-    Args:
-        url: `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS), `unix://[…@]/path.sock[?db=0]`, each with
-            redis-py's options as query; `redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/db]` for
-            the master that Sentinel names; `redis+cluster://…` (or `rediss+cluster://…`) for any node of a cluster.
-
-    Raises:
-        ConfigurationError: the URL is none of these.
-    """
-    scheme, _, rest = url.partition("://")
-    try:
-        if scheme in ("redis+cluster", "rediss+cluster"):
-            return redis.RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}")
-        if scheme == "redis+sentinel":
-            return _through_sentinel(url)
-        return redis.Redis.from_url(url)
-    except ValueError as error:
-        raise ConfigurationError(
-            f"{url!r} does not say where Redis is ({error}); write for example redis://localhost:6379/0, rediss://host, "
-            f"unix:///run/redis.sock, redis+sentinel://host1,host2/mymaster or redis+cluster://host"
-        ) from error
-
-
-class NewestSentinel(Sentinel):
-    """Asks all sentinels, and believes the one that has heard of the latest failover: one that has not would send us to the
-    old primary for as long as it is behind, again and again."""
-
-    def discover_master(self, service_name: str) -> tuple[str, int]:
-        """The address of the primary."""
-        states = []
-        sentinels: list[Any] = self.sentinels
-        is_up = cast(Any, self.check_master_state)
-        for sentinel in sentinels:
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                state = sentinel.sentinel_masters().get(service_name)
-                if state and is_up(state, service_name):
-                    states.append(state)
-        if not states:
-            raise MasterNotFoundError(f"no sentinel knows a primary of {service_name!r} that is up")
-        newest = max(states, key=lambda state: int(state["config-epoch"]))
-        return newest["ip"], newest["port"]
-
-
-def _through_sentinel(url: str) -> redis.Redis:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    service, _, db = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("a Sentinel URL names its service after the hosts")
-    sentinels = []
-    for host in hosts.split(","):
-        name, _, port = host.partition(":")
-        sentinels.append((name, int(port or 26379)))
-    options: dict[str, Any] = dict(parse_qsl(parts.query))
-    if credentials:
-        options.update(username=unquote(user) or None, password=unquote(password) or None)
-    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
-    manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
-    return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
 
 
 def reply_timeout(client: object) -> float:

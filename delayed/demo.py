@@ -17,7 +17,8 @@ import click
 import msgpack
 
 from .clock import monotonic
-from .connection import Client, connect
+from .connect import connect
+from .connection import Client
 from .embedded import EmbeddedRedis
 from .guard import python
 from .info import inspect

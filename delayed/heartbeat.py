@@ -12,13 +12,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any
 
 import msgpack
 
-from .channel import DEADLINE, Channel
+from .channel import Channel
 from .clock import milliseconds, monotonic
+from .connect import DEADLINE
 from .connection import RedisError, ResponseError, pack
+from .holder import Holder
 from .leases import Lease
 from .logger import flush_output, logger
 from .notify import Notifier
@@ -26,51 +28,10 @@ from .pace import BUDGET
 from .queue import Queue
 from .results import HARD
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
-from .slate import Slate
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
-
-
-class Holder(Protocol):
-    """What the heartbeat needs to know of a worker. All of it is read and changed from two threads: each access is one
-    atomic operation of a dict or a deque."""
-
-    name: str  # the token of its own lease, and the value of all its leases
-    turns: int  # how often its loop went round
-    finished: int  # tasks ended
-    running: Lease | None
-    left: bool  # its loop has ended
-    fresh_at: float  # monotonic time at which all its leases lived
-    slate: Slate  # what its supervisor sees
-    deadline: float | None  # monotonic time at which the task that runs must have ended
-    patience: float  # seconds that a round of its loop may take while no task runs
-
-    def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
-        """Its leases on each queue."""
-
-    def learn(self, index: int, reply: list[Any]) -> None:
-        """What operators want of a queue: see `Transitions.beat`."""
-
-    def unstarted(self) -> list[Lease]:
-        """Take from it what it has not begun."""
-
-    def describe(self) -> dict[str, Any]:
-        """What stands in the register of workers."""
-
-    def give_up_connection(self) -> None:
-        """Break its connection, so that it makes another."""
-
-    def stop(self) -> None:
-        """Ask it to stop."""
-
-    def tracked(self) -> list[str]:
-        """The keys with the state of the tracked tasks that run."""
-
-    def end_early(self, channel: Channel, cancelled: Collection[str]) -> list[Callable[[], None]]:
-        """End the leases of tasks that run for too long, and of those whose state is under a key of `cancelled`. Returns what
-        tells those who listen."""
 
 
 class Heartbeat(threading.Thread):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from .clock import now
+from .connect import connect
 from .connection import (
     AsyncClient,
     AsyncPooled,
@@ -11,7 +12,6 @@ from .connection import (
     Pooled,
     ResponseError,
     check_cluster,
-    connect,
     explained_async,
     reply_timeout,
     run_script_async,

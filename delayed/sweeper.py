@@ -6,8 +6,7 @@ import os
 import random
 import select
 import socket
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import msgpack
 
@@ -15,20 +14,20 @@ from .backoff import pause_before_another
 from .bell import Bell
 from .channel import Channel
 from .clock import milliseconds, monotonic, now
-from .connection import RedisError, ResponseError, is_cluster, same_slot
+from .connection import RedisError, ResponseError, is_cluster
 from .errors import ConfigurationError
 from .events import BUS, Event, Kind
-from .graveyard import DAYS, LETTERS, Graveyard, tell_swept
+from .graveyard import DAYS, LETTERS, Graveyard
 from .keys import token
 from .logger import logger
 from .notify import Notifier
 from .queue import Queue
 from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
+from .sweep import LOSSES, Outcome, repair, sweep
 from .wear import resident_size
 
 INTERVAL = 5.0  # seconds
-LOSSES = 3  # after so many losses a task is buried
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
 _DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
 _READY = 16  # tasks that a queue with groups has ready at least, whoever works on it
@@ -37,72 +36,6 @@ _DEAF = 1.0  # seconds between two looks at a schedule whose bell cannot be hear
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
 _STALLED = 0.25  # seconds for an answer that speak of an outage, though the connection did not break
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
-
-
-class Outcome(NamedTuple):
-    """What one sweep of a queue did."""
-
-    recovered: int = 0  # lost tasks put back
-    buried: int = 0  # lost tasks moved to the dead letters
-    repaired: int = 0  # notifications added or removed
-    pruned: int = 0  # dead processes struck off the register
-
-
-def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Graveyard | None = None) -> Outcome:
-    """Sweep a queue once. It may be killed anywhere, and done by any number at the same time.
-
-    Args:
-        queue: the queue.
-        limit: how many losses bury a task.
-        sweeper: who sweeps, for the dead letters.
-        graveyard: tells those who wait for what was buried, here or by others; None: by this sweep.
-    """
-    recovered = buried = pruned = 0
-    sweep_id = token()
-    for leases in _dead_pages(queue, queue.keys.processing):
-        more = True
-        while more:
-            back, under, more = queue.sweep(leases, limit, sweep_id, sweeper)
-            recovered += back
-            buried += under
-    tell_swept(queue.name, sweeper, recovered, buried)
-    if buried or graveyard is not None:
-        (graveyard or Graveyard(queue)).tell()
-    repaired = _repair(queue)
-    for leases in _dead_pages(queue, queue.keys.workers):
-        pruned += queue.prune(leases)
-    return Outcome(recovered, buried, repaired, pruned)
-
-
-def _repair(queue: Queue) -> int:
-    """Make the notifications as many as the tasks. Returns how many were added or removed."""
-    repaired, left = 0, 1
-    while left:
-        added, removed, left = queue.repair()
-        repaired += added + removed
-    return repaired
-
-
-def _dead_pages(queue: Queue, key: str) -> Iterator[list[str]]:
-    """The pages of leases in the hash `key` in which at least one is dead."""
-    cursor = -1
-    while cursor:
-        cursor, leases = queue.page(key, max(cursor, 0))
-        leases = _checkable(queue, leases)
-        if queue.alive(leases) < len(leases):
-            yield leases
-
-
-def _checkable(queue: Queue, leases: list[str]) -> list[str]:
-    """On a cluster, a script cannot ask for keys of other slots; ours are in the queue's own."""
-    if not is_cluster(queue.conn):
-        return leases
-    ours = [lease for lease in leases if same_slot(lease, queue.name)]
-    if len(ours) < len(leases):
-        logger.error(
-            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", queue, set(leases) - set(ours)
-        )
-    return ours
 
 
 class _Server:
@@ -220,7 +153,7 @@ class Sweeper:
                 logger.info("%s: Redis is back; leases are judged in %g s", queue.name, SETTLING)
             settled = server.settled
             graveyard = self._graveyards[id(queue)]
-            outcome = sweep(queue, self._limit, self._place, graveyard) if settled else Outcome(repaired=_repair(queue))
+            outcome = sweep(queue, self._limit, self._place, graveyard) if settled else Outcome(repaired=repair(queue))
             graveyard.trim()
         except RedisError as error:
             if isinstance(error, ResponseError):  # it answers, so it was not away

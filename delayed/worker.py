@@ -332,7 +332,7 @@ class Worker(Crew):
         lease = self.running
         return None if lease is None or lease.data is None else Job(lease.book.pooled, Call(*parse(lease.data)))
 
-    # What the heartbeat asks (see `heartbeat.Holder`)
+    # What the heartbeat asks (see `holder.Holder`)
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """The leases on each queue."""

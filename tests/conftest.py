@@ -14,7 +14,8 @@ from delayed.embedded import EmbeddedRedis
 from delayed.fsck import look
 from delayed.invariants import INVARIANTS
 from delayed.queue import Queue
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.view import View, When
 from delayed.worker import Worker
 

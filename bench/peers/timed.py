@@ -10,7 +10,7 @@ import sys
 import time
 
 from delayed import Queue
-from delayed.connection import connect
+from delayed.connect import connect
 from delayed.logger import setup_logger
 from delayed.worker import Worker
 

@@ -13,13 +13,14 @@ import delayed.pace
 import delayed.queue
 import delayed.worker
 from delayed.allow import AllowAny
-from delayed.connection import connect
+from delayed.connect import connect
 from delayed.cron import Cron
 from delayed.errors import Reason
 from delayed.info import dead_letters
 from delayed.queue import Queue
 from delayed.schedules import Schedules, define
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 

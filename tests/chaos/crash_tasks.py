@@ -7,7 +7,7 @@ import socket
 import time
 
 import delayed.heartbeat
-from delayed.connection import connect
+from delayed.connect import connect
 from delayed.worker import Worker
 
 from .crash_points import Counter, wait_for

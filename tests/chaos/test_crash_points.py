@@ -16,7 +16,7 @@ from delayed.errors import Unrunnable
 from delayed.info import dead_letters
 from delayed.queue import Queue
 from delayed.schedules import Schedules
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import decode
 from tests.conftest import burst, eventually
 

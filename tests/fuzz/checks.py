@@ -11,7 +11,7 @@ from delayed.errors import Unrunnable
 from delayed.info import dead_letters, show
 from delayed.logger import logger
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import parse, path_of, readable, with_retry
 from delayed.wear import resident_size
 from delayed.worker import Worker

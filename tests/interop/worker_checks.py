@@ -10,7 +10,7 @@ from pathlib import Path
 import msgpack
 import redis
 
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import GoTask, PyTask
 
 from .agent import native

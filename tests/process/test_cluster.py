@@ -15,7 +15,7 @@ from delayed.errors import ConfigurationError, NotDurable
 from delayed.fsck import check
 from delayed.info import inspect
 from delayed.queue import AsyncQueue, Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually

@@ -14,7 +14,7 @@ from delayed.cli import main
 from delayed.commands_process import worker
 from delayed.embedded import EmbeddedRedis
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask, decode
 from tests.conftest import burst, eventually
 from tests.processes import Fleet

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from delayed.connection import NewestSentinel
+from delayed.connect import NewestSentinel
 from delayed.embedded import EmbeddedRedis, server_path
 from delayed.guard import Guarded
 from delayed.queue import Queue

@@ -11,7 +11,7 @@ import redis
 from delayed.embedded import EmbeddedRedis
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import APPLICATION, Fleet, Process

@@ -16,7 +16,8 @@ from delayed.info import dead_letters
 from delayed.letters import Search, edited, purge, retry, retry_all, retry_ids, search
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import GoTask, PyTask, decode, headers_of
 from tests.conftest import burst
 

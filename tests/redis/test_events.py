@@ -18,7 +18,8 @@ from delayed.events import ABOUT, BUS, Event, Kind, subscribe, table
 from delayed.hooks import Heard, Hooks
 from delayed.info import dead_letters
 from delayed.queue import AsyncQueue, Queue
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst

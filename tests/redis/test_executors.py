@@ -18,7 +18,8 @@ from delayed.info import dead_letters, inspect
 from delayed.job import Done, Job, Outcome
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually

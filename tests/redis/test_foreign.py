@@ -17,7 +17,8 @@ from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, Reason
 from delayed.info import dead_letters, inspect
 from delayed.queue import AsyncQueue, Queue
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import eventually

@@ -10,7 +10,7 @@ from delayed.fsck import check, examine, look, mend
 from delayed.info import dead_letters
 from delayed.invariants import INVARIANTS, MOST_LOSSES
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask
 from tests.redis.test_costs import monitored
 

@@ -16,7 +16,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, InvalidTask
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask, decode
 from delayed.worker import Worker
 from tests.conftest import burst, eventually

@@ -10,8 +10,9 @@ import pytest
 import redis
 import redis.asyncio
 
-from delayed.channel import DEADLINE, Channel, bulk
-from delayed.connection import connect, pack
+from delayed.channel import Channel, bulk
+from delayed.connect import DEADLINE, connect
+from delayed.connection import pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
 from delayed.leases import LeaseBook

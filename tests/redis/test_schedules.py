@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from delayed import schedules as module
-from delayed.connection import ForeignType, connect
+from delayed.connect import connect
+from delayed.connection import ForeignType
 from delayed.cron import Cron
 from delayed.delay import delayed
 from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule

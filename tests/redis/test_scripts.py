@@ -8,7 +8,7 @@ import redis
 from delayed.errors import Reason
 from delayed.info import dead_letters
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask
 
 

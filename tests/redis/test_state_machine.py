@@ -19,7 +19,7 @@ from delayed import clock
 from delayed.errors import Reason
 from delayed.info import inspect
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask, decode, with_retry
 
 LIMIT = 3

@@ -19,7 +19,7 @@ from delayed.info import dead_letters, inspect
 from delayed.job import current_task
 from delayed.keys import Keys
 from delayed.queue import Queue
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import GoTask, PyTask
 from delayed.testing import assert_enqueued, drain, fake_queue, inline, travel
 

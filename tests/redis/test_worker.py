@@ -11,13 +11,14 @@ import redis
 
 from delayed.allow import AllowAny
 from delayed.channel import Ending
-from delayed.connection import connect
+from delayed.connect import connect
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError
 from delayed.info import dead_letters, inspect
 from delayed.leases import Lease
 from delayed.queue import Queue
-from delayed.sweeper import Sweeper, sweep
+from delayed.sweep import sweep
+from delayed.sweeper import Sweeper
 from delayed.task import GoTask, PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually

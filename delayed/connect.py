@@ -1,0 +1,133 @@
+"""How to reach Redis: a client for a URL, and a connection that one thread has to itself."""
+
+import contextlib
+import socket
+import ssl
+import struct
+from typing import Any, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from .connection import Client, node_of
+from .errors import ConfigurationError
+
+DEADLINE = 4.0  # seconds that a reply may take, if nothing else is said; below the 5 in which work goes on
+_SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
+
+
+def connect(url: str) -> Client:
+    """A client for `url`.
+
+    Args:
+        url: `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS), `unix://[…@]/path.sock[?db=0]`, each with
+            redis-py's options as query; `redis+sentinel://[[user]:password@]host[:port][,host[:port]…]/service[/db]` for
+            the master that Sentinel names; `redis+cluster://…` (or `rediss+cluster://…`) for any node of a cluster.
+
+    Raises:
+        ConfigurationError: the URL is none of these.
+    """
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme in ("redis+cluster", "rediss+cluster"):
+            return redis.RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}")
+        if scheme == "redis+sentinel":
+            return _through_sentinel(url)
+        return redis.Redis.from_url(url)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{url!r} does not say where Redis is ({error}); write for example redis://localhost:6379/0, rediss://host, "
+            f"unix:///run/redis.sock, redis+sentinel://host1,host2/mymaster or redis+cluster://host"
+        ) from error
+
+
+class NewestSentinel(Sentinel):
+    """Asks all sentinels, and believes the one that has heard of the latest failover: one that has not would send us to the
+    old primary for as long as it is behind, again and again."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address of the primary."""
+        states = []
+        sentinels: list[Any] = self.sentinels
+        is_up = cast(Any, self.check_master_state)
+        for sentinel in sentinels:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                state = sentinel.sentinel_masters().get(service_name)
+                if state and is_up(state, service_name):
+                    states.append(state)
+        if not states:
+            raise MasterNotFoundError(f"no sentinel knows a primary of {service_name!r} that is up")
+        newest = max(states, key=lambda state: int(state["config-epoch"]))
+        return newest["ip"], newest["port"]
+
+
+def _through_sentinel(url: str) -> redis.Redis:
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("a Sentinel URL names its service after the hosts")
+    sentinels = []
+    for host in hosts.split(","):
+        name, _, port = host.partition(":")
+        sentinels.append((name, int(port or 26379)))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
+    if credentials:
+        options.update(username=unquote(user) or None, password=unquote(password) or None)
+    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
+    manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
+    return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
+
+
+def dedicated(client: Client, key: bytes, deadline: float) -> Any:
+    """A connection of redis-py that belongs to no pool, not connected yet, that never repeats a command."""
+    if isinstance(client, redis.RedisCluster):
+        slot = key_slot(key)
+        try:
+            node = node_of(client, slot, fresh=True)
+        except RedisError:  # the old table is better than none
+            node = node_of(client, slot, fresh=False)
+        client = client.get_redis_connection(node)
+    pool = client.connection_pool
+    options = {
+        name: value for name, value in pool.connection_kwargs.items() if not name.startswith(("maint_", "orig_", "himport"))
+    }
+    options.update(
+        socket_timeout=deadline,
+        socket_connect_timeout=deadline,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        decode_responses=False,
+        health_check_interval=0,
+        protocol=2,
+    )
+    return pool.connection_class(**options)
+
+
+def let_the_kernel_watch(sock: socket.socket, deadline: float) -> None:
+    """Let each send and each receive fail after `deadline` seconds, and notice a peer that is gone. (With a time-out of
+    Python's own each would cost one more system call.)"""
+    if not isinstance(sock, ssl.SSLSocket):
+        seconds, microseconds = divmod(round(deadline * 1_000_000), 1_000_000)
+        timeval = struct.pack("@ll", seconds, microseconds)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, timeval)
+        sock.settimeout(None)
+    _watch_the_peer(sock)
+
+
+def _watch_the_peer(sock: socket.socket) -> None:
+    """Notice a host that is gone without a word also while a blocking pop may take minutes."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", DEADLINE * 1000)):
+        option = getattr(socket, name, None)  # not every system has all of them
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(value))
