@@ -25,8 +25,8 @@ from .pace import BUDGET
 from .signals import SignalPipe, Stop
 from .slate import Slate
 from .taker import Taker
-from .task import Call, parse
 from .wear import Wear
+from .wire import Call, parse
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free

@@ -16,7 +16,7 @@ from .options import type_name
 from .queue import Queue
 from .reporter import Reporter
 from .results import State, failure
-from .task import decode, path_of, with_retry
+from .wire import decode, path_of, with_retry
 
 _PLACE = "test"
 

@@ -17,7 +17,7 @@ from .logger import logger
 from .queue import Queue
 from .reporter import Reporter
 from .scripts import Argument
-from .task import Call, path_of, with_retry
+from .wire import Call, path_of, with_retry
 
 
 class Endings:

@@ -21,7 +21,7 @@ from .job import Job, Outcome, announce
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
-from .task import Call
+from .wire import Call
 
 _LEAVING = 5.0  # seconds that what tasks have left behind in the loop may take to end
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import Reason, TimedOut, Unrunnable
 from .hooks import inside
-from .task import SEPARATOR, Call
+from .wire import SEPARATOR, Call
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps: its end says what happened
 _HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ from .logger import logger
 from .options import TRACKED_FOR
 from .queue import Queue
 from .results import failure
-from .task import headers_of
+from .wire import headers_of
 
 LETTERS = 100_000  # dead letters that a queue keeps
 DAYS = 30.0  # days that it keeps them

@@ -10,7 +10,7 @@ from .clock import now
 from .connection import ResponseError
 from .errors import Reason, Unrunnable
 from .queue import Queue
-from .task import headers_of, path_of, readable
+from .wire import headers_of, path_of, readable
 
 _LEASES_SHOWN = 100
 

@@ -12,8 +12,8 @@ import msgpack
 from .keys import TYPES, owner, token
 from .queue import Queue
 from .schedules import definition_of
-from .task import is_task
 from .view import LARGE, PAGE, Invariant, View, When, pages
+from .wire import is_task
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise

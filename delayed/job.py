@@ -13,7 +13,7 @@ from .clock import monotonic
 from .errors import Reason, Unrunnable
 from .queue import Queue
 from .results import State
-from .task import Call, parse
+from .wire import Call, parse
 
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
 _MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it

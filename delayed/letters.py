@@ -7,12 +7,14 @@ from typing import Any
 
 import msgpack
 
+from .codec import dumps
 from .errors import Duplicate, InvalidTask, Reason, Unrunnable
 from .graveyard import unique_of
 from .info import DeadLetter, dead_letters, letter_of, show
 from .options import TRACKED_FOR
 from .queue import Queue
-from .task import SEPARATOR, GoTask, PyTask, headers_of, readable
+from .task import GoTask, PyTask
+from .wire import SEPARATOR, headers_of, readable
 
 _PAGE = 50
 _EMPTY = (b"", b"\x90", b"\x80", b"\x00")  # what a Python task's elements are where it has been cut off
@@ -199,5 +201,5 @@ def _without(data: bytes, header: str) -> bytes:
         return data
     raw, path = _elements(data)
     left = {name: value for name, value in headers.items() if name != header}
-    raw[4 if SEPARATOR in path else 2] = msgpack.packb(left, datetime=True, unicode_errors="surrogateescape")
+    raw[4 if SEPARATOR in path else 2] = dumps(left)
     return _array(raw)

@@ -16,7 +16,7 @@ from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_asyn
 from .options import TRACKED_FOR, type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
-from .task import Call, with_retry
+from .wire import Call, with_retry
 
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds

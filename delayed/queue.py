@@ -24,8 +24,9 @@ from .handle import AsyncHandle, Handle
 from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
-from .task import Task, headers_of, path_of
+from .task import Task
 from .transitions import Transitions, cancellation, place
+from .wire import headers_of, path_of
 
 MAX_TASK_SIZE = 1 << 20  # bytes
 _READY = 16  # waiting tasks up to which a group's first task goes to the queue itself at once

@@ -5,9 +5,8 @@ from typing import Any
 
 import msgpack
 
+from .codec import dumps, loads
 from .errors import NoResult, NotEncodable, TaskCancelled, TaskExpired, TaskFailed
-
-_STRINGS = "surrogateescape"
 
 
 class State(StrEnum):
@@ -30,12 +29,9 @@ def success(value: Any, kept: bool) -> bytes:
         NotEncodable: MessagePack cannot carry the value.
     """
     try:
-        packed: bytes = msgpack.packb(
-            [State.SUCCEEDED, value] if kept else [State.SUCCEEDED], datetime=True, unicode_errors=_STRINGS
-        )
+        return dumps([State.SUCCEEDED, value] if kept else [State.SUCCEEDED])
     except Exception as error:  # the value may be an object of the task's making
         raise NotEncodable(f"it returned {_shown(value)}, which MessagePack cannot carry: {error}") from error
-    return packed
 
 
 def _shown(value: Any) -> str:
@@ -66,7 +62,7 @@ def value_of(data: bytes) -> Any:
         TaskFailed, TaskExpired, TaskCancelled: it did not.
         NoResult: it did, and it was not kept.
     """
-    state, *rest = msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=_STRINGS)
+    state, *rest = loads(data)
     if state == State.FAILED:
         raise TaskFailed(*rest)
     if state in (State.EXPIRED, State.CANCELLED):

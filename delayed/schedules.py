@@ -14,7 +14,8 @@ from .cron import Cron
 from .errors import InvalidSchedule, UnknownSchedule
 from .logger import logger
 from .queue import Queue
-from .task import Task, is_task, path_of
+from .task import Task
+from .wire import is_task, path_of
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
 

@@ -33,7 +33,8 @@ from .clock import milliseconds, now
 from .drain import drain
 from .options import Options
 from .queue import Queue
-from .task import GoTask, PyTask, decode, headers_of, path_of, readable, with_retry
+from .task import GoTask, PyTask
+from .wire import decode, headers_of, path_of, readable, with_retry
 
 __all__ = ["Enqueued", "assert_enqueued", "drain", "enqueued", "fake_queue", "faked", "inline", "travel"]
 _LATE = 60.0  # seconds that a test may take from an enqueue to the look at it

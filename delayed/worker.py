@@ -32,8 +32,8 @@ from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server,
 from .signals import SignalPipe, Stop
 from .slate import Slate
 from .taker import Taker
-from .task import Call, parse, path_of
 from .wear import Wear, resident_size
+from .wire import Call, parse, path_of
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn

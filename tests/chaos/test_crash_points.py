@@ -17,7 +17,7 @@ from delayed.info import dead_letters
 from delayed.queue import Queue
 from delayed.schedules import Schedules
 from delayed.sweep import sweep
-from delayed.task import decode
+from delayed.wire import decode
 from tests.conftest import burst, eventually
 
 from .crash_points import Cut, Moment, Report, in_child, words

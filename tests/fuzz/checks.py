@@ -12,8 +12,8 @@ from delayed.info import dead_letters, show
 from delayed.logger import logger
 from delayed.queue import Queue
 from delayed.sweep import sweep
-from delayed.task import parse, path_of, readable, with_retry
 from delayed.wear import resident_size
+from delayed.wire import parse, path_of, readable, with_retry
 from delayed.worker import Worker
 
 from .payloads import TARGET, Mutator

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from delayed.task import GoTask, PyTask, decode
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode
 from tests.upstream import ROOT
 
 from .agent import native

@@ -19,7 +19,8 @@ from delayed.command_line import as_json_text
 from delayed.embedded import EmbeddedRedis
 from delayed.info import dead_letters
 from delayed.queue import Queue
-from delayed.task import GoTask, PyTask, decode, readable
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode, readable
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet

@@ -15,7 +15,8 @@ from delayed.commands_process import worker
 from delayed.embedded import EmbeddedRedis
 from delayed.queue import Queue
 from delayed.sweep import sweep
-from delayed.task import PyTask, decode
+from delayed.task import PyTask
+from delayed.wire import decode
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
 from tests.unit.test_layers import LEVELS

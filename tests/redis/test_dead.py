@@ -18,7 +18,8 @@ from delayed.queue import Queue
 from delayed.results import State
 from delayed.sweep import sweep
 from delayed.sweeper import Sweeper
-from delayed.task import GoTask, PyTask, decode, headers_of
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode, headers_of
 from tests.conftest import burst
 
 LOST: dict[str, Any] = {"result_ttl": 60, "unique": "k"}

@@ -11,7 +11,8 @@ from delayed.embedded import EmbeddedRedis
 from delayed.keys import digest
 from delayed.queue import AsyncQueue, Queue
 from delayed.sweeper import Sweeper
-from delayed.task import PyTask, decode
+from delayed.task import PyTask
+from delayed.wire import decode
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 

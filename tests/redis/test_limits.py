@@ -17,7 +17,8 @@ from delayed.errors import ConfigurationError, InvalidTask
 from delayed.queue import Queue
 from delayed.results import State
 from delayed.sweep import sweep
-from delayed.task import PyTask, decode
+from delayed.task import PyTask
+from delayed.wire import decode
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 

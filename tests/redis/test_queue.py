@@ -17,7 +17,8 @@ from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
 from delayed.leases import LeaseBook
 from delayed.queue import AsyncQueue, Queue
-from delayed.task import GoTask, PyTask, decode
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode
 from tests.conftest import eventually
 
 

@@ -21,7 +21,8 @@ from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule
 from delayed.queue import Queue
 from delayed.schedules import Entry, Recorded, Schedules, define, recorded, register, unpack
 from delayed.sweeper import Sweeper
-from delayed.task import GoTask, PyTask, decode
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode
 from tests.conftest import burst, eventually
 
 NEW_YEAR = "0 0 1 1 *"

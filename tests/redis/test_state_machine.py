@@ -20,7 +20,8 @@ from delayed.errors import Reason
 from delayed.info import inspect
 from delayed.queue import Queue
 from delayed.sweep import sweep
-from delayed.task import PyTask, decode, with_retry
+from delayed.task import PyTask
+from delayed.wire import decode, with_retry
 
 LIMIT = 3
 TTL = 600.0  # seconds; leases end when the model says so

@@ -14,7 +14,7 @@ LEVELS = [
     {
         "keys",
         "backoff",
-        "results",
+        "codec",
         "scripts",
         "signals",
         "notify",
@@ -28,7 +28,7 @@ LEVELS = [
         "cron",
         "wear",
     },
-    {"options", "connection", "durability", "embedded", "hooks"},
+    {"options", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel"},
     {"schedules", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},

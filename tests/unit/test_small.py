@@ -17,7 +17,7 @@ from delayed.keys import Keys
 from delayed.notify import Notifier
 from delayed.pace import BUDGET, MOST, Pace
 from delayed.signals import SignalPipe, dump_threads
-from delayed.task import Call
+from delayed.wire import Call
 
 
 def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from delayed.backoff import Constant, Exponential, Linear
 from delayed.errors import InvalidTask, NotEncodable, Reason, Unrunnable
-from delayed.task import GoTask, PyTask, decode, path_of, readable, with_retry
+from delayed.task import GoTask, PyTask
+from delayed.wire import decode, path_of, readable, with_retry
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "tasks.json").read_text())["vectors"]
 NAMES = [vector["name"] for vector in VECTORS]
