@@ -9,7 +9,7 @@ from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .graveyard import Graveyard, tell_swept
 from .handle import ENDED_FOR
-from .job import job_of
+from .job import Job, job_of
 from .keys import token
 from .logger import logger
 from .queue import Queue
@@ -84,7 +84,7 @@ class Keeper:
                 for slate in living:
                     if 0 < slate.beaten_at < now - _LATE * self._interval:
                         self._beat(slate)
-                        if slate.working and self._end_cancelled(slate):
+                        if slate.working and any(self._cancelled(slate)):
                             doomed.append(slate)
             self._estates = [estate for estate in self._estates if not self._settle(estate)]
             if self._estates:
@@ -114,23 +114,23 @@ class Keeper:
             own = queue.keys.lease(slate.name)
             self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
 
-    def _end_cancelled(self, slate: Slate) -> bool:
-        """End the tasks of a worker that were cancelled for good. Returns whether there were any."""
-        ended = False
+    def _cancelled(self, slate: Slate) -> Iterator[tuple[Queue, str, Job]]:
+        """The tasks that a worker holds, under which leases, and that were cancelled for good."""
         for queue, names in self._names(slate):
             held = self._channel.call("HMGET", queue.keys.processing, *names)
             for name, data in zip(names, held, strict=True):
                 job = job_of(queue, data) if data else None
-                with contextlib.suppress(ResponseError):  # a foreign type under its key
-                    if job and job.id and self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
-                        queue.conclude(name, job.id, unique=job.unique[0], state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
-                        ended = True
-        return ended
+                if job is not None and job.id is not None:
+                    with contextlib.suppress(ResponseError):  # a foreign type under its key
+                        if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
+                            yield queue, name, job
 
     def _settle(self, estate: Estate) -> bool:
         """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that."""
         if self._is_connected(estate.slate) and monotonic() - estate.since < _DRAIN:
             return False
+        for queue, name, job in self._cancelled(estate.slate):  # these do not count as lost
+            queue.conclude(name, str(job.id), unique=job.unique[0], state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
         back = buried = 0
         sweep_id = token()
         for queue, names in self._names(estate.slate):
