@@ -17,8 +17,9 @@ if state == 'running' then
     end
 elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
     local data = redis.call('HGET', KEYS[2], 'data')
-    if data then
-        redis.call('ZREM', KEYS[1], ARGV[1] .. data)
+    if data and redis.call('ZREM', KEYS[1], ARGV[1] .. data) == 1 then
+        redis.call('HDEL', KEYS[2], 'data')
+        redis.call('PEXPIRE', KEYS[2], ARGV[3]) -- nobody else will end it; one in the queue must stay known until it is taken
     end
     redis.call('HSET', KEYS[2], 'state', 'cancelled', 'cancelled', '1')
     if redis.call('GET', KEYS[4]) == ARGV[1] then

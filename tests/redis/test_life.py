@@ -21,6 +21,7 @@ from delayed.errors import (
     TimedOut,
     UnknownTask,
 )
+from delayed.handle import ENDED_FOR
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
 from delayed.results import State
@@ -197,6 +198,15 @@ def test_a_task_that_has_not_begun_can_be_cancelled(queue: Queue, options: dict[
     assert handle.status().state is State.CANCELLED
     assert handle.cancel() is State.CANCELLED
     queue.enqueue(PyTask("tasks:noop", unique="a"))
+
+
+def test_a_task_that_was_cancelled_in_the_schedule_is_forgotten_as_soon_as_its_result(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:noop", after=86400, track=True))
+    handle.cancel()
+    assert handle.id is not None
+    for key in (queue.keys.task(handle.id), queue.keys.result(handle.id)):
+        assert 0 < queue.call("PTTL", key) <= 1000 * ENDED_FOR
+    assert queue.call("HGET", queue.keys.task(handle.id), "data") is None
 
 
 def test_a_running_task_is_told(queue: Queue, client: redis.Redis, threaded: Callable[[Worker], threading.Thread]) -> None:
