@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from .fleet import go_programs
@@ -65,13 +66,13 @@ def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))
     progress("judging")
-    verdict = Judge(read(outcome.notes), outcome.events, options.beyond_a_lease).verdict
+    verdict = Judge(chain(read(outcome.notes), outcome.seen), outcome.events, options.beyond_a_lease).verdict
     progress.clear()
     return outcome, verdict
 
 
 def main() -> int:
-    """Run it; 1 if a task was lost, or a repeat has no explanation, or something was left over."""
+    """Run it; 1 if a task was lost, a repeat has no explanation, a wish was not granted, or something was left over."""
     options, arguments = _options()
     folder = Path(tempfile.mkdtemp(prefix="delayed-storm-"))
     print(f"seed {options.seed}, notes and logs in {folder}", flush=True)

@@ -10,8 +10,9 @@ from .notes import PATH
 from .options import Options
 
 QUEUE, GO_QUEUE = "storm", "storm-go"
+TICKS = "storm-ticks"  # a queue that is swept, and from which nobody takes
 CHILDREN = 2  # of each supervisor
-_RANGE = 1 << 20  # task numbers for one producer process
+RANGE = 1 << 20  # task numbers for one producer process; the first such range is for nobody
 
 
 class Proxies:
@@ -83,7 +84,8 @@ class Fleet:
         self._folder = folder
         self._port = redis_port
         self._numbers = 0  # producers so far
-        self.queues = [QUEUE, GO_QUEUE] if go else [QUEUE]
+        self.queues = [QUEUE, GO_QUEUE] if go else [QUEUE]  # of the workers
+        self.swept = [*self.queues, TICKS]
         self.notes = notes
         self.proxies = Proxies(redis_port, 4)
         self.members = list(self._members(go))
@@ -95,12 +97,12 @@ class Fleet:
         yield self._member(SUPERVISOR, supervised)
         yield self._member(SUPERVISOR, supervised, 0)
         yield self._member(WORKER, alone, 1)
-        yield self._member(SWEEPER, sweeper_command(options, self.queues))
-        yield self._member(SWEEPER, sweeper_command(options, self.queues), 2)
+        yield self._member(SWEEPER, sweeper_command(options, self.swept))
+        yield self._member(SWEEPER, sweeper_command(options, self.swept), 2)
         if go:
             yield self._member(GO_WORKER, go_worker_command(options, go))
             yield self._member(GO_WORKER, go_worker_command(options, go), 3)
-            words = ["-queues", ",".join(self.queues), "-interval", f"{options.sweep}s", "-limit", str(options.limit)]
+            words = ["-queues", ",".join(self.swept), "-interval", f"{options.sweep}s", "-limit", str(options.limit)]
             yield self._member(SWEEPER, [str(go / "delayed-sweeper"), *words])
         for _ in range(2):
             member = self._member(PRODUCER, [])
@@ -116,7 +118,7 @@ class Fleet:
     def _producer_command(self) -> list[str]:
         """Each producer process has numbers of its own."""
         self._numbers += 1
-        first, seed = self._numbers * _RANGE, self._options.seed * 1_000_003 + self._numbers
+        first, seed = self._numbers * RANGE, self._options.seed * 1_000_003 + self._numbers
         words = ["stormy" if self._options.stormy else "steady", str(first), str(seed), str(self._options.depth), *self.queues]
         return [sys.executable, "-m", "chaos.producer", *words]
 

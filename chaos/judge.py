@@ -9,6 +9,8 @@ next one of the same task if
 - its process was stopped meanwhile for so long that leases run out; or just after it, if it was the last one before;
 - its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
   batch, is unknown to Redis.
+
+A task that expires ends as a dead letter. That counts as an end; if it had been executed before, that needs an explanation.
 """
 
 from bisect import bisect_right
@@ -16,8 +18,9 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from .asked import Asked, Span, grant
 from .events import CUT, KILL, STOP, Event
-from .notes import BEGUN, ENDED, SENDING, SENT, Note, Writer
+from .notes import BEGUN, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
 
 SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
 BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
@@ -35,6 +38,7 @@ class Execution:
     go: bool
     end: int | None = None
     used: bool = False  # it explains a repeat already
+    letter: bool = False  # it was none: the task expired
 
 
 @dataclass
@@ -60,6 +64,7 @@ class Verdict:
     overlaps: int = 0  # two executions of a task at one time
     recoveries: dict[str, list[float]] = field(default_factory=dict)  # seconds, by what happened to the worker
     blows: Counter[str] = field(default_factory=Counter)
+    asked: Asked = field(default_factory=Asked)
 
     @property
     def unexplained(self) -> list[Repeat]:
@@ -94,15 +99,15 @@ class Judge:
         self._spent: Counter[tuple[Writer, int]] = Counter()
         self._history: dict[int, list[Execution]] = defaultdict(list)
         self._open: dict[tuple[int, Writer], Execution] = {}
+        self._marks: dict[int, set[int]] = defaultdict(set)
         self.verdict = Verdict(blows=Counter(f"{event.what} {event.kind}" for event in events))
         self._read(notes)
         self._judge()
         self._measure()
+        self.verdict.asked = grant(self._marks, self._history, self._spans())
 
     def _read(self, notes: Iterable[Note]) -> None:
-        sending: set[int] = set()
-        sent: set[int] = set()
-        ended: set[int] = set()
+        marks = self._marks
         for note in notes:
             if note.kind == BEGUN:
                 execution = Execution(note.task, note.writer, note.moment, note.go)
@@ -112,15 +117,17 @@ class Judge:
                 self._begins[note.writer].append(note.moment)
                 self.verdict.executions += 1
             elif note.kind == ENDED:
-                ended.add(note.task)
+                marks[ENDED].add(note.task)
                 self._open.pop((note.task, note.writer)).end = note.moment
-            else:
-                assert note.kind in (SENDING, SENT)
-                (sending if note.kind == SENDING else sent).add(note.task)
-        self.verdict.enqueued = len(sent)
-        self.verdict.executed = len(ended)
-        self.verdict.unknown = len(self._history.keys() - sending)
-        self.verdict.lost = sorted(sent - ended)
+            elif note.kind != LATE or not self._is_stopped(note.writer, note.moment):
+                marks[note.kind].add(note.task)
+                if note.kind == EXPIRED:
+                    letter = Execution(note.task, note.writer, note.moment, note.go, note.moment, letter=True)
+                    self._history[note.task].append(letter)
+        self.verdict.enqueued = len(marks[SENT])
+        self.verdict.executed = len(marks[ENDED])
+        self.verdict.unknown = len(self._history.keys() - marks[SENDING])
+        self.verdict.lost = sorted(marks[SENT] - marks[ENDED] - marks[EXPIRED] - marks[CANCELLING])
 
     def _judge(self) -> None:
         for task, history in self._history.items():
@@ -137,6 +144,8 @@ class Judge:
             if not execution.used and (cause := self._cause(execution, again.begin)):
                 execution.used, earlier = True, execution
                 break
+        if cause and again.letter:
+            return  # it did not run again
         ended = earlier.end is not None and earlier.end < again.begin
         self.verdict.repeats.append(Repeat(task, cause, ended, history))
         self.verdict.overlaps += any(self._until(execution) > again.begin for execution in history[:place])
@@ -196,13 +205,30 @@ class Judge:
         self._spent[writer, event.begin] += 1
         return self._spent[writer, event.begin] <= allowance
 
+    def _is_stopped(self, writer: Writer, moment: int) -> bool:
+        """Whether a process was being stopped, or just had been."""
+        events = self._events(writer)
+        return any(event.what == STOP and event.begin <= moment <= event.end + _AFTER for event in events)
+
+    def _spans(self) -> list[Span]:
+        """The executions of tasks with a concurrency key, but for those whose lease may have run out in a stop or a cut."""
+        executions = [each for task in self._marks[LIMITED] for each in self._history.get(task, ())]
+        return [Span(each.task, each.begin, self._until(each)) for each in executions if not self._is_silent(each)]
+
+    def _is_silent(self, execution: Execution) -> bool:
+        """Whether its process was stopped or cut off for so long that leases run out."""
+        events = self._events(execution.writer)
+        long = [event for event in events if event.what != KILL and event.end - event.begin >= self._beyond]
+        return any(self._is_near(execution, event) for event in long)
+
     # Recovery
 
     def _measure(self) -> None:
         """From each kill to the next begin of the task that was in execution."""
         for execution in self._open.values():
             death = self.death(execution.writer)
-            following = [each.begin for each in self._history[execution.task] if death and each.begin > death.begin]
+            others = [each for each in self._history[execution.task] if not each.letter]
+            following = [each.begin for each in others if death and each.begin > death.begin]
             if death and following:
                 self.verdict.recoveries.setdefault(self._kind(execution, death, min(following)), []).append(
                     (min(following) - death.begin) / 1e9

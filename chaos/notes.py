@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 PATH = "DELAYED_STORM_NOTES"  # environment variable
 BEGUN, ENDED, SENDING, SENT = 1, 2, 3, 4
+CANCELLING, CANCELLED, UNTOLD = 5, 6, 7  # `cancel` is called; it said that the task had not begun; its result does not say so
+LIMITED = 8  # the task has a concurrency key
+EXPIRED, LATE = 9, 10  # it became a dead letter, as it was too late; it began although it was too late
 GO = 16  # is added by Go workers
 _RECORD = struct.Struct("<IIIIQQ")
 _PAGE = 4096

@@ -2,7 +2,8 @@
 until SIGTERM.
 
 It notes what it is about to send and what has certainly been enqueued. About DEPTH tasks wait. If it is stormy, some tasks
-take a while, some ask for more than a call, and now and then it waits until there are none; else all are short and plain.
+take a while, some ask for more than a call, some are cancelled, and now and then it waits until there are none; else all are
+short and plain.
 """
 
 import os
@@ -11,39 +12,30 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import NamedTuple
 
-from delayed.backoff import Constant
+from delayed.errors import DelayedError, TaskCancelled, UnknownTask
+from delayed.handle import Handle
 from delayed.queue import Queue
+from delayed.results import State
 from delayed.task import GoTask, PyTask, Task
 
-from .notes import SENDING, SENT, note
+from .notes import CANCELLED, CANCELLING, LIMITED, SENDING, SENT, UNTOLD, note
+from .wishes import duration, wish
 
 _MOST = 100  # tasks in one call …
 _CHUNK = 1000  # … and when it is not stormy
+_DOOMED = 0.05  # share of the calls beside which a task is enqueued that will be cancelled
 _REST = 0.02  # share of the calls after which it waits until all is done: idle workers wait in other places
 _GO_TASK = "main.Execute"  # of interop/cmd/delayed-worker
 
 
-def duration(rng: random.Random) -> int:
-    """Microseconds: mostly none, some milliseconds, rarely a second."""
-    kind = rng.random()
-    return rng.randint(1000, 50_000) if kind < 0.02 else 1_000_000 if kind < 0.0203 else 0
+class _Doomed(NamedTuple):
+    """A task that will be cancelled, perhaps too late."""
 
-
-def wish(number: int, rng: random.Random) -> dict[str, Any]:
-    """What a task asks for: mostly nothing; or to begin later, to keep its result, to be retried, or not to run beside another
-    with its key."""
-    kind = rng.random()
-    if kind < 0.01:
-        return {"after": rng.uniform(0.05, 1.0)}
-    if kind < 0.02:
-        return {"result_ttl": 5}
-    if kind < 0.03:
-        return {"retry": 100, "backoff": Constant(0.2), "result_ttl": 5}
-    if kind < 0.04:
-        return {"unique": f"key {number % 50}", "unique_mode": "while_running", "unique_for": 60, "result_ttl": 5}
-    return {}
+    when: float  # monotonic time
+    number: int
+    handle: Handle
 
 
 class Producer:
@@ -56,6 +48,7 @@ class Producer:
         self._depth = depth
         self._queues = [Queue(name, os.environ["DELAYED_REDIS_URL"]) for name in names]
         self._stopped = False
+        self._doomed: list[_Doomed] = []
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -68,8 +61,12 @@ class Producer:
             queue = self._queues[go]
             limit = 1 if self._stormy and self._rng.random() < _REST else self._depth
             while queue.len() >= limit and not self._stopped:
+                self._cancel()
                 time.sleep(0.005)
             self._enqueue(queue, go)
+            if self._stormy and self._rng.random() < _DOOMED:
+                self._doom(self._queues[0])
+            self._cancel()
 
     def _enqueue(self, queue: Queue, go: bool) -> None:
         count = self._rng.choice((1, self._rng.randint(1, _MOST))) if self._stormy else _CHUNK
@@ -84,11 +81,52 @@ class Producer:
         note(SENT, *numbers)
 
     def _task(self, number: int, go: bool) -> Task:
-        arguments = (number, duration(self._rng) if self._stormy else 0)
+        microseconds = duration(self._rng) if self._stormy else 0
         asks = wish(number, self._rng) if self._stormy else {}
         if go:
-            return GoTask(_GO_TASK, arguments, **({"after": asks["after"]} if "after" in asks else {}))
-        return PyTask("chaos.tasks:execute_again" if "retry" in asks else "chaos.tasks:execute", arguments, **asks)
+            known = {name: value for name, value in asks.items() if name in ("after", "expires")}
+            return GoTask(_GO_TASK, (number, microseconds), **known)
+        if "concurrency" in asks:
+            note(LIMITED, number)
+            microseconds = self._rng.randint(10_000, 50_000)  # or they would seldom meet
+        function = "execute_again" if "retry" in asks else "execute_in_time" if "expires" in asks else "execute"
+        return PyTask(f"chaos.tasks:{function}", (number, microseconds), **asks)
+
+    def _doom(self, queue: Queue) -> None:
+        """Enqueue a task that begins later, to be cancelled: before that, at about that time, or later."""
+        number, after = self._next, self._rng.uniform(0.05, 1.0)
+        self._next += 1
+        note(SENDING, number)
+        handle = queue.enqueue(PyTask("chaos.tasks:execute", (number, duration(self._rng)), after=after, result_ttl=5))
+        note(SENT, number)
+        self._doomed.append(_Doomed(time.monotonic() + after * self._rng.uniform(0, 1.5), number, handle))
+
+    def _cancel(self) -> None:
+        """Cancel those whose hour has come, and see that who waits for them is told."""
+        present = time.monotonic()
+        due = [each for each in self._doomed if each.when <= present]
+        self._doomed = [each for each in self._doomed if each.when > present]
+        for _, number, handle in due:
+            note(CANCELLING, number)
+            try:
+                state = handle.cancel()
+            except UnknownTask:  # it ended a while ago
+                continue
+            if state in (State.QUEUED, State.SCHEDULED):
+                note(CANCELLED, number)
+                if not _is_told(handle):
+                    note(UNTOLD, number)
+
+
+def _is_told(handle: Handle) -> bool:
+    """Whether the result says that the task has been cancelled."""
+    try:
+        handle.result(0)
+    except TaskCancelled:
+        return True
+    except DelayedError:
+        return False
+    return False
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ def failures(outcome: Outcome, verdict: Verdict) -> list[str]:
         wrong += [line for repeat in verdict.unexplained[:_SHOWN] for line in _history(repeat)]
     if verdict.unknown:
         wrong.append(f"UNKNOWN: {verdict.unknown} tasks that nobody had enqueued")
+    wrong += verdict.asked.failures()
     if outcome.keys:
         wrong.append(f"LEFT OVER in Redis: {', '.join(outcome.keys)}")
     if outcome.processes:
@@ -63,8 +64,10 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("… because of a cut", f"{causes['cut']:,}"),
         ("… **unexplained**", f"**{causes['unexplained']}**"),
         ("executions that overlapped another of the same task (stops and cuts)", f"{verdict.overlaps:,}"),
+        ("occurrences of schedules that were executed", f"{outcome.occurrences:,}"),
+        *verdict.asked.numbers(),
         ("keys left over in Redis", f"{len(outcome.keys)}"),
-        ("dead letters", f"{outcome.dead_letters}"),
+        ("other dead letters", f"{outcome.dead_letters}"),
         ("processes left over, or ended without cause", f"{len(outcome.processes) + len(outcome.faults)}"),
         ("time", f"{outcome.seconds:.0f} s"),
     ]

@@ -10,15 +10,15 @@ from pathlib import Path
 import redis
 
 from delayed.embedded import EmbeddedRedis
-from delayed.info import inspect
-from delayed.keys import Keys
 from delayed.queue import Queue
 
 from .events import CUT, KILL, STOP, Event
-from .fleet import Fleet
+from .fleet import TICKS, Fleet
 from .member import PRODUCER, SUPERVISOR, SWEEPER, WORKERS, Member, eventually, left_over, send
-from .notes import ENDED, SENT, read
+from .notes import ENDED, SENT, Note, read
 from .options import Options
+from .rest import at_rest, enqueue_last, expired, keys_left, only_sweepers, sent
+from .ticks import Ticks
 
 _TICK = 0.01  # seconds
 _PATIENCE = 120  # seconds in which all tasks must have ended after the storm
@@ -36,8 +36,10 @@ class Outcome:
     faults: list[str] = field(default_factory=list)  # processes that ended without cause, or did not end
     keys: list[str] = field(default_factory=list)  # left over in Redis
     processes: list[int] = field(default_factory=list)  # left over
-    dead_letters: int = 0
+    dead_letters: int = 0  # but for those of tasks that expired
     go: bool = False
+    occurrences: int = 0  # of schedules whose tasks were executed
+    seen: list[Note] = field(default_factory=list)  # what the storm itself has done, and found at the end
 
     @property
     def kills(self) -> int:
@@ -72,10 +74,13 @@ class Storm:
         """From calm to calm."""
         began = time.monotonic()
         try:
-            for member in self._fleet.members:
-                member.start()
-            self._rage(began)
-            self._calm()
+            with self._server.client() as client:
+                ticks = Ticks(Queue(self._fleet.queues[0], client), Queue(TICKS, client))
+                ticks.begin()
+                for member in self._fleet.members:
+                    member.start()
+                self._rage(began)
+                self._calm(client, ticks)
         finally:
             for member in self._fleet.members:
                 member.kill()
@@ -83,7 +88,7 @@ class Storm:
             self._fleet.proxies.close()
         outcome = self._outcome
         outcome.seconds = time.monotonic() - began
-        outcome.faults = [fault for member in self._fleet.members for fault in member.faults]
+        outcome.faults += [fault for member in self._fleet.members for fault in member.faults]
         return outcome
 
     # Rage
@@ -193,7 +198,7 @@ class Storm:
 
     # Calm
 
-    def _calm(self) -> None:
+    def _calm(self, client: redis.Redis, ticks: Ticks) -> None:
         """No more blows: everything must come to its end by itself."""
         fleet, outcome = self._fleet, self._outcome
         self._say("waiting for the rest")
@@ -202,43 +207,30 @@ class Storm:
             member.tend()
         for member in fleet.of(PRODUCER):
             member.stop(30)
-        with self._server.client() as client:
-            queues = [Queue(name, client) for name in fleet.queues]
-            if not eventually(lambda: all(map(_quiet, queues)), _PATIENCE):
-                outcome.faults.append(f"not all tasks ended in {_PATIENCE} s")
-            for member in fleet.of(*WORKERS):
-                member.stop(30)
-            sweepers = len(fleet.of(SWEEPER))
-            eventually(lambda: all(_only_sweepers(queue, sweepers) for queue in queues), 30)
-            for member in fleet.of(SWEEPER):
-                member.stop(30)
-            outcome.dead_letters = sum(inspect(queue).dead for queue in queues)
-            eventually(lambda: not _keys(client, fleet.queues), 15)
-            outcome.keys = _keys(client, fleet.queues)
+        occurrences, wrong = ticks.end()
+        outcome.occurrences = len(occurrences)
+        outcome.faults += wrong
+        outcome.seen += sent(*occurrences)
+        queues = [Queue(name, client) for name in fleet.queues]
+        self._await(queues)
+        outcome.seen += enqueue_last(queues[0])
+        self._await(queues)
+        for member in fleet.of(*WORKERS):
+            member.stop(30)
+        sweepers = len(fleet.of(SWEEPER))
+        eventually(lambda: all(only_sweepers(Queue(name, client), sweepers) for name in fleet.swept), 30)
+        for member in fleet.of(SWEEPER):
+            member.stop(30)
+        for queue in queues:
+            letters, others = expired(queue)
+            outcome.seen += letters
+            outcome.dead_letters += others
+        eventually(lambda: not keys_left(client, fleet.swept), 15)
+        outcome.keys = keys_left(client, fleet.swept)
         eventually(lambda: not left_over(fleet.notes), 5)
         outcome.processes = left_over(fleet.notes)
 
-
-def _quiet(queue: Queue) -> bool:
-    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule to the queue,
-    and may come back when it has been held: so the schedule is looked at first and last."""
-    return not any(
-        (
-            queue.call("ZCARD", queue.keys.scheduled),
-            queue.len(),
-            queue.call("HLEN", queue.keys.processing),
-            queue.call("ZCARD", queue.keys.scheduled),
-        )
-    )
-
-
-def _only_sweepers(queue: Queue, count: int) -> bool:
-    """Whether the register has forgotten all others, also the sweepers that were killed."""
-    registered = int(queue.call("HLEN", queue.keys.workers))
-    return registered == count and int(queue.call("LLEN", queue.keys.noti)) == 0
-
-
-def _keys(client: redis.Redis, names: list[str]) -> list[str]:
-    """All keys but the statistics, which are meant to stay."""
-    statistics = {Keys(name).stats for name in names}
-    return sorted({key.decode() for key in client.scan_iter(count=1000)} - statistics)
+    def _await(self, queues: list[Queue]) -> None:
+        """Until all tasks have ended."""
+        if not eventually(lambda: all(map(at_rest, queues)), _PATIENCE):
+            self._outcome.faults.append(f"not all tasks ended in {_PATIENCE} s")

@@ -1,13 +1,29 @@
 """The judge of scripts/chaos: it must find what is wrong, and nothing else."""
 
+from collections import Counter
 from itertools import count
 
 import pytest
 
 from chaos.events import CUT, KILL, STOP, Event
 from chaos.judge import BATCH, Judge, Verdict
-from chaos.notes import BEGUN, ENDED, SENDING, SENT, Note, Writer
+from chaos.notes import (
+    BEGUN,
+    CANCELLED,
+    CANCELLING,
+    ENDED,
+    EXPIRED,
+    LATE,
+    LIMITED,
+    SENDING,
+    SENT,
+    UNTOLD,
+    Note,
+    Writer,
+)
 from chaos.slopes import fit, sparkline
+from chaos.ticks import Occurrences, differences
+from delayed.task import PyTask
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -33,6 +49,11 @@ def judge(*executions: list[Note], events: tuple[Event, ...] = (), sent: tuple[i
 
 def blow(what: str, pid: int, begin: int, end: int | None = None, kind: str = "child") -> Event:
     return Event(what, kind, (pid,), begin * MS, (begin if end is None else end) * MS)
+
+
+def mark(kind: int, task: int, moment: int = 0, writer: Writer = PRODUCER) -> list[Note]:
+    """A note of another kind, in milliseconds."""
+    return [Note(task, writer, kind, moment * MS, False)]
 
 
 def causes(verdict: Verdict) -> list[str]:
@@ -132,6 +153,84 @@ def test_a_long_cut_explains_a_batch_of_ended_tasks_and_no_more() -> None:
     again = [run(task, B, 2500 + next(clock), 2500 + next(clock)) for task in range(BATCH + 1)]
     verdict = judge(*first, *again, events=(blow(CUT, 100, 0, 3000),))
     assert len(verdict.unexplained) == 1
+
+
+def test_a_cancelled_task_may_be_missing_and_must_not_run() -> None:
+    verdict = judge(mark(CANCELLING, 1), mark(CANCELLED, 1), sent=(1,))
+    assert (verdict.lost, verdict.asked.cancelled, verdict.asked.failures()) == ([], 1, [])
+    ran = judge(mark(CANCELLING, 1), mark(CANCELLED, 1), run(1, A, 5, 6))
+    assert (ran.asked.begun, len(ran.asked.failures())) == ([1], 1)
+
+
+def test_a_task_that_ran_when_it_was_cancelled_may_end_or_not() -> None:
+    ended = judge(run(1, A, 0, 5), mark(CANCELLING, 1))
+    killed = judge(run(1, A, 0), mark(CANCELLING, 1), events=(blow(KILL, 100, 5),))
+    for verdict in (ended, killed):
+        assert (verdict.lost, verdict.asked.failures()) == ([], [])
+
+
+def test_a_result_that_does_not_tell_of_the_cancellation_is_found() -> None:
+    verdict = judge(mark(CANCELLING, 1), mark(CANCELLED, 1), mark(UNTOLD, 1), sent=(1,))
+    assert (verdict.asked.untold, len(verdict.asked.failures())) == ([1], 1)
+
+
+def test_a_task_that_expired_is_not_lost() -> None:
+    verdict = judge(mark(EXPIRED, 1, 5), sent=(1, 2))
+    assert (verdict.lost, verdict.repeats, verdict.asked.expired, verdict.executed) == ([2], [], 1, 0)
+
+
+def test_a_task_that_was_executed_expires_only_after_a_blow() -> None:
+    kill = blow(KILL, 100, 5)
+    killed = judge(run(1, A, 0), mark(EXPIRED, 1, 50), events=(kill,))
+    assert (killed.lost, killed.repeats, killed.recoveries) == ([], [], {})
+    assert len(judge(run(1, A, 0, 1), mark(EXPIRED, 1, 50)).unexplained) == 1
+    assert len(judge(mark(EXPIRED, 1, 5), run(1, A, 50, 51)).unexplained) == 1
+    assert len(judge(mark(EXPIRED, 1, 5), mark(EXPIRED, 1, 6)).unexplained) == 1
+
+
+def test_a_task_that_begins_too_late_is_found_unless_its_process_was_stopped() -> None:
+    late = (mark(LATE, 1, 5, A), run(1, A, 6, 7))
+    found = judge(*late)
+    assert (found.asked.late, len(found.asked.failures())) == ([1], 1)
+    assert judge(*late, events=(blow(STOP, 101, 0, 5),)).asked.late == [1]
+    assert judge(*late, events=(blow(STOP, 100, 0, 5),)).asked.failures() == []
+
+
+def limited(*tasks: int) -> list[Note]:
+    return [note for task in tasks for note in mark(LIMITED, task)]
+
+
+def test_no_more_tasks_with_a_concurrency_key_may_run_at_once_than_asked() -> None:
+    tasks = (2, 4, 6)  # they have the same key
+    together = judge(limited(*tasks), run(2, A, 0, 9), run(4, B, 1, 9), run(6, GO, 8, 9))
+    assert (together.asked.crowded, together.asked.most, len(together.asked.failures())) == ([6], 3, 1)
+    in_turn = judge(limited(*tasks), run(2, A, 0, 8), run(4, B, 1, 9), run(6, GO, 8, 9))
+    assert (in_turn.asked.crowded, in_turn.asked.most) == ([], 2)
+    other_keys = judge(limited(*tasks, 3), run(2, A, 0, 9), run(4, B, 1, 9), run(3, GO, 2, 9))
+    assert (other_keys.asked.crowded, other_keys.asked.limited) == ([], 4)
+
+
+def test_a_killed_process_has_its_slot_until_it_dies() -> None:
+    kill = blow(KILL, 100, 5)
+    before = judge(limited(2, 4, 6), run(2, A, 0), run(4, B, 1, 9), run(6, GO, 4, 9), run(2, B, 20, 21), events=(kill,))
+    assert before.asked.crowded == [6]
+    after = judge(limited(2, 4, 6), run(2, A, 0), run(4, B, 1, 9), run(6, GO, 6, 9), run(2, B, 20, 21), events=(kill,))
+    assert after.asked.crowded == []
+
+
+@pytest.mark.parametrize(("until", "crowded"), [(3000, []), (900, [6])])
+def test_only_a_long_stop_may_cost_a_task_its_slot(until: int, crowded: list[int]) -> None:
+    executions = (run(2, A, 0, until + 1), run(4, B, 1, until + 2), run(6, GO, until - 100, until))
+    verdict = judge(limited(2, 4, 6), *executions, events=(blow(STOP, 100, 5, until),))
+    assert verdict.asked.crowded == crowded
+
+
+def test_occurrences_that_are_missed_or_doubled_are_found() -> None:
+    one, two = (PyTask("chaos.tasks:tick", (number,)).serialize() for number in range(2))
+    expected = Counter({one: len(Occurrences(5000, 9000, 1000).all), two: 3})
+    assert list(differences(expected, Counter({one: 4, two: 3}))) == []
+    assert len(list(differences(expected, Counter({one: 5, two: 3})))) == 1
+    assert len(list(differences(expected, Counter({one: 3, b"other": 1})))) == 3
 
 
 def test_a_slope_is_told_from_noise() -> None:
