@@ -15,6 +15,7 @@ from .measure_footprint import measure_footprint
 from .measure_growth import measure_growth
 from .measure_idle import measure_idle
 from .measure_queueing import measure_queueing
+from .measure_scheduled import measure_scheduled
 from .options import Options, Progress
 from .placement import REDIS_CORE
 from .report import machine, write
@@ -29,6 +30,7 @@ MEASURES: dict[str, Callable[[Options, Progress], list[Result]]] = {
     "footprint": measure_footprint,
     "queueing": measure_queueing,
     "growth": measure_growth,
+    "scheduled": measure_scheduled,
 }
 
 

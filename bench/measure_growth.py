@@ -49,7 +49,7 @@ def _leases(client: redis.Redis, count: int) -> None:
             pipe.execute()
 
 
-def _slowest(client: redis.Redis) -> float:
+def slowest_command(client: redis.Redis) -> float:
     """Milliseconds of the longest command since the last look; 0 if none was as slow as the log's threshold of 1 ms."""
     entries = cast(list[dict[str, int]], client.slowlog_get(1000))
     client.slowlog_reset()
@@ -78,12 +78,12 @@ def _situation(client: redis.Redis, url: str, situation: Situation, count: int) 
     _leases(client, leases)
     rate = _rate(client, url, names, waiting)
     client.delete(*names, *(f"{name}_noti" for name in names))
-    slowest = _slowest(client)
+    slowest = slowest_command(client)
     queue = Queue(names[-1], client)
     with Times(count) as times, program("timed.py", names, url, times):
         found = latencies(times, lambda i: queue.enqueue(PyTask("timed:stamp", (i,))), count)
         time.sleep(0.2)
-    return Found(label, rate, statistics.median(found), max(slowest, _slowest(client)))
+    return Found(label, rate, statistics.median(found), max(slowest, slowest_command(client)))
 
 
 def _situations(options: Options) -> list[Situation]:

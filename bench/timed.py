@@ -14,6 +14,8 @@ from pathlib import Path
 from . import placement
 from .drain import last_words
 
+_SETTLE = 0.3  # seconds
+
 
 class Times:
     """A mapped file with the nanoseconds of CLOCK_MONOTONIC at which each task began, 0 for those that have not."""
@@ -36,6 +38,18 @@ class Times:
                 raise TimeoutError(f"task {index} did not begin in {seconds} s")
             time.sleep(0.0002)
         return self[index]
+
+    def check(self, count: int) -> None:
+        """That each of the first `count` tasks, of `timed:once`, ran exactly once; a repetition has a moment to show.
+
+        Raises:
+            AssertionError: they did not.
+        """
+        time.sleep(_SETTLE)
+        missing = sum(not self[i] for i in range(count))
+        repeated = sum(self[i] < 0 for i in range(count))
+        if missing or repeated:
+            raise AssertionError(f"of {count} tasks {missing} did not run, and {repeated} ran more than once")
 
     def __enter__(self) -> "Times":
         return self

@@ -66,7 +66,8 @@ def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))
     progress("judging")
-    verdict = Judge(chain(read(outcome.notes), outcome.seen), outcome.events, options.beyond_a_lease).verdict
+    notes = chain(read(outcome.notes), outcome.seen)
+    verdict = Judge(notes, outcome.events, options.beyond_a_lease, orders=outcome.orders).verdict
     progress.clear()
     return outcome, verdict
 

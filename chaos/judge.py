@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from .asked import Asked, Span, grant
 from .events import CUT, KILL, STOP, Event
 from .notes import BEGUN, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
+from .orders import Order
 
 SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
 BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
@@ -85,11 +86,20 @@ class Judge:
         events: the blows.
         beyond: seconds of silence after which leases may run out.
         spare_go: as `SPARE_GO`.
+        orders: of an operator to the queue of the Python workers, in their order.
     """
 
-    def __init__(self, notes: Iterable[Note], events: Sequence[Event], beyond: float, spare_go: int = SPARE_GO) -> None:
+    def __init__(
+        self,
+        notes: Iterable[Note],
+        events: Sequence[Event],
+        beyond: float,
+        spare_go: int = SPARE_GO,
+        orders: Sequence[Order] = (),
+    ) -> None:
         self._beyond = beyond * 1e9
         self._spare_go = spare_go
+        self._orders = orders
         self._by_pid: dict[int, list[Event]] = defaultdict(list)
         for event in sorted(events, key=lambda event: event.begin):
             for pid in event.pids:
@@ -104,7 +114,7 @@ class Judge:
         self._read(notes)
         self._judge()
         self._measure()
-        self.verdict.asked = grant(self._marks, self._history, self._spans())
+        self.verdict.asked = grant(self._marks, self._history, self._spans(), self._under())
 
     def _read(self, notes: Iterable[Note]) -> None:
         marks = self._marks
@@ -215,6 +225,23 @@ class Judge:
         executions = [each for task in self._marks[LIMITED] for each in self._history.get(task, ())]
         return [Span(each.task, each.begin, self._until(each)) for each in executions if not self._is_silent(each)]
 
+    def _under(self) -> dict[Order, list[Span]]:
+        """The executions under each order, but for those of processes that may not have heard of it."""
+        found: dict[Order, list[Span]] = {order: [] for order in self._orders}
+        ends = [order.end for order in self._orders]
+        for execution in (each for history in self._history.values() for each in history if not (each.go or each.letter)):
+            place = bisect_right(ends, execution.begin)
+            if place < len(ends) and (until := self._until(execution)) >= self._orders[place].heard:
+                order = self._orders[place]
+                if not self._is_deaf(execution, order):
+                    found[order].append(Span(execution.task, execution.begin, until))
+        return found
+
+    def _is_deaf(self, execution: Execution, order: Order) -> bool:
+        """Whether its process was stopped or cut off after an order was given, or just before."""
+        blows = (event for event in self._events(execution.writer) if event.what != KILL)
+        return any(event.begin <= execution.begin and event.end + _AFTER >= order.begin for event in blows)
+
     def _is_silent(self, execution: Execution) -> bool:
         """Whether its process was stopped or cut off for so long that leases run out."""
         events = self._events(execution.writer)
@@ -229,10 +256,14 @@ class Judge:
             death = self.death(execution.writer)
             others = [each for each in self._history[execution.task] if not each.letter]
             following = [each.begin for each in others if death and each.begin > death.begin]
-            if death and following:
+            if death and following and not self._is_ordered(death.begin, min(following)):
                 self.verdict.recoveries.setdefault(self._kind(execution, death, min(following)), []).append(
                     (min(following) - death.begin) / 1e9
                 )
+
+    def _is_ordered(self, begin: int, end: int) -> bool:
+        """Whether the queue was paused or limited meanwhile, so that a task had to wait."""
+        return any(order.begin <= end and order.end >= begin for order in self._orders)
 
     def _kind(self, execution: Execution, death: Event, recovered: int) -> str:
         """What happened to the worker, and to its supervisor before the task was recovered."""

@@ -17,6 +17,7 @@ from .fleet import TICKS, Fleet
 from .member import PRODUCER, SUPERVISOR, SWEEPER, WORKERS, Member, eventually, left_over, send
 from .notes import ENDED, SENT, Note, read
 from .options import Options
+from .orders import Operator, Order
 from .rest import at_rest, enqueue_last, expired, keys_left, only_sweepers, sent
 from .ticks import Ticks
 
@@ -39,6 +40,7 @@ class Outcome:
     dead_letters: int = 0  # but for those of tasks that expired
     go: bool = False
     occurrences: int = 0  # of schedules whose tasks were executed
+    orders: list[Order] = field(default_factory=list)
     seen: list[Note] = field(default_factory=list)  # what the storm itself has done, and found at the end
 
     @property
@@ -75,11 +77,14 @@ class Storm:
         began = time.monotonic()
         try:
             with self._server.client() as client:
-                ticks = Ticks(Queue(self._fleet.queues[0], client), Queue(TICKS, client))
+                served = Queue(self._fleet.queues[0], client)
+                ticks, operator = Ticks(served, Queue(TICKS, client)), Operator(served, began)
                 ticks.begin()
                 for member in self._fleet.members:
                     member.start()
-                self._rage(began)
+                self._rage(began, operator)
+                operator.rest()
+                self._outcome.orders = operator.orders
                 self._calm(client, ticks)
         finally:
             for member in self._fleet.members:
@@ -93,7 +98,7 @@ class Storm:
 
     # Rage
 
-    def _rage(self, began: float) -> None:
+    def _rage(self, began: float, operator: Operator) -> None:
         options, rng = self._options, self._rng
         next_blow, next_count = began + 2, began
         while True:
@@ -101,6 +106,7 @@ class Storm:
             for member in self._fleet.members:
                 member.tend()
             self._recover(now)
+            operator.tend(now)
             if now >= next_blow:
                 next_blow = max(next_blow + options.pause * rng.uniform(0.5, 1.5), now)
                 self._strike()

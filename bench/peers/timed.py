@@ -28,7 +28,17 @@ def stamp(i, seconds=0):
             pass
 
 
+def once(i):
+    """As `stamp`, but a second execution is to be seen: -1."""
+    _times[i] = -1 if _times[i] else time.monotonic_ns()
+
+
+def tick(first):
+    """The task of a schedule that fires every second: its place is the second that it is, counted from `first`."""
+    once(int(time.time()) - first)
+
+
 if __name__ == "__main__":
     setup_logger(log_level="INFO")
     client = connect(os.environ["BENCH_REDIS"])
-    Worker([Queue(name, client) for name in sys.argv[1:]], allow=["timed:stamp"]).run()
+    Worker([Queue(name, client) for name in sys.argv[1:]], allow=["timed:*"]).run()
