@@ -10,6 +10,9 @@ next one of the same task if
 - its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
   batch, is unknown to Redis.
 
+And the other way round: a process that was stopped for so long may begin one task that it had in hand, though another has it
+by then, if it was stopped between its look at the clock and that begin.
+
 A task that expires ends as a dead letter. That counts as an end; if it had been executed before, that needs an explanation.
 """
 
@@ -154,6 +157,7 @@ class Judge:
             if not execution.used and (cause := self._cause(execution, again.begin)):
                 execution.used, earlier = True, execution
                 break
+        cause = cause or self._began_after_a_stop(again)
         if cause and again.letter:
             return  # it did not run again
         ended = earlier.end is not None and earlier.end < again.begin
@@ -199,6 +203,16 @@ class Judge:
         just_now = execution.end is not None and execution.end >= death.begin - _LAG
         if execution.end is None or (just_now and execution.task in list(self._last[execution.writer])[-spare:]):
             return f"kill {death.kind}"
+        return ""
+
+    def _began_after_a_stop(self, again: Execution) -> str:
+        """What explains the first task that began after a long stop of its process, which had it in hand before."""
+        begins = self._begins[again.writer]
+        for event in self._events(again.writer):
+            middle = (event.begin + event.end) // 2  # neither end of a stop is known exactly
+            long = event.what == STOP and event.end - event.begin >= self._beyond
+            if long and middle < again.begin <= event.end + _LAG and begins[bisect_right(begins, middle)] == again.begin:
+                return f"stop {event.kind}"
         return ""
 
     @staticmethod

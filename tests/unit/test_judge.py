@@ -154,6 +154,14 @@ def test_a_long_stop_explains_only_what_ran_then() -> None:
     assert causes(judge(run(1, A, 0, 4), run(1, B, 2500, 2600), events=(stop,))) == ["stop child"]  # not reported yet
 
 
+def test_a_long_stop_explains_the_first_task_after_it() -> None:
+    stop = blow(STOP, 100, 5, 3000)
+    elsewhere = (run(1, B, 2500, 2501), run(2, B, 2502, 2503))
+    assert causes(judge(*elsewhere, run(1, A, 3001, 3002), run(2, A, 3003, 3004), events=(stop,))) == ["stop child", ""]
+    assert causes(judge(*elsewhere, run(1, A, 3900, 3901), events=(stop,))) == [""]
+    assert causes(judge(*elsewhere, run(1, A, 3001, 3002), events=(blow(STOP, 100, 2000, 3000),))) == [""]
+
+
 def test_a_long_cut_explains_a_batch_of_ended_tasks_and_no_more() -> None:
     clock = count()
     first = [run(task, A, next(clock), next(clock)) for task in range(BATCH + 1)]
