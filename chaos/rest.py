@@ -11,7 +11,8 @@ from delayed.info import dead_letters
 from delayed.keys import Keys
 from delayed.queue import Queue
 from delayed.results import CANCELLED, State
-from delayed.task import PyTask, headers_of, readable
+from delayed.task import PyTask
+from delayed.wire import headers_of, readable
 
 from .notes import EXPIRED, LIMITED, SENDING, SENT, Note, Writer
 from .wishes import keys, limited
