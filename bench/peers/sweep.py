@@ -4,7 +4,7 @@ import os
 import sys
 
 from delayed import Queue
-from delayed.connection import connect
+from delayed.connect import connect
 from delayed.logger import setup_logger
 from delayed.sweeper import Sweeper
 
