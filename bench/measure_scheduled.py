@@ -88,7 +88,7 @@ def _lateness_of_schedule(client: redis.Redis, url: str, count: int) -> list[flo
 
 
 def _measure_lateness(options: Options, progress: Progress) -> Result:
-    count, ticks = options.scaled(300), 6 if options.quick else 60
+    count, ticks = options.scaled(300), 6 if options.quick else 120
     with server() as embedded, embedded.client() as client:
         progress("lateness, with a sweeper")
         found = {"at and after": _lateness(client, embedded.url, count, sweeper=True)}
