@@ -23,6 +23,8 @@ type Keys struct {
 	Lost       string // hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
 	Dead       string // stream: dead letters (task, reason, detail, worker)
 	Workers    string // hash: a process's own lease → what it says of itself (MessagePack)
+	Cron       string // hash: a schedule's name → what it is (MessagePack)
+	CronDue    string // zset: the names of schedules that are not paused, by their next occurrence (milliseconds since 1970)
 	Stats      string // hash: recovered, buried → counts since the queue exists
 	Scheduled  string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
 	Wake       string // list: a '1' when something is due earlier than all before, for sweepers to wait for
@@ -49,6 +51,8 @@ func NewKeys(name string) (Keys, error) {
 		Lost:       name + "_lost",
 		Dead:       name + "_dead",
 		Workers:    name + "_workers",
+		Cron:       name + "_cron",
+		CronDue:    name + "_cron_due",
 		Stats:      name + "_stats",
 		Scheduled:  name + "_scheduled",
 		Wake:       name + "_wake",
