@@ -25,15 +25,15 @@ type Sweeper struct {
 	queues      []*Queue
 	interval    time.Duration
 	limit       int
+	deadMax     int                 // dead letters that a queue keeps; 0 for all
+	deadAge     time.Duration       // that it keeps them; 0 for ever
+	trimAt      map[grave]time.Time // when to look again whether there are too many
 	settling    time.Duration
 	withSignals bool
 	log         *slog.Logger
 	name        string // the token of its own lease
 	place       string
 	started     time.Time
-	deadMax     int                 // dead letters that a queue keeps; 0 for all
-	deadAge     time.Duration       // that it keeps them; 0 for ever
-	trimAt      map[grave]time.Time // when to look again whether there are too many
 	recovered   int
 	buried      int
 	sites       []*site
@@ -61,10 +61,10 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
+		deadMax: defaultLetters, deadAge: defaultAge, trimAt: map[grave]time.Time{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
 		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
-		deadMax: defaultLetters, deadAge: defaultAge, trimAt: map[grave]time.Time{},
 	}
 	for _, option := range options {
 		option(s)

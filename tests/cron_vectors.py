@@ -19,8 +19,8 @@ from delayed.task import GoTask, PyTask
 PATH = Path(__file__).parent / "vectors" / "cron.json"
 ABOUT = [
     "When schedules fire, and what is done about those that were missed: docs/protocol.md, 7b.",
-    "walks: from 'from' to 'to' (seconds since 1970) in the zone 'tz', each expression of 'fires' has exactly these occurrences, in "
-    "seconds from 'from'; so one that is asked from anywhere in between finds the next of them.",
+    "walks: from 'from' to 'to' (seconds since 1970) in the zone 'tz', each expression of 'fires' has exactly these "
+    "occurrences, in seconds from 'from'; so one that is asked from anywhere in between finds the next of them.",
     "next: expression, zone, an instant, and the occurrences that follow it, in seconds since 1970; null: there is none.",
     "decide: expression, zone, catch_up, when it is due, the time (milliseconds); how many tasks, and the next occurrence.",
     "definitions: expression, zone, catch_up, the task's path and arguments, and what stands in Q_cron, in hexadecimal.",
@@ -51,27 +51,27 @@ TRANSITIONS = {
     "UTC": ["2021-03-28 02:00"],
 }
 EXPRESSIONS = [
-    "*/7 * * * *", "45 * * * *", "15 */2 * * *", "*/20 0-3 * * *", "*/30 1 * * SUN,4-6", "30 2 * * *", "0,45 0-3 * * *", "10 0 * * *",
-    "59 1,23 * * 0,5-7", "0 0 * * *", "30 */15 2 * * *", "5 30 0-2 * * *",
+    "*/7 * * * *", "45 * * * *", "15 */2 * * *", "*/20 0-3 * * *", "*/30 1 * * SUN,4-6", "30 2 * * *", "0,45 0-3 * * *",
+    "10 0 * * *", "59 1,23 * * 0,5-7", "0 0 * * *", "30 */15 2 * * *", "5 30 0-2 * * *",
 ]  # fmt: skip
 
 # What is accepted, and what it means: an expression, and how many occurrences from 2024-01-30 12:34:56 on, in Zurich
 SYNTAX = [
     ("* * * * *", 3), ("*/20 * * * * *", 3), ("0 0 L * *", 5), ("0 0 LW * *", 9), ("0 0 L/2 * *", 2), ("0 0 15,L * *", 4),
     ("0 0 13 * FRI", 6), ("0 0 */13 * FRI", 4), ("0 0 1-7 * */7", 5), ("0 0 * * 7", 3), ("0 0 * * 0", 3), ("0 0 * * */2", 5),
-    ("0 0 * * 5-7", 4), ("0 0 * * MON#1", 3), ("0 0 * * 7#5", 3), ("0 0 * * SUN#2,3L", 5), ("0 0 * * 5L", 3), ("0 0 1 * 5L", 4),
-    ("0 0 * 2 MON#5", 1), ("0 0 29 2 *", 2), ("0 0 31 * *", 4), ("0 0 31 4 MON", 3), ("0 0 30 2 1", 2), ("0 12 * jan,Mar-may *", 3),
-    ("0 0 1 APR-DEC/3 *", 4), ("5/20 8-18/5 * * mon-fri", 6), ("3-3/20 0 * * *", 4), ("007 04 1 1 *", 1), ("*/100 * * * *", 3),
-    ("*/31 */23 */30 */11 */6", 4), ("0-59/7,1 0 1 1 *", 4), ("0  0\t1 1 *", 1), ("0 0 1 1 * ", 1), ("0 59 23 31 12 *", 2),
-    ("1/99999999999999999999 * * * *", 2),
+    ("0 0 * * 5-7", 4), ("0 0 * * MON#1", 3), ("0 0 * * 7#5", 3), ("0 0 * * SUN#2,3L", 5), ("0 0 * * 5L", 3),
+    ("0 0 1 * 5L", 4), ("0 0 * 2 MON#5", 1), ("0 0 29 2 *", 2), ("0 0 31 * *", 4), ("0 0 31 4 MON", 3), ("0 0 30 2 1", 2),
+    ("0 12 * jan,Mar-may *", 3), ("0 0 1 APR-DEC/3 *", 4), ("5/20 8-18/5 * * mon-fri", 6), ("3-3/20 0 * * *", 4),
+    ("007 04 1 1 *", 1), ("*/100 * * * *", 3), ("*/31 */23 */30 */11 */6", 4), ("0-59/7,1 0 1 1 *", 4), ("0  0\t1 1 *", 1),
+    ("0 0 1 1 * ", 1), ("0 59 23 31 12 *", 2), ("1/99999999999999999999 * * * *", 2),
 ]  # fmt: skip
 REFUSED = [
-    "", "@daily", "* * * *", "* * * * * * *", "61 * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 0 *",
-    "* * * 13 *", "* * * * 8", "*/0 * * * *", "* * * * MON-FRI,XYZ", "* * ? * *", "* * 15W * *", "0 0 30 2 *", "0 0 31 4,6,9,11 *",
-    "* * */20 * 1L", "5-1 * * * *", "* * * * SAT-SUN", "1,,2 * * * *", "-5 * * * *", "1- * * * *", "*-5 * * * *", "1/2/3 * * * *",
-    "/5 * * * *", "5/ * * * *", "* * * * L", "* * * * MONL", "* * * * 9L", "* * * * MON#6", "* * * * MON#0", "* * * * MON#",
-    "* * * * 1-5#2", "* * * * 5L/2", "* * l-1 * *", "1.5 * * * *", "+5 * * * *", "* * * JANUARY *", "* JAN * * *", "٣ * * * *",
-    "0 0 1 1-3,14 *",
+    "", "@daily", "* * * *", "* * * * * * *", "61 * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *",
+    "* * * 0 *", "* * * 13 *", "* * * * 8", "*/0 * * * *", "* * * * MON-FRI,XYZ", "* * ? * *", "* * 15W * *", "0 0 30 2 *",
+    "0 0 31 4,6,9,11 *", "* * */20 * 1L", "5-1 * * * *", "* * * * SAT-SUN", "1,,2 * * * *", "-5 * * * *", "1- * * * *",
+    "*-5 * * * *", "1/2/3 * * * *", "/5 * * * *", "5/ * * * *", "* * * * L", "* * * * MONL", "* * * * 9L", "* * * * MON#6",
+    "* * * * MON#0", "* * * * MON#", "* * * * 1-5#2", "* * * * 5L/2", "* * l-1 * *", "1.5 * * * *", "+5 * * * *",
+    "* * * JANUARY *", "* JAN * * *", "٣ * * * *", "0 0 1 1-3,14 *",
 ]  # fmt: skip
 ZONES = ["MEZ", "Europe/Zürich", "../etc/passwd", "Europe", "", "Local", "Europe//Zurich", "/usr/share/zoneinfo/UTC"]
 
@@ -113,7 +113,8 @@ def decisions() -> Iterator[list[Any]]:
         for expression in ("0 * * * *", "30 2,10 * * *", "* * * * * *"):
             for each in late if expression != "* * * * * *" else late[:8]:
                 now = due + round(each.total_seconds() * 1000)
-                yield [expression, "Europe/Zurich", catch_up, due, now, *Cron(expression, "Europe/Zurich", catch_up).decide(due, now)]
+                decision = Cron(expression, "Europe/Zurich", catch_up).decide(due, now)
+                yield [expression, "Europe/Zurich", catch_up, due, now, *decision]
     yield ["0 0 1 1 *", "UTC", "all", 253370764800000, 253382860800000, 1, None]
     yield ["0 0 1 1 *", "UTC", "one", 253370764800000, 253382860800000, 1, None]
 
@@ -130,7 +131,10 @@ def definitions() -> Iterator[list[Any]]:
 
 def main() -> None:
     parts = {"walks": walks(), "next": following(), "decide": decisions(), "definitions": definitions()}
-    lines = [f'  "{name}": [\n    ' + ",\n    ".join(json.dumps(each) for each in values) + "\n  ]" for name, values in parts.items()]
+    lines = [
+        f'  "{name}": [\n    ' + ",\n    ".join(json.dumps(each) for each in values) + "\n  ]"
+        for name, values in parts.items()
+    ]
     refused = f'  "refused": {json.dumps({"expressions": REFUSED, "zones": ZONES}, indent=2)}'
     about = f'  "about": {json.dumps(ABOUT, indent=2)}'
     PATH.write_text("{\n" + ",\n".join([about, *lines, refused]) + "\n}\n")

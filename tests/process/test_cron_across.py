@@ -1,6 +1,7 @@
 """Schedules with sweepers of both languages, side by side."""
 
 import signal
+from typing import Any
 
 import pytest
 import redis
@@ -61,7 +62,7 @@ def test_what_go_cannot_read_waits_for_python(queue: Queue, client: redis.Redis,
 
 
 def test_go_keeps_as_many_dead_letters_as_it_is_told(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
-    letter = {"task": PyTask("tasks:noop").serialize(), "reason": "failed", "detail": "", "worker": ""}
+    letter: dict[Any, Any] = {"task": PyTask("tasks:noop").serialize(), "reason": "failed", "detail": "", "worker": ""}
     for number in range(500):
         client.xadd(queue.keys.dead, letter, id=f"1000-{number}")
     sweeper = go_sweeper(fleet, queue, "-dead-max=200", "-dead-days=0")

@@ -23,7 +23,9 @@ def test_all_occurrences_between_two_instants(walk: dict[str, Any]) -> None:
         for start in range(begin - 1, end, 29 * 60):  # from anywhere, also inside of what is repeated
             found = cron.after(start * 1000)
             assert found is not None
-            assert found // 1000 == next((each for each in times if each > start), found // 1000), f"{expression} after {start}"
+            assert found // 1000 == next((each for each in times if each > start), found // 1000), (
+                f"{expression} after {start}"
+            )
             assert found // 1000 in times or found > end * 1000
         for one, other in zip([begin - 1, *times], times, strict=False):
             assert cron.after(one * 1000) == other * 1000, expression
