@@ -12,7 +12,8 @@ import (
 
 // define is the definition of a schedule: the same bytes for the same schedule, whichever language writes it.
 func (q *Queue) define(task Task, t *timetable) ([]byte, error) {
-	if o := asksOf(task); o != nil && (o.submits() || o.expiresIn != nil || o.expiresAt != nil) {
+	o := asksOf(task)
+	if o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.expiresIn != nil || o.expiresAt != nil) {
 		return nil, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, At, After, Expires or "+
 			"ExpiresAt; let the function of the schedule enqueue a task that has it", ErrInvalidSchedule)
 	}

@@ -67,6 +67,9 @@ func TestDurableTasks(t *testing.T) {
 	if text := err.Error(); !strings.Contains(text, "1 of 2 replicas had the task after 50ms; the task is on the primary") {
 		t.Error(text)
 	}
+	if _, err := queue.Submit(ctx, NewGoTask("main.F").With(Track())); !errors.Is(err, ErrNotDurable) || length(t, queue) != 2 {
+		t.Error(err)
+	}
 	if n, err := queue.EnqueueMany(ctx, many(3, func(i int) Task { return NewGoTask("main.F", i) })); n != 0 || !errors.Is(err, ErrNotDurable) {
 		t.Error(n, err)
 	}

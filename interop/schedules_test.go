@@ -134,6 +134,12 @@ func TestSchedulesThatCannotWork(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	grouped := NewGoTask("main.F").With(Group("g"), ConcurrencyKey("k", 1), Timeout(time.Second), After(0))
+	if _, err := queue.Schedule(ctx, "a", grouped, second); err != nil {
+		t.Error(err)
+	}
+	must(t, queue.RemoveSchedule(ctx, "a"))
+	must(t, queue.client.Del(ctx, queue.Keys.Wake).Err())
 	if _, err := queue.Schedule(ctx, "a", NewGoTask("main.F"), Cron{Expression: "0 0 30 2 *"}); !errors.Is(err, ErrInvalidSchedule) {
 		t.Error(err)
 	}
