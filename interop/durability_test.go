@@ -10,9 +10,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func onPrimary(t *testing.T, client redis.UniversalClient, options ...QueueOption) *Queue {
+func onPrimary(t *testing.T, client redis.UniversalClient, name string, options ...QueueOption) *Queue {
 	t.Helper()
-	queue, err := NewQueue("q"+token(), client, options...)
+	queue, err := NewQueue(name, client, options...)
 	must(t, err)
 	return queue
 }
@@ -47,7 +47,7 @@ func TestWhatIsNoDurability(t *testing.T) {
 func TestDurableTasks(t *testing.T) {
 	client := primaryWithReplica(t)
 	for _, text := range []string{"aof", "replicas:1"} {
-		queue := onPrimary(t, client, Durability(text))
+		queue := onPrimary(t, client, "q"+token(), Durability(text))
 		enqueue(t, queue, NewGoTask("main.F"))
 		handle, err := queue.Submit(ctx, NewGoTask("main.F").With(Track()))
 		if err != nil || handle.ID == "" {
@@ -58,7 +58,7 @@ func TestDurableTasks(t *testing.T) {
 			t.Error(n, err)
 		}
 	}
-	queue := onPrimary(t, client, Durability("replicas:2"), DurabilityTimeout(50*time.Millisecond))
+	queue := onPrimary(t, client, "q"+token(), Durability("replicas:2"), DurabilityTimeout(50*time.Millisecond))
 	err := queue.Enqueue(ctx, NewGoTask("main.F"))
 	var not *NotDurable
 	if !errors.As(err, &not) || not.Acknowledged != 1 || !errors.Is(err, ErrNotDurable) || length(t, queue) != 1 {
@@ -84,7 +84,7 @@ func TestDurableTasks(t *testing.T) {
 func TestADurabilityTimeoutAboveTheClientsOwn(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: shared.socket(), ReadTimeout: 50 * time.Millisecond})
 	defer client.Close()
-	queue := onPrimary(t, client, Durability("replicas:1"), DurabilityTimeout(300*time.Millisecond))
+	queue := onPrimary(t, client, "q"+token(), Durability("replicas:1"), DurabilityTimeout(300*time.Millisecond))
 	if err := queue.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) {
 		t.Error(err)
 	}
@@ -93,7 +93,7 @@ func TestADurabilityTimeoutAboveTheClientsOwn(t *testing.T) {
 func TestAServerThatIsSetOtherwiseMeanwhile(t *testing.T) {
 	redisServer := own(t)
 	client := connect(t, redisServer)
-	queue := onPrimary(t, client, Durability("aof"), DurabilityTimeout(200*time.Millisecond))
+	queue := onPrimary(t, client, "q"+token(), Durability("aof"), DurabilityTimeout(200*time.Millisecond))
 	enqueue(t, queue, NewGoTask("main.F"))
 	must(t, client.ConfigSet(ctx, "appendonly", "no").Err())
 	if err := queue.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) || length(t, queue) != 2 {
