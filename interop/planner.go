@@ -36,8 +36,9 @@ func (s *Sweeper) fireAll(ctx context.Context, own *site) time.Duration {
 		case err != nil && own.conn != nil && answered(err): // no memory, or a foreign key: the other queues may be in order
 			s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
 		case err != nil:
-			own.broke()
-			s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
+			if own.broke(); own.failures == 1 { // of the others the sweeps say enough
+				s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
+			}
 			longest := min(firstWait<<min(own.failures-1, 10), deaf, s.interval)
 			return longest/2 + rand.N(longest/2+1)
 		case next >= 0:
