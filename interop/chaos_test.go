@@ -1,6 +1,7 @@
 package delayed
 
 import (
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -200,6 +201,15 @@ func TestCluster(t *testing.T) {
 	eventually(t, "the cluster is up", func() bool { return strings.Contains(single.ClusterInfo(ctx).Val(), "cluster_state:ok") })
 	client, err := Connect("redis+cluster://" + address)
 	must(t, err)
+	durable := onPrimary(t, client, "{d}", Durability("replicas:1"), DurabilityTimeout(time.Millisecond))
+	if err := durable.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) || length(t, durable) != 1 {
+		t.Error(err)
+	}
+	schedule(t, durable, "a", Cron{Expression: newYear})
+	must(t, durable.RunSchedule(ctx, "a"))
+	makeDue(t, durable, "a", time.Now().UnixMilli())
+	sweeping(t, durable)
+	eventually(t, "it fires", func() bool { n, _ := durable.Len(ctx); return n == 3 })
 	work(t, "{q}", client)
 }
 

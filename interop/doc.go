@@ -8,6 +8,9 @@
 //	err = worker.RegisterAs("main.Resize", Resize)
 //	err = worker.Run(ctx)
 //
+// A queue can be durable (Durability), its tasks can be scheduled (Schedule, which sweepers of either language fire), and what has
+// failed for good can be looked at and retried (DeadLetters, RetryLetter).
+//
 // A task may ask for more: to be retried with pauses, to begin later or not too late, to be the only one with a key, to have its
 // state and its result kept. Submit returns a handle for these.
 //

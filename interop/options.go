@@ -42,6 +42,8 @@ type taskOptions struct {
 	bound                           time.Duration
 	join                            bool
 	group                           *string
+	shared                          *string          // its concurrency key
+	limit                           int              // of the tasks with that key
 	clock                           func() time.Time // of the tests; nil for the real one
 }
 
@@ -100,6 +102,12 @@ func Join() TaskOption { return func(o *taskOptions) { o.join = true } }
 // Group says whose task it is. Groups take turns, so that one with many tasks does not delay the others.
 func Group(name string) TaskOption { return func(o *taskOptions) { o.group = &name } }
 
+// ConcurrencyKey gives the task a key of which no more than limit tasks run at once, on all workers together. The others wait for a
+// second and try again.
+func ConcurrencyKey(key string, limit int) TaskOption {
+	return func(o *taskOptions) { o.shared, o.limit = &key, limit }
+}
+
 // with is o, or new options if there are none, after some changes.
 func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 	if len(changes) == 0 {
@@ -156,6 +164,8 @@ func (o *taskOptions) check() error {
 		wrong = fmt.Sprintf("a unique key needs a bound above 0, not %s, or it might never be free", o.bound)
 	case o.join && o.unique == nil:
 		wrong = "Join is for unique tasks: give a key with Unique"
+	case o.shared != nil && o.limit < 1:
+		wrong = fmt.Sprintf("of the tasks with a ConcurrencyKey at least one may run, not %d", o.limit)
 	}
 	if wrong != "" {
 		return fmt.Errorf("%w: %s", ErrInvalidTask, wrong)
@@ -208,6 +218,9 @@ func (o *taskOptions) headers(retry int, now time.Time) []header {
 	}
 	if o.group != nil {
 		add("group", *o.group)
+	}
+	if o.shared != nil {
+		add("concurrency", []any{*o.shared, o.limit})
 	}
 	return found
 }

@@ -56,7 +56,9 @@ func (v taskVector) options() []TaskOption {
 			options = append(options, Unique(value.(string), UniqueMode(given["unique_mode"].(string)), seconds("unique_for")))
 		case "join":
 			options = append(options, Join())
-		case "unique_mode", "unique_for":
+		case "concurrency_key":
+			options = append(options, ConcurrencyKey(value.(string), int(given["concurrency"].(float64))))
+		case "unique_mode", "unique_for", "concurrency":
 		default:
 			panic(name)
 		}
@@ -94,6 +96,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"no such mode":       {Unique("k", "for_ever", 0)},
 		"no bound":           {Unique("k", UntilDone, -1)},
 		"join without a key": {Join()},
+		"none may run":       {ConcurrencyKey("k", 0)},
 	} {
 		for _, task := range []Task{NewPyTask("m:f", nil, nil, options...), NewGoTask("main.F").With(options...)} {
 			if _, err := task.Serialize(); !errors.Is(err, ErrInvalidTask) {

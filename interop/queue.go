@@ -2,10 +2,7 @@ package delayed
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"iter"
-	"net"
 	"strconv"
 	"time"
 
@@ -14,8 +11,6 @@ import (
 
 const (
 	maxTaskSize    = 1 << 20         // bytes
-	chunkTasks     = 1000            // that one call of EnqueueMany's script carries at most
-	chunkBytes     = 1 << 20         // likewise, unless a single task is larger
 	repairStep     = 4000            // notifications that one call of Repair adds or removes at most
 	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
 )
@@ -29,11 +24,12 @@ type caller interface {
 // goroutines.
 type Queue struct {
 	// Keys are its keys on Redis.
-	Keys    Keys
-	client  redis.UniversalClient
-	caller  caller
-	maxSize int
-	timeout time.Duration
+	Keys       Keys
+	client     redis.UniversalClient
+	caller     caller
+	maxSize    int
+	timeout    time.Duration
+	durability *durability
 }
 
 // QueueOption changes a Queue.
@@ -52,9 +48,13 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{Keys: keys, client: client, caller: pooled{client}, maxSize: maxTaskSize, timeout: dequeueTimeout}
+	q := &Queue{Keys: keys, client: client, caller: pooled{client}, maxSize: maxTaskSize, timeout: dequeueTimeout,
+		durability: &durability{text: inMemory, timeout: durabilityTimeout}}
 	for _, option := range options {
 		option(q)
+	}
+	if err := q.durability.check(); err != nil {
+		return nil, err
 	}
 	_, clustered := client.(*redis.ClusterClient)
 	switch {
@@ -93,85 +93,6 @@ func (q *Queue) count(ctx context.Context, name string, keys []string, args ...s
 	reply, err := q.run(ctx, name, keys, args...)
 	n, _ := reply.(int64)
 	return int(n), err
-}
-
-// Len is how many tasks wait.
-func (q *Queue) Len(ctx context.Context) (int, error) {
-	reply, err := q.caller.call(ctx, "LLEN", q.Keys.Queue)
-	n, _ := reply.(int64)
-	return int(n), err
-}
-
-// Enqueue puts a task at the end of the queue. When it returns nil, the task is in Redis. An error that wraps ErrInvalidTask means
-// that nothing was sent, and one that wraps ErrOutcomeUnknown that the task may or may not be in the queue: it is never sent
-// twice, whatever the client's MaxRetries.
-//
-// A task that asks for more than a place at the tail goes where its options say; Submit does the same, and returns its handle.
-func (q *Queue) Enqueue(ctx context.Context, task Task) error {
-	data, err := q.serialize(task)
-	if err != nil {
-		return err
-	}
-	if o := asksOf(task); o.submits() {
-		_, err := q.submit(ctx, data, o)
-		return err
-	}
-	return q.enqueue(ctx, []string{data})
-}
-
-// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
-// all. It returns how many tasks are in the queue for certain. (A slice becomes a sequence by slices.Values.)
-func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
-	var chunk []string
-	count, size := 0, 0
-	flush := func() error {
-		if len(chunk) == 0 {
-			return nil
-		}
-		err := q.enqueue(ctx, chunk)
-		if err == nil {
-			count += len(chunk)
-		}
-		chunk, size = chunk[:0], 0
-		return err
-	}
-	for task := range tasks {
-		data, err := q.serialize(task)
-		if err != nil {
-			return count, err
-		}
-		o := asksOf(task)
-		if o.submits() || len(chunk) == chunkTasks || len(chunk) > 0 && size+len(data) > chunkBytes {
-			if err := flush(); err != nil {
-				return count, err
-			}
-		}
-		if o.submits() { // it goes in by itself
-			if _, err := q.submit(ctx, data, o); err != nil {
-				return count, err
-			}
-			count++
-			continue
-		}
-		chunk = append(chunk, data)
-		size += len(data)
-	}
-	err := flush()
-	return count, err
-}
-
-func (q *Queue) enqueue(ctx context.Context, chunk []string) error {
-	_, err := q.run(ctx, "enqueue", []string{q.Keys.Queue, q.Keys.Noti}, chunk...)
-	return err
-}
-
-func (q *Queue) serialize(task Task) (string, error) {
-	data, err := task.Serialize()
-	if err == nil && len(data) > q.maxSize {
-		err = fmt.Errorf("%w: the task for %s has %d bytes, and %q takes %d at most: keep the data elsewhere and send where it is, "+
-			"or make the queue with a larger MaxTaskSize", ErrTaskTooLarge, task.FuncPath(), len(data), q.Name(), q.maxSize)
-	}
-	return string(data), err
 }
 
 // Taken is what Take got: task i is held under lease i.
@@ -334,38 +255,4 @@ func bulk(value any) []byte {
 // milliseconds is a duration in the whole milliseconds that Redis takes; never less than one.
 func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Round(time.Millisecond).Milliseconds()), 10)
-}
-
-// pooled sends commands over a client's pool, each of them once.
-type pooled struct {
-	client redis.UniversalClient
-}
-
-// once is a command that go-redis does not repeat, whatever the client's MaxRetries.
-type once struct {
-	*redis.Cmd
-}
-
-func (once) NoRetry() bool { return true }
-
-func (p pooled) call(ctx context.Context, args ...string) (any, error) {
-	values := make([]any, len(args))
-	for i, arg := range args {
-		values[i] = arg
-	}
-	command := once{redis.NewCmd(ctx, values...)}
-	if len(args) > 3 && args[2] != "0" && (args[0] == "EVALSHA" || args[0] == "EVAL") {
-		command.SetFirstKeyPos(3) // a cluster client routes by it
-	}
-	err := p.client.Process(ctx, command)
-	if err == nil || errors.Is(err, redis.Nil) {
-		return command.Val(), nil
-	}
-	var answered redis.Error
-	var failed *net.OpError
-	neverSent := errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &failed) && failed.Op == "dial"
-	if errors.As(err, &answered) || neverSent || errors.Is(err, redis.ErrClosed) {
-		return nil, err
-	}
-	return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }

@@ -60,10 +60,13 @@ func (f *TaskFailed) Unwrap() error { return ErrTaskFailed }
 // Duplicate says that another task has the unique key, and that nothing was enqueued.
 type Duplicate struct {
 	Queue string
-	ID    string // of the other task
+	ID    string // of the other task; empty for a dead letter that was to wait again
 }
 
 func (d *Duplicate) Error() string {
+	if d.ID == "" {
+		return fmt.Sprintf("delayed: another task in %q has the unique key of the dead letter, which stays where it is", d.Queue)
+	}
 	return fmt.Sprintf("delayed: task %s in %q has the unique key already; nothing was enqueued", d.ID, d.Queue)
 }
 

@@ -57,7 +57,7 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 	}
 	k := q.Keys
 	keys := []string{k.Queue, k.Noti, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
-	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), notification)
+	reply, err := q.add(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), notification)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err

@@ -18,12 +18,16 @@ const (
 	pageSize        = 100 // leases looked at in one call
 )
 
-// Sweeper puts the tasks of dead workers back, repairs notifications, and strikes dead workers off the register. Any number of them,
-// in any language, may work side by side, and each may be killed at any point.
+// Sweeper puts the tasks of dead workers back, repairs notifications, strikes dead workers off the register, moves what is due, fires
+// schedules, and bounds the dead letters. Any number of them, in any language, may work side by side, and each may be killed at any
+// point.
 type Sweeper struct {
 	queues      []*Queue
 	interval    time.Duration
 	limit       int
+	deadMax     int                 // dead letters that a queue keeps; 0 for all
+	deadAge     time.Duration       // that it keeps them; 0 for ever
+	trimAt      map[grave]time.Time // when to look again whether there are too many
 	settling    time.Duration
 	withSignals bool
 	log         *slog.Logger
@@ -57,6 +61,7 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
+		deadMax: defaultLetters, deadAge: defaultAge, trimAt: map[grave]time.Time{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
 		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
@@ -67,6 +72,9 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	if len(queues) == 0 || s.interval <= 0 || s.limit < 1 {
 		return nil, fmt.Errorf("%w: a sweeper needs queues, an interval above 0, and a limit of at least 1", ErrConfiguration)
 	}
+	if s.deadMax < 0 || s.deadAge < 0 {
+		return nil, fmt.Errorf("%w: DeadMax and DeadAge are above 0, or 0 for no bound", ErrConfiguration)
+	}
 	return s, nil
 }
 
@@ -74,7 +82,7 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 
 // Run sweeps at once and then at intervals, until ctx is done, Stop is called, or TERM, INT, HUP or QUIT comes; in between it moves
-// what is due from the schedules to the queues. Faults of Redis are logged, and it tries again.
+// what is due to the queues, and fires schedules. Faults of Redis are logged, and it tries again.
 //
 // After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications at once,
 // and judges leases once the workers that live have had 5 seconds to say so.
@@ -92,8 +100,11 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	s.sites = sitesOf(s.queues, s.settling)
 	ears, deafen := context.WithCancel(ctx)
 	defer deafen()
+	var planners sync.WaitGroup
 	for _, there := range s.sites {
-		go there.listen(ears, func() { tell(s.rung) }, func() { tell(s.checks) })
+		planned := make(chan struct{}, 1)
+		planners.Go(func() { s.plan(ears, there, planned) })
+		go there.listen(ears, func() { tell(s.rung); tell(planned) }, func() { tell(s.checks); tell(planned) })
 	}
 	manager.ready("sweeping")
 	for ctx.Err() == nil {
@@ -106,6 +117,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		}
 	}
 	deafen()
+	planners.Wait()
 	manager.stopping("going")
 	s.goodbye(context.WithoutCancel(ctx))
 	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
@@ -165,10 +177,10 @@ func (s *Sweeper) goodbye(ctx context.Context) {
 	}
 }
 
-// sweep puts back what dead workers hold.
+// sweep puts back what dead workers hold, and bounds the dead letters.
 func (s *Sweeper) sweep(ctx context.Context, queue *Queue) error {
 	pass := token()
-	return eachPage(ctx, queue, queue.Keys.Processing, func(dead []string) error {
+	err := eachPage(ctx, queue, queue.Keys.Processing, func(dead []string) error {
 		for more := true; more; {
 			swept, err := queue.Sweep(ctx, dead, s.limit, pass, s.place)
 			if err != nil {
@@ -183,6 +195,10 @@ func (s *Sweeper) sweep(ctx context.Context, queue *Queue) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return s.trimIfTime(ctx, queue)
 }
 
 func repair(ctx context.Context, queue *Queue) error {

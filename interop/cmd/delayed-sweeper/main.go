@@ -1,10 +1,12 @@
-// Command delayed-sweeper puts the tasks of dead workers back, whatever language they are in.
+// Command delayed-sweeper puts the tasks of dead workers back, moves what is due, fires schedules and bounds the dead letters, whatever
+// language they are in.
 package main
 
 import (
 	"context"
 	"flag"
 	"time"
+	_ "time/tzdata" // for machines without zones
 
 	delayed "github.com/delayedq/delayed/interop"
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
@@ -14,13 +16,17 @@ func main() {
 	open := flags.Queues()
 	interval := flag.Duration("interval", 5*time.Second, "between two sweeps")
 	limit := flag.Int("limit", 3, "the loss that buries a task")
+	most := flag.Int("dead-max", 100_000, "dead letters that a queue keeps, about; 0: all")
+	days := flag.Float64("dead-days", 30, "days that it keeps them, about; 0: for ever")
 	flag.Parse()
 
 	queues, err := open()
 	if err != nil {
 		flags.Fail(err)
 	}
-	sweeper, err := delayed.NewSweeper(queues, delayed.SweepInterval(*interval), delayed.LostLimit(*limit))
+	age := time.Duration(*days * 24 * float64(time.Hour))
+	sweeper, err := delayed.NewSweeper(queues, delayed.SweepInterval(*interval), delayed.LostLimit(*limit),
+		delayed.DeadMax(*most), delayed.DeadAge(age))
 	if err != nil {
 		flags.Fail(err)
 	}

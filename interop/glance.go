@@ -1,0 +1,53 @@
+package delayed
+
+import "strings"
+
+// glance is what a task of either language says of itself: its path, and its headers if it has any; ok is false for what is no task.
+func glance(data []byte) (path string, headers map[string]any, ok bool) {
+	if end, err := skip(data, 0); err != nil || end != len(data) {
+		return "", nil, false
+	}
+	whole, _ := headAt(data, 0)
+	fields, at := 1, 0 // a bare string stands for a task without arguments
+	if whole.kind == kindArray {
+		fields, at = whole.values, whole.body
+	}
+	if fields == 0 {
+		return "", nil, false
+	}
+	h, _ := headAt(data, at)
+	if h.kind != kindString {
+		return "", nil, false
+	}
+	path = string(data[h.body : h.body+h.size])
+	place := 2
+	if strings.Contains(path, separator) {
+		place = 4
+	}
+	if fields <= place {
+		return path, nil, true
+	}
+	for range place {
+		at, _ = skip(data, at)
+	}
+	value, err := newDecoder(data[at:]).anything()
+	if err == nil {
+		headers, _ = value.(map[string]any)
+	}
+	return path, headers, true
+}
+
+// uniqueOf are unique key, mode and bound in milliseconds of a task with these headers; zero for none.
+func uniqueOf(headers map[string]any) (key string, mode UniqueMode, bound int64) {
+	list, _ := headers["unique"].([]any)
+	if len(list) != 3 {
+		return "", "", 0
+	}
+	key, isKey := list[0].(string)
+	word, isMode := list[1].(string)
+	bound, isBound := list[2].(int64)
+	if !isKey || !isMode || !isBound {
+		return "", "", 0
+	}
+	return key, UniqueMode(word), bound
+}

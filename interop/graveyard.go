@@ -1,0 +1,65 @@
+package delayed
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultLetters = 100_000             // dead letters that a queue keeps
+	defaultAge     = 30 * 24 * time.Hour // that it keeps them
+	trimming       = time.Minute         // between two looks whether there are too many
+)
+
+// DeadMax says about how many dead letters a queue keeps, the newest: 100,000 by default, 0 for all.
+func DeadMax(n int) SweeperOption { return func(s *Sweeper) { s.deadMax = n } }
+
+// DeadAge says about how long a queue keeps dead letters: 30 days by default, 0 for ever.
+func DeadAge(d time.Duration) SweeperOption { return func(s *Sweeper) { s.deadAge = d } }
+
+// grave names a queue, over whichever connection.
+type grave struct {
+	client redis.UniversalClient
+	name   string
+}
+
+// trimIfTime removes the letters that are too many or too old, if it is time to look.
+func (s *Sweeper) trimIfTime(ctx context.Context, queue *Queue) error {
+	key := grave{queue.client, queue.Name()}
+	if time.Now().Before(s.trimAt[key]) {
+		return nil
+	}
+	s.trimAt[key] = time.Now().Add(trimming)
+	return s.trim(ctx, queue)
+}
+
+// trim removes the oldest letters that are too many or too old.
+func (s *Sweeper) trim(ctx context.Context, queue *Queue) error {
+	var many, old any
+	var err error
+	if s.deadMax > 0 {
+		if many, err = queue.caller.call(ctx, "XTRIM", queue.Keys.Dead, "MAXLEN", "~", strconv.Itoa(s.deadMax)); err != nil {
+			return err
+		}
+	}
+	if s.deadAge > 0 {
+		now, err := queue.now(ctx)
+		if err != nil {
+			return err
+		}
+		oldest := decimal(max(now-s.deadAge.Milliseconds(), 0))
+		if old, err = queue.caller.call(ctx, "XTRIM", queue.Keys.Dead, "MINID", "~", oldest); err != nil {
+			return err
+		}
+	}
+	if count, _ := many.(int64); count > 0 {
+		s.log.Warn("removed the oldest dead letters: there were too many", "queue", queue.Name(), "removed", count, "kept", s.deadMax)
+	}
+	if count, _ := old.(int64); count > 0 {
+		s.log.Warn("removed the oldest dead letters: they were too old", "queue", queue.Name(), "removed", count, "age", s.deadAge)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const letterPage = 50
+
+// DeadLetter is a task that will not run again by itself.
+type DeadLetter struct {
+	ID     string
+	Time   time.Time // when it was buried
+	Task   string    // function path; empty if the bytes are no task
+	Reason Reason
+	Detail string
+	Worker string // who buried it: the last worker, but for lost tasks, of which a sweeper says this
+	Data   []byte // the task
+}
+
+func letterOf(id string, fields map[string]string) DeadLetter {
+	letter := DeadLetter{ID: id, Reason: Reason(fields["reason"]), Detail: fields["detail"], Worker: fields["worker"],
+		Data: []byte(fields["task"])}
+	letter.Task, _, _ = glance(letter.Data)
+	digits, _, _ := strings.Cut(id, "-")
+	if milliseconds, err := strconv.ParseInt(digits, 10, 64); err == nil {
+		letter.Time = time.UnixMilli(milliseconds)
+	}
+	return letter
+}
+
+// TaskID is the id of a tracked task; empty for others.
+func (l DeadLetter) TaskID() string {
+	_, headers, _ := glance(l.Data)
+	id, _ := headers["id"].(string)
+	return id
+}
+
+// DeadLetters are the dead letters of the queue, newest first, read a page at a time. An error ends them.
+func (q *Queue) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
+		for last := "+"; ; {
+			page, err := q.letters(ctx, "XREVRANGE", last, "-")
+			if err != nil {
+				yield(DeadLetter{}, err)
+				return
+			}
+			for _, letter := range page {
+				if !yield(letter, nil) {
+					return
+				}
+			}
+			if len(page) < letterPage {
+				return
+			}
+			last = "(" + page[len(page)-1].ID
+		}
+	}
+}
+
+// RetryLetter puts a dead letter back at the end of its queue. A tracked task waits again: its handle gives the new result. An expired
+// one no longer expires. False if it is not there any more; a *Duplicate if another task has its unique key by now: then it stays.
+func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error) {
+	data := letter.Data
+	if letter.Reason == Expired { // or it would expire again
+		data = without(data, "expires")
+	}
+	_, headers, _ := glance(data)
+	key, mode, bound := uniqueOf(headers)
+	id := letter.TaskID()
+	if mode == WhileRunning || id == "" {
+		bound = 0
+	}
+	done, err := q.Revive(ctx, Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0)})
+	if err == nil && done == ReviveBusy {
+		err = &Duplicate{Queue: q.Name()}
+	}
+	return done == ReviveDone, err
+}
+
+// RetryLetters puts dead letters back at the end of their queue, in the order given; one whose unique key another task has stays. It
+// returns how many went.
+func (q *Queue) RetryLetters(ctx context.Context, letters ...DeadLetter) (int, error) {
+	count := 0
+	var plain []string // those without an id go together; others need their own keys
+	flush := func() error {
+		n, err := 0, error(nil)
+		if len(plain) > 0 {
+			n, err = q.DeadRetry(ctx, plain)
+		}
+		count, plain = count+n, nil
+		return err
+	}
+	for _, letter := range letters {
+		if letter.TaskID() == "" && letter.Reason != Expired {
+			if plain = append(plain, letter.ID); len(plain) == letterPage {
+				if err := flush(); err != nil {
+					return count, err
+				}
+			}
+			continue
+		}
+		if err := flush(); err != nil {
+			return count, err
+		}
+		there, err := q.RetryLetter(ctx, letter)
+		if err != nil && !errors.Is(err, ErrDuplicate) {
+			return count, err
+		}
+		if there {
+			count++
+		}
+	}
+	return count, flush()
+}
+
+// PurgeLetters removes dead letters for good. It returns how many were there.
+func (q *Queue) PurgeLetters(ctx context.Context, letters ...DeadLetter) (int, error) {
+	if len(letters) == 0 {
+		return 0, nil
+	}
+	command := []string{"XDEL", q.Keys.Dead}
+	for _, letter := range letters {
+		command = append(command, letter.ID)
+	}
+	reply, err := q.caller.call(ctx, command...)
+	n, _ := reply.(int64)
+	return int(n), err
+}
+
+// Revival is a dead letter that shall wait again.
+type Revival struct {
+	Letter string // its id
+	Data   []byte // the task as it shall wait
+	ID     string // of a tracked task, or empty
+	Unique string // its unique key, or anything
+	Bound  int64  // milliseconds that it has its unique key again, or 0
+}
+
+// Revived is what Queue.Revive says.
+type Revived int
+
+// What Queue.Revive says.
+const (
+	ReviveGone Revived = iota // the letter is not there any more
+	ReviveDone
+	ReviveBusy // another task has the unique key; nothing has happened
+)
+
+// Revive moves one dead letter to the end of the queue; a tracked task waits again. See RetryLetter.
+func (q *Queue) Revive(ctx context.Context, r Revival) (Revived, error) {
+	name := r.ID
+	if name == "" {
+		name = token()
+	}
+	k := q.Keys
+	keys := []string{k.Queue, k.Noti, k.Dead, k.Task(name), k.Result(name), k.Unique(r.Unique)}
+	n, err := q.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, milliseconds(trackedFor), decimal(r.Bound))
+	return Revived(n), err
+}
+
+// letters is a page of the dead letters between two ids, by XRANGE or XREVRANGE.
+func (q *Queue) letters(ctx context.Context, command, from, to string) ([]DeadLetter, error) {
+	reply, err := q.caller.call(ctx, command, q.Keys.Dead, from, to, "COUNT", strconv.Itoa(letterPage))
+	entries, _ := reply.([]any)
+	if err != nil {
+		return nil, err
+	}
+	page := make([]DeadLetter, 0, len(entries))
+	for _, entry := range entries {
+		pair, _ := entry.([]any)
+		if len(pair) != 2 {
+			return nil, fmt.Errorf("delayed: Redis says that %v is an entry of a stream", entry)
+		}
+		page = append(page, letterOf(string(bulk(pair[0])), fieldsOf(pair[1])))
+	}
+	return page, nil
+}
+
+// without is the task in data, of either language, without one of its headers; all else keeps its bytes.
+func without(data []byte, name string) []byte {
+	path, headers, ok := glance(data)
+	if _, there := headers[name]; !ok || !there {
+		return data
+	}
+	at := 0
+	if whole, _ := headAt(data, 0); whole.kind == kindArray {
+		at = whole.body
+	}
+	place := 2
+	if strings.Contains(path, separator) {
+		place = 4
+	}
+	for range place {
+		at, _ = skip(data, at)
+	}
+	h, _ := headAt(data, at)
+	count, body := h.values/2, []byte{}
+	next := h.body
+	for range h.values / 2 {
+		key, _ := headAt(data, next)
+		middle, _ := skip(data, next)
+		end, _ := skip(data, middle)
+		if key.kind == kindString && string(data[key.body:key.body+key.size]) == name {
+			count--
+		} else {
+			body = append(body, data[next:end]...)
+		}
+		next = end
+	}
+	head := []byte{0x80 | byte(count)}
+	if count > 15 {
+		head = []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
+	}
+	return slices.Concat(data[:at], head, body, data[next:])
+}

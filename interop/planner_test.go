@@ -1,0 +1,202 @@
+package delayed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// firing is a sweeper that only fires, when it is told, and what it logs.
+func firing(t *testing.T, queue *Queue) (fire func() time.Duration, log *bytes.Buffer) {
+	t.Helper()
+	log = &bytes.Buffer{}
+	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.NewTextHandler(log, nil))))
+	must(t, err)
+	return func() time.Duration {
+		t.Helper()
+		pause, err := sweeper.fire(ctx, queue)
+		must(t, err)
+		return pause
+	}, log
+}
+
+func TestWhatWasMissed(t *testing.T) {
+	for catchUp, count := range map[CatchUp]int{SkipMissed: 0, OneMissed: 1, AllMissed: years} {
+		queue := newQueue(t)
+		fire, log := firing(t, queue)
+		if fire() >= 0 {
+			t.Error("there is nothing to wait for")
+		}
+		schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: catchUp})
+		if fire() <= 0 {
+			t.Error("it fires in the future")
+		}
+		makeDue(t, queue, "a", past)
+		fire()
+		if n := length(t, queue); n != count || strings.Contains(log.String(), "missed") != (count == 0) {
+			t.Errorf("%s: %d tasks, %s", catchUp, n, log)
+		}
+		if next := nextOf(t, queue, "a"); !next.Equal(time.Date(2020+years, 1, 1, 0, 0, 0, 0, time.UTC)) {
+			t.Error(next)
+		}
+		makeDue(t, queue, "a", time.Now().UnixMilli())
+		fire()
+		if n := length(t, queue); n != count+1 {
+			t.Errorf("%s: what is due now fires whatever the catch-up: %d", catchUp, n)
+		}
+	}
+}
+
+func TestManyFireEachOccurrenceOnce(t *testing.T) {
+	queue := newQueue(t)
+	for i := range 10 {
+		name := string(rune('a' + i))
+		schedule(t, queue, name, Cron{Expression: newYear, CatchUp: AllMissed}, i)
+		makeDue(t, queue, name, past)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		fire, _ := firing(t, queue)
+		all.Go(func() { fire() })
+	}
+	all.Wait()
+	tasks := map[string]int{}
+	for _, task := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+		tasks[task]++
+	}
+	for task, n := range tasks {
+		if n != years {
+			t.Errorf("%q: %d", task, n)
+		}
+	}
+	if n := length(t, queue); n != 10*years {
+		t.Error(n)
+	}
+}
+
+func TestWhatCannotBeReadIsReportedAndHoldsNothingUp(t *testing.T) {
+	queue := newQueue(t)
+	fire, log := firing(t, queue)
+	good, err := encode(map[string]any{"expression": newYear, "tz": "Moon/Crater", "catch_up": "one", "task": []byte("\x91\xa1f")}, false)
+	must(t, err)
+	for name, definition := range map[string]string{"noise": "\xc1", "zone": string(good), "no task": "\x80", "empty": ""} {
+		must(t, queue.client.HSet(ctx, queue.Keys.Cron, name, definition).Err())
+		must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, name).Err())
+	}
+	must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, "orphan").Err())
+	schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed})
+	makeDue(t, queue, "a", past)
+	if fire() <= 0 || length(t, queue) != 1 {
+		t.Error("the good one has not fired")
+	}
+	for _, words := range []string{"Moon/Crater", "Python sweeper", "no definition"} {
+		if !strings.Contains(log.String(), words) {
+			t.Errorf("%q is not in %s", words, log)
+		}
+	}
+	if queue.client.ZCard(ctx, queue.Keys.CronDue).Val() != 5 { // the orphan is gone
+		t.Error(queue.client.ZRange(ctx, queue.Keys.CronDue, 0, -1).Val())
+	}
+	if listed, err := queue.Schedules(ctx); err != nil || len(listed) != 5 {
+		t.Error(listed, err)
+	}
+	if err := queue.RunSchedule(ctx, "zone"); !errors.Is(err, ErrInvalidSchedule) {
+		t.Error(err)
+	}
+	must(t, queue.RemoveSchedule(ctx, "noise"))
+}
+
+func TestSweepersFireInTimeAndHearOfNewSchedules(t *testing.T) {
+	queue := newQueue(t)
+	for range 3 {
+		sweeping(t, queue, SweepInterval(10*time.Minute))
+	}
+	eventually(t, "they have begun", func() bool { return queue.client.HLen(ctx, queue.Keys.Workers).Val() == 3 })
+	schedule(t, queue, "a", Cron{Expression: "* * * * * *", CatchUp: AllMissed})
+	began := nextOf(t, queue, "a")
+	eventually(t, "it fires", func() bool { n, _ := queue.Len(ctx); return n >= 2 })
+	before := nextOf(t, queue, "a")
+	_, err := queue.PauseSchedule(ctx, "a")
+	must(t, err)
+	if n := length(t, queue); n < 2 || n > int(before.Sub(began)/time.Second)+1 {
+		t.Errorf("%d tasks from %s to %s", n, began, before)
+	}
+}
+
+// A sweeper whose connections break again and again, and that is refused memory, fires each occurrence once.
+func TestBrokenConnectionsFireEachOccurrenceOnce(t *testing.T) {
+	queue := queueOn(t, own(t))
+	for range 2 {
+		sweeping(t, queue, SweepInterval(20*time.Millisecond))
+	}
+	names := []string{"a", "b", "c"}
+	for _, name := range names {
+		schedule(t, queue, name, Cron{Expression: newYear, CatchUp: OneMissed}, name)
+	}
+	rounds := 30
+	for round := 1; round <= rounds; round++ {
+		for _, name := range names {
+			makeDue(t, queue, name, past)
+		}
+		must(t, queue.client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+		eventually(t, "all have fired", func() bool {
+			return queue.client.Do(ctx, "ZCOUNT", queue.Keys.CronDue, "-inf", past).Val() == int64(0)
+		})
+		if n := length(t, queue); n != round*len(names) {
+			t.Fatalf("%d tasks after %d rounds", n, round)
+		}
+	}
+}
+
+// cut is a connection that breaks at a command: before Redis has it, or before the reply comes.
+type cut struct {
+	caller
+	left  int  // commands until then
+	after bool // Redis carries it out
+}
+
+var errCut = errors.New("cut")
+
+func (c *cut) call(ctx context.Context, args ...string) (any, error) {
+	if c.left--; c.left > 0 {
+		return c.caller.call(ctx, args...)
+	}
+	if c.left == 0 && c.after {
+		c.caller.call(ctx, args...) //nolint:errcheck // nobody hears of it
+	}
+	return nil, errCut
+}
+
+func TestASweeperThatDiesAtAnyCommandFiresEachOccurrenceOnce(t *testing.T) {
+	points := 0
+	for _, after := range []bool{false, true} {
+		for left := 1; ; left++ {
+			queue := newQueue(t)
+			fire, _ := firing(t, queue)
+			for catchUp, name := range map[CatchUp]string{SkipMissed: "a", OneMissed: "b", AllMissed: "c"} {
+				schedule(t, queue, name, Cron{Expression: newYear, CatchUp: catchUp}, name)
+				makeDue(t, queue, name, past)
+			}
+			must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, "orphan").Err())
+			sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
+			must(t, err)
+			_, err = sweeper.fire(ctx, queue.over(&cut{queue.caller, left, after}))
+			fire()
+			if n := length(t, queue); n != 1+years || queue.client.ZCard(ctx, queue.Keys.CronDue).Val() != 3 {
+				t.Errorf("%d tasks after a cut at command %d (after: %v)", n, left, after)
+			}
+			if err == nil {
+				break
+			}
+			points++
+		}
+	}
+	if points < 30 {
+		t.Errorf("%d points", points)
+	}
+}

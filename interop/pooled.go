@@ -1,0 +1,116 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// pooled sends commands over a client's pool, each of them once.
+type pooled struct {
+	client redis.UniversalClient
+}
+
+// once is a command that go-redis does not repeat, whatever the client's MaxRetries.
+type once struct {
+	*redis.Cmd
+}
+
+func (once) NoRetry() bool { return true }
+
+func newOnce(ctx context.Context, args []string) once {
+	values := make([]any, len(args))
+	for i, arg := range args {
+		values[i] = arg
+	}
+	return once{redis.NewCmd(ctx, values...)}
+}
+
+func (p pooled) call(ctx context.Context, args ...string) (any, error) {
+	command := newOnce(ctx, args)
+	if len(args) > 3 && args[2] != "0" && (args[0] == "EVALSHA" || args[0] == "EVAL") {
+		command.SetFirstKeyPos(3) // a cluster client routes by it
+	}
+	err := p.client.Process(ctx, command)
+	if err == nil || errors.Is(err, redis.Nil) {
+		return command.Val(), nil
+	}
+	return nil, unknown(err)
+}
+
+// unknown is the error of a command; unless that is Redis's own word, or nothing was sent, nobody knows what has become of it.
+func unknown(err error) error {
+	var answered redis.Error
+	var failed *net.OpError
+	neverSent := errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &failed) && failed.Op == "dial"
+	if errors.As(err, &answered) || neverSent || errors.Is(err, redis.ErrClosed) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+}
+
+// failureIn is a reply that is an error.
+func failureIn(reply any) error {
+	failure, _ := reply.(redis.Error)
+	if failure == nil {
+		return nil
+	}
+	return failure
+}
+
+// batch sends commands at once, and once, over one connection of the pool, and gives each of them time. An error reply is a
+// redis.Error among the replies. Other errors wrap ErrOutcomeUnknown if something was sent.
+func (q *Queue) batch(ctx context.Context, extra time.Duration, commands ...[]string) ([]any, error) {
+	for redirections := 0; ; redirections++ {
+		single, err := q.server(ctx, redirections > 0)
+		if err != nil {
+			return nil, err
+		}
+		patience := single.Options().ReadTimeout
+		if patience > 0 { // else there is no deadline
+			patience = max(patience, time.Second) + extra // Redis looks ten times a second whether time is up
+		}
+		pipe := single.WithTimeout(patience).Pipeline()
+		sent := make([]once, len(commands))
+		for i, command := range commands {
+			sent[i] = newOnce(ctx, command)
+			if err := pipe.Process(ctx, sent[i]); err != nil {
+				return nil, err
+			}
+		}
+		_, broken := pipe.Exec(ctx)
+		replies := make([]any, len(commands))
+		for i, command := range sent {
+			var answered redis.Error
+			switch err := command.Err(); {
+			case err == nil || errors.Is(err, redis.Nil):
+				replies[i] = command.Val()
+			case errors.As(err, &answered):
+				replies[i] = answered
+			default:
+				return nil, unknown(broken)
+			}
+		}
+		if refusal := failureIn(replies[0]); refusal == nil || redirections == 4 || !redis.HasErrorPrefix(refusal, "MOVED") {
+			return replies, nil
+		}
+		select { // the client learns of it behind our back
+		case <-time.After(10 * time.Millisecond << redirections):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// server is the client of the one server that has the queue; again says that it has moved.
+func (q *Queue) server(ctx context.Context, again bool) (*redis.Client, error) {
+	cluster, clustered := q.client.(*redis.ClusterClient)
+	if !clustered || again {
+		return master(ctx, q.client, q.Keys.Queue)
+	}
+	return cluster.MasterForKey(ctx, q.Keys.Queue)
+}

@@ -1,0 +1,202 @@
+package delayed
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha1" //nolint:gosec // a name, no secret
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ErrUnknownSchedule says that a queue has no schedule of this name.
+var ErrUnknownSchedule = errors.New("delayed: unknown schedule")
+
+// Scheduled is a schedule as it stands in Redis.
+type Scheduled struct {
+	Name string
+	Cron
+	Task string    // function path
+	Next time.Time // zero: it is paused
+	Err  error     // why it cannot be read here; then of the rest only Name and Next are known
+}
+
+// Schedule lets sweepers enqueue a task whenever c says. It is written to Redis, and goes on until RemoveSchedule; call it at each
+// deployment: a schedule that has not changed is left alone, one at the same times keeps its next occurrence, and one that is paused
+// stays so. It returns whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or
+// ErrInvalidTask, or is Redis's.
+func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (bool, error) {
+	t, err := c.read()
+	if err != nil {
+		return false, err
+	}
+	definition, err := q.define(task, t)
+	if err != nil {
+		return false, err
+	}
+	for {
+		seen, due, err := q.schedule(ctx, name)
+		if err != nil || bytes.Equal(seen, definition) {
+			return false, err
+		}
+		next := due
+		if seen == nil || due != never && !sameTimes(seen, t.Cron) {
+			now, err := q.now(ctx)
+			if err != nil {
+				return false, err
+			}
+			next = t.after(now)
+		}
+		done, err := q.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: definition, next: next})
+		if done || err != nil {
+			return done, err
+		}
+	}
+}
+
+// Schedules are the schedules of the queue, by their next occurrence; those that are paused come last.
+func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
+	reply, err := q.caller.call(ctx, "HKEYS", q.Keys.Cron)
+	names, _ := reply.([]any)
+	found := make([]Scheduled, 0, len(names))
+	for _, each := range names {
+		if err != nil {
+			break
+		}
+		name := string(bulk(each))
+		var seen []byte
+		var due int64
+		if seen, due, err = q.schedule(ctx, name); seen == nil {
+			continue // it was there
+		}
+		listed := Scheduled{Name: name}
+		if due != never {
+			listed.Next = time.UnixMilli(due)
+		}
+		t, task, broken := unpackSchedule(seen)
+		if listed.Err = broken; broken == nil {
+			listed.Cron = t.Cron
+			listed.Task, _, _ = glance(task)
+		}
+		found = append(found, listed)
+	}
+	slices.SortFunc(found, func(a, b Scheduled) int {
+		if a.Next.IsZero() != b.Next.IsZero() {
+			return cmp.Compare(b.Next.Unix(), a.Next.Unix()) // the zero time is before all others
+		}
+		return cmp.Or(a.Next.Compare(b.Next), strings.Compare(a.Name, b.Name))
+	})
+	return found, err
+}
+
+// PauseSchedule lets a schedule not fire until it is resumed. It returns whether it was not paused before. The error wraps
+// ErrUnknownSchedule if there is none.
+func (q *Queue) PauseSchedule(ctx context.Context, name string) (bool, error) {
+	return q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
+		if due == never {
+			return nil, nil
+		}
+		return &cronChange{definition: seen, next: never}, nil
+	})
+}
+
+// ResumeSchedule lets a paused schedule fire from now on; what would have been meanwhile is not caught up with. It returns whether
+// it was paused. The error wraps ErrUnknownSchedule, or ErrInvalidSchedule if it cannot be read here.
+func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
+	return q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
+		if due != never {
+			return nil, nil
+		}
+		t, _, err := unpackSchedule(seen)
+		if err != nil {
+			return nil, err
+		}
+		now, err := q.now(ctx)
+		return &cronChange{definition: seen, next: t.after(now)}, err
+	})
+}
+
+// RunSchedule enqueues the task of a schedule now, whether it is paused or not; its next occurrence stays. The error is as of
+// ResumeSchedule.
+func (q *Queue) RunSchedule(ctx context.Context, name string) error {
+	_, err := q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
+		_, task, err := unpackSchedule(seen)
+		return &cronChange{definition: seen, next: due, task: task, count: 1}, err
+	})
+	return err
+}
+
+// RemoveSchedule forgets a schedule. The error wraps ErrUnknownSchedule if there is none.
+func (q *Queue) RemoveSchedule(ctx context.Context, name string) error {
+	_, err := q.changeSchedule(ctx, name, func([]byte, int64) (*cronChange, error) { return &cronChange{next: never}, nil })
+	return err
+}
+
+// changeSchedule tries a change until nobody else was faster; nil says that there is nothing to change.
+func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, int64) (*cronChange, error)) (bool, error) {
+	for {
+		seen, due, err := q.schedule(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if seen == nil {
+			return false, fmt.Errorf("%w: %q has none that is called %q; Schedules lists those that there are",
+				ErrUnknownSchedule, q.Name(), name)
+		}
+		wanted, err := change(seen, due)
+		if err != nil || wanted == nil {
+			return false, err
+		}
+		wanted.name, wanted.seen, wanted.due = name, seen, due
+		done, err := q.cron(ctx, *wanted)
+		if done || err != nil {
+			return done, err
+		}
+	}
+}
+
+// cronChange is a change of a schedule, and what the caller has seen of it.
+type cronChange struct {
+	name       string
+	seen       []byte // its definition; nil: there was none
+	due        int64  // its next occurrence in milliseconds since 1970, or never
+	definition []byte // from now on; nil: it is removed
+	next       int64  // its next occurrence from now on; never: it is paused
+	task       []byte // what to enqueue,
+	count      int    // and how often
+}
+
+// cron changes a schedule, if it still is as the caller saw it, and enqueues its task. False if it is not so: nothing has happened.
+func (q *Queue) cron(ctx context.Context, c cronChange) (bool, error) {
+	digest := ""
+	if c.seen != nil {
+		sum := sha1.Sum(c.seen) //nolint:gosec // as above
+		digest = hex.EncodeToString(sum[:])
+	}
+	k := q.Keys
+	n, err := q.count(ctx, "cron", []string{k.Queue, k.Noti, k.Cron, k.CronDue, k.Wake}, c.name, digest, occurrence(c.due),
+		string(c.definition), occurrence(c.next), string(c.task), decimal(int64(c.count)))
+	return n == 1, err
+}
+
+func occurrence(moment int64) string {
+	if moment == never {
+		return ""
+	}
+	return decimal(moment)
+}
+
+// schedule reads the definition of a schedule, nil if there is none, and its next occurrence, or never.
+func (q *Queue) schedule(ctx context.Context, name string) (definition []byte, due int64, err error) {
+	reply, err := q.caller.call(ctx, "HGET", q.Keys.Cron, name)
+	if err != nil {
+		return nil, never, err
+	}
+	definition = bulk(reply)
+	due, err = q.dueAt(ctx, name)
+	return definition, due, err
+}

@@ -1,0 +1,77 @@
+"""Schedules with sweepers of both languages, side by side."""
+
+import signal
+from typing import Any
+
+import pytest
+import redis
+
+from delayed.cron import Cron
+from delayed.queue import Queue
+from delayed.schedules import Schedules, define
+from delayed.task import PyTask
+from tests.conftest import eventually
+from tests.interop.agents import go_binary, have_go
+from tests.processes import Fleet, Process
+from tests.upstream import ROOT
+
+from .test_cron import fired
+
+pytestmark = pytest.mark.skipif(not have_go(), reason="Go is not installed")
+
+
+def go_sweeper(fleet: Fleet, queue: Queue, *options: str) -> Process:
+    binary = go_binary("delayed-sweeper", ROOT / "interop", "./cmd/delayed-sweeper")
+    return fleet.start(binary, "-redis", fleet.environment["DELAYED_REDIS_URL"], "-queues", queue.name, *options)
+
+
+def test_each_second_has_one_task_whichever_sweeper_is_killed(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
+    Schedules(queue).put("each second", define(PyTask("tasks:noop"), Cron("* * * * * *", "Europe/Zurich", "all")))
+    first = int(client.zscore(queue.keys.cron_due, "each second") or 0)
+    sweepers = [
+        fleet.delayed("sweeper", "--interval=600", queue.name).ready(),
+        go_sweeper(fleet, queue, "-interval=600s").ready(),
+        go_sweeper(fleet, queue, "-interval=600s").ready(),
+    ]
+    eventually(lambda: fired(queue, client, first) >= 2)
+    for sweeper in sweepers[:2]:
+        sweeper.send(signal.SIGSTOP)  # it may stand in the middle of it for a second
+        reached = fired(queue, client, first)
+        eventually(lambda: fired(queue, client, first) > reached)  # noqa: B023  # it is called at once
+        sweeper.kill()
+    last = fired(queue, client, first)
+    eventually(lambda: fired(queue, client, first) > last)
+    sweepers[2].send(signal.SIGTERM)
+    assert sweepers[2].wait() == 0, sweepers[2].log.read_text()
+    assert queue.len() == fired(queue, client, first)
+
+
+def test_what_go_cannot_read_waits_for_python(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
+    schedules = Schedules(queue)
+    entry = define(PyTask("tasks:noop"), Cron("0 0 1 1 *", "Europe/Zurich", "one"))
+    client.hset(queue.keys.cron, "a", entry.pack().replace(b"Zurich", b"Zuerig"))
+    client.zadd(queue.keys.cron_due, {"a": 1})
+    sweeper = go_sweeper(fleet, queue, "-interval=600s")
+    eventually(lambda: "needs a Python sweeper" in sweeper.log.read_text())
+    assert client.zscore(queue.keys.cron_due, "a") == 1
+    client.hset(queue.keys.cron, "a", entry.pack())
+    schedules.fire()
+    assert queue.len() == 1
+    sweeper.send(signal.SIGTERM)
+    assert sweeper.wait() == 0
+
+
+def test_go_keeps_as_many_dead_letters_as_it_is_told(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
+    letter: dict[Any, Any] = {"task": PyTask("tasks:noop").serialize(), "reason": "failed", "detail": "", "worker": ""}
+    for number in range(500):
+        client.xadd(queue.keys.dead, letter, id=f"1000-{number}")
+    sweeper = go_sweeper(fleet, queue, "-dead-max=200", "-dead-days=0")
+    eventually(lambda: client.xlen(queue.keys.dead) < 500)
+    assert 200 <= client.xlen(queue.keys.dead) <= 300
+    sweeper.send(signal.SIGTERM)
+    assert sweeper.wait() == 0
+    assert "there were too many" in sweeper.log.read_text()
+    other = go_sweeper(fleet, queue, "-dead-max=0", "-dead-days=0.5")
+    eventually(lambda: client.xlen(queue.keys.dead) < 150)
+    other.send(signal.SIGTERM)
+    assert other.wait() == 0
