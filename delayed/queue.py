@@ -25,7 +25,7 @@ from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
 from .task import Task
-from .transitions import READY, Transitions, cancellation, place
+from .transitions import READY, Transitions, cancellation, place, tell_cancelled
 from .wire import headers_of, path_of
 
 MAX_TASK_SIZE = 1 << 20  # bytes
@@ -278,8 +278,9 @@ class AsyncQueue(_Named):
         """As `Queue.cancel`."""
         unique = await self.call("HGET", self.keys.task(identity), "unique")
         keys = cancellation(self.keys, identity, unique)
-        state = await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))
-        return str(state.decode()) or None
+        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))).decode()
+        tell_cancelled(self.name, identity, state)
+        return state or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""

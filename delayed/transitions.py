@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, Self
 from .clock import milliseconds, now
 from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
+from .events import BUS, Event, Kind
 from .keys import Keys, digest, token
 from .scripts import SCRIPTS, Argument
 
 READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
+_UNBEGUN = ("queued", "scheduled", "retrying")  # states in which a cancelled task has ended
 _REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
 
 
@@ -345,8 +347,9 @@ class Transitions:
         """Cancel a tracked task; `how` is what a running one is told. Returns the state in which it was, or None if no such
         task is known."""
         unique = self.call("HGET", self.keys.task(identity), "unique")
-        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how)
-        return str(state.decode()) or None
+        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how).decode()
+        tell_cancelled(self.keys.queue, identity, state)
+        return state or None
 
 
 def scheduled(member: bytes) -> tuple[bytes, bytes]:
@@ -360,6 +363,12 @@ def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
     if group is None:
         return keys.queue, keys.noti, "1"
     return keys.group(digest(group)), keys.groups, digest(group)
+
+
+def tell_cancelled(queue: str, identity: str, state: str) -> None:
+    """Those who listen hear that a task has been cancelled which was in this state, unless it is for others to say."""
+    if state in _UNBEGUN:
+        BUS.emit(Event(Kind.CANCELLED, queue, now(), id=identity))
 
 
 def cancellation(keys: Keys, identity: str, unique: bytes | None) -> tuple[str, ...]:

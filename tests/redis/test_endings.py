@@ -10,7 +10,7 @@ import redis.asyncio
 from delayed import results
 from delayed.connection import ForeignType
 from delayed.embedded import EmbeddedRedis
-from delayed.errors import Reason, TaskFailed
+from delayed.errors import Reason, TaskCancelled, TaskFailed
 from delayed.info import dead_letters, inspect
 from delayed.keys import digest
 from delayed.queue import AsyncQueue, Queue
@@ -195,6 +195,21 @@ async def test_an_async_producer_hears_the_same(queue: Queue, client: redis.Redi
         with pytest.raises(ForeignType, match=r"_unique_.* is a zset and not a string"):
             await AsyncQueue(queue.name, conn).enqueue(PyTask(eventful, (), unique="u"))
     assert queue.len() == 0
+
+
+@pytest.mark.parametrize("part", ["scheduled", "result", "unique"])
+def test_to_cancel_is_refused_as_long_as_a_key_is_foreign(queue: Queue, client: redis.Redis, part: str) -> None:
+    handle = queue.enqueue(PyTask(eventful, (), result_ttl=60, unique="u"))
+    name = {"scheduled": queue.keys.scheduled, "result": queue.keys.result(handle.id or "")}.get(part, queue.keys.unique("u"))
+    client.delete(name)
+    client.set(name, "x", ex=60) if part != "unique" else foreign(client, name)
+    with pytest.raises(ForeignType, match=f"the key '{name}'"):
+        handle.cancel()
+    client.delete(name)
+    assert handle.status().state is State.QUEUED
+    assert handle.cancel() is State.QUEUED
+    with pytest.raises(TaskCancelled):
+        handle.result(1)
 
 
 def test_recovery_does_not_depend_on_statistics(queue: Queue, client: redis.Redis) -> None:
