@@ -92,7 +92,8 @@ class Decorator(Protocol):
             args: the function's arguments,
             kwargs: and those that have names.
             retry: as for other tasks,
-            options: likewise; not those that make each task another one, such as `unique` and `result_ttl`.
+            options: likewise; not those that make each task another one, such as `unique` and `result_ttl`. `expires` is
+                in seconds after each occurrence.
 
         Raises:
             InvalidSchedule: it could not run as written.

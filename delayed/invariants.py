@@ -294,7 +294,7 @@ INVARIANTS = (
     Invariant(
         "cron",
         A,
-        "`Q_cron` maps names to MessagePack maps with `expression`, `tz`, `catch_up` and `task`.",
+        "`Q_cron` maps names to MessagePack maps with `expression`, `tz`, `catch_up`, `task` and perhaps `expires`.",
         ("cron",),
         _schedules,
     ),

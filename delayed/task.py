@@ -84,6 +84,10 @@ class PyTask:
                 raise not_encodable(self.func_path, {"args": self.args, "kwargs": self.kwargs}, error) from error
         return self._data
 
+    def but(self, given: dict[str, Any]) -> Self:
+        """The same call with other options in place of some."""
+        return self.with_options(self.func_path, self.args, self.kwargs, self.retry, (self.options or Options()).but(given))
+
     def _ask_for(self, options: Options) -> None:
         self.options = options
         self.id = token() if options.tracked else None
@@ -152,6 +156,13 @@ class GoTask:
             except (TypeError, ValueError, OverflowError) as error:
                 raise not_encodable(self.func_path, {"args": self.args}, error) from error
         return self._data
+
+    def but(self, given: dict[str, Any]) -> Self:
+        """As `PyTask.but`."""
+        task = type(self)(self.func_path, self.args)
+        task.retry, task.options = self.retry, (self.options or Options()).but(given)
+        task.id = token() if task.options.tracked else None
+        return task
 
 
 Task = PyTask | GoTask
