@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import msgpack
 
-from .codec import dumps, loads
+from .codec import dumps
 from .cron import MOST, PUNCTUAL, Cron
-from .wire import SEPARATOR
+from .wire import SEPARATOR, headers_of, path_of
 
 _FEW = 1000  # milliseconds back in which the newest occurrence is looked for first
 _FURTHER = 8  # times further back, if there was none
@@ -54,14 +54,14 @@ def with_expiry(data: bytes, expires: int) -> bytes:
     """The task in `data`, in either language, with the header `expires`; its other bytes are copied."""
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(data))
     unpacker.feed(data)
-    count, start = unpacker.read_array_header(), unpacker.tell()
-    unpacker.skip()
-    path = loads(data[start : unpacker.tell()])
-    absent = [b"\x90", b"\x80", b"\x00"] if SEPARATOR in path else [b"\xc0"]  # what stands for args, kwargs and retry; or payload
+    try:
+        count, start = unpacker.read_array_header(), unpacker.tell()
+    except ValueError:  # a bare path, as Go's workers take it
+        count, start = 1, 0
+    # What stands for args, kwargs and retry, or for a payload, if it is not there.
+    absent = [b"\x90", b"\x80", b"\x00"] if SEPARATOR in path_of(data) else [b"\xc0"]
     fields = 1 + len(absent)
-    for _ in range(1, min(count, fields)):
+    for _ in range(min(count, fields)):
         unpacker.skip()
-    end = unpacker.tell()
-    headers = loads(data[end:]) if count > fields else {}
-    packed = dumps({**headers, "expires": expires})
-    return b"%c%b%b%b" % (0x90 | fields + 1, data[start:end], b"".join(absent[min(count, fields) - 1 :]), packed)
+    packed = dumps({**headers_of(data), "expires": expires})
+    return b"%c%b%b%b" % (0x90 | fields + 1, data[start : unpacker.tell()], b"".join(absent[min(count, fields) - 1 :]), packed)

@@ -18,13 +18,13 @@ from .connection import (
 )
 from .control import Controlled
 from .durability import MEMORY, TIMEOUT, Durability
-from .errors import ConfigurationError, Duplicate, TaskTooLarge
+from .errors import ConfigurationError, Duplicate, InvalidTask, TaskTooLarge
 from .events import BUS, Event, Kind
 from .handle import AsyncHandle, Handle
 from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
-from .task import Task
+from .task import GoTask, PyTask, Task
 from .transitions import READY, Transitions, cancellation, place, tell_cancelled
 from .wire import headers_of, path_of
 
@@ -59,11 +59,22 @@ class _Named:
             )
         return data
 
+    @staticmethod
+    def _check(task: object) -> None:
+        if not isinstance(task, PyTask | GoTask):
+            raise InvalidTask(
+                f"what can be enqueued is a PyTask or a GoTask, such as PyTask('module.path:function', (1, 2)), and not "
+                f"{task!r:.200}"
+            )
+
     def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task]:
         """Chunks of tasks that go in together, by their group, and, in between, those that ask for more."""
         chunk: dict[str | None, list[bytes]] = {}
         count = size = 0
+        if isinstance(tasks, PyTask | GoTask):
+            raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
         for task in tasks:
+            self._check(task)
             options = task.options
             alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
             data = b"" if alone else self._serialize(task)
@@ -167,6 +178,7 @@ class Queue(_Named, Transitions, Controlled):
             NotDurable: the task was enqueued and may run, but it is not where `durability` wants it to be.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
+        self._check(task)
         if task.options is not None and (submission := self._submission(task)):
             reply = self.submit(*submission)
             if reply[0] == b"first":
@@ -254,6 +266,7 @@ class AsyncQueue(_Named):
 
     async def enqueue(self, task: Task) -> AsyncHandle:
         """As `Queue.enqueue`."""
+        self._check(task)
         if task.options is not None and (submission := self._submission(task)):
             reply = await self._add("submit", *submission)
             if reply[0] == b"first":

@@ -20,8 +20,9 @@ end
 if rate and rate > 0 then
     local clock = redis.call('TIME')
     now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    tokens = (tonumber(level[1]) or burst) + math.max(0, now - (tonumber(level[2]) or now)) * rate / 1000
-    tokens = math.min(burst, tokens)
+    local at = tonumber(level[2]) or now
+    -- If the clock was set back, the bucket is full: else nothing would be taken until it has caught up.
+    tokens = math.min(burst, (tonumber(level[1]) or burst) + (at > now and burst or (now - at) * rate / 1000))
     want = math.min(want, math.floor(tokens))
     pause = tokens < 1 and math.max(pause, math.min(math.ceil((1 - tokens) * 1000 / rate), MOST)) or pause
 end

@@ -15,7 +15,7 @@ from delayed.info import dead_letters, inspect
 from delayed.keys import digest
 from delayed.queue import AsyncQueue, Queue
 from delayed.results import State
-from delayed.sweeper import sweep
+from delayed.sweep import sweep
 from delayed.task import PyTask
 from tests.conftest import burst
 

@@ -424,6 +424,15 @@ def test_the_newest_of_very_many_is_found() -> None:
     assert choose(cron, PAST, PAST + 300 * 24 * HOUR, 300 * 24 * HOUR).moment is None
 
 
+def test_the_header_is_added_to_what_other_programs_wrote() -> None:
+    for data, after in (
+        (msgpack.packb("p.F"), ["p.F", None, {"expires": 5}]),
+        (msgpack.packb(["m:f", None, None]), ["m:f", None, None, 0, {"expires": 5}]),
+        (msgpack.packb(["p.F", b"", "no map", 7]), ["p.F", b"", {"expires": 5}]),
+    ):
+        assert msgpack.unpackb(with_expiry(data, 5)) == after
+
+
 @pytest.mark.parametrize(
     "task",
     [
