@@ -34,7 +34,8 @@ class Backoff:
     kind = ""
 
     def __post_init__(self) -> None:
-        if not 0 < self.base <= self.cap:
+        numbers = all(isinstance(each, int | float) for each in (self.base, self.cap))
+        if not numbers or not 0 < self.base <= self.cap:
             raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
 
     def _pause(self, attempt: int) -> float:

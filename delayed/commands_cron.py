@@ -23,7 +23,8 @@ def cron() -> None:
 def _line(listed: Listed) -> str:
     moment = listed.next
     when = "paused" if moment is None else datetime.fromtimestamp(moment, ZoneInfo(listed.tz)).isoformat(" ", "seconds")
-    return f"{listed.name}  {listed.expression}  {listed.tz}  {listed.catch_up}  {listed.task}  {when}"
+    lasts = "" if listed.expires is None else f"  expires after {listed.expires:g} s"
+    return f"{listed.name}  {listed.expression}  {listed.tz}  {listed.catch_up}  {listed.task}  {when}{lasts}"
 
 
 @cron.command("list")

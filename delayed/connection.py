@@ -8,7 +8,7 @@ for its reply.
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 import hiredis
@@ -87,32 +87,46 @@ def same_slot(one: str, other: str) -> bool:
 
 
 class ForeignType(ResponseError):
-    """A key of a queue holds another program's data; the message names it. Nothing was changed."""
+    """A key of a queue holds another program's data; the message names it. Nothing was changed.
+
+    Args:
+        message: what to say.
+        narrow: only keys of one task or group are wrong: others can go on.
+    """
+
+    def __init__(self, message: str, *, narrow: bool = False) -> None:
+        super().__init__(message)
+        self.narrow = narrow
 
 
-def explained(error: RedisError, client: Client, keys: Keys) -> RedisError:
-    """`error`, or, if a key of the queue has a foreign type, one that says which and what to do."""
+def explained(error: RedisError, client: Client, keys: Keys, touched: Iterable[str] = ()) -> RedisError:
+    """`error`, or, if a key of the queue, or one of `touched`, has a foreign type, one that says which and what to do."""
     if not _is_about_types(error):
         return error
     caller = Pooled(client, keys.queue)  # the connection that had the error may be busy
     found: dict[str, str] = {}
-    for key in keys.kinds():
+    for key in keys.kinds(touched):
         with contextlib.suppress(RedisError):  # we may not ask
             found[key] = caller.call("TYPE", key).decode()
-    advice = keys.foreign(found)
-    return error if advice is None else ForeignType(advice)
+    return _foreign(error, keys, found)
 
 
-async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys) -> RedisError:
+async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys, touched: Iterable[str] = ()) -> RedisError:
     """As `explained`, for asyncio."""
     if not _is_about_types(error):
         return error
     found: dict[str, str] = {}
-    for key in keys.kinds():
+    for key in keys.kinds(touched):
         with contextlib.suppress(RedisError):
             found[key] = (await caller.call("TYPE", key)).decode()
+    return _foreign(error, keys, found)
+
+
+def _foreign(error: RedisError, keys: Keys, found: dict[str, str]) -> RedisError:
     advice = keys.foreign(found)
-    return error if advice is None else ForeignType(advice)
+    if advice is None:
+        return error
+    return ForeignType(advice, narrow=keys.foreign({key: found[key] for key in keys.kinds() if key in found}) is None)
 
 
 def _is_about_types(error: RedisError) -> bool:

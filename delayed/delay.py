@@ -1,14 +1,13 @@
 """The decorator that gives functions a `.delay()`."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
-from .cron import Cron
 from .handle import Handle
 from .hooks import Hooks
 from .options import Options
 from .queue import Queue
-from .schedules import define, record
 from .task import PyTask
 
 P = ParamSpec("P")
@@ -92,7 +91,8 @@ class Decorator(Protocol):
             args: the function's arguments,
             kwargs: and those that have names.
             retry: as for other tasks,
-            options: likewise; not those that make each task another one, such as `unique` and `result_ttl`.
+            options: likewise; not those that make each task another one, such as `unique` and `result_ttl`. `expires` is
+                in seconds after each occurrence.
 
         Raises:
             InvalidSchedule: it could not run as written.
@@ -152,11 +152,12 @@ def delayed(queue: Queue) -> Decorator:
         retry: int = 0,
         **options: Any,
     ) -> Any:
-        when = Cron(expression, tz, catch_up)
+        schedules: Any = import_module(".schedules", __package__)  # as cli.py does: most producers need no clocks of the world
+        when = schedules.Cron(expression, tz, catch_up)
 
         def wrap(function: Callable[..., Any]) -> Any:
             task = PyTask(function, tuple(args), kwargs, retry, **options)
-            record(queue, name or task.func_path, define(task, when))
+            schedules.record(queue, name or task.func_path, schedules.define(task, when))
             return decorate(function, retry=retry, **options)
 
         return wrap

@@ -10,6 +10,7 @@
     ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
     ├── Duplicate                            another task has the unique key; nothing was enqueued
+    ├── ResultTooLarge                       a task returned more bytes than a result may have
     ├── ResultError                          why a handle gives no result
     │   ├── TaskFailed                       the task raised, or could not be run
     │   ├── TaskExpired                      it was too late to begin
@@ -53,6 +54,10 @@ class TaskTooLarge(InvalidTask):
     """The task is larger than its queue accepts; nothing was enqueued."""
 
 
+class ResultTooLarge(DelayedError):
+    """What a task has returned is larger than a result may be; the task has failed, and is not retried."""
+
+
 class InvalidSchedule(DelayedError, ValueError):
     """The schedule could not run as written; nothing was registered."""
 
@@ -89,6 +94,7 @@ class Reason(StrEnum):
     BAD_ARGUMENTS = "bad_arguments"  # the arguments do not fit the function's signature
     FAILED = "failed"  # the function raised, and no retry is left
     LOST = "lost"  # its worker died or lost its lease too often
+    FOREIGN_KEY = "foreign_key"  # a key of its own holds another program's data
     EXPIRED = "expired"  # its time had passed when a worker took it
     TIMED_OUT = "timed_out"  # it ran for longer than its hard timeout, and its process was ended
 

@@ -62,7 +62,12 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
         "Tasks have become dead letters: they failed, expired, could not be run or (says a sweeper) were lost too often.",
         (*_CALL, "error", "reason", "detail", "tasks"),
     ),
-    Kind.CANCELLED: ("worker", "It had been cancelled before it began.", ("task", "id", "attempt", "worker")),
+    Kind.CANCELLED: (
+        "producer, worker",
+        "Before it began, says who cancels it, who knows its `id` alone; a worker says what it finds cancelled when it is to "
+        "begin, or what was cancelled while it ran.",
+        ("task", "id", "attempt", "worker"),
+    ),
     Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran: somebody else has it too.", ("task", "worker")),
     Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),
     Kind.WORKER_UP: ("worker", "A worker begins.", ("worker",)),

@@ -105,7 +105,7 @@ def verdict(function: Callable[..., Any] | None, call: Call | None, error: BaseE
         refusal = error if isinstance(error, Unrunnable) and function is None else None
         if refusal is None and function is not None and call is not None:
             refusal = misfit(function, call, error)
-        return (refusal.reason, refusal.detail) if refusal is not None else (Reason.FAILED, describe(error))
+        return (refusal.reason, refusal.detail[:_LONGEST_DETAIL]) if refusal is not None else (Reason.FAILED, describe(error))
     except Exception as defect:
         return Reason.FAILED, f"{_name(error)}, which cannot be shown: asking it raised {_name(defect)}"
 

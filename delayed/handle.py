@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 
 from .clock import monotonic, now
-from .errors import NoResult, NotDone, UnknownTask
+from .errors import ConfigurationError, NoResult, NotDone, UnknownTask
 from .keys import Keys
 from .results import ASKED, CANCELLED, HARD, State, value_of
 
@@ -152,6 +152,10 @@ class _Wait:
         self._key = queue.keys.result(identity)
         self._slice = min(_SLICE, queue.reply_timeout / 2)
         self._name, self._identity, self._timeout = queue.name, identity, timeout
+        if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise ConfigurationError(
+                f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
+            )
         self._deadline = math.inf if timeout is None else monotonic() + timeout
 
     def command(self) -> tuple[Any, ...]:

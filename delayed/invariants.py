@@ -12,6 +12,7 @@ import msgpack
 from .keys import TYPES, owner, token
 from .queue import Queue
 from .schedules import definition_of
+from .transitions import scheduled
 from .view import LARGE, PAGE, Invariant, View, When, pages
 from .wire import is_task
 
@@ -90,7 +91,7 @@ def _schedule(view: View) -> Iterator[tuple[str, str]]:
     while cursor != b"0":
         cursor, found = view.queue.call("ZSCAN", view.keys.scheduled, cursor or b"0", "COUNT", LARGE)
         for member in found[::2]:
-            if not is_task(member[16:]):
+            if not is_task(scheduled(member)[1]):
                 yield f"{view.keys.scheduled} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
 
 
@@ -191,7 +192,7 @@ def _numbers(view: View) -> Iterator[tuple[str, str]]:
             if name.encode(errors="surrogateescape") not in STATS:
                 yield f"{view.keys.stats} {name}", "no count of the protocol"
             elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
-                yield f"{view.keys.stats} {name}", f"{value[:40]!r} is no number, and each sweep that has to add to it fails"
+                yield f"{view.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
 
 
 def _at_rest(view: View) -> Iterator[tuple[str, str]]:
@@ -253,7 +254,7 @@ INVARIANTS = (
         "`repair`",
         _renotify,
     ),
-    Invariant(  # before what sweeps: a count that is no number makes each sweep fail
+    Invariant(
         "stats",
         A,
         "`Q_stats` has the fields `recovered` and `buried` at most, and they are whole numbers.",
@@ -266,7 +267,7 @@ INVARIANTS = (
         "held-live",
         S,
         "Each field of `Q_processing` is a living lease, or the next sweep ends it.",
-        ("queue", "noti", "processing", "lost", "dead", "stats"),
+        ("queue", "noti", "processing", "lost", "dead"),
         _held,
         "`sweep`, which puts the tasks back and counts the loss; it buries none",
         _sweep,
@@ -283,11 +284,17 @@ INVARIANTS = (
         "`bound`, with a day",
         lambda queue, keys: [queue.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
     ),
-    Invariant("schedule", A, "A member of `Q_scheduled` is 16 characters and a task.", ("scheduled",), _schedule),
+    Invariant(
+        "schedule",
+        A,
+        "A member of `Q_scheduled` is 16 characters, for a task with a group a colon and its digest, and a task.",
+        ("scheduled",),
+        _schedule,
+    ),
     Invariant(
         "cron",
         A,
-        "`Q_cron` maps names to MessagePack maps with `expression`, `tz`, `catch_up` and `task`.",
+        "`Q_cron` maps names to MessagePack maps with `expression`, `tz`, `catch_up`, `task` and perhaps `expires`.",
         ("cron",),
         _schedules,
     ),

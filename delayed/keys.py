@@ -3,7 +3,7 @@
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from .errors import ConfigurationError
@@ -42,6 +42,7 @@ TYPES = {
 }
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
+_KINDS = {"task": "hash", "result": "list", "unique": "string", "slots": "hash", "group": "list"}  # of those
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class Keys:
     dead: str = field(init=False)  # stream: dead letters (task, reason, detail, worker)
     workers: str = field(init=False)  # hash: a process's own lease → what it says of itself (MessagePack)
     stats: str = field(init=False)  # hash: recovered, buried → counts since the queue exists
-    scheduled: str = field(init=False)  # sorted set: 16 characters and a task, by when it is due (milliseconds since 1970)
+    scheduled: str = field(
+        init=False
+    )  # sorted set: 16 characters (see `scheduled`) and a task, by when it is due (milliseconds)
     wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
     cron: str = field(init=False)  # hash: a schedule's name → what it is (MessagePack)
     cron_due: str = field(init=False)  # sorted set: the names of schedules that are not paused, by their next occurrence
@@ -83,9 +86,14 @@ class Keys:
         for part in TYPES.keys() - {"queue"}:
             object.__setattr__(self, part, f"{name}_{part}")
 
-    def kinds(self) -> dict[str, str]:
-        """Key → the type that it has if it is there, as Redis's TYPE names it."""
-        return {key: TYPES[part] for part, key in self.all().items()}
+    def kinds(self, touched: Iterable[str] = ()) -> dict[str, str]:
+        """Key → the type that it has if it is there, as Redis's TYPE names it; also those of `touched` that belong to one
+        task or group."""
+        kinds = {key: TYPES[part] for part, key in self.all().items()}
+        for key in touched:
+            if self.owns_for_a_task(key) or self.owns_group(key):
+                kinds[key] = _KINDS[key[len(self.queue) :].split("_")[1]]
+        return kinds
 
     def foreign(self, found: Mapping[str, str]) -> str | None:
         """What to say of keys that hold another program's data; None if there are none.
@@ -95,7 +103,7 @@ class Keys:
         """
         wrong = [
             f"the key {key!r} of queue {self.queue!r} is a {found[key]} and not a {kind}"
-            for key, kind in self.kinds().items()
+            for key, kind in self.kinds(found).items()
             if found.get(key, "none") not in ("none", kind)
         ]
         if not wrong:

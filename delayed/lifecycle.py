@@ -1,12 +1,14 @@
 """Executions of tasks that ask for more than a call: those with headers."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from .errors import NotEncodable, Reason, TimedOut
+from .connection import ForeignType
+from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut
 from .functions import Coroutine, Functions, bounded, said, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
@@ -84,6 +86,14 @@ class Lifecycle:
 
     def begin(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
         """Whether to execute; if not, how the task ends, or None if the lease does not hold it any more."""
+        try:
+            return self._begun(lease, job)
+        except ForeignType as error:
+            if not error.narrow:  # then no task of the queue can be worked on
+                raise
+            return False, Ended(State.FAILED, failure(str(Reason.FOREIGN_KEY), str(error), ""), Reason.FOREIGN_KEY, str(error))
+
+    def _begun(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
         if job.concurrency is not None:
             answer = lease.book.queue.acquire(lease.name, *job.concurrency, round(TRACKED_FOR * 1000))
             if answer != 1:
@@ -106,7 +116,8 @@ class Lifecycle:
         """After the end of a task: its slot counts no more, and need not lie about for a week."""
         if job.concurrency is not None:
             keys = lease.book.queue.keys
-            lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
+            with contextlib.suppress(ForeignType):
+                lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
 
     def _finding(self, job: Job, call_next: Step) -> Outcome:
         """The function is imported outside of the time that it has."""
@@ -163,7 +174,7 @@ class Lifecycle:
             try:
                 result = success(outcome.value, "result_ttl" in job.headers)
                 ended = Ended(State.SUCCEEDED, result, None, "")
-            except NotEncodable as error:
+            except (NotEncodable, ResultTooLarge) as error:
                 outcome = Failed(error, Reason.FAILED, str(error))
         if isinstance(outcome, Failed):
             ended = _as_ended(outcome)
@@ -184,7 +195,7 @@ class Lifecycle:
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
             logger.info("Task %s waits: %s", job.func_path, outcome.error)
-            queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error)
+            queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error, group=job.group)
             return "postponed"
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
         left = job.retry

@@ -15,6 +15,7 @@ from .errors import InvalidTask
 
 UNIQUE_MODES = ("while_queued", "while_running", "until_done")
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
+_LEAST = 0.001  # seconds: what is less would be 0 milliseconds, which stands for nothing at all
 _MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds for seconds, or knows no end
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
 
@@ -82,15 +83,8 @@ class Options:
         return replace(self, **given)
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
-            value = getattr(self, name)
-            if value is not None and not (_is_number(value) and 0 < value <= _MOST):
-                raise InvalidTask(f"{name} is a number of seconds above 0 (and below {_MOST:g}), not {value!r}")
-        if self.unique is not None and not isinstance(self.unique, str):
-            raise InvalidTask(f"unique is a string, not {self.unique!r}: write for example unique=f'invoice:{{number}}'")
-        for name in ("retry_on", "give_up_on"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, value if isinstance(value, tuple) else tuple(value) if _many(value) else (value,))
+        self._check_types()
+        self._check_errors()
         self._check_times()
         if self.timeout is not None and self.hard_timeout is not None and self.timeout >= self.hard_timeout:
             raise InvalidTask(
@@ -102,10 +96,38 @@ class Options:
             raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
         if self.join and self.unique is None:
             raise InvalidTask("join is for unique tasks: give a key as unique=…")
-        if self.concurrency is not None and (self.concurrency_key is None or self.concurrency < 1):
+        if self.concurrency is not None and (
+            self.concurrency_key is None or type(self.concurrency) is not int or self.concurrency < 1
+        ):
             raise InvalidTask(
                 f"concurrency is a number of tasks above 0 and goes with a concurrency_key; it is {self.concurrency!r}"
             )
+
+    def _check_types(self) -> None:
+        for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and _LEAST <= value <= _MOST):
+                raise InvalidTask(
+                    f"{name} is a number of seconds above 0 (a millisecond at least, and below {_MOST:g}), not {value!r}"
+                )
+        for name in ("unique", "group", "concurrency_key"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise InvalidTask(f"{name} is a string, not {value!r}: write for example {name}=f'invoice:{{number}}'")
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise InvalidTask(
+                f"backoff is a Constant, a Linear or an Exponential of delayed.backoff, such as Exponential(1, cap=600), and "
+                f"not {self.backoff!r}"
+            )
+
+    def _check_errors(self) -> None:
+        for name in ("retry_on", "give_up_on"):
+            value = getattr(self, name)
+            kinds = value if isinstance(value, tuple) else tuple(value) if _many(value) else (value,)
+            for kind in kinds:
+                if not isinstance(kind, str) and not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                    raise InvalidTask(f"{name} is one or more exception types, or their names as 'module.Name', not {kind!r}")
+            object.__setattr__(self, name, kinds)
 
     def _check_times(self) -> None:
         if self.at is not None and self.after is not None:

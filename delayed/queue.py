@@ -18,18 +18,17 @@ from .connection import (
 )
 from .control import Controlled
 from .durability import MEMORY, TIMEOUT, Durability
-from .errors import ConfigurationError, Duplicate, TaskTooLarge
+from .errors import ConfigurationError, Duplicate, InvalidTask, TaskTooLarge
 from .events import BUS, Event, Kind
 from .handle import AsyncHandle, Handle
 from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
-from .task import Task
-from .transitions import Transitions, cancellation, place
+from .task import GoTask, PyTask, Task
+from .transitions import READY, Transitions, cancellation, place, tell_cancelled
 from .wire import headers_of, path_of
 
 MAX_TASK_SIZE = 1 << 20  # bytes
-_READY = 16  # waiting tasks up to which a group's first task goes to the queue itself at once
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
 _LISTENERS = BUS.listeners(Kind.ENQUEUED)
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
@@ -60,22 +59,33 @@ class _Named:
             )
         return data
 
-    def _chunks(self, tasks: Iterable[Task]) -> Iterator[list[bytes] | Task]:
-        """Chunks of tasks that go in together, and, in between, those that ask for more."""
-        chunk: list[bytes] = []
-        size = 0
+    @staticmethod
+    def _check(task: object) -> None:
+        if not isinstance(task, PyTask | GoTask):
+            raise InvalidTask(
+                f"what can be enqueued is a PyTask or a GoTask, such as PyTask('module.path:function', (1, 2)), and not "
+                f"{task!r:.200}"
+            )
+
+    def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task]:
+        """Chunks of tasks that go in together, by their group, and, in between, those that ask for more."""
+        chunk: dict[str | None, list[bytes]] = {}
+        count = size = 0
+        if isinstance(tasks, PyTask | GoTask):
+            raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
         for task in tasks:
-            if task.options is not None and self._submission(task):
-                if chunk:
-                    yield chunk
-                    chunk, size = [], 0
+            self._check(task)
+            options = task.options
+            alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
+            data = b"" if alone else self._serialize(task)
+            if chunk and (alone or count == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
+                yield chunk
+                chunk, count, size = {}, 0, 0
+            if alone:
                 yield task
                 continue
-            data = self._serialize(task)
-            if chunk and (len(chunk) == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
-                yield chunk
-                chunk, size = [], 0
-            chunk.append(data)
+            chunk.setdefault(options.group if options is not None else None, []).append(data)
+            count += 1
             size += len(data)
         if chunk:
             yield chunk
@@ -168,10 +178,11 @@ class Queue(_Named, Transitions, Controlled):
             NotDurable: the task was enqueued and may run, but it is not where `durability` wants it to be.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
+        self._check(task)
         if task.options is not None and (submission := self._submission(task)):
             reply = self.submit(*submission)
             if reply[0] == b"first":
-                self.turn([digest(task.options.group or "")], _READY)
+                self.turn([digest(task.options.group or "")], READY)
             return Handle(self, self._submitted(task, reply))
         self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         if _LISTENERS:
@@ -184,8 +195,8 @@ class Queue(_Named, Transitions, Controlled):
         return reply
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
-        """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
-        all, and is durable before the next one is sent.
+        """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of
+        it) goes in whole or not at all, and is durable before the next one is sent.
 
         Returns:
             How many there were.
@@ -196,18 +207,27 @@ class Queue(_Named, Transitions, Controlled):
         count = 0
         try:
             for chunk in self._chunks(tasks):
-                if isinstance(chunk, list):
-                    self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
-                    count += len(chunk)
-                    if _LISTENERS:
-                        self._tell(chunk)
-                else:
+                if not isinstance(chunk, dict):
                     self.enqueue(chunk)
                     count += 1
+                    continue
+                for group, some in chunk.items():
+                    if group is None:
+                        self._add("enqueue", (self.keys.queue, self.keys.noti), some)
+                    elif self.enqueue_group(group, some):
+                        self.turn([digest(group)], READY)
+                    count += len(some)
+                    if _LISTENERS:
+                        self._tell(some)
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
+
+    def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
+        """Put tasks, which are there in bytes, at the end of their group. Returns whether it had none: its turn may be now."""
+        own, name = self.keys, digest(group)
+        return bool(self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
 
     def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         """Run a script that adds tasks, and see that they are durable."""
@@ -246,17 +266,22 @@ class AsyncQueue(_Named):
 
     async def enqueue(self, task: Task) -> AsyncHandle:
         """As `Queue.enqueue`."""
+        self._check(task)
         if task.options is not None and (submission := self._submission(task)):
             reply = await self._add("submit", *submission)
             if reply[0] == b"first":
-                keys, name = self.keys, digest(task.options.group or "")
-                turn = (keys.queue, keys.noti, keys.groups, keys.group(name)), (_READY, name)
-                await run_script_async(self._pooled, SCRIPTS["turn"], *turn)
+                await self._turn(digest(task.options.group or ""))
             return AsyncHandle(self, self._submitted(task, reply))
         await self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
         if _LISTENERS:
             self._tell([task.serialize()])
         return AsyncHandle(self, None)
+
+    async def _turn(self, name: str) -> None:
+        """It may be the turn of the group with this digest."""
+        keys = self.keys
+        turn = (keys.queue, keys.noti, keys.groups, keys.group(name)), (READY, name)
+        await run_script_async(self._pooled, SCRIPTS["turn"], *turn)
 
     async def call(self, *command: Argument) -> Any:
         """As `Queue.call`."""
@@ -266,22 +291,29 @@ class AsyncQueue(_Named):
         """As `Queue.cancel`."""
         unique = await self.call("HGET", self.keys.task(identity), "unique")
         keys = cancellation(self.keys, identity, unique)
-        state = await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))
-        return str(state.decode()) or None
+        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))).decode()
+        tell_cancelled(self.name, identity, state)
+        return state or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""
         count = 0
         try:
             for chunk in self._chunks(tasks):
-                if isinstance(chunk, list):
-                    await self._add("enqueue", (self.keys.queue, self.keys.noti), chunk)
-                    count += len(chunk)
-                    if _LISTENERS:
-                        self._tell(chunk)
-                else:
+                if not isinstance(chunk, dict):
                     await self.enqueue(chunk)
                     count += 1
+                    continue
+                for group, some in chunk.items():
+                    if group is None:
+                        await self._add("enqueue", (self.keys.queue, self.keys.noti), some)
+                    else:
+                        name = digest(group)
+                        if await self._add("enqueue_group", (self.keys.group(name), self.keys.groups), [name, *some]):
+                            await self._turn(name)
+                    count += len(some)
+                    if _LISTENERS:
+                        self._tell(some)
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
@@ -291,7 +323,7 @@ class AsyncQueue(_Named):
         try:
             return await self._added(script, keys, arguments)
         except ResponseError as error:
-            raise await explained_async(error, self._pooled, self.keys) from error
+            raise await explained_async(error, self._pooled, self.keys, keys) from error
 
     async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         durability = self._durability

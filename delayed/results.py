@@ -6,7 +6,9 @@ from typing import Any
 import msgpack
 
 from .codec import dumps, loads
-from .errors import NoResult, NotEncodable, TaskCancelled, TaskExpired, TaskFailed
+from .errors import NoResult, NotEncodable, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
+
+MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended
 
 
 class State(StrEnum):
@@ -27,11 +29,18 @@ def success(value: Any, kept: bool) -> bytes:
 
     Raises:
         NotEncodable: MessagePack cannot carry the value.
+        ResultTooLarge: it has more than `MAX_RESULT_SIZE` bytes.
     """
     try:
-        return dumps([State.SUCCEEDED, value] if kept else [State.SUCCEEDED])
+        packed = dumps([State.SUCCEEDED, value] if kept else [State.SUCCEEDED])
     except Exception as error:  # the value may be an object of the task's making
         raise NotEncodable(f"it returned {_shown(value)}, which MessagePack cannot carry: {error}") from error
+    if len(packed) > MAX_RESULT_SIZE:
+        raise ResultTooLarge(
+            f"it returned {type(value).__qualname__} of {len(packed):,} bytes, and a result may have {MAX_RESULT_SIZE:,}: "
+            f"keep it elsewhere and return where it is"
+        )
+    return packed
 
 
 def _shown(value: Any) -> str:

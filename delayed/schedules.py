@@ -6,6 +6,7 @@ tries, or is killed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import msgpack
@@ -13,11 +14,13 @@ import msgpack
 from .cron import Cron
 from .errors import InvalidSchedule, UnknownSchedule
 from .logger import logger
+from .occurrence import choose, with_expiry
 from .queue import Queue
 from .task import Task
 from .wire import is_task, path_of
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
+_MOST = 2**53  # milliseconds, as of a header
 
 
 class Entry(NamedTuple):
@@ -25,12 +28,18 @@ class Entry(NamedTuple):
 
     cron: Cron
     task: bytes
+    expires: int | None = None  # milliseconds after each occurrence, until which its task may begin
+
+    def task_of(self, moment: int | None) -> bytes:
+        """The task of the occurrence at `moment`, in milliseconds since 1970."""
+        return self.task if self.expires is None or moment is None else with_expiry(self.task, moment + self.expires)
 
     def pack(self) -> bytes:
         """Its definition: the same bytes for the same schedule."""
         cron = self.cron
-        values = (cron.expression, cron.tz, cron.catch_up, self.task)
-        packed: bytes = msgpack.packb(dict(zip(_FIELDS, values, strict=True)))
+        values: tuple[object, ...] = (cron.expression, cron.tz, cron.catch_up, self.task)
+        fields: dict[str, object] = dict(zip(_FIELDS, values, strict=True))
+        packed: bytes = msgpack.packb(fields if self.expires is None else {**fields, "expires": self.expires})
         return packed
 
 
@@ -43,6 +52,7 @@ class Listed(NamedTuple):
     catch_up: str
     task: str  # function path
     next: float | None  # seconds since 1970; None: it is paused
+    expires: float | None = None  # seconds after each occurrence, until which its task may begin
 
 
 class Recorded(NamedTuple):
@@ -56,15 +66,16 @@ class Recorded(NamedTuple):
 _RECORDED: dict[tuple[str, str], Recorded] = {}
 
 
-def definition_of(definition: bytes) -> tuple[str, str, str, bytes] | None:
+def definition_of(definition: bytes) -> tuple[str, str, str, bytes, int | None] | None:
     """The fields of a definition, or None if it is none. (Whether this machine knows its time zone is another question.)"""
     try:
         found = msgpack.unpackb(definition)
         expression, tz, catch_up, task = (found[name] for name in _FIELDS)
+        expires = found.get("expires")
     except Exception:  # any program may have written anything
         return None
-    good = is_task(task) if isinstance(task, bytes) else False
-    return (expression, tz, catch_up, task) if good else None
+    good = isinstance(task, bytes) and is_task(task) and (expires is None or (type(expires) is int and 0 < expires <= _MOST))
+    return (expression, tz, catch_up, task, expires) if good else None
 
 
 def unpack(definition: bytes) -> Entry:
@@ -76,8 +87,8 @@ def unpack(definition: bytes) -> Entry:
     found = definition_of(definition)
     if found is None:
         raise InvalidSchedule("it is no definition of a schedule; `delayed cron remove` removes it")
-    *when, task = found
-    return Entry(Cron(*when), task)
+    *when, task, expires = found
+    return Entry(Cron(*when), task, expires)
 
 
 def define(task: Task, cron: Cron) -> Entry:
@@ -89,12 +100,19 @@ def define(task: Task, cron: Cron) -> Entry:
     """
     options = task.options
     if options is not None:
-        for name in ("result_ttl", "track", "unique", "at", "after", "expires"):
+        for name in ("result_ttl", "track", "unique", "at", "after"):
             if getattr(options, name):
                 raise InvalidSchedule(
                     f"the tasks of a schedule are all the same, so they cannot have {name}; let the function of the schedule "
                     f"enqueue a task that has it"
                 )
+        if options.expires is not None:
+            if isinstance(options.expires, datetime):
+                raise InvalidSchedule(
+                    "expires is a time, but a schedule fires again and again: give the seconds after each occurrence"
+                )
+            bare = task.but({"expires": None})
+            return Entry(cron, bare.serialize(), max(1, round(options.expires * 1000)))
     return Entry(cron, task.serialize())
 
 
@@ -161,8 +179,9 @@ class Schedules:
             seen, due = self._read(name)
             moment = None if due is None else due / 1000
             try:
-                cron, task = unpack(seen)
-                found.append(Listed(name, cron.expression, cron.tz, cron.catch_up, path_of(task), moment))
+                cron, task, expires = unpack(seen)
+                lasts = None if expires is None else expires / 1000
+                found.append(Listed(name, cron.expression, cron.tz, cron.catch_up, path_of(task), moment, lasts))
             except InvalidSchedule as error:
                 found.append(Listed(name, "", "UTC", "", f"({error})", moment))
         return sorted(found, key=lambda each: (each.next is None, each.next, each.name))
@@ -197,7 +216,11 @@ class Schedules:
             UnknownSchedule: there is none of this name.
             InvalidSchedule: it is not readable here.
         """
-        self._change(name, lambda seen, due: self._queue.cron(name, seen, due, seen, due, task=unpack(seen).task, count=1))
+
+        def change(seen: bytes, due: int | None) -> bool:
+            return self._queue.cron(name, seen, due, seen, due, task=unpack(seen).task_of(self.now()), count=1)
+
+        self._change(name, change)
 
     def remove(self, name: str) -> None:
         """Forget it. (A worker that imports its definition will register it again.)
@@ -236,8 +259,13 @@ class Schedules:
             if entry is None:  # a name without a schedule
                 self._queue.cron(name, seen, due, b"", None)
                 return
-            count, following = entry.cron.decide(due, now)
-            if self._queue.cron(name, seen, due, seen, following, task=entry.task, count=count):
+            moment = None
+            if entry.expires is None:
+                count, following = entry.cron.decide(due, now)
+            else:
+                moment, following = choose(entry.cron, due, now, entry.expires)
+                count = int(moment is not None)
+            if self._queue.cron(name, seen, due, seen, following, task=entry.task_of(moment), count=count):
                 if not count:
                     logger.warning("%s: schedule %s was missed, and goes on", self._queue, name)
                 if following is None or following > now:

@@ -25,12 +25,12 @@ from .queue import Queue
 from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
 from .sweep import LOSSES, Outcome, repair, sweep
+from .transitions import READY
 from .wear import resident_size
 
 INTERVAL = 5.0  # seconds
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
 _DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
-_READY = 16  # tasks that a queue with groups has ready at least, whoever works on it
 SETTLING = 5.0  # seconds after an outage in which living workers say that they live, before a lease is held to be dead
 _DEAF = 1.0  # seconds between two looks at a schedule whose bell cannot be heard
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
@@ -214,7 +214,7 @@ class Sweeper:
             server = self._server(queue)
             try:
                 if server.channel.is_open:
-                    queue.feed(_READY)
+                    queue.feed(READY)
                     found = queue.due([queue.keys], _DUE_AT_ONCE)
                     pauses = [found.pause, self._fire(queue)]
                     pause = min([pause, *(each for each in pauses if each is not None)])

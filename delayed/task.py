@@ -51,7 +51,7 @@ class PyTask:
         self.kwargs = kwargs = {} if kwargs is None else kwargs
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
             raise InvalidTask(f"{func}: args is a list or tuple, and kwargs a dict, of the function's arguments")
-        self.retry = retry
+        self.retry = retry if type(retry) is int else _count(retry)
         self._data: bytes | None = None
         self.options: Options | None = None
         self.id: str | None = None
@@ -83,6 +83,10 @@ class PyTask:
             except (TypeError, ValueError, OverflowError) as error:
                 raise not_encodable(self.func_path, {"args": self.args, "kwargs": self.kwargs}, error) from error
         return self._data
+
+    def but(self, given: dict[str, Any]) -> Self:
+        """The same call with other options in place of some."""
+        return self.with_options(self.func_path, self.args, self.kwargs, self.retry, (self.options or Options()).but(given))
 
     def _ask_for(self, options: Options) -> None:
         self.options = options
@@ -130,7 +134,7 @@ class GoTask:
             raise InvalidTask(f"{func_path!r} is not the path of a Go function: write it as 'package/path.Function'")
         self.func_path = func_path
         self.args = args
-        self.retry = retry
+        self.retry = retry = retry if type(retry) is int else _count(retry)
         self._data: bytes | None = None
         self.options = Options.of(options) if options or retry else None
         self.id = token() if self.options is not None and self.options.tracked else None
@@ -153,8 +157,22 @@ class GoTask:
                 raise not_encodable(self.func_path, {"args": self.args}, error) from error
         return self._data
 
+    def but(self, given: dict[str, Any]) -> Self:
+        """As `PyTask.but`."""
+        task = type(self)(self.func_path, self.args)
+        task.retry, task.options = self.retry, (self.options or Options()).but(given)
+        task.id = token() if task.options.tracked else None
+        return task
+
 
 Task = PyTask | GoTask
+
+
+def _count(retry: object) -> int:
+    """A count of retries that is no integer. Upstream takes None for 0."""
+    if retry is None:
+        return 0
+    raise InvalidTask(f"retry is how often a failed call is repeated, an integer (negative: for ever), and not {retry!r}")
 
 
 def _path_of(func: Callable[..., object]) -> str:

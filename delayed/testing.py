@@ -34,10 +34,12 @@ from .drain import drain
 from .options import Options
 from .queue import Queue
 from .task import GoTask, PyTask
+from .transitions import scheduled
 from .wire import decode, headers_of, path_of, readable, with_retry
 
 __all__ = ["Enqueued", "assert_enqueued", "drain", "enqueued", "fake_queue", "faked", "inline", "travel"]
 _LATE = 60.0  # seconds that a test may take from an enqueue to the look at it
+_ID = 16  # characters before the task in the schedule
 _SHOWN = 20
 
 
@@ -129,7 +131,7 @@ def enqueued(queue: Queue) -> list[Enqueued]:
     """The tasks that wait, in order, and then those that wait for their time."""
     call, keys = queue.call, queue.keys
     found = [_enqueued(data, None) for data in call("LRANGE", keys.queue, 0, -1)]
-    return found + [_enqueued(member[16:], due / 1000) for member, due in _scheduled(queue)]
+    return found + [_enqueued(scheduled(member)[1], due / 1000) for member, due in _scheduled(queue)]
 
 
 def assert_enqueued(
@@ -192,7 +194,8 @@ def travel(queue: Queue, seconds: float) -> None:
         call("LSET", keys.queue, place, _aged(data, passed))
     for member, due in _scheduled(queue):
         call("ZREM", keys.scheduled, member)
-        call("ZADD", keys.scheduled, due - passed, member[:16] + _aged(member[16:], passed))
+        whose, data = scheduled(member)
+        call("ZADD", keys.scheduled, due - passed, whose + _aged(data, passed))
     cursor = b""
     while cursor != b"0":
         cursor, names = call("SCAN", cursor or b"0", "COUNT", 1000)
@@ -212,7 +215,8 @@ def _age(queue: Queue, key: str, passed: int) -> None:
                 queue.call("HINCRBY", key, name, -passed)
         data = queue.call("HGET", key, "data")
         if data is not None:
-            queue.call("HSET", key, "data", _aged(data, passed))
+            whose, task = scheduled(bytes(_ID) + data)
+            queue.call("HSET", key, "data", whose[_ID:] + _aged(task, passed))
     if left > passed:
         queue.call("PEXPIRE", key, left - passed)
 

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple, Self
 from .clock import milliseconds, now
 from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
+from .events import BUS, Event, Kind
 from .keys import Keys, digest, token
 from .scripts import SCRIPTS, Argument
 
+READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
+_UNBEGUN = ("queued", "scheduled", "retrying")  # states in which a cancelled task has ended
 _REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
 
 
@@ -69,14 +72,15 @@ class Transitions:
         try:
             return run_script(self._caller, SCRIPTS[script], keys, arguments)
         except ResponseError as error:
-            raise self.explained(error) from error
+            raise explained(error, self.conn, self.keys, keys) from error
 
     def call(self, *command: Argument) -> Any:
         """Send a Redis command as this queue sends its own. The reply is as in RESP2, with bytes for strings."""
         try:
             return self._caller.call(*command)
         except ResponseError as error:
-            raise self.explained(error) from error
+            named = [each for each in command if isinstance(each, str)]
+            raise explained(error, self.conn, self.keys, named) from error
 
     def explained(self, error: RedisError) -> RedisError:
         """`error`, or, if a key of this queue has a foreign type, a `ForeignType` that names it and says what to do."""
@@ -166,8 +170,29 @@ class Transitions:
         """Move tasks that are due to their queues, and look which of the `queues` has waiting tasks. They are on this
         queue's server (and, on a cluster, in its slot)."""
         keys = tuple(key for each in queues for key in (each.queue, each.noti, each.scheduled))
-        position, moved, pause = self._run("due", keys, most)
+        position, moved, pause, stayed = self._run("due", keys, most, "leave")
+        if stayed:
+            back = self._to_groups(queues[stayed - 1], most)
+            position, others, pause, _ = self._run("due", keys, most, "leave")
+            moved += back + others
         return Due(position - 1 if position else None, moved, None if pause < 0 else pause / 1000)
+
+    def _to_groups(self, keys: Keys, most: int) -> int:
+        """Let tasks of groups that are due wait in their groups, and some in the queue. Returns how many there were."""
+        queue = copy.copy(self)
+        queue.keys = keys
+        _, digests = queue.regroup([], most)
+        moved, _ = queue.regroup(digests, most)
+        queue.feed(READY)
+        return moved
+
+    def regroup(self, digests: Sequence[str], most: int) -> tuple[int, list[str]]:
+        """Of the first `most` tasks in the schedule, move those that are due and belong to one of these groups to its list.
+        Returns how many there were, and which other groups have tasks that are due."""
+        own = self.keys
+        keys = (own.queue, own.noti, own.scheduled, own.groups, *map(own.group, digests))
+        moved, *others = self._run("regroup", keys, most, *digests)
+        return moved, [each.decode(errors="surrogateescape") for each in others]
 
     def start(self, lease: str, identity: str, *, unique: str, key: str, bound: int, worker: str, keep: int) -> int:
         """Say that a tracked task begins.
@@ -322,8 +347,15 @@ class Transitions:
         """Cancel a tracked task; `how` is what a running one is told. Returns the state in which it was, or None if no such
         task is known."""
         unique = self.call("HGET", self.keys.task(identity), "unique")
-        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how)
-        return str(state.decode()) or None
+        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how).decode()
+        tell_cancelled(self.keys.queue, identity, state)
+        return state or None
+
+
+def scheduled(member: bytes) -> tuple[bytes, bytes]:
+    """A member of the schedule: what says whose it is, and the task."""
+    start = 57 if member[16:17] == b":" else 16  # of a group: a byte with which no task begins, and its digest
+    return member[:start], member[start:]
 
 
 def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
@@ -331,6 +363,12 @@ def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
     if group is None:
         return keys.queue, keys.noti, "1"
     return keys.group(digest(group)), keys.groups, digest(group)
+
+
+def tell_cancelled(queue: str, identity: str, state: str) -> None:
+    """Those who listen hear that a task has been cancelled which was in this state, unless it is for others to say."""
+    if state in _UNBEGUN:
+        BUS.emit(Event(Kind.CANCELLED, queue, now(), id=identity))
 
 
 def cancellation(keys: Keys, identity: str, unique: bytes | None) -> tuple[str, ...]:

@@ -5,7 +5,11 @@
 -- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or ''
 --          if no such task is known
 
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
 local state = redis.call('HGET', KEYS[2], 'state')
+redis.call('ZCARD', KEYS[1])
+redis.call('LLEN', KEYS[3])
+local owner = redis.call('GET', KEYS[4])
 if not state then
     return ''
 end
@@ -22,7 +26,7 @@ elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
         redis.call('PEXPIRE', KEYS[2], ARGV[3]) -- nobody else will end it; one in the queue must stay known until it is taken
     end
     redis.call('HSET', KEYS[2], 'state', 'cancelled', 'cancelled', '1')
-    if redis.call('GET', KEYS[4]) == ARGV[1] then
+    if owner == ARGV[1] then
         redis.call('DEL', KEYS[4])
     end
     redis.call('DEL', KEYS[3])

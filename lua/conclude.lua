@@ -7,27 +7,36 @@
 
 redis.call('HLEN', KEYS[2])
 redis.call('XLEN', KEYS[3])
-redis.call('HLEN', KEYS[4])
-local owner = redis.call('GET', KEYS[6])
+-- A key of the task's own that has a foreign type is left alone: else no worker could ever end the lease.
+local ours = {}
+for i, kind in ipairs({'hash', 'list', 'string'}) do
+    local found = redis.call('TYPE', KEYS[i + 3])['ok']
+    ours[i] = found == kind or found == 'none'
+end
+local owner = ours[3] and redis.call('GET', KEYS[6])
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], redis.sha1hex(task))
-redis.call('DEL', KEYS[5])
+if ours[2] then
+    redis.call('DEL', KEYS[5])
+end
 if owner == ARGV[2] then
     redis.call('DEL', KEYS[6])
 end
 if ARGV[6] ~= '' then
     redis.call('XADD', KEYS[3], '*', 'task', task, 'reason', ARGV[6], 'detail', ARGV[7], 'worker', ARGV[8])
 end
-if tonumber(ARGV[5]) > 0 then
+if ours[1] and tonumber(ARGV[5]) > 0 then
     redis.call('HSET', KEYS[4], 'state', ARGV[3], 'worker', ARGV[8])
     redis.call('PEXPIRE', KEYS[4], ARGV[5])
+elseif ours[1] then
+    redis.call('DEL', KEYS[4])
+end
+if ours[2] and tonumber(ARGV[5]) > 0 then
     redis.call('RPUSH', KEYS[5], ARGV[4])
     redis.call('PEXPIRE', KEYS[5], ARGV[5])
-else
-    redis.call('DEL', KEYS[4])
 end
 return 1

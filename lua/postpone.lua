@@ -7,9 +7,12 @@
 local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[6])
 redis.call('LLEN', KEYS[2])
-local others = redis.call('LLEN', KEYS[1])
 redis.call('HLEN', KEYS[4])
-redis.call('HLEN', KEYS[7])
+-- A key of the task's or the group's own that has a foreign type is left alone, as the lease has to end. A task that has not got
+-- the list of its group goes by the schedule, from which it comes to the queue.
+local tail, tracked = redis.call('TYPE', KEYS[1])['ok'], redis.call('TYPE', KEYS[7])['ok'] == 'hash'
+local listless = ARGV[7] ~= '1' and tail ~= 'list' and tail ~= 'none'
+local others = not listless and redis.call('LLEN', KEYS[1])
 local task = redis.call('HGET', KEYS[3], ARGV[1])
 if not task then
     return 0
@@ -18,8 +21,9 @@ redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('HDEL', KEYS[4], redis.sha1hex(task))
 local clock = redis.call('TIME')
 local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4]
-if tonumber(ARGV[4]) > 0 then
-    redis.call('ZADD', KEYS[5], due, ARGV[3] .. ARGV[2])
+local waits = (ARGV[7] == '1' and '' or ':' .. ARGV[7]) .. ARGV[2] -- in the schedule, with what says whose group's it is
+if tonumber(ARGV[4]) > 0 or listless then
+    redis.call('ZADD', KEYS[5], due, ARGV[3] .. waits)
     if (not first or due < tonumber(first)) and rings == 0 then
         redis.call('RPUSH', KEYS[6], '1')
     end
@@ -29,7 +33,7 @@ else
         redis.call('RPUSH', KEYS[2], ARGV[7])
     end
 end
-if ARGV[5] ~= '' and redis.call('EXISTS', KEYS[7]) == 1 then
-    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, 'error', ARGV[6], 'data', ARGV[2])
+if ARGV[5] ~= '' and tracked then
+    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, 'error', ARGV[6], 'data', waits)
 end
 return 1

@@ -13,7 +13,7 @@ local other = bound > 0 and redis.call('GET', KEYS[6])
 if other and other ~= ARGV[2] then
     return {'duplicate', other}
 end
-if tracked > 0 and redis.call('EXISTS', KEYS[5]) == 1 then
+if tracked > 0 and redis.call('HLEN', KEYS[5]) > 0 then
     return {'known', ARGV[2]}
 end
 
@@ -23,10 +23,11 @@ redis.call('LLEN', KEYS[2])
 local others = redis.call('LLEN', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local waits = (ARGV[7] == '1' and '' or ':' .. ARGV[7]) .. ARGV[1] -- in the schedule, with what says whose group's it is
 local due = tonumber(ARGV[3]) + (tonumber(ARGV[4]) > 0 and now + ARGV[4] or 0)
 local state = due > now and 'scheduled' or 'queued'
 if state == 'scheduled' then
-    redis.call('ZADD', KEYS[3], due, ARGV[2] .. ARGV[1])
+    redis.call('ZADD', KEYS[3], due, ARGV[2] .. waits)
     if (not first or due < tonumber(first)) and rings == 0 then
         redis.call('RPUSH', KEYS[4], '1')
     end
@@ -39,7 +40,7 @@ end
 if tracked > 0 then
     redis.call('HSET', KEYS[5], 'state', state, 'due', due, 'enqueued', now)
     if state == 'scheduled' then
-        redis.call('HSET', KEYS[5], 'data', ARGV[1])
+        redis.call('HSET', KEYS[5], 'data', waits)
     end
     if bound > 0 then
         redis.call('HSET', KEYS[5], 'unique', KEYS[6])

@@ -15,13 +15,13 @@ for i = 1, 2 do
 end
 redis.call('HLEN', KEYS[4])
 redis.call('XLEN', KEYS[5])
-redis.call('HLEN', KEYS[6])
-local recovered, buried, bytes = 0, 0, 0
+local recovered, buried, bytes, more = 0, 0, 0, 0
 for i = 7, #KEYS do
     local task = redis.call('EXISTS', KEYS[i]) == 0 and redis.call('HGET', KEYS[3], KEYS[i])
     if task then
         if bytes > BUDGET then
-            return {recovered, buried, 1}
+            more = 1
+            break
         end
         bytes = bytes + #task
         redis.call('HDEL', KEYS[3], KEYS[i])
@@ -32,7 +32,6 @@ for i = 7, #KEYS do
             local detail = 'its worker died or lost its lease ' .. count .. ' times' .. ARGV[4]
             redis.call('XADD', KEYS[5], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', ARGV[3])
             redis.call('HDEL', KEYS[4], digest)
-            redis.call('HINCRBY', KEYS[6], 'buried', 1)
             buried = buried + 1
         else
             if redis.call('HLEN', KEYS[4]) >= MOST then
@@ -42,9 +41,14 @@ for i = 7, #KEYS do
             redis.call('EXPIRE', KEYS[4], KEEP)
             redis.call('LPUSH', KEYS[1], task)
             redis.call('LPUSH', KEYS[2], '1')
-            redis.call('HINCRBY', KEYS[6], 'recovered', 1)
             recovered = recovered + 1
         end
     end
 end
-return {recovered, buried, 0}
+-- What is no number, or no hash, only costs the statistics: lost tasks must come back.
+for name, count in pairs({recovered = recovered, buried = buried}) do
+    if count > 0 then
+        redis.pcall('HINCRBY', KEYS[6], name, count)
+    end
+end
+return {recovered, buried, more}

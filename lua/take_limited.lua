@@ -4,6 +4,8 @@
 -- Returns: {suspect, pause, task...}; pause: milliseconds after which to ask again if a limit was in the way, or else 0, or -1 if
 --          the queue is paused. The claim of a caller that a limit kept from its task is given back
 
+local MOST = 1000000000000 -- milliseconds: with a rate near 0 there would be more than Redis takes
+
 local claims, want, pause = tonumber(ARGV[1]), #KEYS - 6, 0
 local set = redis.call('HMGET', KEYS[5], 'paused', 'concurrency', 'rate', 'burst')
 local level = redis.call('HMGET', KEYS[6], 'tokens', 'at')
@@ -18,10 +20,11 @@ end
 if rate and rate > 0 then
     local clock = redis.call('TIME')
     now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    tokens = (tonumber(level[1]) or burst) + math.max(0, now - (tonumber(level[2]) or now)) * rate / 1000
-    tokens = math.min(burst, tokens)
+    local at = tonumber(level[2]) or now
+    -- If the clock was set back, the bucket is full: else nothing would be taken until it has caught up.
+    tokens = math.min(burst, (tonumber(level[1]) or burst) + (at > now and burst or (now - at) * rate / 1000))
     want = math.min(want, math.floor(tokens))
-    pause = tokens < 1 and math.max(pause, math.ceil((1 - tokens) * 1000 / rate)) or pause
+    pause = tokens < 1 and math.max(pause, math.min(math.ceil((1 - tokens) * 1000 / rate), MOST)) or pause
 end
 if set[1] or want == 0 then
     if claims > 0 and waiting > 0 and (set[1] or pause > 0) then
@@ -43,7 +46,7 @@ while count < want and reply[1] == 0 do
 end
 if now then
     redis.call('HSET', KEYS[6], 'tokens', tokens - count, 'at', now)
-    redis.call('PEXPIRE', KEYS[6], math.ceil(burst * 1000 / rate) + 1000)
+    redis.call('PEXPIRE', KEYS[6], math.min(math.ceil(burst * 1000 / rate), MOST) + 1000)
 end
 if count > claims then
     redis.call('LPOP', KEYS[2], count - claims)

@@ -7,9 +7,14 @@
 local OPEN = {queued = 1, scheduled = 1, running = 1, retrying = 1}
 
 local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
-local state = redis.call('HGET', KEYS[2], 'state')
-redis.call('LLEN', KEYS[3])
-local owner = redis.call('GET', KEYS[4])
+-- A key that has a foreign type is left alone: sweeps go on.
+local ours = {}
+for i, kind in ipairs({'hash', 'list', 'string'}) do
+    local found = redis.call('TYPE', KEYS[i + 1])['ok']
+    ours[i] = found == kind or found == 'none'
+end
+local state = ours[1] and redis.call('HGET', KEYS[2], 'state')
+local owner = ours[3] and redis.call('GET', KEYS[4])
 if not letter then
     return 0
 end
@@ -21,7 +26,9 @@ if not state or not OPEN[state] then
 end
 redis.call('HSET', KEYS[2], 'state', 'failed', 'error', 'lost')
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
-redis.call('DEL', KEYS[3])
-redis.call('RPUSH', KEYS[3], ARGV[3])
-redis.call('PEXPIRE', KEYS[3], ARGV[4])
+if ours[2] then
+    redis.call('DEL', KEYS[3])
+    redis.call('RPUSH', KEYS[3], ARGV[3])
+    redis.call('PEXPIRE', KEYS[3], ARGV[4])
+end
 return 1

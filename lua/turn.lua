@@ -6,9 +6,10 @@
 local waiting = redis.call('LLEN', KEYS[1])
 redis.call('LLEN', KEYS[2])
 redis.call('LLEN', KEYS[3])
-local lists = {}
+local lists, ours = {}, {}
 for i = 4, #KEYS do
-    redis.call('LLEN', KEYS[i])
+    local found = redis.call('TYPE', KEYS[i])['ok']
+    ours[i] = found == 'list' or found == 'none' -- a group whose key has a foreign type leaves the rotation: the others go on
 end
 for i = 2, #ARGV do
     lists[ARGV[i]] = i + 2
@@ -21,13 +22,13 @@ while waiting + moved < tonumber(ARGV[1]) do
         break -- all that the caller knows of have had their turn
     end
     redis.call('LPOP', KEYS[3])
-    local task = redis.call('LPOP', KEYS[place])
+    local task = ours[place] and redis.call('LPOP', KEYS[place])
     if task then
         redis.call('RPUSH', KEYS[1], task)
         redis.call('RPUSH', KEYS[2], '1')
         moved = moved + 1
     end
-    if redis.call('LLEN', KEYS[place]) > 0 then
+    if ours[place] and redis.call('LLEN', KEYS[place]) > 0 then
         redis.call('RPUSH', KEYS[3], digest)
     end
 end

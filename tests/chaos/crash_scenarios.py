@@ -146,6 +146,23 @@ def _enqueue_for_groups(stage: Stage, counter: Counter) -> None:
         note(str(stage.path), RETURNED, number)
 
 
+def _enqueue_many_for_groups(stage: Stage, counter: Counter) -> None:
+    delayed.queue._CHUNK_TASKS = 6
+    groups = (None, "a", "b")
+    _fresh(stage).enqueue_many(stage.task(number, group=groups[number % 3]) for number in range(9))
+    for number in range(9):
+        note(str(stage.path), RETURNED, number)
+
+
+def _prepare_grouped_schedule(stage: Stage) -> None:
+    """Tasks of two groups, and one without, that are due."""
+    groups = (None, "a", "b")
+    for number in range(5):
+        stage.queue.enqueue(stage.task(number, after=3600, group=groups[number % 3]))
+    for number, member in enumerate(stage.queue.call("ZRANGE", stage.queue.keys.scheduled, 0, -1)):
+        stage.queue.call("ZADD", stage.queue.keys.scheduled, number + 1, member)
+
+
 def _prepare_groups(stage: Stage) -> None:
     """A queue with limits, and tasks of two groups that no producer has moved to it."""
     stage.queue.limit(rate=100_000, concurrency=2)
@@ -305,6 +322,14 @@ SCENARIOS = [
     Scenario(
         "enqueue for groups", _nothing, _enqueue_for_groups, _once(4), enqueued=_range(4),
         expects=("EVALSHA submit", "EVALSHA turn"),
+    ),
+    Scenario(
+        "enqueue many for groups, in chunks", _nothing, _enqueue_many_for_groups, _once(9), enqueued=_range(9),
+        expects=("EVALSHA enqueue", "EVALSHA enqueue_group", "EVALSHA turn"),
+    ),
+    Scenario(
+        "move what is due to the queue and to groups", _prepare_grouped_schedule, BURST, _once(5),
+        expects=("EVALSHA due", "EVALSHA regroup", "EVALSHA turn"),
     ),
     Scenario(
         "let groups take turns, take within limits", _prepare_groups, BURST, _once(4),

@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 
 from delayed import hooks as hooks_module
+from delayed.backoff import Constant
 from delayed.delay import delayed
 from delayed.errors import InvalidTask
 from delayed.events import ABOUT, BUS, Event, Kind, subscribe, table
@@ -23,6 +24,7 @@ from delayed.sweeper import Sweeper
 from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst
+from tests.processes import Fleet
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "events.md"
 SEEN: list[Event] = []
@@ -116,6 +118,32 @@ def test_sweepers_and_the_lost(queue: Queue, heard: list[Event]) -> None:
     sweeper.run()
     ended()
     assert kinds(heard[-2:]) == ["sweeper_up", "sweeper_down"]
+
+
+def test_who_cancels_says_so(queue: Queue, heard: list[Event]) -> None:
+    for options in ({"after": 60}, {"track": True}):
+        handle = queue.enqueue(PyTask(fine, (1,), **{"track": True, **options}))  # type: ignore[arg-type]
+        handle.cancel()
+        assert (heard[-1].kind, heard[-1].queue, heard[-1].id, heard[-1].worker) == ("cancelled", queue.name, handle.id, "")
+    retried = queue.enqueue(PyTask(bad, (1,), retry=1, backoff=Constant(60), track=True))
+    burst(queue)
+    assert kinds(heard).count("cancelled") == 3  # the worker has found the second
+    retried.cancel()
+    retried.cancel()
+    assert kinds(heard).count("cancelled") == 4
+    assert [event.task.partition(":")[2] for event in heard if event.kind is Kind.CANCELLED and event.worker] == ["fine"]
+
+
+def test_what_a_hard_timeout_ends_is_told(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """The heartbeat ends it, and then the process. The module subscribes when it is imported."""
+    worker = fleet.worker("--preload", "listening", queue.name)
+    queue.enqueue(PyTask("tasks:note_and_stay", (f"{queue.name}:n",), hard_timeout=0.3, result_ttl=60))
+    assert worker.wait() == 3
+    told = [entry.decode() for entry in queue.call("LRANGE", f"{queue.name}:events", 0, -1)]
+    assert [entry for entry in told if entry.split()[0] in ("started", "failed", "buried")] == [
+        "started  tasks:note_and_stay", "failed timed_out tasks:note_and_stay", "buried timed_out tasks:note_and_stay"
+    ]  # fmt: skip
+    client.delete(f"{queue.name}:events", f"{queue.name}:n")
 
 
 def test_a_superseded_worker_says_so(queue: Queue, heard: list[Event]) -> None:

@@ -102,7 +102,7 @@ REFUSED = {  # what needs the key; the rest goes on
     "_lost": {"take", "take what waits", "succeed", "retry", "bury", "sweep", "sweep that buries"},
     "_dead": {"bury", "dead retry", "dead list", "sweep", "sweep that buries", "info"},
     "_workers": {"sweep", "sweep that buries", "info"},
-    "_stats": {"sweep", "sweep that buries", "info"},
+    "_stats": {"info"},  # lost tasks come back, whatever becomes of the statistics
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from delayed.backoff import Constant
 from delayed.embedded import EmbeddedRedis
 from delayed.keys import digest
 from delayed.queue import AsyncQueue, Queue
@@ -143,3 +144,108 @@ async def test_async_producers_do_the_same(queue: Queue, server: EmbeddedRedis, 
     assert queue.len() == 16
     burst(queue)
     assert ran == [["a", number] for number in range(20)]
+
+
+def make_due(queue: Queue) -> None:
+    """All that is in the schedule, in its order."""
+    for place, member in enumerate(queue.call("ZRANGE", queue.keys.scheduled, 0, -1)):
+        queue.call("ZADD", queue.keys.scheduled, place + 1, member)
+
+
+def test_what_comes_from_the_schedule_goes_to_its_group(queue: Queue, ran: list[list[Any]]) -> None:
+    """A tenant's many retries delay nobody else's task."""
+    for number in range(1000):
+        queue.enqueue(task("many", number, after=60 + number))
+    queue.enqueue(PyTask("tasks:noop", ("plain", 0), after=5000))
+    make_due(queue)
+    while queue.call("ZCARD", queue.keys.scheduled):
+        assert queue.due([queue.keys]).first == 0
+    assert queue.len() == 16 + 1
+    queue.enqueue(task("few", 0))
+    burst(queue)
+    assert len(ran) == 1002
+    assert [args[0] for args in ran].index("few") <= 16 + 1 + MOST
+    assert [number for group, number in ran if group == "many"] == list(range(1000))
+    assert not queue.call("KEYS", f"{queue.name}_group*")
+
+
+def test_a_worker_alone_moves_them(queue: Queue, ran: list[list[Any]]) -> None:
+    other = Queue(f"{queue.name}2", queue.conn, dequeue_timeout=0.05)
+    for each in (queue, other):
+        for number in range(120):
+            each.enqueue(task("ab"[number % 2], number, after=60 + number))
+        make_due(each)
+    worker = Worker([other, queue], allow=["tasks:*"], burst=True)
+    worker.run()
+    assert worker.finished == len(ran) == 240
+    assert queue.len() == other.len() == queue.call("ZCARD", queue.keys.scheduled) == 0
+
+
+def test_retries_after_a_pause_too(queue: Queue) -> None:
+    queue.enqueue_many(PyTask("tasks:fail", (str(number),), retry=1, backoff=Constant(60), group="a") for number in range(20))
+    queue.enqueue_many(PyTask("tasks:fail", ("plain",), retry=1, backoff=Constant(60)) for _ in range(2))
+    burst(queue)
+    assert queue.call("ZCARD", queue.keys.scheduled) == 22
+    make_due(queue)
+    assert queue.due([queue.keys]).moved == 22
+    assert queue.len() + queue.call("LLEN", queue.keys.group(digest("a"))) == 22
+    assert queue.len() == 2 + 16 - 2
+
+
+def test_one_that_has_to_wait_for_a_key_goes_back_to_its_group(queue: Queue) -> None:
+    queue.enqueue(task("a", 0, concurrency_key="k"))
+    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), "x")
+    assert queue.acquire(queue.keys.lease("t", 0), "k", 1, 60_000) == 1
+    burst(queue)
+    (member,) = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    assert member[16:57] == b":" + digest("a").encode()
+    queue.call("HDEL", queue.keys.processing, queue.keys.lease("t", 0))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_one_in_the_schedule_can_be_cancelled(queue: Queue, fails: bool) -> None:
+    if fails:
+        handle = queue.enqueue(PyTask("tasks:fail", ("no",), retry=1, backoff=Constant(60), group="a", track=True))
+        burst(queue)
+    else:
+        handle = queue.enqueue(task("a", 0, after=60, track=True))
+    assert queue.call("ZCARD", queue.keys.scheduled) == 1
+    handle.cancel()
+    assert queue.call("ZCARD", queue.keys.scheduled) == 0
+
+
+def test_tasks_without_a_group_cost_nothing_more(queue: Queue, client: redis.Redis, name: str) -> None:
+    queue.enqueue(PyTask("tasks:noop", (), after=60))
+    make_due(queue)
+    with monitored(client, name) as sent:
+        assert queue.due([queue.keys]).moved == 1
+    assert sent.count("EVALSHA") == 1
+
+
+def many(count: int) -> list[PyTask]:
+    return [
+        task(f"g{number % 5}", number) if number % 6 else PyTask("tasks:noop", ("plain", number)) for number in range(count)
+    ]
+
+
+def test_many_at_once_are_a_command_for_each_group_of_a_chunk(
+    queue: Queue, client: redis.Redis, name: str, ran: list[list[Any]]
+) -> None:
+    with monitored(client, name) as sent:
+        assert queue.enqueue_many(many(3000)) == 3000
+    assert sent.count("EVALSHA") <= 3 * 6 + 5  # `turn` for the first of each group
+    assert queue.len() <= 500 + 16
+    burst(queue)
+    assert len(ran) == 3000
+    for group in {args[0] for args in ran}:
+        numbers = [number for each, number in ran if each == group]
+        assert numbers == sorted(numbers)
+
+
+async def test_async_producers_of_many_do_the_same(queue: Queue, server: EmbeddedRedis, ran: list[list[Any]]) -> None:
+    async with redis.asyncio.Redis.from_url(server.url) as conn:
+        producer = AsyncQueue(queue.name, conn)
+        assert await producer.enqueue_many([*many(100), task("g1", 100, track=True), *many(10)]) == 111
+    assert queue.len() >= 17
+    burst(queue)
+    assert len(ran) == 111

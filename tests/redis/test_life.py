@@ -11,6 +11,7 @@ import redis
 
 from delayed.backoff import Constant, Exponential
 from delayed.errors import (
+    ConfigurationError,
     Duplicate,
     InvalidTask,
     NoResult,
@@ -25,7 +26,7 @@ from delayed.handle import ENDED_FOR
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
 from delayed.results import State
-from delayed.task import PyTask
+from delayed.task import GoTask, PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 
@@ -267,11 +268,46 @@ def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
         ({"unique": "a", "unique_mode": "always"}, "while_queued"),
         ({"join": True}, "unique"),
         ({"timeout": 5, "hard_timeout": 5}, "hard_timeout is above timeout"),
+        ({"timeout": 1e-9}, "a millisecond at least"),  # it would be none
+        ({"unique_for": 1e-9}, "a millisecond at least"),
+        ({"group": 5}, "group is a string"),
+        ({"concurrency_key": b"k"}, "concurrency_key is a string"),
+        ({"concurrency_key": "k", "concurrency": "2"}, "a number of tasks"),
+        ({"concurrency_key": "k", "concurrency": 1.5}, "a number of tasks"),
+        ({"concurrency_key": "k", "concurrency": True}, "a number of tasks"),
+        ({"backoff": 5}, "Exponential"),
+        ({"backoff": Exponential}, "Exponential"),
+        ({"retry_on": 5}, "exception types"),
+        ({"retry_on": [ValueError, int]}, "exception types"),
+        ({"give_up_on": ValueError()}, "exception types"),
+        ({"retry": "3"}, "an integer"),
+        ({"retry": True}, "an integer"),
+        ({"retry": 1.5}, "an integer"),
     ],
 )
 def test_bad_options_say_what_to_do(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidTask, match=words):
         PyTask("m:f", **options)
+
+
+def test_other_bad_use_says_what_to_do(queue: Queue) -> None:
+    with pytest.raises(InvalidTask, match="cannot work"):
+        Exponential("1")  # type: ignore[arg-type]
+    with pytest.raises(InvalidTask, match="an integer"):
+        GoTask("p.F", retry="3")  # type: ignore[arg-type]
+    assert PyTask("m:f", retry=None).serialize() == PyTask("m:f").serialize()  # type: ignore[arg-type]  # as upstream
+    for wrong in ("m:f", print, None):
+        with pytest.raises(InvalidTask, match="a PyTask or a GoTask"):
+            queue.enqueue(wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidTask, match="a PyTask or a GoTask"):
+            queue.enqueue_many([PyTask("m:f"), wrong])  # type: ignore[list-item]
+    with pytest.raises(InvalidTask, match="several tasks, not one"):
+        queue.enqueue_many(PyTask("m:f"))  # type: ignore[arg-type]
+    handle = queue.enqueue(PyTask("m:f", track=True))
+    for endless in (float("nan"), "5"):
+        with pytest.raises(ConfigurationError, match="a number of seconds to wait"):
+            handle.result(endless)  # type: ignore[arg-type]
+    assert queue.len() == 1
 
 
 def test_a_result_is_waited_for_beyond_the_client_s_own_deadline(queue: Queue, redis_url: str) -> None:

@@ -349,3 +349,16 @@ def test_a_key_leaves_nothing_behind(queue: Queue, client: redis.Redis) -> None:
 def test_keys_that_cannot_work(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidTask, match="concurrency_key"):
         PyTask("m:f", **wrong)
+
+
+def test_a_clock_that_was_set_back_stops_nothing(queue: Queue) -> None:
+    """Redis's clock is an hour behind what it was when the last task was taken."""
+    queue.limit(rate=5)
+    fill_bucket(queue, 0)
+    at = int(queue.call("HGET", queue.keys.bucket, "at"))
+    queue.call("HSET", queue.keys.bucket, "at", at + 3600_000)
+    queue.enqueue_many(PyTask("tasks:noop") for _ in range(9))
+    leases = [queue.keys.lease("t", number) for number in range(9)]
+    assert len(queue.take_limited(leases, "t", 60, waiting=True).tasks) == 5
+    assert abs(int(queue.call("HGET", queue.keys.bucket, "at")) - at) < 600_000
+    assert queue.take_limited(leases[5:], "t", 60, waiting=True).pause

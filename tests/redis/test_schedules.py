@@ -18,11 +18,13 @@ from delayed.connection import ForeignType
 from delayed.cron import Cron
 from delayed.delay import delayed
 from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule
+from delayed.info import dead_letters
+from delayed.occurrence import choose, with_expiry
 from delayed.queue import Queue
 from delayed.schedules import Entry, Recorded, Schedules, define, recorded, register, unpack
 from delayed.sweeper import Sweeper
 from delayed.task import GoTask, PyTask
-from delayed.wire import decode
+from delayed.wire import decode, headers_of, path_of
 from tests.conftest import burst, eventually
 
 NEW_YEAR = "0 0 1 1 *"
@@ -134,6 +136,27 @@ def test_some_are_killed_while_they_fire(queue: Queue, redis_url: str) -> None:
         os.close(writer)
         Schedules(queue).fire()
         assert queue.len() == 5 * (turn + 1)
+
+
+def test_some_are_killed_between_occurrences_that_expire(queue: Queue, redis_url: str) -> None:
+    """Each is another task, and so another command."""
+    schedules, count = Schedules(queue), 400
+    schedules.put("a", expiring(86400, "all", "* * * * *"))
+    first = schedules.now() // 60_000 * 60_000 - (count - 1) * 60_000
+    reader, writer = os.pipe()
+    pids = [_firing(queue.name, redis_url, reader) for _ in range(3)]
+    make_due(queue, "a", first)
+    os.write(writer, b"xxx")
+    for place, pid in enumerate(pids):
+        eventually(lambda: queue.len() > 40 * place)  # noqa: B023  # it is called at once
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    os.close(reader)
+    os.close(writer)
+    schedules.fire()
+    ends = [(decode(data).headers or {})["expires"] - 86400_000 for data in waiting(queue)]
+    assert ends[:count] == [first + 60_000 * number for number in range(count)]
+    assert len(ends) in (count, count + 1)  # a minute may have begun
 
 
 def _firing(name: str, url: str, reader: int) -> int:
@@ -306,12 +329,14 @@ def sample(a: int, b: int = 0) -> int:
 
 def test_definitions_that_cannot_work(queue: Queue) -> None:
     task = delayed(queue)
-    options: list[dict[str, Any]] = [{"result_ttl": 5}, {"after": 5}, {"expires": 5}]
+    options: list[dict[str, Any]] = [{"result_ttl": 5}, {"after": 5}, {"track": True}]
     for option in options:
         with pytest.raises(InvalidSchedule, match=f"cannot have {next(iter(option))}"):
             task.cron("* * * * *", **option)(sample)
     with pytest.raises(InvalidSchedule, match="cannot have unique"):
         task.cron("* * * * *", unique="a")(sample)
+    with pytest.raises(InvalidSchedule, match="seconds after each occurrence"):
+        task.cron("* * * * *", expires=datetime.now(UTC))(sample)
     with pytest.raises(NotEncodable):
         task.cron("* * * * *", args=[object()])(sample)
     with pytest.raises(InvalidSchedule, match="larger than"):
@@ -327,6 +352,110 @@ def test_definitions_that_cannot_work(queue: Queue) -> None:
 def test_a_definition_is_always_the_same_bytes() -> None:
     assert entry().pack() == entry().pack()
     assert unpack(entry().pack()).pack() == entry().pack()
+    assert expiring(60).pack() == expiring(60).pack() != entry().pack()
+    assert unpack(expiring(60).pack()) != entry()
+    assert unpack(expiring(60).pack()).pack() == expiring(60).pack()
+    assert expiring(60).task == PyTask("tasks:two", (1,)).serialize()  # it is upstream's until it is fired
+    for wrong in (0, -1, 1.5, True, "60", 2**54):
+        with pytest.raises(InvalidSchedule):
+            unpack(msgpack.packb({**msgpack.unpackb(entry().pack()), "expires": wrong}))
+
+
+def expiring(seconds: float, catch_up: str = "skip", expression: str = "0 * * * *") -> Entry:
+    return define(PyTask("tasks:two", (1,), expires=seconds), Cron(expression, "UTC", catch_up))
+
+
+HOUR = 3600_000
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "late", "lasts", "ages"),
+    [
+        ("skip", 0, 60, [0]),
+        ("one", 0, 60, [0]),
+        ("all", 0, 60, [0]),
+        ("skip", 30, 20, []),  # it is not too late to fire, but to begin
+        ("one", 30, 20, []),
+        ("all", 30, 20, []),
+        ("skip", 3 * 3600 + 600, 7200, []),
+        ("one", 3 * 3600 + 600, 7200, [600]),  # of the last of those that have passed
+        ("one", 3 * 3600 + 600, 500, []),
+        ("all", 3 * 3600 + 600, 7200, [4200, 600]),
+        ("all", 3 * 3600 + 600, 500, []),
+        ("all", 3 * 3600 + 600, 86400, [11400, 7800, 4200, 600]),
+    ],
+)
+def test_tasks_of_a_schedule_expire_after_their_occurrence(
+    queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch, catch_up: str, late: int, lasts: int, ages: list[int]
+) -> None:
+    now = PAST + 100 * HOUR + late * 1000  # as if it were then
+    monkeypatch.setattr(Schedules, "now", lambda _: now)
+    schedules.put("a", expiring(lasts, catch_up))
+    due = (now - late * 1000) // HOUR * HOUR
+    make_due(queue, "a", due)
+    schedules.fire()
+    found = [decode(data) for data in waiting(queue)]
+    assert [(call.headers or {})["expires"] for call in found] == [now - age * 1000 + lasts * 1000 for age in ages]
+    assert all((call.func_path, call.args, call.kwargs, call.retry) == ("tasks:two", [1], {}, 0) for call in found)
+    following = next_of(schedules)
+    assert following is not None
+    assert following.timestamp() * 1000 == now // HOUR * HOUR + HOUR
+    schedules.fire()
+    assert len(waiting(queue)) == len(ages)
+
+
+def test_an_occurrence_that_is_run_by_hand_expires_from_then_on(
+    queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Schedules, "now", lambda _: PAST)
+    schedules.put("a", expiring(60))
+    schedules.run("a")
+    assert [(decode(data).headers or {})["expires"] for data in waiting(queue)] == [PAST + 60_000]
+    assert schedules.list()[0].expires == 60
+    burst(queue)
+    assert [letter.reason for letter in dead_letters(queue)] == ["expired"]
+
+
+def test_the_newest_of_very_many_is_found() -> None:
+    cron = Cron("* * * * * *", "UTC", "one")  # each second
+    assert choose(cron, PAST, PAST + 100 * HOUR, 50 * HOUR) == (PAST + 100 * HOUR, PAST + 100 * HOUR + 1000)
+    cron = Cron("0 0 1 1 *", "UTC", "one")
+    assert choose(cron, PAST, PAST + 400 * 24 * HOUR, 300 * 24 * HOUR).moment == PAST + 366 * 24 * HOUR
+    assert choose(cron, PAST, PAST + 300 * 24 * HOUR, 300 * 24 * HOUR).moment is None
+
+
+def test_the_header_is_added_to_what_other_programs_wrote() -> None:
+    for data, after in (
+        (msgpack.packb("p.F"), ["p.F", None, {"expires": 5}]),
+        (msgpack.packb(["m:f", None, None]), ["m:f", None, None, 0, {"expires": 5}]),
+        (msgpack.packb(["p.F", b"", "no map", 7]), ["p.F", b"", {"expires": 5}]),
+    ):
+        assert msgpack.unpackb(with_expiry(data, 5)) == after
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        PyTask("m:f"),
+        PyTask("m:f", (1, "\udcff")),
+        PyTask("m:f", (), {"a": 1}),
+        PyTask("m:f", (), None, -1),
+        PyTask("m:f", ({1: datetime.now(UTC)},), {"b": b"x"}, 3, group="g"),
+        GoTask("p.F"),
+        GoTask("p.F", (1, 2), 3),
+        GoTask("p.F", 1, timeout=1),
+    ],
+)
+def test_the_header_is_added_to_any_task(task: PyTask | GoTask) -> None:
+    before, after = task.serialize(), with_expiry(task.serialize(), 5)
+    assert headers_of(after) == {**headers_of(before), "expires": 5}
+    assert path_of(after) == task.func_path
+    assert with_expiry(after, 5) == after
+    if isinstance(task, PyTask):
+        assert decode(after)[:2] == decode(before)[:2] or not task.args
+        assert decode(after)[2:4] == decode(before)[2:4]
+    else:
+        assert msgpack.unpackb(after)[:2] == msgpack.unpackb(before)[:2]
 
 
 @pytest.mark.breaks_invariants("a key has a foreign type for a while")
