@@ -36,6 +36,7 @@ const (
 	Failed          Reason = "failed"           // the function returned an error or panicked
 	Lost            Reason = "lost"             // its worker died or lost its lease too often
 	Expired         Reason = "expired"          // its time had passed when a worker took it
+	Overran         Reason = "timed_out"        // it ran for longer than its hard timeout
 )
 
 // Unrunnable says why a worker buries a task without having run it.

@@ -26,6 +26,9 @@ type Keys struct {
 	Stats      string // hash: recovered, buried → counts since the queue exists
 	Scheduled  string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
 	Wake       string // list: a '1' when something is due earlier than all before, for sweepers to wait for
+	Control    string // hash: what operators want (paused, concurrency, rate, burst)
+	Bucket     string // hash with a TTL: with a rate, how many tokens there were when
+	Groups     string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
 }
 
 // NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
@@ -52,6 +55,9 @@ func NewKeys(name string) (Keys, error) {
 		Stats:      name + "_stats",
 		Scheduled:  name + "_scheduled",
 		Wake:       name + "_wake",
+		Control:    name + "_control",
+		Bucket:     name + "_bucket",
+		Groups:     name + "_groups",
 	}, nil
 }
 
@@ -70,9 +76,18 @@ func (k Keys) Task(id string) string { return k.Queue + "_task_" + id }
 func (k Keys) Result(id string) string { return k.Queue + "_result_" + id }
 
 // Unique is a string with a TTL: the id of the task that has a unique key.
-func (k Keys) Unique(key string) string {
-	digest := sha1.Sum([]byte(key)) //nolint:gosec // as above
-	return k.Queue + "_unique_" + hex.EncodeToString(digest[:])
+func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + digest(key) }
+
+// Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → SHA-1 of the task.
+func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + digest(key) }
+
+// Group is a list: the waiting tasks of one group, named by its SHA-1.
+func (k Keys) Group(sha1 string) string { return k.Queue + "_group_" + sha1 }
+
+// digest is the SHA-1 of a text, in hexadecimal: what stands in a key for a name of any length.
+func digest(text string) string {
+	sum := sha1.Sum([]byte(text)) //nolint:gosec // a name, no secret
+	return hex.EncodeToString(sum[:])
 }
 
 // token is something that nobody can guess and nobody has used: 96 random bits.

@@ -32,6 +32,7 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
+	told        map[string]string // queue → the newest dead letter that we know
 	sites       []*site
 	rung        chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
@@ -59,7 +60,7 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
-		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
+		told: map[string]string{}, rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)
@@ -116,7 +117,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failures []error
 	for _, queue := range s.queues {
-		for _, step := range []func(context.Context, *Queue) error{s.sweep, repair, prune, s.register} {
+		for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune, s.register} {
 			if err := step(ctx, queue); err != nil {
 				failures = append(failures, fmt.Errorf("%s: %w", queue.Name(), err))
 				break

@@ -55,6 +55,7 @@ type Worker struct {
 	low      atomic.Int64 // the taker wants to know when no more than these are in hand or run
 	room     chan struct{}
 	watching chan struct{}
+	began    chan struct{} // closed when the first beat has been tried
 
 	failed, buried, superseded, retried atomic.Int64
 	aside                               atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
@@ -63,6 +64,7 @@ type Worker struct {
 	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
+	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once
 }
@@ -108,6 +110,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		place:       place(),
 		room:        make(chan struct{}, 1),
 		watching:    make(chan struct{}, 1),
+		began:       make(chan struct{}),
 		stopping:    make(chan struct{}),
 		now:         make(chan struct{}),
 	}
