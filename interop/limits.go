@@ -44,6 +44,7 @@ type gate struct {
 	// The taker's alone.
 	heeded  *limits   // those of its last look
 	opensAt time.Time // from when on it is worth asking
+	ended   int64     // how many of the worker's tasks had ended when it asked last
 }
 
 // learn is told what operators want now. It tells whether that is something new.
@@ -172,6 +173,7 @@ func (w *Worker) takeUnder(b *book, names []string, options TakeOptions) (taken 
 	if b.gate.heed() == nil {
 		return queue.Take(context.Background(), names, options)
 	}
+	b.gate.ended = w.finished.Load()
 	taken, pause, err := queue.TakeLimited(context.Background(), names, options)
 	b.gate.refused(pause)
 	return taken, err
@@ -179,8 +181,10 @@ func (w *Worker) takeUnder(b *book, names []string, options TakeOptions) (taken 
 
 // linger waits until a queue may be asked again, or one of our own tasks ends, whose place may be the one that was missing.
 func (w *Worker) linger(d time.Duration) {
-	running := w.inFlight()
-	w.low.Store(running - 1)
+	w.low.Store(w.inFlight() - 1)
+	if w.reopen() {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -188,13 +192,18 @@ func (w *Worker) linger(d time.Duration) {
 	case <-w.room:
 	case <-w.stopping:
 	}
-	if w.inFlight() < running {
-		for _, b := range w.books {
-			if b.gate.heed().counted() {
-				b.gate.opensAt = time.Time{}
-			}
+	w.reopen()
+}
+
+// reopen lets queues be asked again where one of our own tasks has ended since we were refused for want of a place.
+func (w *Worker) reopen() (some bool) {
+	ended := w.finished.Load()
+	for _, b := range w.books {
+		if b.gate.heed().counted() && b.gate.ended != ended && !b.gate.opensAt.IsZero() {
+			b.gate.opensAt, some = time.Time{}, true
 		}
 	}
+	return some
 }
 
 // turnedAway is called when a queue had tasks and gave none; false if there is nothing left to do. With Burst a worker ends when the
