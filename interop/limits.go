@@ -192,7 +192,6 @@ func (w *Worker) linger(d time.Duration) {
 	case <-w.room:
 	case <-w.stopping:
 	}
-	w.reopen()
 }
 
 // reopen lets queues be asked again where one of our own tasks has ended since we were refused for want of a place.
