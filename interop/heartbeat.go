@@ -41,6 +41,9 @@ func (w *Worker) heartbeat(ctx context.Context) {
 				w.notifier.ready("working")
 			}
 			began()
+			if len(w.doomed) > 0 {
+				pause = min(pause, lastMoments)
+			}
 			next.Reset(pause)
 		case <-feeding: // while tasks run or the taker's loop goes round, all is well
 			if sum := w.turns.Load() + w.finished.Load(); sum != progress || w.runs() {

@@ -2,13 +2,17 @@ package delayed
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
 // A goroutine cannot be ended from outside. A task that has to be is ended in Redis, all others are given back, and the process leaves.
 
-const cancelledHard = "hard" // what Q_task_<id> has under cancelled if the task shall not just be told
+const (
+	cancelledHard = "hard"      // what Q_task_<id> has under cancelled if the task shall not just be told
+	lastMoments   = time.Second // that such a task has to end by itself
+)
 
 // overran is the failure of a task that has run for longer than its hard timeout.
 type overran struct{ limit time.Duration }
@@ -80,34 +84,47 @@ func (w *Worker) cutOverdue() {
 	}
 }
 
-// heedCancels asks, at each beat, whether somebody wants one of the tasks that have run for longer than a beat to be ended, whatever it
-// does.
+// heedCancels asks, at each beat, whether a tracked task that runs was cancelled for good. It is told, as others are; if it runs on until
+// the next beat nevertheless, the process ends with it.
 func (w *Worker) heedCancels(c *conn) error {
 	var asked []*seen
 	var packed []byte
 	for _, s := range w.slots {
-		if this := s.seen.Load(); this != nil && this.job.ID != "" && time.Since(this.began) > w.beat {
+		if this := s.seen.Load(); this != nil && this.job.ID != "" {
 			asked = append(asked, this)
 			packed = appendCommand(packed, "HGET", this.lease.book.queue.Keys.Task(this.job.ID), "cancelled")
 		}
 	}
-	if len(asked) == 0 {
-		return nil
+	var replies []any
+	if len(asked) > 0 {
+		var err error
+		if replies, err = c.exchange(packed, len(asked)); err != nil && !answered(err) {
+			return err
+		}
 	}
-	replies, err := c.exchange(packed, len(asked))
-	if err != nil && !answered(err) {
-		return err
-	}
+	var doomed []*seen
+	again := false
 	for i, this := range asked {
 		if string(bulk(replies[i])) == cancelledHard {
-			go w.cancelHard(this) // Redis may be slow, and the heart must beat
+			doomed = append(doomed, this)
+			again = again || slices.Contains(w.doomed, this)
 		}
+	}
+	w.doomed = doomed
+	if again {
+		go w.cancelHard(doomed) // Redis may be slow, and the heart must beat
 	}
 	return nil
 }
 
-func (w *Worker) cancelHard(this *seen) {
-	if w.cutShort(this, errCancelled) {
-		w.leaveFor("a task had to be ended that was cancelled", this)
+func (w *Worker) cancelHard(doomed []*seen) {
+	var ended []*seen
+	for _, this := range doomed {
+		if w.cutShort(this, errCancelled) {
+			ended = append(ended, this)
+		}
+	}
+	for _, this := range ended {
+		w.leaveFor("a task that was cancelled for good ran on", this)
 	}
 }

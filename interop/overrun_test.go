@@ -146,7 +146,9 @@ func TestAHardCancelEndsTheTaskAndTheProcess(t *testing.T) {
 		eventually(t, "both run", func() bool {
 			return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 2 && stateOf(t, handle) == StateRunning
 		})
-		must(t, queue.client.HSet(ctx, queue.Keys.Task(handle.ID), "cancelled", "hard").Err())
+		if state, err := handle.CancelHard(ctx); state != StateRunning || err != nil {
+			t.Error(state, err)
+		}
 	}()
 	worker := forced(t, queue, stuck(t), Concurrency(2), Beat(quick))
 	if err := handle.Result(soon(t), nil); !errors.Is(err, ErrTaskCancelled) || stateOf(t, handle) != StateCancelled {
@@ -154,6 +156,21 @@ func TestAHardCancelEndsTheTaskAndTheProcess(t *testing.T) {
 	}
 	if n := lengths(t, queue); n != [2]int64{1, 1} || len(deadLetters(t, queue)) != 0 || worker.succeeded() != 0 {
 		t.Error(n, worker.succeeded())
+	}
+}
+
+// It has a moment to end by itself, and then nothing ends with it.
+func TestATaskThatListensIsNotEndedHard(t *testing.T) {
+	queue := newQueue(t)
+	handle := submit(t, queue, NewGoTask("main.Listen").With(Track()))
+	begun := make(chan struct{})
+	worker := start(t, queue, map[string]any{"main.Listen": func(ctx context.Context) error { close(begun); <-ctx.Done(); return ctx.Err() }})
+	<-begun
+	if state, err := handle.CancelHard(ctx); state != StateRunning || err != nil {
+		t.Error(state, err)
+	}
+	if err := handle.Result(soon(t), nil); !errors.Is(err, ErrTaskCancelled) || worker.forced.Load() {
+		t.Error(err)
 	}
 }
 
@@ -173,7 +190,7 @@ func TestACooperativeCancelEndsNothing(t *testing.T) {
 	eventually(t, "it counts", func() bool { return worker.succeeded() == 1 })
 }
 
-// Only tracked tasks that run for longer than a beat are asked for.
+// Only tracked tasks are asked for.
 func TestWhoIsAskedWhetherItIsCancelled(t *testing.T) {
 	queue := queueOn(t, own(t))
 	begun, release := make(chan struct{}, 2), make(chan struct{})

@@ -64,6 +64,7 @@ type Worker struct {
 	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
+	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once

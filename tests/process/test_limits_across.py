@@ -162,7 +162,7 @@ def test_a_go_task_that_is_cancelled_hard_ends_with_its_process(queue: Queue, ke
     handle = queue.enqueue(GoTask("main.Hold", (key,), track=True))
     queue.enqueue(GoTask("main.Hold", (key,)))
     eventually(lambda: handle.status().state is State.RUNNING)
-    queue.call("HSET", queue.keys.task(handle.id or ""), "cancelled", "hard")
+    assert handle.cancel(hard=True) is State.RUNNING
     with pytest.raises(TaskCancelled):
         handle.result(20)
     assert (process.wait(), queue.lengths(), buried(queue)) == (3, (1, 1), 0)
