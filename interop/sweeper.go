@@ -32,7 +32,7 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
-	told        map[string]string // queue → the newest dead letter that we know
+	told        map[yard]string // the newest dead letter that we know
 	sites       []*site
 	rung        chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
@@ -60,7 +60,7 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
-		told: map[string]string{}, rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
+		told: map[yard]string{}, rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -21,10 +23,18 @@ func (q *Queue) TellLost(ctx context.Context, letter, id, unique string, result 
 	return n == 1, err
 }
 
+// yard names the dead letters of a queue, over whichever connection.
+type yard struct {
+	client redis.UniversalClient
+	name   string
+}
+
+func yardOf(queue *Queue) yard { return yard{queue.client, queue.Name()} }
+
 // tellLost tells those who wait for tasks that have been buried as lost. A sweep knows no ids, so this is done afterwards, by each
 // sweeper for all letters that have come since it looked last: one that is killed in between leaves it to the others, or to the next.
 func (s *Sweeper) tellLost(ctx context.Context, queue *Queue) error {
-	seen, known := s.told[queue.Name()]
+	seen, known := s.told[yardOf(queue)]
 	if !known {
 		return s.tellNewest(ctx, queue)
 	}
@@ -38,7 +48,7 @@ func (s *Sweeper) tellLost(ctx context.Context, queue *Queue) error {
 				return err
 			}
 			seen = letter.id
-			s.told[queue.Name()] = seen
+			s.told[yardOf(queue)] = seen
 		}
 		if len(letters) < lettersAtOnce {
 			return nil
@@ -67,7 +77,7 @@ func (s *Sweeper) tellNewest(ctx context.Context, queue *Queue) error {
 			break
 		}
 	}
-	s.told[queue.Name()] = newest
+	s.told[yardOf(queue)] = newest
 	return nil
 }
 

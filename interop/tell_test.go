@@ -90,7 +90,7 @@ func TestASweeperReadsEachLetterOnce(t *testing.T) {
 	}
 	newest := queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
-	if sweeper.told[queue.Name()] != newest {
+	if sweeper.told[yardOf(queue)] != newest {
 		t.Error(sweeper.told)
 	}
 	for range 120 {
@@ -98,7 +98,7 @@ func TestASweeperReadsEachLetterOnce(t *testing.T) {
 	}
 	newest = queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
-	if sweeper.told[queue.Name()] != newest {
+	if sweeper.told[yardOf(queue)] != newest {
 		t.Error(sweeper.told)
 	}
 }
