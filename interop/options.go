@@ -126,7 +126,7 @@ func (o *taskOptions) tracked() bool { return o.track || o.resultTTL != nil || o
 
 // submits tells whether the task asks for more than a place at the tail.
 func (o *taskOptions) submits() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
+	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.group != nil)
 }
 
 // check says what cannot work, alone or together.

@@ -107,7 +107,7 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 			if there.conn == nil {
 				break
 			}
-			_, err := queue.over(there.conn).feed(ctx, sweeperReady)
+			_, err := queue.over(there.conn).feed(ctx, fewReady)
 			var found Found
 			if err == nil {
 				found, err = queue.over(there.conn).Due(ctx, []*Queue{queue}, dueInOneCall)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-const notification = "1" // what announces a task; Go's tasks wait in the queue itself, whatever their group
+const notification = "1" // what announces a task that waits in the queue itself
 
 // asking is a task that may ask for more than a call.
 type asking interface{ asks() *taskOptions }
@@ -56,13 +56,20 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 		}
 	}
 	k := q.Keys
-	keys := []string{k.Queue, k.Noti, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
-	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), notification)
+	to := k.tail()
+	if o.group != nil {
+		to = k.within(*o.group)
+	}
+	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
+	reply, err := q.run(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err
 	}
-	if string(bulk(values[0])) == "duplicate" {
+	switch string(bulk(values[0])) {
+	case "first": // of its group. The task is in Redis: if this fails, a worker or a sweeper does it
+		q.Turn(ctx, []string{to.word}, fewReady) //nolint:errcheck // see above
+	case "duplicate":
 		other := string(bulk(values[1]))
 		if !o.join {
 			return nil, &Duplicate{q.Name(), other}

@@ -8,7 +8,7 @@ import (
 const (
 	batchesReady = 2   // that a queue with groups has ready for a worker: a longer queue would make groups wait
 	mostReady    = 256 // tasks, likewise
-	sweeperReady = 16  // tasks that it has ready at least, whoever works on it
+	fewReady     = 16  // tasks that it has ready at least, whoever works on it
 )
 
 // spot is where a task waits: the list, the list that announces it, and the word that does.

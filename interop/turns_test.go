@@ -26,6 +26,26 @@ func group(t *testing.T, queue *Queue, name string, tasks ...*GoTask) {
 	}
 }
 
+func TestAProducerPutsTasksIntoTheListOfTheirGroup(t *testing.T) {
+	queue := newQueue(t)
+	var want []string
+	for i := range 40 {
+		enqueue(t, queue, NewGoTask("main.F", fmt.Sprint("a", i)).With(Group("a")))
+		want = append(want, fmt.Sprint("a", i))
+	}
+	handle := submit(t, queue, NewGoTask("main.F", "b0").With(Group("b"), Track()))
+	later := submit(t, queue, NewGoTask("main.F", "b1").With(Group("b"), After(time.Hour), Track()))
+	if n := lengths(t, queue); n != [2]int64{16, 16} || stateOf(t, handle) != StateQueued || stateOf(t, later) != StateScheduled {
+		t.Fatal(n)
+	}
+	var ran notes
+	start(t, queue, map[string]any{"main.F": ran.add})
+	eventually(t, "all ran", func() bool { return len(ran.all()) == 41 })
+	if got := ran.all(); !slices.Equal(got, slices.Insert(want, 17, "b0")) { // sixteen were ready, and then it is a's turn
+		t.Errorf("%q", got)
+	}
+}
+
 // notes is what ran, in order.
 type notes struct {
 	mu    sync.Mutex
