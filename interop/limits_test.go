@@ -289,3 +289,31 @@ func TestAPlainTaskCostsNoMore(t *testing.T) {
 		t.Error(calls)
 	}
 }
+
+// Limits, slots and groups hold when Redis comes back, and nothing stays behind.
+func TestLimitsOutliveRedis(t *testing.T) {
+	redisServer := own(t)
+	queue := queueOn(t, redisServer)
+	control(t, queue, "concurrency", 2)
+	var ran [3]atomic.Int64
+	functions := map[string]any{"main.F": func(kind int) { ran[kind].Add(1) }}
+	for range 2 {
+		start(t, queue, functions, Concurrency(4), Beat(100*time.Millisecond), TTL(time.Second))
+	}
+	sweeping(t, queue, SweepInterval(200*time.Millisecond), func(s *Sweeper) { s.settling = 500 * time.Millisecond })
+	const rounds, each = 3, 100
+	for range rounds {
+		for range each {
+			enqueue(t, queue, NewGoTask("main.F", 0), NewGoTask("main.F", 1).With(Group("a")))
+			keyed(t, queue, "k", 2, NewGoTask("main.F", 2))
+		}
+		redisServer.kill()
+		must(t, redisServer.start(true))
+	}
+	eventually(t, "all ran", func() bool {
+		k := queue.Keys
+		left := queue.client.Exists(ctx, queue.Name(), k.Groups, k.Scheduled, k.Processing).Val()
+		return left == 0 && min(ran[0].Load(), ran[1].Load(), ran[2].Load()) >= rounds*each
+	})
+	eventually(t, "no slot is left", func() bool { return queue.client.Exists(ctx, queue.Keys.Slots("k"), queue.Keys.Noti).Val() == 0 })
+}
