@@ -67,7 +67,7 @@ _OPTIONS = (
     click.option("--retry-on", multiple=True, metavar="TYPE", help="Retry only these failures, module.Name or Name."),
     click.option("--give-up-on", multiple=True, metavar="TYPE", help="Never retry these failures."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Then the task is told to end."),
-    click.option("--hard-timeout", type=float, metavar="SECONDS", help="Then its process is killed (not in Go)."),
+    click.option("--hard-timeout", type=float, metavar="SECONDS", help="Then its process is ended."),
     click.option("--result-ttl", type=float, metavar="SECONDS", help="Keep the result for so long."),
     click.option("--track", is_flag=True, help="Keep the state: see `delayed task`."),
     click.option("--unique", metavar="KEY", help="Refuse it while another task with this key is there."),

@@ -19,7 +19,8 @@ var (
 	// never sent a second time behind the caller's back, as only the caller knows whether twice is all right.
 	ErrOutcomeUnknown = errors.New("delayed: Redis may or may not have carried out the command")
 	// ErrForced is what Run returns if tasks still ran when the grace was over, or when now was asked for: they were given back,
-	// and their goroutines go on without a lease.
+	// and their goroutines go on without a lease. Likewise if a task was over its HardTimeout, or cancelled by CancelHard: that one was
+	// ended, and the others were given back.
 	ErrForced = errors.New("delayed: gave back tasks that still ran")
 )
 
@@ -36,6 +37,7 @@ const (
 	Failed          Reason = "failed"           // the function returned an error or panicked
 	Lost            Reason = "lost"             // its worker died or lost its lease too often
 	Expired         Reason = "expired"          // its time had passed when a worker took it
+	Overran         Reason = "timed_out"        // it ran for longer than its hard timeout
 )
 
 // Unrunnable says why a worker buries a task without having run it.

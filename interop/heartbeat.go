@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -24,6 +25,8 @@ func (w *Worker) heartbeat(ctx context.Context) {
 	defer stop()
 	w.notifier.alive()
 	progress := int64(0)
+	began := sync.OnceFunc(func() { close(w.began) })
+	defer began()
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,6 +39,10 @@ func (w *Worker) heartbeat(ctx context.Context) {
 			} else if !ready {
 				ready = true
 				w.notifier.ready("working")
+			}
+			began()
+			if len(w.doomed) > 0 {
+				pause = min(pause, lastMoments)
 			}
 			next.Reset(pause)
 		case <-feeding: // while tasks run or the taker's loop goes round, all is well
@@ -72,12 +79,19 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
 		*c = opened
 	}
 	began := time.Since(w.started)
+	var err error
 	for _, b := range w.books {
-		if err := w.beatFor(*c, b); err != nil {
-			(*c).Close()
-			*c = nil
-			return err
+		if err == nil {
+			err = w.beatFor(ctx, *c, b)
 		}
+	}
+	if err == nil {
+		err = w.heedCancels(*c)
+	}
+	if err != nil {
+		(*c).Close()
+		*c = nil
+		return err
 	}
 	if last := w.beaten.Load(); int64(began)-last < int64(w.ttl/2) {
 		w.beaten.CompareAndSwap(last, max(last, int64(began)))
@@ -85,20 +99,43 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
 	return nil
 }
 
-// beatFor lets all leases on one queue live for another TTL, and brings the register up to date.
-func (w *Worker) beatFor(c *conn, b *book) error {
+// beatFor lets all leases on one queue live for another TTL, brings the register up to date, and hears what operators want.
+func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
+	if err := w.prolong(c, b); err != nil {
+		return err
+	}
 	about, err := w.about()
 	if err != nil {
 		return err
 	}
-	names, own, ttl := b.names(), b.queue.Keys.Own(w.name), milliseconds(w.ttl)
+	grouped, control, err := b.queue.over(c).Beat(ctx, w.name, w.ttl, about)
+	if err != nil {
+		if answered(err) { // a foreign type: leases matter, the rest does not
+			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.queue.Name(), "error", err)
+			return nil
+		}
+		return err
+	}
+	if grouped {
+		b.gate.grouped.Store(true)
+	}
+	if b.gate.learn(limitsOf(control)) {
+		w.signalRoom() // if the taker waits for a queue to open, it looks again
+	}
+	return nil
+}
+
+// prolong lets all leases on one queue live for another TTL.
+func (w *Worker) prolong(c *conn, b *book) error {
+	names, ttl := b.names(), milliseconds(w.ttl)
+	if len(names) == 0 {
+		return nil
+	}
 	var packed []byte
 	for _, name := range names {
 		packed = appendCommand(packed, "PEXPIRE", name, ttl)
 	}
-	packed = appendCommand(packed, "SET", own, w.name, "PX", ttl)
-	packed = appendCommand(packed, "HSET", b.queue.Keys.Workers, own, string(about))
-	replies, err := c.exchange(packed, len(names)+2)
+	replies, err := c.exchange(packed, len(names))
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,11 @@ type Job struct {
 
 	queue   *Queue
 	headers map[string]any
-	value   any  // what the function has returned …
-	kept    bool // … and whether anybody wants it
+	value   any    // what the function has returned …
+	kept    bool   // … and whether anybody wants it
+	grouped bool   // it belongs to Group
+	slots   string // of the tasks with this concurrency key …
+	limit   int64  // … so many may run at once; 0 for a task without one
 }
 
 type jobKey struct{}
@@ -77,8 +80,16 @@ func (n *notEncodable) Error() string {
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	j.ID, _ = j.headers["id"].(string)
-	j.Group, _ = j.headers["group"].(string)
+	if id, _ := j.headers["id"].(string); isID(id) {
+		j.ID = id
+	}
+	j.Group, j.grouped = j.headers["group"].(string)
+	if list, _ := j.headers["concurrency"].([]any); len(list) == 2 {
+		key, named := list[0].(string)
+		if limit, _ := list[1].(int64); named && limit > 0 {
+			j.slots, j.limit = key, limit
+		}
+	}
 	j.Attempt = int(j.number("attempt")) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
@@ -87,15 +98,37 @@ func newJob(queue *Queue, task call) *Job {
 	return j
 }
 
+// isID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
+func isID(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return len(text) == 16
+}
+
 func (j *Job) number(name string) int64 {
 	n, _ := j.headers[name].(int64)
 	return n
 }
 
 // duration is a header in milliseconds, 0 if it is not there.
-func (j *Job) duration(name string) time.Duration {
+func (j *Job) duration(name string) time.Duration { return span(j.number(name)) }
+
+// keeps is how long the end of the task is kept.
+func (j *Job) keeps() time.Duration {
+	if ttl := j.duration("result_ttl"); ttl > 0 {
+		return ttl
+	}
+	return endedFor
+}
+
+// span is a number of milliseconds that a task has, which may be any nonsense.
+func span(milliseconds int64) time.Duration {
 	const most = int64(100 * 365 * 24 * time.Hour / time.Millisecond)
-	return time.Duration(min(max(j.number(name), 0), most)) * time.Millisecond
+	return time.Duration(min(max(milliseconds, 0), most)) * time.Millisecond
 }
 
 // unique is the unique key, what becomes of it when the task begins, and how long it stays taken.
@@ -114,7 +147,7 @@ func (j *Job) unique() (key string, fate Fate, bound time.Duration) {
 	case WhileQueued:
 		fate = FreeKey
 	}
-	return key, fate, max(1, time.Duration(milliseconds)) * time.Millisecond
+	return key, fate, max(span(milliseconds), time.Millisecond)
 }
 
 // expired says why it is too late to begin, if it is.
@@ -235,8 +268,12 @@ func kinds(err error) []string {
 func kindOf(err error) string {
 	var refusal *Unrunnable
 	var panicked *panicked
+	var late *overran
 	if errors.As(err, &refusal) {
 		return string(refusal.Reason)
+	}
+	if errors.As(err, &late) {
+		return string(Overran)
 	}
 	if errors.As(err, &panicked) {
 		return "panic"

@@ -25,10 +25,15 @@ type lease struct {
 // answered is called with the reply to the command that ended the lease. repeated says that it was sent twice, so that 0 may only
 // mean that it worked the first time.
 func (l *lease) answered(reply any, repeated bool) {
+	l.judge(reply, repeated)
+	l.release()
+}
+
+// judge says so where the lease had been lost.
+func (l *lease) judge(reply any, repeated bool) {
 	if reply != int64(1) && !repeated {
 		l.book.superseded(l)
 	}
-	l.release()
 }
 
 // release is called when the lease holds nothing any more, and Redis has said so.
@@ -50,6 +55,7 @@ type book struct {
 	hash       []byte         // the key of Q_processing as it stands in a command
 	pace       pace           // the taker's alone
 	superseded func(l *lease) // called when a lease was lost while its task ran
+	gate       gate
 
 	// What ended since the taker last looked, for the pace.
 	count, size, busy atomic.Int64

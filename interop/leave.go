@@ -11,7 +11,7 @@ func (w *Worker) finish() bool {
 	grace := time.NewTimer(w.grace)
 	defer grace.Stop()
 	w.low.Store(0)
-	for w.inFlight() > 0 {
+	for w.inFlight() > 0 && !w.forced.Load() {
 		select {
 		case <-w.room:
 		case <-grace.C:
@@ -22,11 +22,12 @@ func (w *Worker) finish() bool {
 			return false
 		}
 	}
-	return true
+	return !w.forced.Load()
 }
 
 // goodbye gives back all that is held, and removes every trace of the worker.
 func (w *Worker) goodbye() {
+	w.cutOverdue()
 	err := w.part()
 	w.ends.close()
 	if w.takes != nil {

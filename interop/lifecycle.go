@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	busyPause    = time.Second // until a task is tried again whose unique key another one has
+	busyPause    = time.Second // until a task is tried again whose unique key another one has, or with whose other key enough run
 	longestError = 200         // bytes of an attempt's error that a task carries
 )
 
@@ -16,6 +16,7 @@ const (
 var (
 	errSuperseded = errors.New("its lease was lost before it began")
 	errBusy       = errors.New("another task with its unique key is running")
+	errFull       = errors.New("as many tasks with its concurrency key are running as may")
 	errCancelled  = errors.New("it has been cancelled")
 	errNotBegun   = errors.New("the worker leaves, and could not say that the task begins")
 )
@@ -23,11 +24,13 @@ var (
 // live runs a task that has headers. How it ends is for endJob.
 func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 	job := s.job
-	if job.ID != "" {
-		if err := w.begin(ctx, s.current, job); err != nil {
-			return err
-		}
+	if job.grouped {
+		s.current.book.gate.grouped.Store(true)
 	}
+	if err := w.begin(ctx, s.current, job); err != nil {
+		return err
+	}
+	defer w.oversee(s)()
 	if err := job.expired(); err != nil {
 		return err
 	}
@@ -43,29 +46,39 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 	return judge(ctx, err)
 }
 
-// begin says that a tracked task begins. While Redis is away it tries again: to begin twice under one lease does no harm.
+var refusals = map[Start]error{
+	StartSuperseded: errSuperseded, StartCancelled: errCancelled, StartBusy: errBusy, StartFull: errFull,
+}
+
+// begin says that a task begins which is tracked or has a concurrency key.
 func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
-	key, fate, bound := job.unique()
-	for failures := 0; ; failures++ {
-		answer, err := l.book.queue.Start(ctx, l.name, job.ID, key, fate, bound, w.place)
+	queue := l.book.queue
+	if job.limit > 0 {
+		err := w.insistently(job, func() (Start, error) { return queue.Acquire(ctx, l.name, job.slots, job.limit, trackedFor) })
 		if err != nil {
-			w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "error", err)
-			select {
-			case <-time.After(min(firstPause<<min(failures, 10), longestPause)):
-				continue
-			case <-w.stopping:
-				return errNotBegun
-			}
+			return err
 		}
-		switch answer {
-		case StartBegins:
-			return nil
-		case StartCancelled:
-			return errCancelled
-		case StartBusy:
-			return errBusy
+	}
+	if job.ID == "" {
+		return nil
+	}
+	key, fate, bound := job.unique()
+	return w.insistently(job, func() (Start, error) { return queue.Start(ctx, l.name, job.ID, key, fate, bound, w.place) })
+}
+
+// insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm.
+func (w *Worker) insistently(job *Job, ask func() (Start, error)) error {
+	for failures := 0; ; failures++ {
+		answer, err := ask()
+		if err == nil {
+			return refusals[answer]
 		}
-		return errSuperseded
+		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "error", err)
+		select {
+		case <-time.After(min(firstPause<<min(failures, 10), longestPause)):
+		case <-w.stopping:
+			return errNotBegun
+		}
 	}
 }
 
@@ -78,10 +91,11 @@ func (w *Worker) endJob(l *lease, job *Job, err error) bool {
 		return false
 	case errors.Is(err, errSuperseded):
 		w.aside.Add(1)
-		l.answered(int64(0), false)
-	case errors.Is(err, errBusy):
+		l.judge(int64(0), false)
+		w.free(l, job)
+	case errors.Is(err, errBusy), errors.Is(err, errFull):
 		w.aside.Add(1)
-		w.postpone(l, l.data, job, busyPause, err.Error())
+		w.postpone(l, l.data, job, l.book.queue.Keys.tail(), busyPause, err.Error())
 	case errors.Is(err, errCancelled):
 		w.aside.Add(1)
 		w.concludeJob(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
@@ -97,7 +111,7 @@ func (w *Worker) endJob(l *lease, job *Job, err error) bool {
 
 func (w *Worker) succeedJob(l *lease, job *Job) {
 	if job.ID == "" {
-		w.succeed(l)
+		w.succeedUntracked(l, job)
 		return
 	}
 	parts := []any{string(StateSucceeded)}
@@ -116,7 +130,7 @@ func (w *Worker) succeedJob(l *lease, job *Job) {
 func (w *Worker) retryJob(l *lease, job *Job, err error) {
 	pause, counted, again := job.retries(err)
 	if !again {
-		w.failJob(l, job, Failed, err)
+		w.failJob(l, job, reasonOf(err), err)
 		return
 	}
 	text := strings.ToValidUTF8(err.Error(), "?")
@@ -132,21 +146,61 @@ func (w *Worker) retryJob(l *lease, job *Job, err error) {
 	}
 	w.retried.Add(1)
 	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "error", text)
-	w.postpone(l, data, job, pause, text)
+	to := l.book.queue.Keys.tail()
+	if job.grouped {
+		to = l.book.queue.Keys.within(job.Group)
+	}
+	w.postpone(l, data, job, to, pause, text)
 }
 
-func (w *Worker) postpone(l *lease, data []byte, job *Job, pause time.Duration, failure string) {
-	keys, args := l.book.queue.postponing(l.name, data, job.ID, pause, failure)
-	w.ends.post(ending{packed: appendCommand(nil, scripts["postpone"].command(keys, args)...), answered: l.ended})
+func (w *Worker) postpone(l *lease, data []byte, job *Job, to spot, pause time.Duration, failure string) {
+	keys, args := l.book.queue.postponing(l.name, data, job.ID, to, pause, failure)
+	w.end(l, job, scripts["postpone"].command(keys, args))
+}
+
+// end ends the lease of a task that has headers. If it has a slot, that is removed before the lease can be used again: it counts no
+// more, and need not lie about for a week.
+func (w *Worker) end(l *lease, job *Job, command []string) {
+	packed := appendCommand(nil, command...)
+	if job.limit == 0 {
+		w.ends.post(ending{packed: packed, answered: l.ended})
+		return
+	}
+	w.ends.post(ending{packed: packed, answered: l.judge})
+	w.free(l, job)
+}
+
+// free releases a lease that holds nothing any more, and removes its slot.
+func (w *Worker) free(l *lease, job *Job) {
+	if job.limit == 0 {
+		l.release()
+		return
+	}
+	tidy := appendCommand(nil, "HDEL", l.book.queue.Keys.Slots(job.slots), l.name)
+	w.ends.post(ending{packed: tidy, answered: func(any, bool) { l.release() }})
+}
+
+// succeedUntracked is succeed for a task with headers. One that has a slot is ended by a command with a reply: the next task may want
+// the slot at once.
+func (w *Worker) succeedUntracked(l *lease, job *Job) {
+	k := l.book.queue.Keys
+	switch {
+	case job.limit == 0:
+		w.succeed(l)
+	case l.suspect:
+		w.end(l, job, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name}))
+	default:
+		w.end(l, job, []string{"HDEL", k.Processing, l.name})
+	}
 }
 
 // failJob makes a dead letter of a task that failed for good, or could not run.
 func (w *Worker) failJob(l *lease, job *Job, reason Reason, err error) {
+	detail := w.countBad(l, err)
 	if job.ID == "" {
-		w.endBadly(l, err)
+		w.end(l, job, l.burial(reason, detail, w.place))
 		return
 	}
-	detail := w.countBad(l, err)
 	if reason == Expired {
 		w.concludeJob(l, job, StateExpired, reason, detail, []any{string(StateExpired)})
 		return
@@ -165,13 +219,9 @@ func (w *Worker) concludeJob(l *lease, job *Job, state State, reason Reason, det
 	if err != nil { // cannot be: they are texts, and what is encoded already
 		packed = nil
 	}
-	keep := job.duration("result_ttl")
-	if keep == 0 {
-		keep = endedFor
-	}
 	key, _, _ := job.unique()
 	keys, args := l.book.queue.concluding(l.name, Conclusion{
-		ID: job.ID, Unique: key, State: state, Result: packed, Keep: keep, Reason: reason, Detail: detail, Worker: w.place,
+		ID: job.ID, Unique: key, State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
 	})
-	w.ends.post(ending{packed: appendCommand(nil, scripts["conclude"].command(keys, args)...), answered: l.ended})
+	w.end(l, job, scripts["conclude"].command(keys, args))
 }

@@ -69,7 +69,8 @@ func GiveUpOn(kinds ...string) TaskOption { return func(o *taskOptions) { o.give
 // Timeout says after how long a task is told to end: a Python task by an exception, a Go task by its context.
 func Timeout(d time.Duration) TaskOption { return func(o *taskOptions) { o.timeout = &d } }
 
-// HardTimeout says after how long a task's process is killed. A Go worker runs many tasks in one process, and does not do that.
+// HardTimeout says after how long a task is ended with its process, whatever it does. A Go worker runs many tasks in one process: the
+// others go back to the queue, and Run says what the process does.
 func HardTimeout(d time.Duration) TaskOption { return func(o *taskOptions) { o.hardTimeout = &d } }
 
 // ResultTTL says how long the result is kept, and the state with it.
@@ -133,7 +134,7 @@ func (o *taskOptions) tracked() bool { return o.track || o.resultTTL != nil || o
 
 // submits tells whether the task asks for more than a place at the tail.
 func (o *taskOptions) submits() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
+	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.group != nil)
 }
 
 // check says what cannot work, alone or together.

@@ -113,21 +113,29 @@ type TakeOptions struct {
 // Take takes up to one task for each lease, together with its notification. The leases are names that nobody else uses and that
 // hold nothing now.
 func (q *Queue) Take(ctx context.Context, leases []string, o TakeOptions) (Taken, error) {
-	limit := "notified"
-	if o.Waiting {
-		limit = "waiting"
-	}
 	keys := append([]string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing, q.Keys.Lost}, leases...)
-	reply, err := q.run(ctx, "take", keys, strconv.Itoa(o.Claims), limit, strconv.Itoa(o.Living), o.Holder, milliseconds(o.TTL))
+	reply, err := q.run(ctx, "take", keys, o.arguments()...)
 	values, _ := reply.([]any)
 	if err != nil || len(values) < 2 {
 		return Taken{}, err
 	}
-	taken := Taken{Tasks: make([][]byte, len(values)-1), Suspect: values[0] == int64(1)}
-	for i, value := range values[1:] {
-		taken.Tasks[i] = bulk(value)
+	return takenFrom(values[0], values[1:]), nil
+}
+
+func (o TakeOptions) arguments() []string {
+	limit := "notified"
+	if o.Waiting {
+		limit = "waiting"
 	}
-	return taken, nil
+	return []string{strconv.Itoa(o.Claims), limit, strconv.Itoa(o.Living), o.Holder, milliseconds(o.TTL)}
+}
+
+func takenFrom(suspect any, tasks []any) Taken {
+	taken := Taken{Tasks: make([][]byte, len(tasks)), Suspect: suspect == int64(1)}
+	for i, task := range tasks {
+		taken.Tasks[i] = bulk(task)
+	}
+	return taken
 }
 
 // Succeed ends a lease: its task is done. False if the caller was superseded.

@@ -38,7 +38,7 @@ func (s *Sweeper) visitQueue(ctx context.Context, there *site, queue *Queue) err
 	if !there.settled(time.Now()) {
 		return repair(ctx, queue)
 	}
-	for _, step := range []func(context.Context, *Queue) error{s.sweep, repair, prune} {
+	for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune} {
 		if err := step(ctx, queue); err != nil {
 			return err
 		}
@@ -107,7 +107,11 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 			if there.conn == nil {
 				break
 			}
-			found, err := queue.over(there.conn).Due(ctx, []*Queue{queue}, dueInOneCall)
+			_, err := queue.over(there.conn).feed(ctx, fewReady)
+			var found Found
+			if err == nil {
+				found, err = queue.over(there.conn).Due(ctx, []*Queue{queue}, dueInOneCall)
+			}
 			if err != nil {
 				there.broke()
 				s.log.Warn("cannot move what is due; trying again", "queue", queue.Name(), "error", err)

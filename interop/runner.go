@@ -11,6 +11,7 @@ import (
 type slot struct {
 	current *lease                  // its goroutine's alone
 	job     *Job                    // likewise: what runs, if it has headers
+	seen    atomic.Pointer[seen]    // what runs, if others may end it
 	began   time.Time               // likewise
 	running atomic.Pointer[handler] // what the register shows
 	since   atomic.Int64            // nanoseconds from the worker's start
@@ -60,6 +61,9 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 	job := s.job
 	s.current, s.job = nil, nil
 	s.running.Store(nil)
+	if job != nil && !s.mine() {
+		return // it has been ended from outside
+	}
 	size := int64(len(l.data))
 	switch {
 	case job != nil:
@@ -94,15 +98,27 @@ func (w *Worker) succeed(l *lease) {
 
 // endBadly buries a task.
 func (w *Worker) endBadly(l *lease, err error) {
-	reason := Failed
-	var refusal *Unrunnable
-	if errors.As(err, &refusal) {
-		reason = refusal.Reason
-	}
 	detail := w.countBad(l, err)
+	w.ends.post(ending{packed: appendCommand(nil, l.burial(reasonOf(err), detail, w.place)...), answered: l.ended})
+}
+
+// burial is the command that buries the task of a lease.
+func (l *lease) burial(reason Reason, detail, worker string) []string {
 	k := l.book.queue.Keys
-	command := scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, w.place})
-	w.ends.post(ending{packed: appendCommand(nil, command...), answered: l.ended})
+	return scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, worker})
+}
+
+// reasonOf is why a task becomes a dead letter.
+func reasonOf(err error) Reason {
+	var refusal *Unrunnable
+	var late *overran
+	switch {
+	case errors.As(err, &refusal):
+		return refusal.Reason
+	case errors.As(err, &late):
+		return Overran
+	}
+	return Failed
 }
 
 // countBad counts and logs a task that becomes a dead letter, and returns what that says.

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-const notification = "1" // what announces a task; Go's tasks wait in the queue itself, whatever their group
+const notification = "1" // what announces a task that waits in the queue itself
 
 // asking is a task that may ask for more than a call.
 type asking interface{ asks() *taskOptions }
@@ -56,13 +56,20 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 		}
 	}
 	k := q.Keys
-	keys := []string{k.Queue, k.Noti, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
-	reply, err := q.add(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), notification)
+	to := k.tail()
+	if o.group != nil {
+		to = k.within(*o.group)
+	}
+	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
+	reply, err := q.add(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err
 	}
-	if string(bulk(values[0])) == "duplicate" {
+	switch string(bulk(values[0])) {
+	case "first": // of its group. The task is in Redis: if this fails, a worker or a sweeper does it
+		q.Turn(ctx, []string{to.word}, fewReady) //nolint:errcheck // see above
+	case "duplicate":
 		other := string(bulk(values[1]))
 		if !o.join {
 			return nil, &Duplicate{q.Name(), other}
@@ -82,15 +89,16 @@ const (
 	LeaveKey Fate = "leave"
 )
 
-// Start is what Queue.Start says.
+// Start is what Queue.Start and Queue.Acquire say.
 type Start int
 
-// What Queue.Start says.
+// What they say.
 const (
 	StartSuperseded Start = iota // the lease does not hold the task any more
 	StartBegins
 	StartCancelled // somebody has cancelled the task
 	StartBusy      // another task has the unique key
+	StartFull      // as many tasks with its concurrency key run as may
 )
 
 // Start says that a tracked task begins under a lease, unless it may not. unique is its unique key, or anything, and stays taken for
@@ -127,20 +135,20 @@ func (q *Queue) Conclude(ctx context.Context, lease string, c Conclusion) (bool,
 	return n == 1, err
 }
 
-func (q *Queue) postponing(lease string, data []byte, id string, delay time.Duration, failure string) (keys, args []string) {
+func (q *Queue) postponing(lease string, data []byte, id string, to spot, delay time.Duration, failure string) (keys, args []string) {
 	state := string(StateRetrying)
 	if id == "" {
 		id, state = token(), ""
 	}
 	k := q.Keys
-	keys = []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Scheduled, k.Wake, k.Task(id)}
-	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure, notification}
+	keys = []string{to.list, to.announces, k.Processing, k.Lost, k.Scheduled, k.Wake, k.Task(id)}
+	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure, to.word}
 }
 
 // Postpone ends a lease: its task waits again, as data, after a delay. id is that of a tracked task, or empty; failure is what the
 // attempt said. False if the caller was superseded.
 func (q *Queue) Postpone(ctx context.Context, lease string, data []byte, id string, delay time.Duration, failure string) (bool, error) {
-	keys, args := q.postponing(lease, data, id, delay, failure)
+	keys, args := q.postponing(lease, data, id, q.Keys.tail(), delay, failure)
 	n, err := q.count(ctx, "postpone", keys, args...)
 	return n == 1, err
 }

@@ -36,6 +36,7 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
+	told        map[yard]string // the newest dead letter that we know
 	sites       []*site
 	rung        chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
@@ -64,7 +65,7 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 		deadMax: defaultLetters, deadAge: defaultAge, trimAt: map[grave]time.Time{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
-		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
+		told: map[yard]string{}, rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)
@@ -128,7 +129,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failures []error
 	for _, queue := range s.queues {
-		for _, step := range []func(context.Context, *Queue) error{s.sweep, repair, prune, s.register} {
+		for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune, s.register} {
 			if err := step(ctx, queue); err != nil {
 				failures = append(failures, fmt.Errorf("%s: %w", queue.Name(), err))
 				break

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"time"
 )
 
@@ -19,6 +18,10 @@ const (
 
 // take is the loop that fills the hand, until the worker is stopped.
 func (w *Worker) take() {
+	select {
+	case <-w.began: // what operators want is known before anything is taken
+	case <-w.stopping:
+	}
 	failures := 0
 	for !w.stopped() {
 		w.turns.Add(1)
@@ -56,18 +59,22 @@ func (w *Worker) turn() (more bool, err error) {
 		}
 	}
 	if w.roomFor(w.books[0]) <= 0 {
-		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.books[0].pace.ahead)/2)
+		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.ahead(w.books[0]))/2)
 		return true, nil
 	}
-	if w.again {
-		if err := w.ends.swap(); err != nil { // their leases can be used again
+	if w.again && w.books[0].gate.open(time.Now()) {
+		ended := w.ends.swap // their leases can be used again
+		if w.books[0].gate.heed().counted() {
+			ended = w.ends.settle // what has ended holds nothing any more
+		}
+		if err := ended(); err != nil {
 			return true, err
 		}
 		if found, err := w.takeFrom(w.books[0], 0, false); found || err != nil {
 			return true, err
 		}
-		w.again = false
 	}
+	w.again = false
 	if err := w.ends.settle(); err != nil {
 		return true, err
 	}
@@ -75,8 +82,16 @@ func (w *Worker) turn() (more bool, err error) {
 		w.awaitRoom(int64(len(w.slots)) - 1)
 		return true, nil
 	}
+	if err := w.feed(); err != nil {
+		return true, err
+	}
 	if !w.burst {
-		announced, err := w.wait()
+		pop, timeout := w.pop(time.Now())
+		if pop == nil { // all are paused, or have reached a limit
+			w.linger(timeout)
+			return true, nil
+		}
+		announced, err := w.wait(pop, timeout)
 		if err != nil || announced != nil {
 			if announced != nil && err == nil {
 				_, err = w.takeFrom(announced, 1, false)
@@ -92,13 +107,26 @@ func (w *Worker) turn() (more bool, err error) {
 
 // look takes without an announcement, as a notification can get lost.
 func (w *Worker) look() (more bool, err error) {
-	found, err := w.queues[0].over(w.takes).Due(context.Background(), w.queues, dueAtOnce)
+	books := w.inTurn(time.Now())
+	queues := make([]*Queue, len(books))
+	for i, b := range books {
+		queues[i] = b.queue
+	}
+	found, err := queues[0].over(w.takes).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
 		return true, err
 	}
 	if found.First >= 0 {
-		_, err = w.takeFrom(w.books[found.First], 0, true)
-		return true, err
+		b := books[found.First]
+		if b.gate.open(time.Now()) {
+			if taken, err := w.takeFrom(b, 0, true); taken || err != nil {
+				return true, err
+			}
+		}
+		if more := w.turnedAway(b); more {
+			return true, nil
+		}
+		return false, w.rest()
 	}
 	if n := w.inFlight(); n > 0 {
 		if w.burst { // what runs may enqueue more
@@ -111,7 +139,7 @@ func (w *Worker) look() (more bool, err error) {
 
 // roomFor is how many tasks more the worker would like to have.
 func (w *Worker) roomFor(b *book) int {
-	return len(w.slots) + b.pace.ahead - int(w.inFlight())
+	return len(w.slots) + w.ahead(b) - int(w.inFlight())
 }
 
 // awaitRoom waits until no more than low tasks are in hand or run.
@@ -126,18 +154,11 @@ func (w *Worker) awaitRoom(low int64) {
 }
 
 // wait waits for a notification, and says which queue it is from. Nil after the time that an idle worker waits, or if it was woken.
-func (w *Worker) wait() (*book, error) {
-	timeout := w.queues[0].timeout
-	args := []string{"BLPOP"}
-	for _, queue := range w.queues {
-		args = append(args, queue.Keys.Noti)
-		timeout = min(timeout, queue.timeout)
-	}
-	args = append(args, strconv.FormatFloat(timeout.Seconds(), 'f', 3, 64))
+func (w *Worker) wait(pop []byte, timeout time.Duration) (*book, error) {
 	if !w.block(time.Now().Add(timeout + late)) {
 		return nil, nil
 	}
-	reply, err := w.takes.block(appendCommand(nil, args...))
+	reply, err := w.takes.block(pop)
 	w.unblock()
 	if errors.Is(err, os.ErrDeadlineExceeded) && (w.stopped() || w.broken.Load()) {
 		w.woken = true
@@ -206,8 +227,7 @@ func (w *Worker) takeFrom(b *book, claims int, waiting bool) (bool, error) {
 	for i, l := range leases {
 		names[i] = l.name
 	}
-	options := TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting}
-	taken, err := b.queue.over(w.takes).Take(context.Background(), names, options)
+	taken, err := w.takeUnder(b, names, TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting})
 	if err != nil {
 		return false, err
 	}

@@ -55,6 +55,7 @@ type Worker struct {
 	low      atomic.Int64 // the taker wants to know when no more than these are in hand or run
 	room     chan struct{}
 	watching chan struct{}
+	began    chan struct{} // closed when the first beat has been tried
 
 	failed, buried, superseded, retried atomic.Int64
 	aside                               atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
@@ -63,6 +64,8 @@ type Worker struct {
 	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
+	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
+	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once
 }
@@ -108,6 +111,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		place:       place(),
 		room:        make(chan struct{}, 1),
 		watching:    make(chan struct{}, 1),
+		began:       make(chan struct{}),
 		stopping:    make(chan struct{}),
 		now:         make(chan struct{}),
 	}
@@ -190,8 +194,9 @@ func (w *Worker) insist() {
 // Run works until ctx is done, Stop is called, a signal comes or (with Burst) the queues are empty. It can be called once.
 //
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
-// they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. USR1 logs the stacks of
-// all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
+// they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. So it is when a task is over
+// its HardTimeout, or runs on although it was cancelled by CancelHard: as a goroutine cannot be ended from outside, that task is ended
+// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)

@@ -1,0 +1,130 @@
+package delayed
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A goroutine cannot be ended from outside. A task that has to be is ended in Redis, all others are given back, and the process leaves.
+
+const (
+	cancelledHard = "hard"      // what Q_task_<id> has under cancelled if the task shall not just be told
+	lastMoments   = time.Second // that such a task has to end by itself
+)
+
+// overran is the failure of a task that has run for longer than its hard timeout.
+type overran struct{ limit time.Duration }
+
+func (o *overran) Error() string {
+	return fmt.Sprintf("it ran for longer than its hard timeout of %g s; its process was ended", o.limit.Seconds())
+}
+
+// Unwrap makes it a TimedOut, too: RetryOn and GiveUpOn may name that.
+func (o *overran) Unwrap() error { return &TimedOut{o.limit} }
+
+// seen is a task in execution, as others see it who may end it.
+type seen struct {
+	lease *lease
+	job   *Job
+	began time.Time
+	limit time.Duration // its hard timeout, or 0
+	over  atomic.Bool   // somebody ends it, and nobody else does
+}
+
+// oversee lets others see what begins to run in s, if it can be ended from outside. The result is to be called when it has returned.
+func (w *Worker) oversee(s *slot) (end func()) {
+	limit := s.job.duration("hard_timeout")
+	if limit == 0 && s.job.ID == "" {
+		return func() {}
+	}
+	this := &seen{lease: s.current, job: s.job, began: time.Now(), limit: limit}
+	s.seen.Store(this)
+	if limit == 0 {
+		return func() {}
+	}
+	timer := time.AfterFunc(limit, func() {
+		if w.cutShort(this, &overran{limit}) {
+			w.leaveFor("a task ran for longer than its hard timeout", this)
+		}
+	})
+	return func() { timer.Stop() }
+}
+
+// mine tells whether what has run in s is for its slot to end.
+func (s *slot) mine() bool {
+	this := s.seen.Swap(nil)
+	return this == nil || !this.over.Swap(true)
+}
+
+// cutShort ends a task that still runs; false if it has ended.
+func (w *Worker) cutShort(this *seen, why error) bool {
+	if this.over.Swap(true) {
+		return false
+	}
+	w.endJob(this.lease, this.job, why)
+	w.forced.Store(true)
+	w.finished.Add(1)
+	return true
+}
+
+// leaveFor lets Run give back everything else, and end the process.
+func (w *Worker) leaveFor(why string, this *seen) {
+	w.log.Warn("leaving now", "why", why, "path", this.job.Path, "id", this.job.ID)
+	w.insist()
+}
+
+// cutOverdue ends what else is late at this moment: the process is about to leave.
+func (w *Worker) cutOverdue() {
+	for _, s := range w.slots {
+		if this := s.seen.Load(); this != nil && this.limit > 0 && time.Since(this.began) >= this.limit {
+			w.cutShort(this, &overran{this.limit})
+		}
+	}
+}
+
+// heedCancels asks, at each beat, whether a tracked task that runs was cancelled for good. It is told, as others are; if it runs on until
+// the next beat nevertheless, the process ends with it.
+func (w *Worker) heedCancels(c *conn) error {
+	var asked []*seen
+	var packed []byte
+	for _, s := range w.slots {
+		if this := s.seen.Load(); this != nil && this.job.ID != "" {
+			asked = append(asked, this)
+			packed = appendCommand(packed, "HGET", this.lease.book.queue.Keys.Task(this.job.ID), "cancelled")
+		}
+	}
+	var replies []any
+	if len(asked) > 0 {
+		var err error
+		if replies, err = c.exchange(packed, len(asked)); err != nil && !answered(err) {
+			return err
+		}
+	}
+	var doomed []*seen
+	again := false
+	for i, this := range asked {
+		if string(bulk(replies[i])) == cancelledHard {
+			doomed = append(doomed, this)
+			again = again || slices.Contains(w.doomed, this)
+		}
+	}
+	w.doomed = doomed
+	if again {
+		go w.cancelHard(doomed) // Redis may be slow, and the heart must beat
+	}
+	return nil
+}
+
+func (w *Worker) cancelHard(doomed []*seen) {
+	var ended []*seen
+	for _, this := range doomed {
+		if w.cutShort(this, errCancelled) {
+			ended = append(ended, this)
+		}
+	}
+	for _, this := range ended {
+		w.leaveFor("a task that was cancelled for good ran on", this)
+	}
+}

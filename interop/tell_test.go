@@ -1,0 +1,119 @@
+package delayed
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// lose lets a task be lost three times; it is taken by one that dies.
+func lose(t *testing.T, queue *Queue, sweep func()) {
+	t.Helper()
+	for range 3 {
+		taken, err := queue.Take(ctx, []string{"x"}, TakeOptions{TTL: time.Minute, Waiting: true})
+		if err != nil || len(taken.Tasks) != 1 {
+			t.Fatal(taken, err)
+		}
+		must(t, queue.client.Del(ctx, "x").Err())
+		sweep()
+	}
+}
+
+func newSweeper(t *testing.T, queue *Queue) *Sweeper {
+	t.Helper()
+	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
+	must(t, err)
+	return sweeper
+}
+
+func wasLost(t *testing.T, handle *Handle) {
+	t.Helper()
+	var failed *TaskFailed
+	err := handle.Result(soon(t), nil)
+	if !errors.As(err, &failed) || *failed != (TaskFailed{"lost", "its worker died or lost its lease 3 times", ""}) || stateOf(t, handle) != StateFailed {
+		t.Errorf("%#v", err)
+	}
+}
+
+func TestThoseWhoWaitHearThatATaskIsLost(t *testing.T) {
+	queue := newQueue(t)
+	sweeper := newSweeper(t, queue)
+	tasks := []func() Task{
+		func() Task {
+			return NewGoTask("main.F").With(ResultTTL(time.Minute), Unique("k", UntilDone, time.Hour))
+		},
+		func() Task { return NewPyTask("m:f", []any{1}, nil, Track(), Unique("k", UntilDone, time.Hour)) },
+	}
+	for _, task := range tasks { // the second one finds a sweeper that knows the letters
+		handle := submit(t, queue, task())
+		if _, err := queue.Submit(ctx, task()); !errors.Is(err, ErrDuplicate) {
+			t.Fatal(err)
+		}
+		lose(t, queue, func() { must(t, sweeper.Sweep(ctx)) })
+		wasLost(t, handle)
+	}
+	if n := queue.client.Exists(ctx, queue.Keys.Unique("k")).Val(); n != 0 || len(deadLetters(t, queue)) != 2 {
+		t.Error("the key is not free")
+	}
+}
+
+// A sweeper that was killed after it had buried leaves the telling to the next one.
+func TestTheNextSweeperTells(t *testing.T) {
+	queue := newQueue(t)
+	for range 60 { // others, of which nobody has to be told: more than a page
+		enqueue(t, queue, NewGoTask("main.F"))
+		taken, err := queue.Take(ctx, []string{"y"}, TakeOptions{TTL: time.Minute, Waiting: true})
+		if err != nil || len(taken.Tasks) != 1 {
+			t.Fatal(taken, err)
+		}
+		_, err = queue.Bury(ctx, "y", Failed, "no", "me")
+		must(t, err)
+	}
+	handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
+	lose(t, queue, func() {
+		_, err := queue.Sweep(ctx, []string{"x"}, 3, token(), "me")
+		must(t, err)
+	})
+	if state := stateOf(t, handle); state != StateQueued {
+		t.Fatal(state)
+	}
+	sweeping(t, queue, SweepInterval(time.Hour))
+	wasLost(t, handle)
+}
+
+func TestASweeperReadsEachLetterOnce(t *testing.T) {
+	queue := newQueue(t)
+	sweeper := newSweeper(t, queue)
+	for range 120 {
+		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", "\xc1", "reason", "lost", "detail", "", "worker", "").Err())
+	}
+	newest := queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
+	must(t, sweeper.Sweep(ctx))
+	if sweeper.told[yardOf(queue)] != newest {
+		t.Error(sweeper.told)
+	}
+	for range 120 {
+		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", "\x91\xa1f", "reason", "lost", "detail", "", "worker", "").Err())
+	}
+	newest = queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
+	must(t, sweeper.Sweep(ctx))
+	if sweeper.told[yardOf(queue)] != newest {
+		t.Error(sweeper.told)
+	}
+}
+
+func TestHeadersInEitherLanguage(t *testing.T) {
+	for _, task := range []Task{NewGoTask("main.F", 1).With(Track()), NewPyTask("m:f", []any{1}, nil, Track()), NewPyTask("m:f", nil, nil, Retry(2), Track())} {
+		data, err := task.Serialize()
+		must(t, err)
+		if id, _ := headersIn(data)["id"].(string); !isID(id) {
+			t.Errorf("%q", data)
+		}
+	}
+	for _, data := range []string{"", "\xc1", "\x90", "\x91\x01", "\x95\x01\x01\x01\x01\x80", "\xa1f", "\x92\xa1f\xc0", "\x93\xa1f\xc0\xc0", "\x93\xa1f\xc0\x81\xa2!x\xc0", "\x95\xa3m:f\xc0\xc0\xc0\x01"} {
+		if headers := headersIn([]byte(data)); headers != nil {
+			t.Errorf("%q: %v", data, headers)
+		}
+	}
+}
