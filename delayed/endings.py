@@ -10,14 +10,14 @@ from .connection import pack
 from .errors import Reason
 from .events import Kind
 from .functions import verdict
-from .job import Job, Outcome
+from .job import Failed, Job, Outcome
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
 from .queue import Queue
 from .reporter import Reporter
 from .scripts import Argument
-from .wire import Call, path_of, with_retry
+from .wire import Call, headers_of, id_in, path_of, with_retry
 
 
 class Endings:
@@ -47,6 +47,11 @@ class Endings:
         self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
     ) -> None:
         """A task without headers has raised `error`, or could not be run; `call` and `function` as far as they are known."""
+        headers = headers_of(data) if call is None else {}
+        if id_in(headers) is not None:  # it is one for Go, say, and somebody waits for it
+            job = Job(lease.book.pooled, Call(path_of(data), (), {}, 0, headers))
+            self.end(lease, data, job, Failed(error, *verdict(None, None, error)))
+            return
         queue = self._asking(lease)
         reason, detail = verdict(function, call, error)
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}

@@ -78,7 +78,10 @@ class Functions(dict[str, Callable[..., Any]]):
 
     def __missing__(self, path: str) -> Callable[..., Any]:
         if path not in self._allowed:
-            raise Unrunnable(Reason.NOT_ALLOWED, f"the worker's allow-list does not name {path!r}")
+            raise Unrunnable(
+                Reason.NOT_ALLOWED,
+                f"the worker's allow-list does not name {path!r}: if it may run, start the worker with --allow {path!r}",
+            )
         module_path, _, name = path.partition(SEPARATOR)
         try:
             function: Any = getattr(import_module(module_path), name)

@@ -10,7 +10,7 @@ from .logger import logger
 from .options import TRACKED_FOR
 from .queue import Queue
 from .results import failure
-from .wire import headers_of
+from .wire import headers_of, id_in
 
 LETTERS = 100_000  # dead letters that a queue keeps
 DAYS = 30.0  # days that it keeps them
@@ -75,8 +75,8 @@ class Graveyard:
         if named.get(b"reason") != Reason.LOST.encode():
             return False
         headers = headers_of(named.get(b"task", b""))
-        identity = headers.get("id")
-        if not isinstance(identity, str):
+        identity = id_in(headers)
+        if identity is None:
             return False
         ttl = headers.get("result_ttl")
         result = failure(str(Reason.LOST), named.get(b"detail", b"").decode(errors="replace"), "")

@@ -23,7 +23,9 @@ class Status(NamedTuple):
     due: float | None  # when it may begin
     started: float | None  # when its last attempt began
     worker: str  # host:pid of that
+    attempt: int | None  # the number of that, counted from 1
     error: str  # what the last attempt that failed said
+    waits: str  # why a task whose turn it was does not run yet
     done: float | None  # what the task has reported: see `current_task().progress`
     total: float | None
     note: str
@@ -89,7 +91,7 @@ class Handle:
         while True:
             data = self._queue.call(*wait.command())
             if data is not None:
-                return value_of(data)
+                return value_of(data, f"task {self.id} of {self._queue.name!r}")
             wait.check(bool(self._queue.call("EXISTS", wait.task)))
 
     async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
@@ -135,7 +137,7 @@ class AsyncHandle:
         while True:
             data = await self._queue.call(*wait.command())
             if data is not None:
-                return value_of(data)
+                return value_of(data, f"task {self.id} of {self._queue.name!r}")
             wait.check(bool(await self._queue.call("EXISTS", wait.task)))
 
     async def acancel(self, *, hard: bool = False) -> State:
@@ -207,7 +209,9 @@ def _status(found: Any, queue: str, identity: str | None) -> Status:
         due=due or None,
         started=moment(b"started"),
         worker=fields.get(b"worker", b"").decode(errors="replace"),
+        attempt=int(fields[b"attempt"]) if b"attempt" in fields else None,
         error=fields.get(b"error", b"").decode(errors="replace"),
+        waits=fields.get(b"waits", b"").decode(errors="replace"),
         done=done,
         total=total,
         note=note,

@@ -1,7 +1,6 @@
 """One execution of a task, as the code around it and the task itself see it."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,9 +12,8 @@ from .clock import monotonic
 from .errors import Reason, Unrunnable
 from .queue import Queue
 from .results import State
-from .wire import Call, parse
+from .wire import Call, id_in, parse
 
-_ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
 _MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -33,8 +31,7 @@ class Job:
         self.queue = queue
         self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
         self.headers = headers
-        identity = headers.get("id")
-        self.id: str | None = identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
+        self.id = id_in(headers)
         self.attempt = self.milliseconds("attempt") + 1  # counted from 1
         enqueued = _number(headers, "enqueued", 0)
         self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
@@ -144,6 +141,7 @@ class Ended:
     result: bytes
     reason: Reason | None  # of its dead letter
     detail: str
+    error: str = ""  # what `Status.error` says of one that failed
 
 
 Outcome = Done | Failed | Again | Ended

@@ -169,5 +169,7 @@ def digest(text: str) -> str:
 
 
 def token() -> str:
-    """Something that nobody can guess and nobody has used: 96 random bits in 16 characters."""
-    return secrets.token_urlsafe(12)
+    """Something that nobody can guess and nobody has used: 96 random bits in 16 characters, the first of which is no hyphen,
+    as people write it on command lines."""
+    text = secrets.token_urlsafe(12)
+    return f"_{text[1:]}" if text[0] == "-" else text

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from .connection import ForeignType
-from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut
+from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .functions import Coroutine, Functions, bounded, said, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
@@ -91,7 +91,8 @@ class Lifecycle:
         except ForeignType as error:
             if not error.narrow:  # then no task of the queue can be worked on
                 raise
-            return False, Ended(State.FAILED, failure(str(Reason.FOREIGN_KEY), str(error), ""), Reason.FOREIGN_KEY, str(error))
+            reason, words = Reason.FOREIGN_KEY, str(error)
+            return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
     def _begun(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
         if job.concurrency is not None:
@@ -104,7 +105,7 @@ class Lifecycle:
         fate = {"while_running": "take", "while_queued": "free"}.get(mode, "leave")
         keep = round(TRACKED_FOR * 1000)
         answer = lease.book.queue.start(
-            lease.name, job.id, unique=key, key=fate, bound=max(bound, 1), worker=self._place, keep=keep
+            lease.name, job.id, unique=key, key=fate, bound=max(bound, 1), worker=self._place, keep=keep, attempt=job.attempt
         )
         if answer == 0:
             return False, None
@@ -185,7 +186,7 @@ class Lifecycle:
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(queue.conclude, lease, job.id, unique=job.unique[0], state=ended.state, result=ended.result)
-            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place)
+            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)
         elif ended.reason is not None:
             queue.bury(lease, ended.reason, ended.detail, self._place)
         else:
@@ -195,7 +196,7 @@ class Lifecycle:
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
             logger.info("Task %s waits: %s", job.func_path, outcome.error)
-            queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error, group=job.group)
+            queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error, group=job.group, begun=False)
             return "postponed"
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
         left = job.retry
@@ -227,4 +228,7 @@ _COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}
 def _as_ended(outcome: Failed) -> Ended:
     error = outcome.error
     kind = type_name(type(error)) if outcome.reason is Reason.FAILED else str(outcome.reason)
-    return Ended(State.FAILED, failure(kind, said(error), outcome.detail), outcome.reason, outcome.detail)
+    words = outcome.detail if isinstance(error, Unrunnable) else said(error)  # which says its reason first
+    result = failure(kind, words, "" if words is outcome.detail else outcome.detail)
+    short = type(error).__qualname__ if outcome.reason is Reason.FAILED else kind
+    return Ended(State.FAILED, result, outcome.reason, outcome.detail, f"{short}: {words}")

@@ -64,8 +64,8 @@ CANCELLED: bytes = msgpack.packb([State.CANCELLED])
 ASKED, HARD = b"1", b"hard"  # it is asked to end; its process ends if it does not
 
 
-def value_of(data: bytes) -> Any:
-    """What a task has returned.
+def value_of(data: bytes, task: str) -> Any:
+    """What a task has returned, which is called `task` in messages.
 
     Raises:
         TaskFailed, TaskExpired, TaskCancelled: it did not.
@@ -74,8 +74,10 @@ def value_of(data: bytes) -> Any:
     state, *rest = loads(data)
     if state == State.FAILED:
         raise TaskFailed(*rest)
-    if state in (State.EXPIRED, State.CANCELLED):
-        raise {State.EXPIRED: TaskExpired, State.CANCELLED: TaskCancelled}[State(state)]
+    if state == State.EXPIRED:
+        raise TaskExpired(f"{task}: when a worker took it, it was too late to begin")
+    if state == State.CANCELLED:
+        raise TaskCancelled(f"{task}: somebody has cancelled it")
     if not rest:
-        raise NoResult
+        raise NoResult(f"{task} keeps no result: give it result_ttl, some seconds, where it is defined or enqueued")
     return rest[0]

@@ -11,6 +11,7 @@ from .errors import Reason
 from .events import BUS, Event, Kind
 from .keys import Keys, digest, token
 from .scripts import SCRIPTS, Argument
+from .wire import headers_of, id_in
 
 READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
 _UNBEGUN = ("queued", "scheduled", "retrying")  # states in which a cancelled task has ended
@@ -194,7 +195,9 @@ class Transitions:
         moved, *others = self._run("regroup", keys, most, *digests)
         return moved, [each.decode(errors="surrogateescape") for each in others]
 
-    def start(self, lease: str, identity: str, *, unique: str, key: str, bound: int, worker: str, keep: int) -> int:
+    def start(
+        self, lease: str, identity: str, *, unique: str, key: str, bound: int, worker: str, keep: int, attempt: int
+    ) -> int:
         """Say that a tracked task begins.
 
         Args:
@@ -205,12 +208,13 @@ class Transitions:
             bound: milliseconds that it stays taken.
             worker: who begins.
             keep: milliseconds that its state is kept.
+            attempt: which this is, counted from 1.
 
         Returns:
             1; 0 if the caller was superseded; 2 if the task has been cancelled; 3 if another task has the key.
         """
         keys = (self.keys.processing, self.keys.task(identity), self.keys.unique(unique))
-        return int(self._run("start", keys, lease, identity, key, bound, worker, round(now() * 1000), keep))
+        return int(self._run("start", keys, lease, identity, key, bound, worker, round(now() * 1000), keep, attempt))
 
     def conclude(
         self,
@@ -224,24 +228,34 @@ class Transitions:
         reason: Reason | None = None,
         detail: str = "",
         worker: str = "",
+        error: str = "",
     ) -> bool:
-        """End a lease whose task is tracked: store how it ended, and make it a dead letter if there is a `reason`. False
-        if the caller was superseded."""
+        """End a lease whose task is tracked: store how it ended, with the `error` of one that failed, and make it a dead
+        letter if there is a `reason`. False if the caller was superseded."""
         own = self.keys
         keys = (own.processing, own.lost, own.dead, own.task(identity), own.result(identity), own.unique(unique))
-        words = detail.encode(errors="replace")
-        return bool(self._run("conclude", keys, lease, identity, state, result, keep, reason or "", words, worker))
+        texts = (detail.encode(errors="replace"), worker, error.encode(errors="replace"))
+        return bool(self._run("conclude", keys, lease, identity, state, result, keep, reason or "", *texts))
 
     def postpone(
-        self, lease: str, data: bytes, identity: str | None, delay: int, error: str, *, group: str | None = None
+        self,
+        lease: str,
+        data: bytes,
+        identity: str | None,
+        delay: int,
+        error: str,
+        *,
+        group: str | None = None,
+        begun: bool = True,
     ) -> bool:
-        """End a lease: its task waits again, as `data`, after `delay` milliseconds, or in its `group`. False if the caller
-        was superseded."""
+        """End a lease: its task waits again, as `data`, after `delay` milliseconds, or in its `group`, because of an `error`,
+        or, if it has not `begun`, of something else. False if the caller was superseded."""
         own, name = self.keys, identity or token()
         *tail, word = place(own, group)
         keys = (*tail, own.processing, own.lost, own.scheduled, own.wake, own.task(name))
         words = error.encode(errors="replace")
-        return bool(self._run("postpone", keys, lease, data, name, delay, "retrying" if identity else "", words, word))
+        state = ("retrying" if begun else "scheduled") if identity else ""
+        return bool(self._run("postpone", keys, lease, data, name, delay, state, words, word))
 
     # Sweepers
 
@@ -258,8 +272,13 @@ class Transitions:
         """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,
         to the dead letters, with the `cause` if it is known."""
         own = self.keys
-        keys = (own.queue, own.noti, own.processing, own.lost, own.dead, own.stats, *leases)
-        recovered, buried, more = self._run("sweep", keys, limit, sweep_id, sweeper, f"; this time: {cause}" if cause else "")
+        keys = [own.queue, own.noti, own.processing, own.lost, own.dead, own.stats]
+        held = self.call("HMGET", own.processing, *leases) if leases else []
+        for lease, data in zip(leases, held, strict=True):
+            identity = None if data is None else id_in(headers_of(data))
+            keys += (lease, lease if identity is None else own.task(identity))
+        words = f"; this time: {cause}" if cause else ""
+        recovered, buried, more = self._run("sweep", tuple(keys), limit, sweep_id, sweeper, words)
         return Swept(recovered, buried, bool(more))
 
     def repair(self) -> tuple[int, int, int]:

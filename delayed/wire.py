@@ -1,5 +1,6 @@
 """What workers, sweepers and listings read in the bytes of a task, whoever wrote them: see docs/protocol.md."""
 
+import re
 from typing import Any, NamedTuple
 
 import msgpack
@@ -8,6 +9,7 @@ from .codec import dumps, loads
 from .errors import Reason, Unrunnable
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
+_ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
 _NOT_DECODABLE, _NOT_A_TASK = "(not decodable)", "(not a task)"  # what stands for a path where there is none
 
 
@@ -101,6 +103,12 @@ def headers_of(data: bytes) -> dict[str, Any]:
         return {}
     place = 4 if SEPARATOR in fields[0] else 2
     return fields[place] if len(fields) > place and type(fields[place]) is dict else {}
+
+
+def id_in(headers: dict[str, Any]) -> str | None:
+    """The id of a tracked task with these headers, which may be another program's, and any nonsense; None for another task."""
+    identity = headers.get("id")
+    return identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
 
 
 def is_task(data: bytes) -> bool:

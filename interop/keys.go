@@ -98,7 +98,11 @@ func digest(text string) string {
 func token() string {
 	var random [12]byte
 	rand.Read(random[:]) //nolint:errcheck // never fails (see its documentation)
-	return base64.RawURLEncoding.EncodeToString(random[:])
+	text := base64.RawURLEncoding.EncodeToString(random[:])
+	if text[0] == '-' { // people write it on command lines
+		return "_" + text[1:]
+	}
+	return text
 }
 
 // sharesSlot tells whether, on Redis Cluster, all keys of the queue lie in the slot of its name: it has a {tag}.

@@ -281,7 +281,7 @@ func TestUnique(t *testing.T) {
 	must(t, errors.Join(queued.Result(soon(t), nil), second.Result(soon(t), nil)))
 	one, two := submit(t, queue, key(WhileRunning)), submit(t, queue, key(WhileRunning))
 	<-begun
-	eventually(t, "the other waits", func() bool { return stateOf(t, one) == StateRetrying || stateOf(t, two) == StateRetrying })
+	eventually(t, "the other waits", func() bool { return stateOf(t, one) == StateScheduled || stateOf(t, two) == StateScheduled })
 	sweeping(t, queue)
 	go1 <- struct{}{}
 	<-begun

@@ -3,6 +3,7 @@ package delayed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -63,7 +64,8 @@ func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
 		return nil
 	}
 	key, fate, bound := job.unique()
-	return w.insistently(job, func() (Start, error) { return queue.Start(ctx, l.name, job.ID, key, fate, bound, w.place) })
+	b := Beginning{job.ID, key, fate, bound, w.place, int64(job.Attempt)}
+	return w.insistently(job, func() (Start, error) { return queue.Start(ctx, l.name, b) })
 }
 
 // insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm.
@@ -95,7 +97,7 @@ func (w *Worker) endJob(l *lease, job *Job, err error) bool {
 		w.free(l, job)
 	case errors.Is(err, errBusy), errors.Is(err, errFull):
 		w.aside.Add(1)
-		w.postpone(l, l.data, job, l.book.queue.Keys.tail(), busyPause, err.Error())
+		w.postpone(l, l.data, job, StateScheduled, l.book.queue.Keys.tail(), busyPause, err.Error())
 	case errors.Is(err, errCancelled):
 		w.aside.Add(1)
 		w.concludeJob(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
@@ -150,11 +152,11 @@ func (w *Worker) retryJob(l *lease, job *Job, err error) {
 	if job.grouped {
 		to = l.book.queue.Keys.within(job.Group)
 	}
-	w.postpone(l, data, job, to, pause, text)
+	w.postpone(l, data, job, StateRetrying, to, pause, text)
 }
 
-func (w *Worker) postpone(l *lease, data []byte, job *Job, to spot, pause time.Duration, failure string) {
-	keys, args := l.book.queue.postponing(l.name, data, job.ID, to, pause, failure)
+func (w *Worker) postpone(l *lease, data []byte, job *Job, state State, to spot, pause time.Duration, why string) {
+	keys, args := l.book.queue.postponing(l.name, data, job.ID, state, to, pause, why)
 	w.end(l, job, scripts["postpone"].command(keys, args))
 }
 
@@ -219,9 +221,14 @@ func (w *Worker) concludeJob(l *lease, job *Job, state State, reason Reason, det
 	if err != nil { // cannot be: they are texts, and what is encoded already
 		packed = nil
 	}
+	text := ""
+	if state == StateFailed {
+		text = fmt.Sprintf("%v: %v", result[1], result[2])
+	}
 	key, _, _ := job.unique()
 	keys, args := l.book.queue.concluding(l.name, Conclusion{
 		ID: job.ID, Unique: key, State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
+		Error: text,
 	})
 	w.end(l, job, scripts["conclude"].command(keys, args))
 }

@@ -216,7 +216,22 @@ type Swept struct {
 // letters. pass is a token of one walk over the queue.
 func (q *Queue) Sweep(ctx context.Context, leases []string, limit int, pass, sweeper string) (Swept, error) {
 	k := q.Keys
-	keys := append([]string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}, leases...)
+	if len(leases) == 0 {
+		return Swept{}, nil
+	}
+	reply, err := q.caller.call(ctx, append([]string{"HMGET", k.Processing}, leases...)...)
+	held, _ := reply.([]any)
+	if err != nil || len(held) != len(leases) {
+		return Swept{}, err
+	}
+	keys := []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}
+	for i, name := range leases {
+		state := name // stands for none
+		if job := newJob(q, call{headers: headersIn(bulk(held[i]))}); job.ID != "" {
+			state = k.Task(job.ID)
+		}
+		keys = append(keys, name, state)
+	}
 	n, err := q.numbers(ctx, "sweep", keys, strconv.Itoa(limit), pass, sweeper, "")
 	return Swept{Recovered: n[0], Buried: n[1], More: n[2] != 0}, err
 }

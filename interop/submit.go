@@ -101,12 +101,20 @@ const (
 	StartFull      // as many tasks with its concurrency key run as may
 )
 
-// Start says that a tracked task begins under a lease, unless it may not. unique is its unique key, or anything, and stays taken for
-// bound; its state is kept for trackedFor.
-func (q *Queue) Start(ctx context.Context, lease, id, unique string, fate Fate, bound time.Duration, worker string) (Start, error) {
-	keys := []string{q.Keys.Processing, q.Keys.Task(id), q.Keys.Unique(unique)}
-	n, err := q.count(ctx, "start", keys, lease, id, string(fate), milliseconds(bound), worker, decimal(epoch(time.Now())),
-		milliseconds(trackedFor))
+// Beginning is a tracked task that begins.
+type Beginning struct {
+	ID, Unique string // the task's, and its unique key or anything
+	Fate       Fate
+	Bound      time.Duration // that the key stays taken
+	Worker     string        // who begins
+	Attempt    int64         // which this is, counted from 1
+}
+
+// Start says that a tracked task begins under a lease, unless it may not. Its state is kept for trackedFor.
+func (q *Queue) Start(ctx context.Context, lease string, b Beginning) (Start, error) {
+	keys := []string{q.Keys.Processing, q.Keys.Task(b.ID), q.Keys.Unique(b.Unique)}
+	n, err := q.count(ctx, "start", keys, lease, b.ID, string(b.Fate), milliseconds(b.Bound), b.Worker, decimal(epoch(time.Now())),
+		milliseconds(trackedFor), decimal(b.Attempt))
 	return Start(n), err
 }
 
@@ -119,12 +127,14 @@ type Conclusion struct {
 	Reason     Reason        // of its dead letter; empty for none
 	Detail     string
 	Worker     string // who ends it
+	Error      string // what a task that failed said
 }
 
 func (q *Queue) concluding(lease string, c Conclusion) (keys, args []string) {
 	k := q.Keys
 	keys = []string{k.Processing, k.Lost, k.Dead, k.Task(c.ID), k.Result(c.ID), k.Unique(c.Unique)}
-	return keys, []string{lease, c.ID, string(c.State), string(c.Result), decimal(rounded(c.Keep)), string(c.Reason), c.Detail, c.Worker}
+	return keys, []string{lease, c.ID, string(c.State), string(c.Result), decimal(rounded(c.Keep)), string(c.Reason), c.Detail,
+		c.Worker, c.Error}
 }
 
 // Conclude ends the lease of a tracked task: it stores how the task ended, and makes it a dead letter if there is a reason. False if
@@ -135,20 +145,22 @@ func (q *Queue) Conclude(ctx context.Context, lease string, c Conclusion) (bool,
 	return n == 1, err
 }
 
-func (q *Queue) postponing(lease string, data []byte, id string, to spot, delay time.Duration, failure string) (keys, args []string) {
-	state := string(StateRetrying)
+// postponing is told whether an attempt has failed (StateRetrying), or none has begun (StateScheduled).
+func (q *Queue) postponing(
+	lease string, data []byte, id string, state State, to spot, delay time.Duration, why string,
+) (keys, args []string) {
 	if id == "" {
 		id, state = token(), ""
 	}
 	k := q.Keys
 	keys = []string{to.list, to.announces, k.Processing, k.Lost, k.Scheduled, k.Wake, k.Task(id)}
-	return keys, []string{lease, string(data), id, decimal(rounded(delay)), state, failure, to.word}
+	return keys, []string{lease, string(data), id, decimal(rounded(delay)), string(state), why, to.word}
 }
 
 // Postpone ends a lease: its task waits again, as data, after a delay. id is that of a tracked task, or empty; failure is what the
 // attempt said. False if the caller was superseded.
 func (q *Queue) Postpone(ctx context.Context, lease string, data []byte, id string, delay time.Duration, failure string) (bool, error) {
-	keys, args := q.postponing(lease, data, id, q.Keys.tail(), delay, failure)
+	keys, args := q.postponing(lease, data, id, StateRetrying, q.Keys.tail(), delay, failure)
 	n, err := q.count(ctx, "postpone", keys, args...)
 	return n == 1, err
 }

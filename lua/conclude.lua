@@ -2,7 +2,8 @@
 --          that did not succeed becomes a dead letter.
 -- KEYS: processing, lost, dead, task, result, unique
 -- ARGV: lease, id (of the task), state (how it ended), result (what those who wait are told), keep (milliseconds that this is
---       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it)
+--       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it), error (what a task that failed
+--       said, or '')
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
 redis.call('HLEN', KEYS[2])
@@ -31,6 +32,9 @@ if ARGV[6] ~= '' then
 end
 if ours[1] and tonumber(ARGV[5]) > 0 then
     redis.call('HSET', KEYS[4], 'state', ARGV[3], 'worker', ARGV[8])
+    if ARGV[9] ~= '' then
+        redis.call('HSET', KEYS[4], 'error', ARGV[9])
+    end
     redis.call('PEXPIRE', KEYS[4], ARGV[5])
 elseif ours[1] then
     redis.call('DEL', KEYS[4])

@@ -1,7 +1,7 @@
 -- Purpose: end a lease by letting its task wait again, as `data`, from now or for some time.
 -- KEYS: queue (or a group's list), noti (or groups), processing, lost, scheduled, wake, task
 -- ARGV: lease, data (the task as it shall wait), id (16 characters), delay (milliseconds, or 0), state (of a tracked task,
---       '' for others), error (what the attempt said last), word (what announces it, as for `submit`)
+--       '' for others: 'retrying', or 'scheduled' if it has not begun), error (what the attempt said last, or why it waits), word (what announces it, as for `submit`)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
 local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
@@ -34,6 +34,6 @@ else
     end
 end
 if ARGV[5] ~= '' and tracked then
-    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, 'error', ARGV[6], 'data', waits)
+    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, ARGV[5] == 'retrying' and 'error' or 'waits', ARGV[6], 'data', waits)
 end
 return 1

@@ -13,7 +13,7 @@ from delayed.backoff import pause_before_another
 from delayed.clock import milliseconds
 from delayed.errors import ConfigurationError, Reason, Unrunnable
 from delayed.functions import Functions, describe, misfit
-from delayed.keys import Keys
+from delayed.keys import Keys, token
 from delayed.notify import Notifier
 from delayed.pace import BUDGET, MOST, Pace
 from delayed.signals import SignalPipe, dump_threads
@@ -221,3 +221,8 @@ def test_pauses_between_attempts_double_up_to_the_longest_and_keep_half_at_least
     for failures, longest in ((1, 0.05), (2, 0.1), (5, 0.8), (6, 1.0), (1000, 1.0)):
         pauses = [pause_before_another(failures, 0.05, 1.0) for _ in range(100)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
+
+
+def test_a_token_can_stand_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _count: "-6fX6y_ZSNePHqnr")
+    assert token() == "_6fX6y_ZSNePHqnr"
