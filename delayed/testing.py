@@ -20,6 +20,8 @@ def test_resize():
         with inline(queue):  # whatever is enqueued here runs at once
             assert resize.delay("c.png", size=2).result() == "c.png at 2"
 ```
+
+All of it takes an `AsyncQueue`, too. A faked queue keeps no limits, and nothing works on it by itself.
 """
 
 from collections.abc import Awaitable, Callable, Iterator

@@ -21,6 +21,7 @@ from delayed.errors import (
     NotDone,
     TaskExpired,
     TaskFailed,
+    TimedOut,
     UnknownTask,
     Unrunnable,
 )
@@ -80,6 +81,13 @@ def test_drain_raises_what_a_task_raises(fake: Queue) -> None:
     with pytest.raises(Unrunnable):
         drain(fake)
     assert drain(fake) == 0
+
+
+def test_drain_keeps_soft_timeouts_and_does_not_heed_a_pause(fake: Queue) -> None:
+    fake.pause()
+    fake.enqueue(PyTask("tasks:sleep", (60,), timeout=0.02))
+    with pytest.raises(TimedOut):
+        drain(fake)
 
 
 def test_the_decorator(fake: Queue) -> None:
