@@ -44,6 +44,14 @@ def connect_async(url: str) -> AsyncClient:
     return cast(AsyncClient, _connected(url, redis.asyncio, _through_sentinel_async))
 
 
+async def close_async(client: AsyncClient) -> None:
+    """Close all connections of a client that `connect_async` has made, those to sentinels too."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
+
+
 def _connected(url: str, kind: Any, through_sentinel: Callable[[str], Any]) -> Any:
     """A client of one `kind`, which is a module of redis-py."""
     scheme, _, rest = url.partition("://")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
 from .clock import now
-from .connect import async_client_of, client_of
+from .connect import async_client_of, client_of, close_async
 from .connection import (
     AsyncClient,
     AsyncPooled,
@@ -269,7 +269,7 @@ class AsyncQueue(_Named):
     async def aclose(self) -> None:
         """Close the connections, if they are this queue's own. Safe to call twice; the next command opens others."""
         if self._own is not None:
-            await self._own.aclose()
+            await close_async(self._own)
 
     async def __aenter__(self) -> Self:
         return self

@@ -55,6 +55,11 @@ async def test_an_async_producer_finds_the_master(sentinel_url: str, name: str) 
     async with AsyncQueue(name, sentinel_url) as queue:
         await queue.enqueue(PyTask("tasks:noop"))
         assert await queue.len() == Queue(name, sentinel_url).len() == 1
+        own: Any = queue._own
+        clients = [own, *own.connection_pool.sentinel_manager.sentinels]
+        connections = [each for client in clients for each in client.connection_pool._available_connections]
+        assert [each.is_connected for each in connections] == [True, True]
+    assert [each.is_connected for each in connections] == [False, False]
 
 
 class _Witness:
