@@ -4,17 +4,21 @@ import contextlib
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis
+import redis.asyncio
+import redis.asyncio.retry
+import redis.asyncio.sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from .connection import Client, node_of
+from .connection import AsyncClient, Client, node_of
 from .errors import ConfigurationError
 
 DEADLINE = 4.0  # seconds that a reply may take, if nothing else is said; below the 5 in which work goes on
@@ -32,18 +36,67 @@ def connect(url: str) -> Client:
     Raises:
         ConfigurationError: the URL is none of these.
     """
+    return cast(Client, _connected(url, redis, _through_sentinel))
+
+
+def connect_async(url: str) -> AsyncClient:
+    """As `connect`, for asyncio."""
+    return cast(AsyncClient, _connected(url, redis.asyncio, _through_sentinel_async))
+
+
+async def close_async(client: AsyncClient) -> None:
+    """Close all connections of a client that `connect_async` has made, those to sentinels too."""
+    await client.aclose()
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
+
+
+def _connected(url: str, kind: Any, through_sentinel: Callable[[str], Any]) -> Any:
+    """A client of one `kind`, which is a module of redis-py."""
     scheme, _, rest = url.partition("://")
     try:
         if scheme in ("redis+cluster", "rediss+cluster"):
-            return redis.RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}")
+            return kind.RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}")
         if scheme == "redis+sentinel":
-            return _through_sentinel(url)
-        return redis.Redis.from_url(url)
+            return through_sentinel(url)
+        return kind.Redis.from_url(url)
     except ValueError as error:
         raise ConfigurationError(
             f"{url!r} does not say where Redis is ({error}); write for example redis://localhost:6379/0, rediss://host, "
             f"unix:///run/redis.sock, redis+sentinel://host1,host2/mymaster or redis+cluster://host"
         ) from error
+
+
+def client_of(conn: object) -> Client:
+    """The client that a `Queue` is given, or one for the URL that it is given.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if isinstance(conn, str):
+        return connect(conn)
+    if isinstance(conn, Client):
+        return conn
+    hint = "; for that client there is AsyncQueue" if isinstance(conn, AsyncClient) else ""
+    raise ConfigurationError(f"a Queue needs a redis.Redis, a redis.RedisCluster or a URL, not {_shown(conn)}{hint}")
+
+
+def async_client_of(conn: object) -> AsyncClient:
+    """As `client_of`, for an `AsyncQueue`."""
+    if isinstance(conn, str):
+        return connect_async(conn)
+    if isinstance(conn, AsyncClient):
+        return conn
+    hint = "; for that client there is Queue" if isinstance(conn, Client) else ""
+    raise ConfigurationError(
+        f"an AsyncQueue needs a redis.asyncio.Redis, a redis.asyncio.RedisCluster or a URL, not {_shown(conn)}{hint}"
+    )
+
+
+def _shown(conn: object) -> str:
+    kind = type(conn)
+    return "None" if conn is None else f"a {kind.__module__}.{kind.__qualname__}"
 
 
 class NewestSentinel(Sentinel):
@@ -54,19 +107,44 @@ class NewestSentinel(Sentinel):
         """The address of the primary."""
         states = []
         sentinels: list[Any] = self.sentinels
-        is_up = cast(Any, self.check_master_state)
         for sentinel in sentinels:
             with contextlib.suppress(ConnectionError, TimeoutError):
-                state = sentinel.sentinel_masters().get(service_name)
-                if state and is_up(state, service_name):
-                    states.append(state)
-        if not states:
-            raise MasterNotFoundError(f"no sentinel knows a primary of {service_name!r} that is up")
-        newest = max(states, key=lambda state: int(state["config-epoch"]))
-        return newest["ip"], newest["port"]
+                states.append(sentinel.sentinel_masters().get(service_name))
+        return _newest(states, self.check_master_state, service_name)
+
+
+class NewestAsyncSentinel(redis.asyncio.sentinel.Sentinel):
+    """As `NewestSentinel`, for asyncio."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address of the primary."""
+        states = []
+        sentinels: list[Any] = self.sentinels
+        for sentinel in sentinels:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                states.append((await sentinel.sentinel_masters()).get(service_name))
+        return _newest(states, self.check_master_state, service_name)
+
+
+def _newest(states: list[Any], is_up: Any, service: str) -> tuple[str, int]:
+    """What the sentinel says that has heard of the latest failover."""
+    known = [state for state in states if state and is_up(state, service)]
+    if not known:
+        raise MasterNotFoundError(f"no sentinel knows a primary of {service!r} that is up")
+    newest = max(known, key=lambda state: int(state["config-epoch"]))
+    return newest["ip"], newest["port"]
 
 
 def _through_sentinel(url: str) -> redis.Redis:
+    return cast(redis.Redis, _master(url, NewestSentinel, Retry(NoBackoff(), 0)))
+
+
+def _through_sentinel_async(url: str) -> redis.asyncio.Redis:
+    return cast(redis.asyncio.Redis, _master(url, NewestAsyncSentinel, redis.asyncio.retry.Retry(NoBackoff(), 0)))
+
+
+def _master(url: str, kind: Any, never_again: object) -> Any:
+    """A client for the primary; `never_again` is the retry policy for the sentinels, of which there are others to ask."""
     parts = urlsplit(url)
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
@@ -80,9 +158,8 @@ def _through_sentinel(url: str) -> redis.Redis:
     options: dict[str, Any] = dict(parse_qsl(parts.query))
     if credentials:
         options.update(username=unquote(user) or None, password=unquote(password) or None)
-    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": Retry(NoBackoff(), 0)}
-    manager = cast(Any, NewestSentinel)(sentinels, sentinel_kwargs=impatient)
-    return cast(redis.Redis, manager.master_for(service, db=int(db or 0), **options))
+    impatient = {"socket_timeout": _SENTINEL, "socket_connect_timeout": _SENTINEL, "retry": never_again}
+    return kind(sentinels, sentinel_kwargs=impatient).master_for(service, db=int(db or 0), **options)
 
 
 def dedicated(client: Client, key: bytes, deadline: float) -> Any:

@@ -1,11 +1,14 @@
 """A worker for tests: it runs what waits in the calling thread, without a connection of its own."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
 from typing import cast
 
 from .allow import AllowAny
 from .errors import Reason, Unrunnable
+from .fake import beneath
 from .functions import Functions, verdict
 from .hooks import NONE
 from .job import Again, Ended, Failed, Job, Outcome, announce
@@ -13,7 +16,7 @@ from .keys import token
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .options import type_name
-from .queue import Queue
+from .queue import AsyncQueue, Queue
 from .reporter import Reporter
 from .results import State, failure
 from .wire import decode, path_of, with_retry
@@ -21,9 +24,13 @@ from .wire import decode, path_of, with_retry
 _PLACE = "test"
 
 
-def drain(queue: Queue, *, retries: bool = False) -> int:
+def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
     """Run the waiting Python tasks here and now, in order, as well as those that they enqueue and those that are due. Works
-    with any queue. Handles have the results afterwards, and callbacks are called.
+    with any `Queue`, and with a fake `AsyncQueue`. Handles have the results afterwards, and callbacks are called. Pauses and
+    limits of the queue are for workers: this runs what waits.
+
+    Where an event loop runs, it runs the tasks in another thread, as `async def` tasks have loops of their own, and waits for
+    it.
 
     Args:
         queue: the queue.
@@ -37,7 +44,13 @@ def drain(queue: Queue, *, retries: bool = False) -> int:
     Raises:
         Unrunnable: a worker would have buried the task.
     """
-    return copy_context().run(_Runner(queue, retries).run)  # what a task that drains knows of itself stays
+    context, runner = copy_context(), _Runner(beneath(queue), retries)  # what a task that drains knows of itself stays
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # there is none
+        return context.run(runner.run)
+    with ThreadPoolExecutor(1, "delayed-drain") as thread:
+        return thread.submit(context.run, runner.run).result()
 
 
 class _Runner:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
@@ -35,6 +36,7 @@ class _Queue(Protocol):
     name: str
     keys: Keys
     reply_timeout: float  # seconds after which its client gives a reply up
+    faked: bool  # nothing works on it but what a test drains
 
     def call(self, *command: Any) -> Any: ...
 
@@ -45,6 +47,7 @@ class _AsyncQueue(Protocol):
     name: str
     keys: Keys
     reply_timeout: float
+    faked: bool
 
     async def call(self, *command: Any) -> Any: ...
 
@@ -84,7 +87,7 @@ class Handle:
 
         Raises:
             TaskFailed, TaskExpired, TaskCancelled: it did not succeed.
-            NotDone: it has not ended in time.
+            NotDone: it has not ended in time; of a faked queue (`delayed.testing`): nothing has run it yet.
             UnknownTask, NoResult: there is nothing to wait for.
         """
         wait = _Wait(self._queue, _known(self.id), timeout)
@@ -97,6 +100,14 @@ class Handle:
     async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
         """As `result`, for asyncio: it waits in another thread."""
         return await asyncio.to_thread(self.result, timeout)
+
+    async def astatus(self) -> Status:
+        """As `status`, for asyncio, likewise."""
+        return await asyncio.to_thread(self.status)
+
+    async def acancel(self, *, hard: bool = False) -> State:
+        """As `cancel`, for asyncio, likewise."""
+        return await asyncio.to_thread(partial(self.cancel, hard=hard))
 
     def cancel(self, *, hard: bool = False) -> State:
         """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`).
@@ -152,7 +163,8 @@ class _Wait:
     def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None) -> None:
         self.task = queue.keys.task(identity)
         self._key = queue.keys.result(identity)
-        self._slice = min(_SLICE, queue.reply_timeout / 2)
+        self._faked = queue.faked
+        self._slice = 0.0 if queue.faked else min(_SLICE, queue.reply_timeout / 2)
         self._name, self._identity, self._timeout = queue.name, identity, timeout
         if timeout is not None and (not isinstance(timeout, int | float) or math.isnan(timeout)):
             raise ConfigurationError(
@@ -169,6 +181,8 @@ class _Wait:
         """There is no result yet: is there a task, and time?"""
         if not exists:
             raise _unknown(self._name, self._identity)
+        if self._faked:
+            raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
         if monotonic() >= self._deadline:
             raise NotDone(f"task {self._identity} of {self._name!r} has not ended within {self._timeout:g} s; it may still")
 

@@ -15,6 +15,7 @@ from .clock import now
 from .errors import Reason, Retry, TimedOut
 from .functions import Coroutine, said
 from .job import Again, Ended, Failed, Job, Outcome
+from .logger import logger
 from .options import type_name
 from .results import EXPIRED, State
 
@@ -22,6 +23,8 @@ Step = Callable[[Job], Outcome]
 AsyncStep = Callable[[Job], Awaitable[Outcome]]
 Middleware = Callable[[Job, Step], Outcome]
 AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
+
+_warned: set[str] = set()  # functions whose timeout is not kept
 
 
 def compose(middlewares: Sequence[Middleware | AsyncMiddleware], innermost: Step) -> Step:
@@ -87,7 +90,8 @@ def _worth_it(job: Job, error: BaseException) -> bool:
 
 
 def timing(job: Job, call_next: Step) -> Outcome:
-    """`TimedOut` is raised in a task that runs for longer than its soft timeout; only in the main thread, by a timer."""
+    """`TimedOut` is raised in a task that runs for longer than its soft timeout; only in the main thread, by a timer. In
+    others the log says that it is not kept, once for each function."""
     seconds = job.milliseconds("timeout") / 1000
 
     def ring(_signum: int, _frame: FrameType | None) -> None:
@@ -98,6 +102,7 @@ def timing(job: Job, call_next: Step) -> Outcome:
     try:
         before = signal.signal(signal.SIGALRM, ring)
     except ValueError:  # not the main thread: an exception cannot be raised in another one safely
+        _warn_once(job.func_path, seconds)
         return call_next(job)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -109,3 +114,14 @@ def timing(job: Job, call_next: Step) -> Outcome:
         return Failed(error, Reason.FAILED, str(error))
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def _warn_once(path: str, seconds: float) -> None:
+    if path not in _warned:
+        _warned.add(path)
+        logger.warning(
+            "Task %s has a timeout of %g s, which is not kept in a thread: make it `async def`, run it by a worker without "
+            "--threads, or give it a hard_timeout",
+            path,
+            seconds,
+        )

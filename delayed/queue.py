@@ -1,10 +1,10 @@
 """A queue: what producers call. What else can be done with it is in `transitions`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from .clock import now
-from .connect import connect
+from .connect import async_client_of, client_of, close_async
 from .connection import (
     AsyncClient,
     AsyncPooled,
@@ -44,6 +44,7 @@ class _Named:
         self.keys = Keys(name)
         self.max_task_size = max_task_size
         self._durability = durability
+        self.faked = False  # nothing works on it but what a test drains
         check_cluster(conn, name, self.keys.noti)
         self.reply_timeout = reply_timeout(conn)
 
@@ -125,7 +126,7 @@ class Queue(_Named, Transitions, Controlled):
 
     Args:
         name: its name, and the first part of all its keys. On Redis Cluster it holds a `{tag}`.
-        conn: a `redis.Redis` (also `Sentinel.master_for(…)`) or `redis.RedisCluster`, or a URL as for `connection.connect`.
+        conn: a `redis.Redis` (also `Sentinel.master_for(…)`) or `redis.RedisCluster`, or a URL as for `connect.connect`.
         dequeue_timeout: seconds that an idle worker waits for a notification before it looks for itself.
         keep_alive_timeout: seconds after which the tasks of a worker that stopped beating are taken from it; fractions
             count. By default 10, or three beats of the worker if that is longer.
@@ -135,7 +136,7 @@ class Queue(_Named, Transitions, Controlled):
         durability_timeout: seconds that it waits at most; less than the client's own `socket_timeout`.
 
     Raises:
-        ConfigurationError: the name or a number cannot work.
+        ConfigurationError: the name, the client or a number cannot work.
     """
 
     def __init__(
@@ -149,8 +150,7 @@ class Queue(_Named, Transitions, Controlled):
         durability: str = MEMORY,
         durability_timeout: float = TIMEOUT,
     ) -> None:
-        if isinstance(conn, str):
-            conn = connect(conn)
+        conn = client_of(conn)
         super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         if dequeue_timeout <= 0:
             raise ConfigurationError(f"dequeue_timeout is a number of seconds above 0, not {dequeue_timeout}")
@@ -244,21 +244,38 @@ class AsyncQueue(_Named):
 
     Args:
         name: as for `Queue`.
-        conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`.
+        conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`, or a URL as for `Queue`; `aclose`, or the end of an
+            `async with` block, closes what a URL has opened.
         max_task_size, durability, durability_timeout: as for `Queue`.
+
+    Raises:
+        ConfigurationError: the name, the client or a number cannot work.
     """
 
     def __init__(
         self,
         name: str,
-        conn: AsyncClient,
+        conn: AsyncClient | str,
         *,
         max_task_size: int = MAX_TASK_SIZE,
         durability: str = MEMORY,
         durability_timeout: float = TIMEOUT,
     ) -> None:
-        super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
-        self._pooled = AsyncPooled(conn, name)
+        client = async_client_of(conn)
+        super().__init__(name, client, max_task_size, Durability(durability, durability_timeout))
+        self._own = client if isinstance(conn, str) else None
+        self._pooled = AsyncPooled(client, name)
+
+    async def aclose(self) -> None:
+        """Close the connections, if they are this queue's own. Safe to call twice; the next command opens others."""
+        if self._own is not None:
+            await close_async(self._own)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     async def len(self) -> int:
         """How many tasks wait."""

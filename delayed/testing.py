@@ -20,63 +20,42 @@ def test_resize():
         with inline(queue):  # whatever is enqueued here runs at once
             assert resize.delay("c.png", size=2).result() == "c.png at 2"
 ```
+
+All of it takes an `AsyncQueue`, too. A faked queue keeps no limits, and nothing works on it by itself.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import fakeredis
-
 from .clock import milliseconds, now
 from .drain import drain
+from .fake import beneath, fake_async_queue, fake_queue, faked
 from .options import Options
-from .queue import Queue
+from .queue import AsyncQueue, Queue
 from .task import GoTask, PyTask
 from .transitions import scheduled
 from .wire import decode, headers_of, path_of, readable, with_retry
 
-__all__ = ["Enqueued", "assert_enqueued", "drain", "enqueued", "fake_queue", "faked", "inline", "travel"]
+__all__ = [
+    "Enqueued",
+    "assert_enqueued",
+    "drain",
+    "enqueued",
+    "fake_async_queue",
+    "fake_queue",
+    "faked",
+    "inline",
+    "travel",
+]
 _LATE = 60.0  # seconds that a test may take from an enqueue to the look at it
 _ID = 16  # characters before the task in the schedule
 _SHOWN = 20
 
 
-def fake_queue(name: str = "default") -> Queue:
-    """A queue in this process's memory, that no other queue shares. All Lua scripts really run, by fakeredis.
-
-    What it does not cover: workers and sweepers (they need a server's sockets; use `drain`, or a real Redis), blocking,
-    other processes, clusters, and whatever fakeredis does otherwise than Redis.
-    """
-    server = fakeredis.FakeServer()
-    client = fakeredis.FakeRedis(server=server)
-    client.eval("return 1", 0)  # now it has a Lua runtime, whose `redis` lacks one function that the scripts need
-    server._lua_runtime.globals()[b"redis"][b"sha1hex"] = _sha1hex  # type: ignore[attr-defined]
-    return Queue(name, client)
-
-
 @contextmanager
-def faked(queue: Queue) -> Iterator[Queue]:
-    """Inside of the block an application's own `Queue` object, to which its tasks are bound, is a `fake_queue`."""
-    names = ("conn", "_pooled", "_caller")
-    before, other = vars(queue).copy(), vars(fake_queue(queue.name))
-    try:
-        for name in names:
-            setattr(queue, name, other[name])
-        yield queue
-    finally:
-        for name in names:
-            setattr(queue, name, before[name])
-
-
-def _sha1hex(data: bytes) -> bytes:
-    return hashlib.sha1(data, usedforsecurity=False).hexdigest().encode()
-
-
-@contextmanager
-def inline(queue: Queue, *, retries: bool = False) -> Iterator[None]:
-    """Inside of the block whatever is enqueued through this `Queue` object runs at once, before `delay` or `enqueue` returns;
+def inline(queue: Queue | AsyncQueue, *, retries: bool = False) -> Iterator[None]:
+    """Inside of the block whatever is enqueued through this queue object runs at once, before `delay` or `enqueue` returns;
     what shall begin later waits for `travel` and `drain`.
 
     Args:
@@ -92,11 +71,20 @@ def inline(queue: Queue, *, retries: bool = False) -> Iterator[None]:
 
         return enqueue
 
+    def at_once_async(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        async def enqueue(what: Any) -> Any:
+            done = await method(what)
+            drain(queue, retries=retries)
+            return done
+
+        return enqueue
+
     names = ("enqueue", "enqueue_many")
     before = {name: getattr(queue, name) for name in names}
     own = {name for name in names if name in vars(queue)}
+    wrapped: Any = at_once if isinstance(queue, Queue) else at_once_async
     for name in names:
-        setattr(queue, name, at_once(getattr(type(queue), name).__get__(queue)))  # of nested blocks the inner one counts
+        setattr(queue, name, wrapped(getattr(type(queue), name).__get__(queue)))  # of nested blocks the inner one counts
     try:
         yield
     finally:
@@ -127,15 +115,16 @@ class Enqueued(NamedTuple):
         return f"{self.task}({given})" + "".join(f", {name} {value}" for name, value in about.items())
 
 
-def enqueued(queue: Queue) -> list[Enqueued]:
+def enqueued(queue: Queue | AsyncQueue) -> list[Enqueued]:
     """The tasks that wait, in order, and then those that wait for their time."""
+    queue = beneath(queue)
     call, keys = queue.call, queue.keys
     found = [_enqueued(data, None) for data in call("LRANGE", keys.queue, 0, -1)]
     return found + [_enqueued(scheduled(member)[1], due / 1000) for member, due in _scheduled(queue)]
 
 
 def assert_enqueued(
-    queue: Queue,
+    queue: Queue | AsyncQueue,
     func: Callable[..., Any] | str,
     args: Any = None,
     kwargs: Any = None,
@@ -180,7 +169,7 @@ def assert_enqueued(
     raise AssertionError(f"{wanted}: {often} in {queue.name!r}. There is:\n{shown}{more}")
 
 
-def travel(queue: Queue, seconds: float) -> None:
+def travel(queue: Queue | AsyncQueue, seconds: float) -> None:
     """Let time pass for what is in the queue: what was to begin within these seconds is due, times to live run out, leases of
     dead workers end. Everything becomes so much older, and the clock itself stays: so it works with any queue, but code that
     asks for the time is told the real one.
@@ -189,6 +178,7 @@ def travel(queue: Queue, seconds: float) -> None:
         queue: the queue, at which nobody works meanwhile.
         seconds: how long, above 0.
     """
+    queue = beneath(queue)
     call, keys, passed = queue.call, queue.keys, milliseconds(seconds)
     for place, data in enumerate(call("LRANGE", keys.queue, 0, -1)):
         call("LSET", keys.queue, place, _aged(data, passed))

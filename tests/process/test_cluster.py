@@ -79,7 +79,9 @@ async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clust
         other = AsyncQueue(queue.name, conn)
         await other.enqueue(PyTask("tasks:noop"))
         assert await other.len() == 1
-    assert burst(queue).finished == 1
+    async with AsyncQueue(queue.name, f"redis+cluster://127.0.0.1:{cluster[1].port}") as of_a_url:
+        await of_a_url.enqueue(PyTask("tasks:noop"))
+    assert burst(queue).finished == 2
 
 
 async def test_durable_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:

@@ -1,8 +1,8 @@
 """The documents say what is so."""
 
-import asyncio
 import re
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from delayed.task import PyTask
 from delayed.wire import decode
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
+from tests.servers import free_port
 from tests.unit.test_layers import LEVELS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,46 +34,78 @@ def blocks(text: str, language: str) -> list[str]:
 def test_the_quick_start_of_the_readme_runs(
     server: EmbeddedRedis, client: redis.Redis, fleet: Fleet, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, call, more = blocks(README, "python")[:3]
+    def here(text: str) -> str:
+        text = text.replace("redis://localhost:6379/0", server.url).replace('"default"', repr(name))
+        return text.replace('"go"', repr(f"{name}go")).replace(" default ", f" {name} ")
+
+    module, call, more = map(here, blocks(README, "python"))
     (tmp_path / "myapp").mkdir()
-    module = module.replace("redis.Redis()", f"redis.Redis.from_url({server.url!r})").replace('"default"', repr(name))
     (tmp_path / "myapp" / "tasks.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
-    namespace: dict[str, object] = {"paths": ["b.png"], "redis": redis}
-    exec(call, namespace)
-    sys.modules["myapp.tasks"].queue.enqueue(PyTask("myapp.tasks:fetch", ("http://x",)))
     queue = Queue(name, client)
-    assert queue.len() == 2
-    namespace["queue"] = queue
-    *imports, asynchronous = more.rstrip().rpartition("\nawait ")
-    exec(imports[0], namespace)
-    exec(f"async def enqueue(conn):\n    await {asynchronous}", namespace)
-    expected = [("myapp.tasks:resize", 2), ("myapp.tasks:fetch", 1), ("myapp.tasks:resize", 1), ("myapp.tasks:resize", 2)]
-    tasks = queue.call("LRANGE", name, 0, -1)
-    assert [(decode(data).func_path, len(decode(data).args)) for data in tasks[:4]] == expected
-    assert b"main.Resize" in tasks[4]
-    (command,) = [block for block in blocks(README, "bash") if "delayed enqueue" in block]
-    arguments = command.split()[1:]
-    arguments[1] = name
+    exec(call, {})
+    expected = [("myapp.tasks:resize", [200])]
+    assert [(decode(data).func_path, decode(data).args[1:]) for data in queue.call("LRANGE", name, 0, -1)] == expected
+    sys.modules["myapp.tasks"].queue.enqueue(PyTask("myapp.tasks:fetch", ("http://x",)))
+    exec(more, {})
+    assert queue.len() == 1 + 1 + 1 + 100 + 1
+    (for_go,) = client.lrange(f"{name}go", 0, -1)
+    assert b"main.Resize" in for_go
     monkeypatch.setenv("DELAYED_REDIS_URL", server.url)
-    assert CliRunner().invoke(main, shlex.split(" ".join(arguments))).exit_code == 0
-    worker_command = next(line for line in README.splitlines() if line.startswith("delayed worker"))
-    words = shlex.split(worker_command.partition("#")[0])[1:]
-    process = fleet.delayed(*[name if word == "default" else word for word in words], "--burst", PYTHONPATH=str(tmp_path))
+    (enqueue,) = [block for block in blocks(README, "bash") if "delayed enqueue" in block]
+    assert CliRunner().invoke(main, shlex.split(here(enqueue))[1:]).exit_code == 0
+    command = next(line for line in README.splitlines() if line.startswith("delayed worker"))
+    words = shlex.split(here(command).partition("#")[0])[1:]
+    process = fleet.delayed(*words, "--burst", PYTHONPATH=str(tmp_path))
     assert process.wait() == 0
-    assert "resizing a.png to 200" in process.log.read_text()
+    said = process.log.read_text()
+    assert said.count("resizing a.png to 200") == 4
+    assert said.count("resizing b.png to ") == 100
     eventually(lambda: queue.len() == 0)
-    assert asyncio.iscoroutinefunction(namespace["enqueue"])
+    assert client.xlen(queue.keys.dead) == 0
 
 
-def test_the_readme_names_only_files_that_exist() -> None:
-    for text, folder in (
-        (README, ROOT),
-        (OPERATIONS, ROOT / "docs"),
-        ((ROOT / "docs" / "internals.md").read_text(), ROOT / "docs"),
-    ):
-        for target in re.findall(r"\]\(([^)#]+)\)", text):
-            assert (folder / target).exists(), target
+def test_the_quick_start_needs_no_redis(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines in their order, but for the port."""
+    port = free_port()
+    module, call, _ = (text.replace(":6379", f":{port}") for text in blocks(README, "python"))
+    (tmp_path / "myapp").mkdir()
+    (tmp_path / "myapp" / "tasks.py").write_text(module)
+    shell = blocks(README, "bash")
+    command = next(position for position, block in enumerate(shell) if block.startswith("delayed up"))
+    assert not [block for block in shell[:command] if "delayed worker" in block]
+    words = shlex.split(shell[command])[1:]
+    process = fleet.delayed(*words, "--port", str(port), "--folder", str(tmp_path / "data"), PYTHONPATH=str(tmp_path))
+    process.expect("READY=1")
+    process.expect("READY=1")
+    fleet.start(sys.executable, "-c", call, PYTHONPATH=str(tmp_path)).popen.wait(30)
+    eventually(lambda: "resizing a.png to 200" in process.log.read_text())
+    process.send(signal.SIGINT)
+    assert process.wait() == 0
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text()):
+        file = document.parent / target if target else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings], anchor
+
+
+def test_the_table_for_go_names_what_its_module_has() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "interop").glob("*.go"))
+    text = (ROOT / "docs" / "interop.md").read_text().partition("## Tasks that ask for more")[2]
+    column = "\n".join(line.replace(r"\|", "").split("|")[2] for line in text.splitlines() if line.startswith("|"))
+    for name in re.findall(r"\b([A-Z]\w+)\(", column):
+        assert re.search(rf"^func (\(.*?\) )?{name}\b", source, re.MULTILINE), name
+    for name, method in re.findall(r"(New\w+)\([^()]*\)\.(\w+)", column):
+        (kind,) = re.findall(rf"^func {name}\(.*\) (\*\w+)", source, re.MULTILINE)
+        assert re.search(rf"^func \(\w+ {re.escape(kind)}\) {method}\(", source, re.MULTILINE), f"{name}(…).{method}"
 
 
 def test_operations_gives_the_defaults_of_the_code() -> None:

@@ -1,11 +1,13 @@
-"""docs/guide.md: each example runs, and gives what it says."""
+"""docs/guide.md and docs/events.md: each example runs, and gives what it says."""
 
+import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,42 +16,61 @@ from delayed.queue import Queue
 from delayed.sweeper import Sweeper
 from delayed.worker import Worker
 
-GUIDE = (Path(__file__).parent.parent.parent / "docs" / "guide.md").read_text()
+DOCS = Path(__file__).parent.parent.parent / "docs"
 MODULE = "# shop.py\n"
+URL = "redis://localhost:6379/0"
 
 
-def sections() -> dict[str, list[str]]:
-    """Heading → the Python blocks under it."""
-    parts = re.split(r"^## (.*)$", GUIDE, flags=re.MULTILINE)
-    return {
-        title: re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-        for title, text in zip(["(module)", *parts[1::2]], parts[::2], strict=True)
-    }
+class Example(NamedTuple):
+    language: str
+    text: str
+    module: str  # what its document puts into shop.py
 
 
-EXAMPLES = {
-    f"{title} {number}" if number else title: block
-    for title, blocks in sections().items()
-    for number, block in enumerate(block for block in blocks if not block.startswith(MODULE))
-}
+def examples(document: str) -> dict[str, Example]:
+    """The document, a heading and a number → the example."""
+    text = (DOCS / document).read_text()
+    blocks = re.findall(r"^## ([^\n]*)$|^```(python|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    module = "\n\n".join(block.removeprefix(MODULE) for _, _, block in blocks if block.startswith(MODULE))
+    title, found = "", dict[str, Example]()
+    for heading, language, block in blocks:
+        title = heading or title
+        if block and not block.startswith(MODULE):
+            found[f"{document} {title} {sum(key.startswith(f'{document} {title}') for key in found)}"] = Example(
+                language, block, module
+            )
+    return found
+
+
+EXAMPLES = examples("guide.md") | examples("events.md")
+
+
+def test_all_examples_are_found() -> None:
+    for document in ("guide.md", "events.md"):
+        text = (DOCS / document).read_text()
+        shown = sum(text.count(f"\n```{language}\n") for language in ("python", "bash")) - text.count(MODULE)
+        assert len([key for key in EXAMPLES if key.startswith(document)]) == shown
+        assert text.count("\n```") == 2 * (shown + text.count(MODULE)), "a block in a language that nobody runs"
 
 
 @pytest.fixture
-def shop(name: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The module that the examples share, a worker for it, and a sweeper."""
-    module = "\n\n".join(
-        block.removeprefix(MODULE) for blocks in sections().values() for block in blocks if block.startswith(MODULE)
-    )
-    module = module.replace('Queue("shop", redis.Redis())', f"Queue({name!r}, redis.Redis.from_url({redis_url!r}))")
-    (tmp_path / "shop.py").write_text(module)
+def example(key: str, name: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
+    """One example, with the module that it imports, on this test's queue."""
+
+    def here(text: str) -> str:
+        return re.sub(r'(?<=Queue\()"shop"', repr(name), text).replace(URL, redis_url)
+
+    language, text, module = EXAMPLES[key]
+    text = here(text) if language == "python" else text.replace(" shop ", f" {name} ")
+    (tmp_path / "shop.py").write_text(here(module))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "shop", raising=False)
-    yield
+    yield Example(language, text, module)
     sys.modules.pop("shop", None)
 
 
 def run(block: str) -> list[tuple[str, str]]:
-    """Run an example. Returns what its marked lines are and what they should be."""
+    """Run Python. Returns what its marked lines are and what they should be."""
     namespace: dict[str, Any] = {}
     found: list[tuple[str, str]] = []
     pending: list[str] = []
@@ -69,11 +90,23 @@ def run(block: str) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_the_example_gives_what_it_says(
-    example: str, shop: None, name: str, redis_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The worker runs in the main thread, where soft timeouts work; the example in another one."""
+def run_shell(block: str, redis_url: str) -> list[tuple[str, str]]:
+    """Likewise, with what the marked lines print."""
+    script = re.sub(r"^(.*)  # → .*$", r"echo '→ '; \1", block, flags=re.MULTILINE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "DELAYED_REDIS_URL": redis_url}
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = [part.splitlines()[0] for part in done.stdout.split("→ \n")[1:]]
+    return list(zip(printed, re.findall(r"# → (.*)", block), strict=True))
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_the_example_gives_what_it_says(key: str, example: Example, name: str, redis_url: str) -> None:
+    """The worker runs in the main thread, where soft timeouts work; the example in another one, unless it brings a worker."""
+    if "Worker(queue" in example.text:
+        check(run(example.text))
+        return
     queue = Queue(name, redis_url)
     sweeper, worker = Sweeper([queue], 1), Worker(queue, allow=AllowAny())
     sweeping = threading.Thread(target=sweeper.run)
@@ -83,7 +116,7 @@ def test_the_example_gives_what_it_says(
 
     def body() -> None:
         try:
-            found.extend(run(EXAMPLES[example]))
+            found.extend(run(example.text) if example.language == "python" else run_shell(example.text, redis_url))
         except BaseException as error:
             failed.append(error)
         finally:
@@ -92,11 +125,15 @@ def test_the_example_gives_what_it_says(
     client = threading.Thread(target=body)
     client.start()
     worker.run()
-    client.join(30)
+    client.join(60)
     sweeper.stop()
     sweeping.join(30)
     if failed:
         raise failed[0]
+    check(found)
+
+
+def check(found: list[tuple[str, str]]) -> None:
     assert found, "the example shows nothing"
     for is_, should_be in found:
         assert is_ == should_be

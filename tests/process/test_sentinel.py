@@ -3,16 +3,17 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from inspect import isawaitable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import redis
 
-from delayed.connect import NewestSentinel
+from delayed.connect import NewestAsyncSentinel, NewestSentinel
 from delayed.embedded import EmbeddedRedis, server_path
 from delayed.guard import Guarded
-from delayed.queue import Queue
+from delayed.queue import AsyncQueue, Queue
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
@@ -50,6 +51,17 @@ def test_producer_worker_and_sweeper_find_the_master(sentinel_url: str, name: st
     eventually(lambda: queue.len() == 0)
 
 
+async def test_an_async_producer_finds_the_master(sentinel_url: str, name: str) -> None:
+    async with AsyncQueue(name, sentinel_url) as queue:
+        await queue.enqueue(PyTask("tasks:noop"))
+        assert await queue.len() == Queue(name, sentinel_url).len() == 1
+        own: Any = queue._own
+        clients = [own, *own.connection_pool.sentinel_manager.sentinels]
+        connections = [each for client in clients for each in client.connection_pool._available_connections]
+        assert [each.is_connected for each in connections] == [True, True]
+    assert [each.is_connected for each in connections] == [False, False]
+
+
 class _Witness:
     """A sentinel that says what it was told."""
 
@@ -63,10 +75,21 @@ class _Witness:
         return {"mymaster": {**state, "is_master": True, "is_sdown": False, "is_odown": False}}
 
 
-def test_the_sentinel_that_knows_of_the_latest_failover_is_believed() -> None:
-    sentinels: Any = cast(Any, NewestSentinel)([])
-    sentinels.sentinels = [_Witness(None), _Witness(1, 4), _Witness(2, 5), _Witness(1, 4)]
-    assert sentinels.discover_master("mymaster") == ("h", 2)
-    sentinels.sentinels = [_Witness(None)]
+class _AsyncWitness(_Witness):
+    async def sentinel_masters(self) -> dict[str, dict[str, object]]:  # type: ignore[override]
+        return super().sentinel_masters()
+
+
+@pytest.mark.parametrize(("kind", "witness"), [(NewestSentinel, _Witness), (NewestAsyncSentinel, _AsyncWitness)])
+async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(kind: Any, witness: Any) -> None:
+    sentinels = kind([])
+
+    async def found() -> object:
+        address = sentinels.discover_master("mymaster")
+        return await address if isawaitable(address) else address
+
+    sentinels.sentinels = [witness(None), witness(1, 4), witness(2, 5), witness(1, 4)]
+    assert await found() == ("h", 2)
+    sentinels.sentinels = [witness(None)]
     with pytest.raises(redis.ConnectionError, match="no sentinel knows"):
-        sentinels.discover_master("mymaster")
+        await found()

@@ -6,6 +6,7 @@ import signal
 import pytest
 import redis
 
+from delayed import middleware
 from delayed.errors import TaskFailed
 from delayed.info import dead_letters, inspect
 from delayed.queue import Queue
@@ -45,6 +46,17 @@ def test_soft_is_over_with_the_task(queue: Queue) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) == before
     assert inspect(queue).dead == 0
+
+
+def test_soft_is_not_kept_in_a_thread_and_the_log_says_so_once(
+    queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "_warned", set())
+    queue.enqueue_many(PyTask(path, timeout=0.5) for path in ("tasks:noop", "tasks:noop", "coroutines:about_itself"))
+    queue.enqueue(PyTask("tasks:noop"))
+    assert burst(queue, threads=2, async_tasks=2).finished == 4
+    (warned,) = [record.getMessage() for record in caplog.records if "timeout" in record.getMessage()]
+    assert warned.startswith("Task tasks:noop has a timeout of 0.5 s, which is not kept in a thread: make it `async def`")
 
 
 def test_hard_the_process_ends_and_says_why(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:

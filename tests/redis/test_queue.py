@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 
 from delayed.channel import Channel, bulk
-from delayed.connect import DEADLINE, connect
+from delayed.connect import DEADLINE, connect, connect_async
 from delayed.connection import pack
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
@@ -116,15 +116,48 @@ def test_a_url_will_do(name: str, server: EmbeddedRedis) -> None:
     assert queue.len() == 1
 
 
+async def test_a_url_will_do_for_an_async_queue_which_closes_what_it_has_opened(name: str, server: EmbeddedRedis) -> None:
+    async with AsyncQueue(name, server.url) as queue:
+        await queue.enqueue(PyTask("m:f"))
+        own: Any = queue._own
+        (connection,) = own.connection_pool._available_connections
+        assert connection.is_connected
+    assert not connection.is_connected
+    assert await queue.len() == 1
+    await queue.aclose()
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        other = AsyncQueue(name, client)
+        await other.aclose()
+        assert other._own is None  # a client that was given belongs to whoever gave it
+
+
+@pytest.mark.parametrize("make", [connect, connect_async])
 @pytest.mark.parametrize("url", ["", "localhost:6379", "http://x", "redis+sentinel://host", "redis+sentinel://host:x/m"])
-def test_a_url_that_says_nothing_is_refused_with_examples(url: str) -> None:
+def test_a_url_that_says_nothing_is_refused_with_examples(url: str, make: Callable[[str], object]) -> None:
     with pytest.raises(ConfigurationError, match="write for example"):
-        connect(url)
+        make(url)
 
 
-def test_a_sentinel_url_names_hosts_service_and_credentials() -> None:
-    client = connect("redis+sentinel://me:s%40crt@one:1,two/mymaster/3?socket_keepalive=1")
-    assert isinstance(client, redis.Redis)
+@pytest.mark.parametrize(
+    ("kind", "conn", "message"),
+    [
+        (Queue, None, "a Queue needs a redis.Redis, a redis.RedisCluster or a URL, not None"),
+        (Queue, redis.asyncio.Redis(), "not a redis.asyncio.client.Redis; for that client there is AsyncQueue"),
+        (Queue, b"redis://localhost", "not a builtins.bytes"),
+        (AsyncQueue, None, "an AsyncQueue needs a redis.asyncio.Redis, a redis.asyncio.RedisCluster or a URL, not None"),
+        (AsyncQueue, redis.Redis(), "not a redis.client.Redis; for that client there is Queue"),
+    ],
+)
+def test_what_is_no_client_is_refused_at_once(name: str, kind: Callable[..., object], conn: object, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        kind(name, conn)
+    assert str(refused.value).endswith(message)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(connect, redis.Redis), (connect_async, redis.asyncio.Redis)])
+def test_a_sentinel_url_names_hosts_service_and_credentials(make: Callable[[str], object], kind: type[Any]) -> None:
+    client: Any = make("redis+sentinel://me:s%40crt@one:1,two/mymaster/3?socket_keepalive=1")
+    assert isinstance(client, kind)
     pool: Any = client.connection_pool
     assert pool.service_name == "mymaster"
     assert pool.connection_kwargs["db"] == 3

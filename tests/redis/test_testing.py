@@ -1,6 +1,7 @@
 import re
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -13,15 +14,27 @@ from delayed import testing
 from delayed.backoff import Constant
 from delayed.clock import now
 from delayed.delay import delayed
-from delayed.errors import Duplicate, InvalidTask, TaskExpired, TaskFailed, UnknownTask, Unrunnable
+from delayed.errors import (
+    ConfigurationError,
+    Duplicate,
+    InvalidTask,
+    NotDone,
+    TaskExpired,
+    TaskFailed,
+    TimedOut,
+    UnknownTask,
+    Unrunnable,
+)
 from delayed.events import subscribe
+from delayed.handle import Handle
 from delayed.info import dead_letters, inspect
 from delayed.job import current_task
 from delayed.keys import Keys
-from delayed.queue import Queue
+from delayed.queue import AsyncQueue, Queue
+from delayed.results import State
 from delayed.sweep import sweep
 from delayed.task import GoTask, PyTask
-from delayed.testing import assert_enqueued, drain, fake_queue, inline, travel
+from delayed.testing import assert_enqueued, drain, enqueued, fake_async_queue, fake_queue, faked, inline, travel
 
 seen: list[object] = []
 
@@ -68,6 +81,13 @@ def test_drain_raises_what_a_task_raises(fake: Queue) -> None:
     with pytest.raises(Unrunnable):
         drain(fake)
     assert drain(fake) == 0
+
+
+def test_drain_keeps_soft_timeouts_and_does_not_heed_a_pause(fake: Queue) -> None:
+    fake.pause()
+    fake.enqueue(PyTask("tasks:sleep", (60,), timeout=0.02))
+    with pytest.raises(TimedOut):
+        drain(fake)
 
 
 def test_the_decorator(fake: Queue) -> None:
@@ -248,3 +268,64 @@ def test_travel(kind: str, queue: Queue) -> None:
     travel(used, 1)
     cancelled.cancel()
     assert not used.call("ZCARD", used.keys.scheduled)
+
+
+def test_faked_queues_share_their_memory_and_are_what_they_were_afterwards(redis_url: str, name: str) -> None:
+    queue, other = Queue(name, redis_url, durability="aof"), AsyncQueue(name, redis_url, durability="replicas:1")
+    before = [vars(each).copy() for each in (queue, other)]
+    with faked(queue, other) as inside:
+        assert inside is queue
+        handle = queue.enqueue(PyTask("tasks:two", (1,), result_ttl=9))
+        assert [len(enqueued(each)) for each in (queue, other)] == [1, 1]
+        assert drain(other) == 1
+        assert handle.result() == 3
+    assert [vars(each) for each in (queue, other)] == before
+    assert queue.len() == 0
+    with pytest.raises(ConfigurationError, match="is on a real server"):
+        drain(other)
+
+
+@pytest.mark.parametrize("kind", ["fake", "faked"])
+async def test_an_async_queue(kind: str, redis_url: str) -> None:
+    seen.clear()
+    with faked(AsyncQueue("a", redis_url)) if kind == "faked" else nullcontext(fake_async_queue("a")) as used:
+        handle = await used.enqueue(PyTask("coroutines:add", (1, 2), result_ttl=60))
+        await used.enqueue_many([PyTask(record, ("plain",)), PyTask("tasks:two", (1,), after=60)])
+        assert await used.len() == 2
+        assert_enqueued(used, "coroutines:add", [1, 2], result_ttl=60, times=1)
+        with pytest.raises(NotDone, match="call drain"):
+            await handle.aresult()
+        assert drain(used) == 2
+        assert await handle.aresult() == 3
+        assert (await handle.astatus()).state is State.SUCCEEDED
+        travel(used, 60)
+        assert drain(used) == 1
+        with inline(used):
+            handle = await used.enqueue(PyTask("coroutines:add", (3, 4), result_ttl=60))
+            assert await handle.aresult() == 7
+        cancelled = await used.enqueue(PyTask(record, ("never",), track=True))
+        assert await cancelled.acancel() is State.QUEUED
+        drain(used)
+        assert seen == ["plain"]
+
+
+async def test_a_plain_queue_in_a_loop(fake: Queue) -> None:
+    handle = fake.enqueue(PyTask("coroutines:add", (1, 2), result_ttl=60))
+    assert (await handle.astatus()).state is State.QUEUED
+    assert drain(fake) == 1
+    assert await handle.aresult() == 3
+    assert await fake.enqueue(PyTask(record, (1,), track=True)).acancel() is State.QUEUED
+    with pytest.raises(ValueError, match="boom"), inline(fake):
+        fake.enqueue(PyTask("tasks:fail", ("boom",)))
+
+
+def test_who_waits_for_what_nobody_runs_is_told(fake: Queue) -> None:
+    handle = fake.enqueue(PyTask("tasks:two", (1,), result_ttl=60, after=60))
+    for timeout in (None, 3600):
+        with pytest.raises(NotDone, match=r"call drain\(queue\) first"):
+            handle.result(timeout)
+    with pytest.raises(UnknownTask):
+        Handle(fake, "0" * 16).result()
+    travel(fake, 60)
+    assert drain(fake) == 1
+    assert handle.result() == 3

@@ -31,7 +31,7 @@ LEVELS = [
     {"options", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel", "occurrence"},
-    {"schedules", "job", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
+    {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
     {"executors", "doctor", "drain", "endings"},
