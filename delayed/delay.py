@@ -182,7 +182,7 @@ def delayed(queue: Queue) -> Decorator:
         hooks = Hooks.taken_from(options)
 
         def wrap(function: Callable[..., Any]) -> Any:
-            task = PyTask(function, tuple(args), kwargs, retry, **options)
+            task = PyTask(path_of_function(function), tuple(args), kwargs, retry, **options)
             schedules.record(queue, name or task.func_path, schedules.define(task, when))
             return decorate(function, retry=retry, **options, **hooks._asdict())
 

@@ -46,7 +46,9 @@ class PyTask:
         **options: Unpack[TaskOptions],
     ) -> None:
         if not isinstance(func, str):
-            func = importable(path_of_function(func))
+            func = path_of_function(func)
+            if func[0] == "_":  # as in "__main__"; others need no second look
+                func = importable(func)
         elif not 0 < func.find(SEPARATOR) < len(func) - 1:
             raise InvalidTask(f"{func!r} is not the path of a Python function: write it as 'module.path:function'")
         self.func_path = func

@@ -242,7 +242,7 @@ def test_a_function_of_the_script_itself(monkeypatch: pytest.MonkeyPatch) -> Non
     f.__module__, f.__qualname__ = "__main__", "f"
     script = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", script)
-    own = task(f)  # it may be called
+    own = task(task.cron("* * * * *")(f))  # it may be called, and the schedule is written by those who import it
     for call in (own.delay, functools.partial(PyTask, f)):
         with pytest.raises(InvalidTask, match=r"'__main__:f' is a function of the script itself, .* a module of its own"):
             call()
