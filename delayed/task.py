@@ -13,10 +13,12 @@ from .codec import dumps, not_encodable
 from .errors import InvalidTask
 from .keys import token
 from .keywords import TaskOptions
+from .logger import logger
 from .options import Options, count_of
 from .wire import SEPARATOR, decode
 
 _SCRIPT = f"__main__{SEPARATOR}"
+_told: set[str] = set()  # functions of the script that the log has named
 
 
 class PyTask:
@@ -202,14 +204,12 @@ def _is_elsewhere(func: object, module: str, name: str) -> bool:
 
 
 def importable(path: str) -> str:
-    """The path of a function, if another process could find it.
-
-    Raises:
-        InvalidTask: it is one of the script that runs here.
-    """
-    if path.startswith(_SCRIPT):
-        raise InvalidTask(
-            f"{path!r} is a function of the script itself, which a worker cannot import: put it into a module of its own "
-            f"(or, if this script is the worker, too, give its path: PyTask({path!r}, …))"
+    """The path of a function; the log says, once for each, if only this very script can run it, as upstream's examples do."""
+    if path.startswith(_SCRIPT) and path not in _told:
+        _told.add(path)
+        logger.warning(
+            "%s is a function of the script itself, which only a worker inside this script can import: "
+            "put it into a module of its own",
+            path,
         )
     return path
