@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from delayed.errors import DelayedError, TaskCancelled, UnknownTask
 from delayed.handle import Handle
@@ -35,7 +35,7 @@ class _Doomed(NamedTuple):
 
     when: float  # monotonic time
     number: int
-    handle: Handle
+    handle: Handle[Any]
 
 
 class Producer:
@@ -118,7 +118,7 @@ class Producer:
                     note(UNTOLD, number)
 
 
-def _is_told(handle: Handle) -> bool:
+def _is_told(handle: Handle[Any]) -> bool:
     """Whether the result says that the task has been cancelled."""
     try:
         handle.result(0)

@@ -22,8 +22,7 @@ def execute(number: int, microseconds: int) -> None:
 
 def execute_again(number: int, microseconds: int) -> None:
     """As `execute`, but the first attempt fails before it begins."""
-    job = current_task()
-    if job is not None and job.attempt == 1:
+    if current_task().attempt == 1:
         raise RuntimeError("not yet")
     execute(number, microseconds)
 
@@ -31,7 +30,7 @@ def execute_again(number: int, microseconds: int) -> None:
 def execute_in_time(number: int, microseconds: int) -> None:
     """As `execute`, and note it if the task should have expired instead."""
     job = current_task()
-    if job is not None and now() * 1000 > job.headers["expires"] + GRACE_LATE:
+    if now() * 1000 > job.headers["expires"] + GRACE_LATE:
         note(LATE, number)
     execute(number, microseconds)
 

@@ -34,9 +34,11 @@ class Backoff:
     kind = ""
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(each, int | float) for each in (self.base, self.cap))
+        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (self.base, self.cap))
         if not numbers or not 0 < self.base <= self.cap:
             raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
+        if not isinstance(self.jitter, bool):
+            raise InvalidTask(f"jitter is True or False, not {self.jitter!r}")
 
     def _pause(self, attempt: int) -> float:
         raise NotImplementedError

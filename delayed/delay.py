@@ -1,39 +1,55 @@
 """The decorator that gives functions a `.delay()`."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
+from .errors import InvalidTask
 from .handle import Handle
-from .hooks import Hooks
-from .options import Options
+from .hooks import NAMES, Hooks
+from .keywords import FunctionOptions, ScheduleOptions, TaskOptions
+from .options import OPTIONS, Options, count_of
 from .queue import Queue
-from .task import PyTask
+from .task import PyTask, importable, path_of_function
 
 P = ParamSpec("P")
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Delayable(Generic[P]):
+class Delayable(Generic[P, R_co]):
     """What `.options(…)` of a function returns: calls of it with these options.
 
     Args:
         queue: where they go.
         func: the function.
-        retry: how often a failed call is repeated.
+        retry: how often a failed call is repeated; None if nobody has said so.
         options: the rest.
+
+    Raises:
+        InvalidTask: `retry` is no such number, or no worker could find `func`.
     """
 
-    def __init__(self, queue: Queue, func: Callable[..., Any], retry: int, options: Options | None) -> None:
+    def __init__(self, queue: Queue, func: Callable[..., Any], retry: int | None, options: Options | None) -> None:
+        count_of(retry)
+        self._path = path_of_function(func)
         self._queue, self._func, self._retry, self._options = queue, func, retry, options
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+    @overload
+    def delay(self: "Delayable[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]: ...
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[Any]:
         """Enqueue a call with these arguments; raises as `Queue.enqueue`."""
+        if kwargs and not OPTIONS.isdisjoint(kwargs):
+            _see_that_it_takes(self._func, kwargs)
+        path = importable(self._path)
         if self._options is None:
-            return self._queue.enqueue(PyTask(self._func, args, kwargs, self._retry))
-        return self._queue.enqueue(PyTask.with_options(self._func, args, kwargs, self._retry, self._options))
+            return self._queue.enqueue(PyTask(path, args, kwargs, self._retry))
+        return self._queue.enqueue(PyTask.with_options(path, args, kwargs, self._retry, self._options))
 
-    def options(self, *, retry: int | None = None, **options: Any) -> "Delayable[P]":
+    def options(self, *, retry: int | None = None, **options: Unpack[TaskOptions]) -> "Delayable[P, R_co]":
         """The same with other options; see `delayed.options.Options`, whose names these are.
 
         Raises:
@@ -46,25 +62,37 @@ class Delayable(Generic[P]):
 
 
 class DelayedFunction(Protocol[P, R_co]):
-    """A function that can also be enqueued."""
+    """A function that can also be enqueued. The result of an `async def` function is what awaiting it gives."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function here and now."""
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+    @overload
+    def delay(self: "DelayedFunction[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Enqueue a call with these arguments; raises as `Queue.enqueue`."""
 
-    def options(self, *, retry: int | None = None, **options: Any) -> Delayable[P]:
+    def options(self, *, retry: int | None = None, **options: Unpack[TaskOptions]) -> Delayable[P, R_co]:
         """Calls with other options than the function was defined with: `f.options(after=60).delay(…)`."""
+
+
+class Wrapper(Protocol):
+    """What `delayed(queue)(retry=…)` returns."""
+
+    def __call__(self, func: Callable[P, R]) -> DelayedFunction[P, R]:
+        """Give `func` its `delay`."""
 
 
 class Decorator(Protocol):
     """What `delayed(queue)` returns: use it bare, with options, or as a function."""
 
     @overload
-    def __call__(self, func: Callable[P, R_co], *, retry: int = 0, **options: Any) -> DelayedFunction[P, R_co]: ...
+    def __call__(
+        self, func: Callable[P, R], *, retry: int | None = None, **options: Unpack[FunctionOptions]
+    ) -> DelayedFunction[P, R]: ...
     @overload
-    def __call__(self, func: None = None, *, retry: int = 0, **options: Any) -> "Wrapper": ...
+    def __call__(self, func: None = None, *, retry: int | None = None, **options: Unpack[FunctionOptions]) -> Wrapper: ...
     def cron(
         self,
         expression: str,
@@ -74,9 +102,9 @@ class Decorator(Protocol):
         name: str | None = None,
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
-        retry: int = 0,
-        **options: Any,
-    ) -> "Wrapper":
+        retry: int | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> Wrapper:
         """Define a schedule: `@task.cron("30 2 * * *", tz="Europe/Zurich")`.
 
         Nothing is written to Redis here. Workers that import the module do it when they begin (`delayed worker --preload`), or
@@ -99,13 +127,6 @@ class Decorator(Protocol):
         """
 
 
-class Wrapper(Protocol):
-    """What `delayed(queue)(retry=…)` returns."""
-
-    def __call__(self, func: Callable[P, R_co]) -> DelayedFunction[P, R_co]:
-        """Give `func` its `delay`."""
-
-
 def delayed(queue: Queue) -> Decorator:
     """A decorator for functions whose calls can be put into `queue`.
 
@@ -121,22 +142,26 @@ def delayed(queue: Queue) -> Decorator:
     add(1, 2)           # calls it
     add.delay(1, 2)     # enqueues the call
     divide.options(after=60).delay(1, 2)
-    task(print, retry=1)  # as a function
+    task(existing, retry=1)  # as a function
     ```
 
     The options are those of `delayed.options.Options`, and `on_start`, `on_success`, `on_failure`, `on_retry`: what the worker
     calls with the event (see `delayed.hooks.Hooks`).
     """
 
-    def decorate(func: Callable[..., Any] | None = None, *, retry: int = 0, **options: Any) -> Any:
+    def decorate(func: Callable[..., Any] | None = None, *, retry: int | None = None, **options: Any) -> Any:
+        count_of(retry)
         hooks = Hooks.taken_from(options)
-        chosen = Options.of(options) if options else None
+        chosen = Options.of(options, NAMES) if options else None
 
         def wrap(function: Callable[..., Any]) -> Any:
-            hooks.put_on(function)
-            calls: Delayable[Any] = Delayable(queue, function, retry, chosen)
-            function.delay = calls.delay  # type: ignore[attr-defined]  # functions take attributes
-            function.options = calls.options  # type: ignore[attr-defined]
+            calls: Delayable[Any, Any] = Delayable(queue, function, retry, chosen)
+            try:
+                function.delay, function.options = calls.delay, calls.options  # type: ignore[attr-defined]  # they take them
+                hooks.put_on(function)
+            except (AttributeError, TypeError) as error:  # it is not written in Python
+                path = path_of_function(function)
+                raise InvalidTask(f"{path} cannot have a .delay(): enqueue PyTask({path!r}, (…))") from error
             return function
 
         return wrap if func is None else wrap(func)
@@ -149,18 +174,34 @@ def delayed(queue: Queue) -> Decorator:
         name: str | None = None,
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
-        retry: int = 0,
+        retry: int | None = None,
         **options: Any,
     ) -> Any:
         schedules: Any = import_module(".schedules", __package__)  # as cli.py does: most producers need no clocks of the world
         when = schedules.Cron(expression, tz, catch_up)
+        hooks = Hooks.taken_from(options)
 
         def wrap(function: Callable[..., Any]) -> Any:
-            task = PyTask(function, tuple(args), kwargs, retry, **options)
+            task = PyTask(path_of_function(function), tuple(args), kwargs, retry, **options)
             schedules.record(queue, name or task.func_path, schedules.define(task, when))
-            return decorate(function, retry=retry, **options)
+            return decorate(function, retry=retry, **options, **hooks._asdict())
 
         return wrap
 
     decorate.cron = cron  # type: ignore[attr-defined]  # functions take attributes
     return cast(Decorator, decorate)
+
+
+def _see_that_it_takes(function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
+    """Whoever gives an option as an argument has meant something else."""
+    try:
+        takes = inspect.signature(function).parameters
+    except ValueError:  # nobody knows
+        return
+    if any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        return
+    for name in OPTIONS.intersection(kwargs).difference(takes):
+        call = function.__name__
+        raise InvalidTask(
+            f"{name} is an option, and {call}() has no such parameter: {call}.options({name}={kwargs[name]!r:.200}).delay(…)"
+        )

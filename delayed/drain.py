@@ -19,7 +19,7 @@ from .options import type_name
 from .queue import AsyncQueue, Queue
 from .reporter import Reporter
 from .results import State, failure
-from .wire import decode, path_of, with_retry
+from .wire import Call, decode, path_of, with_retry
 
 _PLACE = "test"
 
@@ -61,12 +61,13 @@ class _Runner:
         self.book, self.name = self, ""
         self._path = ""
         self._job: Job | None = None
+        self._call: Call | None = None  # a task without headers
         self._reporter = Reporter(_PLACE, NONE, lambda: (queue.name, self._path, self._job), lambda _: None)
         self._functions = Functions(AllowAny(), self._reporter.wrap)
         self._lifecycle = Lifecycle(self._functions, _PLACE, lambda _: None)
 
     def run(self) -> int:
-        announce(lambda: self._job)
+        announce(self._current)
         own, count = token(), 0
         while True:
             self.queue.due([self.queue.keys])
@@ -80,7 +81,10 @@ class _Runner:
             finally:
                 self.queue.succeed(self.name)  # if it has not ended: an error is on its way to the test
                 self.queue.call("DEL", self.name)
-                self._job = None
+                self._job = self._call = None
+
+    def _current(self) -> Job | None:
+        return self._job if self._call is None else Job(self.queue, self._call)
 
     def _execute(self, data: bytes) -> None:
         self._path = path_of(data)
@@ -107,7 +111,8 @@ class _Runner:
                 raise error_raised
 
     def _plain(self, data: bytes) -> None:
-        call, function = decode(data), None
+        self._call = call = decode(data)
+        function = None
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
         try:
             function = self._functions[call.func_path]

@@ -9,6 +9,7 @@
     ├── UnknownSchedule (LookupError)        no schedule of this name
     ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
+    ├── NotInTask (LookupError)              what only a task has that a worker runs was asked of a direct call
     ├── Duplicate                            another task has the unique key; nothing was enqueued
     ├── ResultTooLarge                       a task returned more bytes than a result may have
     ├── ResultError                          why a handle gives no result
@@ -113,6 +114,10 @@ class Unrunnable(DelayedError):
         self.detail = detail
 
 
+class NotInTask(DelayedError, LookupError):
+    """No worker runs this code: it was called directly, and has no queue. Ask `current_task().direct` first."""
+
+
 class Duplicate(DelayedError):
     """Another task has the unique key, and nothing was enqueued.
 
@@ -168,13 +173,21 @@ class Retry(Exception):
     """Raised by a task: try again later, whatever the count of retries.
 
     Args:
-        after: seconds until then.
+        after: seconds until then, not below 0.
         reason: for the log and the state of the task.
+
+    Raises:
+        ConfigurationError: `after` is no such number.
     """
 
     def __init__(self, after: float = 0, reason: str = "the task asked for it") -> None:
-        super().__init__(reason)
-        self.after = after
+        if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
+            raise ConfigurationError(f"Retry takes the number of seconds to wait, not below 0, as in Retry(60), not {after!r}")
+        super().__init__(after, reason)  # both, so that a copy of it is the same
+        self.after, self.reason = after, reason
+
+    def __str__(self) -> str:
+        return str(self.reason)
 
 
 class TimedOut(Exception):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from .errors import TimedOut
+from .errors import ConfigurationError, TimedOut
 from .logger import logger
 
 
@@ -103,7 +103,10 @@ class Bus:
 
         Raises:
             ValueError: there is no such kind.
+            ConfigurationError: `callback` cannot be called.
         """
+        if not callable(callback):
+            raise ConfigurationError(f"subscribe takes a function, which is called with each event, not {callback!r}")
         chosen = list(Kind) if kinds is None else [Kind(kind) for kind in kinds]
         for kind in chosen:
             self._listeners[kind].append(callback)

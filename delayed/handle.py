@@ -3,7 +3,7 @@
 import asyncio
 import math
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import msgpack
 
@@ -13,6 +13,7 @@ from .keys import Keys
 from .results import ASKED, CANCELLED, HARD, State, value_of
 
 ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
+R_co = TypeVar("R_co", covariant=True)
 _SLICE = 3.0  # seconds of waiting in one command
 
 
@@ -54,8 +55,9 @@ class _AsyncQueue(Protocol):
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
-class Handle:
-    """A task that has been enqueued.
+class Handle(Generic[R_co]):
+    """A task that has been enqueued. `Handle[int]` is one whose result is an int, so far as its function says so; nothing is
+    known of a task that was named by its path, or that one has kept the id of.
 
     Args:
         queue: where.
@@ -64,7 +66,7 @@ class Handle:
 
     __slots__ = ("_queue", "id")
 
-    def __init__(self, queue: _Queue, id: str | None) -> None:  # noqa: A002  # its name everywhere
+    def __init__(self: "Handle[Any]", queue: _Queue, id: str | None) -> None:  # noqa: A002  # its name everywhere
         self._queue = queue
         self.id = id
 
@@ -79,7 +81,7 @@ class Handle:
         """
         return _status(self._queue.call("HGETALL", self._queue.keys.task(_known(self.id))), self._queue.name, self.id)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R_co:
         """Wait for the task's end, and return what it has returned.
 
         Args:
@@ -94,10 +96,10 @@ class Handle:
         while True:
             data = self._queue.call(*wait.command())
             if data is not None:
-                return value_of(data, f"task {self.id} of {self._queue.name!r}")
+                return cast(R_co, value_of(data, f"task {self.id} of {self._queue.name!r}"))
             wait.check(bool(self._queue.call("EXISTS", wait.task)))
 
-    async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
+    async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `result`, for asyncio: it waits in another thread."""
         return await asyncio.to_thread(self.result, timeout)
 
@@ -126,12 +128,12 @@ class Handle:
         return _state(state, self._queue.name, self.id)
 
 
-class AsyncHandle:
+class AsyncHandle(Generic[R_co]):
     """As `Handle`, for tasks of an `AsyncQueue`."""
 
     __slots__ = ("_queue", "id")
 
-    def __init__(self, queue: _AsyncQueue, id: str | None) -> None:  # noqa: A002  # its name everywhere
+    def __init__(self: "AsyncHandle[Any]", queue: _AsyncQueue, id: str | None) -> None:  # noqa: A002  # its name everywhere
         self._queue = queue
         self.id = id
 
@@ -142,13 +144,13 @@ class AsyncHandle:
         """As `Handle.status`."""
         return _status(await self._queue.call("HGETALL", self._queue.keys.task(_known(self.id))), self._queue.name, self.id)
 
-    async def aresult(self, timeout: float | None = None) -> Any:  # the field's name for it
+    async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `Handle.result`."""
         wait = _Wait(self._queue, _known(self.id), timeout)
         while True:
             data = await self._queue.call(*wait.command())
             if data is not None:
-                return value_of(data, f"task {self.id} of {self._queue.name!r}")
+                return cast(R_co, value_of(data, f"task {self.id} of {self._queue.name!r}"))
             wait.check(bool(await self._queue.call("EXISTS", wait.task)))
 
     async def acancel(self, *, hard: bool = False) -> State:

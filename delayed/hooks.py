@@ -10,10 +10,17 @@ from .errors import InvalidTask
 from .events import Callback, Kind
 
 _ATTRIBUTE = "delayed_hooks"
-NAMES = ("on_start", "on_success", "on_failure", "on_retry")
+NAMES = ("on_start", "on_success", "on_failure", "on_retry")  # in the order of the fields
 
 
-class Hooks(NamedTuple):
+class _Fields(NamedTuple):
+    on_start: Callback | str | None = None
+    on_success: Callback | str | None = None
+    on_failure: Callback | str | None = None
+    on_retry: Callback | str | None = None
+
+
+class Hooks(_Fields):
     """What to call with the `Event`, in the worker's process: functions, or their paths `module.path:function`.
 
     Args:
@@ -23,25 +30,31 @@ class Hooks(NamedTuple):
         on_retry: an attempt failed, and there will be another one.
 
     A task may run more than once, and so may its callbacks. They are called before Redis knows of the success.
+
+    Raises:
+        InvalidTask: one is neither a function nor the path of one.
     """
 
-    on_start: Callback | str | None = None
-    on_success: Callback | str | None = None
-    on_failure: Callback | str | None = None
-    on_retry: Callback | str | None = None
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        on_start: Callback | str | None = None,
+        on_success: Callback | str | None = None,
+        on_failure: Callback | str | None = None,
+        on_retry: Callback | str | None = None,
+    ) -> Self:
+        """See that they can be called."""
+        found = super().__new__(cls, on_start, on_success, on_failure, on_retry)
+        for name, hook in zip(NAMES, found, strict=True):
+            if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
+                raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
+        return found
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Self:
-        """The hooks among the options of a decorator, which are removed there.
-
-        Raises:
-            InvalidTask: one is neither a function nor the path of one.
-        """
-        found = {name: options.pop(name) for name in NAMES if name in options}
-        for name, hook in found.items():
-            if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
-                raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
-        return cls(**found)
+        """The hooks among the options of a decorator, which are removed there."""
+        return cls(**{name: options.pop(name) for name in NAMES if name in options})
 
     @classmethod
     def of(cls, function: Any) -> "Hooks":

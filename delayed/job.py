@@ -9,7 +9,7 @@ from typing import Any
 import msgpack
 
 from .clock import monotonic
-from .errors import Reason, Unrunnable
+from .errors import NotInTask, Reason, Unrunnable
 from .queue import Queue
 from .results import State
 from .wire import Call, id_in, parse
@@ -22,13 +22,13 @@ class Job:
     """One execution of a task; inside of it, `current_task()`.
 
     Args:
-        queue: where it was taken from.
+        queue: where it was taken from; None for a call that no worker makes.
         call: what it says.
     """
 
-    def __init__(self, queue: Queue, call: Call) -> None:
+    def __init__(self, queue: Queue | None, call: Call) -> None:
         headers = call.headers or {}
-        self.queue = queue
+        self._queue = queue
         self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
         self.headers = headers
         self.id = id_in(headers)
@@ -42,7 +42,24 @@ class Job:
         self.began = 0.0  # monotonic time, if somebody listens
 
     def __repr__(self) -> str:
-        return f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
+        return "<a direct call>" if self.direct else f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
+
+    @property
+    def direct(self) -> bool:
+        """Whether no worker runs this: the function was called directly, and this stands for that. Then there is no path, no
+        id, no argument and no header; it is the first attempt, nobody cancels it, and nobody hears of its progress."""
+        return self._queue is None
+
+    @property
+    def queue(self) -> Queue:
+        """Where it was taken from.
+
+        Raises:
+            NotInTask: it was called directly.
+        """
+        if self._queue is None:
+            raise NotInTask
+        return self._queue
 
     @property
     def cancelled(self) -> bool:
@@ -146,11 +163,21 @@ class Ended:
 
 Outcome = Done | Failed | Again | Ended
 
+_DIRECT = Call("", (), {}, 0)
 _source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)
 
 
-def current_task() -> Job | None:
-    """The execution that this code is part of; None outside of a task."""
+def current_task() -> Job:
+    """The execution that this code is part of.
+
+    Code that no worker runs has one, too, so that a function which asks for it can still be called directly: see `Job.direct`.
+    A thread that a task starts has none of it (`asyncio.to_thread` has): take it before, and hand it on.
+    """
+    return running() or Job(None, _DIRECT)
+
+
+def running() -> Job | None:
+    """The execution that this code is part of; None if no worker runs it."""
     source = _source.get()
     return None if source is None else source()
 

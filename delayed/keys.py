@@ -5,9 +5,11 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from .errors import ConfigurationError
 
+UniqueMode = Literal["while_queued", "while_running", "until_done"]  # for how long a task has its unique key
 _LEASE = "_lease_"
 _SUFFIXES = (
     "_noti",

@@ -4,20 +4,31 @@ A task that uses none has no headers: it is byte for byte upstream's. See docs/p
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
 from .backoff import Backoff
 from .clock import now
 from .errors import InvalidTask
+from .keys import UniqueMode
 
-UNIQUE_MODES = ("while_queued", "while_running", "until_done")
+UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
 _LEAST = 0.001  # seconds: what is less would be 0 milliseconds, which stands for nothing at all
 _MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds for seconds, or knows no end
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
+_MOST_RETRIES = 2**63  # other languages count with 64 bits
+_NEEDS = {  # what an option is for, and how that is asked for
+    "backoff": ("retry", "retry=3"),
+    "retry_on": ("retry", "retry=3"),
+    "give_up_on": ("retry", "retry=3"),
+    "unique_mode": ("unique", "unique='a key'"),
+    "unique_for": ("unique", "unique='a key'"),
+    "join": ("unique", "unique='a key'"),
+    "concurrency": ("concurrency_key", "concurrency_key='a key'"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +56,8 @@ class Options:
         concurrency: so many, by default one. The others wait for a second and try again.
 
     Raises:
-        InvalidTask: values that cannot work, alone or together.
+        InvalidTask: values that cannot work, alone or together. (That one does nothing without another, which may still come,
+            is `check`'s to say.)
     """
 
     backoff: Backoff | None = None
@@ -59,7 +71,7 @@ class Options:
     after: float | None = None
     expires: datetime | float | None = None
     unique: str | None = None
-    unique_mode: str = "until_done"
+    unique_mode: UniqueMode = "until_done"
     unique_for: float | None = UNIQUE_FOR
     join: bool = False
     group: str | None = None
@@ -67,20 +79,38 @@ class Options:
     concurrency: int | None = None
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> Self:
-        """The options in `given`; an unknown name is an error that says which was meant."""
-        names = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in names:
-                close = difflib.get_close_matches(name, names, 1)
-                meant = f"; did you mean {close[0]!r}?" if close else f": there are {', '.join(names)}"
-                raise InvalidTask(f"a task has no option {name!r}{meant}")
-        return cls(**given)
+    def of(cls, given: Mapping[str, object], beside: Collection[str] = ()) -> Self:
+        """The options in `given`; an unknown name is an error that says which was meant.
 
-    def but(self, given: dict[str, Any]) -> Self:
+        Args:
+            given: them, by name.
+            beside: names of what else could have been given there.
+        """
+        for name in given:
+            if name not in _DEFAULTS:
+                raise InvalidTask(_unknown(name, ["retry", *_DEFAULTS, *beside]))
+        return cls(**cast(dict[str, Any], given))
+
+    def but(self, given: Mapping[str, object]) -> Self:
         """These options, with others in place of some."""
         self.of(given)
-        return replace(self, **given)
+        return replace(self, **cast(dict[str, Any], given))
+
+    def check(self, retries: bool) -> None:
+        """See that each option has what it is for, now that no other one can come.
+
+        Args:
+            retries: whether somebody has said how often the task is retried, be it 0.
+
+        Raises:
+            InvalidTask: one would do nothing.
+        """
+        for name, (other, example) in _NEEDS.items():
+            there = retries if other == "retry" else getattr(self, other) is not None
+            if not there and getattr(self, name) != _DEFAULTS[name]:
+                raise InvalidTask(
+                    f"{name} does nothing without {other}: give that, too, such as {example}, or leave {name} out"
+                )
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -94,14 +124,8 @@ class Options:
             raise InvalidTask(f"unique_mode is one of {', '.join(UNIQUE_MODES)}, not {self.unique_mode!r}")
         if self.unique is not None and self.unique_for is None:
             raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
-        if self.join and self.unique is None:
-            raise InvalidTask("join is for unique tasks: give a key as unique=…")
-        if self.concurrency is not None and (
-            self.concurrency_key is None or type(self.concurrency) is not int or self.concurrency < 1
-        ):
-            raise InvalidTask(
-                f"concurrency is a number of tasks above 0 and goes with a concurrency_key; it is {self.concurrency!r}"
-            )
+        if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
+            raise InvalidTask(f"concurrency is a number of tasks above 0, not {self.concurrency!r}")
 
     def _check_types(self) -> None:
         for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
@@ -112,8 +136,13 @@ class Options:
                 )
         for name in ("unique", "group", "concurrency_key"):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, str):
-                raise InvalidTask(f"{name} is a string, not {value!r}: write for example {name}=f'invoice:{{number}}'")
+            if value is not None and not (isinstance(value, str) and value):
+                raise InvalidTask(
+                    f"{name} is a string that is not empty, not {value!r}: write for example {name}=f'invoice:{{number}}'"
+                )
+        for name in ("track", "join"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidTask(f"{name} is True or False, not {getattr(self, name)!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise InvalidTask(
                 f"backoff is a Constant, a Linear or an Exponential of delayed.backoff, such as Exponential(1, cap=600), and "
@@ -192,6 +221,30 @@ class Options:
         if self.concurrency_key is not None:
             found["concurrency"] = [self.concurrency_key, self.concurrency or 1]
         return found
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Options)}
+OPTIONS = frozenset(["retry", *_DEFAULTS])
+
+
+def count_of(retry: object) -> int:
+    """A count of retries. Upstream takes None for 0.
+
+    Raises:
+        InvalidTask: it is none.
+    """
+    if retry is None:
+        return 0
+    if type(retry) is int and -_MOST_RETRIES <= retry < _MOST_RETRIES:
+        return retry
+    wrong = "a larger one" if type(retry) is int else repr(retry)
+    raise InvalidTask(f"retry is a whole number below 2**63 (negative: until it succeeds), not {wrong}")
+
+
+def _unknown(name: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, names, 1) or [each for each in names if name in each.split("_")]
+    meant = f"; did you mean {close[0]!r}?" if close else f": there are {', '.join(names)}"
+    return f"a task has no option {name!r}{meant}"
 
 
 def type_name(kind: type[BaseException]) -> str:

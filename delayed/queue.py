@@ -63,10 +63,7 @@ class _Named:
     @staticmethod
     def _check(task: object) -> None:
         if not isinstance(task, PyTask | GoTask):
-            raise InvalidTask(
-                f"what can be enqueued is a PyTask or a GoTask, such as PyTask('module.path:function', (1, 2)), and not "
-                f"{task!r:.200}"
-            )
+            raise InvalidTask(_not_a_task(task))
 
     def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task]:
         """Chunks of tasks that go in together, by their group, and, in between, those that ask for more."""
@@ -121,6 +118,19 @@ class _Named:
         raise Duplicate(f"task {identity} in {self.name!r} has the unique key already; nothing was enqueued", identity)
 
 
+def _not_a_task(what: object) -> str:
+    name = getattr(what, "__name__", "f")
+    if hasattr(what, "delay"):
+        instead = f"call {name}.delay(…), or enqueue PyTask({name}, (…))"
+    elif callable(what):
+        instead = f"enqueue PyTask({name}, (…))"
+    elif isinstance(what, str):
+        instead = f"enqueue {'PyTask' if ':' in what else 'GoTask'}({what!r:.200}, (…))"
+    else:
+        instead = "such as PyTask('module.path:function', (1, 2))"
+    return f"a queue takes a PyTask or a GoTask, not {type(what).__name__} {what!r:.200}: {instead}"
+
+
 class Queue(_Named, Transitions, Controlled):
     """A task queue on Redis.
 
@@ -166,7 +176,7 @@ class Queue(_Named, Transitions, Controlled):
         """How many tasks wait."""
         return int(self.call("LLEN", self.keys.queue))
 
-    def enqueue(self, task: Task) -> Handle:
+    def enqueue(self, task: Task) -> Handle[Any]:
         """Put a task at the end of the queue, or where its options say.
 
         When this returns, the task is in Redis. If the connection breaks in between, the error is raised and says so: the
@@ -281,7 +291,7 @@ class AsyncQueue(_Named):
         """How many tasks wait."""
         return int(await self._pooled.call("LLEN", self.keys.queue))
 
-    async def enqueue(self, task: Task) -> AsyncHandle:
+    async def enqueue(self, task: Task) -> AsyncHandle[Any]:
         """As `Queue.enqueue`."""
         self._check(task)
         if task.options is not None and (submission := self._submission(task)):

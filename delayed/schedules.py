@@ -103,13 +103,14 @@ def define(task: Task, cron: Cron) -> Entry:
         for name in ("result_ttl", "track", "unique", "at", "after"):
             if getattr(options, name):
                 raise InvalidSchedule(
-                    f"the tasks of a schedule are all the same, so they cannot have {name}; let the function of the schedule "
-                    f"enqueue a task that has it"
+                    f"{task.func_path}: the tasks of a schedule are all the same, so they cannot have {name}; let it enqueue "
+                    f"a task that has it"
                 )
         if options.expires is not None:
             if isinstance(options.expires, datetime):
                 raise InvalidSchedule(
-                    "expires is a time, but a schedule fires again and again: give the seconds after each occurrence"
+                    f"{task.func_path}: expires is a time, but a schedule fires again and again: give the seconds after each "
+                    f"occurrence"
                 )
             bare = task.but({"expires": None})
             return Entry(cron, bare.serialize(), max(1, round(options.expires * 1000)))

@@ -6,14 +6,19 @@ MessagePack in a byte string. A map of headers may follow. See docs/protocol.md.
 """
 
 import sys
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self, Unpack
 
 from .codec import dumps, not_encodable
 from .errors import InvalidTask
 from .keys import token
-from .options import Options
+from .keywords import TaskOptions
+from .logger import logger
+from .options import Options, count_of
 from .wire import SEPARATOR, decode
+
+_SCRIPT = f"__main__{SEPARATOR}"
+_told: set[str] = set()  # functions of the script that the log has named
 
 
 class PyTask:
@@ -25,7 +30,7 @@ class PyTask:
         args: positional arguments. What MessagePack can carry goes through: None, bool, int from -2**63 to 2**64-1, float,
             str, bytes, `datetime` with a time zone (arrives in UTC), list and tuple (arrive as list), dict with any keys.
         kwargs: keyword arguments.
-        retry: how often a failed call is repeated; negative: until it succeeds.
+        retry: how often a failed call is repeated; negative: until it succeeds. None for 0.
         options: see `delayed.options.Options`.
 
     Raises:
@@ -39,11 +44,13 @@ class PyTask:
         func: Callable[..., object] | str,
         args: list[Any] | tuple[Any, ...] | None = None,
         kwargs: dict[str, Any] | None = None,
-        retry: int = 0,
-        **options: Any,
+        retry: int | None = None,
+        **options: Unpack[TaskOptions],
     ) -> None:
         if not isinstance(func, str):
-            func = _path_of(func)
+            func = path_of_function(func)
+            if func[0] == "_":  # as in "__main__"; others need no second look
+                func = importable(func)
         elif not 0 < func.find(SEPARATOR) < len(func) - 1:
             raise InvalidTask(f"{func!r} is not the path of a Python function: write it as 'module.path:function'")
         self.func_path = func
@@ -51,12 +58,12 @@ class PyTask:
         self.kwargs = kwargs = {} if kwargs is None else kwargs
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
             raise InvalidTask(f"{func}: args is a list or tuple, and kwargs a dict, of the function's arguments")
-        self.retry = retry if type(retry) is int else _count(retry)
+        self.retry = 0 if retry is None else retry if type(retry) is int and 0 <= retry < 100 else count_of(retry)
         self._data: bytes | None = None
         self.options: Options | None = None
         self.id: str | None = None
         if options:
-            self._ask_for(Options.of(options))
+            self._ask_for(Options.of(options), retry is not None)
 
     def __repr__(self) -> str:
         return f"PyTask({self.func_path!r}, retry={self.retry})"
@@ -84,19 +91,22 @@ class PyTask:
                 raise not_encodable(self.func_path, {"args": self.args, "kwargs": self.kwargs}, error) from error
         return self._data
 
-    def but(self, given: dict[str, Any]) -> Self:
+    def but(self, given: Mapping[str, object]) -> Self:
         """The same call with other options in place of some."""
         return self.with_options(self.func_path, self.args, self.kwargs, self.retry, (self.options or Options()).but(given))
 
-    def _ask_for(self, options: Options) -> None:
+    def _ask_for(self, options: Options, retries: bool) -> None:
+        options.check(retries)
         self.options = options
         self.id = token() if options.tracked else None
 
     @classmethod
-    def with_options(cls, func: Callable[..., object] | str, args: Any, kwargs: Any, retry: int, options: Options) -> Self:
+    def with_options(
+        cls, func: Callable[..., object] | str, args: Any, kwargs: Any, retry: int | None, options: Options
+    ) -> Self:
         """A call that asks for `options`."""
         task = cls(func, args, kwargs, retry)
-        task._ask_for(options)
+        task._ask_for(options, retry is not None)
         return task
 
     @classmethod
@@ -128,15 +138,17 @@ class GoTask:
 
     __slots__ = ("_data", "args", "func_path", "id", "options", "retry")
 
-    def __init__(self, func_path: str, args: Any = None, retry: int = 0, **options: Any) -> None:
-        package, _, function = func_path.rpartition(".")
+    def __init__(self, func_path: str, args: Any = None, retry: int | None = None, **options: Unpack[TaskOptions]) -> None:
+        package, _, function = func_path.rpartition(".") if isinstance(func_path, str) else ("", "", "")
         if not package or not function or SEPARATOR in func_path:
             raise InvalidTask(f"{func_path!r} is not the path of a Go function: write it as 'package/path.Function'")
         self.func_path = func_path
         self.args = args
-        self.retry = retry = retry if type(retry) is int else _count(retry)
+        self.retry = 0 if retry is None else count_of(retry)
         self._data: bytes | None = None
         self.options = Options.of(options) if options or retry else None
+        if self.options is not None:
+            self.options.check(retry is not None)
         self.id = token() if self.options is not None and self.options.tracked else None
 
     def __repr__(self) -> str:
@@ -157,7 +169,7 @@ class GoTask:
                 raise not_encodable(self.func_path, {"args": self.args}, error) from error
         return self._data
 
-    def but(self, given: dict[str, Any]) -> Self:
+    def but(self, given: Mapping[str, object]) -> Self:
         """As `PyTask.but`."""
         task = type(self)(self.func_path, self.args)
         task.retry, task.options = self.retry, (self.options or Options()).but(given)
@@ -168,20 +180,36 @@ class GoTask:
 Task = PyTask | GoTask
 
 
-def _count(retry: object) -> int:
-    """A count of retries that is no integer. Upstream takes None for 0."""
-    if retry is None:
-        return 0
-    raise InvalidTask(f"retry is how often a failed call is repeated, an integer (negative: for ever), and not {retry!r}")
+def path_of_function(func: Callable[..., object]) -> str:
+    """The path by which a function is found in its module.
 
-
-def _path_of(func: Callable[..., object]) -> str:
+    Raises:
+        InvalidTask: it is not found there.
+    """
     if not callable(func):
         raise InvalidTask(f"a task needs a function or the path of one, not {func!r}")
     module, name = getattr(func, "__module__", None), getattr(func, "__name__", None)
-    if not module or not name or "<" in getattr(func, "__qualname__", name):
+    inside = getattr(func, "__qualname__", name)
+    if not module or not name or not inside or "<" in inside or ("." in inside and _is_elsewhere(func, module, name)):
         raise InvalidTask(f"{func!r} has no path that a worker could import: define it with `def` at the top of a module")
     if module == "__main__":  # `python -m pkg.mod`: workers know the module by its real name
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         module = spec.name if spec is not None else module
     return f"{module}{SEPARATOR}{name}"
+
+
+def _is_elsewhere(func: object, module: str, name: str) -> bool:
+    """Whether a function that belongs to a class is not its module's, too (as random's `randint` is)."""
+    return getattr(sys.modules.get(module), name, None) != func
+
+
+def importable(path: str) -> str:
+    """The path of a function; the log says, once for each, if only this very script can run it, as upstream's examples do."""
+    if path.startswith(_SCRIPT) and path not in _told:
+        _told.add(path)
+        logger.warning(
+            "%s is a function of the script itself, which only a worker inside this script can import: "
+            "put it into a module of its own",
+            path,
+        )
+    return path

@@ -20,7 +20,7 @@ from .executors import Execution
 from .functions import Functions
 from .heartbeat import Heartbeat, say_goodbye
 from .hooks import NONE, Hooks
-from .job import Job, announce, current_task
+from .job import Job, announce, running
 from .keys import token
 from .leases import Lease
 from .lifecycle import KILLED, Lifecycle, late
@@ -322,7 +322,7 @@ class Worker(Crew):
     @staticmethod
     def _current() -> tuple[str, str, Job | None]:
         """What runs here, for those who listen: queue, function path, and what is known of it if it has headers."""
-        job = current_task()
+        job = running()
         return ("", "", None) if job is None else (job.queue.keys.queue, job.func_path, job if job.headers else None)
 
     def _current_job(self) -> Job | None:

@@ -69,7 +69,6 @@ async def add(a: int, b: int) -> int:
 async def about_itself() -> list[object]:
     """What it knows of itself, after others have run meanwhile."""
     before = current_task()
-    assert before is not None
     _own.set(str(before.id))
     await asyncio.sleep(0.01)
     job = current_task()
@@ -92,7 +91,6 @@ async def note_itself(key: str) -> None:
 
 async def ask_again(attempts: int) -> int:
     job = current_task()
-    assert job is not None
     await asyncio.sleep(0)
     if job.attempt < attempts:
         raise Retry(after=0.02)
@@ -105,7 +103,7 @@ async def until_cancelled(key: str, swallow: bool = False) -> str:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
         job = current_task()
-        note(f"{key}:told", job and job.cancelled)
+        note(f"{key}:told", job.cancelled)
         if not swallow:
             raise
     return "tidied up"

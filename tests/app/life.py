@@ -14,7 +14,6 @@ from delayed.job import current_task
 def ask_again(attempts: int) -> int:
     """Ask for another attempt until there have been so many."""
     job = current_task()
-    assert job is not None
     if job.attempt < attempts:
         raise Retry(after=0.02)
     return job.attempt
@@ -22,7 +21,6 @@ def ask_again(attempts: int) -> int:
 
 def until_cancelled() -> str:
     job = current_task()
-    assert job is not None
     job.progress(1, 10, "begun")
     while not job.cancelled:
         time.sleep(0.01)
@@ -31,7 +29,6 @@ def until_cancelled() -> str:
 
 def describe_itself() -> list[object]:
     job = current_task()
-    assert job is not None
     return [job.func_path, job.id, job.attempt, job.queue.name, job.enqueued_at]
 
 

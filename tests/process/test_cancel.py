@@ -1,6 +1,7 @@
 """Tasks that are cancelled for good: if they do not end, their process does."""
 
 import os
+from typing import Any
 
 import pytest
 import redis
@@ -18,7 +19,7 @@ from tests.processes import Fleet
 QUICK = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
 
 
-def is_over(handle: Handle) -> None:
+def is_over(handle: Handle[Any]) -> None:
     with pytest.raises(TaskCancelled):
         handle.result(20)
     assert handle.status().state is State.CANCELLED

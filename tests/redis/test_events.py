@@ -230,6 +230,6 @@ def test_who_listens_later_is_heard_and_nobody_costs_nothing(queue: Queue) -> No
 
 def test_what_is_no_callback(queue: Queue) -> None:
     with pytest.raises(InvalidTask, match="on_start is a function"):
-        delayed(queue)(fine, on_start=5)
+        delayed(queue)(fine, on_start=5)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="nonsense"):
         subscribe(note, ["nonsense"])

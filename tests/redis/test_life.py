@@ -333,9 +333,9 @@ def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
         ({"retry_on": 5}, "exception types"),
         ({"retry_on": [ValueError, int]}, "exception types"),
         ({"give_up_on": ValueError()}, "exception types"),
-        ({"retry": "3"}, "an integer"),
-        ({"retry": True}, "an integer"),
-        ({"retry": 1.5}, "an integer"),
+        ({"retry": "3"}, "a whole number"),
+        ({"retry": True}, "a whole number"),
+        ({"retry": 1.5}, "a whole number"),
     ],
 )
 def test_bad_options_say_what_to_do(options: dict[str, Any], words: str) -> None:
@@ -346,9 +346,9 @@ def test_bad_options_say_what_to_do(options: dict[str, Any], words: str) -> None
 def test_other_bad_use_says_what_to_do(queue: Queue) -> None:
     with pytest.raises(InvalidTask, match="cannot work"):
         Exponential("1")  # type: ignore[arg-type]
-    with pytest.raises(InvalidTask, match="an integer"):
+    with pytest.raises(InvalidTask, match="a whole number"):
         GoTask("p.F", retry="3")  # type: ignore[arg-type]
-    assert PyTask("m:f", retry=None).serialize() == PyTask("m:f").serialize()  # type: ignore[arg-type]  # as upstream
+    assert PyTask("m:f", retry=None).serialize() == PyTask("m:f").serialize()  # as upstream
     for wrong in ("m:f", print, None):
         with pytest.raises(InvalidTask, match="a PyTask or a GoTask"):
             queue.enqueue(wrong)  # type: ignore[arg-type]

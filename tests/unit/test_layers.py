@@ -28,7 +28,7 @@ LEVELS = [
         "cron",
         "wear",
     },
-    {"options", "connection", "durability", "embedded", "hooks", "results", "wire"},
+    {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel", "occurrence"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},

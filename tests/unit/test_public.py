@@ -33,6 +33,7 @@ def test_exports_are_these() -> None:
         "NotDone",
         "NotDurable",
         "NotEncodable",
+        "NotInTask",
         "PyTask",
         "Queue",
         "Retry",

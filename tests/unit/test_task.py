@@ -178,7 +178,6 @@ def test_functions_that_cannot_be_imported_are_refused() -> None:
 
 
 def test_a_function_is_sent_by_its_path() -> None:
-    assert PyTask(Path.exists).func_path == "pathlib:exists"
     assert PyTask(json.dumps).func_path == "json:dumps"
 
 
