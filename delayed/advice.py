@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .words import counted
+
 LEVELS = ("problem", "warning", "note", "ok")  # a problem: tasks can be lost, or stay held, and nobody is told
 OLDEST = (6, 2)  # the version of Redis that the scripts need
 _WAITAOF = (7, 2)
@@ -225,7 +227,7 @@ def _latency(facts: Facts) -> Iterator[Advice]:
     else:
         yield Advice("ok", "latency", text)
     if facts.slow_calls:
-        says = f"{facts.slow_calls} calls of our scripts are in SLOWLOG; the longest took {facts.slowest:.1f} ms"
+        says = f"{counted(facts.slow_calls, 'call')} of our scripts in SLOWLOG; the longest took {facts.slowest:.1f} ms"
         yield Advice("note", "slow log", says, "large tasks and a busy host do that; keep data elsewhere and send where it is")
 
 
@@ -252,19 +254,27 @@ def _unread(facts: Facts) -> Iterator[Advice]:
 def _queue(served: Served) -> Iterator[Advice]:
     name = served.queue
     if served.stuck:
-        says = f"{served.stuck} tasks are held by the dead, for {served.stuck_for:.0f} s or longer: nobody runs them"
+        says = f"{counted(served.stuck, 'task is', 'tasks are')} held by the dead, for {served.stuck_for:.0f} s or longer"
         yield Advice("problem", name, says, f"run a sweeper: delayed sweeper {name}; or once: delayed fsck --repair {name}")
     if not served.sweepers:
         says = "no sweeper of ours is seen: what a killed worker holds stays held (upstream's sweepers cannot be seen)"
         yield Advice("warning", name, says, f"run one: delayed sweeper {name}")
     if not served.workers:
-        says = f"no worker of ours is seen, and {served.waiting} tasks wait"
+        says = f"no worker of ours is seen, and {counted(served.waiting, 'task waits', 'tasks wait')}"
         yield Advice("warning" if served.waiting else "note", name, says, f"run one: delayed worker {name}")
     if served.faults:
-        yield Advice("warning", name, f"fsck finds {served.faults} things that are wrong", f"see: delayed fsck {name}")
+        yield Advice(
+            "warning",
+            name,
+            f"fsck finds {counted(served.faults, 'thing that is', 'things that are')} wrong",
+            f"see: delayed fsck {name}",
+        )
     if served.workers and served.sweepers and not served.stuck and not served.faults:
         yield Advice(
-            "ok", name, f"{served.workers} workers and {served.sweepers} sweepers are seen; {served.waiting} tasks wait"
+            "ok",
+            name,
+            f"{counted(served.workers, 'worker')} and {counted(served.sweepers, 'sweeper')} are seen; "
+            f"{counted(served.waiting, 'task waits', 'tasks wait')}",
         )
 
 

@@ -15,7 +15,8 @@ class AllowList:
             `*` also matches dots, so `myapp.*:*` covers all modules below `myapp`.
 
     Raises:
-        ConfigurationError: a pattern without a colon, which could never match as meant, or no pattern at all.
+        ConfigurationError: a pattern without a colon, or with a comma or a blank, which could never match as meant, or none
+            at all.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -23,6 +24,11 @@ class AllowList:
         if not self.patterns:
             raise ConfigurationError("an empty allow-list would bury every task; name at least one, like 'myapp.tasks:*'")
         for pattern in self.patterns:
+            if re.search(r"[,\s]", pattern):
+                raise ConfigurationError(
+                    f"{pattern!r} in the allow-list has a comma or a blank, which no path has: give each pattern by itself "
+                    f"(allow=['a:*', 'b:*'], or --allow 'a:*' --allow 'b:*')"
+                )
             if ":" not in pattern:
                 raise ConfigurationError(
                     f"{pattern!r} in the allow-list has no colon; paths are 'module.path:function', so write "

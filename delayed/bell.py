@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from .channel import Channel
 from .clock import monotonic
-from .connection import RedisError, pack
-from .logger import logger
+from .connection import RedisError, ResponseError, pack
+from .outage import Outage
 from .queue import Queue
 
 _ANEW = 60.0  # seconds after which it is asked again: a connection may be gone without a word
@@ -23,6 +23,8 @@ class Bell:
     def __init__(self, queues: Sequence[Queue]) -> None:
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._pop = pack("BLPOP", *(queue.keys.wake for queue in queues), _ANEW)
+        self._outage = Outage(queues[0].conn)
+        self._what = f"wait for what is due earlier in {', '.join(queue.name for queue in queues)}"
         self._until = 0.0
         self._next_try = 0.0
         self._rung = False
@@ -47,9 +49,11 @@ class Bell:
         """Read what made the descriptor readable, and wait anew."""
         try:
             self._rung = self._channel.answer() is not None or self._rung
+            self._outage.works(self._what)
             self._begin()
         except RedisError as error:
-            logger.warning("Cannot listen for what is due earlier, trying again in %g s: %s", _PAUSE, error)
+            if isinstance(error, ResponseError):  # else Redis is away, which the sweeper's own connection finds, too
+                self._outage.failed(self._what, error)
             self._give_up()
 
     @property

@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -34,11 +36,23 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except BrokenPipeError:  # who reads what we print has enough: click ends in silence
+            raise
         except (DelayedError, RedisError, OSError, UnicodeError) as error:
             notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", ()))
             raise click.ClickException(f"{error}{notes}") from error
 
     return run
+
+
+def load(modules: Sequence[str]) -> None:
+    """Import modules as `python -m` would: the application lives in its own folder."""
+    sys.path.insert(0, str(Path.cwd()))
+    for name in modules:
+        try:
+            import_module(name)
+        except (ImportError, SyntaxError) as error:
+            raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,18 +1,16 @@
 """The commands for the schedules of queues."""
 
 import json
-import sys
 from datetime import datetime
-from importlib import import_module
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import click
 
-from .command_line import connected, json_option
+from .command_line import connected, json_option, load
 from .connect import connect
 from .queue import Queue
 from .schedules import Listed, Schedules, recorded, register
+from .words import counted
 
 
 @click.group()
@@ -39,6 +37,8 @@ def cron_list(url: str, queue: str, as_json: bool) -> None:
         return
     for each in found:
         click.echo(_line(each))
+    if not found:
+        click.echo(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module", err=True)
 
 
 @cron.command("pause")
@@ -84,9 +84,7 @@ def cron_remove(url: str, queue: str, name: str) -> None:
 @connected
 def cron_sync(url: str, modules: tuple[str, ...]) -> None:
     """Import MODULES, and register the schedules that they define."""
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` would: the application lives in its own folder
-    for module in modules:
-        import_module(module)
+    load(modules)
     conn = connect(url)
     queues = [Queue(name, conn) for name in sorted({each.queue for each in recorded()})]
-    click.echo(f"{len(recorded())} schedules, {register(queues)} of them new or changed")
+    click.echo(f"{counted(len(recorded()), 'schedule')}, {register(queues)} of them new or changed")

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -12,10 +12,13 @@ import click
 
 from .clock import now
 from .command_line import connected, json_option
-from .info import DeadLetter, dead_letter, show
+from .errors import Reason
+from .info import DeadLetter, dead_letter, described, show
 from .letters import Search, purge, retry, retry_all, retry_ids, search
 from .queue import Queue
+from .words import counted
 
+_ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -41,6 +44,16 @@ def _json_value(_context: click.Context, parameter: click.Parameter, value: str 
     return found
 
 
+def _ids(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    """Redis has its own words for what is no id."""
+    for each in (value,) if isinstance(value, str) else value:
+        if not _ID.fullmatch(each):
+            raise click.BadParameter(
+                f"{each!r} is no id of a dead letter; `delayed dead list QUEUE` shows them: 1767225600000-0"
+            )
+    return value
+
+
 def searching(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a search."""
     for option in (
@@ -48,7 +61,7 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--error", help="Only those with this in the error or its traceback."),
         click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
-        click.option("--reason", help="Only those with this reason, for example 'failed'."),
+        click.option("--reason", type=click.Choice([str(reason) for reason in Reason]), help="Only those with this reason."),
     ):
         command = option(command)
     return command
@@ -78,7 +91,7 @@ def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) ->
 
 @dead.command("show")
 @click.argument("queue")
-@click.argument("entry_id", metavar="ID")
+@click.argument("entry_id", metavar="ID", callback=_ids)
 @json_option
 @connected
 def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
@@ -89,9 +102,10 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
         click.echo(json.dumps({**_as_dict(letter), "content": show(letter.data)}, indent=2))
         return
     last = where.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
-    click.echo(
-        f"{letter.id}\ntime:   {_when(letter)}\ntask:   {show(letter.data)}\nreason: {letter.reason}\nby:     {letter.worker}"
-    )
+    click.echo(f"{letter.id}\ntime:   {_when(letter)}")
+    for line in described(letter.data):
+        click.echo(line)
+    click.echo(f"reason: {letter.reason}\nby:     {letter.worker}")
     if last:
         click.echo(f"worker: {last.decode(errors='replace')}")
     if letter.attempts is not None:
@@ -101,7 +115,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
 
 @dead.command("retry")
 @click.argument("queue")
-@click.argument("ids", nargs=-1)
+@click.argument("ids", nargs=-1, callback=_ids)
 @click.option("--all", "every", is_flag=True, help="All of them, oldest first.")
 @click.option("--args", "new_args", callback=_json_value, metavar="JSON", help="One letter, with other arguments: '[1, 2]'.")
 @click.option("--kwargs", "new_kwargs", callback=_json_value, metavar="JSON", help="""Likewise: '{"name": 1}'.""")
@@ -111,25 +125,32 @@ def dead_retry(url: str, queue: str, ids: tuple[str, ...], every: bool, new_args
     """Put dead letters back at the end of QUEUE: those named, all, or those that fit the filters."""
     where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
     if new_args is None and new_kwargs is None:
+        missing = _missing(where, ids)
         count = retry_all(where, chosen) if chosen else retry_ids(where, ids)
+        if missing:
+            click.echo(counted(count, "task waits again", "tasks wait again"))
+            raise click.ClickException(_gone(where, missing))
     elif len(ids) != 1:
         raise click.UsageError("--args and --kwargs are for one letter: name its id")
     else:
         count = int(retry(where, _letter(where, ids[0]), new_args, new_kwargs))
-    click.echo(f"{count} tasks wait again")
+    click.echo(counted(count, "task waits again", "tasks wait again"))
 
 
 @dead.command("purge")
 @click.argument("queue")
-@click.argument("ids", nargs=-1)
+@click.argument("ids", nargs=-1, callback=_ids)
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @searching
 @connected
 def dead_purge(url: str, queue: str, ids: tuple[str, ...], every: bool, **wanted: Any) -> None:
     """Remove dead letters of QUEUE for good: those named, all, or those that fit the filters."""
     where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
+    missing = _missing(where, ids)
     count = purge(where, chosen) if chosen else int(where.call("XDEL", where.keys.dead, *ids))
-    click.echo(f"{count} dead letters removed")
+    click.echo(f"{counted(count, 'dead letter')} removed")
+    if missing:
+        raise click.ClickException(_gone(where, missing))
 
 
 def _chosen(ids: tuple[str, ...], every: bool, wanted: dict[str, Any]) -> Search | None:
@@ -142,10 +163,17 @@ def _chosen(ids: tuple[str, ...], every: bool, wanted: dict[str, Any]) -> Search
 def _letter(queue: Queue, entry_id: str) -> DeadLetter:
     letter = dead_letter(queue, entry_id)
     if letter is None:
-        raise click.ClickException(
-            f"{queue.name} has no dead letter {entry_id}; `delayed dead list {queue.name}` shows what it has"
-        )
+        raise click.ClickException(_gone(queue, [entry_id]))
     return letter
+
+
+def _missing(queue: Queue, ids: Sequence[str]) -> list[str]:
+    """Those of the ids that no dead letter has."""
+    return [each for each in ids if dead_letter(queue, each) is None]
+
+
+def _gone(queue: Queue, ids: Sequence[str]) -> str:
+    return f"{queue.name} has no dead letter {', '.join(ids)}; `delayed dead list {queue.name}` shows what it has"
 
 
 def _when(letter: DeadLetter) -> str:

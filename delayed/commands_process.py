@@ -1,14 +1,13 @@
 """The commands that run until they are stopped."""
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import click
 
 from .allow import AllowAny, AllowList
-from .command_line import connected, explained, log_level_option
-from .connect import connect
+from .command_line import connected, explained, load, log_level_option
+from .connect import check_access, connect
 from .connection import RedisError
 from .demo import run_demo
 from .graveyard import DAYS, LETTERS
@@ -81,13 +80,12 @@ def worker(
             "queue may run any code here"
         )
     setup_logger(log_level=log_level.upper())
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` would: tasks live in the application's own folder
     conn = connect(url)
     serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
     shares = _shares(weights)
     allowed = AllowAny() if allow_any else AllowList(allow)
-    for module in preload:
-        import_module(module)
+    check_access(conn)
+    load(preload)
     if preload:
         _register(serve)
 
@@ -151,18 +149,21 @@ def sweeper(
     setup_logger(log_level=log_level.upper())
     conn = connect(url)
     serve = [Queue(name, conn) for name in queues]
-    Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None).run()
+    served = Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None)
+    check_access(conn)
+    served.run()
 
 
 @click.command()
 @click.argument("queues", nargs=-1)
 @click.option("--allow", multiple=True, metavar="PATTERN", help="As for `delayed worker`; any function by default.")
+@click.option("--preload", multiple=True, metavar="MODULE", help="As for `delayed worker`: register its schedules, too.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
 @click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
 @explained
-def up(queues: tuple[str, ...], allow: tuple[str, ...], folder: Path, port: int) -> None:
+def up(queues: tuple[str, ...], allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int) -> None:
     """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
-    run_up(list(queues or ("default",)), list(allow), folder, port)
+    run_up(list(queues or ("default",)), list(allow), list(preload), folder, port)
 
 
 @click.command()

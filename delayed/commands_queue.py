@@ -9,6 +9,7 @@ from .command_line import connected, json_option
 from .connect import connect
 from .control import Limits
 from .queue import Queue
+from .words import counted
 
 _GROUPS = 100  # shown
 
@@ -79,7 +80,9 @@ def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps([{**asdict(state), "limits": state.limits._asdict()} for state in states], indent=2))
         return
     for state in states:
-        click.echo(f"{_shown(state.queue, state.limits)}; {state.waiting} waiting, and the tasks of {state.groups} groups")
+        click.echo(
+            f"{_shown(state.queue, state.limits)}; {state.waiting} waiting, and the tasks of {counted(state.groups, 'group')}"
+        )
         for group, count in state.first_groups.items():
             click.echo(f"  group {group}: {count} waiting")
 
@@ -95,7 +98,7 @@ def _state(where: Queue) -> _State:
 def _shown(name: str, limits: Limits) -> str:
     parts = ["paused"] if limits.paused else []
     if limits.concurrency is not None:
-        parts.append(f"at most {limits.concurrency} tasks at once")
+        parts.append(f"at most {counted(limits.concurrency, 'task')} at once")
     if limits.rate is not None:
         parts.append(f"{limits.rate:g} tasks a second, {limits.burst} at once after a rest")
     return f"{name}: {', '.join(parts) or 'not limited'}"

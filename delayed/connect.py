@@ -14,9 +14,9 @@ import redis.asyncio.retry
 import redis.asyncio.sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from .connection import AsyncClient, Client, node_of
 from .errors import ConfigurationError
@@ -97,6 +97,57 @@ def async_client_of(conn: object) -> AsyncClient:
 def _shown(conn: object) -> str:
     kind = type(conn)
     return "None" if conn is None else f"a {kind.__module__}.{kind.__qualname__}"
+
+
+def address(client: Client) -> str:
+    """Where `client` looks for Redis, as a URL without password."""
+    if isinstance(client, redis.RedisCluster):
+        nodes = client.nodes_manager.startup_nodes.values()
+        return f"redis+cluster://{','.join(sorted(str(node.name) for node in nodes))}"
+    pool: Any = client.connection_pool
+    options: dict[str, Any] = pool.connection_kwargs
+    user = f"{options['username']}@" if options.get("username") else ""
+    db = options.get("db") or 0
+    if isinstance(pool, SentinelConnectionPool):
+        sentinels = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
+        hosts = ",".join(f"{each['host']}:{each['port']}" for each in sentinels)
+        return f"redis+sentinel://{user}{hosts}/{pool.service_name}/{db}"
+    if "path" in options:
+        return f"unix://{user}{options['path']}?db={db}"
+    scheme = "rediss" if issubclass(pool.connection_class, redis.SSLConnection) else "redis"
+    return f"{scheme}://{user}{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"
+
+
+def check_access(client: Client) -> None:
+    """Ask the server once whether it lets us in. One that cannot be asked now may be up later: that is no error.
+
+    Raises:
+        ConfigurationError: it does not know our user or password, or has no database of this number.
+    """
+    try:
+        connection = dedicated(client, b"", DEADLINE)
+        try:
+            connection.connect()
+            connection.send_command("PING")
+            connection.read_response()
+        finally:
+            connection.disconnect()
+    except (RedisError, OSError, UnicodeError) as error:
+        if _is_refused(error):
+            raise ConfigurationError(
+                f"{address(client)} does not let us in: {str(error).rstrip('.')}; correct the user, the password or the "
+                f"database in the URL"
+            ) from error
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether it would be refused again."""
+    if isinstance(error, BusyLoadingError):
+        return False
+    return isinstance(error, AuthenticationError) or (
+        isinstance(error, ResponseError | ConnectionError)
+        and any(word in str(error) for word in ("WRONGPASS", "NOAUTH", "invalid password", "DB index", "Invalid Database"))
+    )
 
 
 class NewestSentinel(Sentinel):

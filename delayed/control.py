@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from .errors import ConfigurationError
 from .keys import Keys
+from .words import is_number, is_whole
 
 _LIMITS = ("concurrency", "rate", "burst")
 
@@ -76,12 +77,14 @@ class Controlled:
         Raises:
             ConfigurationError: numbers that would let nothing run; for that there is `pause`.
         """
-        if concurrency is not None and concurrency < 1:
-            raise ConfigurationError(f"concurrency is a number of tasks above 0, not {concurrency}; to stop a queue, pause it")
-        if rate is not None and not 0 < rate < float("inf"):
-            raise ConfigurationError(f"rate is a number of tasks a second above 0, not {rate}; to stop a queue, pause it")
-        if burst is not None and (rate is None or burst < 1):
-            raise ConfigurationError(f"burst is a number of tasks above 0, and goes with a rate; it is {burst}")
+        if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
+            raise ConfigurationError(
+                f"concurrency is a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
+            )
+        if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
+            raise ConfigurationError(f"rate is a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
+        if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
+            raise ConfigurationError(f"burst is a number of tasks above 0, and goes with a rate; it is {burst!r}")
         if rate is not None and burst is None:
             burst = max(1, round(rate))
         chosen = [

@@ -58,6 +58,7 @@ class Crew:
     _take: Callable[[], bool]
     _heed_listeners: Callable[[], None]
     _lost: Callable[[RedisError, int], float]
+    _recovered: Callable[[], int]
 
     def _assemble(self, async_tasks: int, threads: int) -> None:
         """Nothing is in flight yet; executors are made in the process that runs."""
@@ -123,7 +124,8 @@ class Crew:
                 if not self._channel.is_open:
                     self._connect()
                 action()
-                failures = 0
+                if failures:
+                    failures = self._recovered()
             except RedisError as error:
                 self._asked_at = 0.0
                 self._waiting.clear()  # it goes back when the connection does

@@ -12,6 +12,7 @@ from typing import Any
 from .clock import milliseconds
 from .errors import ConfigurationError, NotDurable
 from .scripts import Argument
+from .words import is_number
 
 MEMORY = "memory"
 TIMEOUT = 3.0  # seconds; `appendfsync everysec` takes up to two of them
@@ -39,7 +40,7 @@ class Durability:
         match = re.fullmatch(r"memory|aof|replicas:([1-9]\d{0,3})", text) if isinstance(text, str) else None
         if match is None:
             raise ConfigurationError(f"durability is 'memory', 'aof' or 'replicas:N' with N of at least 1, not {text!r}")
-        if not 0 < seconds < 3600:
+        if not (is_number(seconds) and 0 < seconds < 3600):
             raise ConfigurationError(f"durability_timeout is a number of seconds above 0 (and below an hour), not {seconds!r}")
         self.text = text
         self.seconds = seconds

@@ -99,7 +99,8 @@ class EmbeddedRedis:
         arguments = [text for name, value in self.options.items() for text in (f"--{name}", value)]
         self._process = Guarded([server_path(), *arguments])
         deadline = monotonic() + _STARTING
-        with contextlib.closing(self.client()) as client:
+        # By the socket, which is ours: on the port another server may listen, as long as ours has not found that out.
+        with contextlib.closing(redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))) as client:
             while True:
                 try:
                     client.ping()

@@ -63,7 +63,7 @@ class Endings:
             self._reporter.retried(queue.keys.queue, function, error, detail, **names)
         else:
             self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
-            logger.error("Task %s: %s; it is in %s\n%s", path_of(data), reason, queue.keys.dead, detail)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path_of(data), reason, queue.name, detail)
             queue.bury(lease.name, reason, detail, self._place)
             self._reporter.buried(queue.keys.queue, function, error, reason, detail, **names)
 

@@ -1,6 +1,7 @@
 """One stream of what happens in this process, for logs, metrics and alarms. `table` makes the table in docs/events.md."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class Bus:
 
         Args:
             callback: takes an `Event`.
-            kinds: which; None for all.
+            kinds: which, or a single one; None for all.
 
         Returns:
             A function that ends it; it may be called twice.
@@ -107,7 +108,7 @@ class Bus:
         """
         if not callable(callback):
             raise ConfigurationError(f"subscribe takes a function, which is called with each event, not {callback!r}")
-        chosen = list(Kind) if kinds is None else [Kind(kind) for kind in kinds]
+        chosen = list(Kind) if kinds is None else [_kind(kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
         for kind in chosen:
             self._listeners[kind].append(callback)
         self.version += 1
@@ -125,6 +126,15 @@ class Bus:
         """Tell those who listen."""
         for callback in tuple(self._listeners[event.kind]):
             notify(callback, event)
+
+
+def _kind(word: str) -> Kind:
+    try:
+        return Kind(word)
+    except ValueError:
+        close = get_close_matches(str(word), list(Kind), 1)
+        meant = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(Kind)}"
+        raise ValueError(f"{word!r} is no kind of event; {meant}") from None
 
 
 def notify(callback: Callback, event: Event) -> None:

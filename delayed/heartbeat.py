@@ -24,10 +24,12 @@ from .holder import Holder
 from .leases import Lease
 from .logger import flush_output, logger
 from .notify import Notifier
+from .outage import Outage
 from .pace import BUDGET
 from .queue import Queue
 from .results import HARD
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
+from .words import counted
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
@@ -57,6 +59,7 @@ class Heartbeat(threading.Thread):
         self._ttl = ttl
         self._grace = grace
         self._channel = Channel(queue.conn, queue.name)
+        self._outage = Outage(queue.conn)
         self._notifier = Notifier()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
@@ -156,11 +159,15 @@ class Heartbeat(threading.Thread):
                 self._channel.open()
                 self._worker.slate.connect(1, self._channel.client_id)
             action()
+            self._outage.works("heartbeat")
         except Exception as error:
             self._channel.close()
             again = monotonic() + min(_RETRY * random.uniform(0.5, 1), self._interval)
             self._next_beat, self._next_look = min(self._next_beat, again), again
-            logger.warning("The heartbeat failed: %s", error, exc_info=not isinstance(error, RedisError))
+            if isinstance(error, RedisError):
+                self._outage.failed("heartbeat", error)
+            else:
+                logger.warning("The heartbeat failed: %s", error, exc_info=True)
 
     def _feed_watchdog(self, now: float) -> None:
         """While tasks run or the worker's loop goes round, all is well."""
@@ -276,15 +283,24 @@ class Heartbeat(threading.Thread):
                 self._channel.open()
             ended = self._worker.end_early(self._channel, cancelled)
             count = say_goodbye(self._channel, self._worker)
-            logger.warning("%s: gave back %d tasks and left", reason, count)
+            logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
             for tell in ended:
                 tell()
         except Exception as error:
-            logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
+            leave_unheard(self._worker, reason, error)
         finally:
             flush_output()
             logging.shutdown()
             os._exit(EXIT_FORCED)
+
+
+def leave_unheard(worker: Holder, reason: str, error: Exception) -> None:
+    """The end of a worker while Redis cannot be reached: say what that leaves behind."""
+    if all(lease.book.idle for _, made in worker.holdings() for lease in list(made.values())):
+        worker.slate.leave()  # what is left of it runs out by itself
+        logger.info("%s, with nothing to give back; Redis was not told: %s", reason, error)
+    else:
+        logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
 
 
 def say_goodbye(channel: Channel, worker: Holder) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgpack
@@ -10,9 +11,11 @@ from .clock import now
 from .connection import ResponseError
 from .errors import Reason, Unrunnable
 from .queue import Queue
-from .wire import headers_of, path_of, readable
+from .wire import SEPARATOR, headers_of, path_of, readable
+from .words import counted
 
 _LEASES_SHOWN = 100
+_LATEST = 253402300800000  # milliseconds since 1970: the year 10,000, of which Python knows nothing
 
 
 class LeaseInfo(NamedTuple):
@@ -119,11 +122,59 @@ def show(data: bytes) -> str:
         return data.hex()
 
 
+_TIMES = {"enqueued", "expires"}  # headers in milliseconds since 1970,
+_SPANS = {"timeout", "hard_timeout", "result_ttl"}  # and in milliseconds
+
+
+def described(data: bytes) -> Iterator[str]:
+    """A task in lines of text: its function, its arguments and what it asks for, with times as people write them."""
+    try:
+        fields = readable(data)
+    except Unrunnable:
+        fields = None
+    if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
+        yield f"task:   {show(data)}"
+        return
+    is_go = SEPARATOR not in fields[0]
+    rest = dict(enumerate(fields[1:], 1))
+    yield f"task:   {fields[0]}{' (Go)' if is_go else ''}"
+    with contextlib.suppress(RecursionError):  # too deeply nested to be shown
+        if is_go:
+            yield f"args:   {rest.get(1)!r}"
+        else:
+            yield f"args:   {', '.join(_arguments(rest.get(1), rest.get(2))) or '(none)'}"
+            if rest.get(3):
+                yield f"retry:  {rest[3] if rest[3] != -1 else 'until it succeeds'}"
+        for name, value in headers_of(data).items():
+            yield f"{str(name) + ':':7} {_option(name, value)}"
+
+
+def _arguments(args: Any, kwargs: Any) -> Iterator[str]:
+    yield from map(repr, args) if isinstance(args, list) else [repr(args)] * (args is not None)
+    yield from (f"{name}={value!r}" for name, value in kwargs.items()) if isinstance(kwargs, dict) else ()
+
+
+def _option(name: Any, value: Any) -> str:
+    """What a task asks for; as it stands, if it has not the form that it should have."""
+    match name, value:
+        case str(), int() if name in _TIMES and 0 <= value < _LATEST:
+            return datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds")
+        case str(), int() if name in _SPANS:
+            return f"{value / 1000:g} s"
+        case "unique", [key, mode, int(bound)]:
+            return f"{key!r}, {mode}, for at most {bound / 1000:g} s"
+        case "concurrency", [key, int(limit)]:
+            return f"{key!r}, {limit} at once"
+        case "backoff", [kind, int() | float() as base, int() | float() as cap, jitter]:
+            return f"{kind}, {base:g} s, at most {cap:g} s{', with jitter' if jitter else ''}"
+    return value if isinstance(value, str) else repr(value)
+
+
 def lines(queue: QueueInfo) -> Iterator[str]:
     """A queue in lines of text."""
     yield (
         f"{queue.queue}: {queue.waiting} waiting, {queue.held} held, {queue.dead} dead; "
-        f"{queue.recovered} recovered and {queue.buried} buried by sweepers; {queue.notifications} notifications"
+        f"{queue.recovered} recovered and {queue.buried} buried by sweepers; {counted(queue.notifications, 'notification')}"
     )
     for kind in ("worker", "sweeper"):
         processes = [process for process in queue.processes if process.get("kind") == kind]

@@ -12,9 +12,11 @@ from .handle import ENDED_FOR
 from .job import Job, job_of
 from .keys import token
 from .logger import logger
+from .outage import Outage
 from .queue import Queue
 from .results import CANCELLED, HARD, State
 from .slate import Slate
+from .words import counted
 
 _DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
 _PAUSE = 0.5  # seconds to the next attempt after one that failed
@@ -47,7 +49,9 @@ class Keeper:
         self._interval, self._ttl, self._limit = interval, ttl, limit
         self._channel = Channel(queues[0].conn, queues[0].name, _DEADLINE)
         self._queues = [queue.over(self._channel) for queue in queues]
+        self._outage = Outage(queues[0].conn)
         self._estates: list[Estate] = []
+        self.cut_off = False  # the last attempt to use Redis failed
         self._next_beat = 0.0
         self._next_try = 0.0
 
@@ -65,6 +69,11 @@ class Keeper:
     def done(self) -> bool:
         """Whether nothing is left of dead processes."""
         return not self._estates
+
+    @property
+    def left(self) -> list[str]:
+        """The dead processes of which something is left."""
+        return [estate.place for estate in self._estates]
 
     def tend(self, living: Sequence[Slate]) -> list[Slate]:
         """Beat for those of `living` that are late, and see to what the dead left; what fails is tried again at `due`.
@@ -89,10 +98,13 @@ class Keeper:
             self._estates = [estate for estate in self._estates if not self._settle(estate)]
             if self._estates:
                 self._next_try = monotonic() + 0.01  # Redis has not read all of it yet
+            self.cut_off = False
+            self._outage.works("supervisor")
         except RedisError as error:
+            self.cut_off = True
             self._channel.close()
             self._next_try = monotonic() + _PAUSE
-            logger.warning("The supervisor cannot reach Redis, trying again in %g s: %s", _PAUSE, error)
+            self._outage.failed("supervisor", error)
         return doomed
 
     def close(self) -> None:
@@ -146,7 +158,7 @@ class Keeper:
             own = queue.keys.lease(estate.slate.name)
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
-        logger.error("Worker %s: %s; %d tasks put back, %d buried", estate.place, estate.cause, back, buried)
+        logger.error("Worker %s: %s; %s put back, %d buried", estate.place, estate.cause, counted(back, "task"), buried)
         return True
 
     def _is_connected(self, slate: Slate) -> bool:

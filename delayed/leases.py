@@ -70,6 +70,12 @@ class LeaseBook:
         self._token = token()
         self._serial = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held for certain: under a lease that is not free a task may be that we know nothing of, as a take
+        may have had no reply."""
+        return len(self.free) == len(self.made)
+
     def get(self, count: int) -> tuple[list[Lease], int]:
         """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
         free = self.free

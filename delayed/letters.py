@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from .codec import dumps
-from .errors import Duplicate, InvalidTask, Reason, Unrunnable
+from .errors import ConfigurationError, Duplicate, InvalidTask, Reason, Unrunnable
 from .graveyard import unique_of
 from .info import DeadLetter, dead_letters, letter_of, show
 from .options import TRACKED_FOR
@@ -28,9 +28,12 @@ class Search:
         task: a pattern for the function's path, as `myapp.tasks:*`.
         error: part of the detail (a sentence or a traceback), in upper or lower case.
         text: part of the task as it is shown, with its arguments.
-        reason: the reason.
+        reason: the reason, one of `Reason`.
         since: seconds since 1970: not those before.
         until: seconds since 1970: only those before.
+
+    Raises:
+        ConfigurationError: there is no such reason.
     """
 
     task: str | None = None
@@ -39,6 +42,10 @@ class Search:
     reason: str | None = None
     since: float | None = None
     until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason is not None and self.reason not in list(Reason):
+            raise ConfigurationError(f"{self.reason!r} is no reason; there are {', '.join(Reason)}")
 
     def fits(self, letter: DeadLetter) -> bool:
         """Whether this letter is one of them."""
@@ -117,10 +124,10 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
     return bool(done)
 
 
-def retry_all(queue: Queue, wanted: Search | None = None) -> int:
+def retry_all(queue: Queue, wanted: Search) -> int:
     """Put the dead letters that fit, and are there now, back at the end of the queue, the oldest first; one whose unique key
-    another task has stays. Returns how many went."""
-    return sum(_each(queue, wanted or Search(), lambda letters: _retry_some(queue, letters)))
+    another task has stays. Every letter fits `Search()`. Returns how many went."""
+    return sum(_each(queue, wanted, lambda letters: _retry_some(queue, letters)))
 
 
 def retry_ids(queue: Queue, ids: Sequence[str]) -> int:
@@ -129,13 +136,14 @@ def retry_ids(queue: Queue, ids: Sequence[str]) -> int:
     return _retry_some(queue, [letter_of(*page[0]) for page in found if page])
 
 
-def purge(queue: Queue, wanted: Search | None = None) -> int:
-    """Remove the dead letters that fit, and are there now, for good. Returns how many those were."""
+def purge(queue: Queue, wanted: Search) -> int:
+    """Remove the dead letters that fit, and are there now, for good. Every letter fits `Search()`. Returns how many those
+    were."""
 
     def remove(letters: list[DeadLetter]) -> int:
         return int(queue.call("XDEL", queue.keys.dead, *(letter.id for letter in letters)))
 
-    return sum(_each(queue, wanted or Search(), remove))
+    return sum(_each(queue, wanted, remove))
 
 
 def _each(queue: Queue, wanted: Search, act: Callable[[list[DeadLetter]], int]) -> Iterator[int]:

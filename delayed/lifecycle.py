@@ -182,7 +182,7 @@ class Lifecycle:
         elif isinstance(outcome, Ended):
             ended = outcome
         if ended.reason is not None:
-            logger.error("Task %s: %s; it is in %s\n%s", job.func_path, ended.reason, queue.keys.dead, ended.detail)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", job.func_path, ended.reason, queue.name, ended.detail)
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(queue.conclude, lease, job.id, unique=job.unique[0], state=ended.state, result=ended.result)

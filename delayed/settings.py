@@ -28,6 +28,18 @@ def check_same_server(queues: Sequence[Queue]) -> None:
         raise ConfigurationError("a queue is named twice")
 
 
+def check_times(interval: float, grace: float) -> None:
+    """What a worker is told about time.
+
+    Raises:
+        ConfigurationError: a number that cannot work.
+    """
+    if not interval > 0:
+        raise ConfigurationError(f"keep_alive_interval is a number of seconds above 0, not {interval:g}")
+    if not grace >= 0:
+        raise ConfigurationError(f"grace is a number of seconds, 0 or more, not {grace:g}")
+
+
 def lease_ttl(queues: Sequence[Queue], interval: float) -> float:
     """How long the leases of a worker live that beats at `interval`, both in seconds.
 

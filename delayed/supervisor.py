@@ -26,6 +26,7 @@ from .notify import Notifier
 from .queue import Queue
 from .signals import DUMP, STOP, SignalPipe
 from .slate import Slate
+from .words import counted
 from .worker import Worker
 
 EXIT_RELIEVED = 4  # a worker process was stopped, or is worn out: another takes its place
@@ -33,6 +34,7 @@ EXIT_DEFECT = 70  # a worker process ended by an exception (EX_SOFTWARE of sysex
 _TICK = 1.0  # seconds between two looks at processes that do not call
 _STUCK = 30.0  # seconds that a worker may neither run a task nor ask for one, beyond its longest wait
 _PATIENCE = 2.0  # seconds that a worker process has to end a task itself whose hard timeout is over
+_LAST_TRY = 1.0  # seconds that a Redis which is away gets for what the dead held, after a second request to stop
 _MARGIN = 5.0  # seconds after the grace in which a worker process should have ended by itself
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0  # seconds before a worker that died at its start is replaced
 _LIVED = 5.0  # seconds: who lived longer did not die at its start
@@ -101,6 +103,8 @@ class Supervisor:
         self._ready = False
         self._stopping = False
         self._kill_at = float("inf")
+        self._insisted = False  # it was asked to stop more than once
+        self._empty_since = float("inf")  # monotonic time at which the last worker process had ended
         self._memory_kills = out_of_memory_kills()
 
     def run(self) -> int:
@@ -133,9 +137,20 @@ class Supervisor:
                 if child.pid and not child.verdict and child.slate in doomed:
                     self._kill(child, "its task was cancelled")
             self._look_after(now)
-            if all(child.finished for child in self._children) and (self._keeper.done or now > self._kill_at + _MARGIN):
+            if all(child.finished for child in self._children) and self._is_over(now):
                 return
             self._wait(signals)
+
+    def _is_over(self, now: float) -> bool:
+        """All workers have ended: whether that is all."""
+        self._empty_since = min(self._empty_since, now)
+        if self._keeper.done:
+            return True
+        in_vain = self._insisted and self._keeper.cut_off and now > self._empty_since + _LAST_TRY
+        over = in_vain or now > self._kill_at + _MARGIN
+        if over:
+            logger.error("Left without giving back what was held by %s; a sweeper will", ", ".join(self._keeper.left))
+        return over
 
     def _wait(self, signals: SignalPipe) -> None:
         """Until a signal, the end of a process, or something is due."""
@@ -226,7 +241,7 @@ class Supervisor:
         self._notifier.alive()
         if not self._ready and all(child.slate.progress[0] or child.finished for child in self._children):
             self._ready = True
-            self._notifier.ready(f"{len(self._children)} workers")
+            self._notifier.ready(counted(len(self._children), "worker"))
         if now >= self._kill_at:
             self._kill_all(f"did not end within {self._grace + _MARGIN:g} s")
         for child in self._children:
@@ -253,6 +268,7 @@ class Supervisor:
             for child in self._children:
                 logger.warning("Worker process %d: %s, %d tasks", child.pid, child.progress, child.slate.finished)
         else:
+            self._insisted = self._insisted or self._stopping or number not in STOP
             if not self._stopping:
                 logger.info("%s: stopping the workers", number.name)
                 self._notifier.stopping("waiting for the workers")

@@ -21,12 +21,14 @@ from .graveyard import DAYS, LETTERS, Graveyard
 from .keys import token
 from .logger import logger
 from .notify import Notifier
+from .outage import Outage
 from .queue import Queue
 from .schedules import Schedules
 from .signals import DUMP, SignalPipe, dump_threads
 from .sweep import LOSSES, Outcome, repair, sweep
 from .transitions import READY
 from .wear import resident_size
+from .words import counted
 
 INTERVAL = 5.0  # seconds
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
@@ -41,8 +43,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach
 class _Server:
     """A connection, and what it tells of the server's health."""
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, queue: Queue) -> None:
+        self.channel = Channel(queue.conn, queue.name)
+        self.outage = Outage(queue.conn)
         self.bell: Bell
         self.failures = 0  # attempts since it worked
         self.settled_at = 0.0  # monotonic time from which a lease without a key is dead
@@ -107,7 +110,7 @@ class Sweeper:
     def _server(self, queue: Queue) -> _Server:
         """One connection for each server; on a cluster, where queues move, one for each queue."""
         key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
-        return self._servers.setdefault(key, _Server(Channel(queue.conn, queue.name)))
+        return self._servers.setdefault(key, _Server(queue))
 
     def run(self) -> None:
         """Sweep at once and then at the interval, until `stop`, or (in the main thread) SIGTERM, SIGINT, SIGHUP or SIGQUIT.
@@ -150,7 +153,7 @@ class Sweeper:
                 self._register(queue, server.channel)
             if server.failures or monotonic() - asked > _STALLED:
                 server.works()
-                logger.info("%s: Redis is back; leases are judged in %g s", queue.name, SETTLING)
+                logger.info("%s: after the outage, leases are judged in %g s", queue.name, SETTLING)
             settled = server.settled
             graveyard = self._graveyards[id(queue)]
             outcome = sweep(queue, self._limit, self._place, graveyard) if settled else Outcome(repaired=repair(queue))
@@ -160,18 +163,19 @@ class Sweeper:
                 server.channel.close()
             else:
                 server.broke()
-            logger.warning("Sweeping %s failed, trying again: %s", queue.name, queue.explained(error))
+            server.outage.failed(f"sweep of {queue.name}", queue.explained(error))
             return
+        server.outage.works(f"sweep of {queue.name}")
         if outcome.recovered or outcome.buried:
             logger.warning(
-                "%s: %d lost tasks put back, %d buried after %d losses",
+                "%s: %s put back, %d buried after %s",
                 queue.name,
-                outcome.recovered,
+                counted(outcome.recovered, "lost task"),
                 outcome.buried,
-                self._limit,
+                counted(self._limit, "loss", "losses"),
             )
         if outcome.repaired:
-            logger.info("%s: repaired %d notifications", queue.name, outcome.repaired)
+            logger.info("%s: repaired %s", queue.name, counted(outcome.repaired, "notification"))
 
     def _register(self, queue: Queue, channel: Channel) -> None:
         own = queue.keys.lease(self._name)
@@ -218,18 +222,22 @@ class Sweeper:
                     found = queue.due([queue.keys], _DUE_AT_ONCE)
                     pauses = [found.pause, self._fire(queue)]
                     pause = min([pause, *(each for each in pauses if each is not None)])
+                    server.outage.works(f"move of what is due in {queue.name}")
             except RedisError as error:
                 server.broke()
-                logger.warning("Cannot move what is due in %s, trying again: %s", queue.name, error)
+                server.outage.failed(f"move of what is due in {queue.name}", error)
         return pause
 
     def _fire(self, queue: Queue) -> float | None:
         """Run the schedules that are due. Returns the seconds until the next one is."""
+        outage = self._server(queue).outage
         try:
-            return Schedules(queue).fire()
+            pause = Schedules(queue).fire()
         except ResponseError as error:  # no memory, or a foreign key: what else there is to do matters as much
-            logger.warning("Cannot run the schedules of %s, trying again: %s", queue.name, error)
+            outage.failed(f"run of the schedules of {queue.name}", error)
             return None
+        outage.works(f"run of the schedules of {queue.name}")
+        return pause
 
     def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> bool:
         """Until a signal, `stop`, a bell, or for so long. Returns whether a connection has broken."""

@@ -18,7 +18,7 @@ from .errors import ConfigurationError
 from .events import BUS, Kind
 from .executors import Execution
 from .functions import Functions
-from .heartbeat import Heartbeat, say_goodbye
+from .heartbeat import Heartbeat, leave_unheard, say_goodbye
 from .hooks import NONE, Hooks
 from .job import Job, announce, running
 from .keys import token
@@ -26,14 +26,16 @@ from .leases import Lease
 from .lifecycle import KILLED, Lifecycle, late
 from .logger import flush_output, logger
 from .middleware import AsyncMiddleware, Middleware
+from .outage import Outage
 from .queue import Queue
 from .reporter import Reporter
-from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, lease_ttl
+from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, check_times, lease_ttl
 from .signals import SignalPipe, Stop
 from .slate import Slate
 from .taker import Taker
 from .wear import Wear, resident_size
 from .wire import Call, parse, path_of
+from .words import counted
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
@@ -85,8 +87,7 @@ class Worker(Crew):
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
             raise ConfigurationError("a worker needs at least one queue")
-        if not keep_alive_interval > 0 or not grace >= 0:
-            raise ConfigurationError("keep_alive_interval is above 0 seconds, and grace not below 0")
+        check_times(keep_alive_interval, grace)
         check_same_server(queues)
         self._wear = Wear(max_tasks, max_rss)
         self._interval, self._grace, self._burst = keep_alive_interval, grace, burst
@@ -111,6 +112,8 @@ class Worker(Crew):
         self._functions = Functions(allow_list(allow), self._reporter.wrap)
         self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, max(async_tasks, threads, 1))
         self._channel = Channel(queues[0].conn, queues[0].name)
+        self._outage = Outage(queues[0].conn)
+        self._work_name = f"work on {', '.join(each.name for each in queues)}"
         self._endings = Endings(self._channel, self._lifecycle, self._reporter, self._place, self._ttl)
         self._taker = Taker(
             queues, self._channel, holder=self.name, ttl=self._ttl, slate=self.slate, superseded=self._endings.superseded,
@@ -173,7 +176,8 @@ class Worker(Crew):
                 if not self._channel.is_open:
                     self._connect()
                 found = self._take()
-                failures = 0
+                if failures:
+                    failures = self._recovered()
                 if found:
                     self._work()
                 elif self._burst:
@@ -202,8 +206,13 @@ class Worker(Crew):
         self._taker.look = True
         for book in self._taker.books:
             error = book.queue.explained(error)
-        logger.warning("Redis: %s; trying again", error)
+        self._outage.failed(self._work_name, error)
         return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+
+    def _recovered(self) -> int:
+        """The connection works again. Returns how many failures there have been since: none."""
+        self._outage.works(self._work_name)
+        return 0
 
     def _goodbye(self) -> None:
         try:
@@ -213,12 +222,12 @@ class Worker(Crew):
             self._goodbye_to_many()
             count = say_goodbye(self._channel, self)
             if count:
-                logger.info("Gave back %d tasks", count)
+                logger.info("Gave back %s", counted(count, "task"))
             if self._taker.interrupted:  # the blocking pop may have had a notification by then
                 for book in self._taker.books:
                     book.queue.repair()
         except RedisError as error:
-            logger.error("Left without giving back what was held; a sweeper will: %s", error)
+            leave_unheard(self, "Stopped", error)
         finally:
             self._channel.close()
 

@@ -113,7 +113,7 @@ def test_fsck_and_doctor_print_json(broken: Queue) -> None:
 def test_doctor_says_what_is_to_be_changed(broken: Queue) -> None:
     text = run("doctor", broken.name, "--wait", "0", status=1)
     assert "problem  persistence: nothing is kept on disk" in text
-    assert f"problem  {broken.name}: 1 tasks are held by the dead" in text
+    assert f"problem  {broken.name}: 1 task is held by the dead" in text
     assert f"→ run one: delayed sweeper {broken.name}" in text
 
 
@@ -125,5 +125,5 @@ def test_doctor_has_nothing_to_say_of_a_good_set_up(fleet: Fleet, name: str) -> 
         fleet.sweeper(name)
         eventually(lambda: client.hlen(f"{name}_workers") == 2)
         text = run("doctor", name, "--redis", server.url, status=0)
-        assert f"ok       {name}: 1 workers and 1 sweepers are seen; 0 tasks wait" in text
+        assert f"ok       {name}: 1 worker and 1 sweeper are seen; 0 tasks wait" in text
         assert "problem" not in text

@@ -2,28 +2,32 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from delayed.backoff import Exponential
 from delayed.cli import main
 from delayed.command_line import as_json_text
 from delayed.embedded import EmbeddedRedis
-from delayed.info import dead_letters
+from delayed.errors import DelayedError
+from delayed.info import dead_letters, described
 from delayed.queue import Queue
 from delayed.task import GoTask, PyTask
 from delayed.wire import decode, readable
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
+from tests.servers import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,14 @@ def test_enqueue_reads_json_and_keywords(queue: Queue) -> None:
     run("enqueue", queue.name, "m:f", "1", '"text"', "plain", "-5", "key=3", 'other="x=y"', "--retry", "2")
     (data,) = queue.call("LRANGE", queue.name, 0, -1)
     assert decode(data)[:4] == ("m:f", [1, "text", "plain", -5], {"key": 3, "other": "x=y"}, 2)
+
+
+def test_enqueue_lets_numbers_begin_with_a_minus_and_all_else_behind_two(queue: Queue) -> None:
+    run("enqueue", queue.name, "m:f", "-5", "-.5", "--retry", "2", "--", "--retires", "-x", "-5")
+    run("enqueue", queue.name, "--", "m:f", "-x")
+    first, second = queue.call("LRANGE", queue.name, 0, -1)
+    assert decode(first)[:4] == ("m:f", [-5, "-.5", "--retires", "-x", -5], {}, 2)
+    assert decode(second)[:2] == ("m:f", ["-x"])
 
 
 def test_enqueue_go(queue: Queue) -> None:
@@ -65,7 +77,21 @@ def test_enqueue_go(queue: Queue) -> None:
         (["enqueue", "q", "m:f", "--backoff", "square:1"], 2, "exponential:1:600"),
         (["enqueue", "q", "m:f", "--backoff", "linear:0"], 2, "exponential:1:600"),
         (["enqueue", "q", "m:f", "--at", "tomorrow"], 2, "2030-01-31"),
-        (["enqueue", "q", "m:f", "--at", "2030-01-31"], 1, "time zone"),
+        (["enqueue", "q", "m:f", "--at", "2030-01-31"], 2, "no time zone; write for example 2030-01-31T00:00:00+00:00"),
+        (["enqueue", "q", "m:f", "--after", "-1"], 2, "--after"),
+        (["enqueue", "q", "m:f", "x", "w=3", "--retires", "3"], 2, "No such option '--retires'. Did you mean '--retry'?"),
+        (["enqueue", "q", "m:f", "--retires=3"], 2, "Did you mean '--retry'?"),
+        (["enqueue", "q", "m:f", "-x"], 2, "Put -- before"),
+        (["worker", "q", "--allow", "a:*,b:*"], 1, "comma"),
+        (["worker", "q", "--allow", "a:* b:*"], 1, "blank"),
+        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace is a number of seconds, 0 or more, not -1\n"),
+        (
+            ["worker", "q", "--allow-any", "--preload", "nosuch"],
+            1,
+            "cannot import 'nosuch': No module named 'nosuch' (the current",
+        ),
+        (["cron", "sync", "nosuch"], 1, "cannot import 'nosuch': No module named 'nosuch' (the current folder is "),
+        (["cron", "list", "nosuch"], 0, "nosuch has no schedules"),
         (["enqueue", "q", "m:f", "--join"], 1, "unique"),
         (["task", "status", "q", "nobody"], 1, "nobody"),
         (["info", "q", "--redis", "http://x"], 1, "redis://"),
@@ -73,7 +99,12 @@ def test_enqueue_go(queue: Queue) -> None:
         (["dead", "show", "q", "1-1"], 1, "has no dead letter"),
         (["dead", "retry", "q"], 2, "--all"),
         (["dead", "purge", "q", "1-1", "--all"], 2, "--all"),
-        (["dead", "show", "q", "nonsense"], 1, "Invalid stream ID"),
+        (["dead", "show", "q", "nonsense"], 2, "no id of a dead letter"),
+        (["dead", "retry", "q", '1"'], 2, "no id of a dead letter"),
+        (["dead", "purge", "q", "nonsense"], 2, "no id of a dead letter"),
+        (["dead", "retry", "q", "1-1"], 1, "q has no dead letter 1-1"),
+        (["dead", "purge", "q", "1-1"], 1, "q has no dead letter 1-1"),
+        (["dead", "list", "q", "--reason", "nosuch"], 2, "'failed'"),
         (["demo", "--workers", "0"], 2, "--workers"),
     ],
 )
@@ -117,26 +148,72 @@ def test_info_shows_what_is_there(queue: Queue, fleet: Fleet, client: redis.Redi
     client.rpush(f"{key}:go", 1)
 
 
-def test_dead_letters_are_listed_shown_retried_and_purged(queue: Queue) -> None:
+def test_dead_letters_are_listed_shown_retried_and_purged(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         queue.enqueue(PyTask("tasks:fail", (f"boom {number}",)))
     queue.enqueue(PyTask("tasks:nope"))
     burst(queue)
+    assert caplog.text.count(f"; see `delayed dead list {queue.name}`") == 4
     assert run("dead", "list", queue.name).output.count("\n") == 4
     assert "boom 1" in run("dead", "list", queue.name, "--reason", "failed").output
     assert "nope" not in run("dead", "list", queue.name, "--reason", "failed").output
     letters = json.loads(run("dead", "list", queue.name, "--json", "--reason", "failed").output)
     assert [letter["task"] for letter in letters] == ["tasks:fail"] * 3
     shown = run("dead", "show", queue.name, letters[0]["id"]).output
-    assert "['tasks:fail', ['boom 2']]" in shown
+    assert "task:   tasks:fail\nargs:   'boom 2'\nreason: failed\n" in shown
     assert "ValueError: boom 2" in shown
     assert json.loads(run("dead", "show", queue.name, letters[0]["id"], "--json").output)["reason"] == "failed"
-    assert "1 tasks wait again" in run("dead", "retry", queue.name, letters[0]["id"]).output
+    assert "1 task waits again" in run("dead", "retry", queue.name, letters[0]["id"]).output
     assert queue.len() == 1
-    assert "1 dead letters removed" in run("dead", "purge", queue.name, letters[1]["id"]).output
+    assert "1 dead letter removed" in run("dead", "purge", queue.name, letters[1]["id"]).output
     assert "2 tasks wait again" in run("dead", "retry", queue.name, "--all").output
     assert "0 dead letters removed" in run("dead", "purge", queue.name, "--all").output
     assert not list(dead_letters(queue))
+
+
+def test_what_is_shown_of_a_letter_is_in_words(queue: Queue) -> None:
+    options: dict[str, Any] = {
+        "timeout": 1.5,
+        "expires": datetime(2030, 1, 1, tzinfo=UTC),
+        "unique": "k",
+        "unique_for": 60,
+        "group": "acme",
+    }
+    task = PyTask("m:f", ("a", [1]), {"b": None}, -1, backoff=Exponential(1, 600), retry_on=["E"], **options)
+    lines = list(described(task.serialize()))
+    assert lines[:3] == ["task:   m:f", "args:   'a', [1], b=None", "retry:  until it succeeds"]
+    assert {
+        "backoff: exponential, 1 s, at most 600 s, with jitter",
+        "retry_on: ['E']",
+        "timeout: 1.5 s",
+        "expires: 2030-01-01 00:00:00+00:00",
+        "unique: 'k', until_done, for at most 60 s",
+        "group:  acme",
+    } <= set(lines)
+    assert list(described(PyTask("m:f").serialize())) == ["task:   m:f", "args:   (none)"]
+    assert list(described(GoTask("main.F", [1, "x"]).serialize())) == ["task:   main.F (Go)", "args:   [1, 'x']"]
+    for odd in (b"", b"\xc1", msgpack.packb(5), msgpack.packb(["m:f", 5, [6], 0, {"expires": 2**60, "backoff": 1, 7: "x"}])):
+        assert list(described(odd))
+
+
+def test_who_has_read_enough_hears_no_complaint(queue: Queue, redis_url: str) -> None:
+    queue.enqueue_many(PyTask("tasks:nope") for _ in range(20))
+    burst(queue)
+    command = [sys.executable, "-m", "delayed", "dead", "list", queue.name, "--redis", redis_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_those_letters_that_are_there_are_retried(queue: Queue) -> None:
+    queue.enqueue(PyTask("tasks:nope"))
+    burst(queue)
+    (letter,) = dead_letters(queue)
+    text = run("dead", "retry", queue.name, letter.id, "1-1", status=1).output
+    assert "1 task waits again" in text
+    assert f"{queue.name} has no dead letter 1-1" in text
 
 
 def test_enqueue_with_options(queue: Queue) -> None:
@@ -218,16 +295,16 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: Path, name: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = fleet.delayed("up", name, "--folder", str(tmp_path / "data"), "--port", str(port), PYTHONPATH=".")
+    port = free_port()
+    options = ["--folder", str(tmp_path / "data"), "--port", str(port), "--preload", "planned"]
+    process = fleet.delayed("up", name, *options, PYTHONPATH=".", PLANNED_QUEUE=name)
     process.expect("READY=1")
     process.expect("READY=1")
     with redis.Redis(port=port) as client:
         queue = Queue(name, client)
         queue.enqueue(PyTask("tasks:noop"))
         eventually(lambda: queue.len() == 0)
+        assert client.hexists(queue.keys.cron, "each second")
         server_pid = client.info()["process_id"]
     process.send(signal.SIGINT)
     assert process.wait() == 0, process.log.read_text()
@@ -235,11 +312,32 @@ def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: P
     assert (tmp_path / "data").exists()
 
 
-def test_up_says_why_it_cannot_start(fleet: Fleet, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = fleet.delayed("up", "--folder", str(tmp_path / "data"), "--port", str(taken.getsockname()[1]))
-        assert process.wait() == 1
-        assert "Redis did not start" in process.log.read_text()
+def test_up_wants_a_port_and_a_folder_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
+    """Also where another Redis would answer on the port."""
+    port = free_port()
+    first = fleet.delayed("up", "qa", "--folder", str(tmp_path / "a"), "--port", str(port))
+    for _ in range(2):
+        first.expect("READY=1")
+    second = fleet.delayed("up", "qb", "--folder", str(tmp_path / "b"), "--port", str(port))
+    third = fleet.delayed("up", "qb", "--folder", str(tmp_path / "a"), "--port", str(free_port()))
+    assert (second.wait(), third.wait()) == (1, 1)
+    assert second.log.read_text() == (
+        f"Error: port {port} is taken; choose another with --port, or use what is there: "
+        f"delayed worker qb … --redis redis://localhost:{port}\n"
+    )
+    assert third.log.read_text() == (
+        f"Error: {tmp_path / 'a'} is in use by process {first.pid}; choose another with --folder\n"
+    )
+    first.send(signal.SIGINT)
+    assert first.wait() == 0
+    again = fleet.delayed("up", "qa", "--folder", str(tmp_path / "a"), "--port", str(port))
+    again.expect("READY=1")
+
+
+def test_an_embedded_redis_is_not_taken_for_another_on_its_port(tmp_path: Path) -> None:
+    port = free_port()
+    with EmbeddedRedis(tmp_path / "a", port), pytest.raises(DelayedError, match="Redis did not start"):
+        EmbeddedRedis(tmp_path / "b", port).start()
 
 
 def test_an_embedded_redis_keeps_its_data(tmp_path: Path) -> None:

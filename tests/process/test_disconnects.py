@@ -67,7 +67,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         proxy(server.port or 0) as between,
         Fleet(between.url, folder) as fleet,
     ):
-        fleet.worker("marks")
+        fleet.worker("--log-level=DEBUG", "marks")
         fleet.delayed("sweeper", "marks").ready()
         world = World(server, between, fleet, folder / "ran")
         yield world

@@ -187,7 +187,7 @@ def test_the_acl_rules_let_fsck_and_doctor_read_and_repair(
     assert "6 repaired, 0 wrong" in run("sweeper", "fsck", "--repair", name).output
     text = run("viewer", "doctor", name).output
     assert "may not be used" not in text
-    assert "1 tasks wait" in text
+    assert "1 task waits" in text
 
 
 def test_the_go_program_of_the_readme_is_the_one_that_is_tested() -> None:

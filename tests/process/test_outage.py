@@ -84,7 +84,7 @@ def test_only_what_a_dead_worker_held_comes_back(
     victim.kill()
     living.send(signal.SIGSTOP)  # it is the last to hear that Redis is back
     outage(mortal)
-    eventually(lambda: "Redis is back" in sweeper.log.read_text())
+    eventually(lambda: "leases are judged in" in sweeper.log.read_text())
     queue.call("RPUSH", queue.keys.noti, 1)
     eventually(lambda: queue.call("LLEN", queue.keys.noti) == queue.len())  # what a sweep does last
     living.send(signal.SIGCONT)

@@ -42,3 +42,4 @@ def test_systemd_waits_longer_than_the_grace() -> None:
     assert float(timeout[1]) > float(grace[1]) == GRACE
     assert "Type=notify" in text
     assert "KillMode=mixed" in text
+    assert re.search(r"^ExecStart=.* \$OPTIONS$", text, re.MULTILINE)  # without braces, so that it is several words

@@ -85,8 +85,8 @@ def test_retry_in_bulk_takes_what_is_there_now_oldest_first(letters: Queue) -> N
     assert [decode(data).args for data in letters.call("LRANGE", letters.name, 0, -1)] == [[f"boom {n}"] for n in range(3)]
     assert letters.lengths() == (3, 3)
     burst(letters)  # they are letters again, behind what the next call begins with
-    assert retry_all(letters) == 5
-    assert purge(letters) == 0
+    assert retry_all(letters, Search()) == 5
+    assert purge(letters, Search()) == 0
 
 
 def test_many_are_paged(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_many_are_paged(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
         task = PyTask("m:f", (number,)) if number % 3 else PyTask("m:f", (number,), track=True)
         queue.call("XADD", queue.keys.dead, "*", "task", task.serialize(), "reason", "failed", "detail", "", "worker", "")
     assert purge(queue, Search(text="[22")) == 11
-    assert retry_all(queue) == 219
+    assert retry_all(queue, Search()) == 219
     numbers = [decode(data).args[0] for data in queue.call("LRANGE", queue.name, 0, -1)]
     assert numbers == [number for number in range(230) if not str(number).startswith("22")]
     assert queue.lengths() == (219, 219)
@@ -127,7 +127,7 @@ def test_an_expired_letter_runs_when_it_is_retried(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("tasks:two", (1,), expires=0.0001, result_ttl=60))
     while handle.status().state is not State.EXPIRED:
         burst(queue)
-    assert retry_all(queue) == 1
+    assert retry_all(queue, Search()) == 1
     burst(queue)
     assert handle.result(1) == 3
 
@@ -289,10 +289,10 @@ def test_on_the_command_line(letters: Queue, run: Any) -> None:
     assert run("retry", name, found["id"], "--kwargs", "[]").exit_code == 2
     assert run("retry", name, "--all", "--args", "[]").exit_code == 2
     assert run("retry", name, found["id"], "--reason", "failed").exit_code == 2
-    assert "1 tasks wait again" in run("retry", name, found["id"], "--args", '["other"]', "--kwargs", "{}").output
+    assert "1 task waits again" in run("retry", name, found["id"], "--args", '["other"]', "--kwargs", "{}").output
     assert decode(letters.call("LINDEX", name, 0)).args == ["other"]
     assert "3 tasks wait again" in run("retry", name, "--reason", "failed").output
-    assert "1 dead letters removed" in run("purge", name, "--text", "red").output
+    assert "1 dead letter removed" in run("purge", name, "--text", "red").output
 
 
 def test_a_letter_is_read_once(queue: Queue) -> None:

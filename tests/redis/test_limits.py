@@ -242,7 +242,7 @@ def test_the_command_line(queue: Queue, server: EmbeddedRedis) -> None:
     queue.pause()
     for number in range(20):
         queue.enqueue(PyTask("tasks:noop", (number,), group="a"))
-    assert re.search(r"16 waiting, and the tasks of 1 groups\n  group [0-9a-f]{40}: 4 waiting\n", run("show", queue.name))
+    assert re.search(r"16 waiting, and the tasks of 1 group\n  group [0-9a-f]{40}: 4 waiting\n", run("show", queue.name))
     assert '"concurrency": 4' in run("show", queue.name, "--json")
     assert run("limit", queue.name, "--none") == "Q: paused\n"
     assert CliRunner().invoke(main, ["queue", "limit", queue.name, "--redis", server.url]).exit_code == 2

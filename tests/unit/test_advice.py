@@ -90,8 +90,9 @@ def test_what_could_not_be_read_is_no_problem() -> None:
 @pytest.mark.parametrize(
     ("changed", "level", "says"),
     [
-        ({}, "ok", "2 workers and 1 sweepers"),
+        ({}, "ok", "2 workers and 1 sweeper are seen; 3 tasks wait"),
         ({"stuck": 4}, "problem", "4 tasks are held by the dead, for 6 s or longer"),
+        ({"stuck": 1}, "problem", "1 task is held by the dead, for 6 s or longer"),
         ({"sweepers": 0}, "warning", "no sweeper of ours"),
         ({"workers": 0}, "warning", "3 tasks wait"),
         ({"workers": 0, "waiting": 0}, "note", "no worker of ours"),

@@ -10,7 +10,7 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "logger"},
+    {"errors", "clock", "logger", "words"},
     {
         "keys",
         "backoff",
@@ -30,7 +30,7 @@ LEVELS = [
     },
     {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
-    {"queue", "functions", "channel", "occurrence"},
+    {"queue", "functions", "channel", "occurrence", "outage"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
@@ -55,7 +55,7 @@ ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
     "redis": {"connection", "connect", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "signals", "executors", "crew"},
+    "threading": {"heartbeat", "signals", "executors", "crew", "outage"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
