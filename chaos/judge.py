@@ -173,8 +173,10 @@ class Judge:
 
     def _events(self, writer: Writer) -> list[Event]:
         """The blows that hit a process while it lived, itself or with its parent, in their order."""
-        own = self._by_pid.get(writer.pid, []) + self._by_pid.get(writer.parent, [])
-        events = sorted((event for event in own if event.end >= writer.started), key=lambda event: event.begin)
+        own = [event for event in self._by_pid.get(writer.pid, []) if event.end >= writer.started]
+        # A child outlives its supervisor by an instant, in which it may note its first task.
+        own += [event for event in self._by_pid.get(writer.parent, []) if event.end + _LAG >= writer.started]
+        events = sorted(own, key=lambda event: event.begin)
         kills = [place for place, event in enumerate(events) if event.what == KILL]
         return [event for event in events if event.begin <= events[kills[0]].begin] if kills else events
 

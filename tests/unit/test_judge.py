@@ -103,6 +103,12 @@ def test_a_killed_supervisor_kills_its_children() -> None:
     assert verdict.recoveries == {"supervisor": [2.995]}
 
 
+def test_a_child_that_began_as_its_supervisor_died_died_with_it() -> None:
+    young = Writer(103, 10, 9 * MS)
+    verdict = judge(run(1, young, 10), run(1, GO, 3000, 3001), events=(blow(KILL, 10, 5, kind="supervisor"),))
+    assert causes(verdict) == ["kill supervisor"]
+
+
 def test_a_child_s_recovery_counts_apart_when_its_supervisor_is_hit_before() -> None:
     events = (blow(KILL, 100, 5), blow(KILL, 10, 6, kind="supervisor"))
     assert list(judge(run(1, A, 0), run(1, GO, 3000, 3001), events=events).recoveries) == ["child, its supervisor hit too"]
