@@ -3,14 +3,26 @@ package delayed
 import "slices"
 
 // readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
-// understood, and none is so far. Others that cannot be read are as if they were not there.
+// understood, and none is so far.
 func readHeaders(data []byte, at int) (map[string]any, error) {
-	h, _ := headAt(data, at)
-	if h.kind != kindMap {
+	if h, _ := headAt(data, at); h.kind != kindMap {
 		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
 	}
+	headers, strange := headersAt(data, at)
+	if strange != "" {
+		return nil, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
+	}
+	return headers, nil
+}
+
+// headersAt are the headers in the map at a place of a task, nil if there are none, and one of them that must be understood. What cannot
+// be read of them is as if it were not there.
+func headersAt(data []byte, at int) (headers map[string]any, strange string) {
+	h, _ := headAt(data, at)
+	if h.kind != kindMap {
+		return nil, ""
+	}
 	at = h.body
-	var headers map[string]any
 	for range h.values / 2 {
 		name, _ := headAt(data, at)
 		middle, _ := skip(data, at)
@@ -18,7 +30,7 @@ func readHeaders(data []byte, at int) (map[string]any, error) {
 		if name.kind == kindString {
 			text := string(data[name.body : name.body+name.size])
 			if len(text) > 0 && text[0] == '!' {
-				return nil, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", text)
+				strange = text
 			}
 			if value, err := newDecoder(data[middle:end]).anything(); err == nil {
 				if headers == nil {
@@ -29,7 +41,7 @@ func readHeaders(data []byte, at int) (map[string]any, error) {
 		}
 		at = end
 	}
-	return headers, nil
+	return headers, strange
 }
 
 // withHeaders is the Go task in data with some headers changed or added. All else keeps its bytes.

@@ -38,8 +38,7 @@ func letterOf(id string, fields map[string]string) DeadLetter {
 // TaskID is the id of a tracked task; empty for others.
 func (l DeadLetter) TaskID() string {
 	_, headers, _ := glance(l.Data)
-	id, _ := headers["id"].(string)
-	return id
+	return idOf(headers)
 }
 
 // DeadLetters are the dead letters of the queue, newest first, read a page at a time. An error ends them.

@@ -133,8 +133,11 @@ func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 func (o *taskOptions) tracked() bool { return o.track || o.resultTTL != nil || o.unique != nil }
 
 // submits tells whether the task asks for more than a place at the tail.
-func (o *taskOptions) submits() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.group != nil)
+func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
+
+// alone tells whether it goes in by itself, also among many.
+func (o *taskOptions) alone() bool {
+	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
 }
 
 // check says what cannot work, alone or together.

@@ -2,51 +2,17 @@ package delayed
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
-// plan fires the schedules of one server's queues until ctx ends, over a connection of its own: so a schedule that catches up with many
-// occurrences holds no sweep up, and one that cannot be run breaks nothing else. rung says that something is due earlier than we knew.
-func (s *Sweeper) plan(ctx context.Context, there *site, rung <-chan struct{}) {
-	own := &site{queues: there.queues}
-	defer own.close()
-	for ctx.Err() == nil {
-		pause := time.NewTimer(s.fireAll(ctx, own))
-		select {
-		case <-pause.C:
-		case <-rung:
-		case <-ctx.Done():
-		}
-		pause.Stop()
+// fireIn runs the schedules of a queue that are due. It returns how long it takes until the next one is; negative if there is none.
+func (s *Sweeper) fireIn(ctx context.Context, queue *Queue) (time.Duration, error) {
+	next, err := s.fire(ctx, queue)
+	if err != nil && answered(err) { // no memory, or a foreign key: what else there is to do matters as much
+		s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
+		return -1, nil
 	}
-}
-
-// fireAll runs the schedules that are due. It returns how long it takes until there may be more.
-func (s *Sweeper) fireAll(ctx context.Context, own *site) time.Duration {
-	pause := s.interval
-	for _, queue := range own.queues {
-		next, err := time.Duration(-1), own.open(ctx)
-		if err == nil {
-			next, err = s.fire(ctx, queue.over(own.conn))
-		}
-		switch {
-		case ctx.Err() != nil:
-			return 0
-		case err != nil && own.conn != nil && answered(err): // no memory, or a foreign key: the other queues may be in order
-			s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
-		case err != nil:
-			if own.broke(); own.failures == 1 { // of the others the sweeps say enough
-				s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
-			}
-			longest := min(firstWait<<min(own.failures-1, 10), deaf, s.interval)
-			return longest/2 + rand.N(longest/2+1)
-		case next >= 0:
-			pause = min(pause, next)
-		}
-	}
-	own.failures = 0
-	return pause
+	return next, err
 }
 
 // fire enqueues what the schedules of a queue say is due. It may be killed anywhere, and done by any number at the same time. It

@@ -33,6 +33,7 @@ type Worker struct {
 	withSignals bool
 	log         *slog.Logger
 	exit        func(int)
+	resultSize  int // bytes that a result may have
 
 	name    string // the token of its own lease, and the value of all its leases
 	place   string // host:pid
@@ -107,6 +108,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		withSignals: true,
 		log:         slog.Default(),
 		exit:        os.Exit,
+		resultSize:  maxResultSize,
 		name:        token(),
 		place:       place(),
 		room:        make(chan struct{}, 1),
