@@ -1,6 +1,11 @@
 package delayed
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
 
 // readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
 // understood, and none is so far.
@@ -44,15 +49,38 @@ func headersAt(data []byte, at int) (headers map[string]any, strange string) {
 	return headers, strange
 }
 
-// withHeaders is the Go task in data with some headers changed or added. All else keeps its bytes.
+// packHeaders is a map of these names and values, in this order.
+func packHeaders(headers []header) ([]byte, error) {
+	var buffer bytes.Buffer
+	encoder := msgpack.NewEncoder(&buffer)
+	encoder.UseCompactInts(true)
+	err := encoder.EncodeMapLen(len(headers))
+	for _, each := range headers {
+		if err == nil {
+			err = encoder.EncodeString(each.name)
+		}
+		if err == nil {
+			err = encoder.Encode(each.value)
+		}
+	}
+	return buffer.Bytes(), err
+}
+
+// withHeaders is the Go task in data, which has headers, with some of them changed or added. All else keeps its bytes.
 func withHeaders(data []byte, changes ...header) ([]byte, error) {
 	first, _ := headAt(data, 0)
 	begin := first.body
 	for range 2 {
 		begin, _ = skip(data, begin)
 	}
-	old, _ := headAt(data, begin)
 	end, _ := skip(data, begin)
+	changed, err := changeHeaders(data[begin:end], changes)
+	return slices.Concat(data[:begin], changed, data[end:]), err
+}
+
+// changeHeaders is a map of headers with some of them changed or added; the others keep their bytes.
+func changeHeaders(data []byte, changes []header) ([]byte, error) {
+	old, _ := headAt(data, 0)
 	var pairs []byte
 	count, at := old.values/2, old.body
 	for range old.values / 2 {
@@ -81,11 +109,13 @@ func withHeaders(data []byte, changes ...header) ([]byte, error) {
 		}
 		count++
 	}
-	out := append([]byte{}, data[:begin]...)
+	return append(mapHead(count), pairs...), nil
+}
+
+// mapHead is how a map of so many pairs begins.
+func mapHead(count int) []byte {
 	if count < 16 {
-		out = append(out, 0x80|byte(count))
-	} else {
-		out = append(out, 0xdf, byte(count>>24), byte(count>>16), byte(count>>8), byte(count))
+		return []byte{0x80 | byte(count)}
 	}
-	return append(append(out, pairs...), data[end:]...), nil
+	return []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
 }

@@ -213,9 +213,5 @@ func without(data []byte, name string) []byte {
 		}
 		next = end
 	}
-	head := []byte{0x80 | byte(count)}
-	if count > 15 {
-		head = []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
-	}
-	return slices.Concat(data[:at], head, body, data[next:])
+	return slices.Concat(data[:at], mapHead(count), body, data[next:])
 }

@@ -58,13 +58,16 @@ func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now in
 			_, err := queue.cron(ctx, cronChange{name: name, due: due, next: never})
 			return err
 		}
-		t, task, err := unpackSchedule(seen)
+		this, err := unpackSchedule(seen)
 		if err != nil {
 			s.log.Error("a schedule cannot be run here, and waits; if it is in order, it needs a Python sweeper",
 				"queue", queue.Name(), "schedule", name, "error", err)
 			return nil
 		}
-		count, next := t.decide(due, now)
+		task, count, next, err := this.fires(due, now)
+		if err != nil {
+			return err
+		}
 		done, err := queue.cron(ctx, cronChange{name, seen, due, seen, next, task, count})
 		if err != nil {
 			return err
@@ -76,4 +79,18 @@ func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now in
 			return nil
 		}
 	}
+}
+
+// fires says what is enqueued now of a schedule whose next occurrence was to be at due, and how often, and when the next one is.
+func (e entry) fires(due, now int64) (task []byte, count int, next int64, err error) {
+	if e.expires == 0 {
+		count, next = e.decide(due, now)
+		return e.task, count, next, nil
+	}
+	moment, next := e.choose(due, now)
+	if moment != never {
+		count = 1
+	}
+	task, err = e.taskOf(moment)
+	return task, count, next, err
 }

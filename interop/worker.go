@@ -2,7 +2,6 @@ package delayed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -148,20 +147,29 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	return w, nil
 }
 
-// Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs.
-func (w *Worker) Register(function any) error { return w.RegisterAs(pathOf(function), function) }
+// Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it
+// has no name of its own.
+func (w *Worker) Register(function any) error {
+	path := pathOf(function)
+	if isAnonymous(path) {
+		return fmt.Errorf("%w: %s is no name that a producer could know: give the function a name, or a path with RegisterAs",
+			ErrConfiguration, path)
+	}
+	return w.RegisterAs(path, function)
+}
 
 // RegisterAs makes a function runnable under the given path. Its parameters take the task's arguments; the first one may be a
 // context.Context, which ends when the worker gives the task up, at the task's Timeout, and when somebody cancels the task. If one of
 // its results is an error that is not nil, the task has failed, as it has if the function panics; the other result (or the array of
-// others) is what a task with ResultTTL gives. Call it before Run.
+// others) is what a task with ResultTTL gives. Call it before Run. The error wraps ErrConfiguration: it is no function, or takes what no
+// task can have.
 func (w *Worker) RegisterAs(path string, function any) error {
 	h, err := newHandler(path, function)
 	if err == nil && path == "" {
 		err = fmt.Errorf("%w: a function needs a path", ErrConfiguration)
 	}
 	if err == nil && w.running.Load() {
-		err = errors.New("delayed: Run has begun")
+		err = fmt.Errorf("%w: functions are registered before Run", ErrConfiguration)
 	}
 	if err == nil {
 		w.handlers[path] = h
