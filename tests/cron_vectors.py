@@ -25,10 +25,10 @@ ABOUT = [
     "occurrences, in seconds from 'from'; so one that is asked from anywhere in between finds the next of them.",
     "next: expression, zone, an instant, and the occurrences that follow it, in seconds since 1970; null: there is none.",
     "decide: expression, zone, catch_up, when it is due, the time (milliseconds); how many tasks, and the next occurrence.",
-    "definitions: expression, zone, catch_up, the task's path and arguments, what stands in Q_cron, in hexadecimal, and for how many "
-    "milliseconds after an occurrence its task may begin, or null.",
-    "expiring: expression, zone, catch_up, when it is due, the time, how long an occurrence's task may begin (milliseconds); the "
-    "occurrence that is enqueued, or null, and the next occurrence, or null.",
+    "definitions: expression, zone, catch_up, the task's path and arguments, what stands in Q_cron, in hexadecimal, and for "
+    "how many milliseconds after an occurrence its task may begin, or null.",
+    "expiring: expression, zone, catch_up, when it is due, the time, how long an occurrence's task may begin (milliseconds); "
+    "the occurrence that is enqueued, or null, and the next occurrence, or null.",
     "headers: a task in hexadecimal, when it expires, and the task that says so.",
     "refused: expressions and zones that are none.",
 ]
@@ -141,8 +141,14 @@ def definitions() -> Iterator[list[Any]]:
 def expiring() -> Iterator[list[Any]]:
     due = int(datetime(2024, 3, 30, 10, tzinfo=ZoneInfo("Europe/Zurich")).timestamp()) * 1000
     hour = 3_600_000
-    asked = [("0 * * * *", late, lasts) for late in (-1, 0, 60_000, 60_001, hour, 20 * hour) for lasts in (1, 90_000, 2 * hour)]
-    asked += [("* * * * * *", 100 * hour, 50 * hour), ("0 0 1 1 *", 9000 * hour, 9000 * hour), ("0 0 1 1 *", 9000 * hour, hour)]
+    asked = [
+        ("0 * * * *", late, lasts) for late in (-1, 0, 60_000, 60_001, hour, 20 * hour) for lasts in (1, 90_000, 2 * hour)
+    ]
+    asked += [
+        ("* * * * * *", 100 * hour, 50 * hour),
+        ("0 0 1 1 *", 9000 * hour, 9000 * hour),
+        ("0 0 1 1 *", 9000 * hour, hour),
+    ]
     for catch_up in ("skip", "one", "all"):
         for expression, late, lasts in asked:
             found = choose(Cron(expression, "Europe/Zurich", catch_up), due, due + late, lasts)
@@ -150,7 +156,7 @@ def expiring() -> Iterator[list[Any]]:
 
 
 def headers() -> Iterator[list[Any]]:
-    tasks = [
+    tasks: list[PyTask | GoTask] = [
         PyTask("m:f"), PyTask("m:f", (1,)), PyTask("m:f", (), {"a": 1}), PyTask("m:f", (), None, -1),
         PyTask("m:f", ([1],), {"b": b"x"}, 3, group="g"), GoTask("p.F"), GoTask("p.F", (1, 2), 3), GoTask("p.F", 1, timeout=1),
         GoTask("p.F", retry=2, group="g"),
