@@ -85,7 +85,8 @@ type resultTooLarge struct {
 }
 
 func (r *resultTooLarge) Error() string {
-	return fmt.Sprintf("it returned %T of %d bytes, and a result may have %d: keep it elsewhere and return where it is", r.value, r.size, r.most)
+	return fmt.Sprintf("it returned %T of %d bytes, and a result may have %d: keep it elsewhere and return where it is",
+		r.value, r.size, r.most)
 }
 
 func newJob(queue *Queue, task call) *Job {

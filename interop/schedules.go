@@ -28,8 +28,8 @@ type Scheduled struct {
 
 // Schedule lets sweepers enqueue a task whenever c says. It is written to Redis, and goes on until RemoveSchedule; call it at each
 // deployment: a schedule that has not changed is left alone, one at the same times keeps its next occurrence, and one that is paused
-// stays so. If the task has Expires, that counts from each occurrence: what is too late by then is not enqueued. It returns whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or
-// ErrInvalidTask, or is Redis's.
+// stays so. If the task has Expires, that counts from each occurrence, and what could not begin any more is not enqueued. It returns
+// whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or ErrInvalidTask, or is Redis's.
 func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (bool, error) {
 	t, err := c.read()
 	if err != nil {

@@ -206,7 +206,8 @@ func (w *Worker) insist() {
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
 // they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. So it is when a task is over
 // its HardTimeout, or runs on although it was cancelled by CancelHard: as a goroutine cannot be ended from outside, that task is ended
-// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
+// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's
+// Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
