@@ -114,9 +114,7 @@ func buriedJob(queue *Queue, data []byte) *Job {
 	if idOf(headers) == "" {
 		return nil
 	}
-	job := newJob(queue, call{path: []byte(path), headers: headers})
-	job.limit = 0 // it has no slot, as it did not begin
-	return job
+	return newJob(queue, call{path: []byte(path), headers: headers})
 }
 
 // isID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
