@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // cronVectors are tests/vectors/cron.json: see "about" in the file.
@@ -17,8 +18,8 @@ type cronVectors struct {
 		From, To int64
 		Fires    map[string][]int64
 	}
-	Next, Decide, Definitions [][]any
-	Refused                   struct{ Expressions, Zones []string }
+	Next, Decide, Definitions, Expiring, Headers [][]any
+	Refused                                      struct{ Expressions, Zones []string }
 }
 
 func readCronVectors(t *testing.T) cronVectors {
@@ -29,7 +30,7 @@ func readCronVectors(t *testing.T) cronVectors {
 	decoder.UseNumber()
 	var vectors cronVectors
 	must(t, decoder.Decode(&vectors))
-	if len(vectors.Walks) < 30 || len(vectors.Next) < 30 || len(vectors.Decide) < 90 || len(vectors.Refused.Expressions) < 40 {
+	if len(vectors.Walks) < 30 || len(vectors.Next) < 30 || len(vectors.Decide) < 90 || len(vectors.Expiring) < 60 || len(vectors.Headers) < 20 || len(vectors.Refused.Expressions) < 40 {
 		t.Fatal("vectors are missing")
 	}
 	return vectors
@@ -117,15 +118,47 @@ func TestDefinitionsOfSchedules(t *testing.T) {
 		if strings.Contains(path, separator) {
 			task = NewPyTask(path, []any{1, args[1]}, nil)
 		}
-		definition, err := queue.define(task, timetable)
+		if vector[6] != nil {
+			task = lastingFor(task, time.Duration(whole(vector[6]))*time.Millisecond)
+		}
+		schedule, err := queue.define(task, timetable)
+		must(t, err)
+		definition, err := schedule.pack()
 		must(t, err)
 		if got := hex.EncodeToString(definition); got != want {
 			t.Errorf("%s, not %s", got, want)
 		}
-		again, data, err := unpackSchedule(definition)
+		again, err := unpackSchedule(definition)
 		must(t, err)
-		if again.Cron != timetable.Cron || !bytes.Contains(definition, data) {
-			t.Errorf("%+v %q", again.Cron, data)
+		if again.Cron != timetable.Cron || !bytes.Equal(again.task, schedule.task) || again.expires != schedule.expires {
+			t.Errorf("%+v", again)
+		}
+	}
+}
+
+func lastingFor(task Task, d time.Duration) Task {
+	if py, ok := task.(*PyTask); ok {
+		return NewPyTask(py.path, py.args, py.kwargs, Expires(d))
+	}
+	return task.(*GoTask).With(Expires(d))
+}
+
+func TestWhatIsDoneAboutOccurrencesThatExpire(t *testing.T) {
+	for _, vector := range readCronVectors(t).Expiring {
+		e := entry{cronOf(t, vector[0].(string), vector[1].(string), CatchUp(vector[2].(string))), nil, whole(vector[5])}
+		if moment, next := e.choose(whole(vector[3]), whole(vector[4])); moment != whole(vector[6]) || next != whole(vector[7]) {
+			t.Errorf("%v: %d, %d", vector, moment, next)
+		}
+	}
+}
+
+func TestAnyTaskCanSayWhenItExpires(t *testing.T) {
+	for _, vector := range readCronVectors(t).Headers {
+		data, err := hex.DecodeString(vector[0].(string))
+		must(t, err)
+		after, err := withExpiry(data, whole(vector[1]))
+		if hex.EncodeToString(after) != vector[2] || err != nil {
+			t.Errorf("%x, not %v (%v)", after, vector[2], err)
 		}
 	}
 }

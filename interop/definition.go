@@ -1,73 +1,107 @@
 package delayed
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/vmihailenco/msgpack/v5"
 )
 
-// define is the definition of a schedule: the same bytes for the same schedule, whichever language writes it.
-func (q *Queue) define(task Task, t *timetable) ([]byte, error) {
+const mostMilliseconds = 1 << 53 // of a header or a schedule: Redis refuses what is more
+
+// entry is a schedule as it stands in Redis.
+type entry struct {
+	*timetable
+	task    []byte
+	expires int64 // milliseconds after each occurrence, until which its task may begin; 0 for no bound
+}
+
+// define is the schedule that enqueues a task.
+func (q *Queue) define(task Task, t *timetable) (entry, error) {
+	found := entry{timetable: t}
 	o := asksOf(task)
-	if o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.expiresIn != nil || o.expiresAt != nil) {
-		return nil, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, At, After, Expires or "+
-			"ExpiresAt; let the function of the schedule enqueue a task that has it", ErrInvalidSchedule)
+	switch {
+	case o.alone():
+		return found, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, At or After; let the function "+
+			"of the schedule enqueue a task that has it", ErrInvalidSchedule)
+	case o != nil && o.expiresAt != nil:
+		return found, fmt.Errorf("%w: ExpiresAt is one time, but a schedule fires again and again: give Expires, which counts from each "+
+			"occurrence", ErrInvalidSchedule)
+	case o != nil && o.expiresIn != nil:
+		if err := o.check(); err != nil {
+			return found, fmt.Errorf("%s: %w", task.FuncPath(), err)
+		}
+		found.expires = max(rounded(*o.expiresIn), 1)
+		task = lasting(task)
 	}
 	data, err := q.serialize(task)
-	if err != nil {
-		return nil, err
+	found.task = []byte(data)
+	return found, err
+}
+
+// lasting is a task without Expires.
+func lasting(task Task) Task {
+	options := *asksOf(task)
+	options.expiresIn = nil
+	switch task := task.(type) {
+	case *GoTask:
+		return &GoTask{task.path, task.args, &options}
+	case *PyTask:
+		return &PyTask{task.path, task.args, task.kwargs, &options}
 	}
-	var buffer bytes.Buffer
-	encoder := msgpack.NewEncoder(&buffer)
-	err = encoder.EncodeMapLen(4)
-	for _, pair := range [][2]string{{"expression", t.Expression}, {"tz", t.TZ}, {"catch_up", string(t.CatchUp)}} {
-		for _, word := range pair {
-			if err == nil {
-				err = encoder.EncodeString(word)
-			}
-		}
+	return task // cannot be: no other task has options
+}
+
+// pack is the definition of a schedule: the same bytes for the same schedule, whichever language writes it.
+func (e entry) pack() ([]byte, error) {
+	fields := []header{{"expression", e.Expression}, {"tz", e.TZ}, {"catch_up", string(e.CatchUp)}, {"task", e.task}}
+	if e.expires > 0 {
+		fields = append(fields, header{"expires", e.expires})
 	}
-	if err == nil {
-		err = encoder.EncodeString("task")
+	return packHeaders(fields)
+}
+
+// taskOf is the task of the occurrence at a moment, in milliseconds since 1970.
+func (e entry) taskOf(moment int64) ([]byte, error) {
+	if e.expires == 0 || moment == never {
+		return e.task, nil
 	}
-	if err == nil {
-		err = encoder.EncodeBytes([]byte(data))
-	}
-	return buffer.Bytes(), err
+	return withExpiry(e.task, moment+e.expires)
 }
 
 // unpackSchedule is what a definition says. The error wraps ErrInvalidSchedule: it is none, or cannot be read here.
-func unpackSchedule(definition []byte) (*timetable, []byte, error) {
+func unpackSchedule(definition []byte) (entry, error) {
 	none := fmt.Errorf("%w: it is no definition of a schedule; RemoveSchedule removes it", ErrInvalidSchedule)
 	if end, err := skip(definition, 0); err != nil || end != len(definition) {
-		return nil, nil, none
+		return entry{}, none
 	}
 	value, err := newDecoder(definition).anything()
 	fields, _ := value.(map[string]any)
 	task, isTask := fields["task"].([]byte)
 	if err != nil || !isTask {
-		return nil, nil, none
+		return entry{}, none
 	}
 	var words [3]string
 	for i, name := range []string{"expression", "tz", "catch_up"} {
 		if words[i], _ = fields[name].(string); words[i] == "" {
-			return nil, nil, none
+			return entry{}, none
 		}
 	}
 	if _, _, isTask = glance(task); !isTask {
-		return nil, nil, none
+		return entry{}, none
+	}
+	expires, bounded := fields["expires"].(int64)
+	if fields["expires"] != nil && (!bounded || expires <= 0 || expires > mostMilliseconds) {
+		return entry{}, none
 	}
 	t, err := Cron{words[0], words[1], CatchUp(words[2])}.read()
-	return t, task, err
+	return entry{t, task, expires}, err
 }
 
 // sameTimes tells whether a definition fires when c does.
 func sameTimes(definition []byte, c Cron) bool {
-	t, _, err := unpackSchedule(definition)
+	t, err := unpackSchedule(definition)
 	return err == nil && t.Expression == c.Expression && t.TZ == c.TZ
 }
 

@@ -36,20 +36,14 @@ func (q *Queue) Enqueue(ctx context.Context, task Task) error {
 	return q.enqueue(ctx, []string{data})
 }
 
-// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole or not at
-// all, and is durable before the next one is sent. It returns how many tasks are in the queue for certain, and durable. (A slice becomes a sequence by slices.Values.)
+// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of it)
+// goes in whole or not at all, and is durable before the next one is sent. It returns how many tasks are in the queue for certain, and
+// durable. (A slice becomes a sequence by slices.Values.)
 func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
-	var chunk []string
-	count, size := 0, 0
+	c, count := chunk{}, 0
 	flush := func() error {
-		if len(chunk) == 0 {
-			return nil
-		}
-		err := q.enqueue(ctx, chunk)
-		if err == nil {
-			count += len(chunk)
-		}
-		chunk, size = chunk[:0], 0
+		n, err := q.send(ctx, &c)
+		count += n
 		return err
 	}
 	for task := range tasks {
@@ -58,22 +52,63 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 			return count, err
 		}
 		o := asksOf(task)
-		if o.submits() || len(chunk) == chunkTasks || len(chunk) > 0 && size+len(data) > chunkBytes {
+		if o.alone() || c.count == chunkTasks || c.count > 0 && c.size+len(data) > chunkBytes {
 			if err := flush(); err != nil {
 				return count, err
 			}
 		}
-		if o.submits() { // it goes in by itself
+		if o.alone() {
 			if _, err := q.submit(ctx, data, o); err != nil {
 				return count, err
 			}
 			count++
 			continue
 		}
-		chunk = append(chunk, data)
-		size += len(data)
+		c.add(q.Keys.spotOf(o), data)
 	}
 	err := flush()
+	return count, err
+}
+
+// chunk is what goes in together, by where it goes.
+type chunk struct {
+	spots       []spot // in the order of their first tasks
+	tasks       [][]string
+	places      map[spot]int
+	count, size int
+}
+
+func (c *chunk) add(to spot, data string) {
+	i, known := c.places[to]
+	if !known {
+		if c.places == nil {
+			c.places = map[spot]int{}
+		}
+		i = len(c.spots)
+		c.places[to] = i
+		c.spots, c.tasks = append(c.spots, to), append(c.tasks, nil)
+	}
+	c.tasks[i] = append(c.tasks[i], data)
+	c.count++
+	c.size += len(data)
+}
+
+// send empties a chunk into the queue. It returns how many tasks are there for certain.
+func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
+	for i, to := range c.spots {
+		if to.word == notification {
+			err = q.enqueue(ctx, c.tasks[i])
+		} else if first, failure := q.enqueueAt(ctx, to, c.tasks[i]); first {
+			q.itsTurn(ctx, to)
+		} else {
+			err = failure
+		}
+		if err != nil {
+			break
+		}
+		count += len(c.tasks[i])
+	}
+	*c = chunk{}
 	return count, err
 }
 

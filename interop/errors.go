@@ -36,6 +36,7 @@ const (
 	BadArguments    Reason = "bad_arguments"    // the arguments do not fit the function's parameters
 	Failed          Reason = "failed"           // the function returned an error or panicked
 	Lost            Reason = "lost"             // its worker died or lost its lease too often
+	ForeignKey      Reason = "foreign_key"      // a key of the task's own holds another program's data, so that it could not begin
 	Expired         Reason = "expired"          // its time had passed when a worker took it
 	Overran         Reason = "timed_out"        // it ran for longer than its hard timeout
 )

@@ -30,11 +30,16 @@ func glance(data []byte) (path string, headers map[string]any, ok bool) {
 	for range place {
 		at, _ = skip(data, at)
 	}
-	value, err := newDecoder(data[at:]).anything()
-	if err == nil {
-		headers, _ = value.(map[string]any)
-	}
+	headers, _ = headersAt(data, at)
 	return path, headers, true
+}
+
+// idOf is the id of a tracked task with these headers; empty for others, also if it has not the form of an id: it is part of keys.
+func idOf(headers map[string]any) string {
+	if id, _ := headers["id"].(string); isID(id) {
+		return id
+	}
+	return ""
 }
 
 // uniqueOf are unique key, mode and bound in milliseconds of a task with these headers; zero for none.

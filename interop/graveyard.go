@@ -20,19 +20,33 @@ func DeadMax(n int) SweeperOption { return func(s *Sweeper) { s.deadMax = n } }
 // DeadAge says about how long a queue keeps dead letters: 30 days by default, 0 for ever.
 func DeadAge(d time.Duration) SweeperOption { return func(s *Sweeper) { s.deadAge = d } }
 
-// grave names a queue, over whichever connection.
-type grave struct {
+// graveyard is what a sweeper knows of a queue's dead letters.
+type graveyard struct {
+	told   string    // the newest letter that it has read for those who wait; empty: it has just begun
+	trimAt time.Time // when to look again whether there are too many
+}
+
+// yard names the dead letters of a queue, over whichever connection.
+type yard struct {
 	client redis.UniversalClient
 	name   string
 }
 
+func (s *Sweeper) graveyardOf(queue *Queue) *graveyard {
+	key := yard{queue.client, queue.Name()}
+	if s.graveyards[key] == nil {
+		s.graveyards[key] = &graveyard{}
+	}
+	return s.graveyards[key]
+}
+
 // trimIfTime removes the letters that are too many or too old, if it is time to look.
 func (s *Sweeper) trimIfTime(ctx context.Context, queue *Queue) error {
-	key := grave{queue.client, queue.Name()}
-	if time.Now().Before(s.trimAt[key]) {
+	yard := s.graveyardOf(queue)
+	if time.Now().Before(yard.trimAt) {
 		return nil
 	}
-	s.trimAt[key] = time.Now().Add(trimming)
+	yard.trimAt = time.Now().Add(trimming)
 	return s.trim(ctx, queue)
 }
 

@@ -25,8 +25,10 @@ type Status struct {
 	Enqueued time.Time
 	Due      time.Time // when it may begin
 	Started  time.Time // when its last attempt began
+	Attempt  int       // the number of that, counted from 1; 0 if none has begun
 	Worker   string    // host:pid of that
 	Error    string    // what the last attempt that failed said
+	Waits    string    // why a task whose turn it was does not run yet
 	Progress *Progress // what the task has reported
 }
 
@@ -51,9 +53,10 @@ func (h *Handle) Status(ctx context.Context) (Status, error) {
 	}
 	status := Status{
 		State: State(fields["state"]), Enqueued: moment(fields["enqueued"]), Due: moment(fields["due"]),
-		Started: moment(fields["started"]), Worker: fields["worker"], Error: fields["error"],
+		Started: moment(fields["started"]), Worker: fields["worker"], Error: fields["error"], Waits: fields["waits"],
 		Progress: progressFrom(fields["progress"]),
 	}
+	status.Attempt, _ = strconv.Atoi(fields["attempt"]) //nolint:errcheck // it is there once the task has begun
 	if status.State == StateScheduled && !status.Due.After(time.Now()) {
 		status.State = StateQueued
 	}

@@ -2,11 +2,15 @@ package delayed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
@@ -14,6 +18,7 @@ import (
 var (
 	contextType = reflect.TypeFor[context.Context]()
 	errorType   = reflect.TypeFor[error]()
+	anonymous   = regexp.MustCompile(`^func\d+$`)
 )
 
 // handler is a registered function. Nothing in it changes from task to task, so that many may run at once.
@@ -39,6 +44,10 @@ func newHandler(name string, function any) (*handler, error) {
 			h.takesCtx = true
 			continue
 		}
+		if wrong := unfit(kind.In(i), 0); wrong != nil {
+			return nil, fmt.Errorf("%w: %s takes %s, and no task can have a value of %s: let it take what MessagePack has (a context.Context "+
+				"comes first)", ErrConfiguration, name, kind.In(i), wrong)
+		}
 		h.params = append(h.params, kind.In(i))
 	}
 	for i := range kind.NumOut() {
@@ -57,6 +66,39 @@ func newHandler(name string, function any) (*handler, error) {
 		h.plain = plain
 	}
 	return h, nil
+}
+
+const mostNested = 8 // types in types that are looked into
+
+// unfit is the type, of a parameter or of what it consists of, that no argument of a task can have; nil if there is none.
+func unfit(t reflect.Type, depth int) reflect.Type {
+	if depth > mostNested { // a type may consist of itself
+		return nil
+	}
+	for _, own := range ownDecoding {
+		if reflect.PointerTo(t).Implements(own) {
+			return nil
+		}
+	}
+	switch t.Kind() {
+	case reflect.Chan, reflect.Func, reflect.UnsafePointer, reflect.Complex64, reflect.Complex128:
+		return t
+	case reflect.Interface:
+		if t.NumMethod() > 0 {
+			return t
+		}
+	case reflect.Map:
+		return cmp.Or(unfit(t.Key(), depth+1), unfit(t.Elem(), depth+1))
+	case reflect.Slice, reflect.Array, reflect.Pointer:
+		return unfit(t.Elem(), depth+1)
+	}
+	return nil // what is wrong with a field may not matter
+}
+
+// isAnonymous tells whether the path is of a function without a name, whose path changes with what stands beside it.
+func isAnonymous(path string) bool {
+	parts := strings.Split(path[strings.LastIndex(path, "/")+1:], ".")
+	return len(parts) > 2 && slices.ContainsFunc(parts[2:], anonymous.MatchString)
 }
 
 // call decodes the arguments, freshly for each task, and calls the function.

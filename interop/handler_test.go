@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
+	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 type pair struct {
@@ -103,6 +107,47 @@ func TestBadArguments(t *testing.T) {
 		if !errors.As(err, &refusal) || refusal.Reason != BadArguments {
 			t.Errorf("%d %T %v: %v", i, c.function, c.args, err)
 		}
+	}
+}
+
+type nested []nested
+
+func named(nested) {}
+
+type method struct{}
+
+func (method) Send(string)    {}
+func (*method) Receive([]int) {}
+
+func TestWhatCannotBeRegistered(t *testing.T) {
+	worker := newWorker(t, newQueue(t), nil)
+	outer := func() any { return func(int) {} }
+	var none func()
+	for _, function := range []any{
+		1, nil, none, func() {}, outer(), func(context.Context, chan int) {}, func(func()) {}, func([]chan int) {}, func(map[string]func()) {},
+		func(...*chan int) {}, func(error) {}, func(int, context.Context) {}, func(complex128) {}, func(unsafe.Pointer) {},
+	} {
+		if err := worker.Register(function); !errors.Is(err, ErrConfiguration) {
+			t.Errorf("%T: %v", function, err)
+		}
+	}
+	for path, function := range map[string]any{
+		"a": func(chan int) {}, "b": func(string, map[string][]func()) {}, "c": func(error) {}, "": func() {},
+	} {
+		if err := worker.RegisterAs(path, function); !errors.Is(err, ErrConfiguration) || path == "a" && !strings.Contains(err.Error(), "chan int") {
+			t.Errorf("%T: %v", function, err)
+		}
+	}
+	for _, function := range []any{named, method.Send, (*method).Receive, method{}.Send, (&method{}).Receive} {
+		must(t, worker.Register(function))
+	}
+	for i, function := range []any{
+		func(any, *int, []byte, time.Time, map[any]any, ...string) {}, func(context.Context, *pair, []pair, netip.Addr, big.Int, [3]int) {},
+	} {
+		must(t, worker.RegisterAs(fmt.Sprint("p", i), function))
+	}
+	if len(worker.handlers) != 7 {
+		t.Error(len(worker.handlers))
 	}
 }
 

@@ -78,11 +78,20 @@ func (n *notEncodable) Error() string {
 	return fmt.Sprintf("it returned %T, which MessagePack cannot carry: %v", n.value, n.cause)
 }
 
+// resultTooLarge is the failure of a task whose value is not kept because of its size.
+type resultTooLarge struct {
+	value      any
+	size, most int
+}
+
+func (r *resultTooLarge) Error() string {
+	return fmt.Sprintf("it returned %T of %d bytes, and a result may have %d: keep it elsewhere and return where it is",
+		r.value, r.size, r.most)
+}
+
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	if id, _ := j.headers["id"].(string); isID(id) {
-		j.ID = id
-	}
+	j.ID = idOf(j.headers)
 	j.Group, j.grouped = j.headers["group"].(string)
 	if list, _ := j.headers["concurrency"].([]any); len(list) == 2 {
 		key, named := list[0].(string)
@@ -96,6 +105,16 @@ func newJob(queue *Queue, task call) *Job {
 	}
 	_, j.kept = j.headers["result_ttl"]
 	return j
+}
+
+// buriedJob is what ends a task that cannot be run: somebody may wait for it, if it has the id of a tracked task, in either language. Nil
+// for others.
+func buriedJob(queue *Queue, data []byte) *Job {
+	path, headers, _ := glance(data)
+	if idOf(headers) == "" {
+		return nil
+	}
+	return newJob(queue, call{path: []byte(path), headers: headers})
 }
 
 // isID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
@@ -133,15 +152,9 @@ func span(milliseconds int64) time.Duration {
 
 // unique is the unique key, what becomes of it when the task begins, and how long it stays taken.
 func (j *Job) unique() (key string, fate Fate, bound time.Duration) {
-	list, _ := j.headers["unique"].([]any)
-	if len(list) != 3 {
-		return "", LeaveKey, time.Millisecond
-	}
-	key, _ = list[0].(string)
-	mode, _ := list[1].(string)
-	milliseconds, _ := list[2].(int64)
+	key, mode, milliseconds := uniqueOf(j.headers)
 	fate = LeaveKey
-	switch UniqueMode(mode) {
+	switch mode {
 	case WhileRunning:
 		fate = TakeKey
 	case WhileQueued:

@@ -38,8 +38,7 @@ func letterOf(id string, fields map[string]string) DeadLetter {
 // TaskID is the id of a tracked task; empty for others.
 func (l DeadLetter) TaskID() string {
 	_, headers, _ := glance(l.Data)
-	id, _ := headers["id"].(string)
-	return id
+	return idOf(headers)
 }
 
 // DeadLetters are the dead letters of the queue, newest first, read a page at a time. An error ends them.
@@ -214,9 +213,5 @@ func without(data []byte, name string) []byte {
 		}
 		next = end
 	}
-	head := []byte{0x80 | byte(count)}
-	if count > 15 {
-		head = []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
-	}
-	return slices.Concat(data[:at], head, body, data[next:])
+	return slices.Concat(data[:at], mapHead(count), body, data[next:])
 }

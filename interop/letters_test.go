@@ -89,7 +89,7 @@ func TestATrackedLetterWaitsAgain(t *testing.T) {
 	if there, err := queue.RetryLetter(ctx, letters[0]); !there || err != nil || stateOf(t, handle) != StateQueued {
 		t.Error(there, err)
 	}
-	if _, err := queue.Submit(ctx, NewGoTask("main.F").With(Unique("k", UntilDone, 0))); !errors.Is(err, ErrDuplicate) {
+	if _, err := queue.Submit(ctx, NewGoTask("main.F").With(Unique("k", UntilDone, time.Hour))); !errors.Is(err, ErrDuplicate) {
 		t.Error("it has its key again", err)
 	}
 	must(t, newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst()).Run(ctx))

@@ -152,7 +152,8 @@ func TestRetriesWithBackOff(t *testing.T) {
 	must(t, handle.Result(soon(t), &got))
 	status, err := handle.Status(ctx)
 	must(t, err)
-	if !reflect.DeepEqual(attempts, []int{1, 2, 3}) || got != 3 || status.State != StateSucceeded || status.Error != "not yet" {
+	if !reflect.DeepEqual(attempts, []int{1, 2, 3}) || got != 3 || status.State != StateSucceeded || status.Error != "not yet" ||
+		status.Attempt != 3 {
 		t.Error(attempts, got, status)
 	}
 	for want, options := range map[int32][]TaskOption{
@@ -281,7 +282,12 @@ func TestUnique(t *testing.T) {
 	must(t, errors.Join(queued.Result(soon(t), nil), second.Result(soon(t), nil)))
 	one, two := submit(t, queue, key(WhileRunning)), submit(t, queue, key(WhileRunning))
 	<-begun
-	eventually(t, "the other waits", func() bool { return stateOf(t, one) == StateScheduled || stateOf(t, two) == StateScheduled })
+	waits := func(handle *Handle) bool {
+		status, err := handle.Status(ctx)
+		must(t, err)
+		return status.State == StateScheduled && status.Waits == errBusy.Error() && status.Attempt == 0
+	}
+	eventually(t, "the other waits", func() bool { return waits(one) || waits(two) })
 	sweeping(t, queue)
 	go1 <- struct{}{}
 	<-begun

@@ -11,6 +11,9 @@ import (
 const (
 	busyPause    = time.Second // until a task is tried again whose unique key another one has, or with whose other key enough run
 	longestError = 200         // bytes of an attempt's error that a task carries
+	resultHead   = 11          // bytes of a result before its value: an array that begins with "succeeded"
+	// Bytes of a result. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended.
+	maxResultSize = 64 << 20
 )
 
 // Why a task with headers did not run to its end, although nothing is wrong with it.
@@ -55,8 +58,8 @@ var refusals = map[Start]error{
 func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
 	queue := l.book.queue
 	if job.limit > 0 {
-		err := w.insistently(job, func() (Start, error) { return queue.Acquire(ctx, l.name, job.slots, job.limit, trackedFor) })
-		if err != nil {
+		acquire := func() (Start, error) { return queue.Acquire(ctx, l.name, job.slots, job.limit, trackedFor) }
+		if err := w.insistently(ctx, job, acquire, typed{queue.Keys.Slots(job.slots), "hash"}); err != nil {
 			return err
 		}
 	}
@@ -65,15 +68,22 @@ func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
 	}
 	key, fate, bound := job.unique()
 	b := Beginning{job.ID, key, fate, bound, w.place, int64(job.Attempt)}
-	return w.insistently(job, func() (Start, error) { return queue.Start(ctx, l.name, b) })
+	start := func() (Start, error) { return queue.Start(ctx, l.name, b) }
+	return w.insistently(ctx, job, start, typed{queue.Keys.Task(job.ID), "hash"}, typed{queue.Keys.Unique(key), "string"})
 }
 
-// insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm.
-func (w *Worker) insistently(job *Job, ask func() (Start, error)) error {
+// insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm. If Redis
+// refuses because another program uses one of the task's own keys, the task cannot begin.
+func (w *Worker) insistently(ctx context.Context, job *Job, ask func() (Start, error), own ...typed) error {
 	for failures := 0; ; failures++ {
 		answer, err := ask()
 		if err == nil {
 			return refusals[answer]
+		}
+		if aboutTypes(err) {
+			if refusal := job.queue.foreign(ctx, own...); refusal != nil {
+				return refusal
+			}
 		}
 		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "error", err)
 		select {
@@ -97,7 +107,7 @@ func (w *Worker) endJob(l *lease, job *Job, err error) bool {
 		w.free(l, job)
 	case errors.Is(err, errBusy), errors.Is(err, errFull):
 		w.aside.Add(1)
-		w.postpone(l, l.data, job, StateScheduled, l.book.queue.Keys.tail(), busyPause, err.Error())
+		w.postpone(l, l.data, job, StateScheduled, busyPause, err.Error())
 	case errors.Is(err, errCancelled):
 		w.aside.Add(1)
 		w.concludeJob(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
@@ -120,7 +130,12 @@ func (w *Worker) succeedJob(l *lease, job *Job) {
 	if job.kept {
 		packed, err := encode(job.value, false)
 		if err != nil {
-			w.failJob(l, job, Failed, &notEncodable{job.value, err})
+			err = &notEncodable{job.value, err}
+		} else if size := resultHead + len(packed); size > w.resultSize {
+			err = &resultTooLarge{job.value, size, w.resultSize}
+		}
+		if err != nil {
+			w.failJob(l, job, Failed, err)
 			return
 		}
 		parts = append(parts, raw(packed))
@@ -148,14 +163,14 @@ func (w *Worker) retryJob(l *lease, job *Job, err error) {
 	}
 	w.retried.Add(1)
 	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "error", text)
+	w.postpone(l, data, job, StateRetrying, pause, text)
+}
+
+func (w *Worker) postpone(l *lease, data []byte, job *Job, state State, pause time.Duration, why string) {
 	to := l.book.queue.Keys.tail()
 	if job.grouped {
 		to = l.book.queue.Keys.within(job.Group)
 	}
-	w.postpone(l, data, job, StateRetrying, to, pause, text)
-}
-
-func (w *Worker) postpone(l *lease, data []byte, job *Job, state State, to spot, pause time.Duration, why string) {
 	keys, args := l.book.queue.postponing(l.name, data, job.ID, state, to, pause, why)
 	w.end(l, job, scripts["postpone"].command(keys, args))
 }
@@ -179,7 +194,7 @@ func (w *Worker) free(l *lease, job *Job) {
 		return
 	}
 	tidy := appendCommand(nil, "HDEL", l.book.queue.Keys.Slots(job.slots), l.name)
-	w.ends.post(ending{packed: tidy, answered: func(any, bool) { l.release() }})
+	w.ends.post(ending{packed: tidy, tidies: true, answered: func(any, bool) { l.release() }})
 }
 
 // succeedUntracked is succeed for a task with headers. One that has a slot is ended by a command with a reply: the next task may want
@@ -207,12 +222,13 @@ func (w *Worker) failJob(l *lease, job *Job, reason Reason, err error) {
 		w.concludeJob(l, job, StateExpired, reason, detail, []any{string(StateExpired)})
 		return
 	}
-	message := strings.ToValidUTF8(err.Error(), "?")
+	message, trace := err.Error(), detail
 	var refusal *Unrunnable
 	if errors.As(err, &refusal) {
-		message = refusal.Detail
+		message, trace = refusal.Detail, ""
 	}
-	w.concludeJob(l, job, StateFailed, reason, detail, []any{string(StateFailed), kindOf(err), message, strings.ToValidUTF8(detail, "?")})
+	message = strings.ToValidUTF8(message[:min(len(message), longestDetail)], "?")
+	w.concludeJob(l, job, StateFailed, reason, detail, []any{string(StateFailed), kindOf(err), message, strings.ToValidUTF8(trace, "?")})
 }
 
 // concludeJob ends the lease of a tracked task, and stores how it ended.

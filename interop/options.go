@@ -1,15 +1,11 @@
 package delayed
 
 import (
-	"bytes"
 	"fmt"
 	"time"
-
-	"github.com/vmihailenco/msgpack/v5"
 )
 
 const (
-	uniqueFor  = 24 * time.Hour     // the longest that a unique key stays taken if nothing else is said
 	trackedFor = 7 * 24 * time.Hour // that the state of a task is kept if nothing happens to it
 	endedFor   = time.Hour          // that the end of a task is kept which keeps no result
 )
@@ -92,7 +88,7 @@ func Expires(d time.Duration) TaskOption { return func(o *taskOptions) { o.expir
 func ExpiresAt(t time.Time) TaskOption { return func(o *taskOptions) { o.expiresAt = &t } }
 
 // Unique gives the task a key. While another task with this key is there, a second one is refused (*Duplicate). The key is free
-// after bound in any case; 0 is a day.
+// after bound in any case, which is above 0.
 func Unique(key string, mode UniqueMode, bound time.Duration) TaskOption {
 	return func(o *taskOptions) { o.unique, o.mode, o.bound = &key, mode, bound }
 }
@@ -120,9 +116,6 @@ func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 	for _, change := range changes {
 		change(o)
 	}
-	if o.unique != nil && o.bound == 0 {
-		o.bound = uniqueFor
-	}
 	if o.tracked() && o.id == "" {
 		o.id = token()
 	}
@@ -133,8 +126,11 @@ func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 func (o *taskOptions) tracked() bool { return o.track || o.resultTTL != nil || o.unique != nil }
 
 // submits tells whether the task asks for more than a place at the tail.
-func (o *taskOptions) submits() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0 || o.group != nil)
+func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
+
+// alone tells whether it goes in by itself, also among many.
+func (o *taskOptions) alone() bool {
+	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
 }
 
 // check says what cannot work, alone or together.
@@ -242,19 +238,7 @@ func (o *taskOptions) packed(retry int) (raw, error) {
 	if len(headers) == 0 {
 		return nil, nil
 	}
-	var buffer bytes.Buffer
-	encoder := msgpack.NewEncoder(&buffer)
-	encoder.UseCompactInts(true)
-	err := encoder.EncodeMapLen(len(headers))
-	for _, each := range headers {
-		if err == nil {
-			err = encoder.EncodeString(each.name)
-		}
-		if err == nil {
-			err = encoder.Encode(each.value)
-		}
-	}
-	return buffer.Bytes(), err
+	return packHeaders(headers)
 }
 
 // rounded is a duration in whole milliseconds.

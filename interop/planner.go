@@ -2,51 +2,17 @@ package delayed
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
-// plan fires the schedules of one server's queues until ctx ends, over a connection of its own: so a schedule that catches up with many
-// occurrences holds no sweep up, and one that cannot be run breaks nothing else. rung says that something is due earlier than we knew.
-func (s *Sweeper) plan(ctx context.Context, there *site, rung <-chan struct{}) {
-	own := &site{queues: there.queues}
-	defer own.close()
-	for ctx.Err() == nil {
-		pause := time.NewTimer(s.fireAll(ctx, own))
-		select {
-		case <-pause.C:
-		case <-rung:
-		case <-ctx.Done():
-		}
-		pause.Stop()
+// fireIn runs the schedules of a queue that are due. It returns how long it takes until the next one is; negative if there is none.
+func (s *Sweeper) fireIn(ctx context.Context, queue *Queue) (time.Duration, error) {
+	next, err := s.fire(ctx, queue)
+	if err != nil && answered(err) { // no memory, or a foreign key: what else there is to do matters as much
+		s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
+		return -1, nil
 	}
-}
-
-// fireAll runs the schedules that are due. It returns how long it takes until there may be more.
-func (s *Sweeper) fireAll(ctx context.Context, own *site) time.Duration {
-	pause := s.interval
-	for _, queue := range own.queues {
-		next, err := time.Duration(-1), own.open(ctx)
-		if err == nil {
-			next, err = s.fire(ctx, queue.over(own.conn))
-		}
-		switch {
-		case ctx.Err() != nil:
-			return 0
-		case err != nil && own.conn != nil && answered(err): // no memory, or a foreign key: the other queues may be in order
-			s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
-		case err != nil:
-			if own.broke(); own.failures == 1 { // of the others the sweeps say enough
-				s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
-			}
-			longest := min(firstWait<<min(own.failures-1, 10), deaf, s.interval)
-			return longest/2 + rand.N(longest/2+1)
-		case next >= 0:
-			pause = min(pause, next)
-		}
-	}
-	own.failures = 0
-	return pause
+	return next, err
 }
 
 // fire enqueues what the schedules of a queue say is due. It may be killed anywhere, and done by any number at the same time. It
@@ -92,13 +58,16 @@ func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now in
 			_, err := queue.cron(ctx, cronChange{name: name, due: due, next: never})
 			return err
 		}
-		t, task, err := unpackSchedule(seen)
+		this, err := unpackSchedule(seen)
 		if err != nil {
 			s.log.Error("a schedule cannot be run here, and waits; if it is in order, it needs a Python sweeper",
 				"queue", queue.Name(), "schedule", name, "error", err)
 			return nil
 		}
-		count, next := t.decide(due, now)
+		task, count, next, err := this.fires(due, now)
+		if err != nil {
+			return err
+		}
 		done, err := queue.cron(ctx, cronChange{name, seen, due, seen, next, task, count})
 		if err != nil {
 			return err
@@ -110,4 +79,18 @@ func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now in
 			return nil
 		}
 	}
+}
+
+// fires says what is enqueued now of a schedule whose next occurrence was to be at due, and how often, and when the next one is.
+func (e entry) fires(due, now int64) (task []byte, count int, next int64, err error) {
+	if e.expires == 0 {
+		count, next = e.decide(due, now)
+		return e.task, count, next, nil
+	}
+	moment, next := e.choose(due, now)
+	if moment != never {
+		count = 1
+	}
+	task, err = e.taskOf(moment)
+	return task, count, next, err
 }

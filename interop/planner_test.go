@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,52 @@ func TestWhatWasMissed(t *testing.T) {
 		fire()
 		if n := length(t, queue); n != count+1 {
 			t.Errorf("%s: what is due now fires whatever the catch-up: %d", catchUp, n)
+		}
+	}
+}
+
+func TestOccurrencesThatAreTooLateAreNotEnqueued(t *testing.T) {
+	for catchUp, ages := range map[CatchUp][]int64{SkipMissed: nil, OneMissed: {0}, AllMissed: {2, 1, 0}} {
+		queue := newQueue(t)
+		fire, log := firing(t, queue)
+		lasts := 150 * time.Minute
+		_, err := queue.Schedule(ctx, "a", NewPyTask("m:f", nil, nil, Expires(lasts)), Cron{Expression: "0 * * * *", CatchUp: catchUp})
+		must(t, err)
+		definition := queue.client.HGet(ctx, queue.Keys.Cron, "a").Val()
+		now, err := queue.now(ctx)
+		must(t, err)
+		hour := time.Hour.Milliseconds()
+		newest := now / hour * hour
+		makeDue(t, queue, "a", newest-20*hour)
+		fire()
+		var want []int64
+		for _, age := range ages {
+			if moment := newest - age*hour; moment+lasts.Milliseconds() > now {
+				want = append(want, moment+lasts.Milliseconds())
+			}
+		}
+		if catchUp == SkipMissed && now-newest <= punctual {
+			want = []int64{newest + lasts.Milliseconds()}
+		}
+		var got []int64
+		for _, data := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+			_, headers, _ := glance([]byte(data))
+			got = append(got, newJob(queue, call{headers: headers}).number("expires"))
+		}
+		if !slices.Equal(got, want) || strings.Contains(log.String(), "missed") != (catchUp == AllMissed || len(want) == 0) {
+			t.Errorf("%s: %v, not %v; %s", catchUp, got, want, log)
+		}
+		if again := queue.client.HGet(ctx, queue.Keys.Cron, "a").Val(); again != definition || nextOf(t, queue, "a").UnixMilli() != newest+hour {
+			t.Error("the definition has changed, or it does not go on")
+		}
+		must(t, queue.RunSchedule(ctx, "a")) // from now on
+		last := queue.client.LIndex(ctx, queue.Name(), -1).Val()
+		_, headers, _ := glance([]byte(last))
+		if expires := newJob(queue, call{headers: headers}).number("expires"); expires < now+lasts.Milliseconds() {
+			t.Error(expires)
+		}
+		if listed, err := queue.Schedules(ctx); err != nil || listed[0].Expires != lasts {
+			t.Error(listed, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,12 +232,42 @@ func TestSha256File(t *testing.T) {
 }
 
 func TestQuickstart(t *testing.T) {
+	for name, program := range map[string]func(*testing.T, string) string{"here": command, "elsewhere": elsewhere} {
+		t.Run(name, func(t *testing.T) { greets(t, program(t, "quickstart")) })
+	}
+}
+
+// elsewhere builds an example as a program of another module, which replaces ours and no other: so it is where a tag of ours is used.
+func elsewhere(t *testing.T, name string) string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	must(t, err)
+	program, err := os.ReadFile(filepath.Join("examples", name, "main.go"))
+	must(t, err)
+	sums, err := os.ReadFile("../go.sum")
+	must(t, err)
+	const ours = "github.com/delayedq/delayed"
+	module := fmt.Sprintf("module example.com/elsewhere\n\ngo 1.26.0\n\nrequire %s v0.0.0\n\nreplace %s => %s\n", ours, ours, root)
+	folder := t.TempDir()
+	for file, text := range map[string][]byte{"go.mod": []byte(module), "go.sum": sums, "main.go": program} {
+		must(t, os.WriteFile(filepath.Join(folder, file), text, 0o600))
+	}
+	build := exec.Command("go", "build", "-mod=mod", "-o", name, ".")
+	build.Dir, build.Env = folder, append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOPROXY=off") // all else is there already
+	output, err := build.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, output)
+	}
+	return filepath.Join(folder, name)
+}
+
+func greets(t *testing.T, binary string) {
 	redisServer := own(t)
 	client := connect(t, redisServer)
 	queue, err := NewQueue("go", client)
 	must(t, err)
 	enqueue(t, queue, NewGoTask("main.Greet", "Ada"))
-	p := &process{Cmd: exec.Command(command(t, "quickstart"))}
+	p := &process{Cmd: exec.Command(binary)}
 	p.Env = append(os.Environ(), "REDIS_URL="+redisServer.url())
 	p.Stderr = p
 	must(t, p.Start())

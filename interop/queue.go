@@ -168,18 +168,26 @@ type Found struct {
 	Pause time.Duration // until the next task is due; 0 if more are due now, negative if nothing is scheduled
 }
 
-// Due moves up to most tasks that are due to their queues, and looks which of the queues has waiting tasks. They are on this
-// queue's server (and, on a cluster, in its slot).
+// Due moves up to most tasks that are due to their queues, or to the lists of their groups, and looks which of the queues has waiting
+// tasks. They are on this queue's server (and, on a cluster, in its slot).
 func (q *Queue) Due(ctx context.Context, queues []*Queue, most int) (Found, error) {
 	keys := make([]string, 0, 3*len(queues))
 	for _, each := range queues {
 		keys = append(keys, each.Keys.Queue, each.Keys.Noti, each.Keys.Scheduled)
 	}
-	n, err := q.numbers(ctx, "due", keys, strconv.Itoa(most))
+	n, err := q.numbers(ctx, "due", keys, strconv.Itoa(most), "leave")
+	moved := n[1]
+	if err == nil && n[3] > 0 {
+		var back int
+		if back, err = queues[n[3]-1].over(q.caller).toGroups(ctx, most); err == nil {
+			n, err = q.numbers(ctx, "due", keys, strconv.Itoa(most), "leave")
+			moved += back + n[1]
+		}
+	}
 	if err != nil {
 		return Found{First: -1, Pause: -1}, err
 	}
-	return Found{First: n[0] - 1, Moved: n[1], Pause: time.Duration(n[2]) * time.Millisecond}, nil
+	return Found{First: n[0] - 1, Moved: moved, Pause: time.Duration(n[2]) * time.Millisecond}, nil
 }
 
 // Page lists some leases named in the hash key (Keys.Processing or Keys.Workers), and the cursor of the next page or "0".
@@ -227,8 +235,8 @@ func (q *Queue) Sweep(ctx context.Context, leases []string, limit int, pass, swe
 	keys := []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}
 	for i, name := range leases {
 		state := name // stands for none
-		if job := newJob(q, call{headers: headersIn(bulk(held[i]))}); job.ID != "" {
-			state = k.Task(job.ID)
+		if _, headers, _ := glance(bulk(held[i])); idOf(headers) != "" {
+			state = k.Task(idOf(headers))
 		}
 		keys = append(keys, name, state)
 	}
@@ -253,11 +261,11 @@ func (q *Queue) DeadRetry(ctx context.Context, ids []string) (int, error) {
 	return q.count(ctx, "dead_retry", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Dead}, ids...)
 }
 
-func (q *Queue) numbers(ctx context.Context, name string, keys []string, args ...string) ([3]int, error) {
-	var numbers [3]int
+func (q *Queue) numbers(ctx context.Context, name string, keys []string, args ...string) ([4]int, error) {
+	var numbers [4]int
 	reply, err := q.run(ctx, name, keys, args...)
 	values, _ := reply.([]any)
-	for i, value := range values[:min(3, len(values))] {
+	for i, value := range values[:min(len(numbers), len(values))] {
 		n, _ := value.(int64)
 		numbers[i] = int(n)
 	}

@@ -99,7 +99,7 @@ func (s *Sweeper) pause() time.Duration {
 	return pause
 }
 
-// moveDue puts what is due into its queue. It returns how long it takes until there may be more.
+// moveDue puts what is due into its queue, and runs schedules. It returns how long it takes until there may be more to do.
 func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 	pause := s.interval
 	for _, there := range s.sites {
@@ -107,21 +107,33 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 			if there.conn == nil {
 				break
 			}
-			_, err := queue.over(there.conn).feed(ctx, fewReady)
-			var found Found
-			if err == nil {
-				found, err = queue.over(there.conn).Due(ctx, []*Queue{queue}, dueInOneCall)
-			}
+			next, err := s.moveDueOf(ctx, queue.over(there.conn))
 			if err != nil {
 				there.broke()
 				s.log.Warn("cannot move what is due; trying again", "queue", queue.Name(), "error", err)
 				tell(s.checks)
-			} else if found.Pause >= 0 {
-				pause = min(pause, found.Pause)
+			} else if next >= 0 {
+				pause = min(pause, next)
 			}
 		}
 	}
 	return pause
+}
+
+// moveDueOf does it for one queue. What it returns is negative if there is nothing to wait for.
+func (s *Sweeper) moveDueOf(ctx context.Context, queue *Queue) (time.Duration, error) {
+	if _, err := queue.feed(ctx, fewReady); err != nil {
+		return -1, err
+	}
+	found, err := queue.Due(ctx, []*Queue{queue}, dueInOneCall)
+	if err != nil {
+		return -1, err
+	}
+	next, err := s.fireIn(ctx, queue)
+	if err == nil && next >= 0 && found.Pause >= 0 {
+		return min(next, found.Pause), nil
+	}
+	return max(next, found.Pause), err
 }
 
 // lost tells whether a connection has broken.

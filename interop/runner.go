@@ -42,6 +42,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	defer catchPanic(&err)
 	task, err := decode(data)
 	if err != nil {
+		s.job = buriedJob(s.current.book.queue, data)
 		return err
 	}
 	if task.headers != nil {

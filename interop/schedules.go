@@ -20,21 +20,26 @@ var ErrUnknownSchedule = errors.New("delayed: unknown schedule")
 type Scheduled struct {
 	Name string
 	Cron
-	Task string    // function path
-	Next time.Time // zero: it is paused
-	Err  error     // why it cannot be read here; then of the rest only Name and Next are known
+	Task    string        // function path
+	Expires time.Duration // after each occurrence, until which its task may begin; 0 for no bound
+	Next    time.Time     // zero: it is paused
+	Err     error         // why it cannot be read here; then of the rest only Name and Next are known
 }
 
 // Schedule lets sweepers enqueue a task whenever c says. It is written to Redis, and goes on until RemoveSchedule; call it at each
 // deployment: a schedule that has not changed is left alone, one at the same times keeps its next occurrence, and one that is paused
-// stays so. It returns whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or
-// ErrInvalidTask, or is Redis's.
+// stays so. If the task has Expires, that counts from each occurrence, and what could not begin any more is not enqueued. It returns
+// whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or ErrInvalidTask, or is Redis's.
 func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (bool, error) {
 	t, err := c.read()
 	if err != nil {
 		return false, err
 	}
-	definition, err := q.define(task, t)
+	found, err := q.define(task, t)
+	if err != nil {
+		return false, err
+	}
+	definition, err := found.pack()
 	if err != nil {
 		return false, err
 	}
@@ -77,10 +82,10 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 		if due != never {
 			listed.Next = time.UnixMilli(due)
 		}
-		t, task, broken := unpackSchedule(seen)
+		this, broken := unpackSchedule(seen)
 		if listed.Err = broken; broken == nil {
-			listed.Cron = t.Cron
-			listed.Task, _, _ = glance(task)
+			listed.Cron, listed.Expires = this.Cron, span(this.expires)
+			listed.Task, _, _ = glance(this.task)
 		}
 		found = append(found, listed)
 	}
@@ -111,12 +116,12 @@ func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
 		if due != never {
 			return nil, nil
 		}
-		t, _, err := unpackSchedule(seen)
+		this, err := unpackSchedule(seen)
 		if err != nil {
 			return nil, err
 		}
 		now, err := q.now(ctx)
-		return &cronChange{definition: seen, next: t.after(now)}, err
+		return &cronChange{definition: seen, next: this.after(now)}, err
 	})
 }
 
@@ -124,7 +129,15 @@ func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
 // ResumeSchedule.
 func (q *Queue) RunSchedule(ctx context.Context, name string) error {
 	_, err := q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
-		_, task, err := unpackSchedule(seen)
+		this, err := unpackSchedule(seen)
+		if err != nil {
+			return nil, err
+		}
+		now, err := q.now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		task, err := this.taskOf(now)
 		return &cronChange{definition: seen, next: due, task: task, count: 1}, err
 	})
 	return err

@@ -128,11 +128,14 @@ func TestTheListIsByTime(t *testing.T) {
 func TestSchedulesThatCannotWork(t *testing.T) {
 	queue := newQueue(t, MaxTaskSize(100))
 	second := Cron{Expression: "* * * * * *"}
-	for _, option := range []TaskOption{ResultTTL(time.Second), Track(), Unique("k", UntilDone, 0), After(time.Second), Expires(time.Second),
+	for _, option := range []TaskOption{ResultTTL(time.Second), Track(), Unique("k", UntilDone, time.Hour), After(time.Second),
 		ExpiresAt(time.Now()), At(time.Now())} {
 		if _, err := queue.Schedule(ctx, "a", NewGoTask("main.F").With(option), second); !errors.Is(err, ErrInvalidSchedule) {
 			t.Error(err)
 		}
+	}
+	if _, err := queue.Schedule(ctx, "a", NewGoTask("main.F").With(Expires(0)), second); !errors.Is(err, ErrInvalidTask) {
+		t.Error(err)
 	}
 	grouped := NewGoTask("main.F").With(Group("g"), ConcurrencyKey("k", 1), Timeout(time.Second), After(0))
 	if _, err := queue.Schedule(ctx, "a", grouped, second); err != nil {

@@ -56,10 +56,7 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 		}
 	}
 	k := q.Keys
-	to := k.tail()
-	if o.group != nil {
-		to = k.within(*o.group)
-	}
+	to := k.spotOf(o)
 	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
 	reply, err := q.add(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
 	values, _ := reply.([]any)
@@ -67,8 +64,8 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 		return nil, err
 	}
 	switch string(bulk(values[0])) {
-	case "first": // of its group. The task is in Redis: if this fails, a worker or a sweeper does it
-		q.Turn(ctx, []string{to.word}, fewReady) //nolint:errcheck // see above
+	case "first":
+		q.itsTurn(ctx, to)
 	case "duplicate":
 		other := string(bulk(values[1]))
 		if !o.join {

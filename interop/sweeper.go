@@ -25,9 +25,8 @@ type Sweeper struct {
 	queues      []*Queue
 	interval    time.Duration
 	limit       int
-	deadMax     int                 // dead letters that a queue keeps; 0 for all
-	deadAge     time.Duration       // that it keeps them; 0 for ever
-	trimAt      map[grave]time.Time // when to look again whether there are too many
+	deadMax     int           // dead letters that a queue keeps; 0 for all
+	deadAge     time.Duration // that it keeps them; 0 for ever
 	settling    time.Duration
 	withSignals bool
 	log         *slog.Logger
@@ -36,7 +35,7 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
-	told        map[yard]string // the newest dead letter that we know
+	graveyards  map[yard]*graveyard
 	sites       []*site
 	rung        chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
@@ -62,10 +61,10 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
-		deadMax: defaultLetters, deadAge: defaultAge, trimAt: map[grave]time.Time{},
+		deadMax: defaultLetters, deadAge: defaultAge, graveyards: map[yard]*graveyard{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
-		told: map[yard]string{}, rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
+		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)
@@ -101,11 +100,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	s.sites = sitesOf(s.queues, s.settling)
 	ears, deafen := context.WithCancel(ctx)
 	defer deafen()
-	var planners sync.WaitGroup
 	for _, there := range s.sites {
-		planned := make(chan struct{}, 1)
-		planners.Go(func() { s.plan(ears, there, planned) })
-		go there.listen(ears, func() { tell(s.rung); tell(planned) }, func() { tell(s.checks); tell(planned) })
+		go there.listen(ears, func() { tell(s.rung) }, func() { tell(s.checks) })
 	}
 	manager.ready("sweeping")
 	for ctx.Err() == nil {
@@ -118,7 +114,6 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		}
 	}
 	deafen()
-	planners.Wait()
 	manager.stopping("going")
 	s.goodbye(context.WithoutCancel(ctx))
 	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)

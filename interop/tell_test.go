@@ -90,16 +90,16 @@ func TestASweeperReadsEachLetterOnce(t *testing.T) {
 	}
 	newest := queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
-	if sweeper.told[yardOf(queue)] != newest {
-		t.Error(sweeper.told)
+	if sweeper.graveyardOf(queue).told != newest {
+		t.Error(sweeper.graveyardOf(queue).told)
 	}
 	for range 120 {
 		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", "\x91\xa1f", "reason", "lost", "detail", "", "worker", "").Err())
 	}
 	newest = queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
-	if sweeper.told[yardOf(queue)] != newest {
-		t.Error(sweeper.told)
+	if sweeper.graveyardOf(queue).told != newest {
+		t.Error(sweeper.graveyardOf(queue).told)
 	}
 }
 
@@ -107,12 +107,12 @@ func TestHeadersInEitherLanguage(t *testing.T) {
 	for _, task := range []Task{NewGoTask("main.F", 1).With(Track()), NewPyTask("m:f", []any{1}, nil, Track()), NewPyTask("m:f", nil, nil, Retry(2), Track())} {
 		data, err := task.Serialize()
 		must(t, err)
-		if id, _ := headersIn(data)["id"].(string); !isID(id) {
+		if _, headers, _ := glance(data); idOf(headers) == "" {
 			t.Errorf("%q", data)
 		}
 	}
-	for _, data := range []string{"", "\xc1", "\x90", "\x91\x01", "\x95\x01\x01\x01\x01\x80", "\xa1f", "\x92\xa1f\xc0", "\x93\xa1f\xc0\xc0", "\x93\xa1f\xc0\x81\xa2!x\xc0", "\x95\xa3m:f\xc0\xc0\xc0\x01"} {
-		if headers := headersIn([]byte(data)); headers != nil {
+	for _, data := range []string{"", "\xc1", "\x90", "\x91\x01", "\x95\x01\x01\x01\x01\x80", "\xa1f", "\x92\xa1f\xc0", "\x93\xa1f\xc0\xc0", "\x95\xa3m:f\xc0\xc0\xc0\x01"} {
+		if _, headers, _ := glance([]byte(data)); headers != nil {
 			t.Errorf("%q: %v", data, headers)
 		}
 	}

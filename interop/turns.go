@@ -23,6 +23,14 @@ func (k Keys) within(group string) spot {
 	return spot{k.Group(name), k.Groups, name}
 }
 
+// spotOf is the spot of a task that asks for this; nil for one that asks for nothing.
+func (k Keys) spotOf(o *taskOptions) spot {
+	if o == nil || o.group == nil {
+		return k.tail()
+	}
+	return k.within(*o.group)
+}
+
 // Turn fills the queue up to most tasks from the lists of these groups (named by their SHA-1), which are the first in the rotation:
 // one from each, in turns. It returns how many were moved.
 func (q *Queue) Turn(ctx context.Context, groups []string, most int) (int, error) {
@@ -31,6 +39,52 @@ func (q *Queue) Turn(ctx context.Context, groups []string, most int) (int, error
 		keys = append(keys, q.Keys.Group(group))
 	}
 	return q.count(ctx, "turn", keys, append([]string{strconv.Itoa(most)}, groups...)...)
+}
+
+// Regroup moves, of the first most tasks in the schedule, those that are due and belong to one of these groups (named by their SHA-1) to
+// its list. It returns how many there were, and which other groups have tasks that are due.
+func (q *Queue) Regroup(ctx context.Context, groups []string, most int) (moved int, others []string, err error) {
+	keys := []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Scheduled, q.Keys.Groups}
+	for _, group := range groups {
+		keys = append(keys, q.Keys.Group(group))
+	}
+	reply, err := q.run(ctx, "regroup", keys, append([]string{strconv.Itoa(most)}, groups...)...)
+	values, _ := reply.([]any)
+	if err != nil || len(values) == 0 {
+		return 0, nil, err
+	}
+	count, _ := values[0].(int64)
+	for _, value := range values[1:] {
+		others = append(others, string(bulk(value)))
+	}
+	return int(count), others, nil
+}
+
+// toGroups lets tasks of groups that are due wait in their groups, and some in the queue. It returns how many there were.
+func (q *Queue) toGroups(ctx context.Context, most int) (moved int, err error) {
+	_, groups, err := q.Regroup(ctx, nil, most)
+	if err == nil {
+		moved, _, err = q.Regroup(ctx, groups, most)
+	}
+	if err == nil {
+		_, err = q.feed(ctx, fewReady)
+	}
+	return moved, err
+}
+
+// EnqueueGroup puts tasks, which are there in bytes, at the end of their group. It returns whether that had none: its turn may be now.
+func (q *Queue) EnqueueGroup(ctx context.Context, group string, tasks []string) (bool, error) {
+	return q.enqueueAt(ctx, q.Keys.within(group), tasks)
+}
+
+func (q *Queue) enqueueAt(ctx context.Context, to spot, tasks []string) (first bool, err error) {
+	reply, err := q.add(ctx, "enqueue_group", []string{to.list, to.announces}, append([]string{to.word}, tasks...)...)
+	return reply == int64(1), err
+}
+
+// itsTurn lets a group have its turn which had no tasks before. The tasks are in Redis: if this fails, a worker or a sweeper does it.
+func (q *Queue) itsTurn(ctx context.Context, to spot) {
+	q.Turn(ctx, []string{to.word}, fewReady) //nolint:errcheck // see above
 }
 
 // feed fills the queue up to most tasks from its groups. False if no group has any.

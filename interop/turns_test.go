@@ -2,14 +2,15 @@ package delayed
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // group puts tasks into the list of their group.
@@ -154,75 +155,112 @@ func TestARetryWithoutPauseWaitsWithItsGroup(t *testing.T) {
 	}
 }
 
-// keyed is a task with a concurrency key, as other producers make it.
-func keyed(t *testing.T, queue *Queue, key string, limit int, task *GoTask) {
+// A task that waits for a key or a slot keeps its group, too: by the schedule it comes back to it.
+func TestATaskThatHasToWaitKeepsItsGroup(t *testing.T) {
+	queue := newQueue(t)
+	w := newWorker(t, queue, nil)
+	data, err := NewGoTask("main.F").With(Group("a"), ConcurrencyKey("k", 1)).Serialize()
+	must(t, err)
+	task, err := decode(data)
+	must(t, err)
+	for _, why := range []error{errBusy, errFull} {
+		w.endJob(&lease{book: w.books[0], name: "l", data: data}, newJob(queue, task), why)
+		posted := w.ends.lines[0].posted
+		if command := posted[len(posted)-2].packed; !bytes.Contains(command, appendBulk(nil, digest("a"))) {
+			t.Errorf("%q", command)
+		}
+	}
+}
+
+// allDue makes everything due that is in the schedule.
+func allDue(t *testing.T, queue *Queue) {
 	t.Helper()
-	data, err := task.Serialize()
+	members, err := queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Result()
 	must(t, err)
-	data, err = withHeaders(append(data, 0x80), header{"concurrency", []any{key, limit}})
-	must(t, err)
-	data[0]++ // an array of three
-	_, err = queue.run(ctx, "enqueue", []string{queue.Name(), queue.Keys.Noti}, string(data))
-	must(t, err)
-}
-
-func TestTasksWithOneKeyBesideEachOtherAreFew(t *testing.T) {
-	queue := newQueue(t)
-	begun, release := make(chan int, 20), make(chan struct{})
-	functions := map[string]any{
-		"main.Hold": func(i int) { begun <- i; <-release },
-		"main.F":    func(i int) { begun <- i },
-	}
-	for i := range 5 {
-		keyed(t, queue, "user-7", 2, NewGoTask("main.Hold", i))
-	}
-	keyed(t, queue, "user-8", 2, NewGoTask("main.F", 100))
-	workers := []*Worker{start(t, queue, functions, Concurrency(3)), start(t, queue, functions, Concurrency(3))}
-	eventually(t, "the others have been refused a slot, and wait", func() bool {
-		return queue.client.ZCard(ctx, queue.Keys.Scheduled).Val() == 3 && len(begun) == 3
-	})
-	release <- struct{}{}
-	release <- struct{}{}
-	eventually(t, "the slots of those that have ended are free", func() bool {
-		return !slices.Contains(queue.client.Keys(ctx, queue.Name()+"*").Val(), queue.Keys.Slots("user-7"))
-	})
-	close(release)
-	eventually(t, "all ran", func() bool { return workers[0].succeeded()+workers[1].succeeded() == 6 })
-	if n := queue.client.Exists(ctx, queue.Keys.Slots("user-7"), queue.Keys.Slots("user-8"), queue.Keys.Scheduled).Val(); n != 0 || len(begun) != 6 {
-		t.Error(n, len(begun))
+	for i, member := range members {
+		must(t, queue.client.ZAdd(ctx, queue.Keys.Scheduled, redis.Z{Score: float64(i + 1), Member: member}).Err())
 	}
 }
 
-// The slot of a task that has ended is free when the next one begins, whichever way it ended.
-func TestASlotIsFreeAtOnce(t *testing.T) {
-	queue := newQueue(t)
-	for i := range 40 {
-		keyed(t, queue, "k", 1, NewGoTask([]string{"main.F", "main.Fail"}[i%2]))
-	}
-	var running, most atomic.Int32
-	function := func() {
-		most.Store(max(most.Load(), running.Add(1)))
-		running.Add(-1)
-	}
-	worker := newWorker(t, queue, map[string]any{"main.F": function, "main.Fail": func() error { function(); return errors.New("no") }}, Burst())
-	must(t, worker.Run(ctx))
-	if worker.aside.Load() != 0 || worker.succeeded() != 20 || worker.failed.Load() != 20 || most.Load() != 1 {
-		t.Error(worker.aside.Load(), worker.succeeded(), worker.failed.Load(), most.Load())
-	}
-	if n := queue.client.Exists(ctx, queue.Keys.Slots("k")).Val(); n != 0 {
-		t.Error("a slot is left")
+func TestTasksOfGroupsComeBackToTheirGroups(t *testing.T) {
+	for _, by := range []string{"worker", "sweeper"} {
+		queue := newQueue(t)
+		for i := range 20 {
+			enqueue(t, queue, NewGoTask("main.F", fmt.Sprint("a", i)).With(Group("a"), After(time.Duration(i+1)*time.Hour)))
+		}
+		enqueue(t, queue, NewGoTask("main.F", "b0").With(Group("b"), After(time.Duration(21)*time.Hour)),
+			NewGoTask("main.F", "plain").With(After(time.Duration(22)*time.Hour)))
+		allDue(t, queue)
+		if by == "sweeper" {
+			found, err := queue.Due(ctx, []*Queue{queue}, 100)
+			must(t, err)
+			if n := queue.client.LLen(ctx, queue.Keys.Group(digest("a"))).Val(); n != 6 || found.Moved != 22 || found.First != 0 || found.Pause != -1*time.Millisecond {
+				t.Error(n, found)
+			}
+			continue
+		}
+		var ran notes
+		must(t, newWorker(t, queue, map[string]any{"main.F": ran.add}, Burst()).Run(ctx))
+		got := ran.all()
+		if len(got) != 22 || slices.Index(got, "b0") > 3 || got[21] != "a19" {
+			t.Errorf("%q", got)
+		}
 	}
 }
 
-func TestASlotIsAskedForAgainWhenRedisHasRefused(t *testing.T) {
+func TestADueCallLeavesNothingBehindInAnotherQueue(t *testing.T) {
+	first := newQueue(t)
+	second, err := NewQueue("q"+token(), first.client)
+	must(t, err)
+	enqueue(t, second, NewGoTask("main.F").With(Group("a"), After(time.Hour)))
+	allDue(t, second)
+	found, err := first.Due(ctx, []*Queue{first, second}, 100)
+	if err != nil || found.First != 1 || found.Moved != 1 || lengths(t, second) != [2]int64{1, 1} {
+		t.Error(found, err)
+	}
+}
+
+// counted counts the scripts that are run.
+type counted struct {
+	caller
+	scripts int
+}
+
+func (c *counted) call(ctx context.Context, args ...string) (any, error) {
+	if args[0] == "EVALSHA" {
+		c.scripts++
+	}
+	return c.caller.call(ctx, args...)
+}
+
+func TestManyTasksOfGroupsGoInTogether(t *testing.T) {
 	queue := newQueue(t)
-	keyed(t, queue, "k", 1, NewGoTask("main.F"))
-	log := &process{}
-	must(t, queue.client.Set(ctx, queue.Keys.Slots("k"), "foreign", 0).Err())
-	worker := start(t, queue, map[string]any{"main.F": func() {}}, Logger(slog.New(slog.NewTextHandler(log, nil))))
-	eventually(t, "it is refused", func() bool { return log.logged("trying again") })
-	must(t, queue.client.Del(ctx, queue.Keys.Slots("k")).Err())
-	eventually(t, "it ran", func() bool { return worker.succeeded() == 1 })
+	must(t, queue.Enqueue(ctx, NewGoTask("main.F", "first").With(Group("a")))) // so that the scripts are known, and it was its turn
+	tasks := func(i int) Task {
+		task := NewGoTask("main.F", i)
+		if i%3 == 2 {
+			return task
+		}
+		return task.With(Group(string(rune('a' + i%3))))
+	}
+	counting := &counted{caller: queue.caller}
+	count, err := queue.over(counting).EnqueueMany(ctx, many(1500, tasks))
+	// Two chunks of three calls, and a turn for each group that had no tasks: the sixteen that are ready hold the second one up.
+	if err != nil || count != 1500 || counting.scripts > 2*3+3 {
+		t.Error(count, err, counting.scripts)
+	}
+	var sizes []int64
+	for _, list := range []string{queue.Name(), queue.Keys.Group(digest("a")), queue.Keys.Group(digest("b")), queue.Keys.Groups} {
+		sizes = append(sizes, queue.client.LLen(ctx, list).Val())
+	}
+	if sizes[0]+sizes[1]+sizes[2] != 1501 || sizes[1] < 480 || sizes[2] < 480 || sizes[3] != 2 {
+		t.Error(sizes)
+	}
+	data, err := tasks(1497).Serialize()
+	must(t, err)
+	if last := queue.client.LRange(ctx, queue.Keys.Group(digest("a")), -1, -1).Val(); last[0] != string(data) {
+		t.Errorf("%q", last)
+	}
 }
 
 func TestAnIDOfAnotherFormIsIgnored(t *testing.T) {

@@ -2,7 +2,6 @@ package delayed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -33,6 +32,7 @@ type Worker struct {
 	withSignals bool
 	log         *slog.Logger
 	exit        func(int)
+	resultSize  int // bytes that a result may have
 
 	name    string // the token of its own lease, and the value of all its leases
 	place   string // host:pid
@@ -107,6 +107,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		withSignals: true,
 		log:         slog.Default(),
 		exit:        os.Exit,
+		resultSize:  maxResultSize,
 		name:        token(),
 		place:       place(),
 		room:        make(chan struct{}, 1),
@@ -146,20 +147,29 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	return w, nil
 }
 
-// Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs.
-func (w *Worker) Register(function any) error { return w.RegisterAs(pathOf(function), function) }
+// Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it
+// has no name of its own.
+func (w *Worker) Register(function any) error {
+	path := pathOf(function)
+	if isAnonymous(path) {
+		return fmt.Errorf("%w: %s is no name that a producer could know: give the function a name, or a path with RegisterAs",
+			ErrConfiguration, path)
+	}
+	return w.RegisterAs(path, function)
+}
 
 // RegisterAs makes a function runnable under the given path. Its parameters take the task's arguments; the first one may be a
 // context.Context, which ends when the worker gives the task up, at the task's Timeout, and when somebody cancels the task. If one of
 // its results is an error that is not nil, the task has failed, as it has if the function panics; the other result (or the array of
-// others) is what a task with ResultTTL gives. Call it before Run.
+// others) is what a task with ResultTTL gives. Call it before Run. The error wraps ErrConfiguration: it is no function, or takes what no
+// task can have.
 func (w *Worker) RegisterAs(path string, function any) error {
 	h, err := newHandler(path, function)
 	if err == nil && path == "" {
 		err = fmt.Errorf("%w: a function needs a path", ErrConfiguration)
 	}
 	if err == nil && w.running.Load() {
-		err = errors.New("delayed: Run has begun")
+		err = fmt.Errorf("%w: functions are registered before Run", ErrConfiguration)
 	}
 	if err == nil {
 		w.handlers[path] = h
@@ -196,7 +206,8 @@ func (w *Worker) insist() {
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
 // they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. So it is when a task is over
 // its HardTimeout, or runs on although it was cancelled by CancelHard: as a goroutine cannot be ended from outside, that task is ended
-// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's Type=notify sets it) hears when the worker is ready, stops, and lives.
+// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's
+// Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from delayed.codec import dumps
 from delayed.cron import Cron
+from delayed.occurrence import choose, with_expiry
 from delayed.schedules import define
 from delayed.task import GoTask, PyTask
 
@@ -23,7 +25,11 @@ ABOUT = [
     "occurrences, in seconds from 'from'; so one that is asked from anywhere in between finds the next of them.",
     "next: expression, zone, an instant, and the occurrences that follow it, in seconds since 1970; null: there is none.",
     "decide: expression, zone, catch_up, when it is due, the time (milliseconds); how many tasks, and the next occurrence.",
-    "definitions: expression, zone, catch_up, the task's path and arguments, and what stands in Q_cron, in hexadecimal.",
+    "definitions: expression, zone, catch_up, the task's path and arguments, what stands in Q_cron, in hexadecimal, and for "
+    "how many milliseconds after an occurrence its task may begin, or null.",
+    "expiring: expression, zone, catch_up, when it is due, the time, how long an occurrence's task may begin (milliseconds); "
+    "the occurrence that is enqueued, or null, and the next occurrence, or null.",
+    "headers: a task in hexadecimal, when it expires, and the task that says so.",
     "refused: expressions and zones that are none.",
 ]
 AROUND = 4 * 3600
@@ -120,17 +126,56 @@ def decisions() -> Iterator[list[Any]]:
 
 
 def definitions() -> Iterator[list[Any]]:
-    for expression, tz, catch_up, path, args in (
-        ("30 2 * * *", "Europe/Zurich", "one", "reports:nightly", [1, "x" * 300]),
-        ("*/10 * * * * *", "UTC", "skip", "main.Report", [["a", 2.5]]),
+    for expression, tz, catch_up, path, args, expires in (
+        ("30 2 * * *", "Europe/Zurich", "one", "reports:nightly", [1, "x" * 300], None),
+        ("*/10 * * * * *", "UTC", "skip", "main.Report", [["a", 2.5]], None),
+        ("30 2 * * *", "Europe/Zurich", "one", "reports:nightly", [1, "x" * 300], 1),
+        ("*/10 * * * * *", "UTC", "skip", "main.Report", [["a", 2.5]], 14_400_000),
     ):
-        task = PyTask(path, args) if ":" in path else GoTask(path, *args)
+        lasts = None if expires is None else expires / 1000
+        task = PyTask(path, args, expires=lasts) if ":" in path else GoTask(path, *args, expires=lasts)
         packed = define(task, Cron(expression, tz, catch_up)).pack()
-        yield [expression, tz, catch_up, path, args, packed.hex()]
+        yield [expression, tz, catch_up, path, args, packed.hex(), expires]
+
+
+def expiring() -> Iterator[list[Any]]:
+    due = int(datetime(2024, 3, 30, 10, tzinfo=ZoneInfo("Europe/Zurich")).timestamp()) * 1000
+    hour = 3_600_000
+    asked = [
+        ("0 * * * *", late, lasts) for late in (-1, 0, 60_000, 60_001, hour, 20 * hour) for lasts in (1, 90_000, 2 * hour)
+    ]
+    asked += [
+        ("* * * * * *", 100 * hour, 50 * hour),
+        ("0 0 1 1 *", 9000 * hour, 9000 * hour),
+        ("0 0 1 1 *", 9000 * hour, hour),
+    ]
+    for catch_up in ("skip", "one", "all"):
+        for expression, late, lasts in asked:
+            found = choose(Cron(expression, "Europe/Zurich", catch_up), due, due + late, lasts)
+            yield [expression, "Europe/Zurich", catch_up, due, due + late, lasts, *found]
+
+
+def headers() -> Iterator[list[Any]]:
+    tasks: list[PyTask | GoTask] = [
+        PyTask("m:f"), PyTask("m:f", (1,)), PyTask("m:f", (), {"a": 1}), PyTask("m:f", (), None, -1),
+        PyTask("m:f", ([1],), {"b": b"x"}, 3, group="g"), GoTask("p.F"), GoTask("p.F", (1, 2), 3), GoTask("p.F", 1, timeout=1),
+        GoTask("p.F", retry=2, group="g"),
+    ]  # fmt: skip
+    strange = [["p.F"], "p.F", ["m:f", None, None], ["p.F", b"", "no map", 7], ["m:f", [], {}, 0, {"expires": 1, "id": "x"}]]
+    for data in [*(task.serialize() for task in tasks), *map(dumps, strange)]:
+        for moment in (5, 1_700_000_000_000):
+            yield [data.hex(), moment, with_expiry(data, moment).hex()]
 
 
 def main() -> None:
-    parts = {"walks": walks(), "next": following(), "decide": decisions(), "definitions": definitions()}
+    parts = {
+        "walks": walks(),
+        "next": following(),
+        "decide": decisions(),
+        "definitions": definitions(),
+        "expiring": expiring(),
+        "headers": headers(),
+    }
     lines = [
         f'  "{name}": [\n    ' + ",\n    ".join(json.dumps(each) for each in values) + "\n  ]"
         for name, values in parts.items()

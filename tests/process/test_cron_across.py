@@ -10,6 +10,7 @@ from delayed.cron import Cron
 from delayed.queue import Queue
 from delayed.schedules import Schedules, define
 from delayed.task import PyTask
+from delayed.wire import decode
 from tests.conftest import eventually
 from tests.interop.agents import go_binary, have_go
 from tests.processes import Fleet, Process
@@ -44,6 +45,21 @@ def test_each_second_has_one_task_whichever_sweeper_is_killed(queue: Queue, clie
     sweepers[2].send(signal.SIGTERM)
     assert sweepers[2].wait() == 0, sweepers[2].log.read_text()
     assert queue.len() == fired(queue, client, first)
+
+
+def test_what_go_fires_expires_as_python_says(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
+    hour, schedules = 3_600_000, Schedules(queue)
+    schedules.put("a", define(PyTask("tasks:noop", expires=3 * 3600), Cron("0 * * * *", "UTC", "all")))
+    definition = client.hget(queue.keys.cron, "a")
+    newest = schedules.now() // hour * hour
+    client.zadd(queue.keys.cron_due, {"a": newest - 9 * hour})
+    sweeper = go_sweeper(fleet, queue, "-interval=600s")
+    eventually(lambda: (client.zscore(queue.keys.cron_due, "a") or 0) > newest)
+    found = [(decode(data).headers or {})["expires"] for data in queue.call("LRANGE", queue.keys.queue, 0, -1)]
+    assert found[-3:] == [newest + more * hour for more in (1, 2, 3)]
+    assert client.hget(queue.keys.cron, "a") == definition
+    sweeper.send(signal.SIGTERM)
+    assert sweeper.wait() == 0
 
 
 def test_what_go_cannot_read_waits_for_python(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:

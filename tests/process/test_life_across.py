@@ -76,6 +76,18 @@ def test_python_gets_what_go_returned(queue: Queue) -> None:
 
 
 @pytest.mark.usefixtures("go_worker")
+def test_who_waits_hears_that_go_cannot_run_a_task(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("tasks:noop", result_ttl=60, unique="u"))
+    with pytest.raises(TaskFailed, match="is the path of a Python function") as caught:
+        handle.result(20)
+    (letter,) = dead_letters(queue)
+    assert (letter.reason, caught.value.kind, caught.value.traceback) == ("wrong_language", "wrong_language", "")
+    assert handle.status().state is State.FAILED
+    assert handle.status().error == f"wrong_language: {letter.detail}"
+    assert queue.enqueue(PyTask("tasks:noop", unique="u")).id != handle.id
+
+
+@pytest.mark.usefixtures("go_worker")
 def test_python_cancels_what_go_runs(queue: Queue) -> None:
     handle = queue.enqueue(GoTask("main.UntilCancelled", track=True))
     eventually(lambda: handle.status().note == "waiting")

@@ -7,6 +7,7 @@ import pytest
 
 from delayed.cron import Cron
 from delayed.errors import InvalidSchedule
+from delayed.occurrence import choose, with_expiry
 from delayed.schedules import define, unpack
 from delayed.task import GoTask, PyTask
 from tests.cron_vectors import PATH
@@ -45,13 +46,26 @@ def test_what_is_done(vector: Any) -> None:
     assert Cron(expression, tz, catch_up).decide(due, now) == (tasks, following)
 
 
-@pytest.mark.parametrize("vector", VECTORS["definitions"], ids=lambda vector: vector[3])
+@pytest.mark.parametrize("vector", VECTORS["definitions"], ids=lambda vector: f"{vector[3]} {vector[6]}")
 def test_what_stands_in_redis(vector: Any) -> None:
-    *when, path, args, packed = vector
-    task = PyTask(path, args) if ":" in path else GoTask(path, *args)
+    *when, path, args, packed, expires = vector
+    lasts = None if expires is None else expires / 1000
+    task = PyTask(path, args, expires=lasts) if ":" in path else GoTask(path, *args, expires=lasts)
     entry = define(task, Cron(*when))
     assert entry.pack().hex() == packed
     assert unpack(bytes.fromhex(packed)).pack() == entry.pack()
+
+
+@pytest.mark.parametrize("vector", VECTORS["expiring"], ids=lambda vector: f"{vector[0]} {vector[2]} {vector[4]} {vector[5]}")
+def test_what_is_done_about_what_expires(vector: Any) -> None:
+    *when, due, now, lasts, moment, following = vector
+    assert choose(Cron(*when), due, now, lasts) == (moment, following)
+
+
+@pytest.mark.parametrize("vector", VECTORS["headers"], ids=lambda vector: f"{vector[0]:.40} {vector[1]}")
+def test_how_a_task_says_it(vector: Any) -> None:
+    data, expires, after = vector
+    assert with_expiry(bytes.fromhex(data), expires).hex() == after
 
 
 def test_what_is_refused() -> None:

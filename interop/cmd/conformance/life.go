@@ -117,7 +117,7 @@ func (r *request) task() delayed.Task {
 		options = append(options, delayed.After(seconds(r.After)))
 	}
 	if r.Unique != "" {
-		options = append(options, delayed.Unique(r.Unique, delayed.UntilDone, 0))
+		options = append(options, delayed.Unique(r.Unique, delayed.UntilDone, 24*time.Hour))
 	}
 	if r.Join {
 		options = append(options, delayed.Join())

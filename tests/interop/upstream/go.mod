@@ -3,7 +3,7 @@ module github.com/delayedq/delayed/tests/interop/upstream
 go 1.26.0
 
 require (
-	github.com/delayedq/delayed/interop v0.0.0
+	github.com/delayedq/delayed v0.0.0
 	github.com/gomodule/redigo v1.8.9
 	github.com/keakon/golog v0.0.0-20230323022214-04d52304f8cd
 	github.com/yizhisec/go-delayed v0.0.0-20230324085158-b9b3a47d839c
@@ -11,7 +11,6 @@ require (
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
-	github.com/delayedq/delayed/lua v0.0.0 // indirect
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
 	github.com/shamaton/msgpack/v2 v2.1.1 // indirect
 	github.com/vmihailenco/msgpack/v5 v5.4.1 // indirect
@@ -20,7 +19,4 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 )
 
-replace (
-	github.com/delayedq/delayed/interop => ../../../interop
-	github.com/delayedq/delayed/lua => ../../../lua
-)
+replace github.com/delayedq/delayed => ../../..

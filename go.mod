@@ -1,9 +1,8 @@
-module github.com/delayedq/delayed/interop
+module github.com/delayedq/delayed
 
 go 1.26.0
 
 require (
-	github.com/delayedq/delayed/lua v0.0.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/vmihailenco/msgpack/v5 v5.4.1
 )
@@ -14,5 +13,3 @@ require (
 	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 )
-
-replace github.com/delayedq/delayed/lua => ../lua

@@ -1,3 +1,0 @@
-module github.com/delayedq/delayed/lua
-
-go 1.23
