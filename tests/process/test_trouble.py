@@ -122,7 +122,9 @@ def test_idle_processes_end_at_once_while_redis_is_away(
     for process in processes:
         eventually(lambda process=process: bool(lines(process, "trying again")))  # type: ignore[misc]
         process.send(*numbers)
-    assert [process.wait() in (0, EXIT_FORCED) for process in processes] == [True] * 3
+    # The second signal may come when a process has ended its work and given the signals back.
+    usual = {0, EXIT_FORCED, *([-signal.SIGTERM] if len(numbers) > 1 else [])}
+    assert [process.wait() in usual for process in processes] == [True] * 3
     for process in processes:
         assert not lines(process, "ERROR"), process.log.read_text()
 
