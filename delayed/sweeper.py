@@ -198,6 +198,8 @@ class Sweeper:
             notifier.alive()
             if monotonic() >= due_at:
                 due_at = monotonic() + self._move_due()
+                if any(server.failures for server in self._servers.values()):  # it broke before we could wait for that
+                    sweep_at = min(sweep_at, monotonic() + self._pause())
             if self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier):
                 return
             if any(server.bell.rung or not server.bell.audible for server in self._servers.values()):

@@ -1,10 +1,12 @@
 """What living workers hold survives an outage that is longer than a lease; what dead ones held comes back."""
 
+import itertools
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -95,6 +97,30 @@ def test_only_what_a_dead_worker_held_comes_back(
     assert log.counts() == {1: 1, ENDED + 1: 1, 2: 2, ENDED + 2: 1}
     assert inspect(queue).recovered == 1
     assert "Superseded" not in living.log.read_text()
+
+
+def test_a_connection_that_breaks_while_tasks_are_moved_is_repaired_at_once(
+    mortal: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue("q", mortal.url)
+    due, calls = Queue.due, itertools.count()
+
+    def breaking(self: Queue, *arguments: Any) -> Any:
+        if not next(calls):
+            queue.enqueue(PyTask("tasks:noop"))
+            queue.call("DEL", queue.keys.noti)
+            raise redis.ConnectionError("broken")
+        return due(self, *arguments)
+
+    monkeypatch.setattr(Queue, "due", breaking)
+    sweeper = Sweeper([Queue("q", mortal.url)], interval=3600)
+    thread = threading.Thread(target=sweeper.run)
+    thread.start()
+    try:
+        eventually(lambda: queue.lengths() == (1, 1))
+    finally:
+        sweeper.stop()
+        thread.join()
 
 
 def test_a_sweeper_that_idles_sees_a_broken_connection_and_repairs_at_once(mortal: EmbeddedRedis) -> None:
