@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidTask
+from .words import is_number
 
 _MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
 
@@ -34,7 +35,7 @@ class Backoff:
     kind = ""
 
     def __post_init__(self) -> None:
-        numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (self.base, self.cap))
+        numbers = is_number(self.base) and is_number(self.cap)
         if not numbers or not 0 < self.base <= self.cap:
             raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
         if not isinstance(self.jitter, bool):

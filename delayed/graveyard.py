@@ -10,7 +10,7 @@ from .logger import logger
 from .options import TRACKED_FOR
 from .queue import Queue
 from .results import failure
-from .wire import headers_of, id_in
+from .wire import headers_of, id_in, unique_in
 
 LETTERS = 100_000  # dead letters that a queue keeps
 DAYS = 30.0  # days that it keeps them
@@ -83,7 +83,7 @@ class Graveyard:
         return self._queue.tell_lost(
             entry_id.decode(),
             identity,
-            unique=unique_of(headers)[0],
+            unique=unique_in(headers)[0],
             result=result,
             keep=ttl if isinstance(ttl, int) and ttl > 0 else round(ENDED_FOR * 1000),
         )
@@ -118,14 +118,6 @@ def tell_swept(queue: str, sweeper: str, recovered: int, buried: int) -> None:
         BUS.emit(Event(Kind.LOST, queue, now(), worker=sweeper, tasks=recovered))
     if buried:
         BUS.emit(Event(Kind.BURIED, queue, now(), worker=sweeper, reason=str(Reason.LOST), tasks=buried))
-
-
-def unique_of(headers: dict[str, Any]) -> tuple[str, str, int]:
-    """Unique key, mode and bound in milliseconds of a task with these headers; ('', '', 0) for none."""
-    match headers.get("unique"):
-        case [str(key), str(mode), int(bound)]:
-            return key, mode, bound
-    return "", "", 0
 
 
 def _age(newer: str, older: str) -> float:

@@ -12,7 +12,7 @@ from .clock import monotonic
 from .errors import NotInTask, Reason, Unrunnable
 from .queue import Queue
 from .results import State
-from .wire import Call, id_in, parse
+from .wire import Call, id_in, parse, unique_in
 
 _MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
@@ -96,10 +96,8 @@ class Job:
     @property
     def unique(self) -> tuple[str, str, int]:
         """The unique key, for how long the task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
-        match self.headers.get("unique"):
-            case [str(key), str(mode), int(bound)]:
-                return key, mode, min(max(bound, 0), _MOST)
-        return "", "", 0
+        key, mode, bound = unique_in(self.headers)
+        return key, mode, min(max(bound, 0), _MOST)
 
     @property
     def concurrency(self) -> tuple[str, int] | None:

@@ -9,12 +9,11 @@ import msgpack
 
 from .codec import dumps
 from .errors import ConfigurationError, Duplicate, InvalidTask, Reason, Unrunnable
-from .graveyard import unique_of
 from .info import DeadLetter, dead_letters, letter_of, show
 from .options import TRACKED_FOR
 from .queue import Queue
 from .task import GoTask, PyTask
-from .wire import SEPARATOR, headers_of, readable
+from .wire import SEPARATOR, headers_of, readable, unique_in
 
 _PAGE = 50
 _EMPTY = (b"", b"\x90", b"\x80", b"\x00")  # what a Python task's elements are where it has been cut off
@@ -116,7 +115,7 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
     data = letter.data if args is None and kwargs is None else edited(letter.data, args, kwargs)
     if letter.reason == Reason.EXPIRED:  # or it would expire again
         data = _without(data, "expires")
-    key, mode, bound = unique_of(headers_of(data))
+    key, mode, bound = unique_in(headers_of(data))
     taken = bound if mode != "while_running" and letter.task_id is not None else 0
     done = queue.revive(letter.id, data, letter.task_id, unique=key, tracked=round(TRACKED_FOR * 1000), bound=max(taken, 0))
     if done == 2:

@@ -13,6 +13,7 @@ from .backoff import Backoff
 from .clock import now
 from .errors import InvalidTask
 from .keys import UniqueMode
+from .words import is_number
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
@@ -130,7 +131,7 @@ class Options:
     def _check_types(self) -> None:
         for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value) and _LEAST <= value <= _MOST):
+            if value is not None and not (is_number(value) and _LEAST <= value <= _MOST):
                 raise InvalidTask(
                     f"{name} is a number of seconds above 0 (a millisecond at least, and below {_MOST:g}), not {value!r}"
                 )
@@ -161,13 +162,13 @@ class Options:
     def _check_times(self) -> None:
         if self.at is not None and self.after is not None:
             raise InvalidTask("a task begins at a time or after some seconds: give either at or after")
-        if self.after is not None and not (_is_number(self.after) and 0 <= self.after <= _MOST):
+        if self.after is not None and not (is_number(self.after) and 0 <= self.after <= _MOST):
             raise InvalidTask(f"after is a number of seconds, not below 0 (nor above {_MOST:g}): {self.after!r}")
         for name in ("at", "expires"):
             value = getattr(self, name)
             if isinstance(value, datetime) and value.tzinfo is None:
                 raise InvalidTask(f"{name} has no time zone; give it one, as in datetime.now(UTC)")
-            if value is not None and not (isinstance(value, datetime) or (_is_number(value) and abs(value) <= _MOST)):
+            if value is not None and not (isinstance(value, datetime) or (is_number(value) and abs(value) <= _MOST)):
                 raise InvalidTask(f"{name} is a time, or a number of seconds (up to {_MOST:g}), not {value!r}")
         if isinstance(self.expires, int | float) and not self.expires > 0:
             raise InvalidTask(f"expires is a number of seconds above 0, or a time, not {self.expires!r}")
@@ -250,10 +251,6 @@ def _unknown(name: str, names: Collection[str]) -> str:
 def type_name(kind: type[BaseException]) -> str:
     """The name by which a task knows an exception type."""
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _many(value: object) -> bool:

@@ -111,6 +111,14 @@ def id_in(headers: dict[str, Any]) -> str | None:
     return identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
 
 
+def unique_in(headers: dict[str, Any]) -> tuple[str, str, int]:
+    """Likewise, unique key, mode, and bound in milliseconds; ('', '', 0) for none."""
+    match headers.get("unique"):
+        case [str(key), str(mode), int(bound)]:
+            return key, mode, bound
+    return "", "", 0
+
+
 def is_task(data: bytes) -> bool:
     """Whether `data` has the form of a task, in either language."""
     return path_of(data) not in (_NOT_DECODABLE, _NOT_A_TASK)
