@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .backoff import Backoff, Constant, Exponential, Linear
-from .command_line import as_json_text, connected
+from .command_line import as_json_text, connected, show
 from .durability import MEMORY, TIMEOUT
 from .errors import InvalidTask
 from .options import UNIQUE_MODES
@@ -168,7 +168,7 @@ def enqueue(
     if wait is not None:
         click.echo(as_json_text(handle.result(wait)))
     elif handle.id is not None:
-        click.echo(handle.id)
+        show([handle.id])
 
 
 def _task(function: str, arguments: tuple[str, ...], retry: int, go: bool, options: dict[str, Any]) -> PyTask | GoTask:

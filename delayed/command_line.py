@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ import click
 
 from .connection import RedisError
 from .errors import DelayedError
+from .escape import escaped, indented
 
 DEFAULT_URL = "redis://localhost:6379/0"
 P = ParamSpec("P")
@@ -39,8 +40,9 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:  # who reads what we print has enough: click ends in silence
             raise
         except (DelayedError, RedisError, OSError, UnicodeError) as error:
-            notes = "".join(f"\n  ({note})" for note in getattr(error, "__notes__", ()))
-            raise click.ClickException(f"{error}{notes}") from error
+            first, *rest = str(error).split("\n")  # it may quote what a task has said
+            notes = (f"({note})" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException("\n".join([escaped(first), *map(indented, [*rest, *notes])])) from error
 
     return run
 
@@ -78,9 +80,17 @@ log_level_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def show(lines: Iterable[str]) -> None:
+    """Print lines, in which there may be text from Redis: none of them reaches the terminal as anything else."""
+    for line in lines:
+        click.echo(escaped(line))
+
+
 def as_json_text(value: Any) -> str:
     """What a task has returned, as JSON: bytes in hexadecimal, and as text what JSON does not have."""
     try:
-        return json.dumps(value, ensure_ascii=False, default=lambda odd: odd.hex() if isinstance(odd, bytes) else str(odd))
+        text = json.dumps(value, ensure_ascii=False, default=lambda odd: odd.hex() if isinstance(odd, bytes) else str(odd))
     except (TypeError, ValueError):  # a map with keys that JSON does not have
-        return json.dumps(repr(value), ensure_ascii=False)
+        text = json.dumps(repr(value), ensure_ascii=False)
+    # What a terminal could take for a command stands only in strings, where JSON has another word for it: the same value.
+    return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

@@ -7,7 +7,7 @@ import click
 
 from .advice import judge, judge_queue
 from .advice import lines as advice_lines
-from .command_line import connected, json_option
+from .command_line import connected, json_option, show
 from .connect import connect
 from .doctor import read, serve
 from .fsck import PATIENCE, check
@@ -43,7 +43,7 @@ def fsck(url: str, queues: tuple[str, ...], repair: bool, at_rest: bool, wait: f
         ]
         click.echo(json.dumps(named, indent=2))
     else:
-        click.echo("\n".join(line for each in found for line in fsck_lines(each)))
+        show(line for each in found for line in fsck_lines(each))
     if any(each.wrong for each in found):
         sys.exit(1)
 
@@ -65,6 +65,6 @@ def doctor(url: str, queues: tuple[str, ...], wait: float, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps([each._asdict() for each in advice], indent=2))
     else:
-        click.echo("\n".join(advice_lines(advice)))
+        show(advice_lines(advice))
     if any(each.level == "problem" for each in advice):
         sys.exit(1)

@@ -6,11 +6,11 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from .command_line import connected, json_option, load
+from .command_line import connected, json_option, load, show
 from .connect import connect
 from .queue import Queue
 from .schedules import Listed, Schedules, recorded, register
-from .words import counted
+from .words import as_time, counted
 
 
 @click.group()
@@ -19,10 +19,17 @@ def cron() -> None:
 
 
 def _line(listed: Listed) -> str:
-    moment = listed.next
-    when = "paused" if moment is None else datetime.fromtimestamp(moment, ZoneInfo(listed.tz)).isoformat(" ", "seconds")
+    when = "paused" if listed.next is None else f"{as_time(listed.next)}{_there(listed.next, listed.tz)}"
     lasts = "" if listed.expires is None else f"  expires after {listed.expires:g} s"
     return f"{listed.name}  {listed.expression}  {listed.tz}  {listed.catch_up}  {listed.task}  {when}{lasts}"
+
+
+def _there(moment: float, zone: str) -> str:
+    """What the clock shows that the schedule goes by, if it is another than ours."""
+    try:
+        return "" if zone == "UTC" else f" ({datetime.fromtimestamp(moment, ZoneInfo(zone)):%a %H:%M:%S} there)"
+    except (OverflowError, ValueError, OSError):  # another program's number
+        return ""
 
 
 @cron.command("list")
@@ -35,8 +42,7 @@ def cron_list(url: str, queue: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([each._asdict() for each in found], indent=2))
         return
-    for each in found:
-        click.echo(_line(each))
+    show(map(_line, found))
     if not found:
         click.echo(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module", err=True)
 

@@ -2,34 +2,40 @@
 
 import json
 import re
-import time
+import shutil
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
 
 from .clock import now
-from .command_line import connected, json_option
+from .command_line import connected, json_option, show
 from .errors import Reason
-from .info import DeadLetter, dead_letter, described, show
+from .escape import escaped, indented
+from .info import DeadLetter, dead_letter, described, summary
+from .info import show as content_of
 from .letters import Search, purge, retry, retry_all, retry_ids, search
 from .queue import Queue
-from .words import counted
+from .words import as_time, clipped, counted
 
 _ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LEAST = 40  # characters of what a letter says, in a list, however narrow the terminal is
+_IN_A_PIPE = 300  # characters that such a line has where there is no terminal
+_LONGEST_PATH = 200  # characters of a function's path, likewise
 
 
 def _since(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    """'90m' is as long ago; else an ISO date or time."""
+    """'90m' is as long ago; else an ISO date or time, in UTC if it names no zone: as times are shown."""
     if value is None:
         return None
     if match := re.fullmatch(r"([\d.]+)([smhd])", value):
         return now() - float(match[1]) * _UNITS[match[2]]
     try:
-        return datetime.fromisoformat(value).timestamp()
+        found = datetime.fromisoformat(value)
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     except ValueError:
         raise click.BadParameter("write it as 90m, 12h, 7d or 2026-01-31T12:00") from None
 
@@ -57,7 +63,9 @@ def _ids(_context: click.Context, _parameter: click.Parameter, value: Any) -> An
 def searching(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a search."""
     for option in (
-        click.option("--since", callback=_since, metavar="TIME", help="Only later ones: 90m, 12h, 7d (ago), or 2026-01-31."),
+        click.option(
+            "--since", callback=_since, metavar="TIME", help="Only later ones: 90m, 12h, 7d ago, or 2026-01-31T12:00 (UTC)."
+        ),
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--error", help="Only those with this in the error or its traceback."),
         click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
@@ -85,8 +93,7 @@ def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) ->
         click.echo(json.dumps([_as_dict(letter) for letter in letters], indent=2))
         return
     for letter in letters:
-        lines = letter.detail.strip().splitlines() or [""]
-        click.echo(f"{letter.id}  {_when(letter)}  {letter.reason:16}  {letter.task}  {lines[-1]}")
+        click.echo(_line(letter))
 
 
 @dead.command("show")
@@ -99,18 +106,16 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
     where = Queue(queue, url)
     letter = _letter(where, entry_id)
     if as_json:
-        click.echo(json.dumps({**_as_dict(letter), "content": show(letter.data)}, indent=2))
+        click.echo(json.dumps({**_as_dict(letter), "content": content_of(letter.data)}, indent=2))
         return
     last = where.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
-    click.echo(f"{letter.id}\ntime:   {_when(letter)}")
-    for line in described(letter.data):
-        click.echo(line)
-    click.echo(f"reason: {letter.reason}\nby:     {letter.worker}")
+    show([letter.id, f"time:   {as_time(letter.time)}", *described(letter.data)])
+    show([f"reason: {letter.reason}", f"by:     {letter.worker}"])
     if last:
-        click.echo(f"worker: {last.decode(errors='replace')}")
+        show([f"worker: {last.decode(errors='replace')}"])
     if letter.attempts is not None:
-        click.echo(f"tried:  {letter.attempts}")
-    click.echo(f"\n{letter.detail}")
+        show([f"tried:  {letter.attempts}"])
+    click.echo(f"\n{indented(letter.detail.rstrip())}")
 
 
 @dead.command("retry")
@@ -176,8 +181,12 @@ def _gone(queue: Queue, ids: Sequence[str]) -> str:
     return f"{queue.name} has no dead letter {', '.join(ids)}; `delayed dead list {queue.name}` shows what it has"
 
 
-def _when(letter: DeadLetter) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.time))
+def _line(letter: DeadLetter) -> str:
+    """One letter of a list: what it says goes to the edge of the terminal, or, in a pipe, a little further than most."""
+    path, reason = clipped(escaped(letter.task), _LONGEST_PATH), clipped(escaped(letter.reason), _LONGEST_PATH)
+    start = f"{letter.id}  {as_time(letter.time)}  {reason:16}  {path}  "
+    width = shutil.get_terminal_size((0, 0)).columns or _IN_A_PIPE
+    return start + clipped(escaped(summary(letter.detail)), max(_LEAST, width - len(start)))
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:

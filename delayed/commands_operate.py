@@ -4,7 +4,7 @@ import json
 
 import click
 
-from .command_line import connected, json_option
+from .command_line import connected, json_option, show
 from .connect import connect
 from .info import inspect, lines
 from .queue import Queue
@@ -23,4 +23,4 @@ def info(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(shown, indent=2))
         return
     for queue in found:
-        click.echo("\n".join(lines(queue)))
+        show(lines(queue))

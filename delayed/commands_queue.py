@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from .command_line import connected, json_option
+from .command_line import show as show_lines
 from .connect import connect
 from .control import Limits
 from .queue import Queue
@@ -80,11 +81,9 @@ def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps([{**asdict(state), "limits": state.limits._asdict()} for state in states], indent=2))
         return
     for state in states:
-        click.echo(
-            f"{_shown(state.queue, state.limits)}; {state.waiting} waiting, and the tasks of {counted(state.groups, 'group')}"
-        )
-        for group, count in state.first_groups.items():
-            click.echo(f"  group {group}: {count} waiting")
+        groups = [f"  group {group}: {count} waiting" for group, count in state.first_groups.items()]
+        waiting = f"{state.waiting} waiting, and the tasks of {counted(state.groups, 'group')}"
+        show_lines([f"{_shown(state.queue, state.limits)}; {waiting}", *groups])
 
 
 def _state(where: Queue) -> _State:

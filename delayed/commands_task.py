@@ -1,12 +1,11 @@
 """`delayed task`: look at a tracked task, wait for its result, cancel it."""
 
-import time
-
 import click
 
-from .command_line import as_json_text, connected, json_option
+from .command_line import as_json_text, connected, json_option, show
 from .handle import Handle
 from .queue import Queue
+from .words import as_time
 
 
 @click.group()
@@ -28,8 +27,7 @@ def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
     for name, value in status.items():
         if value is not None and value != "":
             is_time = name in ("enqueued", "due", "started")
-            shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(value)) if is_time else value
-            click.echo(f"{name + ':':9} {shown}")
+            show([f"{name + ':':9} {as_time(value) if is_time else value}"])
 
 
 @task.command("result")
@@ -49,4 +47,4 @@ def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
 @connected
 def task_cancel(url: str, queue: str, task_id: str, hard: bool) -> None:
     """Cancel the task ID of QUEUE. What has not begun will not; what runs is told. Prints in which state it was."""
-    click.echo(Handle(Queue(queue, url), task_id).cancel(hard=hard))
+    show([Handle(Queue(queue, url), task_id).cancel(hard=hard)])

@@ -8,6 +8,7 @@ from typing import Any
 from .channel import Channel
 from .connection import pack
 from .errors import Reason
+from .escape import escaped, indented
 from .events import Kind
 from .functions import verdict
 from .job import Failed, Job, Outcome
@@ -58,12 +59,14 @@ class Endings:
         if reason is Reason.FAILED and call is not None and call.retry:
             self.counts["retried"] += 1
             left = call.retry - 1 if call.retry > 0 else call.retry
-            logger.warning("Task %s failed, %s retries left\n%s", call.func_path, left if left >= 0 else "all", detail)
+            path, count = escaped(call.func_path), left if left >= 0 else "all"
+            logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
             queue.retry(lease.name, with_retry(data, left))
             self._reporter.retried(queue.keys.queue, function, error, detail, **names)
         else:
             self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
-            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path_of(data), reason, queue.name, detail)
+            path, shown = escaped(path_of(data)), indented(detail)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, queue.name, shown)
             queue.bury(lease.name, reason, detail, self._place)
             self._reporter.buried(queue.keys.queue, function, error, reason, detail, **names)
 
@@ -93,7 +96,7 @@ class Endings:
         logger.error(
             "Superseded: the lease under which %s ran was lost, so another worker has the task too; was this process "
             "stopped or cut off from Redis for more than %g s?",
-            path,
+            escaped(path),
             self._ttl,
         )
         self._reporter.say(Kind.SUPERSEDED, lease.book.queue.name, task=path)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError, TimedOut
+from .escape import escaped
 from .logger import logger
 
 
@@ -144,7 +145,8 @@ def notify(callback: Callback, event: Event) -> None:
     except TimedOut:  # it is the task's time that is over, not the callback's own error
         raise
     except (Exception, SystemExit):
-        logger.exception("A callback for %r of %s failed; nothing else changes", str(event.kind), event.task or event.queue)
+        whose = escaped(event.task or event.queue)
+        logger.exception("A callback for %r of %s failed; nothing else changes", str(event.kind), whose)
 
 
 def table() -> str:

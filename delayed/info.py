@@ -1,8 +1,8 @@
 """What there is to know about a queue, for people who look at it."""
 
 import contextlib
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgpack
@@ -12,10 +12,9 @@ from .connection import ResponseError
 from .errors import Reason, Unrunnable
 from .queue import Queue
 from .wire import SEPARATOR, headers_of, path_of, readable
-from .words import counted
+from .words import as_time, counted
 
 _LEASES_SHOWN = 100
-_LATEST = 253402300800000  # milliseconds since 1970: the year 10,000, of which Python knows nothing
 
 
 class LeaseInfo(NamedTuple):
@@ -122,6 +121,17 @@ def show(data: bytes) -> str:
         return data.hex()
 
 
+def summary(detail: str) -> str:
+    """The line of a dead letter's detail that says most: of a traceback the type of the exception, and what it says first."""
+    lines = detail.strip("\n").splitlines() or [""]
+    group = next((match[1] for line in lines if (match := _GROUP.match(line))), None)
+    frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+    said = [line for line in lines[frames[-1] + 1 :] if line[:1] not in ("", " ")] if frames else []
+    return group or (said[0] if said else lines[0].strip())
+
+
+_FRAME = re.compile(r'  File "[^"]*", line \d+')  # a line of a traceback
+_GROUP = re.compile(r"  \| (\w.*)")  # an exception group, in one
 _TIMES = {"enqueued", "expires"}  # headers in milliseconds since 1970,
 _SPANS = {"timeout", "hard_timeout", "result_ttl"}  # and in milliseconds
 
@@ -157,8 +167,8 @@ def _arguments(args: Any, kwargs: Any) -> Iterator[str]:
 def _option(name: Any, value: Any) -> str:
     """What a task asks for; as it stands, if it has not the form that it should have."""
     match name, value:
-        case str(), int() if name in _TIMES and 0 <= value < _LATEST:
-            return datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds")
+        case str(), int() if name in _TIMES and not isinstance(value, bool):
+            return as_time(value / 1000)
         case str(), int() if name in _SPANS:
             return f"{value / 1000:g} s"
         case "unique", [key, mode, int(bound)]:

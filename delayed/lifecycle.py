@@ -9,6 +9,7 @@ from typing import Any
 
 from .connection import ForeignType
 from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
+from .escape import escaped, indented
 from .functions import Coroutine, Functions, bounded, said, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
@@ -182,7 +183,8 @@ class Lifecycle:
         elif isinstance(outcome, Ended):
             ended = outcome
         if ended.reason is not None:
-            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", job.func_path, ended.reason, queue.name, ended.detail)
+            path, shown = escaped(job.func_path), indented(ended.detail)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(queue.conclude, lease, job.id, unique=job.unique[0], state=ended.state, result=ended.result)
@@ -195,7 +197,7 @@ class Lifecycle:
 
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
-            logger.info("Task %s waits: %s", job.func_path, outcome.error)
+            logger.info("Task %s waits: %s", escaped(job.func_path), outcome.error)
             queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error, group=job.group, begun=False)
             return "postponed"
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
@@ -205,7 +207,8 @@ class Lifecycle:
         elif outcome.counted and not left and job.retries > 0:
             changes["retry"] = job.retries - 1
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
-        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", job.func_path, job.attempt, pause, outcome.error)
+        path, said = escaped(job.func_path), escaped(outcome.error)
+        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, said)
         queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error, group=job.group)
         return "retried"
 

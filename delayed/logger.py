@@ -4,6 +4,8 @@ import contextlib
 import logging
 import sys
 
+from .escape import EscapingFormatter
+
 DEFAULT_DATE_FORMAT = "%y%m%d %H:%M:%S"
 DEFAULT_LOG_FORMAT = "[%(levelname)1.1s %(asctime)s %(process)d %(module)s:%(lineno)d] %(message)s"
 
@@ -30,7 +32,7 @@ def setup_logger(
         log_level: the least level that is logged. At DEBUG each task logs a line when it starts and when it ends.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(fmt=log_format, datefmt=date_format))
+    handler.setFormatter(EscapingFormatter(fmt=log_format, datefmt=date_format))
     set_handler(handler)
     logger.setLevel(log_level)
 

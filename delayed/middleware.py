@@ -13,6 +13,7 @@ from typing import Any
 from .backoff import backoff_from
 from .clock import now
 from .errors import Reason, Retry, TimedOut
+from .escape import escaped
 from .functions import Coroutine, said
 from .job import Again, Ended, Failed, Job, Outcome
 from .logger import logger
@@ -122,6 +123,6 @@ def _warn_once(path: str, seconds: float) -> None:
         logger.warning(
             "Task %s has a timeout of %g s, which is not kept in a thread: make it `async def`, run it by a worker without "
             "--threads, or give it a hard_timeout",
-            path,
+            escaped(path),
             seconds,
         )

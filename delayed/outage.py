@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .clock import monotonic
 from .connect import address
 from .connection import Client, RedisError, ResponseError
+from .escape import escaped
 from .logger import logger
 
 _EVERY = 10.0  # seconds between two lines
@@ -33,7 +34,7 @@ class Outage:
     """
 
     def __init__(self, client: Client) -> None:
-        self._where = address(client)
+        self._where = escaped(address(client))
         self._failing: set[str] = set()
 
     def failed(self, what: str, error: RedisError) -> None:
@@ -51,9 +52,10 @@ class Outage:
             if not silent:
                 trouble.line_at, trouble.told = now + _EVERY, True
         if silent:
-            logger.debug("Redis at %s: %s: %s", self._where, what, error)
+            logger.debug("Redis at %s: %s: %s", self._where, what, escaped(error))
             return
-        logger.warning("Redis at %s: %s: %s; trying again, and saying so every %g s", self._where, what, error, _EVERY)
+        says = "Redis at %s: %s: %s; trying again, and saying so every %g s"
+        logger.warning(says, self._where, what, escaped(error), _EVERY)
 
     def works(self, what: str) -> None:
         """`what` works. This costs next to nothing if it did before."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from .clock import monotonic, now
 from .errors import Reason
+from .escape import escaped
 from .events import BUS, Event, Kind, notify
 from .hooks import NONE, Heard, Hooks
 from .job import Again, Done, Ended, Failed, Job, Outcome
@@ -75,7 +76,7 @@ class Reporter:
             try:
                 hook = each.hook(kind)
             except Exception:
-                logger.exception("A callback of %s cannot be found; nothing else changes", event.task)
+                logger.exception("A callback of %s cannot be found; nothing else changes", escaped(event.task))
                 continue
             if hook is not None:
                 notify(hook, event)

@@ -13,6 +13,7 @@ import msgpack
 
 from .cron import Cron
 from .errors import InvalidSchedule, UnknownSchedule
+from .escape import escaped
 from .logger import logger
 from .occurrence import choose, with_expiry
 from .queue import Queue
@@ -255,7 +256,7 @@ class Schedules:
             try:
                 entry = unpack(seen) if seen else None
             except InvalidSchedule as error:
-                logger.error("%s: schedule %s cannot be run, and waits: %s", self._queue, name, error)
+                logger.error("%s: schedule %s cannot be run, and waits: %s", self._queue, escaped(name), escaped(error))
                 return
             if entry is None:  # a name without a schedule
                 self._queue.cron(name, seen, due, b"", None)
@@ -268,7 +269,7 @@ class Schedules:
                 count = int(moment is not None)
             if self._queue.cron(name, seen, due, seen, following, task=entry.task_of(moment), count=count):
                 if not count:
-                    logger.warning("%s: schedule %s was missed, and goes on", self._queue, name)
+                    logger.warning("%s: schedule %s was missed, and goes on", self._queue, escaped(name))
                 if following is None or following > now:
                     return
 

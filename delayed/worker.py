@@ -15,6 +15,7 @@ from .connection import RedisError
 from .crew import Crew
 from .endings import Endings
 from .errors import ConfigurationError
+from .escape import escaped
 from .events import BUS, Kind
 from .executors import Execution
 from .functions import Functions
@@ -286,7 +287,7 @@ class Worker(Crew):
             path, args, kwargs, _, headers = call
             if headers is None:
                 if self._verbose:
-                    logger.debug("Task %s starts under %s", path, lease.name)
+                    logger.debug("Task %s starts under %s", escaped(path), lease.name)
                 function = self._functions[path]
                 function(*args, **kwargs)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more

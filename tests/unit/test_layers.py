@@ -10,7 +10,8 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "logger", "words"},
+    {"errors", "clock", "words", "escape"},
+    {"logger"},
     {
         "keys",
         "backoff",

@@ -1,0 +1,30 @@
+"""Text that others wrote, for people: what Redis holds is data until the last print, on a terminal and in a log."""
+
+import logging
+
+
+def escaped(text: object) -> str:
+    """One line: control characters, line breaks, and what changes the direction of text or cannot be seen, are written as
+    Python writes them in a string. What can be printed stays."""
+    shown = text if isinstance(text, str) else str(text)
+    return shown if shown.isprintable() else "".join(each if each.isprintable() else _code(each) for each in shown)
+
+
+def indented(text: str, margin: str = "  ") -> str:
+    """Several lines, such as a traceback: each stays a line, begins with `margin`, and is escaped beyond that. So none of them
+    can be taken for a line of ours."""
+    return "\n".join(f"{margin}{escaped(line)}" for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def _code(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+class EscapingFormatter(logging.Formatter):
+    """The last guard of the log: whatever a message and its traceback are made of, each line after the first is indented, and
+    none has control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `logging.Formatter` does."""
+        first, *rest = super().format(record).split("\n")
+        return "\n".join([escaped(first), *(escaped(line if line.startswith("  ") else f"  {line}") for line in rest)])
