@@ -9,6 +9,7 @@
     ├── UnknownSchedule (LookupError)        no schedule of this name
     ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
+    │   └── Unready                          one that another worker may run, or this one later: it waits for that, for a time
     ├── NotInTask (LookupError)              what only a task has that a worker runs was asked of a direct call
     ├── Duplicate                            another task has the unique key; nothing was enqueued
     ├── ResultTooLarge                       a task returned more bytes than a result may have
@@ -112,6 +113,10 @@ class Unrunnable(DelayedError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class Unready(Unrunnable):
+    """A task cannot be run here now. It waits for a worker that can, for as long as its workers' patience lasts."""
 
 
 class NotInTask(DelayedError, LookupError):

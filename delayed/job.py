@@ -10,9 +10,10 @@ import msgpack
 
 from .clock import monotonic
 from .errors import NotInTask, Reason, Unrunnable
+from .keys import Holds
 from .queue import Queue
 from .results import State
-from .wire import Call, concurrency_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
+from .wire import Call, concurrency_in, holds_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -103,6 +104,11 @@ class Job:
         return concurrency_in(self.headers)
 
     @property
+    def holds(self) -> Holds:
+        """What it may hold: its state and result, its keys."""
+        return holds_in(self.headers)
+
+    @property
     def group(self) -> str | None:
         """Whose task it is."""
         return text_in(self.headers, "group")
@@ -130,6 +136,7 @@ class Failed:
     error: BaseException
     reason: Reason
     detail: str
+    ready: bool = True  # False: it did not begin, and may be able to in another worker, or later
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 from .errors import ConfigurationError
 
@@ -25,6 +25,7 @@ _SUFFIXES = (
     "_groups",
     "_cron",
     "_cron_due",
+    "_deferred",
 )
 TYPES = {
     "queue": "list",
@@ -41,10 +42,29 @@ TYPES = {
     "control": "hash",
     "bucket": "hash",
     "groups": "list",
+    "deferred": "hash",
 }
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 _KINDS = {"task": "hash", "result": "list", "unique": "string", "slots": "hash", "group": "list"}  # of those
+
+
+class Holds(NamedTuple):
+    """What a task may hold, as its headers name it."""
+
+    id: str | None = None  # of a tracked task: it has a state, and perhaps a result
+    unique: str | None = None  # its unique key,
+    mode: str = ""  # and for how long it has that
+    slots: str | None = None  # its concurrency key,
+    limit: int = 0  # and how many tasks with that run at once
+
+    @property
+    def while_running(self) -> Self:
+        """What it holds only while it runs: no unique key that it has from its enqueue on."""
+        return self if self.mode == "while_running" else self._replace(unique=None)
+
+
+HOLDS_NOTHING = Holds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +91,7 @@ class Keys:
     control: str = field(init=False)  # hash: what operators want: paused, concurrency, rate, burst
     bucket: str = field(init=False)  # hash with a TTL: tokens, at → how many there were when (milliseconds since 1970)
     groups: str = field(init=False)  # list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+    deferred: str = field(init=False)  # hash with a TTL: SHA-1 of a task that could not run yet → 'first:last:count'
 
     def __post_init__(self) -> None:
         name = self.queue

@@ -9,7 +9,7 @@ from .clock import milliseconds, now
 from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
 from .events import BUS, Event, Kind
-from .keys import Keys, digest, token
+from .keys import Holds, Keys, digest, token
 from .scripts import SCRIPTS, Argument
 from .wire import headers_of, id_in
 
@@ -39,6 +39,14 @@ class Limited(NamedTuple):
     tasks: list[bytes]
     suspect: bool
     pause: float | None  # seconds after which to ask again, if a limit was in the way; None if the queue is paused
+
+
+class Deferral(NamedTuple):
+    """What `defer` did."""
+
+    answer: int  # 1: the task waits; 2: its time is over, and nothing has happened; 0: the caller was superseded
+    pause: float = 0.0  # seconds until it is tried again
+    age: float = 0.0  # seconds since it was deferred first
 
 
 class Due(NamedTuple):
@@ -256,6 +264,24 @@ class Transitions:
         words = error.encode(errors="replace")
         state = ("retrying" if begun else "scheduled") if identity else ""
         return bool(self._run("postpone", keys, lease, data, name, delay, state, words, word))
+
+    def defer(self, lease: str, holds: Holds, *, limit: float, cause: str, group: str | None = None) -> Deferral:
+        """End a lease whose task cannot run here and now, and may elsewhere or later: it waits, unchanged, longer each time.
+
+        Args:
+            lease: the lease.
+            holds: what it may hold.
+            limit: seconds after which, counted from the first time, it does not wait any more.
+            cause: why it waits, for its state.
+            group: whose task it is.
+        """
+        own, name, held = self.keys, holds.id or token(), holds.while_running
+        places = (own.processing, own.lost, own.scheduled, own.wake, own.deferred)
+        keys = (*places, own.task(name), own.unique(held.unique or ""), own.slots(held.slots or ""))
+        word = "1" if group is None else digest(group)
+        words = (lease, name, int(holds.id is not None), round(limit * 1000), word, cause.encode(errors="replace"))
+        reply = self._run("defer", keys, *words)
+        return Deferral(reply[0], *(each / 1000 for each in reply[1:]))
 
     # Sweepers
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import msgpack
 
 from .codec import dumps, loads
-from .errors import Reason, Unrunnable
+from .errors import Reason, Unready, Unrunnable
+from .keys import Holds
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
@@ -181,6 +182,14 @@ def concurrency_in(headers: dict[str, Any]) -> tuple[str, int] | None:
     return None
 
 
+def holds_in(headers: dict[str, Any]) -> Holds:
+    """What a task may hold. Only a tracked one has a unique key."""
+    identity, (key, mode, _) = id_in(headers), unique_in(headers)
+    unique = key if mode and identity is not None else None
+    slots, limit = concurrency_in(headers) or (None, 0)
+    return Holds(identity, unique, mode if unique is not None else "", slots, limit)
+
+
 def is_task(data: bytes) -> bool:
     """Whether `data` has the form of a task, in either language."""
     return path_of(data) not in (_NOT_DECODABLE, _NOT_A_TASK)
@@ -203,7 +212,7 @@ def _checked_headers(headers: Any) -> dict[str, Any]:
         raise Unrunnable(Reason.UNDECODABLE, f"not a task: expected a map of headers as fifth element, {_show(headers)}")
     unknown = [name for name in headers if isinstance(name, str) and name.startswith("!")]
     if unknown:
-        raise Unrunnable(Reason.UNKNOWN_HEADER, f"this worker is too old for the header {unknown[0]!r}: upgrade it")
+        raise Unready(Reason.UNKNOWN_HEADER, f"this worker is too old for the header {unknown[0]!r}: upgrade it")
     return headers
 
 
