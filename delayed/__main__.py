@@ -1,5 +1,5 @@
 """`python -m delayed` is `delayed`."""
 
-from .cli import main
+from .cli import run
 
-main()
+run()

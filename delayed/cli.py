@@ -6,10 +6,11 @@ gave it back.
 
 import gc
 from importlib import import_module
+from typing import NoReturn
 
 import click
 
-from . import __version__
+from . import __version__, exits
 
 # Each command's module is imported when the command is used: `delayed enqueue` need not know the worker.
 _PLACES = {
@@ -47,3 +48,8 @@ class _Commands(click.Group):
 def main() -> None:
     """A task queue on Redis for Python and Go."""
     gc.freeze()  # modules live until the end: looking through them for garbage is a sixth of what `delayed enqueue` costs
+
+
+def run() -> NoReturn:
+    """The program."""
+    exits.run(main)

@@ -4,7 +4,6 @@ It has a connection of its own, and does everything that must go on while the ma
 """
 
 import contextlib
-import logging
 import os
 import random
 import select
@@ -20,20 +19,24 @@ from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connect import DEADLINE
 from .connection import RedisError, ResponseError, pack
+from .escape import indented
+from .exits import leave, leave_within
 from .holder import Holder
 from .leases import Lease
-from .logger import flush_output, logger
+from .logger import logger
 from .notify import Notifier
 from .outage import Outage
 from .pace import BUDGET
 from .queue import Queue
 from .results import HARD
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
-from .words import counted
+from .words import counted, said, traceback_of
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
+_DEATHS = 10  # in a row: then something is wrong with the heart itself
+_LEAVING = 3 * DEADLINE  # seconds that a forced exit may take, whatever it meets
 
 
 class Heartbeat(threading.Thread):
@@ -78,6 +81,18 @@ class Heartbeat(threading.Thread):
         self._round_began = 0.0
         self._doomed: set[str] = set()  # keys of tasks that should end by themselves since the last beat
         self._heard = -1  # the descriptor of the connection that is listened to
+        self._deaths = 0  # since the last beat
+
+    @property
+    def grace_left(self) -> float:
+        """Seconds that are left of the grace, once it has begun."""
+        return self._grace if self._deadline is None else max(0.0, self._deadline - monotonic())
+
+    def hurry(self) -> None:
+        """The worker stops by itself: its grace begins."""
+        if self._signals.installed:
+            self._deadline = self._deadline or monotonic() + self._grace
+            self.wake()
 
     def watch(self) -> None:
         """Look closely from now on: the worker has taken more than one task."""
@@ -89,7 +104,10 @@ class Heartbeat(threading.Thread):
         """Stop beating, and wait until the thread has gone."""
         self._ended = True
         self.wake()
-        self.join()
+        self.join(_LEAVING)
+        if self.is_alive():  # in a callback, or a handler of the log, that does not return
+            logger.error("The heartbeat does not end within %g s; leaving it behind", _LEAVING)
+            return
         self._channel.close()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
@@ -100,16 +118,26 @@ class Heartbeat(threading.Thread):
             os.write(self._wake_writer, b"x")
 
     def run(self) -> None:
-        """Beat, listen and watch (see `threading.Thread`). A worker without it would lose its leases, so it stops."""
-        try:
-            self._run()
-        except Exception:
-            logger.exception("The heartbeat died of a defect; the worker stops")
-            self._worker.stop()
-        finally:
-            self.began.set()
+        """Beat, listen and watch (see `threading.Thread`). Whatever is raised here (tasks can raise what they like in any
+        thread), the heart goes on; a worker without it would lose its leases and hear nothing, so it would have to stop."""
+        while not self._ended:
+            try:
+                self._run()
+            except BaseException as error:
+                self._deaths += 1
+                last = self._deaths >= _DEATHS
+                what = "it is given up, and the worker stops" if last else "it goes on"
+                logger.error("The heartbeat was interrupted; %s\n%s", what, indented(traceback_of(error)))
+                if last:
+                    self._worker.stop()
+                    break
+                self._next_beat = monotonic() + _RETRY * random.uniform(0.5, 1)
+                self._channel.close()
+            finally:
+                self.began.set()
 
     def _run(self) -> None:
+        self._heard = -1
         poll = select.poll()
         poll.register(self._signals, select.POLLIN)
         poll.register(self._wake_reader, select.POLLIN)
@@ -160,14 +188,14 @@ class Heartbeat(threading.Thread):
                 self._worker.slate.connect(1, self._channel.client_id)
             action()
             self._outage.works("heartbeat")
-        except Exception as error:
+        except BaseException as error:
             self._channel.close()
             again = monotonic() + min(_RETRY * random.uniform(0.5, 1), self._interval)
             self._next_beat, self._next_look = min(self._next_beat, again), again
             if isinstance(error, RedisError):
                 self._outage.failed("heartbeat", error)
             else:
-                logger.warning("The heartbeat failed: %s", error, exc_info=True)
+                logger.warning("The heartbeat failed\n%s", indented(traceback_of(error)))
 
     def _feed_watchdog(self, now: float) -> None:
         """While tasks run or the worker's loop goes round, all is well."""
@@ -201,6 +229,7 @@ class Heartbeat(threading.Thread):
             gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
             self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
         self._worker.slate.beat(began)
+        self._deaths = 0
         if not self._ready:
             self._ready = True
             self._notifier.ready("working")
@@ -212,7 +241,14 @@ class Heartbeat(threading.Thread):
         for index, (queue, _made) in enumerate(holdings):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
                 self._worker.learn(index, queue.over(self._channel).beat(self._worker.name, self._ttl, about))
+        self._ask_the_time()
         self._see_cancelled()
+
+    def _ask_the_time(self) -> None:
+        """What expires does so by the server's clock, as what is scheduled is due by it."""
+        asked = monotonic()
+        reply = self._channel.call("TIME")
+        self._worker.clock.learn(reply, asked, monotonic())
 
     def _see_cancelled(self) -> None:
         """Ask whether a task that runs was cancelled for good. It is told, as others are; if it runs on nevertheless, the
@@ -272,8 +308,9 @@ class Heartbeat(threading.Thread):
 
     def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
         """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
-        is ended."""
+        is ended. Nothing that this meets may keep the process alive: others will have its tasks."""
         try:
+            leave_within(_LEAVING, EXIT_FORCED)
             self._worker.stop()
             self._worker.unstarted()
             patience = monotonic() + DEADLINE
@@ -286,21 +323,19 @@ class Heartbeat(threading.Thread):
             logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
             for tell in ended:
                 tell()
-        except Exception as error:
+        except BaseException as error:
             leave_unheard(self._worker, reason, error)
         finally:
-            flush_output()
-            logging.shutdown()
-            os._exit(EXIT_FORCED)
+            leave(EXIT_FORCED)
 
 
-def leave_unheard(worker: Holder, reason: str, error: Exception) -> None:
+def leave_unheard(worker: Holder, reason: str, error: BaseException) -> None:
     """The end of a worker while Redis cannot be reached: say what that leaves behind."""
-    if all(lease.book.idle for _, made in worker.holdings() for lease in list(made.values())):
+    if not worker.abandoned and all(lease.book.idle for _, made in worker.holdings() for lease in list(made.values())):
         worker.slate.leave()  # what is left of it runs out by itself
-        logger.info("%s, with nothing to give back; Redis was not told: %s", reason, error)
+        logger.info("%s, with nothing to give back; Redis was not told: %s", reason, said(error))
     else:
-        logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, error)
+        logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, said(error))
 
 
 def say_goodbye(channel: Channel, worker: Holder) -> int:
@@ -314,5 +349,8 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
         channel.call("UNLINK", own, *names)
         with contextlib.suppress(ResponseError):  # the tasks are back, which matters; the register does not
             channel.call("HDEL", queue.keys.workers, own)
-    worker.slate.leave()
+    for lease in worker.abandoned:
+        channel.call("UNLINK", lease.name)  # so the next sweep finds it
+    if not worker.abandoned:
+        worker.slate.leave()
     return count

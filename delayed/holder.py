@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from .channel import Channel
 from .leases import Lease
 from .queue import Queue
+from .server_time import ServerTime
 from .slate import Slate
 
 
@@ -21,6 +22,8 @@ class Holder(Protocol):
     fresh_at: float  # monotonic time at which all its leases lived
     slate: Slate  # what its supervisor sees
     deadline: float | None  # monotonic time at which the task that runs must have ended
+    abandoned: list[Lease]  # tasks that broke the worker itself: they count as lost
+    clock: ServerTime
     patience: float  # seconds that a round of its loop may take while no task runs
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:

@@ -6,7 +6,6 @@ reads that, also after the process has died.
 
 import ctypes
 import gc
-import logging
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from .backoff import pause_before_another
 from .causes import cause_of_death, out_of_memory_kills
 from .clock import monotonic
 from .errors import ConfigurationError
+from .exits import leave
 from .heartbeat import EXIT_FORCED
 from .keeper import Keeper
 from .logger import flush_output, logger
@@ -209,9 +209,7 @@ class Supervisor:
         except BaseException:
             logger.exception("A worker process ended by a defect")
         finally:
-            flush_output()
-            logging.shutdown()
-            os._exit(status)
+            leave(status)
 
     def _bury(self, child: _Child) -> None:
         """A process has ended: see to what it left, and to its successor."""
