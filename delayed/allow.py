@@ -12,7 +12,8 @@ class AllowList:
 
     Args:
         patterns: as the shell's, matched against the whole path `module.path:function`, for example `myapp.tasks:*`.
-            `*` also matches dots, so `myapp.*:*` covers all modules below `myapp`.
+            `*` also matches dots, so `myapp.*:*` covers all modules below `myapp`. A function whose name begins with two
+            underscores has to be named in full.
 
     Raises:
         ConfigurationError: a pattern without a colon, or with a comma or a blank, which could never match as meant, or none
@@ -37,7 +38,11 @@ class AllowList:
         self._match = re.compile("|".join(map(translate, self.patterns))).match
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and self._match(path) is not None
+        if not isinstance(path, str):
+            return False
+        if path.partition(":")[2].startswith("__"):  # what Python gives to every module is no task
+            return path in self.patterns
+        return self._match(path) is not None
 
 
 class AllowAny:

@@ -10,8 +10,10 @@ from .command_line import connected, explained, load, log_level_option
 from .connect import check_access, connect
 from .connection import RedisError
 from .demo import run_demo
+from .exits import end_within
 from .graveyard import DAYS, LETTERS
 from .logger import logger, setup_logger
+from .patience import PATIENCE
 from .queue import Queue
 from .schedules import register
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
@@ -46,6 +48,13 @@ from .worker import Worker
 @click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
 @click.option("--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between two beats.")
 @click.option("--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker is dead.")
+@click.option(
+    "--unready-for",
+    type=click.FloatRange(0),
+    default=PATIENCE,
+    show_default=True,
+    help="Seconds that a task waits for a worker that knows its function, or may run it, before it is buried.",
+)
 @click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
 @log_level_option
 @connected
@@ -66,6 +75,7 @@ def worker(
     grace: float,
     keep_alive_interval: float,
     keep_alive_timeout: float | None,
+    unready_for: float,
     dequeue_timeout: float,
     log_level: str,
 ) -> None:
@@ -102,10 +112,16 @@ def worker(
             weights=shares,
             async_tasks=async_tasks,
             threads=threads,
+            unready_for=unready_for,
         )
 
+    end_within(grace)
     if concurrency is None:
-        make().run()
+        made = make()
+        try:
+            made.run()
+        finally:
+            end_within(made.grace_left)
     else:
         ttl = lease_ttl(serve, keep_alive_interval)
         numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}

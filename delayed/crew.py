@@ -9,7 +9,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from .channel import INTERRUPTED, Channel
 from .clock import monotonic
@@ -22,6 +22,7 @@ from .heartbeat import Heartbeat
 from .leases import Lease
 from .lifecycle import Lifecycle, broken
 from .pace import BUDGET
+from .patience import Patience
 from .signals import SignalPipe, Stop
 from .slate import Slate
 from .taker import Taker
@@ -31,6 +32,10 @@ from .wire import Call, parse
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
 _SUSPICIOUS = 2  # losses after which a task runs alone: one less than what buries it by default
+
+
+class BrokenOff(Exception):
+    """The worker's own code has failed of a task, which has been made a dead letter, or will be over the next connection."""
 
 
 class Crew:
@@ -58,6 +63,11 @@ class Crew:
     _take: Callable[[], bool]
     _heed_listeners: Callable[[], None]
     _lost: Callable[[RedisError, int], float]
+    _survive: Callable[[BaseException], None]
+    _break_off: Callable[[Lease, bytes, BaseException], NoReturn]
+    _abandon: Callable[[Lease], None]
+    _defects: int
+    _patience: Patience
     _recovered: Callable[[], int]
 
     def _assemble(self, async_tasks: int, threads: int) -> None:
@@ -76,6 +86,7 @@ class Crew:
         self._alone = False  # take nothing while anything is in flight
         self._watched: dict[str, Execution] = {}  # coroutines that can be cancelled
         self._next_look = 0.0
+        self._rested_at = 0.0  # monotonic time until which nothing is taken
         self._defect: BaseException | None = None
         self._async: Loop | None = None
 
@@ -105,6 +116,8 @@ class Crew:
             self._rounds(self._finish, self._is_done)
         except BaseException as error:
             self._defect = error
+            self._stop.set()
+            self._heartbeat.hurry()  # what runs may end; nobody could end its lease if it did not
         finally:
             self.left = True
             self._sync.close()
@@ -124,14 +137,22 @@ class Crew:
                 if not self._channel.is_open:
                     self._connect()
                 action()
+                self._defects = 0
                 if failures:
                     failures = self._recovered()
             except RedisError as error:
-                self._asked_at = 0.0
-                self._waiting.clear()  # it goes back when the connection does
-                self._waiter.close()
+                self._forget_waiting()
                 failures += 1
                 self._listen(self._lost(error, failures), mail=False)
+            except BaseException as error:
+                self._forget_waiting()
+                self._survive(error)
+
+    def _forget_waiting(self) -> None:
+        """What waits goes back when the connection does."""
+        self._asked_at = 0.0
+        self._waiting.clear()
+        self._waiter.close()
 
     def _round(self) -> None:
         """Once: end what has ended, begin what can begin, take if there is room, and wait if there is nothing to do."""
@@ -140,6 +161,8 @@ class Crew:
         self._collect()
         self._see_cancelled()
         self._begin_waiting()
+        if pause := self._patience.rest(self.finished):
+            self._rested_at = monotonic() + pause
         room = self._room()
         if room > 0:
             for book in self._taker.books:
@@ -174,7 +197,7 @@ class Crew:
         """How many tasks to ask for. Nobody knows what they are: as long as coroutines come, as many as the loop has places;
         after tasks for threads, as many as there are free threads; and if none is free, now and then as if coroutines came."""
         self._alone = self._alone and bool(self._in_flight)
-        if self._waiting or self._alone:
+        if self._waiting or self._alone or monotonic() < self._rested_at:
             return 0
         threads = self._sync.size - self._sync.busy
         room = threads if self._async is None else self._async.size - self._async.busy
@@ -189,6 +212,8 @@ class Crew:
         due = monotonic() + self._taker.wait
         if self._waiting:
             due = min(due, self._waiting_since + BUDGET)
+        if monotonic() < self._rested_at:
+            due = min(due, self._rested_at)
         if self._watched:
             due = min(due, self._next_look)
         if monotonic() < self._next_probe:
@@ -227,7 +252,7 @@ class Crew:
         threads = self._sync.size - self._sync.busy
         plain = coroutines = 0
         while self._taker.hand and not self._stop.is_set():
-            execution = self._execution(self._taker.hand.popleft())
+            execution = self._known(self._taker.hand.popleft())
             coroutines += self._is_for_loop(execution)
             plain += not self._is_for_loop(execution)
             self._waiting.append(execution)
@@ -236,6 +261,13 @@ class Crew:
         self._crowded = plain > threads or (self._crowded and not coroutines)
         self._waiting_since = monotonic()
         self._begin_waiting()
+
+    def _known(self, lease: Lease) -> Execution:
+        try:
+            return self._execution(lease)
+        except BaseException as error:
+            self.finished += 1
+            self._break_off(lease, lease.data or b"", error)
 
     def _execution(self, lease: Lease) -> Execution:
         call = function = failure = None
@@ -282,14 +314,14 @@ class Crew:
         but for one, and they may be many."""
         digest = hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest()
         found = lease.book.queue.call("HGET", lease.book.queue.keys.lost, digest) or b"0"
-        count = int(found.partition(b":")[0])
-        self._alone = count >= _SUSPICIOUS
+        count = found.partition(b":")[0]
+        self._alone = not count.isdigit() or int(count[-9:]) >= _SUSPICIOUS  # another program's may be anything
         return not self._alone or not self._in_flight
 
     def _begin(self, execution: Execution, executor: Threads | Loop | None) -> None:
         """Hand it to an executor, if it has one and may run."""
         lease, job = execution.lease, execution.job
-        if job is not None and executor is not None and not self._may_run(execution):
+        if job is not None and executor is not None and not self._may_now(execution):
             if execution.outcome is None:
                 self.finished += 1
                 self._endings.end(lease, execution.data, job, None)
@@ -305,6 +337,15 @@ class Crew:
         executor.busy += 1
         execution.executor = executor
         executor.submit(execution)
+
+    def _may_now(self, execution: Execution) -> bool:
+        try:
+            return self._may_run(execution)
+        except RedisError:
+            raise
+        except BaseException as error:
+            self.finished += 1
+            self._break_off(execution.lease, execution.data, error)
 
     def _may_run(self, execution: Execution) -> bool:
         """Whether a task with headers may; if not, `outcome` is how it ends, or None if its lease had been lost."""
@@ -336,6 +377,9 @@ class Crew:
         if self._in_flight:
             self._collect()
             self._channel.settle()
+        if self._defect is not None:  # perhaps of one of those that have not ended
+            for execution in list(self._in_flight.values()):
+                self._abandon(execution.lease)
 
     def _collect(self) -> None:
         """End the leases of what has ended. If the connection breaks before, it stays in the mail for the next one."""
@@ -354,14 +398,22 @@ class Crew:
             self.finished += 1
             if not self._in_flight:
                 self.slate.work(False)
-            lease, data = execution.lease, execution.data
-            if execution.job is not None:
-                outcome = execution.outcome or broken(execution.job, execution.failure or AssertionError("it has not ended"))
-                self._endings.end(lease, data, execution.job, outcome)
-            elif execution.failure is not None:
-                self._endings.fail(lease, data, execution.call, execution.function, execution.failure)
-            else:
-                self._endings.succeed(lease, self._taker.is_fresh(monotonic()))
+            try:
+                self._end(execution)
+            except RedisError:
+                raise
+            except BaseException as error:
+                self._break_off(execution.lease, execution.data, error)
+
+    def _end(self, execution: Execution) -> None:
+        lease, data = execution.lease, execution.data
+        if execution.job is not None:
+            outcome = execution.outcome or broken(execution.job, execution.failure or AssertionError("it has not ended"))
+            self._endings.end(lease, data, execution.job, outcome)
+        elif execution.failure is not None:
+            self._endings.fail(lease, data, execution.call, execution.function, execution.failure)
+        else:
+            self._endings.succeed(lease, self._taker.is_fresh(monotonic()))
 
     def _note_deadline(self) -> None:
         first = min((execution.deadline for execution in self._in_flight.values()), default=float("inf"))

@@ -9,7 +9,7 @@ from typing import cast
 from .allow import AllowAny
 from .errors import Reason, Unrunnable
 from .fake import beneath
-from .functions import Functions, verdict
+from .functions import Functions, settled, verdict
 from .hooks import NONE
 from .job import Again, Ended, Failed, Job, Outcome, announce
 from .keys import token
@@ -20,6 +20,7 @@ from .queue import AsyncQueue, Queue
 from .reporter import Reporter
 from .results import State, failure
 from .wire import Call, decode, path_of, with_retry
+from .words import said
 
 _PLACE = "test"
 
@@ -116,11 +117,11 @@ class _Runner:
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
         try:
             function = self._functions[call.func_path]
-            function(*call.args, **call.kwargs)
+            settled(function(*call.args, **call.kwargs))
         except (Exception, SystemExit) as error:
             if not self._retries:
                 raise
-            reason, detail = verdict(function, call, error)
+            reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
                 self.queue.retry(self.name, with_retry(data, max(call.retry - 1, min(call.retry, 0))))
                 self._reporter.retried(self.queue.name, function, error, detail, **names)
@@ -141,4 +142,4 @@ def _revealed(outcome: Outcome) -> tuple[Outcome, BaseException | None]:
         error = outcome.error
     if error is None:
         return outcome, None
-    return Ended(State.FAILED, failure(type_name(type(error)), str(error), ""), None, ""), error
+    return Ended(State.FAILED, failure(type_name(type(error)), said(error), ""), None, ""), error

@@ -1,24 +1,34 @@
 """How a worker ends the leases of what it has run, what it counts, and what it tells those who listen."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from .channel import Channel
-from .connection import pack
+from .connection import RedisError, pack
 from .errors import Reason
 from .escape import escaped, indented
 from .events import Kind
 from .functions import verdict
+from .handle import ENDED_FOR
+from .info import summary
 from .job import Failed, Job, Outcome
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
+from .patience import Patience
 from .queue import Queue
 from .reporter import Reporter
+from .results import State, failure
 from .scripts import Argument
-from .wire import Call, headers_of, id_in, path_of, with_retry
+from .wire import Call, headers_of, holds_in, id_in, milliseconds_in, path_of, text_in, unique_in, with_retry
+from .words import name_of, said, shortened, traceback_of
+
+_NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
+_TOO_LATE = 2  # what `Transitions.defer` answers if it has done nothing
 
 
 class Endings:
@@ -30,10 +40,13 @@ class Endings:
         reporter: tells those who listen.
         place: host:pid.
         ttl: seconds that a lease lives after a beat.
+        patience: with tasks that cannot be run now.
     """
 
-    def __init__(self, channel: Channel, lifecycle: Lifecycle, reporter: Reporter, place: str, ttl: float) -> None:
-        self._channel, self._lifecycle, self._reporter = channel, lifecycle, reporter
+    def __init__(
+        self, channel: Channel, lifecycle: Lifecycle, reporter: Reporter, patience: Patience, *, place: str, ttl: float
+    ) -> None:
+        self._channel, self._lifecycle, self._reporter, self._patience = channel, lifecycle, reporter, patience
         self._place, self._ttl = place, ttl
         self.counts: Counter[str] = Counter()  # of all but successes, whose count is ''
 
@@ -54,7 +67,12 @@ class Endings:
             self.end(lease, data, job, Failed(error, *verdict(None, None, error)))
             return
         queue = self._asking(lease)
-        reason, detail = verdict(function, call, error)
+        reason, detail, ready = verdict(function, call, error)
+        if not ready and not (reason is Reason.FAILED and call is not None and call.retry):
+            late = self._put_off(lease, data, reason, detail)
+            if late is None:
+                return
+            detail = late
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
             self.counts["retried"] += 1
@@ -75,11 +93,54 @@ class Endings:
         if outcome is None:
             lease.answered(0, repeated=False)
         else:
+            if isinstance(outcome, Failed) and not outcome.ready:
+                late = self._put_off(lease, data, outcome.reason, outcome.detail)
+                if late is None:
+                    self._lifecycle.tidy(lease, job)
+                    return
+                outcome = replace(outcome, detail=late)
             queue = self._asking(lease)
             count = self._lifecycle.end(queue, lease.name, data, job, outcome)
             self.counts[count] += 1
             self._reporter.ended(queue.keys.queue, job, outcome, count)
         self._lifecycle.tidy(lease, job)
+
+    def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
+        """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else
+        it has waited for long enough, and this is what its dead letter says."""
+        asking, headers = _AskingForMore(self._channel, lease), headers_of(data)
+        cause = f"no worker could run it yet, {reason}: {summary(detail)}"
+        queue = lease.book.queue.over(asking)
+        found = queue.defer(
+            lease.name, holds_in(headers), limit=self._patience.seconds, cause=cause, group=text_in(headers, "group")
+        )
+        if found.answer == _TOO_LATE:
+            waited = f"\n(it waited for {found.age:.0f} s for a worker that can run it)" if found.age else ""
+            return detail.rstrip("\n") + waited
+        if found.answer:
+            self._patience.put_off(path_of(data), str(reason), detail)
+            self.counts["deferred"] += 1
+        return None
+
+    def break_off(self, lease: Lease, data: bytes, error: BaseException) -> None:
+        """The worker's own code has raised `error` while it had to do with this task: that makes it a dead letter, or the
+        next worker would meet it, too. The connection may be out of step by now: this goes over the next, before all else."""
+        self._channel.close()
+        self.counts["failed"] += 1
+        detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
+        path, trace = escaped(path_of(data)), indented(detail)
+        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.book.queue.name, trace)
+        queue, headers = self._asking(lease), headers_of(data)
+        identity = id_in(headers)
+        with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
+            if identity is None:
+                queue.bury(lease.name, Reason.FAILED, detail, self._place)
+                return
+            words = f"{name_of(type(error))}: {said(error, 1000)}"
+            keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
+            result = failure(str(Reason.FAILED), words, detail)
+            conclude = partial(queue.conclude, lease.name, identity, unique=unique_in(headers)[0], state=State.FAILED)
+            conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
 
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
         """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who
@@ -119,6 +180,20 @@ class _Asking:
         self._channel = channel
         self._lease = lease
 
-    def call(self, *command: Argument) -> int:
+    def call(self, *command: Argument) -> Any:
         self._channel.ask(pack(*command), self._lease.answered)
         return 1
+
+
+class _AskingForMore(_Asking):
+    """Likewise, a script which says more than whether it has ended the lease, and which may leave it as it is."""
+
+    def call(self, *command: Argument) -> Any:
+        self._reply: Any = None
+        self._channel.ask(pack(*command), self._answered)
+        return self._reply
+
+    def _answered(self, reply: Any, repeated: bool) -> None:
+        self._reply = reply
+        if reply[0] != _TOO_LATE:
+            self._lease.answered(reply[0], repeated)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
+from inspect import isasyncgen, isasyncgenfunction, isawaitable, iscoroutinefunction, isgenerator, isgeneratorfunction
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError, TimedOut
-from .escape import escaped
+from .escape import escaped, indented
 from .logger import logger
+from .words import name_of, traceback_of
 
 
 class Kind(StrEnum):
@@ -109,6 +111,8 @@ class Bus:
         """
         if not callable(callback):
             raise ConfigurationError(f"subscribe takes a function, which is called with each event, not {callback!r}")
+        if iscoroutinefunction(callback) or isgeneratorfunction(callback) or isasyncgenfunction(callback):
+            raise ConfigurationError(f"subscribe takes a plain function, for which nobody has to wait, not {callback!r}")
         chosen = list(Kind) if kinds is None else [_kind(kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
         for kind in chosen:
             self._listeners[kind].append(callback)
@@ -139,14 +143,21 @@ def _kind(word: str) -> Kind:
 
 
 def notify(callback: Callback, event: Event) -> None:
-    """Call back; an error is logged and changes nothing."""
+    """Call back; whatever comes of it is logged and changes nothing."""
     try:
-        callback(event)
-    except TimedOut:  # it is the task's time that is over, not the callback's own error
+        returned = callback(event)
+        if returned is not None:
+            _see_that_it_ran(returned)
+    except (TimedOut, KeyboardInterrupt):  # it is the task's time that is over, or the program's
         raise
-    except (Exception, SystemExit):
-        whose = escaped(event.task or event.queue)
-        logger.exception("A callback for %r of %s failed; nothing else changes", str(event.kind), whose)
+    except BaseException as error:
+        whose, trace = escaped(event.task or event.queue), indented(traceback_of(error))
+        logger.error("A callback for %r of %s failed; nothing else changes\n%s", str(event.kind), whose, trace)
+
+
+def _see_that_it_ran(returned: object) -> None:
+    if isawaitable(returned) or isgenerator(returned) or isasyncgen(returned):
+        raise ConfigurationError(f"it returned {name_of(type(returned))}, so nothing of it has run: make it a plain function")
 
 
 def table() -> str:

@@ -16,12 +16,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from .clock import monotonic
-from .functions import Coroutine
+from .functions import Coroutine, awaited, settled
 from .job import Job, Outcome, announce
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
 from .wire import Call
+from .words import shown
 
 _LEAVING = 5.0  # seconds that what tasks have left behind in the loop may take to end
 
@@ -79,7 +80,7 @@ class Execution:
         assert self.call is not None
         assert self.function is not None
         try:
-            self.function(*self.call.args, **self.call.kwargs)
+            settled(self.function(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             self.failure = error
         self._entered(self.failure)
@@ -94,7 +95,7 @@ class Execution:
         assert self.call is not None
         assert isinstance(self.function, Coroutine)
         try:
-            await self.function.begin(*self.call.args, **self.call.kwargs)
+            await awaited(self.function.begin(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # likewise, and a CancelledError that it raises by itself
             self.failure = error
         self._entered(self.failure)
@@ -112,7 +113,7 @@ class Mail:
     def post(self, execution: Execution) -> None:
         """From any thread: it has ended."""
         self.ended.append(execution)
-        with contextlib.suppress(BlockingIOError):  # so full that it is readable
+        with contextlib.suppress(OSError):  # so full that it is readable; or a task has closed it, and the dispatcher looks
             os.write(self._writer, b"x")
 
     def fileno(self) -> int:
@@ -121,7 +122,7 @@ class Mail:
 
     def read(self) -> None:
         """Make the descriptor unreadable, before looking into `ended`."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             os.read(self._reader, 65536)
 
     def close(self) -> None:
@@ -194,15 +195,27 @@ class Threads:
             thread.join()
 
     def _serve(self, between: Callable[[], None] | None = None) -> None:
-        while (execution := self._queue.get()) is not None:
+        while True:
             try:
-                copy_context().run(execution.run)
-            except BaseException as error:  # a defect, or a signal handler of the task's making
-                execution.failure = error
+                if not self._serve_one():
+                    return
+                if between is not None:
+                    between()
+            except BaseException as error:  # what a task has left behind, as a timer: the others need this thread
+                logger.error("%s came out of what a task has left behind; the thread goes on", shown(error))
+
+    def _serve_one(self) -> bool:
+        """Wait for an execution, and run it; False if there will be none."""
+        execution = self._queue.get()
+        if execution is None:
+            return False
+        try:
+            copy_context().run(execution.run)
+        except BaseException as error:  # a defect, or a signal handler of the task's making
+            execution.failure = error
+        finally:  # whoever has handed it over waits for an answer
             self._mail.post(execution)
-            del execution  # not to keep it while we wait
-            if between is not None:
-                between()
+        return True
 
 
 class Loop:
@@ -227,7 +240,10 @@ class Loop:
 
     def submit(self, execution: Execution) -> None:
         """See `Executor`."""
-        self._loop.call_soon_threadsafe(self._begin, execution)
+        try:
+            self._loop.call_soon_threadsafe(self._begin, execution)
+        except BaseException as error:  # a task has closed the loop, say
+            self._fail(execution, error)
 
     def cancel(self, job: Job) -> None:
         """Interrupt a coroutine, as somebody has cancelled its task."""
@@ -245,9 +261,21 @@ class Loop:
             logger.warning("What tasks have left behind in the event loop does not end within %g s", _LEAVING)
 
     def _begin(self, execution: Execution) -> None:
-        task = self._loop.create_task(execution.run_async(), context=copy_context())
+        """In the loop. A task of asyncio's own kind is made, whatever factory somebody has given to the loop."""
+        coroutine = execution.run_async()
+        try:
+            task = asyncio.Task(coroutine, loop=self._loop, context=copy_context())
+        except BaseException as error:
+            coroutine.close()
+            self._fail(execution, error)
+            return
         self._tasks.add(task)
         task.add_done_callback(partial(self._end, execution))
+
+    def _fail(self, execution: Execution, error: BaseException) -> None:
+        """It could not begin: whoever has handed it over waits for an answer."""
+        execution.failure = error
+        self._mail.post(execution)
 
     def _end(self, execution: Execution, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -263,7 +291,7 @@ class Loop:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # SystemExit or KeyboardInterrupt, in an asyncio task that a task has made
-                logger.error("%r came out of a task's own asyncio task; the event loop goes on", error)
+                logger.error("%s came out of a task's own asyncio task; the event loop goes on", shown(error))
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -49,6 +50,8 @@ class Hooks(_Fields):
         for name, hook in zip(NAMES, found, strict=True):
             if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
                 raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
+            if iscoroutinefunction(hook) or isgeneratorfunction(hook) or isasyncgenfunction(hook):
+                raise InvalidTask(f"{name} is called, and nobody waits for it: make {hook!r} a plain function")
         return found
 
     @classmethod
@@ -59,8 +62,11 @@ class Hooks(_Fields):
     @classmethod
     def of(cls, function: Any) -> "Hooks":
         """Those of a function."""
-        found = getattr(function, _ATTRIBUTE, None)
-        return found if isinstance(found, Hooks) else NONE
+        try:
+            found = getattr(function, _ATTRIBUTE, None)
+        except BaseException:  # it may be an object of anybody's making
+            return NONE
+        return found if type(found) is Hooks else NONE
 
     def put_on(self, function: Any) -> None:
         """Keep them on the function, where workers find them."""
@@ -89,14 +95,14 @@ class Heard:
     Args:
         function: the function.
         before: called before it with its arguments.
-        after: called with its arguments and its value, when it has returned.
+        after: called with its arguments and its value, when it has returned; it returns what comes of that.
     """
 
     def __init__(
         self,
         function: Callable[..., Any],
         before: Callable[["Heard", tuple[Any, ...], Mapping[str, Any]], None],
-        after: Callable[["Heard", tuple[Any, ...], Mapping[str, Any], Any], None],
+        after: Callable[["Heard", tuple[Any, ...], Mapping[str, Any], Any], Any],
     ) -> None:
         self.__wrapped__ = function
         self._before, self._after = before, after
@@ -104,9 +110,7 @@ class Heard:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it, and say so."""
         self._before(self, args, kwargs)
-        value = self.__wrapped__(*args, **kwargs)
-        self._after(self, args, kwargs, value)
-        return value
+        return self._after(self, args, kwargs, self.__wrapped__(*args, **kwargs))
 
 
 _CODE = Heard.__call__.__code__

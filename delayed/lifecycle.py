@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from .clock import monotonic, now
 from .connection import ForeignType
 from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .escape import escaped, indented
-from .functions import Coroutine, Functions, bounded, said, verdict
+from .functions import Coroutine, Functions, bounded, settled, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .leases import Lease
@@ -20,10 +21,12 @@ from .options import TRACKED_FOR, type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
 from .wire import Call, with_retry
+from .words import name_of, said
 
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
+_LEAST = 0.001  # seconds: less would be no limit at all
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
@@ -40,7 +43,7 @@ def late(job: Job) -> Outcome:
 
 def broken(job: Job, error: BaseException) -> Outcome:
     """What becomes of a task whose execution did not reach its end."""
-    if job.told() and isinstance(error, asyncio.CancelledError):
+    if job.told() and issubclass(type(error), asyncio.CancelledError):
         return _INTERRUPTED
     return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))
 
@@ -54,6 +57,7 @@ class Lifecycle:
         entered: called when a function has returned or raised, with what it raised.
         middlewares: the application's own, outside of those that are built in.
         coroutines: how many may run in one loop.
+        clock: the time by which tasks expire.
     """
 
     def __init__(
@@ -63,12 +67,15 @@ class Lifecycle:
         entered: Callable[[BaseException | None], None],
         middlewares: Sequence[Middleware | AsyncMiddleware] = (),
         coroutines: int = _THREADS,
+        *,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._functions = functions
         self._place = place
         self._entered = entered
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
-        self._execute = compose([*middlewares, retrying, expiring, self._finding, timing], self._call)
+        self._expiring = partial(expiring, clock=clock)
+        self._execute = compose([*middlewares, retrying, self._expiring, self._finding, timing], self._call)
         self._execute_async = compose_async(middlewares, self._await, threads)
 
     def execute(self, job: Job) -> Outcome:
@@ -126,7 +133,7 @@ class Lifecycle:
         try:
             job.function = self._functions[job.func_path]
         except BaseException as error:
-            return Failed(error, *verdict(None, None, error))
+            return Failed(error, *verdict(None, _call_of(job), error))
         return call_next(job)
 
     def _call(self, job: Job) -> Outcome:
@@ -137,14 +144,15 @@ class Lifecycle:
             if isinstance(function, Coroutine):
                 value = asyncio.run(bounded(function.begin(*job.args, **job.kwargs), _timeout(job)))
             else:
-                value = function(*job.args, **job.kwargs)
+                began = monotonic()
+                value = settled(function(*job.args, **job.kwargs), _rest_of(_timeout(job), began))
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
 
     async def _await(self, job: Job) -> Outcome:
         """As the chain of `execute`, in a loop that runs others meanwhile."""
-        outcome = expiring(job, lambda _: _BEGINS)
+        outcome = self._expiring(job, lambda _: _BEGINS)
         if outcome is not _BEGINS:
             return outcome
         failed: BaseException | None = None
@@ -158,15 +166,14 @@ class Lifecycle:
         except BaseException as error:  # likewise; and it is not for us to be cancelled
             failed = error
         job.task = None
-        if job.told() and isinstance(failed, asyncio.CancelledError):
+        if job.told() and issubclass(type(failed), asyncio.CancelledError):
             return _INTERRUPTED
         outcome = self._outcome(job, value, failed)
         return retrying(job, lambda _: outcome)
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
         self._entered(failed)
-        call = Call(job.func_path, job.args, job.kwargs, job.retry)
-        return Done(value) if failed is None else Failed(failed, *verdict(job.function, call, failed))
+        return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
 
     def end(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
         """End a lease over `queue`. Returns the name of the count that this belongs to; '' for a success."""
@@ -174,7 +181,7 @@ class Lifecycle:
             return self._again(queue, lease, data, job, outcome)
         if isinstance(outcome, Done):
             try:
-                result = success(outcome.value, "result_ttl" in job.headers)
+                result = success(outcome.value, job.milliseconds("result_ttl") > 0)
                 ended = Ended(State.SUCCEEDED, result, None, "")
             except (NotEncodable, ResultTooLarge) as error:
                 outcome = Failed(error, Reason.FAILED, str(error))
@@ -182,9 +189,15 @@ class Lifecycle:
             ended = _as_ended(outcome)
         elif isinstance(outcome, Ended):
             ended = outcome
-        if ended.reason is not None:
-            path, shown = escaped(job.func_path), indented(ended.detail)
-            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
+        try:
+            self._store(queue, lease, job, ended)
+        finally:  # whoever reads the log may be slow, or may have gone: the lease comes first
+            if ended.reason is not None:
+                path, shown = escaped(job.func_path), indented(ended.detail)
+                logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
+        return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
+
+    def _store(self, queue: Queue, lease: str, job: Job, ended: Ended) -> None:
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(queue.conclude, lease, job.id, unique=job.unique[0], state=ended.state, result=ended.result)
@@ -193,7 +206,6 @@ class Lifecycle:
             queue.bury(lease, ended.reason, ended.detail, self._place)
         else:
             queue.succeed(lease)
-        return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
@@ -207,9 +219,12 @@ class Lifecycle:
         elif outcome.counted and not left and job.retries > 0:
             changes["retry"] = job.retries - 1
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
-        path, said = escaped(job.func_path), escaped(outcome.error)
-        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, said)
-        queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error, group=job.group)
+        changed = with_retry(data, left, changes)
+        try:
+            queue.postpone(lease, changed, job.id, round(pause * 1000), outcome.error, group=job.group)
+        finally:  # likewise
+            path, words = escaped(job.func_path), escaped(outcome.error)
+            logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, words)
         return "retried"
 
 
@@ -217,12 +232,21 @@ def _checked(outcome: object) -> Outcome:
     """What came out of the chain, if it is an outcome."""
     if isinstance(outcome, Outcome):
         return outcome
-    wrong = f"a middleware returned {type(outcome).__qualname__}: it must return what call_next(job) does"
+    wrong = f"a middleware returned {name_of(type(outcome))}: it must return what call_next(job) does"
     return Failed(TypeError(wrong), Reason.FAILED, wrong)
 
 
 def _timeout(job: Job) -> float:
     return job.milliseconds("timeout") / 1000
+
+
+def _rest_of(seconds: float, began: float) -> float:
+    """What is left of a time, or 0 if there is no limit."""
+    return max(_LEAST, seconds - (monotonic() - began)) if seconds else 0
+
+
+def _call_of(job: Job) -> Call:
+    return Call(job.func_path, job.args, job.kwargs, job.retry)
 
 
 _COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}
@@ -231,7 +255,7 @@ _COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}
 def _as_ended(outcome: Failed) -> Ended:
     error = outcome.error
     kind = type_name(type(error)) if outcome.reason is Reason.FAILED else str(outcome.reason)
-    words = outcome.detail if isinstance(error, Unrunnable) else said(error)  # which says its reason first
+    words = outcome.detail if issubclass(type(error), Unrunnable) else said(error)  # which says its reason first
     result = failure(kind, words, "" if words is outcome.detail else outcome.detail)
-    short = type(error).__qualname__ if outcome.reason is Reason.FAILED else kind
+    short = name_of(type(error)) if outcome.reason is Reason.FAILED else kind
     return Ended(State.FAILED, result, outcome.reason, outcome.detail, f"{short}: {words}")

@@ -8,17 +8,19 @@ from contextvars import copy_context
 from functools import partial
 from inspect import iscoroutinefunction
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from .backoff import backoff_from
 from .clock import now
 from .errors import Reason, Retry, TimedOut
 from .escape import escaped
-from .functions import Coroutine, said
+from .functions import Coroutine
 from .job import Again, Ended, Failed, Job, Outcome
 from .logger import logger
 from .options import type_name
 from .results import EXPIRED, State
+from .wire import texts_in
+from .words import name_of, said
 
 Step = Callable[[Job], Outcome]
 AsyncStep = Callable[[Job], Awaitable[Outcome]]
@@ -58,10 +60,10 @@ async def _in_thread(middleware: Any, threads: Executor, job: Job, call_next: As
     return await loop.run_in_executor(threads, copy_context().run, middleware, job, step)
 
 
-def expiring(job: Job, call_next: Step) -> Outcome:
-    """A task whose time has passed does not begin."""
+def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
+    """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
     expires = job.milliseconds("expires")
-    late = now() - expires / 1000
+    late = clock() - expires / 1000
     if expires and late > 0:
         return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {late:.1f} s before")
     return call_next(job)
@@ -72,22 +74,61 @@ def retrying(job: Job, call_next: Step) -> Outcome:
     outcome = call_next(job)
     if not isinstance(outcome, Failed):
         return outcome
-    if isinstance(outcome.error, Retry):
-        return Again(max(0.0, outcome.error.after), said(outcome.error), counted=False, cause=outcome.error)
+    asked = _asked_for(outcome.error)
+    if asked is not None:
+        return Again(asked.after, said(asked), counted=False, cause=outcome.error)
     if not job.retries or outcome.reason not in (Reason.FAILED, Reason.TIMED_OUT) or not _worth_it(job, outcome.error):
         return outcome
     backoff = backoff_from(job.headers.get("backoff"))
     pause = backoff.pause(job.attempt) if backoff is not None else 0.0
-    return Again(pause, f"{type(outcome.error).__qualname__}: {said(outcome.error)}", counted=True, cause=outcome.error)
+    return Again(pause, f"{name_of(type(outcome.error))}: {said(outcome.error)}", counted=True, cause=outcome.error)
 
 
 def _worth_it(job: Job, error: BaseException) -> bool:
-    """What the task says about errors of this type, or of those that it is derived from."""
-    names = {type_name(kind) for kind in type(error).__mro__} | {kind.__qualname__ for kind in type(error).__mro__}
-    only, never = job.headers.get("retry_on"), job.headers.get("give_up_on")
-    if isinstance(never, list) and any(name in never for name in names):
+    """What the task says about errors of this type, or of those that it is derived from; a group of errors is what all of them
+    are, and what it is itself."""
+    only, never = texts_in(job.headers, "retry_on"), texts_in(job.headers, "give_up_on")
+    if only is None and never is None:
+        return True
+    itself, parts = _names(error), [_names(leaf) for leaf in _leaves(error)]
+    if never is not None and any(not names.isdisjoint(never) for names in (itself, *parts)):
         return False
-    return not isinstance(only, list) or any(name in only for name in names)
+    return only is None or not itself.isdisjoint(only) or all(not names.isdisjoint(only) for names in parts)
+
+
+def _names(error: BaseException) -> set[str]:
+    kinds = type.__dict__["__mro__"].__get__(type(error))  # past a metaclass of the task's making
+    return {type_name(kind) for kind in kinds} | {name_of(kind) for kind in kinds}
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The errors in a group of errors, and in those that are in it; of another error, itself."""
+    found: list[BaseException] = []
+    left = [error]
+    while left:
+        each = left.pop()
+        if issubclass(type(each), BaseExceptionGroup):
+            left += BaseExceptionGroup.__dict__["exceptions"].__get__(each)
+        else:
+            found.append(each)
+    return found
+
+
+def _asked_for(error: BaseException) -> Retry | None:
+    """The `Retry` that a task has raised; of several, in a group in which nothing else has failed, the one with the longest
+    pause."""
+    leaves = _leaves(error)
+    asked = [cast(Retry, leaf) for leaf in leaves if issubclass(type(leaf), Retry) and _is_pause(leaf)]
+    others = [leaf for leaf in leaves if not issubclass(type(leaf), (Retry, asyncio.CancelledError))]
+    return max(asked, key=lambda each: each.after) if asked and not others else None
+
+
+def _is_pause(asked: Any) -> bool:
+    """Whether it still says how long to wait: it may be of the task's making."""
+    try:
+        return type(asked.after) in (int, float) and asked.after >= 0
+    except BaseException:
+        return False
 
 
 def timing(job: Job, call_next: Step) -> Outcome:
@@ -114,7 +155,7 @@ def timing(job: Job, call_next: Step) -> Outcome:
     except TimedOut as error:  # it rang in the last moment, outside of the task's own code
         return Failed(error, Reason.FAILED, str(error))
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
 
 
 def _warn_once(path: str, seconds: float) -> None:

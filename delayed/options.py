@@ -13,7 +13,7 @@ from .backoff import Backoff
 from .clock import now
 from .errors import InvalidTask
 from .keys import UniqueMode
-from .words import is_number
+from .words import is_number, module_of, name_of
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
@@ -250,7 +250,7 @@ def _unknown(name: str, names: Collection[str]) -> str:
 
 def type_name(kind: type[BaseException]) -> str:
     """The name by which a task knows an exception type."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{module_of(kind)}.{name_of(kind)}"
 
 
 def _many(value: object) -> bool:

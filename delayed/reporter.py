@@ -8,12 +8,14 @@ from typing import Any
 
 from .clock import monotonic, now
 from .errors import Reason
-from .escape import escaped
+from .escape import escaped, indented
 from .events import BUS, Event, Kind, notify
+from .functions import awaited, settled
 from .hooks import NONE, Heard, Hooks
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .logger import logger
 from .results import State
+from .words import traceback_of
 
 _began: ContextVar[float] = ContextVar("delayed_began", default=0.0)  # each execution has a context, or the thread, to itself
 
@@ -50,8 +52,12 @@ class Reporter:
         def before(_: Heard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             self._start(function, args, kwargs)
 
-        def after(_: Heard, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
-            self._return(function, args, kwargs, value)
+        def after(_heard: Heard, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> Any:
+            _, _, job = self._current()
+            # Of a task with headers what was returned is waited for later, within the time that it has.
+            come = settled(value) if job is None else value
+            self._return(function, args, kwargs, come)
+            return come
 
         return Heard(function, before, after)
 
@@ -59,7 +65,7 @@ class Reporter:
         @wraps(function)
         async def heard(*args: Any, **kwargs: Any) -> Any:
             self._start(function, args, kwargs)
-            value = await function(*args, **kwargs)
+            value = await awaited(function(*args, **kwargs))
             self._return(function, args, kwargs, value)
             return value
 
@@ -75,11 +81,19 @@ class Reporter:
         for each in hooks:
             try:
                 hook = each.hook(kind)
-            except Exception:
-                logger.exception("A callback of %s cannot be found; nothing else changes", escaped(event.task))
+            except BaseException as error:  # of its module
+                task, trace = escaped(event.task), indented(traceback_of(error))
+                logger.error("A callback of %s cannot be found; nothing else changes\n%s", task, trace)
                 continue
             if hook is not None:
                 notify(hook, event)
+
+    def _tell(self, kind: Kind, queue: str, function: Any, **fields: Any) -> None:
+        """As `say`, of what has ended: whatever a callback raises, it raises too late."""
+        try:
+            self.say(kind, queue, function, **fields)
+        except BaseException as error:
+            logger.error("A callback for %r failed; nothing else changes\n%s", str(kind), indented(traceback_of(error)))
 
     def _start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         queue, path, job = self._current()
@@ -98,14 +112,14 @@ class Reporter:
 
     def retried(self, queue: str, function: Any, error: BaseException, detail: str, **call: Any) -> None:
         """An attempt of a task without headers failed, and there will be another."""
-        self.say(Kind.RETRYING, queue, _bare(function), error=error, detail=detail, **call)
+        self._tell(Kind.RETRYING, queue, _bare(function), error=error, detail=detail, **call)
 
     def buried(self, queue: str, function: Any, error: BaseException | None, reason: Reason, detail: str, **call: Any) -> None:
         """A task has become a dead letter."""
         about = {"error": error, "reason": str(reason), "detail": detail, **call}
         if reason in (Reason.FAILED, Reason.TIMED_OUT):
-            self.say(Kind.FAILED, queue, _bare(function), **about)
-        self.say(Kind.BURIED, queue, _bare(function), **about)
+            self._tell(Kind.FAILED, queue, _bare(function), **about)
+        self._tell(Kind.BURIED, queue, _bare(function), **about)
 
     def ended(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
         """A task with headers has ended, as its worker counts it (see `Lifecycle.end`)."""
@@ -114,17 +128,17 @@ class Reporter:
         if isinstance(outcome, Again):
             if count == "retried":
                 about = {"error": outcome.cause, "detail": outcome.error, "seconds": outcome.pause}
-                self.say(Kind.RETRYING, queue, function, **about, **call)
+                self._tell(Kind.RETRYING, queue, function, **about, **call)
         elif isinstance(outcome, Failed):
             self.buried(queue, function, outcome.error, outcome.reason, outcome.detail, **call)
         elif isinstance(outcome, Ended) and outcome.reason is not None:
             self.buried(queue, function, None, outcome.reason, outcome.detail, **call)
         elif isinstance(outcome, Ended) and outcome.state is State.CANCELLED:
-            self.say(Kind.CANCELLED, queue, function, **_names(job.func_path, job))
+            self._tell(Kind.CANCELLED, queue, function, **_names(job.func_path, job))
         elif isinstance(outcome, Done) and count:
             self.buried(queue, function, None, Reason.FAILED, "what it returned cannot be stored", **call)
         elif isinstance(outcome, Done):
-            self.say(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - job.began, **call)
+            self._tell(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - job.began, **call)
 
 
 def _bare(function: Any) -> Any:

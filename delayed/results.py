@@ -7,6 +7,7 @@ import msgpack
 
 from .codec import dumps, loads
 from .errors import NoResult, NotEncodable, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
+from .words import name_of, said, shown
 
 MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended
 
@@ -33,22 +34,14 @@ def success(value: Any, kept: bool) -> bytes:
     """
     try:
         packed = dumps([State.SUCCEEDED, value] if kept else [State.SUCCEEDED])
-    except Exception as error:  # the value may be an object of the task's making
-        raise NotEncodable(f"it returned {_shown(value)}, which MessagePack cannot carry: {error}") from error
+    except BaseException as error:  # the value may be an object of the task's making
+        raise NotEncodable(f"it returned {shown(value)}, which MessagePack cannot carry: {said(error, 1000)}") from None
     if len(packed) > MAX_RESULT_SIZE:
         raise ResultTooLarge(
-            f"it returned {type(value).__qualname__} of {len(packed):,} bytes, and a result may have {MAX_RESULT_SIZE:,}: "
+            f"it returned {name_of(type(value))} of {len(packed):,} bytes, and a result may have {MAX_RESULT_SIZE:,}: "
             f"keep it elsewhere and return where it is"
         )
     return packed
-
-
-def _shown(value: Any) -> str:
-    kind = type(value).__qualname__
-    try:
-        return f"{kind} {value!r:.100}"
-    except Exception:
-        return kind
 
 
 def failure(kind: str, message: str, traceback: str) -> bytes:

@@ -5,6 +5,7 @@ Python: `[func_path, args, kwargs, retry]`, cut from the right where empty. Go: 
 MessagePack in a byte string. A map of headers may follow. See docs/protocol.md.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Self, Unpack
@@ -17,6 +18,7 @@ from .logger import logger
 from .options import Options, count_of
 from .wire import SEPARATOR, decode
 
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _SCRIPT = f"__main__{SEPARATOR}"
 _told: set[str] = set()  # functions of the script that the log has named
 
@@ -188,6 +190,7 @@ def path_of_function(func: Callable[..., object]) -> str:
     """
     if not callable(func):
         raise InvalidTask(f"a task needs a function or the path of one, not {func!r}")
+    _refuse_generators(func)
     module, name = getattr(func, "__module__", None), getattr(func, "__name__", None)
     inside = getattr(func, "__qualname__", name)
     if not module or not name or not inside or "<" in inside or ("." in inside and _is_elsewhere(func, module, name)):
@@ -196,6 +199,16 @@ def path_of_function(func: Callable[..., object]) -> str:
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         module = spec.name if spec is not None else module
     return f"{module}{SEPARATOR}{name}"
+
+
+def _refuse_generators(func: Callable[..., object]) -> None:
+    """A call of one runs nothing of it."""
+    flags = getattr(getattr(func, "__code__", None), "co_flags", 0)
+    if flags & _GENERATORS and not flags & inspect.CO_ITERABLE_COROUTINE:
+        raise InvalidTask(
+            f"{func!r} is a generator function: nothing of it runs when a worker calls it, as nobody asks for what it yields. "
+            f"Make a function the task that loops over it"
+        )
 
 
 def _is_elsewhere(func: object, module: str, name: str) -> bool:

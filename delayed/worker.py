@@ -3,42 +3,47 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from .allow import AllowAny, AllowList
 from .backoff import pause_before_another
 from .channel import Channel
 from .clock import monotonic, now
 from .connection import RedisError
-from .crew import Crew
+from .crew import BrokenOff, Crew
 from .endings import Endings
 from .errors import ConfigurationError
-from .escape import escaped
+from .escape import escaped, indented
 from .events import BUS, Kind
 from .executors import Execution
-from .functions import Functions
+from .exits import leave
+from .functions import Functions, settled
 from .heartbeat import Heartbeat, leave_unheard, say_goodbye
 from .hooks import NONE, Hooks
 from .job import Job, announce, running
 from .keys import token
 from .leases import Lease
 from .lifecycle import KILLED, Lifecycle, late
-from .logger import flush_output, logger
+from .logger import logger
 from .middleware import AsyncMiddleware, Middleware
 from .outage import Outage
+from .patience import PATIENCE, Patience
 from .queue import Queue
 from .reporter import Reporter
+from .server_time import ServerTime
 from .settings import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, check_times, lease_ttl
 from .signals import SignalPipe, Stop
 from .slate import Slate
 from .taker import Taker
 from .wear import Wear, resident_size
 from .wire import Call, parse, path_of
-from .words import counted
+from .words import counted, shown, traceback_of
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
+_DEFECTS = 10  # interruptions in a row that are no accident
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
@@ -61,6 +66,8 @@ class Worker(Crew):
         slate: where its supervisor looks.
         async_tasks: how many coroutine functions may be in flight in one event loop, beside the others. With 1 each runs in
             a loop of its own, in its turn.
+        unready_for: seconds that a task waits for a worker that can run it, if this one cannot (it does not know the function,
+            or may not run it); after that it is buried.
         threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 
     Raises:
@@ -84,11 +91,14 @@ class Worker(Crew):
         weights: Sequence[float] | None = None,
         async_tasks: int = 1,
         threads: int = 0,
+        unready_for: float = PATIENCE,
     ) -> None:
         queues = [queue] if isinstance(queue, Queue) else list(queue)
         if not queues:
             raise ConfigurationError("a worker needs at least one queue")
         check_times(keep_alive_interval, grace)
+        if not 0 <= unready_for < 1e9:
+            raise ConfigurationError(f"unready_for is a number of seconds, 0 or more, not {unready_for:g}")
         check_same_server(queues)
         self._wear = Wear(max_tasks, max_rss)
         self._interval, self._grace, self._burst = keep_alive_interval, grace, burst
@@ -103,6 +113,8 @@ class Worker(Crew):
         self.deadline: float | None = None  # monotonic time at which it must have ended
         self.drained = False  # by `burst`
         self.left = False
+        self.abandoned: list[Lease] = []
+        self.clock = ServerTime()
         self.slate = slate or Slate(len(queues))
         self.slate.call_it(self.name)
         self._now = 0.0  # when the last task ended, which is when the next one begins
@@ -111,11 +123,15 @@ class Worker(Crew):
 
         self._reporter = Reporter(self._place, hooks, self._current, self._entered)
         self._functions = Functions(allow_list(allow), self._reporter.wrap)
-        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, max(async_tasks, threads, 1))
+        at_once = max(async_tasks, threads, 1)
+        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, at_once, clock=self.clock.now)
+        self._patience = Patience(unready_for)
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._outage = Outage(queues[0].conn)
         self._work_name = f"work on {', '.join(each.name for each in queues)}"
-        self._endings = Endings(self._channel, self._lifecycle, self._reporter, self._place, self._ttl)
+        self._endings = Endings(
+            self._channel, self._lifecycle, self._reporter, self._patience, place=self._place, ttl=self._ttl
+        )
         self._taker = Taker(
             queues, self._channel, holder=self.name, ttl=self._ttl, slate=self.slate, superseded=self._endings.superseded,
             running=self._in_flight, weights=weights, burst=burst, await_notification=self._notification, rest=self._rest_for,
@@ -124,6 +140,7 @@ class Worker(Crew):
         self._signals: SignalPipe
         self._heartbeat: Heartbeat
         self._verbose = False
+        self._defects = 0  # interruptions since the last round that went well
         self._assemble(async_tasks, threads)
 
     # Life
@@ -150,6 +167,9 @@ class Worker(Crew):
                     self._run_many()
                 else:
                     self._loop()
+            except BaseException:
+                self._channel.close()  # it may owe a reply, which would be taken for that to something else
+                raise
             finally:
                 self.left = True
                 self._heartbeat.end()
@@ -162,6 +182,11 @@ class Worker(Crew):
         self._stop.set()
 
     @property
+    def grace_left(self) -> float:
+        """Seconds that are left of the grace, after a stop."""
+        return self._heartbeat.grace_left
+
+    @property
     def worn(self) -> bool:
         """Whether another process should take over from this one: see `max_tasks` and `max_rss`."""
         return self._wear.out
@@ -169,11 +194,11 @@ class Worker(Crew):
     def _loop(self) -> None:
         failures = 0
         while not self._stop.is_set() and not self._wear.is_out(self.finished):
-            self.turns += 1
-            self.slate.turn(self.turns, self.finished)
-            self._signals.arm()
-            self._heed_listeners()
             try:
+                self.turns += 1
+                self.slate.turn(self.turns, self.finished)
+                self._signals.arm()
+                self._heed_listeners()
                 if not self._channel.is_open:
                     self._connect()
                 found = self._take()
@@ -181,13 +206,34 @@ class Worker(Crew):
                     failures = self._recovered()
                 if found:
                     self._work()
+                    if pause := self._patience.rest(self.finished):
+                        self._stop.wait(pause)
                 elif self._burst:
                     self._channel.settle()
                     self.drained = True
                     return
+                self._defects = 0
             except RedisError as error:
                 failures += 1
                 self._stop.wait(self._lost(error, failures))
+            except BaseException as error:
+                self._survive(error)
+
+    def _survive(self, error: BaseException) -> None:
+        """Something has come out of our own code, or of what a task has left behind, such as a timer. The connection may be
+        out of step; what was in hand goes back over the next one. But whatever comes again and again is no accident."""
+        self._drop_connection()
+        if self.abandoned:
+            raise error
+        if type(error) is not BrokenOff:
+            self._defects += 1
+            if self._defects >= _DEFECTS:
+                raise error
+            trace = indented(traceback_of(error))
+            logger.error("Interrupted by what a task has left behind, or by a defect of the worker; going on\n%s", trace)
+            if self._signals.installed and not self._several:  # in this thread
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            self._stop.wait(pause_before_another(self._defects, _FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _heed_listeners(self) -> None:
         """If others listen than before, functions are wrapped anew."""
@@ -200,15 +246,18 @@ class Worker(Crew):
 
     def _lost(self, error: RedisError, failures: int) -> float:
         """The connection cannot be used any more, for the `failures`th time. Returns the seconds until another is tried."""
+        self._drop_connection()
+        for book in self._taker.books:
+            error = book.queue.explained(error)
+        self._outage.failed(self._work_name, error)
+        return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
+
+    def _drop_connection(self) -> None:
         self._taker.hand.clear()  # what was in it goes back when the connection does
         self.running = None  # and so does what did not come to run
         self.slate.work(bool(self._in_flight))
         self._channel.close()
         self._taker.look = True
-        for book in self._taker.books:
-            error = book.queue.explained(error)
-        self._outage.failed(self._work_name, error)
-        return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
     def _recovered(self) -> int:
         """The connection works again. Returns how many failures there have been since: none."""
@@ -227,7 +276,7 @@ class Worker(Crew):
             if self._taker.interrupted:  # the blocking pop may have had a notification by then
                 for book in self._taker.books:
                     book.queue.repair()
-        except RedisError as error:
+        except BaseException as error:  # of Redis, or of what a task has left behind
             leave_unheard(self, "Stopped", error)
         finally:
             self._channel.close()
@@ -260,6 +309,7 @@ class Worker(Crew):
         fresh = True
         self.slate.work(True)
         began = self._now = monotonic()
+        done = self.finished
         while not self._stop.is_set():
             try:
                 lease = hand.popleft()
@@ -273,7 +323,13 @@ class Worker(Crew):
                 break
             size += len(data)
             count += 1
-            fresh = self._run_one(lease, data)
+            try:
+                fresh = self._run_one(lease, data)
+            except RedisError:
+                raise
+            except BaseException as error:
+                self.finished = done + count
+                self._break_off(lease, data, error)
         self.slate.work(False)
         if count:
             self._taker.size = lease.book.pace.learn(count, self._now - began, size)
@@ -289,7 +345,9 @@ class Worker(Crew):
                 if self._verbose:
                     logger.debug("Task %s starts under %s", escaped(path), lease.name)
                 function = self._functions[path]
-                function(*args, **kwargs)
+                value = function(*args, **kwargs)
+                if value is not None:
+                    settled(value)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
         if call is not None and headers is not None:
@@ -299,7 +357,7 @@ class Worker(Crew):
         self.finished += 1
         began, self._now = self._now, monotonic()
         if self._verbose:
-            logger.debug("Task under %s ended after %.6f s: %r", lease.name, self._now - began, failure)
+            logger.debug("Task under %s ended after %.6f s: %s", lease.name, self._now - began, shown(failure))
         fresh = self._taker.is_fresh(self._now)
         if failure is None:
             self._endings.succeed(lease, fresh)
@@ -323,6 +381,22 @@ class Worker(Crew):
         self._now = monotonic()
         self._endings.end(execution.lease, execution.data, job, execution.outcome)
         return self._taker.is_fresh(self._now)
+
+    def _break_off(self, lease: Lease, data: bytes, error: BaseException) -> NoReturn:
+        """Neither the task nor the connection, but our own code has failed, of this task. It becomes a dead letter; and if
+        even that fails, the task is lost with this process, and whoever sweeps counts it: nothing may go round for ever."""
+        self._entered(error)
+        try:
+            self._endings.break_off(lease, data, error)
+        except BaseException:
+            self._abandon(lease)
+            raise
+        raise BrokenOff from error
+
+    def _abandon(self, lease: Lease) -> None:
+        """Nobody gives it back."""
+        lease.book.made.pop(lease.name, None)
+        self.abandoned.append(lease)
 
     def _entered(self, failure: BaseException | None) -> None:
         """A task's function has returned or raised; perhaps in a process that it has forked."""
@@ -418,6 +492,8 @@ class Worker(Crew):
 
 def _leave_child(failure: BaseException | None) -> NoReturn:
     """End a child that a task has forked and that came back out of the task: it must not work on its parent's connection."""
-    flush_output()
-    code = failure.code if isinstance(failure, SystemExit) else failure is not None
-    os._exit(code if isinstance(code, int) else 1)
+    code: object = 1
+    try:
+        code = cast(SystemExit, failure).code if issubclass(type(failure), SystemExit) else int(failure is not None)
+    finally:
+        leave(code if type(code) is int else int(code is not None))

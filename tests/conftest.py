@@ -111,7 +111,8 @@ def check_invariants(queue: Queue) -> None:
 
 
 def burst(queue: Queue, **options: object) -> Worker:
-    """Run what waits, in this thread."""
+    """Run what waits, in this thread; what cannot run is buried at once, if nothing else is said."""
+    options = {"unready_for": 0, **options}
     worker = Worker(queue, allow=AllowAny(), burst=True, **options)  # type: ignore[arg-type]
     worker.run()
     return worker

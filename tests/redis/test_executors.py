@@ -130,7 +130,7 @@ def test_results_and_failures_of_coroutines(queue: Queue, mode: dict[str, int]) 
 @pytest.mark.parametrize("data", [b"\xc1", msgpack.packb(["main.F"]), PyTask("os:getpid").serialize()])
 def test_what_cannot_run_is_buried(queue: Queue, data: bytes, mode: dict[str, int]) -> None:
     queue.call("RPUSH", queue.name, data)
-    worker = Worker(queue, allow=["tasks:*"], burst=True, **mode)  # type: ignore[arg-type]
+    worker = Worker(queue, allow=["tasks:*"], burst=True, unready_for=0, **mode)  # type: ignore[arg-type]
     worker.run()
     (letter,) = dead_letters(queue)
     assert letter.data == data

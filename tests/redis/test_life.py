@@ -210,7 +210,7 @@ def test_whoever_waits_for_a_task_that_cannot_run_is_told(queue: Queue, task: Ta
     handle = Handle(queue, task.id)
     queue.enqueue(task)
     queue.call("LSET", queue.keys.queue, 0, data)
-    Worker(queue, allow=["tasks:*"], burst=True).run()
+    Worker(queue, allow=["tasks:*"], burst=True, unready_for=0).run()
     with pytest.raises(TaskFailed, match=rf"^{reason}: (?!{reason})"):
         handle.result(5)
     status, (letter,) = handle.status(), dead_letters(queue)

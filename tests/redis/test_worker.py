@@ -113,7 +113,7 @@ def test_defect_u7_what_cannot_run_is_buried_with_its_bytes_and_reason(queue: Qu
     queue.call("RPUSH", queue.name, data)
     queue.call("RPUSH", queue.keys.noti, "1")
     queue.enqueue(PyTask("tasks:noop"))
-    Worker(queue, allow=["tasks:*"], burst=True).run()
+    Worker(queue, allow=["tasks:*"], burst=True, unready_for=0).run()
     (letter,) = dead_letters(queue)
     assert (letter.data, letter.reason) == (data, reason)
     assert letter.detail

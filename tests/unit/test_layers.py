@@ -11,6 +11,7 @@ PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
     {"errors", "clock", "words", "escape"},
+    {"output"},
     {"logger"},
     {
         "keys",
@@ -28,12 +29,14 @@ LEVELS = [
         "events",
         "cron",
         "wear",
+        "exits",
+        "server_time",
     },
     {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel", "occurrence", "outage"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
-    {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
+    {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns", "patience"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
     {"executors", "doctor", "drain", "endings"},
     {"crew", "testing"},
@@ -56,7 +59,7 @@ ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
     "redis": {"connection", "connect", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "signals", "executors", "crew", "outage"},
+    "threading": {"heartbeat", "signals", "executors", "crew", "outage", "exits"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

@@ -11,8 +11,8 @@ import pytest
 from delayed.allow import AllowAny, AllowList
 from delayed.backoff import pause_before_another
 from delayed.clock import milliseconds
-from delayed.errors import ConfigurationError, Reason, Unrunnable
-from delayed.functions import Functions, describe, misfit
+from delayed.errors import ConfigurationError, Reason, Unready, Unrunnable
+from delayed.functions import Functions, describe, misfit, verdict
 from delayed.keys import Keys, token
 from delayed.notify import Notifier
 from delayed.pace import BUDGET, MOST, Pace
@@ -114,17 +114,65 @@ def test_seconds_become_milliseconds_in_one_place() -> None:
         ("tasks:nope", Reason.UNKNOWN_FUNCTION),
         ("tasks:NOT_CALLABLE", Reason.UNKNOWN_FUNCTION),
         ("no_such_module:f", Reason.UNKNOWN_FUNCTION),
-        ("broken_module:f", Reason.UNKNOWN_FUNCTION),
+        ("tasks.no_package:f", Reason.UNKNOWN_FUNCTION),
+        ("tasks:two.__call__", Reason.UNKNOWN_FUNCTION),
     ],
 )
-def test_paths_without_a_function_that_may_run(
-    path: str, reason: Reason, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "broken_module.py").write_text("raise RuntimeError('at import')")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Unrunnable) as refusal:
-        Functions(AllowList(["tasks:*", "no_such_module:*", "broken_module:*"]))[path]
+def test_paths_without_a_function_that_may_run(path: str, reason: Reason) -> None:
+    with pytest.raises(Unready) as refusal:
+        Functions(AllowList(["tasks:*", "tasks.*:*", "no_such_module:*"]))[path]
     assert refusal.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    "path", ["tasks:__setattr__", "tasks:__init__", "tasks:__delattr__", "tasks:__class__", "tasks:__doc__"]
+)
+def test_what_every_module_has_is_no_task(path: str) -> None:
+    with pytest.raises(Unrunnable) as refusal:
+        Functions(AllowList(["tasks:*"]))[path]
+    assert (type(refusal.value), refusal.value.reason) == (Unrunnable, Reason.NOT_ALLOWED)
+    for allowed in (AllowList([path]), AllowAny()):  # nor if it is named
+        with pytest.raises(Unrunnable) as refusal:
+            Functions(allowed)[path]
+        assert refusal.value.reason is Reason.UNKNOWN_FUNCTION
+
+
+def test_a_function_of_two_underscores_has_to_be_named() -> None:
+    assert "m:__f" in AllowList(["m:__f"])
+    assert "m:_f" in AllowList(["m:_*"])
+    for pattern in ("m:*", "*:*", "m:__*", "m:__?", "m:__[f]"):
+        assert "m:__f" not in AllowList([pattern])
+
+
+@pytest.mark.parametrize("path", [":f", "m:", ".m:f", "m..n:f", "m.:f", "m\0n:f"])
+def test_what_is_no_path_will_never_lead_to_a_function(path: str) -> None:
+    with pytest.raises(Unrunnable) as refusal:
+        Functions(AllowAny())[path]
+    assert (type(refusal.value), refusal.value.reason) == (Unrunnable, Reason.UNKNOWN_FUNCTION)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise RuntimeError('at import')",
+        "import no_such_dependency",
+        "def f(:",
+        "import broken_module.sub",
+        "raise SystemExit(3)",
+    ],
+)
+def test_an_import_that_raises_is_a_failure_of_the_task(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    functions = Functions(AllowAny())
+    call = Call("broken_module:f", (), {}, 0)
+    try:
+        functions[call.func_path]
+    except BaseException as error:
+        found = verdict(None, call, error)
+    assert (found.reason, found.ready) == (Reason.FAILED, False)
+    assert "broken_module.py" in found.detail
+    assert "importlib" not in found.detail
 
 
 @pytest.mark.parametrize(("args", "kwargs"), [((), {}), ((1, 2, 3), {}), ((1,), {"c": 1}), ((1,), {"a": 1}), ((1,), {5: 1})])
