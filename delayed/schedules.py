@@ -5,6 +5,7 @@ occurrence. Every change goes through `cron.lua`, which compares and sets: so an
 tries, or is killed.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -19,9 +20,11 @@ from .occurrence import choose, with_expiry
 from .queue import Queue
 from .task import Task
 from .wire import is_task, path_of
+from .words import counted
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
 _MOST = 2**53  # milliseconds, as of a header
+_AT_ONCE = 20  # schedules that are registered again by one call: who asks has other things to do
 _ATTEMPTS = 100  # of one change that others are faster than
 _LAST = 253402300799_999  # milliseconds: the end of the year 9999, beyond which nothing fires
 
@@ -70,6 +73,7 @@ class Recorded(NamedTuple):
 
 
 _RECORDED: dict[tuple[str, str], Recorded] = {}
+_REGISTERED: dict[str, bool] = {}  # queues whose schedules this process, or its parent, registers → whether it has been done
 
 
 def definition_of(definition: bytes) -> tuple[str, str, str, bytes, int | None] | None:
@@ -147,11 +151,43 @@ def register(queues: Sequence[Queue]) -> int:
     is paused stays so. Returns how many were new or have changed."""
     changed = 0
     for queue in queues:
-        schedules = Schedules(queue)
-        for each in recorded():
-            if each.queue == queue.name and schedules.put(each.name, each.entry):
-                changed += 1
-                logger.info("%s: schedule %s fires at %s %s", queue, each.name, each.entry.cron.expression, each.entry.cron.tz)
+        ours = _recorded_of(queue)
+        if ours:
+            _REGISTERED.setdefault(queue.name, False)
+            changed += _put(queue, ours)
+            _REGISTERED[queue.name] = True
+    return changed
+
+
+def restore(queue: Queue) -> int:
+    """Register some of the schedules again that this process has registered and Redis has lost. (What an operator has removed
+    is known to have been there: it stays away until the next `register`.) Returns how many there were."""
+    ours = _recorded_of(queue) if queue.name in _REGISTERED else []
+    if not ours:
+        return 0
+    known = queue.call("HMGET", queue.keys.cron_defined, *(each.name for each in ours))
+    lost = [each for each, digest in zip(ours, known, strict=True) if digest is None][:_AT_ONCE]
+    count = _put(queue, lost) if lost else 0
+    if count and _REGISTERED[queue.name]:
+        logger.warning("%s: Redis has lost its data: registered %s again", queue, counted(count, "schedule"))
+    _REGISTERED[queue.name] = _REGISTERED[queue.name] or len(lost) < _AT_ONCE
+    return count
+
+
+def _recorded_of(queue: Queue) -> list[Recorded]:
+    return [each for each in recorded() if each.queue == queue.name]
+
+
+def _put(queue: Queue, ours: list[Recorded]) -> int:
+    """Write schedules to Redis, and then that they were there. Returns how many were new or have changed."""
+    schedules, changed = Schedules(queue), 0
+    known: list[str] = []
+    for each in ours:
+        known += [each.name, hashlib.sha1(each.entry.pack(), usedforsecurity=False).hexdigest()]
+        if schedules.put(each.name, each.entry):
+            changed += 1
+            logger.info("%s: schedule %s fires at %s %s", queue, each.name, each.entry.cron.expression, each.entry.cron.tz)
+    queue.call("HSET", queue.keys.cron_defined, *known)
     return changed
 
 
