@@ -1,6 +1,7 @@
 package delayed
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/hex"
@@ -15,6 +16,7 @@ const restoredAtOnce = 20 // schedules that are written again by one call: who a
 type defined struct {
 	definition []byte
 	timetable  *timetable
+	noted      bool // Redis knows that it was there
 }
 
 // definitions are the schedules that this program has defined, by their names. It is safe for use by many goroutines.
@@ -32,6 +34,16 @@ func (d *definitions) keep(name string, this defined) {
 	d.each[name] = this
 }
 
+// note says that Redis knows that a schedule was there, if it is still the same.
+func (d *definitions) note(name string, this defined) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now, ours := d.each[name]; ours && bytes.Equal(now.definition, this.definition) {
+		now.noted = true
+		d.each[name] = now
+	}
+}
+
 func (d *definitions) forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -44,14 +56,18 @@ func (d *definitions) all() map[string]defined {
 	return maps.Clone(d.each)
 }
 
-// noteDefined says that a schedule was there: if it is not any more, and this is, somebody has removed it on purpose.
-func (q *Queue) noteDefined(ctx context.Context, name string, definition []byte) error {
-	sum := sha1.Sum(definition) //nolint:gosec // as above
+// noteDefined says in Redis that a schedule was there: if it is not any more, and this is, somebody has removed it on purpose.
+func (q *Queue) noteDefined(ctx context.Context, name string, this defined) error {
+	sum := sha1.Sum(this.definition) //nolint:gosec // as above
 	_, err := q.caller.call(ctx, "HSET", q.Keys.CronDefined, name, hex.EncodeToString(sum[:]))
+	if err == nil {
+		q.defined.note(name, this)
+	}
 	return err
 }
 
-// restoreSchedules writes some of the schedules again that this program has defined and Redis has lost. It returns how many there were.
+// restoreSchedules writes some of the schedules again that this program has defined and Redis has lost, and notes new ones. It returns
+// how many were lost.
 func (q *Queue) restoreSchedules(ctx context.Context) (count int, err error) {
 	ours := q.defined.all()
 	if len(ours) == 0 {
@@ -65,18 +81,22 @@ func (q *Queue) restoreSchedules(ctx context.Context) (count int, err error) {
 	}
 	asked := 0
 	for i, name := range names {
-		if known[i] != nil || asked == restoredAtOnce {
+		this := ours[name]
+		if known[i] != nil {
+			q.defined.note(name, this)
 			continue
 		}
-		asked++
-		changed, err := q.putSchedule(ctx, name, ours[name])
+		if asked++; asked > restoredAtOnce {
+			continue
+		}
+		changed, err := q.putSchedule(ctx, name, this)
 		if err == nil {
-			err = q.noteDefined(ctx, name, ours[name].definition)
+			err = q.noteDefined(ctx, name, this)
 		}
 		if err != nil {
 			return count, err
 		}
-		if changed {
+		if changed && this.noted {
 			count++
 		}
 	}

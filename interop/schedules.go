@@ -28,8 +28,10 @@ type Scheduled struct {
 
 // Schedule lets sweepers enqueue a task whenever c says. It is written to Redis, and goes on until RemoveSchedule; call it at each
 // deployment: a schedule that has not changed is left alone, one at the same times keeps its next occurrence, and one that is paused
-// stays so. A worker of this Queue sees when Redis has lost its data, and writes it again. If the task has Expires, that counts from each occurrence, and what could not begin any more is not enqueued. It returns
+// stays so. If the task has Expires, that counts from each occurrence, and what could not begin any more is not enqueued. It returns
 // whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or ErrInvalidTask, or is Redis's.
+//
+// A Worker that serves this very Queue writes it again if Redis has lost its data.
 func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (bool, error) {
 	t, err := c.read()
 	if err != nil {
@@ -43,12 +45,9 @@ func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (b
 	if err != nil {
 		return false, err
 	}
-	q.defined.keep(name, defined{definition, t})
-	changed, err := q.putSchedule(ctx, name, defined{definition, t})
-	if err == nil {
-		err = q.noteDefined(ctx, name, definition)
-	}
-	return changed, err
+	this := defined{definition, t, false}
+	q.defined.keep(name, this)
+	return q.putSchedule(ctx, name, this)
 }
 
 // putSchedule writes a schedule to Redis. It returns whether there was another before, or none.
