@@ -133,7 +133,7 @@ def _register(queues: list[Queue]) -> None:
     try:
         register(queues)
     except RedisError as error:
-        logger.error("The schedules were not registered; `delayed cron sync MODULE` does it: %s", error)
+        logger.error("The schedules were not registered, which will be tried again at each beat: %s", error)
 
 
 def _shares(weights: str | None) -> list[float] | None:

@@ -155,8 +155,8 @@ class Endings:
         self.counts["superseded"] += 1
         path = path_of(lease.data or b"")
         logger.error(
-            "Superseded: the lease under which %s ran was lost, so another worker has the task too; was this process "
-            "stopped or cut off from Redis for more than %g s?",
+            "Superseded: the lease under which %s ran is gone, so that its end counts for nothing, and another worker may "
+            "have the task; was this process stopped or cut off from Redis for more than %g s, or has Redis lost its data?",
             escaped(path),
             self._ttl,
         )

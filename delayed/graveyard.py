@@ -1,8 +1,10 @@
 """What sweepers do for a queue's dead letters: tell those who wait for a task that was lost, and bound how many there are."""
 
+import contextlib
 from typing import Any
 
 from .clock import monotonic, now
+from .connection import RedisError, ResponseError
 from .errors import ConfigurationError, Reason
 from .events import BUS, Event, Kind
 from .handle import ENDED_FOR
@@ -14,7 +16,7 @@ from .wire import headers_of, id_in, unique_in
 
 LETTERS = 100_000  # dead letters that a queue keeps
 DAYS = 30.0  # days that it keeps them
-_SCANNED = 1000  # letters that a sweeper which knows nothing looks at, from the newest
+_SCANNED = 1000  # letters that a sweeper which knows nothing looks at in one call, from the newest
 _PAGE = 50
 _TRIMMING = 60.0  # seconds between two looks whether there are too many
 
@@ -39,35 +41,51 @@ class Graveyard:
             raise ConfigurationError("dead_max is at least 1 letter, and dead_days above 0, or None for no bound")
         self._queue, self._most, self._days = queue, most, days
         self._seen: str | None = None  # the newest letter that we know
+        self._unseen = "+"  # where the older ones begin that we do not know; empty: there are none of whom to tell
         self._trim_at = 0.0
 
     def tell(self) -> int:
         """Tell those who wait for tasks that have been buried as lost. Returns how many tasks there were."""
-        if self._seen is None:
-            return self._tell_newest()
         count = 0
         page = [None] * _PAGE
-        while len(page) == _PAGE:
+        while self._seen is not None and len(page) == _PAGE:
             page = self._queue.call("XRANGE", self._queue.keys.dead, f"({self._seen}", "+", "COUNT", _PAGE)
             for letter in page:
-                count += self._tell(letter)
+                count += self._tell_or_say(letter)
                 self._seen = letter[0].decode()
+        return count + self._tell_older()
+
+    @property
+    def told(self) -> bool:
+        """Whether all letters have been read whose tasks somebody may wait for."""
+        return not self._unseen
+
+    def _tell_older(self) -> int:
+        """Who has just begun does not know what others had left to do: read backwards, some at each call, until the end, or
+        until what is kept of their tasks has run out."""
+        count = 0
+        for _ in range(0, _SCANNED + 1, _PAGE):  # a page more, to see that there are no others
+            if not self._unseen:
+                break
+            page = self._queue.call("XREVRANGE", self._queue.keys.dead, self._unseen, "-", "COUNT", _PAGE)
+            for letter in page:
+                count += self._tell_or_say(letter)
+            if self._seen is None:
+                self._seen = page[0][0].decode() if page else "0-0"
+            last = page[-1][0].decode() if page else ""
+            done = len(page) < _PAGE or _age(self._seen, last) > TRACKED_FOR
+            self._unseen = "" if done else f"({last}"
         return count
 
-    def _tell_newest(self) -> int:
-        """Who has just begun does not know what others had left to do."""
-        count, last, newest = 0, "+", "0-0"
-        for _ in range(0, _SCANNED, _PAGE):
-            page = self._queue.call("XREVRANGE", self._queue.keys.dead, last, "-", "COUNT", _PAGE)
-            for letter in page:
-                count += self._tell(letter)
-            if page and last == "+":
-                newest = page[0][0].decode()
-            if len(page) < _PAGE or _age(newest, page[-1][0].decode()) > TRACKED_FOR:
-                break
-            last = f"({page[-1][0].decode()}"
-        self._seen = newest
-        return count
+    def _tell_or_say(self, letter: Any) -> bool:
+        """A letter that any program may have written stops no others."""
+        try:
+            return self._tell(letter)
+        except RedisError:
+            raise
+        except Exception:
+            logger.exception("%s: nobody can be told of dead letter %r", self._queue.name, letter[0])
+            return False
 
     def _tell(self, letter: Any) -> bool:
         entry_id, fields = letter
@@ -89,9 +107,14 @@ class Graveyard:
         )
 
     def trim(self) -> int:
-        """Remove the oldest letters that are too many or too old, if it is time to look. Returns how many those were."""
+        """Remove the oldest letters that are too many or too old, if it is time to look, and if those who may wait for their
+        tasks have been told. Returns how many those were."""
         if monotonic() < self._trim_at:
             return 0
+        with contextlib.suppress(ResponseError):  # to tell is refused: what makes room matters more
+            self.tell()
+            if not self.told:
+                return 0
         self._trim_at = monotonic() + _TRIMMING
         call, key = self._queue.call, self._queue.keys.dead
         many = old = 0

@@ -29,6 +29,7 @@ from .outage import Outage
 from .pace import BUDGET
 from .queue import Queue
 from .results import HARD
+from .schedules import restore
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
 from .words import counted, said, traceback_of
 
@@ -240,7 +241,9 @@ class Heartbeat(threading.Thread):
         about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
         for index, (queue, _made) in enumerate(holdings):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
-                self._worker.learn(index, queue.over(self._channel).beat(self._worker.name, self._ttl, about))
+                ours = queue.over(self._channel)
+                self._worker.learn(index, ours.beat(self._worker.name, self._ttl, about))
+                restore(ours)
         self._ask_the_time()
         self._see_cancelled()
 

@@ -110,6 +110,12 @@ def _unscheduled(view: View) -> Iterator[tuple[str, str]]:
                 yield f"{view.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
 
 
+def _defined(view: View) -> Iterator[tuple[str, str]]:
+    for name, digest in view.fields(view.keys.cron_defined):
+        if not re.fullmatch(rb"[0-9a-f]{40}", digest):
+            yield f"{view.keys.cron_defined} {name}", f"{digest[:40]!r} is no SHA-1 of a definition"
+
+
 def _control(view: View) -> Iterator[tuple[str, str]]:
     for name, value in view.fields(view.keys.control):
         if name not in CONTROL:
@@ -304,6 +310,13 @@ INVARIANTS = (
         "Each member of `Q_cron_due` is a field of `Q_cron`; a sweeper removes others when they are due.",
         ("cron", "cron_due"),
         _unscheduled,
+    ),
+    Invariant(
+        "cron-defined",
+        A,
+        "`Q_cron_defined` maps names to SHA-1 digests.",
+        ("cron_defined",),
+        _defined,
     ),
     Invariant(
         "control",

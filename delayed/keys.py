@@ -26,6 +26,7 @@ _SUFFIXES = (
     "_cron",
     "_cron_due",
     "_deferred",
+    "_cron_defined",
 )
 TYPES = {
     "queue": "list",
@@ -39,6 +40,7 @@ TYPES = {
     "wake": "list",
     "cron": "hash",
     "cron_due": "zset",
+    "cron_defined": "hash",
     "control": "hash",
     "bucket": "hash",
     "groups": "list",
@@ -88,6 +90,7 @@ class Keys:
     wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
     cron: str = field(init=False)  # hash: a schedule's name → what it is (MessagePack)
     cron_due: str = field(init=False)  # sorted set: the names of schedules that are not paused, by their next occurrence
+    cron_defined: str = field(init=False)  # hash: the names of schedules that code has registered → SHA-1 of what they were
     control: str = field(init=False)  # hash: what operators want: paused, concurrency, rate, burst
     bucket: str = field(init=False)  # hash with a TTL: tokens, at → how many there were when (milliseconds since 1970)
     groups: str = field(init=False)  # list: the SHA-1 of each group that has waiting tasks, in the order of their turns

@@ -330,10 +330,10 @@ class Transitions:
     def cron(
         self,
         name: str,
-        seen: bytes,
-        due: int | None,
+        seen: bytes | None,
+        due: bytes | int | None,
         definition: bytes,
-        following: int | None,
+        following: int | bytes | None,
         *,
         task: bytes = b"",
         count: int = 0,
@@ -342,10 +342,10 @@ class Transitions:
 
         Args:
             name: the schedule's name.
-            seen: its definition, as the caller saw it; empty: there was none.
-            due: its next occurrence, likewise, in milliseconds since 1970; None: it had none.
+            seen: its definition, as the caller saw it; None: there was none.
+            due: the score of its next occurrence, likewise, as Redis gave it; None: it had none.
             definition: its definition from now on; empty: it is removed.
-            following: its next occurrence from now on; None: it is paused.
+            following: its next occurrence from now on, in milliseconds since 1970; None: it is paused.
             task: what to enqueue,
             count: and how often.
 
@@ -353,7 +353,7 @@ class Transitions:
             Whether that was done. If not, it is not as the caller saw it, and nothing has happened.
         """
         own = self.keys
-        digest = hashlib.sha1(seen, usedforsecurity=False).hexdigest() if seen else ""
+        digest = "" if seen is None else hashlib.sha1(seen, usedforsecurity=False).hexdigest()
         times = ["" if moment is None else moment for moment in (due, following)]
         keys = (own.queue, own.noti, own.cron, own.cron_due, own.wake)
         return bool(self._run("cron", keys, name, digest, times[0], definition, times[1], task, count))

@@ -3,28 +3,31 @@ package delayed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 const (
-	settle    = 5 * time.Second        // after an outage, in which living workers say that they live, before a lease is held to be dead
-	stalled   = 250 * time.Millisecond // for an answer, that speak of an outage though the connection did not break
-	deaf      = time.Second            // between two looks at a schedule whose bell cannot be heard
-	bellAnew  = 60 * time.Second       // after which it is asked again: a connection may be gone without a word
-	firstWait = 100 * time.Millisecond // between two attempts of a sweeper to reach Redis again
+	deaf       = time.Second            // between two looks at a schedule whose bell cannot be heard
+	bellAnew   = 60 * time.Second       // after which it is asked again: a connection may be gone without a word
+	firstWait  = 100 * time.Millisecond // between two attempts of a sweeper to reach Redis again
+	overslept  = time.Second            // longer than asked for, that speaks of a process which was stopped, as others may have been
+	longestTTL = time.Hour              // of a lease; longer ones are not waited for
 )
 
 // site is a Redis server as a sweeper knows it: a connection, and what that tells of the server's health.
 type site struct {
-	queues    []*Queue
-	settling  time.Duration
-	conn      *conn // nil while there is none
-	leave     func() bool
-	failures  int // attempts since it worked
-	settledAt time.Time
+	queues   []*Queue
+	conn     *conn // nil while there is none
+	leave    func() bool
+	failures int // attempts since it worked
+	caution  *caution
+	suspects map[string]*suspects // by queue
+	doubts   string               // why living workers may not have been able to beat since the last look
 }
 
 // sitesOf groups queues by their servers; on a cluster, where queues move, each is by itself.
@@ -35,11 +38,12 @@ func sitesOf(queues []*Queue, settling time.Duration) []*site {
 		_, clustered := queue.client.(*redis.ClusterClient)
 		there := known[queue.client]
 		if there == nil || clustered {
-			there = &site{settling: settling}
+			there = &site{caution: newCaution(settling), suspects: map[string]*suspects{}}
 			sites = append(sites, there)
 			known[queue.client] = there
 		}
 		there.queues = append(there.queues, queue)
+		there.suspects[queue.Name()] = newSuspects(there.caution)
 	}
 	return sites
 }
@@ -48,6 +52,7 @@ func sitesOf(queues []*Queue, settling time.Duration) []*site {
 func (s *site) broke() {
 	s.close()
 	s.failures++
+	s.doubts = "its connection broke"
 }
 
 func (s *site) close() {
@@ -56,16 +61,37 @@ func (s *site) close() {
 		s.conn.Close()
 		s.conn = nil
 	}
+	s.caution.heardAt = time.Time{}
 }
 
-// works says that the server answers, after failures or a pause: leases may have run out because nobody could beat.
-func (s *site) works(now time.Time) {
-	s.failures = 0
-	s.settledAt = now.Add(s.settling)
+// names are the queues, for people.
+func (s *site) names() string {
+	names := make([]string, len(s.queues))
+	for i, queue := range s.queues {
+		names[i] = queue.Name()
+	}
+	return strings.Join(names, ", ")
 }
 
-// settled tells whether living workers have had the time to beat.
-func (s *site) settled(now time.Time) bool { return !now.Before(s.settledAt) }
+// woke is called after a wait that was to end at a time: if that was long ago, workers on this machine may have stood still, too.
+func (s *site) woke(planned time.Time) {
+	if late := time.Since(planned); late > overslept && s.doubts == "" {
+		s.doubts = fmt.Sprintf("this process was stopped for %.1f s", late.Seconds())
+	}
+}
+
+// pause is how long to wait until leases can be judged that could not be at the last look, if there are such.
+func (s *site) pause() (pause time.Duration, doubtful bool) {
+	if doubtful = !s.caution.settled(); doubtful {
+		pause = s.caution.settledAt - s.caution.present
+	}
+	for _, these := range s.suspects {
+		if ripe, some := these.ripensIn(); some && (!doubtful || ripe < pause) {
+			pause, doubtful = ripe, true
+		}
+	}
+	return pause, doubtful
+}
 
 // open connects, if there is no connection. It is closed when ctx ends.
 func (s *site) open(ctx context.Context) error {
@@ -74,6 +100,7 @@ func (s *site) open(ctx context.Context) error {
 	}
 	c, err := dial(ctx, s.queues[0].client, s.queues[0].Name())
 	if err == nil {
+		s.caution.heardAt = time.Now()
 		s.conn, s.leave = c, context.AfterFunc(ctx, func() { c.Close() })
 	}
 	return err

@@ -131,16 +131,37 @@ func (q *Queue) now(ctx context.Context) (int64, error) {
 	return seconds*1000 + microseconds/1000, nil
 }
 
-// dueAt is the next occurrence of a schedule, in milliseconds since 1970, or never.
-func (q *Queue) dueAt(ctx context.Context, name string) (int64, error) {
+// score is when a schedule fires next, as Redis has it: exactly what was read, by which another change is noticed; empty for never.
+type score string
+
+// scoreOf reads the score of a schedule.
+func (q *Queue) scoreOf(ctx context.Context, name string) (score, error) {
 	reply, err := q.caller.call(ctx, "ZSCORE", q.Keys.CronDue, name)
-	score, isNumber := reply.(float64) // RESP3
-	if text := bulk(reply); !isNumber && text != nil {
-		if score, err = strconv.ParseFloat(string(text), 64); err != nil {
-			return never, fmt.Errorf("delayed: %q is no score: %w", text, err)
-		}
-	} else if !isNumber {
-		return never, err
+	if number, isNumber := reply.(float64); isNumber { // RESP3
+		return score(strconv.FormatFloat(number, 'g', -1, 64)), err
 	}
-	return int64(score), err
+	return score(bulk(reply)), err
+}
+
+// at is the score of a moment in milliseconds since 1970, or of never.
+func at(moment int64) score {
+	if moment == never {
+		return ""
+	}
+	return score(decimal(moment))
+}
+
+// moment is what a score says, in milliseconds since 1970; never if there is none, or if it makes no sense.
+func (s score) moment() int64 {
+	number, err := strconv.ParseFloat(string(s), 64)
+	if err != nil || !(number >= 0 && number < (lastInstant+1)*1000) {
+		return never
+	}
+	return int64(number)
+}
+
+// after tells whether that is later than a moment. A score that is no number is not.
+func (s score) after(moment int64) bool {
+	number, err := strconv.ParseFloat(string(s), 64)
+	return err == nil && number > float64(moment)
 }

@@ -23,6 +23,8 @@ func DeadAge(d time.Duration) SweeperOption { return func(s *Sweeper) { s.deadAg
 // graveyard is what a sweeper knows of a queue's dead letters.
 type graveyard struct {
 	told   string    // the newest letter that it has read for those who wait; empty: it has just begun
+	older  string    // where the older ones begin that it has not read yet; empty: there are none of whom to tell
+	newest time.Time // of the letters that there were when it began
 	trimAt time.Time // when to look again whether there are too many
 }
 
@@ -35,16 +37,20 @@ type yard struct {
 func (s *Sweeper) graveyardOf(queue *Queue) *graveyard {
 	key := yard{queue.client, queue.Name()}
 	if s.graveyards[key] == nil {
-		s.graveyards[key] = &graveyard{}
+		s.graveyards[key] = &graveyard{older: "+"}
 	}
 	return s.graveyards[key]
 }
 
-// trimIfTime removes the letters that are too many or too old, if it is time to look.
+// trimIfTime removes the letters that are too many or too old, if it is time to look, and if those who may wait for their tasks have been
+// told; unless Redis refuses that: what makes room matters more.
 func (s *Sweeper) trimIfTime(ctx context.Context, queue *Queue) error {
 	yard := s.graveyardOf(queue)
 	if time.Now().Before(yard.trimAt) {
 		return nil
+	}
+	if err := s.tellLost(ctx, queue); err != nil && !answered(err) || err == nil && yard.older != "" {
+		return err
 	}
 	yard.trimAt = time.Now().Add(trimming)
 	return s.trim(ctx, queue)

@@ -116,6 +116,11 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 		}
 		return err
 	}
+	if n, err := b.queue.over(c).restoreSchedules(ctx); n > 0 {
+		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.queue.Name(), "schedules", n)
+	} else if err != nil && !answered(err) {
+		return err
+	}
 	if grouped {
 		b.gate.grouped.Store(true)
 	}
@@ -178,6 +183,7 @@ func (w *Worker) about() ([]byte, error) {
 		"running_for": runningFor,
 		"in_hand":     len(w.hand),
 		"rss":         rss(),
+		"ttl":         w.ttl.Seconds(),
 		"succeeded":   max(w.succeeded(), 0),
 		"retried":     w.retried.Load(),
 		"failed":      w.failed.Load(),

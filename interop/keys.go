@@ -13,24 +13,25 @@ import (
 const leasePart = "_lease_"
 
 var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
-	"_control", "_bucket", "_groups", "_cron", "_cron_due"}
+	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined"}
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
-	Queue      string // list: waiting tasks
-	Noti       string // list: a '1' for each waiting task
-	Processing string // hash: lease → the task held under it
-	Lost       string // hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
-	Dead       string // stream: dead letters (task, reason, detail, worker)
-	Workers    string // hash: a process's own lease → what it says of itself (MessagePack)
-	Cron       string // hash: a schedule's name → what it is (MessagePack)
-	CronDue    string // zset: the names of schedules that are not paused, by their next occurrence (milliseconds since 1970)
-	Stats      string // hash: recovered, buried → counts since the queue exists
-	Scheduled  string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
-	Wake       string // list: a '1' when something is due earlier than all before, for sweepers to wait for
-	Control    string // hash: what operators want (paused, concurrency, rate, burst)
-	Bucket     string // hash with a TTL: with a rate, how many tokens there were when
-	Groups     string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+	Queue       string // list: waiting tasks
+	Noti        string // list: a '1' for each waiting task
+	Processing  string // hash: lease → the task held under it
+	Lost        string // hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
+	Dead        string // stream: dead letters (task, reason, detail, worker)
+	Workers     string // hash: a process's own lease → what it says of itself (MessagePack)
+	Cron        string // hash: a schedule's name → what it is (MessagePack)
+	CronDue     string // zset: the names of schedules that are not paused, by their next occurrence (milliseconds since 1970)
+	CronDefined string // hash: the names of schedules that code has registered → SHA-1 of what they were
+	Stats       string // hash: recovered, buried → counts since the queue exists
+	Scheduled   string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
+	Wake        string // list: a '1' when something is due earlier than all before, for sweepers to wait for
+	Control     string // hash: what operators want (paused, concurrency, rate, burst)
+	Bucket      string // hash with a TTL: with a rate, how many tokens there were when
+	Groups      string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
 }
 
 // NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
@@ -48,20 +49,21 @@ func NewKeys(name string) (Keys, error) {
 			"does not contain %q and does not end in %s", ErrConfiguration, name, leasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{
-		Queue:      name,
-		Noti:       name + "_noti",
-		Processing: name + "_processing",
-		Lost:       name + "_lost",
-		Dead:       name + "_dead",
-		Workers:    name + "_workers",
-		Cron:       name + "_cron",
-		CronDue:    name + "_cron_due",
-		Stats:      name + "_stats",
-		Scheduled:  name + "_scheduled",
-		Wake:       name + "_wake",
-		Control:    name + "_control",
-		Bucket:     name + "_bucket",
-		Groups:     name + "_groups",
+		Queue:       name,
+		Noti:        name + "_noti",
+		Processing:  name + "_processing",
+		Lost:        name + "_lost",
+		Dead:        name + "_dead",
+		Workers:     name + "_workers",
+		Cron:        name + "_cron",
+		CronDue:     name + "_cron_due",
+		CronDefined: name + "_cron_defined",
+		Stats:       name + "_stats",
+		Scheduled:   name + "_scheduled",
+		Wake:        name + "_wake",
+		Control:     name + "_control",
+		Bucket:      name + "_bucket",
+		Groups:      name + "_groups",
 	}, nil
 }
 

@@ -1,23 +1,29 @@
 package delayed
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"time"
 )
 
-// fireIn runs the schedules of a queue that are due. It returns how long it takes until the next one is; negative if there is none.
-func (s *Sweeper) fireIn(ctx context.Context, queue *Queue) (time.Duration, error) {
-	next, err := s.fire(ctx, queue)
-	if err != nil && answered(err) { // no memory, or a foreign key: what else there is to do matters as much
-		s.log.Warn("cannot run the schedules; trying again", "queue", queue.Name(), "error", err)
-		return -1, nil
-	}
-	return next, err
+const mostAttempts = 100 // of one change that others are faster than
+
+// fireSome is fire for a while, before other things have their turn.
+func (s *Sweeper) fireSome(ctx context.Context, queue *Queue) (time.Duration, error) {
+	enough := time.Now().Add(firingSlice)
+	return s.fireUntil(ctx, queue, func() bool { return time.Now().After(enough) })
 }
 
 // fire enqueues what the schedules of a queue say is due. It may be killed anywhere, and done by any number at the same time. It
 // returns how long it takes until the next occurrence; negative if there is none.
 func (s *Sweeper) fire(ctx context.Context, queue *Queue) (time.Duration, error) {
+	return s.fireUntil(ctx, queue, func() bool { return false })
+}
+
+// fireUntil is fire until it is enough, which is asked after each step; what had no turn yet comes first at the next call. It returns 0
+// if there is more to do now.
+func (s *Sweeper) fireUntil(ctx context.Context, queue *Queue, enough func() bool) (time.Duration, error) {
 	key := queue.Keys.CronDue
 	reply, err := queue.caller.call(ctx, "ZRANGE", key, "0", "0")
 	if some, _ := reply.([]any); err != nil || len(some) == 0 {
@@ -30,59 +36,123 @@ func (s *Sweeper) fire(ctx context.Context, queue *Queue) (time.Duration, error)
 	if reply, err = queue.caller.call(ctx, "ZRANGEBYSCORE", key, "-inf", decimal(now)); err != nil {
 		return -1, err
 	}
+	var due []string
 	names, _ := reply.([]any)
 	for _, name := range names {
-		if err := s.fireOne(ctx, queue, string(bulk(name)), now); err != nil {
-			return -1, err
-		}
+		due = append(due, string(bulk(name)))
 	}
-	reply, err = queue.caller.call(ctx, "ZRANGEBYSCORE", key, "("+decimal(now), "+inf", "LIMIT", "0", "1")
+	more, err := s.fireAll(ctx, queue, due, now, enough)
+	if err != nil {
+		return -1, err
+	}
+	if more {
+		return 0, nil
+	}
+	return queue.nextAfter(ctx, now)
+}
+
+// nextAfter is how long it takes from now to the next occurrence of a schedule; negative if there is none.
+func (q *Queue) nextAfter(ctx context.Context, now int64) (time.Duration, error) {
+	reply, err := q.caller.call(ctx, "ZRANGEBYSCORE", q.Keys.CronDue, "("+decimal(now), "+inf", "LIMIT", "0", "1")
 	first, _ := reply.([]any)
 	if err != nil || len(first) == 0 {
 		return -1, err
 	}
-	due, err := queue.dueAt(ctx, string(bulk(first[0])))
-	if err != nil || due == never {
+	due, err := q.scoreOf(ctx, string(bulk(first[0])))
+	moment := due.moment()
+	if err != nil || moment == never {
 		return -1, err
 	}
-	return time.Duration(max(0, due-now)) * time.Millisecond, nil
+	return time.Duration(max(0, moment-now)) * time.Millisecond, nil
 }
 
-func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now int64) error {
-	for {
+// fireAll fires schedules that are due, and those first that had no turn yet. One that cannot be run does not stop the others.
+func (s *Sweeper) fireAll(ctx context.Context, queue *Queue, due []string, now int64, enough func() bool) (more bool, err error) {
+	this := yard{queue.client, queue.Name()}
+	isDue, waits := map[string]bool{}, map[string]bool{}
+	for _, name := range due {
+		isDue[name] = true
+	}
+	var left []string
+	for _, name := range s.unfired[this] {
+		if isDue[name] && !waits[name] {
+			left, waits[name] = append(left, name), true
+		}
+	}
+	for _, name := range due {
+		if !waits[name] {
+			left = append(left, name)
+		}
+	}
+	var refusal error
+	for len(left) > 0 {
+		name := left[0]
+		left = left[1:]
+		var done bool
+		err := guarded(func() (err error) { done, err = s.fireOne(ctx, queue, name, now, enough); return err })
+		var defect *broken
+		switch {
+		case errors.As(err, &defect):
+			s.log.Error("a schedule cannot be run, and waits", "queue", queue.Name(), "schedule", name, "error", err)
+		case err != nil && !answered(err):
+			return false, err
+		case err != nil: // no memory, or a foreign key: what else there is to do matters as much
+			refusal = cmp.Or(refusal, err)
+		case !done:
+			left = append(left, name) // there is more of it, after the others
+		}
+		if enough() {
+			break
+		}
+	}
+	s.unfired[this] = left
+	return len(left) > 0, refusal
+}
+
+// fireOne fires one schedule. False if there is more to do.
+func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now int64, enough func() bool) (done bool, err error) {
+	for range mostAttempts {
 		seen, due, err := queue.schedule(ctx, name)
-		if err != nil || due == never || due > now {
-			return err // if there is no error, somebody else has done it
+		if err != nil || due == "" || due.after(now) {
+			return true, err // if there is no error, somebody else has done it
 		}
 		if seen == nil { // a name without a schedule
-			_, err := queue.cron(ctx, cronChange{name: name, due: due, next: never})
-			return err
+			_, err := queue.cron(ctx, cronChange{name: name, due: due})
+			return true, err
 		}
 		this, err := unpackSchedule(seen)
 		if err != nil {
 			s.log.Error("a schedule cannot be run here, and waits; if it is in order, it needs a Python sweeper",
 				"queue", queue.Name(), "schedule", name, "error", err)
-			return nil
+			return true, nil
 		}
-		task, count, next, err := this.fires(due, now)
+		task, count, next, err := this.fires(due.moment(), now)
 		if err != nil {
-			return err
+			return true, err
 		}
-		done, err := queue.cron(ctx, cronChange{name, seen, due, seen, next, task, count})
+		done, err := queue.cron(ctx, cronChange{name, seen, due, seen, at(next), task, count})
 		if err != nil {
-			return err
+			return true, err
 		}
 		if done && count == 0 {
 			s.log.Warn("a schedule was missed, and goes on", "queue", queue.Name(), "schedule", name)
 		}
 		if done && (next == never || next > now) {
-			return nil
+			return true, nil
+		}
+		if done && enough() {
+			break
 		}
 	}
+	return false, nil
 }
 
-// fires says what is enqueued now of a schedule whose next occurrence was to be at due, and how often, and when the next one is.
+// fires says what is enqueued now of a schedule whose next occurrence was to be at due, and how often, and when the next one is. If it is
+// not known when it was to be, nobody knows what has been missed.
 func (e entry) fires(due, now int64) (task []byte, count int, next int64, err error) {
+	if due == never {
+		return e.task, 0, e.after(now), nil
+	}
 	if e.expires == 0 {
 		count, next = e.decide(due, now)
 		return e.task, count, next, nil

@@ -247,3 +247,119 @@ func TestASweeperThatDiesAtAnyCommandFiresEachOccurrenceOnce(t *testing.T) {
 		t.Errorf("%d points", points)
 	}
 }
+
+func TestAnyScoreHoldsNothingUp(t *testing.T) {
+	for _, text := range []string{"1.5", "-inf", "inf", "-5", "1e300", "-1e300", "1577836800000.25", "0.0000001", "9007199254740993.5"} {
+		for _, catchUp := range []CatchUp{SkipMissed, OneMissed, AllMissed} {
+			queue := newQueue(t)
+			fire, log := firing(t, queue)
+			schedule(t, queue, "odd", Cron{Expression: newYear, CatchUp: catchUp})
+			must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, text, "odd").Err())
+			schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed}, 2)
+			makeDue(t, queue, "a", past)
+			fire()
+			never := text == "inf" || text == "1e300" || text == "9007199254740993.5"
+			if goesOn := nextOf(t, queue, "odd").Equal(nextOf(t, queue, "a")); goesOn == never || length(t, queue) == 0 {
+				t.Error(text, catchUp, nextOf(t, queue, "odd"), log)
+			}
+			if changed, err := queue.Schedule(ctx, "odd", NewGoTask("main.F", 3), Cron{Expression: newYear, CatchUp: catchUp}); !changed || err != nil {
+				t.Error(text, changed, err)
+			}
+			must(t, queue.RunSchedule(ctx, "odd"))
+			_, err := queue.ResumeSchedule(ctx, "odd")
+			must(t, err)
+			if !nextOf(t, queue, "odd").Equal(nextOf(t, queue, "a")) {
+				t.Error(text, nextOf(t, queue, "odd"))
+			}
+			if paused, err := queue.PauseSchedule(ctx, "odd"); !paused || err != nil {
+				t.Error(text, paused, err)
+			}
+			must(t, queue.RemoveSchedule(ctx, "odd"))
+		}
+	}
+}
+
+// overtaken changes a schedule before each change of ours.
+type overtaken struct {
+	caller
+	queue *Queue
+	count int
+}
+
+func (e *overtaken) call(ctx context.Context, args ...string) (any, error) {
+	if args[0] == "EVALSHA" && args[1] == scripts["cron"].sha {
+		e.count++
+		if err := e.queue.client.Do(ctx, "ZADD", e.queue.Keys.CronDue, e.count, "a").Err(); err != nil {
+			return nil, err
+		}
+	}
+	return e.caller.call(ctx, args...)
+}
+
+func TestAChangeThatOthersAreAlwaysFasterThanEnds(t *testing.T) {
+	queue := newQueue(t)
+	schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed})
+	makeDue(t, queue, "a", past)
+	busy := &overtaken{queue.caller, queue, 0}
+	ours := queue.over(busy)
+	if err := ours.RunSchedule(ctx, "a"); err == nil || !strings.Contains(err.Error(), "changed by others 100 times; try again") {
+		t.Error(err)
+	}
+	sweeper := newSweeper(t, queue)
+	if pause, err := sweeper.fireUntil(ctx, ours, func() bool { return true }); pause != 0 || err != nil || busy.count != 200 {
+		t.Error(pause, err, busy.count)
+	}
+}
+
+func TestStepsAreBoundedAndAllHaveTheirTurn(t *testing.T) {
+	queue := newQueue(t)
+	for i, name := range []string{"a", "b", "c"} {
+		schedule(t, queue, name, Cron{Expression: "* * * * * *", CatchUp: AllMissed}, i)
+		makeDue(t, queue, name, int64(i)) // since 1970
+	}
+	sweeper := newSweeper(t, queue)
+	for step := range 6 {
+		pause, err := sweeper.fireUntil(ctx, queue, func() bool { return true })
+		if n := length(t, queue); pause != 0 || err != nil || n != 1000*(step+1) {
+			t.Error(step, pause, err, n)
+		}
+	}
+	tasks := map[string]int{}
+	for _, task := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+		tasks[task]++
+	}
+	for task, n := range tasks {
+		if n != 2000 {
+			t.Errorf("%q: %d", task, n)
+		}
+	}
+}
+
+func TestSchedulesComeBackWhenRedisHasLostThem(t *testing.T) {
+	queue := newQueue(t)
+	start(t, queue, nil, Beat(50*time.Millisecond))
+	for _, name := range []string{"a", "b"} {
+		schedule(t, queue, name, Cron{Expression: newYear})
+	}
+	k := queue.Keys
+	noted := func() bool { return queue.client.HLen(ctx, k.CronDefined).Val() == 2 }
+	eventually(t, "the worker has noted them", noted)
+	must(t, queue.client.Unlink(ctx, k.Cron, k.CronDue, k.CronDefined).Err())
+	eventually(t, "they are back", func() bool { return queue.client.HLen(ctx, k.Cron).Val() == 2 && noted() })
+	must(t, queue.client.HDel(ctx, k.Cron, "a").Err()) // an operator removes one
+	other := newQueueNamed(t, queue.Name())
+	must(t, other.RemoveSchedule(ctx, "b"))
+	beats := queue.client.HGetAll(ctx, k.Workers).Val()
+	eventually(t, "it beats", func() bool {
+		now := queue.client.HGetAll(ctx, k.Workers).Val()
+		for name, about := range now {
+			if about == beats[name] {
+				return false
+			}
+		}
+		return len(now) > 0
+	})
+	if n := queue.client.HLen(ctx, k.Cron).Val(); n != 0 {
+		t.Error("what an operator has removed is back", n)
+	}
+}

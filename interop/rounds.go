@@ -2,78 +2,245 @@ package delayed
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/bits"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 )
 
-const dueInOneCall = 1000 // tasks that one call moves from the schedule at most
+const (
+	dueInOneCall = 1000                   // tasks that one call moves from the schedule at most
+	finish       = time.Second            // that a sweeper which is asked to stop goes on with what it is doing
+	firingSlice  = 500 * time.Millisecond // for the schedules that are due, before other things have their turn
+	doubtful     = 250 * time.Millisecond // between two looks whether a server is there, while leases cannot be judged
+)
 
-// visit sweeps the queues of one server, if its leases can be judged.
+// visit sweeps the queues of one server. The steps fail one by one: each is done though another is refused.
 func (s *Sweeper) visit(ctx context.Context, there *site) {
+	if !s.attempt(ctx, there, nil, "greet", func(ctx context.Context, _ *Queue) error { return s.greet(ctx, there) }) {
+		return
+	}
 	for _, queue := range there.queues {
-		if err := s.visitQueue(ctx, there, queue); err != nil && ctx.Err() == nil {
-			s.log.Warn("the sweep failed; trying again", "queue", queue.Name(), "error", err)
-			if there.conn == nil || !answered(err) {
-				there.broke()
+		judge := &leaseJudge{there.suspects[queue.Name()], func(ctx context.Context) error { return s.lookAgain(ctx, there) }}
+		for _, step := range s.steps(judge) {
+			if !s.attempt(ctx, there, queue, step.name, step.do) {
 				return
 			}
-			there.close() // there may be replies that nobody has read
 		}
 	}
 }
 
-func (s *Sweeper) visitQueue(ctx context.Context, there *site, queue *Queue) error {
-	if err := there.open(ctx); err != nil {
-		return err
+type step struct {
+	name string
+	do   func(context.Context, *Queue) error
+}
+
+// steps are those of one sweep of a queue.
+func (s *Sweeper) steps(judge *leaseJudge) []step {
+	return []step{
+		{"sweep", func(ctx context.Context, queue *Queue) error { return s.sweep(ctx, queue, judge) }},
+		{"repair the notifications", repair},
+		{"prune the register", func(ctx context.Context, queue *Queue) error { return prune(ctx, queue, judge) }},
+		{"tell those who wait for lost tasks", s.tellLost},
+		{"bound the dead letters", s.trimIfTime},
 	}
-	queue = queue.over(there.conn)
+}
+
+// attempt does one of several things, for a queue if there is one: whatever goes wrong, the others have their turn. It tells whether
+// that makes sense: else there is no connection.
+func (s *Sweeper) attempt(ctx context.Context, there *site, queue *Queue, name string, do func(context.Context, *Queue) error) bool {
+	if now := time.Now(); now.Sub(s.aliveAt) > deaf {
+		s.aliveAt = now
+		s.manager.alive()
+	}
+	err := there.open(ctx)
+	if err == nil {
+		if queue != nil {
+			queue = queue.over(there.conn)
+		}
+		err = guarded(func() error { return do(ctx, queue) })
+	}
+	var defect *broken
+	switch {
+	case err == nil:
+		there.caution.heard(time.Now())
+		return true
+	case ctx.Err() != nil:
+		there.broke()
+		return false
+	}
+	s.log.Warn("a sweep could not do all; trying again", "what", name, "queues", there.names(), "error", err)
+	switch {
+	case errors.As(err, &defect):
+		there.close() // there may be replies that nobody has read
+	case there.conn == nil || !answered(err):
+		there.broke()
+		return false
+	}
+	return true
+}
+
+// broken is a panic, with its stack.
+type broken struct {
+	value any
+	stack []byte
+}
+
+func (b *broken) Error() string { return fmt.Sprintf("panic: %v\n%s", b.value, b.stack) }
+
+// guarded turns a panic, over what any program may have written, into an error.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &broken{value, debug.Stack()}
+		}
+	}()
+	return do()
+}
+
+// greet says that we live; what the answers tell of the server's health decides whether leases are judged.
+func (s *Sweeper) greet(ctx context.Context, there *site) error {
 	asked := time.Now()
-	if err := s.register(ctx, queue); err != nil && !answered(err) { // no memory: the sweep matters, the register does not
+	if err := s.lookAtTheClock(ctx, there); err != nil {
 		return err
 	}
-	if now := time.Now(); there.failures > 0 || now.Sub(asked) > stalled {
-		there.works(now)
-		s.log.Info("Redis is back; leases are judged later", "queue", queue.Name(), "after", s.settling)
-	}
-	if !there.settled(time.Now()) {
-		return repair(ctx, queue)
-	}
-	for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune} {
-		if err := step(ctx, queue); err != nil {
+	for _, queue := range there.queues { // no memory: the sweep matters, the register does not
+		if err := s.register(ctx, queue.over(there.conn)); err != nil && !answered(err) {
 			return err
 		}
 	}
+	there.failures = 0
+	now := time.Now()
+	if there.caution.isStalled(asked, now) && there.doubts == "" {
+		there.doubts = fmt.Sprintf("it took %.2f s to answer", now.Sub(asked).Seconds())
+	}
+	if there.doubts == "" {
+		there.caution.trust()
+	} else {
+		s.postpone(there, s.settling)
+	}
 	return nil
+}
+
+// postpone lets living workers go first.
+func (s *Sweeper) postpone(there *site, settling time.Duration) {
+	c, why := there.caution, there.doubts
+	there.doubts = ""
+	c.doubt(settling)
+	s.log.Info("after an outage leases are judged later", "queues", there.names(), "outage", why, "after", c.settling)
+	if c.postponed%manyTimes == 0 && bits.OnesCount(uint(c.postponed/manyTimes)) == 1 { // the 3rd, 6th, 12th … time
+		s.log.Warn("leases could not be judged at once, again and again; so what a killed worker held comes back later; is the network "+
+			"unreliable, or this machine too busy?", "queues", there.names(), "times", c.postponed, "outage", why, "after", c.settling)
+	}
+}
+
+// lookAtTheClock is there because leases run out by the server's clock: if it was set forward, those of living workers are gone.
+func (s *Sweeper) lookAtTheClock(ctx context.Context, there *site) error {
+	asked := time.Now()
+	clock, err := there.queues[0].over(there.conn).now(ctx)
+	if err != nil {
+		if answered(err) {
+			s.log.Warn("cannot look at the server's clock", "queues", there.names(), "error", err)
+			return nil
+		}
+		return err
+	}
+	switch step := there.caution.step(asked, time.Now(), clock); {
+	case step > 0:
+		s.log.Warn("the clock of the Redis server was set forward, so leases of living workers have run out", "queues", there.names(),
+			"by", step)
+		if there.caution.postponed < manyTimes { // a clock that steps again and again acquits nobody for ever
+			for _, these := range there.suspects {
+				these.acquit()
+			}
+		}
+		beat, err := longestBeat(ctx, there)
+		there.doubts = "the server's clock was set forward"
+		s.postpone(there, max(s.settling, beat))
+		return err
+	case step < 0:
+		s.log.Warn("the clock of the Redis server was set back: what workers held that died before comes back later by as much",
+			"queues", there.names(), "by", -step)
+	}
+	return nil
+}
+
+// lookAgain is for leases that seem to be dead: is there a reason for doubt by now?
+func (s *Sweeper) lookAgain(ctx context.Context, there *site) error {
+	err := s.lookAtTheClock(ctx, there)
+	if err == nil {
+		there.caution.heard(time.Now())
+	}
+	return err
+}
+
+// longestBeat is the time in which each living worker beats: it does so at least twice while its leases live.
+func longestBeat(ctx context.Context, there *site) (longest time.Duration, err error) {
+	for _, queue := range there.queues {
+		reply, err := there.conn.call(ctx, "HVALS", queue.Keys.Workers)
+		if err != nil && !answered(err) {
+			return longest, err
+		}
+		values, _ := reply.([]any)
+		for _, value := range values {
+			if ttl := ttlIn(bulk(value)); ttl > 0 {
+				longest = max(longest, ttl/2+time.Second)
+			}
+		}
+	}
+	return longest, nil
+}
+
+// ttlIn is how long the leases of a process live that says this of itself; 0 if it does not say, or no sense.
+func ttlIn(about []byte) time.Duration {
+	if end, err := skip(about, 0); err != nil || end != len(about) {
+		return 0
+	}
+	value, err := newDecoder(about).anything()
+	fields, _ := value.(map[string]any)
+	if ttl := secondsFrom(fields["ttl"]); err == nil && ttl <= longestTTL {
+		return max(ttl, 0)
+	}
+	return 0
 }
 
 // rest moves what becomes due until the next sweep is, or a connection breaks; false if the sweeper is to stop.
 func (s *Sweeper) rest(ctx context.Context, manager *notifier) bool {
 	feeding, stop := manager.feeding()
 	defer stop()
-	pause := time.NewTimer(s.pause())
+	wait := s.pause()
+	pause, sweepAt := time.NewTimer(wait), time.Now().Add(wait)
 	defer pause.Stop()
-	due := time.NewTimer(0)
+	due, dueAt := time.NewTimer(0), time.Now()
 	defer due.Stop()
 	deafUntil := time.Now()
+	again := func(d time.Duration) { due.Reset(d); dueAt = time.Now().Add(d) }
 	for {
 		select {
 		case <-feeding:
 			manager.alive()
 		case <-pause.C:
+			s.woke(sweepAt)
 			return true
 		case <-due.C:
+			s.woke(dueAt)
 			next := s.moveDue(ctx)
 			if time.Now().Before(deafUntil) {
 				next = min(next, deaf)
 			}
-			due.Reset(next)
+			if s.inDoubt() {
+				next = min(next, doubtful)
+			}
+			again(next)
 		case <-s.rung:
-			due.Reset(0)
+			again(0)
 		case <-s.checks: // a bell cannot be heard: has Redis gone?
 			if deafUntil = time.Now().Add(2 * deaf); s.lost(ctx) {
 				return true
 			}
-			due.Reset(0)
+			again(0)
 		case <-s.stopping:
 			return false
 		case <-ctx.Done():
@@ -82,14 +249,31 @@ func (s *Sweeper) rest(ctx context.Context, manager *notifier) bool {
 	}
 }
 
+// woke is called after a wait that was to end at a time.
+func (s *Sweeper) woke(planned time.Time) {
+	for _, there := range s.sites {
+		there.woke(planned)
+	}
+}
+
+// inDoubt tells whether there are leases that cannot be judged yet. Then servers are asked more often whether they are there.
+func (s *Sweeper) inDoubt() bool {
+	for _, there := range s.sites {
+		if _, doubtful := there.pause(); doubtful {
+			return true
+		}
+	}
+	return false
+}
+
 // pause is how long to wait for the next sweep.
 func (s *Sweeper) pause() time.Duration {
-	failures, now := 0, time.Now()
+	failures := 0
 	pause := s.interval*3/4 + rand.N(s.interval/2+1)
 	for _, there := range s.sites {
 		failures = max(failures, there.failures)
-		if !there.settled(now) {
-			pause = min(pause, there.settledAt.Sub(now))
+		if judged, doubtful := there.pause(); doubtful {
+			pause = min(pause, judged)
 		}
 	}
 	if failures > 0 {
@@ -102,38 +286,39 @@ func (s *Sweeper) pause() time.Duration {
 // moveDue puts what is due into its queue, and runs schedules. It returns how long it takes until there may be more to do.
 func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 	pause := s.interval
+	note := func(next time.Duration) {
+		if next >= 0 {
+			pause = min(pause, next)
+		}
+	}
 	for _, there := range s.sites {
 		for _, queue := range there.queues {
-			if there.conn == nil {
-				break
-			}
-			next, err := s.moveDueOf(ctx, queue.over(there.conn))
-			if err != nil {
-				there.broke()
-				s.log.Warn("cannot move what is due; trying again", "queue", queue.Name(), "error", err)
-				tell(s.checks)
-			} else if next >= 0 {
-				pause = min(pause, next)
+			for _, step := range []step{
+				{"let groups take turns", func(ctx context.Context, queue *Queue) error {
+					_, err := queue.feed(ctx, fewReady)
+					return err
+				}},
+				{"move what is due", func(ctx context.Context, queue *Queue) error {
+					found, err := queue.Due(ctx, []*Queue{queue}, dueInOneCall)
+					note(found.Pause)
+					return err
+				}},
+				{"run schedules", func(ctx context.Context, queue *Queue) error {
+					next, err := s.fireSome(ctx, queue)
+					note(next)
+					return err
+				}},
+			} {
+				if there.conn == nil {
+					break
+				}
+				if !s.attempt(ctx, there, queue, step.name, step.do) {
+					tell(s.checks)
+				}
 			}
 		}
 	}
 	return pause
-}
-
-// moveDueOf does it for one queue. What it returns is negative if there is nothing to wait for.
-func (s *Sweeper) moveDueOf(ctx context.Context, queue *Queue) (time.Duration, error) {
-	if _, err := queue.feed(ctx, fewReady); err != nil {
-		return -1, err
-	}
-	found, err := queue.Due(ctx, []*Queue{queue}, dueInOneCall)
-	if err != nil {
-		return -1, err
-	}
-	next, err := s.fireIn(ctx, queue)
-	if err == nil && next >= 0 && found.Pause >= 0 {
-		return min(next, found.Pause), nil
-	}
-	return max(next, found.Pause), err
 }
 
 // lost tells whether a connection has broken.

@@ -139,6 +139,6 @@ func (w *Worker) countBad(l *lease, err error) string {
 
 func (w *Worker) wasSuperseded(l *lease) {
 	w.superseded.Add(1)
-	w.log.Error("superseded: the lease under which a task ran was lost, so another worker has the task too; was this process "+
-		"stopped or cut off from Redis for longer than the lease lives?", "path", pathIn(l.data), "ttl", w.ttl)
+	w.log.Error("superseded: the lease under which a task ran is gone, so that its end counts for nothing, and another worker may "+
+		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?", "path", pathIn(l.data), "ttl", w.ttl)
 }

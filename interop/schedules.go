@@ -30,6 +30,8 @@ type Scheduled struct {
 // deployment: a schedule that has not changed is left alone, one at the same times keeps its next occurrence, and one that is paused
 // stays so. If the task has Expires, that counts from each occurrence, and what could not begin any more is not enqueued. It returns
 // whether there was another of this name before, or none. The error wraps ErrInvalidSchedule or ErrInvalidTask, or is Redis's.
+//
+// A Worker that serves this very Queue writes it again if Redis has lost its data.
 func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (bool, error) {
 	t, err := c.read()
 	if err != nil {
@@ -43,24 +45,36 @@ func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (b
 	if err != nil {
 		return false, err
 	}
-	for {
+	this := defined{definition, t, false}
+	q.defined.keep(name, this)
+	return q.putSchedule(ctx, name, this)
+}
+
+// putSchedule writes a schedule to Redis. It returns whether there was another before, or none.
+func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (bool, error) {
+	for range mostAttempts {
 		seen, due, err := q.schedule(ctx, name)
-		if err != nil || bytes.Equal(seen, definition) {
+		if err != nil || seen != nil && bytes.Equal(seen, this.definition) {
 			return false, err
 		}
 		next := due
-		if seen == nil || due != never && !sameTimes(seen, t.Cron) {
+		if seen == nil || due != "" && !sameTimes(seen, this.timetable.Cron) {
 			now, err := q.now(ctx)
 			if err != nil {
 				return false, err
 			}
-			next = t.after(now)
+			next = at(this.timetable.after(now))
 		}
-		done, err := q.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: definition, next: next})
+		done, err := q.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: this.definition, next: next})
 		if done || err != nil {
 			return done, err
 		}
 	}
+	return false, q.restless(name)
+}
+
+func (q *Queue) restless(name string) error {
+	return fmt.Errorf("delayed: schedule %q of %q was changed by others %d times; try again", name, q.Name(), mostAttempts)
 }
 
 // Schedules are the schedules of the queue, by their next occurrence; those that are paused come last.
@@ -74,13 +88,13 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 		}
 		name := string(bulk(each))
 		var seen []byte
-		var due int64
+		var due score
 		if seen, due, err = q.schedule(ctx, name); seen == nil {
 			continue // it was there
 		}
 		listed := Scheduled{Name: name}
-		if due != never {
-			listed.Next = time.UnixMilli(due)
+		if moment := due.moment(); moment != never {
+			listed.Next = time.UnixMilli(moment)
 		}
 		this, broken := unpackSchedule(seen)
 		if listed.Err = broken; broken == nil {
@@ -101,19 +115,19 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 // PauseSchedule lets a schedule not fire until it is resumed. It returns whether it was not paused before. The error wraps
 // ErrUnknownSchedule if there is none.
 func (q *Queue) PauseSchedule(ctx context.Context, name string) (bool, error) {
-	return q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
-		if due == never {
+	return q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
+		if due == "" {
 			return nil, nil
 		}
-		return &cronChange{definition: seen, next: never}, nil
+		return &cronChange{definition: seen}, nil
 	})
 }
 
 // ResumeSchedule lets a paused schedule fire from now on; what would have been meanwhile is not caught up with. It returns whether
 // it was paused. The error wraps ErrUnknownSchedule, or ErrInvalidSchedule if it cannot be read here.
 func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
-	return q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
-		if due != never {
+	return q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
+		if due.moment() != never {
 			return nil, nil
 		}
 		this, err := unpackSchedule(seen)
@@ -121,14 +135,14 @@ func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
 			return nil, err
 		}
 		now, err := q.now(ctx)
-		return &cronChange{definition: seen, next: this.after(now)}, err
+		return &cronChange{definition: seen, next: at(this.after(now))}, err
 	})
 }
 
 // RunSchedule enqueues the task of a schedule now, whether it is paused or not; its next occurrence stays. The error is as of
 // ResumeSchedule.
 func (q *Queue) RunSchedule(ctx context.Context, name string) error {
-	_, err := q.changeSchedule(ctx, name, func(seen []byte, due int64) (*cronChange, error) {
+	_, err := q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
 		this, err := unpackSchedule(seen)
 		if err != nil {
 			return nil, err
@@ -145,13 +159,14 @@ func (q *Queue) RunSchedule(ctx context.Context, name string) error {
 
 // RemoveSchedule forgets a schedule. The error wraps ErrUnknownSchedule if there is none.
 func (q *Queue) RemoveSchedule(ctx context.Context, name string) error {
-	_, err := q.changeSchedule(ctx, name, func([]byte, int64) (*cronChange, error) { return &cronChange{next: never}, nil })
+	q.defined.forget(name)
+	_, err := q.changeSchedule(ctx, name, func([]byte, score) (*cronChange, error) { return &cronChange{}, nil })
 	return err
 }
 
 // changeSchedule tries a change until nobody else was faster; nil says that there is nothing to change.
-func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, int64) (*cronChange, error)) (bool, error) {
-	for {
+func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, score) (*cronChange, error)) (bool, error) {
+	for range mostAttempts {
 		seen, due, err := q.schedule(ctx, name)
 		if err != nil {
 			return false, err
@@ -170,15 +185,16 @@ func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]b
 			return done, err
 		}
 	}
+	return false, q.restless(name)
 }
 
 // cronChange is a change of a schedule, and what the caller has seen of it.
 type cronChange struct {
 	name       string
 	seen       []byte // its definition; nil: there was none
-	due        int64  // its next occurrence in milliseconds since 1970, or never
+	due        score  // its next occurrence; empty: it had none
 	definition []byte // from now on; nil: it is removed
-	next       int64  // its next occurrence from now on; never: it is paused
+	next       score  // its next occurrence from now on; empty: it is paused
 	task       []byte // what to enqueue,
 	count      int    // and how often
 }
@@ -191,25 +207,18 @@ func (q *Queue) cron(ctx context.Context, c cronChange) (bool, error) {
 		digest = hex.EncodeToString(sum[:])
 	}
 	k := q.Keys
-	n, err := q.count(ctx, "cron", []string{k.Queue, k.Noti, k.Cron, k.CronDue, k.Wake}, c.name, digest, occurrence(c.due),
-		string(c.definition), occurrence(c.next), string(c.task), decimal(int64(c.count)))
+	n, err := q.count(ctx, "cron", []string{k.Queue, k.Noti, k.Cron, k.CronDue, k.Wake}, c.name, digest, string(c.due),
+		string(c.definition), string(c.next), string(c.task), decimal(int64(c.count)))
 	return n == 1, err
 }
 
-func occurrence(moment int64) string {
-	if moment == never {
-		return ""
-	}
-	return decimal(moment)
-}
-
-// schedule reads the definition of a schedule, nil if there is none, and its next occurrence, or never.
-func (q *Queue) schedule(ctx context.Context, name string) (definition []byte, due int64, err error) {
+// schedule reads the definition of a schedule, nil if there is none, and its next occurrence.
+func (q *Queue) schedule(ctx context.Context, name string) (definition []byte, due score, err error) {
 	reply, err := q.caller.call(ctx, "HGET", q.Keys.Cron, name)
 	if err != nil {
-		return nil, never, err
+		return nil, "", err
 	}
 	definition = bulk(reply)
-	due, err = q.dueAt(ctx, name)
+	due, err = q.scoreOf(ctx, name)
 	return definition, due, err
 }

@@ -14,8 +14,9 @@ import (
 
 const (
 	defaultInterval = 5 * time.Second
-	defaultLimit    = 3   // losses that bury a task
-	pageSize        = 100 // leases looked at in one call
+	defaultLimit    = 3    // losses that bury a task
+	pageSize        = 100  // leases looked at in one call
+	mostRepairs     = 1000 // in one sweep: who adds tasks meanwhile cannot keep it busy for ever
 )
 
 // Sweeper puts the tasks of dead workers back, repairs notifications, strikes dead workers off the register, moves what is due, fires
@@ -36,7 +37,10 @@ type Sweeper struct {
 	recovered   int
 	buried      int
 	graveyards  map[yard]*graveyard
+	unfired     map[yard][]string // schedules that were due, and had no turn yet
 	sites       []*site
+	manager     *notifier
+	aliveAt     time.Time     // when the service manager has heard last that we live
 	rung        chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
 	stopping    chan struct{}
@@ -61,7 +65,7 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
-		deadMax: defaultLetters, deadAge: defaultAge, graveyards: map[yard]*graveyard{},
+		deadMax: defaultLetters, deadAge: defaultAge, graveyards: map[yard]*graveyard{}, unfired: map[yard][]string{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
 		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
@@ -84,8 +88,9 @@ func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 // Run sweeps at once and then at intervals, until ctx is done, Stop is called, or TERM, INT, HUP or QUIT comes; in between it moves
 // what is due to the queues, and fires schedules. Faults of Redis are logged, and it tries again.
 //
-// After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications at once,
-// and judges leases once the workers that live have had 5 seconds to say so.
+// After an outage (its connection broke, or an answer took much longer than usual: a restart, a failover, a stall; or the server's
+// clock was set forward) it repairs the notifications at once, and judges leases once the workers that live have had 5 seconds to say
+// so. A lease that was dead before and after so many seconds is dead, however often there is another outage in between.
 func (s *Sweeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -97,6 +102,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	if s.withSignals {
 		manager = newNotifier(s.log)
 	}
+	s.manager = manager
 	s.sites = sitesOf(s.queues, s.settling)
 	ears, deafen := context.WithCancel(ctx)
 	defer deafen()
@@ -104,12 +110,14 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		go there.listen(ears, func() { tell(s.rung) }, func() { tell(s.checks) })
 	}
 	manager.ready("sweeping")
-	for ctx.Err() == nil {
+	work, halt := context.WithCancel(ctx)
+	defer halt()
+	go s.hurry(work, halt)
+	for work.Err() == nil {
 		for _, there := range s.sites {
-			s.visit(ctx, there)
+			s.visit(work, there)
 		}
-		manager.alive()
-		if !s.rest(ctx, manager) {
+		if !s.rest(work, manager) {
 			break
 		}
 	}
@@ -120,14 +128,27 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	return nil
 }
 
-// Sweep sweeps all queues once. It goes on with the next queue if one fails, and returns all errors.
+// hurry ends what is under way a second after Stop: each command leaves all in order.
+func (s *Sweeper) hurry(work context.Context, halt func()) {
+	select {
+	case <-s.stopping:
+	case <-work.Done():
+		return
+	}
+	select {
+	case <-time.After(finish):
+		halt()
+	case <-work.Done():
+	}
+}
+
+// Sweep sweeps all queues once. What fails keeps nothing else from being done; it returns all errors.
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failures []error
 	for _, queue := range s.queues {
-		for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune, s.register} {
-			if err := step(ctx, queue); err != nil {
-				failures = append(failures, fmt.Errorf("%s: %w", queue.Name(), err))
-				break
+		for _, step := range append(s.steps(&leaseJudge{}), step{"register", s.register}) {
+			if err := guarded(func() error { return step.do(ctx, queue) }); err != nil {
+				failures = append(failures, fmt.Errorf("%s: cannot %s: %w", queue.Name(), step.name, err))
 			}
 		}
 	}
@@ -147,10 +168,15 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 		return err
 	}
 	own := queue.Keys.Own(s.name)
-	if _, err := queue.caller.call(ctx, "SET", own, s.name, "PX", milliseconds(3*s.interval)); err != nil {
+	lives := []string{"SET", own, s.name, "PX", milliseconds(3 * s.interval)}
+	isHere := []string{"HSET", queue.Keys.Workers, own, string(about)}
+	if c, ours := queue.caller.(*conn); ours { // in one round trip
+		_, err = c.exchange(appendCommand(appendCommand(nil, lives...), isHere...), 2)
 		return err
 	}
-	_, err = queue.caller.call(ctx, "HSET", queue.Keys.Workers, own, string(about))
+	if _, err = queue.caller.call(ctx, lives...); err == nil {
+		_, err = queue.caller.call(ctx, isHere...)
+	}
 	return err
 }
 
@@ -173,10 +199,10 @@ func (s *Sweeper) goodbye(ctx context.Context) {
 	}
 }
 
-// sweep puts back what dead workers hold, and bounds the dead letters.
-func (s *Sweeper) sweep(ctx context.Context, queue *Queue) error {
+// sweep puts back what dead workers hold.
+func (s *Sweeper) sweep(ctx context.Context, queue *Queue, judge *leaseJudge) error {
 	pass := token()
-	err := eachPage(ctx, queue, queue.Keys.Processing, func(dead []string) error {
+	return judge.eachPage(ctx, queue, queue.Keys.Processing, func(dead []string) error {
 		for more := true; more; {
 			swept, err := queue.Sweep(ctx, dead, s.limit, pass, s.place)
 			if err != nil {
@@ -191,30 +217,33 @@ func (s *Sweeper) sweep(ctx context.Context, queue *Queue) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return s.trimIfTime(ctx, queue)
 }
 
 func repair(ctx context.Context, queue *Queue) error {
-	for {
+	for range mostRepairs {
 		_, _, left, err := queue.Repair(ctx)
 		if err != nil || left == 0 {
 			return err
 		}
 	}
+	return nil
 }
 
-func prune(ctx context.Context, queue *Queue) error {
-	return eachPage(ctx, queue, queue.Keys.Workers, func(dead []string) error {
+func prune(ctx context.Context, queue *Queue, judge *leaseJudge) error {
+	return judge.eachPage(ctx, queue, queue.Keys.Workers, func(dead []string) error {
 		_, err := queue.Prune(ctx, dead)
 		return err
 	})
 }
 
-// eachPage calls act with each page of the leases named in a hash of which some have died. act checks them again.
-func eachPage(ctx context.Context, queue *Queue, key string, act func([]string) error) error {
+// leaseJudge says which leases are dead: those whose keys are gone.
+type leaseJudge struct {
+	suspects *suspects                   // where that may be doubted; nil to believe it
+	look     func(context.Context) error // before that is believed: it may find reasons for doubt
+}
+
+// eachPage calls act with the dead leases of each page of those named in a hash. act checks them again.
+func (j *leaseJudge) eachPage(ctx context.Context, queue *Queue, key string, act func([]string) error) error {
 	_, clustered := queue.client.(*redis.ClusterClient)
 	for cursor := "0"; ; {
 		next, leases, err := queue.Page(ctx, key, cursor, pageSize)
@@ -224,15 +253,43 @@ func eachPage(ctx context.Context, queue *Queue, key string, act func([]string) 
 		if clustered { // upstream's leases lie in other slots, where no script of the queue can look
 			leases = within(leases, queue.Keys.Queue+leasePart)
 		}
-		alive, err := queue.Alive(ctx, leases)
-		if err == nil && alive < len(leases) {
-			err = act(leases)
+		dead, err := gone(ctx, queue, leases)
+		if err == nil && len(dead) > 0 && j.suspects != nil {
+			if err = j.look(ctx); err == nil {
+				dead = j.suspects.dead(key, dead)
+			}
 		}
-		if err != nil || next == "0" {
+		if err == nil && len(dead) > 0 {
+			err = act(dead)
+		}
+		if err != nil {
 			return err
+		}
+		if next == "0" {
+			if j.suspects != nil {
+				j.suspects.looked(key)
+			}
+			return nil
 		}
 		cursor = next
 	}
+}
+
+// gone are those of the leases whose keys are. (A key of another type than a string has no value either: the scripts see that it lives.)
+func gone(ctx context.Context, queue *Queue, leases []string) ([]string, error) {
+	alive, err := queue.Alive(ctx, leases)
+	if err != nil || alive == len(leases) {
+		return nil, err
+	}
+	reply, err := queue.caller.call(ctx, append([]string{"MGET"}, leases...)...)
+	holders, _ := reply.([]any)
+	var found []string
+	for i, holder := range holders[:min(len(holders), len(leases))] {
+		if holder == nil {
+			found = append(found, leases[i])
+		}
+	}
+	return found, err
 }
 
 func within(leases []string, prefix string) []string {

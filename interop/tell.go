@@ -2,11 +2,12 @@ package delayed
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 )
 
-const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest
+const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest, in one sweep
 
 // TellLost stores that a tracked task has failed which a sweep has made this dead letter, for those who wait for it, and sets its
 // unique key free; unique is that key, or anything. False if there was nobody to tell.
@@ -20,49 +21,61 @@ func (q *Queue) TellLost(ctx context.Context, letter, id, unique string, result 
 // sweeper for all letters that have come since it looked last: one that is killed in between leaves it to the others, or to the next.
 func (s *Sweeper) tellLost(ctx context.Context, queue *Queue) error {
 	yard := s.graveyardOf(queue)
-	if yard.told == "" {
-		return yard.tellNewest(ctx, queue)
-	}
-	for {
+	for yard.told != "" {
 		letters, err := queue.letters(ctx, "XRANGE", "("+yard.told, "+")
 		if err != nil {
 			return err
 		}
 		for _, letter := range letters {
-			if err := letter.tell(ctx, queue); err != nil {
+			if err := s.tellOrSay(ctx, queue, letter); err != nil {
 				return err
 			}
 			yard.told = letter.ID
 		}
 		if len(letters) < letterPage {
-			return nil
+			break
 		}
 	}
+	return s.tellOlder(ctx, queue, yard)
 }
 
-// tellNewest is for a sweeper that has just begun, and does not know what others had left to do.
-func (g *graveyard) tellNewest(ctx context.Context, queue *Queue) error {
-	newest := DeadLetter{ID: "0-0"}
-	for looked, last := 0, "+"; looked < lettersLookedAt; looked += letterPage {
-		letters, err := queue.letters(ctx, "XREVRANGE", last, "-")
+// tellOlder is for a sweeper that has just begun, and does not know what others had left to do. It reads backwards, some letters at each
+// call, until the end, or until what is kept of their tasks has run out.
+func (s *Sweeper) tellOlder(ctx context.Context, queue *Queue, yard *graveyard) error {
+	for looked := 0; looked <= lettersLookedAt && yard.older != ""; looked += letterPage { // a page more, to see that there are no others
+		letters, err := queue.letters(ctx, "XREVRANGE", yard.older, "-")
 		if err != nil {
 			return err
 		}
 		for _, letter := range letters {
-			if err := letter.tell(ctx, queue); err != nil {
+			if err := s.tellOrSay(ctx, queue, letter); err != nil {
 				return err
 			}
 		}
-		if last == "+" && len(letters) > 0 {
-			newest = letters[0]
+		if yard.told == "" {
+			yard.told = "0-0"
+			if len(letters) > 0 {
+				yard.told, yard.newest = letters[0].ID, letters[0].Time
+			}
 		}
-		if len(letters) < letterPage || newest.Time.Sub(letters[len(letters)-1].Time) > trackedFor {
-			break
+		if len(letters) < letterPage || yard.newest.Sub(letters[len(letters)-1].Time) > trackedFor {
+			yard.older = ""
+		} else {
+			yard.older = "(" + letters[len(letters)-1].ID
 		}
-		last = "(" + letters[len(letters)-1].ID
 	}
-	g.told = newest.ID
 	return nil
+}
+
+// tellOrSay tells of a letter; one that any program may have written stops no others.
+func (s *Sweeper) tellOrSay(ctx context.Context, queue *Queue, letter DeadLetter) error {
+	err := guarded(func() error { return letter.tell(ctx, queue) })
+	var defect *broken
+	if errors.As(err, &defect) {
+		s.log.Error("nobody can be told of a dead letter", "queue", queue.Name(), "letter", letter.ID, "error", err)
+		return nil
+	}
+	return err
 }
 
 // tell tells those who wait for the task of a letter that a sweep has made.

@@ -117,3 +117,35 @@ func TestHeadersInEitherLanguage(t *testing.T) {
 		}
 	}
 }
+
+// lostLetters are of an older sweeper, which tells nobody.
+func lostLetters(t *testing.T, queue *Queue, count int) (results []string) {
+	t.Helper()
+	for range count {
+		handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
+		results = append(results, queue.Keys.Result(handle.ID))
+	}
+	for _, data := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w").Err())
+	}
+	must(t, queue.client.Unlink(ctx, queue.Name(), queue.Keys.Noti).Err())
+	return results
+}
+
+func TestNoLetterIsRemovedBeforeItsTaskIsToldOf(t *testing.T) {
+	queue := newQueue(t)
+	results := lostLetters(t, queue, 1300)
+	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)), DeadMax(10))
+	must(t, err)
+	must(t, sweeper.trimIfTime(ctx, queue))
+	if n := len(deadLetters(t, queue)); n != 1300 {
+		t.Error(n)
+	}
+	for range 2 {
+		must(t, sweeper.trimIfTime(ctx, queue))
+	}
+	told := queue.client.Exists(ctx, results...).Val()
+	if n := len(deadLetters(t, queue)); n >= 300 || told != 1300 {
+		t.Error(n, told)
+	}
+}

@@ -12,13 +12,15 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends a reset instead of 
 class _Link:
     """One connection, both halves of it."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, delay: float) -> None:
         self.client, self.server = client, server
+        self.delay = delay
         self.cut = False
 
     def pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                threading.Event().wait(self.delay)
                 if not self.cut:
                     sink.sendall(data)
         if not self.cut:
@@ -34,10 +36,10 @@ class _Link:
 
 
 class Proxy:
-    """Passes bytes between clients and the server at `port`, until told otherwise."""
+    """Passes bytes between clients and the server at `port`, until told otherwise; after `delay` seconds, either way."""
 
-    def __init__(self, port: int) -> None:
-        self._server = port
+    def __init__(self, port: int, delay: float = 0.0) -> None:
+        self._server, self._delay = port, delay
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self._links: list[_Link] = []
@@ -58,7 +60,7 @@ class Proxy:
                     continue
                 for one in (client, server):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                link = _Link(client, server)
+                link = _Link(client, server, self._delay)
                 self._links.append(link)
                 for source, sink in ((client, server), (server, client)):
                     threading.Thread(target=link.pump, args=(source, sink), daemon=True).start()
@@ -82,9 +84,9 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxy(port: int) -> Iterator[Proxy]:
-    """A proxy in front of the server at `port`."""
-    proxied = Proxy(port)
+def proxy(port: int, delay: float = 0.0) -> Iterator[Proxy]:
+    """A proxy in front of the server at `port`: see `Proxy`."""
+    proxied = Proxy(port, delay)
     try:
         yield proxied
     finally:

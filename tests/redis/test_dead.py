@@ -190,6 +190,65 @@ def test_bounds(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
             Sweeper([queue], **bounds)
 
 
+def lost_letters(queue: Queue, count: int) -> list[Any]:
+    """Handles of tasks that an older sweeper has buried, who tells nobody."""
+    handles = [queue.enqueue(PyTask("tasks:two", (number,), result_ttl=60)) for number in range(count)]
+    for data in queue.call("LRANGE", queue.name, 0, -1):
+        queue.call("XADD", queue.keys.dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w")
+    queue.call("UNLINK", queue.name, queue.keys.noti)
+    return handles
+
+
+def told(queue: Queue, handles: list[Any]) -> int:
+    return int(queue.call("EXISTS", *(queue.keys.result(handle.id or "") for handle in handles)))
+
+
+def test_a_new_sweeper_tells_all_however_many_there_are(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.graveyard._SCANNED", 100)
+    handles = lost_letters(queue, 320)
+    yard = Graveyard(queue)
+    counts = [yard.tell() for _ in range(4)]
+    assert counts == [150, 150, 20, 0]
+    assert yard.told
+    assert told(queue, handles) == 320
+
+
+def test_no_letter_is_removed_before_its_task_is_told_of(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.graveyard._SCANNED", 100)
+    handles = lost_letters(queue, 320)
+    yard = Graveyard(queue, most=10)
+    assert [yard.trim() > 0 for _ in range(3)] == [False, False, True]
+    assert told(queue, handles) == 320
+
+
+def test_if_to_tell_is_refused_what_makes_room_goes_on(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost_letters(queue, 300)
+
+    def refused(*_: object, **__: object) -> bool:
+        raise redis.ResponseError("OOM command not allowed")
+
+    monkeypatch.setattr(Queue, "tell_lost", refused)
+    assert Graveyard(queue, most=10).trim() > 0
+
+
+def test_a_letter_that_any_program_wrote_stops_no_others(
+    queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handles = lost_letters(queue, 3)
+    tell_lost = Queue.tell_lost
+    odd = handles[1].id
+
+    def telling(asked: Queue, letter: str, identity: Any, **named: Any) -> bool:
+        if odd in (identity, getattr(identity, "id", None)):
+            raise TypeError("what another program wrote")
+        return tell_lost(asked, letter, identity, **named)
+
+    monkeypatch.setattr(Queue, "tell_lost", telling)
+    assert Graveyard(queue).tell() == 2
+    assert told(queue, handles) == 2
+    assert "nobody can be told of dead letter" in caplog.text
+
+
 def test_those_who_wait_for_a_lost_task_are_told(queue: Queue) -> None:
     handles = [queue.enqueue(PyTask("tasks:two", (number,), result_ttl=60)) for number in range(3)]
     handles.append(queue.enqueue(PyTask("tasks:two", (3,), **LOST)))

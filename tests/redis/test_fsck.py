@@ -57,6 +57,10 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "no schedule": (lambda q: q.call("HSET", q.keys.cron, "a", ONE), [("cron", "Q_cron a")]),
     "schedules that are a list": (lambda q: q.call("RPUSH", q.keys.cron, 1), [("types", "Q_cron")]),
     "a name without a schedule": (lambda q: q.call("ZADD", q.keys.cron_due, 1, "a"), [("cron-due", "Q_cron_due a")]),
+    "no digest of a definition": (
+        lambda q: q.call("HSET", q.keys.cron_defined, "a", "x"),
+        [("cron-defined", "Q_cron_defined a")],
+    ),
     "an endless result": (
         lambda q: q.call("RPUSH", q.keys.result("0123456789abcdef"), "x"),
         [("kept-ttl", "Q_result_0123456789abcdef")],

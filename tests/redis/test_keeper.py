@@ -16,6 +16,7 @@ from delayed.keys import token
 from delayed.queue import Queue
 from delayed.slate import Slate
 from delayed.task import PyTask
+from delayed.transitions import Transitions
 from tests.conftest import eventually
 
 
@@ -106,6 +107,72 @@ def test_it_goes_on_when_redis_is_back(queue: Queue, keeper: Keeper, monkeypatch
     assert not keeper.done
     settle(keeper)
     assert queue.len() == 1
+
+
+def test_what_is_refused_keeps_no_other_waiting(
+    queue: Queue, client: redis.Redis, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, late = holding(queue, 1), holding(queue, 1), holding(queue, 1, seconds=2)
+    late.beat(monotonic() - 1)
+    refused = queue.keys.lease(first.leases(0)[0], 0)
+    sweep = Transitions.sweep
+
+    def refusing(asked: Queue, names: list[str], *arguments: object) -> object:
+        if refused in names:
+            raise redis.ResponseError("OOM command not allowed")
+        return sweep(asked, names, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transitions, "sweep", refusing)
+        keeper.inherit(first, "host:1", "killed by SIGKILL")
+        keeper.inherit(second, "host:2", "killed by SIGKILL")
+        eventually(lambda: (keeper.tend([late]), keeper.left == ["host:1"])[1])
+        assert client.pttl(queue.keys.lease(late.leases(0)[0], 0)) > 3000
+    settle(keeper)
+    assert queue.len() == 2
+
+
+def test_a_defect_leaves_it_to_sweepers_and_keeps_no_other_waiting(
+    queue: Queue, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = holding(queue, 1), holding(queue, 1)
+    failing = queue.keys.lease(first.leases(0)[0], 0)
+    sweep = Transitions.sweep
+
+    def odd(asked: Queue, names: list[str], *arguments: object) -> object:
+        if failing in names:
+            raise ValueError("what another program wrote")
+        return sweep(asked, names, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Transitions, "sweep", odd)
+    keeper.inherit(first, "host:1", "killed by SIGKILL")
+    keeper.inherit(second, "host:2", "killed by SIGKILL")
+    settle(keeper)
+    assert queue.len() == 1
+    assert "What worker host:1 held goes back when its leases have run out" in caplog.text
+
+
+def test_many_tasks_go_back_in_steps_and_in_order(
+    queue: Queue, client: redis.Redis, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AT_A_TIME", 4)
+    monkeypatch.setattr(module, "_BYTES", 30)  # of three tasks
+    monkeypatch.setattr(module, "_DEADLINE", 0.0)  # there is always something else to do
+    read: list[int] = []
+    sweep = Transitions.sweep
+
+    def noting(asked: Queue, names: list[str], *arguments: object) -> object:
+        read.append(len(names))
+        return sweep(asked, names, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Transitions, "sweep", noting)
+    keeper._channel._deadline = 20
+    keeper.inherit(holding(queue, 10), "host:1", "killed by SIGKILL")
+    settle(keeper)
+    assert client.lrange(queue.name, 0, -1) == [PyTask("tasks:noop", (number,)).serialize() for number in range(10)]
+    assert inspect(queue).recovered == 10
+    assert max(read) <= 3
+    assert client.hlen(queue.keys.lost) == 10  # each was lost once
 
 
 def test_causes_in_words() -> None:

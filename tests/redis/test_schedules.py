@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,18 +13,20 @@ import pytest
 import redis
 
 from delayed import schedules as module
+from delayed.allow import AllowAny
 from delayed.connect import connect
 from delayed.connection import ForeignType
 from delayed.cron import Cron
 from delayed.delay import delayed
-from delayed.errors import InvalidSchedule, NotEncodable, UnknownSchedule
+from delayed.errors import DelayedError, InvalidSchedule, NotEncodable, UnknownSchedule
 from delayed.info import dead_letters
 from delayed.occurrence import choose, with_expiry
 from delayed.queue import Queue
-from delayed.schedules import Entry, Recorded, Schedules, define, recorded, register, unpack
+from delayed.schedules import Entry, Recorded, Schedules, define, recorded, register, restore, unpack
 from delayed.sweeper import Sweeper
 from delayed.task import GoTask, PyTask
 from delayed.wire import decode, headers_of, path_of
+from delayed.worker import Worker
 from tests.conftest import burst, eventually
 
 NEW_YEAR = "0 0 1 1 *"
@@ -35,6 +37,7 @@ YEARS = datetime.now(UTC).year - 2020 + 1  # new years since then
 @pytest.fixture(autouse=True)
 def _own_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_RECORDED", dict[tuple[str, str], Recorded]())
+    monkeypatch.setattr(module, "_REGISTERED", dict[str, bool]())
 
 
 @pytest.fixture
@@ -489,3 +492,167 @@ def test_redis_without_memory_delays_schedules_and_loses_none(queue: Queue, sche
         client.config_set("maxmemory", 0)
     schedules.fire()
     assert queue.lengths() == (1, 1)
+
+
+ODD_SCORES = ["1.5", "-inf", "inf", "-5", "1e300", "-1e300", "1577836800000.25", "0.0000001", "9007199254740993.5"]
+
+
+@pytest.mark.parametrize("catch_up", ["skip", "one", "all"])
+@pytest.mark.parametrize("score", ODD_SCORES)
+def test_any_score_holds_nothing_up(queue: Queue, schedules: Schedules, score: str, catch_up: str) -> None:
+    schedules.put("odd", entry(catch_up))
+    queue.call("ZADD", queue.keys.cron_due, score, "odd")
+    schedules.put("a", entry("one", number=2))
+    make_due(queue, "a")
+    schedules.fire()
+    assert PyTask("tasks:two", (2,)).serialize() in waiting(queue)
+    goes_on = float(score) < 1e15  # else it is never due
+    assert (next_of(schedules, "odd") == next_of(schedules, "a")) == goes_on
+    schedules.list()
+    assert schedules.put("odd", entry(catch_up, number=3))
+    schedules.run("odd")
+    assert waiting(queue)[-1] == PyTask("tasks:two", (3,)).serialize()
+    schedules.resume("odd")
+    assert next_of(schedules, "odd") == next_of(schedules, "a")
+    assert schedules.pause("odd")
+    schedules.remove("odd")
+
+
+def test_an_empty_definition_is_one_of_many(queue: Queue, schedules: Schedules, caplog: pytest.LogCaptureFixture) -> None:
+    queue.call("HSET", queue.keys.cron, "empty", b"")
+    queue.call("ZADD", queue.keys.cron_due, 1, "empty")
+    schedules.fire()
+    assert "schedule 'empty' cannot be run, and waits" in caplog.text
+    assert schedules.put("empty", entry())
+    assert next_of(schedules, "empty") is not None
+
+
+def test_a_change_that_others_are_always_faster_than_ends(
+    queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedules.put("a", entry("one"))
+    make_due(queue, "a")
+    tried: list[Any] = []
+
+    def too_late(*arguments: Any, **_: Any) -> bool:
+        tried.append(arguments)
+        return False
+
+    monkeypatch.setattr(Queue, "cron", too_late)
+    for change in (lambda: schedules.put("a", entry(number=2)), lambda: schedules.run("a"), lambda: schedules.pause("a")):
+        with pytest.raises(DelayedError, match=r"'a' of .* was changed by others 100 times; try again"):
+            change()
+    assert schedules.fire(lambda: True) == 0
+    assert len(tried) == 400
+
+
+def test_one_that_raises_stops_no_other(
+    queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, name in enumerate("abc"):
+        schedules.put(name, entry("one", number=number))
+        make_due(queue, name, PAST + number)
+    decide = Cron.decide
+
+    def odd(cron: Cron, due: int, now: int) -> Any:
+        return 1 // (due - PAST) and decide(cron, due, now)
+
+    monkeypatch.setattr(Cron, "decide", odd)
+    schedules.fire()
+    assert queue.len() == 1
+    assert "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    schedules.fire()
+    assert queue.len() == 3
+
+
+def test_one_that_is_refused_stops_no_other(queue: Queue, schedules: Schedules, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        schedules.put(name, entry("one"))
+        make_due(queue, name)
+    run = Queue.cron
+
+    def refusing(asked: Queue, name: str, *arguments: Any, **named: Any) -> bool:
+        if name == "a":
+            raise redis.ResponseError("OOM command not allowed")
+        return run(asked, name, *arguments, **named)
+
+    monkeypatch.setattr(Queue, "cron", refusing)
+    with pytest.raises(redis.ResponseError, match="OOM"):
+        schedules.fire()
+    assert queue.len() == 2
+
+
+def test_steps_are_bounded_and_all_have_their_turn(queue: Queue, schedules: Schedules) -> None:
+    for number in range(3):
+        schedules.put(f"s{number}", entry("all", "* * * * * *", number=number))
+        queue.call("ZADD", queue.keys.cron_due, "XX", number, f"s{number}")  # since 1970
+    for step in range(6):
+        assert schedules.fire(lambda: True) == 0
+        assert queue.len() == 1000 * (step + 1)
+    tasks = waiting(queue)
+    assert [tasks.count(PyTask("tasks:two", (number,)).serialize()) for number in range(3)] == [2000] * 3
+
+
+@pytest.fixture
+def registered(queue: Queue) -> Queue:
+    """A queue with two schedules that code defines."""
+    for number in range(2):
+        module.record(queue, f"s{number}", entry(number=number))
+    assert restore(queue) == 0  # nobody asked for it
+    assert register([queue]) == 2
+    return queue
+
+
+def lose_data(queue: Queue) -> None:
+    queue.call("UNLINK", *queue.keys.all().values())
+
+
+def test_schedules_come_back_when_redis_has_lost_them(
+    registered: Queue, schedules: Schedules, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert restore(registered) == 0
+    lose_data(registered)
+    assert restore(registered) == 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Redis has lost its data: registered 2 schedules again" in caplog.text
+    assert {each.name for each in schedules.list()} == {"s0", "s1"}
+    assert restore(registered) == 0
+
+
+def test_what_an_operator_has_removed_or_paused_stays_so(registered: Queue, schedules: Schedules) -> None:
+    schedules.remove("s0")
+    schedules.pause("s1")
+    assert restore(registered) == 0
+    assert [(each.name, each.next) for each in schedules.list()] == [("s1", None)]
+    registered.call("HDEL", registered.keys.cron, "s1")  # by hand
+    assert restore(registered) == 0
+    assert register([registered]) == 2  # a deployment
+
+
+def test_a_fail_over_that_loses_the_newest_writes_is_mended(registered: Queue, schedules: Schedules) -> None:
+    registered.call("HDEL", registered.keys.cron, "s1")
+    registered.call("HDEL", registered.keys.cron_defined, "s1")
+    registered.call("ZREM", registered.keys.cron_due, "s1")
+    assert restore(registered) == 1
+    assert {each.name for each in schedules.list()} == {"s0", "s1"}
+
+
+def test_what_could_not_be_registered_is_registered_later(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(30):
+        module.record(queue, f"s{number}", entry(number=number))
+    with monkeypatch.context() as away:
+        away.setattr(Queue, "cron", lambda *_, **__: (_ for _ in ()).throw(redis.ConnectionError()))
+        with pytest.raises(redis.ConnectionError):
+            register([queue])
+    assert [restore(queue), restore(queue), restore(queue)] == [20, 10, 0]  # a few at each beat
+    assert "lost its data" not in caplog.text
+
+
+def test_a_worker_sees_that_redis_has_lost_its_data(registered: Queue, threaded: Callable[[Worker], Any]) -> None:
+    threaded(Worker(registered, keep_alive_interval=0.05, allow=AllowAny()))
+    eventually(lambda: registered.call("HLEN", registered.keys.workers) == 1)
+    lose_data(registered)
+    eventually(lambda: registered.call("HLEN", registered.keys.cron) == 2)
