@@ -55,7 +55,7 @@ func (w *Worker) part() error {
 			}
 		}
 		if err == nil {
-			_, err = w.takes.call(context.Background(), append([]string{"UNLINK", own}, names...)...)
+			_, err = w.takes.call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.ruined...)...)
 		}
 		if err == nil {
 			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)

@@ -53,6 +53,9 @@ func (c *conn) closeIfAny() {
 
 // turn takes once; false if there is nothing left to do.
 func (w *Worker) turn() (more bool, err error) {
+	defer catchFault(&err)
+	more = true
+	w.restIfStale()
 	if w.takes == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return true, err

@@ -1,0 +1,148 @@
+package delayed
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	defaultUnready = 10 * time.Minute
+	tellAgain      = time.Minute           // between two warnings about tasks of one path
+	mostPaths      = 1000                  // that are told apart
+	manyUnready    = 5                     // tasks in a row that cannot run here, after which the worker slows down
+	firstRest      = 50 * time.Millisecond // how long it rests then at first …
+	longestRest    = time.Second           // … and at last
+)
+
+// UnreadyFor says for how long a task waits, and is tried again, that this worker does not know how to run: nothing is registered under
+// its path, or it has a header that has to be understood and is not. Another worker may know, or this one after its next deploy. Then it
+// becomes a dead letter. 10 minutes by default; with 0 it becomes one at once.
+func UnreadyFor(d time.Duration) WorkerOption { return func(w *Worker) { w.unreadyFor = d } }
+
+// unready says that a task cannot run here now.
+type unready struct{ cause *Unrunnable }
+
+func (u *unready) Error() string { return u.cause.Error() }
+
+// notReady is what becomes of a task that cannot run here.
+func (w *Worker) notReady(err error) error {
+	cause, ok := err.(*Unrunnable) //nolint:errorlint // it is ours
+	if !ok || w.unreadyFor == 0 {
+		return err
+	}
+	return &unready{cause}
+}
+
+// putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
+func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
+	path, q := pathIn(l.data), l.book.queue
+	id, group := "", notification
+	if job != nil {
+		id = job.ID
+		if job.grouped {
+			group = q.Keys.within(job.Group).word
+		}
+	}
+	w.aside.Add(1)
+	w.stale.meet(w, path, cause)
+	keys, args := q.deferring(l.name, id, w.unreadyFor, group, cause.Detail)
+	w.ends.post(ending{packed: appendCommand(nil, scripts["defer"].command(keys, args)...), answered: func(reply any, repeated bool) {
+		switch answer, age := deferredFrom(reply); answer {
+		case DeferTooLate:
+			w.aside.Add(-1)
+			w.waitedInVain(l, job, path, cause, age)
+		case DeferSuperseded:
+			l.answered(int64(0), repeated)
+		case DeferCancelled:
+			w.ends.postLater(ending{packed: appendCommand(nil, w.cancellation(l, job)...), answered: l.ended})
+		default:
+			l.release()
+		}
+	}})
+}
+
+// waitedInVain makes a dead letter of a task that nobody could run for too long. It does not wait for Redis.
+func (w *Worker) waitedInVain(l *lease, job *Job, path string, cause *Unrunnable, age time.Duration) {
+	late := unrunnable(cause.Reason, "%s; it has waited for %s for a worker that can run it", cause.Detail, age.Round(time.Second))
+	command := l.burial(late.Reason, detailOf(late), w.place)
+	if job != nil {
+		command = w.burialOf(l, job, late.Reason, late)
+	}
+	w.countBad(late)
+	w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: l.ended})
+	w.logBad(l.book, path, late)
+}
+
+// stale is what a worker knows of tasks that it does not know how to run.
+type stale struct {
+	inRow atomic.Int64 // that came one after the other
+
+	// The taker's alone.
+	rested int64 // of these, how many there were when it rested last
+	rests  int   // since one could run
+
+	mu    sync.Mutex
+	paths map[string]*told
+}
+
+// told is what has been said about tasks of one path.
+type told struct {
+	at    time.Time
+	since int // how many came since then
+}
+
+// meet is called with each such task. It says so, once for each path and cause, and then once a minute.
+func (s *stale) meet(w *Worker, path string, cause *Unrunnable) {
+	s.inRow.Add(1)
+	s.mu.Lock()
+	key := fmt.Sprintf("%.200s %s %.200s", cause.Reason, path, cause.Detail)
+	known := s.paths[key]
+	if known == nil {
+		if s.paths == nil || len(s.paths) >= mostPaths {
+			s.paths = map[string]*told{}
+		}
+		known = &told{}
+		s.paths[key] = known
+	}
+	known.since++
+	count := known.since
+	tell := time.Since(known.at) >= tellAgain
+	if tell {
+		known.at, known.since = time.Now(), 0
+	}
+	s.mu.Unlock()
+	if tell {
+		w.log.Warn("cannot run a task (yet): it waits, and is tried again, by other workers too", "path", path, "reason", cause.Reason,
+			"detail", cause.Detail, "tasks", count, "buried_after", w.unreadyFor)
+	}
+}
+
+// ready is called when a task can run.
+func (s *stale) ready() {
+	if s.inRow.Load() != 0 {
+		s.inRow.Store(0)
+	}
+}
+
+// rest lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
+func (w *Worker) restIfStale() {
+	s := &w.stale
+	count := s.inRow.Load()
+	switch {
+	case count < manyUnready:
+		s.rested, s.rests = 0, 0
+		return
+	case count <= s.rested:
+		return
+	case s.rests == 0:
+		w.log.Warn("slowing down: these tasks cannot run here (yet)", "in_a_row", count)
+	}
+	pause := min(firstRest<<min(s.rests, 10), longestRest)
+	s.rested, s.rests = count, s.rests+1
+	select {
+	case <-time.After(pause):
+	case <-w.stopping:
+	}
+}
