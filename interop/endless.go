@@ -3,6 +3,7 @@ package delayed
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,11 +37,19 @@ type walker struct {
 
 // packable tells why a value cannot be packed that MessagePack would pack without end, or into more than most bytes; nil if it can.
 func packable(value any, most int) error {
-	switch value.(type) { // what nearly all are
-	case nil, bool, string, []byte, int, int64, float64, raw:
+	if list, ok := value.([]any); ok && len(list) <= most && !slices.ContainsFunc(list, isComplex) || !isComplex(value) { // nearly all
 		return nil
 	}
 	return (&walker{left: most}).walk(reflect.ValueOf(value), 0, 0)
+}
+
+// isComplex tells whether there may be something in a value.
+func isComplex(value any) bool {
+	switch value.(type) {
+	case nil, bool, string, []byte, int, int64, uint64, float64, raw:
+		return false
+	}
+	return true
 }
 
 // showable is packable for what fmt shows.

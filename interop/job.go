@@ -194,13 +194,22 @@ func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case <-look.C: // if Redis is away, it is asked again
-			found, err := j.queue.caller.call(ctx, "HEXISTS", j.queue.Keys.Task(j.ID), "cancelled")
-			if err == nil && found == int64(1) {
+			if j.isCancelled(ctx) {
 				cancel(ErrTaskCancelled)
 				return
 			}
 		}
 	}
+}
+
+// isCancelled asks Redis, in a goroutine that no other recover covers; the client and its hooks are the application's.
+func (j *Job) isCancelled(ctx context.Context) bool {
+	ask := func() (found any, err error) {
+		defer catchFault(&err)
+		return j.queue.caller.call(ctx, "HEXISTS", j.queue.Keys.Task(j.ID), "cancelled")
+	}
+	found, err := ask()
+	return err == nil && found == int64(1)
 }
 
 // judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.

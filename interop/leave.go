@@ -38,7 +38,8 @@ func (w *Worker) goodbye() {
 	}
 }
 
-func (w *Worker) part() error {
+func (w *Worker) part() (failure error) {
+	defer catchFault(&failure)
 	if w.takes == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return err

@@ -54,8 +54,10 @@ func (c *conn) closeIfAny() {
 // turn takes once; false if there is nothing left to do.
 func (w *Worker) turn() (more bool, err error) {
 	defer catchFault(&err)
+	if w.restIfStale(); w.stopped() {
+		return true, nil
+	}
 	more = true
-	w.restIfStale()
 	if w.takes == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return true, err

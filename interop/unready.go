@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,7 +78,7 @@ func (w *Worker) waitedInVain(l *lease, job *Job, path string, cause *Unrunnable
 
 // stale is what a worker knows of tasks that it does not know how to run.
 type stale struct {
-	inRow atomic.Int64 // that came one after the other
+	inRow atomic.Int64 // they came one after the other
 
 	// The taker's alone.
 	rested int64 // of these, how many there were when it rested last
@@ -97,15 +98,7 @@ type told struct {
 func (s *stale) meet(w *Worker, path string, cause *Unrunnable) {
 	s.inRow.Add(1)
 	s.mu.Lock()
-	key := fmt.Sprintf("%.200s %s %.200s", cause.Reason, path, cause.Detail)
-	known := s.paths[key]
-	if known == nil {
-		if s.paths == nil || len(s.paths) >= mostPaths {
-			s.paths = map[string]*told{}
-		}
-		known = &told{}
-		s.paths[key] = known
-	}
+	known := s.about(fmt.Sprintf("%s %.200s %.200s", cause.Reason, path, cause.Detail))
 	known.since++
 	count := known.since
 	tell := time.Since(known.at) >= tellAgain
@@ -119,6 +112,23 @@ func (s *stale) meet(w *Worker, path string, cause *Unrunnable) {
 	}
 }
 
+// about is what has been said about tasks like this. If there are too many kinds of them, they share what is said.
+func (s *stale) about(key string) *told {
+	if s.paths == nil {
+		s.paths = map[string]*told{}
+	}
+	if s.paths[key] == nil && len(s.paths) >= mostPaths {
+		maps.DeleteFunc(s.paths, func(_ string, known *told) bool { return time.Since(known.at) >= tellAgain })
+		if len(s.paths) >= mostPaths {
+			key = ""
+		}
+	}
+	if s.paths[key] == nil {
+		s.paths[key] = &told{}
+	}
+	return s.paths[key]
+}
+
 // ready is called when a task can run.
 func (s *stale) ready() {
 	if s.inRow.Load() != 0 {
@@ -126,7 +136,7 @@ func (s *stale) ready() {
 	}
 }
 
-// rest lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
+// restIfStale lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
 func (w *Worker) restIfStale() {
 	s := &w.stale
 	count := s.inRow.Load()
