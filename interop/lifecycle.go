@@ -32,8 +32,8 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 		s.current.book.gate.grouped.Store(true)
 	}
 	h, missing := w.find(task)
-	if missing != nil && job.expired(w.clock.now()) == nil { // it has not begun, and need not here
-		return missing
+	if missing != nil && w.unreadyFor > 0 && job.expired(w.clock.now()) == nil { // it has not begun, and need not here
+		return w.notReady(ctx, job, missing)
 	}
 	if err := w.begin(ctx, s.current, job); err != nil {
 		return err

@@ -45,7 +45,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	switch {
 	case err != nil && reasonOf(err) == UnknownHeader:
 		s.job = newJob(s.current.book.queue, task)
-		return w.notReady(err)
+		return w.notReady(ctx, s.job, err.(*Unrunnable)) //nolint:forcetypeassert,errorlint // it has a reason
 	case err != nil:
 		s.job = buriedJob(s.current.book.queue, data)
 		return err
@@ -53,9 +53,9 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 		s.job = newJob(s.current.book.queue, task)
 		return w.live(ctx, s, task)
 	}
-	h, err := w.find(task)
-	if err != nil {
-		return err
+	h, missing := w.find(task)
+	if missing != nil {
+		return w.notReady(ctx, nil, missing)
 	}
 	w.stale.ready()
 	s.running.Store(h)
@@ -66,10 +66,10 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 }
 
 // find is the function that a task names.
-func (w *Worker) find(task call) (*handler, error) {
+func (w *Worker) find(task call) (*handler, *Unrunnable) {
 	h, found := w.handlers[string(task.path)]
 	if !found {
-		return nil, w.notReady(unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path))
+		return nil, unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
 	}
 	return h, nil
 }

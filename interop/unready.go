@@ -1,6 +1,7 @@
 package delayed
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"sync"
@@ -27,11 +28,13 @@ type unready struct{ cause *Unrunnable }
 
 func (u *unready) Error() string { return u.cause.Error() }
 
-// notReady is what becomes of a task that cannot run here.
-func (w *Worker) notReady(err error) error {
-	cause, ok := err.(*Unrunnable) //nolint:errorlint // it is ours
-	if !ok || w.unreadyFor == 0 {
-		return err
+// notReady is what becomes of a task that cannot run here; job is nil for one without headers.
+func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) error {
+	switch {
+	case w.unreadyFor == 0:
+		return cause
+	case job != nil && job.ID != "" && job.isCancelled(ctx): // nobody has to run it any more
+		return errCancelled
 	}
 	return &unready{cause}
 }
@@ -39,27 +42,25 @@ func (w *Worker) notReady(err error) error {
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
 func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
 	path, q := pathIn(l.data), l.book.queue
-	id, group := "", notification
+	id, to := "", q.Keys.tail()
 	if job != nil {
 		id = job.ID
 		if job.grouped {
-			group = q.Keys.within(job.Group).word
+			to = q.Keys.within(job.Group)
 		}
 	}
 	w.aside.Add(1)
 	w.stale.meet(w, path, cause)
-	keys, args := q.deferring(l.name, id, w.unreadyFor, group, cause.Detail)
+	keys, args := q.deferring(l.name, id, to, w.unreadyFor, cause.Detail)
 	w.ends.post(ending{packed: appendCommand(nil, scripts["defer"].command(keys, args)...), answered: func(reply any, repeated bool) {
-		switch answer, age := deferredFrom(reply); answer {
-		case DeferTooLate:
+		switch said, _, age := deferredOf(reply); said {
+		case DeferOver:
 			w.aside.Add(-1)
 			w.waitedInVain(l, job, path, cause, age)
-		case DeferSuperseded:
-			l.answered(int64(0), repeated)
-		case DeferCancelled:
-			w.ends.postLater(ending{packed: appendCommand(nil, w.cancellation(l, job)...), answered: l.ended})
-		default:
+		case DeferDone:
 			l.release()
+		default:
+			l.answered(int64(0), repeated)
 		}
 	}})
 }

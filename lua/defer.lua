@@ -2,8 +2,7 @@
 -- KEYS: processing, lost, scheduled, wake, deferred, task (its state, or anything)
 -- ARGV: lease, id (16 characters), limit (milliseconds that the task may wait in all), word (what announces it, as for `submit`), cause
 -- Returns: {1, pause, age}: it waits for so many milliseconds, and has waited for so long in all; {2, 0, age}: it has waited for
---          too long, and nothing has happened; {0, 0, 0}: the lease does not hold a task any more; {3, 0, 0}: it has been cancelled, and
---          nothing has happened
+--          too long, and nothing has happened; {0}: the lease does not hold a task any more
 
 local MOST, LONGEST, DAY = 100000, 60000, 86400000
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
@@ -13,10 +12,7 @@ redis.call('HLEN', KEYS[2])
 local tracked = redis.call('TYPE', KEYS[6])['ok'] == 'hash'
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
-    return {0, 0, 0}
-end
-if tracked and redis.call('HEXISTS', KEYS[6], 'cancelled') == 1 then
-    return {3, 0, 0}
+    return {0}
 end
 local name, limit = redis.sha1hex(task), tonumber(ARGV[3])
 local clock = redis.call('TIME')
