@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"fmt"
+	"io"
 	"math"
 	"reflect"
 	"strings"
@@ -18,14 +19,53 @@ type raw = msgpack.RawMessage
 
 // encode packs a value as the other producers do: integers as short as they get, structs as arrays or as maps.
 func encode(value any, structsAsArrays bool) ([]byte, error) {
+	if err := packable(value, math.MaxInt); err != nil {
+		return nil, err
+	}
 	var buffer bytes.Buffer
-	encoder := msgpack.NewEncoder(&buffer)
-	encoder.UseCompactInts(true)
-	encoder.UseArrayEncodedStructs(structsAsArrays)
-	if err := encoder.Encode(value); err != nil {
+	if err := encodeTo(&buffer, value, structsAsArrays); err != nil {
 		return nil, err
 	}
 	return buffer.Bytes(), nil
+}
+
+func encodeTo(buffer io.Writer, value any, structsAsArrays bool) error {
+	encoder := msgpack.NewEncoder(buffer)
+	encoder.UseCompactInts(true)
+	encoder.UseArrayEncodedStructs(structsAsArrays)
+	return encoder.Encode(value)
+}
+
+// encodeWithin is encode for a value that shall have most bytes. If it has more, they are not kept, and only counted; errMany if it has
+// more than twice as many.
+func encodeWithin(value any, most int) (packed []byte, size int, err error) {
+	if err := packable(value, most); err != nil {
+		return nil, 0, err
+	}
+	buffer := bounded{most: most}
+	if err := encodeTo(&buffer, value, false); err != nil {
+		return nil, 0, err
+	}
+	return buffer.kept.Bytes(), buffer.size, nil
+}
+
+// bounded is a buffer that has a bound.
+type bounded struct {
+	kept       bytes.Buffer
+	size, most int
+}
+
+func (b *bounded) Write(data []byte) (int, error) {
+	b.size += len(data)
+	switch {
+	case b.size > 2*b.most:
+		return 0, errMany
+	case b.size > b.most:
+		b.kept = bytes.Buffer{}
+	default:
+		b.kept.Write(data)
+	}
+	return len(data), nil
 }
 
 // decoder reads arguments into Go values. The library's own decoding lets a number that is too large for its variable wrap

@@ -175,7 +175,7 @@ func work(t *testing.T, name string, client redis.UniversalClient) {
 	queue, err := NewQueue(name, client, DequeueTimeout(200*time.Millisecond))
 	must(t, err)
 	var ran atomic.Int32
-	worker := start(t, queue, map[string]any{"main.F": func() { ran.Add(1) }})
+	worker := start(t, queue, map[string]any{"main.F": func() { ran.Add(1) }}, UnreadyFor(0))
 	for range 50 {
 		enqueue(t, queue, NewGoTask("main.F"))
 	}

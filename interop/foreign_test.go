@@ -155,7 +155,7 @@ func TestThoseWhoWaitHearThatATaskCannotBeRead(t *testing.T) {
 		handle := submit(t, queue, c.task)
 		data := queue.client.LIndex(ctx, queue.Name(), 0).Val()
 		must(t, queue.client.LSet(ctx, queue.Name(), 0, c.spoilt([]byte(data))).Err())
-		worker := newWorker(t, queue, nil, Burst())
+		worker := newWorker(t, queue, nil, Burst(), UnreadyFor(0))
 		must(t, worker.Run(ctx))
 		letters := deadLetters(t, queue)
 		if len(letters) != 1 || letters[0].reason != string(reason) || worker.buried.Load() != 1 {

@@ -1,14 +1,12 @@
 package delayed
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -72,6 +70,9 @@ const mostNested = 8 // types in types that are looked into
 
 // unfit is the type, of a parameter or of what it consists of, that no argument of a task can have; nil if there is none.
 func unfit(t reflect.Type, depth int) reflect.Type {
+	if factsOf(t).endless {
+		return t
+	}
 	if depth > mostNested { // a type may consist of itself
 		return nil
 	}
@@ -101,27 +102,38 @@ func isAnonymous(path string) bool {
 	return len(parts) > 2 && slices.ContainsFunc(parts[2:], anonymous.MatchString)
 }
 
-// call decodes the arguments, freshly for each task, and calls the function.
+// call decodes the arguments, freshly for each task, and calls the function. The error is an *Unrunnable if the arguments do not fit.
 func (h *handler) call(ctx context.Context, payload []byte) error {
-	args, err := h.arguments(payload)
+	args, err := h.bind(payload)
 	if err != nil {
-		return unrunnable(BadArguments, "%s: %v", h.name, err)
+		return err
 	}
+	if err = h.run(ctx, args); isRefusal(err) { // it has run
+		return failed(err)
+	}
+	return err
+}
+
+func (h *handler) run(ctx context.Context, args []reflect.Value) error {
 	if h.plain != nil {
 		return h.plain(ctx)
 	}
-	return h.failed(h.results(ctx, args))
+	results := h.results(ctx, args)
+	if err := h.failed(results); err != nil {
+		return err
+	}
+	return h.unfinished(results)
 }
 
-// callForValue is call for a task whose value matters: the only result that is no error, or an array of several.
-func (h *handler) callForValue(ctx context.Context, payload []byte) (any, error) {
-	args, err := h.arguments(payload)
-	if err != nil {
-		return nil, unrunnable(BadArguments, "%s: %v", h.name, err)
-	}
+// callForValue is call for a task whose value matters: the only result that is no error, or an array of several. The error is the
+// function's own.
+func (h *handler) callForValue(ctx context.Context, args []reflect.Value, kept bool) (any, error) {
 	results := h.results(ctx, args)
 	if err := h.failed(results); err != nil {
 		return nil, err
+	}
+	if !kept {
+		return nil, h.unfinished(results)
 	}
 	var values []any
 	for i, result := range results {
@@ -136,6 +148,15 @@ func (h *handler) callForValue(ctx context.Context, payload []byte) (any, error)
 		return values[0], nil
 	}
 	return values, nil
+}
+
+// bind decodes the arguments, freshly for each task.
+func (h *handler) bind(payload []byte) ([]reflect.Value, error) {
+	args, err := h.arguments(payload)
+	if err != nil {
+		return nil, unrunnable(BadArguments, "%s: %v", h.name, err)
+	}
+	return args, nil
 }
 
 func (h *handler) results(ctx context.Context, args []reflect.Value) []reflect.Value {
@@ -153,6 +174,27 @@ func (h *handler) failed(results []reflect.Value) error {
 		return results[h.failure].Interface().(error) //nolint:forcetypeassert // newHandler looked
 	}
 	return nil
+}
+
+// unfinished is the failure of a function that returned a function or a channel: what would come of that never happens.
+func (h *handler) unfinished(results []reflect.Value) error {
+	for i, result := range results {
+		if result.Kind() == reflect.Interface {
+			result = result.Elem()
+		}
+		if k := result.Kind(); i != h.failure && (k == reflect.Func || k == reflect.Chan) && !result.IsNil() {
+			return &unfinished{result.Type()}
+		}
+	}
+	return nil
+}
+
+// unfinished is the failure of a task that left its work to somebody else.
+type unfinished struct{ kind reflect.Type }
+
+func (u *unfinished) Error() string {
+	return fmt.Sprintf("it returned a %s, which nobody calls or reads, so that what it stands for has not run: do the work in the "+
+		"function itself, and return values", u.kind)
 }
 
 // arguments makes values for the parameters: a single one takes the payload as it is, several take the elements of an array. A
@@ -221,35 +263,4 @@ func describePayload(h head) string {
 		return fmt.Sprint(h.values)
 	}
 	return "one"
-}
-
-const longestDetail = 10_000 // bytes of a stack that a dead letter keeps
-
-// panicked is the failure of a task that panicked.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// catchPanic, deferred, makes an error of a panic.
-func catchPanic(err *error) {
-	if value := recover(); value != nil {
-		*err = &panicked{value, debug.Stack()}
-	}
-}
-
-// describe tells what happened, for the dead letter.
-func describe(err error) string {
-	text := err.Error()
-	var p *panicked
-	if errors.As(err, &p) {
-		stack := p.stack
-		if at := bytes.Index(stack, []byte("\npanic(")); at >= 0 { // what is above it is ours
-			stack = stack[at+1:]
-		}
-		text += "\n\n" + string(stack)
-	}
-	return text[:min(len(text), longestDetail)]
 }

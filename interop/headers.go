@@ -2,9 +2,12 @@ package delayed
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math"
 	"slices"
 
 	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
 // readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
@@ -15,13 +18,13 @@ func readHeaders(data []byte, at int) (map[string]any, error) {
 	}
 	headers, strange := headersAt(data, at)
 	if strange != "" {
-		return nil, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
+		return headers, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
 	}
 	return headers, nil
 }
 
-// headersAt are the headers in the map at a place of a task, nil if there are none, and one of them that must be understood. What cannot
-// be read of them is as if it were not there.
+// headersAt are the headers in the map at a place of a task, nil if there are none, and one of them that must be understood. A value
+// that no header of ours may have is as if it were not there: see scalars.
 func headersAt(data []byte, at int) (headers map[string]any, strange string) {
 	h, _ := headAt(data, at)
 	if h.kind != kindMap {
@@ -37,9 +40,9 @@ func headersAt(data []byte, at int) (headers map[string]any, strange string) {
 			if len(text) > 0 && text[0] == '!' {
 				strange = text
 			}
-			if value, err := newDecoder(data[middle:end]).anything(); err == nil {
+			if value := scalars(data, middle); value != nil {
 				if headers == nil {
-					headers = make(map[string]any, h.values/2)
+					headers = make(map[string]any, min(h.values/2, mostHeaders))
 				}
 				headers[text] = value
 			}
@@ -47,6 +50,87 @@ func headersAt(data []byte, at int) (headers map[string]any, strange string) {
 		at = end
 	}
 	return headers, strange
+}
+
+const mostHeaders = 16 // for which there is room at once
+
+// scalars reads what headers consist of: an int64, a float64, a string, a bool, or a []any of these; nil for all else. It decodes
+// nothing that could be large, deep, or of a type that somebody has registered.
+func scalars(data []byte, at int) any {
+	h, err := headAt(data, at)
+	if err != nil || h.kind != kindArray {
+		return scalar(data, at)
+	}
+	list := make([]any, 0, min(h.values, mostHeaders))
+	at = h.body
+	for range h.values {
+		value := scalar(data, at)
+		if value == nil {
+			return nil
+		}
+		list = append(list, value)
+		at, _ = skip(data, at)
+	}
+	return list
+}
+
+// scalar reads an int64 (a larger number is the largest of them), a float64, a string or a bool; nil for all else.
+func scalar(data []byte, at int) any {
+	h, err := headAt(data, at)
+	if err != nil {
+		return nil
+	}
+	body := data[h.body : h.body+h.size]
+	switch code := data[at]; {
+	case h.kind == kindString:
+		return string(body)
+	case code == msgpcode.True || code == msgpcode.False:
+		return code == msgpcode.True
+	case code == msgpcode.Float:
+		return float64(math.Float32frombits(binary.BigEndian.Uint32(body)))
+	case code == msgpcode.Double:
+		return math.Float64frombits(binary.BigEndian.Uint64(body))
+	case h.kind == kindInt:
+		return integer(code, body)
+	}
+	return nil
+}
+
+// integer is the number that a code and its body mean.
+func integer(code byte, body []byte) int64 {
+	if len(body) == 0 {
+		return int64(int8(code))
+	}
+	n := uint64(0)
+	for _, b := range body {
+		n = n<<8 | uint64(b)
+	}
+	if code >= msgpcode.Int8 { // in two's complement
+		unused := 64 - 8*len(body)
+		return int64(n<<unused) >> unused
+	}
+	return int64(min(n, math.MaxInt64))
+}
+
+// wholeNumber is a header that is a whole number, 0 if it is not there.
+func wholeNumber(headers map[string]any, name string) int64 {
+	n, _ := headers[name].(int64)
+	return n
+}
+
+// texts is a header that is an array of texts; nil if it is not there.
+func texts(headers map[string]any, name string) []string {
+	list, ok := headers[name].([]any)
+	if !ok {
+		return nil
+	}
+	found := make([]string, len(list))
+	for i, each := range list {
+		if found[i], ok = each.(string); !ok {
+			return nil
+		}
+	}
+	return found
 }
 
 // packHeaders is a map of these names and values, in this order.
@@ -83,23 +167,28 @@ func changeHeaders(data []byte, changes []header) ([]byte, error) {
 	old, _ := headAt(data, 0)
 	var pairs []byte
 	count, at := old.values/2, old.body
+	done := make([]bool, len(changes))
 	for range old.values / 2 {
 		name, _ := headAt(data, at)
 		middle, _ := skip(data, at)
 		next, _ := skip(data, middle)
 		value := data[middle:next]
 		text := string(data[name.body : name.body+name.size])
+		// Each of several headers of one name, or the one that is read would stay as it was.
 		if i := slices.IndexFunc(changes, func(c header) bool { return name.kind == kindString && c.name == text }); i >= 0 {
 			changed, err := encode(changes[i].value, false)
 			if err != nil {
 				return nil, err
 			}
-			value, changes = changed, slices.Delete(slices.Clone(changes), i, i+1)
+			value, done[i] = changed, true
 		}
 		pairs = append(append(pairs, data[at:middle]...), value...)
 		at = next
 	}
-	for _, change := range changes {
+	for i, change := range changes {
+		if done[i] {
+			continue
+		}
 		for _, part := range []any{change.name, change.value} {
 			packed, err := encode(part, false)
 			if err != nil {

@@ -10,7 +10,10 @@ import (
 	"time"
 )
 
-const beatAgain = 500 * time.Millisecond // to the next attempt after a beat that failed
+const (
+	beatAgain   = 500 * time.Millisecond // to the next attempt after a beat that failed
+	notableSkew = time.Second            // between two clocks
+)
 
 // heartbeat keeps the leases alive, and returns what waits behind slow tasks. It has a connection of its own.
 func (w *Worker) heartbeat(ctx context.Context) {
@@ -70,7 +73,8 @@ func (w *Worker) runs() bool {
 	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.running.Load() != nil })
 }
 
-func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
+func (w *Worker) beatOnce(ctx context.Context, c **conn) (failure error) {
+	defer catchFault(&failure)
 	if *c == nil {
 		opened, err := dial(ctx, w.queues[0].client, w.queues[0].Name())
 		if err != nil {
@@ -88,6 +92,9 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
 	if err == nil {
 		err = w.heedCancels(*c)
 	}
+	if err == nil {
+		err = w.askTime(*c)
+	}
 	if err != nil {
 		(*c).Close()
 		*c = nil
@@ -96,6 +103,23 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) error {
 	if last := w.beaten.Load(); int64(began)-last < int64(w.ttl/2) {
 		w.beaten.CompareAndSwap(last, max(last, int64(began)))
 	} // else there was a gap in which leases may have run out, also some that hold nothing: the taker takes others
+	return nil
+}
+
+// askTime learns what the server's clock shows. What expires does so by that.
+func (w *Worker) askTime(c *conn) error {
+	asked := time.Now()
+	replies, err := c.exchange(appendCommand(nil, "TIME"), 1)
+	if err != nil {
+		if answered(err) { // there are rules (ACL) that forbid it
+			return nil
+		}
+		return err
+	}
+	if ahead, ok := w.clock.learn(replies[0], asked, time.Now()); ok && ahead.Abs() > notableSkew && !w.skewed {
+		w.skewed = true
+		w.log.Warn("the clocks of Redis and of this machine differ; tasks expire by that of Redis", "ahead", ahead.Round(time.Millisecond))
+	}
 	return nil
 }
 

@@ -2,15 +2,15 @@ package delayed
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
-	"strings"
 	"time"
 )
 
-const lookEvery = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+const (
+	lookEvery    = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+	mostAttempts = 1 << 53                // more are nonsense
+)
 
 // Job is one execution of a task that has headers; inside of it, CurrentTask.
 type Job struct {
@@ -22,8 +22,8 @@ type Job struct {
 
 	queue   *Queue
 	headers map[string]any
-	value   any    // what the function has returned …
-	kept    bool   // … and whether anybody wants it
+	result  raw    // what the function has returned, packed …
+	kept    bool   // … if anybody wants it
 	grouped bool   // it belongs to Group
 	slots   string // of the tasks with this concurrency key …
 	limit   int64  // … so many may run at once; 0 for a task without one
@@ -53,7 +53,9 @@ func (j *Job) Progress(ctx context.Context, done, total float64, note string) er
 	return err
 }
 
-// RetryAfter is what a task returns that wants to run again after some time, whatever its count of retries. Wrap it to say why.
+// RetryAfter is what a task returns that wants to run again after some time, whatever its count of retries. Wrap it to say why, by
+// fmt.Errorf. Among errors that errors.Join joins it counts if all others are RetryAfter, too, or context.Canceled; the longest time
+// wins. Beside any other error the task has failed.
 func RetryAfter(d time.Duration) error { return &retryAfter{d} }
 
 type retryAfter struct{ after time.Duration }
@@ -80,30 +82,26 @@ func (n *notEncodable) Error() string {
 
 // resultTooLarge is the failure of a task whose value is not kept because of its size.
 type resultTooLarge struct {
-	value      any
-	size, most int
+	value any
+	size  string
+	most  int
 }
 
 func (r *resultTooLarge) Error() string {
-	return fmt.Sprintf("it returned %T of %d bytes, and a result may have %d: keep it elsewhere and return where it is",
-		r.value, r.size, r.most)
+	return fmt.Sprintf("it returned %T of %s bytes, and a result may have %d: keep it elsewhere and return where it is", r.value,
+		r.size, r.most)
 }
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
 	j.ID = idOf(j.headers)
 	j.Group, j.grouped = j.headers["group"].(string)
-	if list, _ := j.headers["concurrency"].([]any); len(list) == 2 {
-		key, named := list[0].(string)
-		if limit, _ := list[1].(int64); named && limit > 0 {
-			j.slots, j.limit = key, limit
-		}
-	}
-	j.Attempt = int(j.number("attempt")) + 1
+	j.slots, j.limit = concurrencyOf(j.headers)
+	j.Attempt = int(min(max(j.number("attempt"), 0), mostAttempts)) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
 	}
-	_, j.kept = j.headers["result_ttl"]
+	_, j.kept = j.headers["result_ttl"].(int64)
 	return j
 }
 
@@ -128,10 +126,7 @@ func isID(text string) bool {
 	return len(text) == 16
 }
 
-func (j *Job) number(name string) int64 {
-	n, _ := j.headers[name].(int64)
-	return n
-}
+func (j *Job) number(name string) int64 { return wholeNumber(j.headers, name) }
 
 // duration is a header in milliseconds, 0 if it is not there.
 func (j *Job) duration(name string) time.Duration { return span(j.number(name)) }
@@ -163,11 +158,11 @@ func (j *Job) unique() (key string, fate Fate, bound time.Duration) {
 	return key, fate, max(span(milliseconds), time.Millisecond)
 }
 
-// expired says why it is too late to begin, if it is.
-func (j *Job) expired() error {
+// expired says why it is too late to begin at this time, by the server's clock, if it is.
+func (j *Job) expired(now time.Time) error {
 	expires := j.number("expires")
-	late := time.Now().UnixMilli() - expires
-	if expires == 0 || late <= 0 {
+	late := now.UnixMilli() - expires
+	if expires <= 0 || late <= 0 {
 		return nil
 	}
 	return unrunnable(Expired, "it should have begun %.1f s before", float64(late)/1000)
@@ -199,8 +194,7 @@ func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case <-look.C: // if Redis is away, it is asked again
-			found, err := j.queue.caller.call(ctx, "HEXISTS", j.queue.Keys.Task(j.ID), "cancelled")
-			if err == nil && found == int64(1) {
+			if j.isCancelled(ctx) {
 				cancel(ErrTaskCancelled)
 				return
 			}
@@ -208,88 +202,86 @@ func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	}
 }
 
+// isCancelled asks Redis, in a goroutine that no other recover covers; the client and its hooks are the application's.
+func (j *Job) isCancelled(ctx context.Context) bool {
+	ask := func() (found any, err error) {
+		defer catchFault(&err)
+		return j.queue.caller.call(ctx, "HEXISTS", j.queue.Keys.Task(j.ID), "cancelled")
+	}
+	found, err := ask()
+	return err == nil && found == int64(1)
+}
+
 // judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.
+// One that has other errors beside that, joined, has failed by those, too.
 func judge(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
 	}
 	cause := context.Cause(ctx)
-	var late *TimedOut
-	if !errors.As(cause, &late) && !errors.Is(cause, ErrTaskCancelled) { // the worker is gone
-		return err
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, cause) {
-		if late == nil {
-			return errCancelled
-		}
+	late, timed := cause.(*TimedOut)       //nolint:errorlint // it is ours
+	cancelled := cause == ErrTaskCancelled //nolint:errorlint // likewise
+	ends := []error{context.Canceled, context.DeadlineExceeded, cause}
+	switch {
+	case cancelled && slices.ContainsFunc(ends, func(end error) bool { return isA(err, end) }):
+		return errCancelled
+	case timed && isBare(err, ends...):
 		return late
+	case timed && slices.ContainsFunc(ends, func(end error) bool { return isA(err, end) }):
+		return &lateWith{late, err}
 	}
-	return err
+	return err // the worker is gone, or it is of something else
 }
 
+// lateWith is the failure of a task that ran into its timeout, and had other errors then.
+type lateWith struct {
+	late *TimedOut
+	err  error
+}
+
+func (l *lateWith) Error() string   { return said(l.late) + "; " + said(l.err) }
+func (l *lateWith) Unwrap() []error { return []error{l.late, l.err} }
+
 // retries tells whether a failed attempt shall be followed by another, and after which pause.
-func (j *Job) retries(err error) (pause time.Duration, counted, again bool) {
-	var asked *retryAfter
-	if errors.As(err, &asked) {
-		return max(asked.after, 0), false, true
+func (j *Job) retries(f *failure) (pause time.Duration, counted, again bool) {
+	if pause, asked := f.asks(); asked {
+		return pause, false, true
 	}
-	if j.number("retry") == 0 || !j.worthIt(err) {
+	if j.number("retry") == 0 || !j.worthIt(f) {
 		return 0, false, false
 	}
 	return pausesFrom(j.headers["backoff"]).after(j.Attempt), true, true
 }
 
-// worthIt tells what the task says about errors of this type, or of those that it wraps.
-func (j *Job) worthIt(err error) bool {
-	only, restricted := j.headers["retry_on"].([]any)
-	never, _ := j.headers["give_up_on"].([]any)
-	if !restricted && never == nil {
-		return true
-	}
-	found := !restricted
-	for _, kind := range kinds(err) {
-		if slices.Contains(never, any(kind)) {
+// worthIt tells what the task says about errors of these types, or of those that they wrap: each of those that are joined has to be
+// among those that are retried, and none among those that are not.
+func (j *Job) worthIt(f *failure) bool {
+	only, never := texts(j.headers, "retry_on"), texts(j.headers, "give_up_on")
+	for _, each := range f.leaves {
+		if slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(never, name) }) {
 			return false
 		}
-		found = found || slices.Contains(only, any(kind))
-	}
-	return found
-}
-
-// kinds are the names of the types of an error and of those that it wraps.
-func kinds(err error) []string {
-	if err == nil {
-		return nil
-	}
-	kind := reflect.TypeOf(err)
-	if kind.Kind() == reflect.Pointer {
-		kind = kind.Elem()
-	}
-	names := []string{kind.PkgPath() + "." + kind.Name(), kind.String(), kind.Name()}
-	switch wrapper := err.(type) { //nolint:errorlint // this is what looks into it
-	case interface{ Unwrap() error }:
-		return append(names, kinds(wrapper.Unwrap())...)
-	case interface{ Unwrap() []error }:
-		for _, inner := range wrapper.Unwrap() {
-			names = append(names, kinds(inner)...)
+		if only != nil && !slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(only, name) }) {
+			return false
 		}
 	}
-	return names
+	return true
 }
 
-// kindOf is how those who wait are told what failed.
-func kindOf(err error) string {
-	var refusal *Unrunnable
-	var panicked *panicked
-	var late *overran
-	if errors.As(err, &refusal) {
-		return string(refusal.Reason)
+// pack packs what the function has returned, if anybody wants it.
+func (j *Job) pack(value any, most int) error {
+	if !j.kept {
+		return nil
 	}
-	if errors.As(err, &late) {
-		return string(Overran)
+	packed, size, err := encodeWithin(value, most-resultHead)
+	switch {
+	case isA(err, errMany):
+		return &resultTooLarge{value, fmt.Sprintf("more than %d", most), most}
+	case err != nil:
+		return &notEncodable{value, err}
+	case size > most-resultHead:
+		return &resultTooLarge{value, fmt.Sprint(size + resultHead), most}
 	}
-	if errors.As(err, &panicked) {
-		return "panic"
-	}
-	return strings.TrimPrefix(fmt.Sprintf("%T", err), "*")
+	j.result = packed
+	return nil
 }

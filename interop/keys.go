@@ -13,7 +13,7 @@ import (
 const leasePart = "_lease_"
 
 var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
-	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined"}
+	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_deferred"}
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -21,6 +21,7 @@ type Keys struct {
 	Noti        string // list: a '1' for each waiting task
 	Processing  string // hash: lease → the task held under it
 	Lost        string // hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
+	Deferred    string // hash: SHA-1 of a task that no worker could run so far → 'first:last:count' (milliseconds since 1970), TTL
 	Dead        string // stream: dead letters (task, reason, detail, worker)
 	Workers     string // hash: a process's own lease → what it says of itself (MessagePack)
 	Cron        string // hash: a schedule's name → what it is (MessagePack)
@@ -53,6 +54,7 @@ func NewKeys(name string) (Keys, error) {
 		Noti:        name + "_noti",
 		Processing:  name + "_processing",
 		Lost:        name + "_lost",
+		Deferred:    name + "_deferred",
 		Dead:        name + "_dead",
 		Workers:     name + "_workers",
 		Cron:        name + "_cron",

@@ -65,6 +65,7 @@ type book struct {
 	mu     sync.Mutex
 	made   map[string]*lease // all that may hold something or have a key
 	free   []*lease          // those of them that hold nothing and may be used, the next one last
+	ruined []string          // names of those that nobody could end, and that shall run out
 }
 
 func newBook(queue *Queue, superseded func(*lease)) *book {
@@ -149,6 +150,14 @@ func (b *book) names() []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// abandon lets a lease run out that holds a task: it is neither kept alive nor given back.
+func (b *book) abandon(l *lease) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.made, l.name)
+	b.ruined = append(b.ruined, l.name)
 }
 
 // lapsed is called when the key of a lease was found gone. It tells whether there is a task in hand or in execution under it.

@@ -38,7 +38,8 @@ func (w *Worker) goodbye() {
 	}
 }
 
-func (w *Worker) part() error {
+func (w *Worker) part() (failure error) {
+	defer catchFault(&failure)
 	if w.takes == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return err
@@ -55,7 +56,7 @@ func (w *Worker) part() error {
 			}
 		}
 		if err == nil {
-			_, err = w.takes.call(context.Background(), append([]string{"UNLINK", own}, names...)...)
+			_, err = w.takes.call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.ruined...)...)
 		}
 		if err == nil {
 			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)

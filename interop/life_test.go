@@ -98,7 +98,7 @@ func TestAFailureComesBack(t *testing.T) {
 	if err := handle.Result(late, nil); !errors.Is(err, ErrNotDone) || stateOf(t, handle) != StateQueued {
 		t.Fatal(err)
 	}
-	start(t, queue, functions)
+	start(t, queue, functions, UnreadyFor(0))
 	for _, c := range []struct {
 		task          *GoTask
 		kind, message string

@@ -31,23 +31,36 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 	if job.grouped {
 		s.current.book.gate.grouped.Store(true)
 	}
+	h, missing := w.find(task)
+	if missing != nil && w.unreadyFor > 0 && job.expired(w.clock.now()) == nil { // it has not begun, and need not here
+		return w.notReady(ctx, job, missing)
+	}
 	if err := w.begin(ctx, s.current, job); err != nil {
 		return err
 	}
 	defer w.oversee(s)()
-	if err := job.expired(); err != nil {
+	if err := job.expired(w.clock.now()); err != nil {
 		return err
 	}
-	h, found := w.handlers[job.Path]
-	if !found {
-		return unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
+	if missing != nil {
+		return missing
 	}
+	w.stale.ready()
 	s.running.Store(h)
 	ctx, end := job.context(ctx, h.takesCtx)
 	defer end()
-	value, err := h.callForValue(ctx, task.payload)
-	job.value = value
-	return judge(ctx, err)
+	args, err := h.bind(task.payload)
+	if err != nil {
+		return err
+	}
+	value, err := h.callForValue(ctx, args, job.kept)
+	if err = judge(ctx, err); err == errCancelled { //nolint:errorlint // it is ours
+		return err
+	}
+	if err == nil {
+		err = job.pack(value, w.resultSize)
+	}
+	return failed(err)
 }
 
 var refusals = map[Start]error{
@@ -96,27 +109,33 @@ func (w *Worker) insistently(ctx context.Context, job *Job, ask func() (Start, e
 
 // endJob ends the lease of a task that has headers. False if it has given the task back.
 func (w *Worker) endJob(l *lease, job *Job, err error) bool {
-	var refusal *Unrunnable
-	switch {
-	case errors.Is(err, errNotBegun):
+	switch err {
+	case errNotBegun:
 		w.giveBack([]*lease{l})
 		return false
-	case errors.Is(err, errSuperseded):
+	case errSuperseded:
 		w.aside.Add(1)
 		l.judge(int64(0), false)
 		w.free(l, job)
-	case errors.Is(err, errBusy), errors.Is(err, errFull):
+		return true
+	case errBusy, errFull:
 		w.aside.Add(1)
 		w.postpone(l, l.data, job, StateScheduled, busyPause, err.Error())
-	case errors.Is(err, errCancelled):
+		return true
+	case errCancelled:
 		w.aside.Add(1)
-		w.concludeJob(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
-	case err == nil:
+		w.end(l, job, w.cancellation(l, job))
+		return true
+	}
+	switch err := err.(type) { //nolint:errorlint // what a task returns is a failure, whatever it wraps
+	case nil:
 		w.succeedJob(l, job)
-	case errors.As(err, &refusal):
-		w.failJob(l, job, refusal.Reason, err)
-	default:
+	case *Unrunnable:
+		w.failJob(l, job, err.Reason, err)
+	case *failure:
 		w.retryJob(l, job, err)
+	default:
+		w.retryJob(l, job, failed(err).(*failure)) //nolint:forcetypeassert // it is one
 	}
 	return true
 }
@@ -128,42 +147,31 @@ func (w *Worker) succeedJob(l *lease, job *Job) {
 	}
 	parts := []any{string(StateSucceeded)}
 	if job.kept {
-		packed, err := encode(job.value, false)
-		if err != nil {
-			err = &notEncodable{job.value, err}
-		} else if size := resultHead + len(packed); size > w.resultSize {
-			err = &resultTooLarge{job.value, size, w.resultSize}
-		}
-		if err != nil {
-			w.failJob(l, job, Failed, err)
-			return
-		}
-		parts = append(parts, raw(packed))
+		parts = append(parts, job.result)
 	}
 	w.concludeJob(l, job, StateSucceeded, "", "", parts)
 }
 
 // retryJob lets a task that failed wait for its next attempt, or makes it a dead letter.
-func (w *Worker) retryJob(l *lease, job *Job, err error) {
-	pause, counted, again := job.retries(err)
+func (w *Worker) retryJob(l *lease, job *Job, f *failure) {
+	pause, counted, again := job.retries(f)
 	if !again {
-		w.failJob(l, job, reasonOf(err), err)
+		w.failJob(l, job, f.reason, f)
 		return
 	}
-	text := strings.ToValidUTF8(err.Error(), "?")
-	text = strings.ToValidUTF8(text[:min(len(text), longestError)], "")
+	text := strings.ToValidUTF8(cutMiddle(f.text, longestError), "?")
 	changes := []header{{"attempt", job.Attempt}, {"error", text}}
 	if left := job.number("retry"); counted && left > 0 {
 		changes = append(changes, header{"retry", left - 1})
 	}
 	data, failure := withHeaders(l.data, changes...)
 	if failure != nil { // cannot be: they are numbers and a text
-		w.failJob(l, job, Failed, failure)
+		w.failJob(l, job, Failed, failed(failure))
 		return
 	}
 	w.retried.Add(1)
-	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "error", text)
 	w.postpone(l, data, job, StateRetrying, pause, text)
+	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "kind", f.kind, "error", text)
 }
 
 func (w *Worker) postpone(l *lease, data []byte, job *Job, state State, pause time.Duration, why string) {
@@ -213,26 +221,40 @@ func (w *Worker) succeedUntracked(l *lease, job *Job) {
 
 // failJob makes a dead letter of a task that failed for good, or could not run.
 func (w *Worker) failJob(l *lease, job *Job, reason Reason, err error) {
-	detail := w.countBad(l, err)
+	w.countBad(err)
+	w.end(l, job, w.burialOf(l, job, reason, err))
+	w.logBad(l.book, job.Path, err)
+}
+
+// burialOf is the command that makes a dead letter of a task that has headers.
+func (w *Worker) burialOf(l *lease, job *Job, reason Reason, err error) []string {
+	detail := detailOf(err)
 	if job.ID == "" {
-		w.end(l, job, l.burial(reason, detail, w.place))
-		return
+		return l.burial(reason, detail, w.place)
 	}
 	if reason == Expired {
-		w.concludeJob(l, job, StateExpired, reason, detail, []any{string(StateExpired)})
-		return
+		return w.conclusion(l, job, StateExpired, reason, detail, []any{string(StateExpired)})
 	}
-	message, trace := err.Error(), detail
-	var refusal *Unrunnable
-	if errors.As(err, &refusal) {
-		message, trace = refusal.Detail, ""
+	kind, message, trace := string(reason), detail, ""
+	if f, ok := err.(*failure); ok { //nolint:errorlint // what a task returns is a failure, whatever it wraps
+		kind, message, trace = f.kind, f.text, detail
 	}
-	message = strings.ToValidUTF8(message[:min(len(message), longestDetail)], "?")
-	w.concludeJob(l, job, StateFailed, reason, detail, []any{string(StateFailed), kindOf(err), message, strings.ToValidUTF8(trace, "?")})
+	parts := []any{string(StateFailed), kind, strings.ToValidUTF8(message, "?"), strings.ToValidUTF8(trace, "?")}
+	return w.conclusion(l, job, StateFailed, reason, detail, parts)
 }
 
 // concludeJob ends the lease of a tracked task, and stores how it ended.
 func (w *Worker) concludeJob(l *lease, job *Job, state State, reason Reason, detail string, result []any) {
+	w.end(l, job, w.conclusion(l, job, state, reason, detail, result))
+}
+
+// cancellation is the command that ends the lease of a tracked task that has been cancelled.
+func (w *Worker) cancellation(l *lease, job *Job) []string {
+	return w.conclusion(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
+}
+
+// conclusion is the command that ends the lease of a tracked task, and stores how it ended.
+func (w *Worker) conclusion(l *lease, job *Job, state State, reason Reason, detail string, result []any) []string {
 	packed, err := packResult(result...)
 	if err != nil { // cannot be: they are texts, and what is encoded already
 		packed = nil
@@ -246,5 +268,5 @@ func (w *Worker) concludeJob(l *lease, job *Job, state State, reason Reason, det
 		ID: job.ID, Unique: key, State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
 		Error: text,
 	})
-	w.end(l, job, scripts["conclude"].command(keys, args))
+	return scripts["conclude"].command(keys, args)
 }

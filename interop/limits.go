@@ -128,9 +128,9 @@ func (q *Queue) Acquire(ctx context.Context, lease, key string, limit int64, kee
 }
 
 // ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
-// of others that could run.
+// of others that could run; nor if they may be such as other workers can run, and this one cannot.
 func (w *Worker) ahead(b *book) int {
-	if b.gate.heed().counted() {
+	if b.gate.heed().counted() || w.stale.inRow.Load() > 0 {
 		return 0
 	}
 	return b.pace.ahead

@@ -63,7 +63,10 @@ func (w *Worker) cutShort(this *seen, why error) bool {
 	if this.over.Swap(true) {
 		return false
 	}
-	w.endJob(this.lease, this.job, why)
+	if why != errCancelled { //nolint:errorlint // it is ours
+		why = failed(why)
+	}
+	w.settle(this.lease, this.job, why)
 	w.forced.Store(true)
 	w.finished.Add(1)
 	return true

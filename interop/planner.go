@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-const mostAttempts = 100 // of one change that others are faster than
+const mostTries = 100 // of one change that others are faster than
 
 // fireSome is fire for a while, before other things have their turn.
 func (s *Sweeper) fireSome(ctx context.Context, queue *Queue) (time.Duration, error) {
@@ -111,7 +111,7 @@ func (s *Sweeper) fireAll(ctx context.Context, queue *Queue, due []string, now i
 
 // fireOne fires one schedule. False if there is more to do.
 func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now int64, enough func() bool) (done bool, err error) {
-	for range mostAttempts {
+	for range mostTries {
 		seen, due, err := queue.schedule(ctx, name)
 		if err != nil || due == "" || due.after(now) {
 			return true, err // if there is no error, somebody else has done it

@@ -3,6 +3,7 @@ package delayed
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 )
@@ -21,7 +22,7 @@ type slot struct {
 func (w *Worker) serve(ctx context.Context, s *slot) {
 	defer func() {
 		if s.current != nil { // the task called runtime.Goexit, which ends this goroutine whatever we do
-			w.conclude(s, s.current, errors.New("the task ended its goroutine (runtime.Goexit)"))
+			w.conclude(s, s.current, failed(errors.New("the task ended its goroutine (runtime.Goexit)")))
 			go w.serve(ctx, s)
 		}
 	}()
@@ -41,20 +42,36 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) {
 	defer catchPanic(&err)
 	task, err := decode(data)
-	if err != nil {
+	switch {
+	case err != nil && reasonOf(err) == UnknownHeader:
+		s.job = newJob(s.current.book.queue, task)
+		return w.notReady(ctx, s.job, err.(*Unrunnable)) //nolint:forcetypeassert,errorlint // it has a reason
+	case err != nil:
 		s.job = buriedJob(s.current.book.queue, data)
 		return err
-	}
-	if task.headers != nil {
+	case task.headers != nil:
 		s.job = newJob(s.current.book.queue, task)
 		return w.live(ctx, s, task)
 	}
+	h, missing := w.find(task)
+	if missing != nil {
+		return w.notReady(ctx, nil, missing)
+	}
+	w.stale.ready()
+	s.running.Store(h)
+	if err = h.call(ctx, task.payload); isRefusal(err) {
+		return err
+	}
+	return failed(err)
+}
+
+// find is the function that a task names.
+func (w *Worker) find(task call) (*handler, *Unrunnable) {
 	h, found := w.handlers[string(task.path)]
 	if !found {
-		return unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
+		return nil, unrunnable(UnknownFunction, "nothing is registered as %q in this worker", task.path)
 	}
-	s.running.Store(h)
-	return h.call(ctx, task.payload)
+	return h, nil
 }
 
 // conclude ends the lease of a task that ran, or could not run, and does the accounts.
@@ -66,15 +83,8 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 		return // it has been ended from outside
 	}
 	size := int64(len(l.data))
-	switch {
-	case job != nil:
-		if !w.endJob(l, job, err) {
-			return
-		}
-	case err != nil:
-		w.endBadly(l, err)
-	default:
-		w.succeed(l)
+	if !w.settle(l, job, err) {
+		return
 	}
 	b := l.book
 	b.count.Add(1)
@@ -83,6 +93,56 @@ func (w *Worker) conclude(s *slot, l *lease, err error) {
 	if w.handed.Load()-w.finished.Add(1) <= w.low.Load() {
 		w.signalRoom()
 	}
+}
+
+// settle ends the lease of a task, whatever happens meanwhile. False if it has given the task back.
+func (w *Worker) settle(l *lease, job *Job, err error) (ended bool) {
+	defer func() {
+		if value := recover(); value != nil {
+			w.lastResort(l, job, panicked(value, debug.Stack()))
+			ended = true
+		}
+	}()
+	unready, waits := err.(*unready) //nolint:errorlint // what a task returns is a failure, whatever it wraps
+	switch {
+	case waits:
+		w.putOff(l, job, unready.cause)
+	case job != nil:
+		return w.endJob(l, job, err)
+	case err != nil:
+		w.endBadly(l, err)
+	default:
+		w.succeed(l)
+	}
+	return true
+}
+
+// lastResort is for a task whose ending failed by a fault of this program. As a dead letter it harms nobody any more. If even that fails,
+// its lease runs out without having been given back, so that a sweeper counts the loss.
+func (w *Worker) lastResort(l *lease, job *Job, f *failure) {
+	for _, attempt := range []func(){
+		func() { w.failJob(l, job, Failed, f) },
+		func() { w.endBadly(l, f) },
+		func() { w.abandon(l, f) },
+	} {
+		if survives(attempt) {
+			return
+		}
+	}
+}
+
+// survives tells whether f returned.
+func survives(f func()) (returned bool) {
+	defer func() { returned = recover() == nil }()
+	f()
+	return true
+}
+
+// abandon lets a lease run out with its task.
+func (w *Worker) abandon(l *lease, f *failure) {
+	l.book.abandon(l)
+	w.aside.Add(1)
+	w.log.Error("could not end a task: its lease runs out, and a sweeper will see to it", "lease", l.name, "error", stacked(f.detail()))
 }
 
 func (w *Worker) succeed(l *lease) {
@@ -99,8 +159,10 @@ func (w *Worker) succeed(l *lease) {
 
 // endBadly buries a task.
 func (w *Worker) endBadly(l *lease, err error) {
-	detail := w.countBad(l, err)
+	detail, path := detailOf(err), pathIn(l.data)
+	w.countBad(err)
 	w.ends.post(ending{packed: appendCommand(nil, l.burial(reasonOf(err), detail, w.place)...), answered: l.ended})
+	w.logBad(l.book, path, err)
 }
 
 // burial is the command that buries the task of a lease.
@@ -109,32 +171,51 @@ func (l *lease) burial(reason Reason, detail, worker string) []string {
 	return scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, worker})
 }
 
+// isRefusal tells whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
+func isRefusal(err error) bool {
+	_, refused := err.(*Unrunnable) //nolint:errorlint // see above
+	return refused
+}
+
 // reasonOf is why a task becomes a dead letter.
 func reasonOf(err error) Reason {
-	var refusal *Unrunnable
-	var late *overran
-	switch {
-	case errors.As(err, &refusal):
-		return refusal.Reason
-	case errors.As(err, &late):
-		return Overran
+	switch err := err.(type) { //nolint:errorlint // what a task returns is a failure, whatever it wraps
+	case *Unrunnable:
+		return err.Reason
+	case *failure:
+		return err.reason
 	}
 	return Failed
 }
 
-// countBad counts and logs a task that becomes a dead letter, and returns what that says.
-func (w *Worker) countBad(l *lease, err error) string {
-	var refusal *Unrunnable
-	path, stream := pathIn(l.data), l.book.queue.Keys.Dead
-	if errors.As(err, &refusal) {
-		w.buried.Add(1)
-		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", refusal.Detail, "stream", stream)
-		return refusal.Detail
+// detailOf is what a dead letter says.
+func detailOf(err error) string {
+	switch err := err.(type) { //nolint:errorlint // as above
+	case *Unrunnable:
+		return cutMiddle(err.Detail, longestDetail)
+	case *failure:
+		return err.detail()
 	}
-	detail := describe(err)
-	w.failed.Add(1)
-	w.log.Error("a task failed", "path", path, "error", detail, "stream", stream)
-	return detail
+	return err.Error()
+}
+
+// countBad counts a task that becomes a dead letter.
+func (w *Worker) countBad(err error) {
+	if isRefusal(err) {
+		w.buried.Add(1)
+	} else {
+		w.failed.Add(1)
+	}
+}
+
+// logBad logs a task that has become one.
+func (w *Worker) logBad(b *book, path string, err error) {
+	stream := b.queue.Keys.Dead
+	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
+		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
+		return
+	}
+	w.log.Error("a task failed", "path", path, "error", stacked(detailOf(err)), "stream", stream)
 }
 
 func (w *Worker) wasSuperseded(l *lease) {

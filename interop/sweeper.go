@@ -73,6 +73,7 @@ func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	for _, option := range options {
 		option(s)
 	}
+	s.log = steadily(s.log)
 	if len(queues) == 0 || s.interval <= 0 || s.limit < 1 {
 		return nil, fmt.Errorf("%w: a sweeper needs queues, an interval above 0, and a limit of at least 1", ErrConfiguration)
 	}

@@ -53,6 +53,11 @@ func (c *conn) closeIfAny() {
 
 // turn takes once; false if there is nothing left to do.
 func (w *Worker) turn() (more bool, err error) {
+	defer catchFault(&err)
+	if w.restIfStale(); w.stopped() {
+		return true, nil
+	}
+	more = true
 	if w.takes == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return true, err

@@ -17,6 +17,7 @@ const (
 	defaultTTL   = 10 * time.Second
 	defaultGrace = 25 * time.Second
 	exitForced   = 3 // the grace was over, or a second signal came: what ran was given back
+	lastWords    = 10 * time.Second
 )
 
 // Worker runs the Go tasks of one or several queues, several at a time in one process.
@@ -33,6 +34,8 @@ type Worker struct {
 	log         *slog.Logger
 	exit        func(int)
 	resultSize  int // bytes that a result may have
+	unreadyFor  time.Duration
+	lastWords   time.Duration // from when it is certain that the process leaves until it has left, whatever happens
 
 	name    string // the token of its own lease, and the value of all its leases
 	place   string // host:pid
@@ -57,6 +60,9 @@ type Worker struct {
 	watching chan struct{}
 	began    chan struct{} // closed when the first beat has been tried
 
+	clock serverClock
+	stale stale
+
 	failed, buried, superseded, retried atomic.Int64
 	aside                               atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
 
@@ -64,10 +70,13 @@ type Worker struct {
 	turns    atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
+	skewed   bool          // the heartbeat's alone: it has said that the clocks differ
 	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once
+	watchdog atomic.Pointer[time.Timer] // ends the process if it does not leave in time
+	guarded  sync.Once
 }
 
 // WorkerOption changes a Worker.
@@ -108,6 +117,8 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		log:         slog.Default(),
 		exit:        os.Exit,
 		resultSize:  maxResultSize,
+		unreadyFor:  defaultUnready,
+		lastWords:   lastWords,
 		name:        token(),
 		place:       place(),
 		room:        make(chan struct{}, 1),
@@ -119,11 +130,14 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	for _, option := range options {
 		option(w)
 	}
+	w.log = steadily(w.log)
 	switch {
 	case len(queues) == 0:
 		return nil, fmt.Errorf("%w: a worker needs at least one queue", ErrConfiguration)
 	case len(w.slots) == 0:
 		return nil, fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
+	case w.unreadyFor < 0:
+		return nil, fmt.Errorf("%w: UnreadyFor is not below 0: %s", ErrConfiguration, w.unreadyFor)
 	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
 		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
 	}
@@ -198,7 +212,21 @@ func (w *Worker) stopped() bool {
 // insist lets Run return at once.
 func (w *Worker) insist() {
 	w.hurry.Do(func() { close(w.now) })
+	w.watch()
 	w.Stop()
+}
+
+// watch makes sure that the process leaves soon, whatever its goodbye waits for. The leases then run out by themselves.
+func (w *Worker) watch() {
+	if !w.withSignals { // the process is not ours
+		return
+	}
+	w.guarded.Do(func() {
+		w.watchdog.Store(time.AfterFunc(w.lastWords, func() {
+			w.log.Error("could not leave in order; a sweeper will give back what was held")
+			w.exit(exitForced)
+		}))
+	})
 }
 
 // Run works until ctx is done, Stop is called, a signal comes or (with Burst) the queues are empty. It can be called once.
@@ -228,6 +256,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	<-background(w.take)
 	w.Stop()
 	done := w.finish()
+	w.watch()
 	endHeart()
 	<-beats
 	w.goodbye()
@@ -235,7 +264,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
 		"buried", w.buried.Load(), "superseded", w.superseded.Load())
 	close(w.hand)
+	written(w.log)
 	if done {
+		if dog := w.watchdog.Load(); dog != nil {
+			dog.Stop()
+		}
 		return nil
 	}
 	if w.withSignals {

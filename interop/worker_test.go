@@ -84,7 +84,7 @@ func TestEndings(t *testing.T) {
 		"main.Fine":   func() int { return 1 },
 		"main.Bare":   func() {},
 		"main.Struct": func(context.Context, pair) error { return nil },
-	}, Burst())
+	}, Burst(), UnreadyFor(0))
 	enqueue(t, queue, NewGoTask("main.Fail"), NewGoTask("main.Panic"), NewGoTask("main.Exit"), NewGoTask("main.Nil", nil),
 		NewGoTask("main.Missing"), NewGoTask("main.One", "x"), NewPyTask("m:f", nil, nil), NewGoTask("main.Fine"),
 		NewGoTask("main.Struct", pair{1, "x"}))
@@ -427,7 +427,7 @@ func TestUpstreamMix(t *testing.T) {
 		"main.Var":  func(numbers ...int) { see("Var", numbers) },
 		"main.One":  func(p *pair) { see("One", *p) },
 		"main.Zero": func() { see("Zero") },
-	}, Burst())
+	}, Burst(), UnreadyFor(0))
 	must(t, worker.Run(ctx))
 	want := map[string]int{"Note[x 300]": 1, "Var[[1]]": 1, "One[{1 test}]": 1, "Zero[]": 3}
 	if !maps.Equal(saw, want) || worker.succeeded() != 6 {
