@@ -12,6 +12,7 @@ from typing import Any
 
 from .errors import Reason, TimedOut, Unrunnable
 from .hooks import inside
+from .paths import OF_A_SCRIPT, SCRIPT
 from .wire import SEPARATOR, Call
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps: its end says what happened
@@ -77,6 +78,8 @@ class Functions(dict[str, Callable[..., Any]]):
         self._wrap = wrap
 
     def __missing__(self, path: str) -> Callable[..., Any]:
+        if path.startswith(SCRIPT) and path not in self._allowed:
+            raise Unrunnable(Reason.NOT_ALLOWED, OF_A_SCRIPT.format(path))
         if path not in self._allowed:
             raise Unrunnable(
                 Reason.NOT_ALLOWED,
@@ -86,7 +89,8 @@ class Functions(dict[str, Callable[..., Any]]):
         try:
             function: Any = getattr(import_module(module_path), name)
         except AttributeError as error:
-            raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: {error}") from error
+            words = OF_A_SCRIPT.format(path) if path.startswith(SCRIPT) else f"{path!r}: {error}"
+            raise Unrunnable(Reason.UNKNOWN_FUNCTION, words) from error
         except Exception as error:
             raise Unrunnable(Reason.UNKNOWN_FUNCTION, f"{path!r}: importing it raised {_name(error)}: {error}") from error
         if not callable(function):

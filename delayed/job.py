@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from .errors import NotInTask, Reason, Unrunnable
 from .queue import Queue
 from .results import State
 from .wire import Call, id_in, parse, unique_in
+from .within import source as _source
 
 _MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
@@ -162,7 +162,6 @@ class Ended:
 Outcome = Done | Failed | Again | Ended
 
 _DIRECT = Call("", (), {}, 0)
-_source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)
 
 
 def current_task() -> Job:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .clock import monotonic
 from .connect import address
-from .connection import Client, RedisError, ResponseError
+from .connection import AsyncClient, Client, RedisError, ResponseError
 from .logger import logger
 
 _EVERY = 10.0  # seconds between two lines
@@ -32,7 +32,7 @@ class Outage:
         client: says which server.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client | AsyncClient) -> None:
         self._where = address(client)
         self._failing: set[str] = set()
 

@@ -10,7 +10,7 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "logger", "words"},
+    {"errors", "clock", "logger", "words", "within", "loops"},
     {
         "keys",
         "backoff",
@@ -27,10 +27,15 @@ LEVELS = [
         "events",
         "cron",
         "wear",
+        "address",
+        "server_time",
     },
     {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
-    {"task", "connect", "handle", "transitions", "control"},
-    {"queue", "functions", "channel", "occurrence", "outage"},
+    {"paths", "async_connection", "sentinels", "status", "transitions", "control", "waits"},
+    {"task", "connect", "handle"},
+    {"functions", "channel", "occurrence", "outage"},
+    {"waiter"},
+    {"queue"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
@@ -53,9 +58,9 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
-    "redis": {"connection", "connect", "channel", "embedded"},
+    "redis": {"connection", "async_connection", "connect", "sentinels", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "signals", "executors", "crew", "outage"},
+    "threading": {"heartbeat", "signals", "executors", "crew", "outage", "waiter", "handle"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
