@@ -127,13 +127,15 @@ def abandon(connection: Any) -> None:
     """Close the socket of a connection of redis.asyncio whose loop is closed, so that nothing can be awaited. (asyncio has no
     public way.)"""
     writer, connection._writer, connection._reader = connection._writer, None, None
-    transport = getattr(writer, "transport", None)
-    beneath = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    transport: Any = writer.transport if writer is not None else None
+    beneath: Any = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     if beneath is not None:
-        transport._closed = True  # type: ignore[union-attr]  # as it would have been, had it been closed
+        transport._closed = True  # as it would have been, had it been closed
     for each in (transport, beneath):
         with contextlib.suppress(Exception):
-            each._call_connection_lost(None)  # type: ignore[union-attr]
+            each.abort()  # which counts as closed from then on, and cannot ask its loop for the rest
+        with contextlib.suppress(Exception):
+            each._call_connection_lost(None)
 
 
 def _limits(address: Address) -> tuple[int, float]:
