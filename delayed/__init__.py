@@ -23,6 +23,7 @@ from .errors import (
     UnknownTask,
 )
 from .job import current_task
+from .keys import new_id
 from .queue import AsyncQueue, Queue
 from .task import GoTask, PyTask
 
@@ -49,5 +50,6 @@ __all__ = [
     "UnknownTask",
     "current_task",
     "delayed",
+    "new_id",
 ]
 __version__ = "2.0.0"

@@ -13,13 +13,11 @@ import hiredis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from .connect import DEADLINE, dedicated, let_the_kernel_watch
-from .connection import Client, as_bytes, pack
+from .connection import Client, as_bytes, is_misplaced, pack
 from .scripts import SCRIPTS, Argument
 
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
-# Errors that say "not this server, not now": a new connection may find the right one.
-_MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
 _HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
 
 
@@ -275,7 +273,7 @@ class Channel:
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, ResponseError):
-            if _is_misplaced(reply):
+            if is_misplaced(reply):
                 raise self._broken(reply)
             raise reply
         return reply
@@ -285,7 +283,3 @@ class Channel:
         if isinstance(error, TimeoutError | socket.timeout | BlockingIOError):
             return TimeoutError("Redis did not answer in time")
         return error if isinstance(error, ConnectionError) else ConnectionError(str(error))
-
-
-def _is_misplaced(error: ResponseError) -> bool:
-    return str(error).startswith(_MISPLACED)

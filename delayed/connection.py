@@ -5,19 +5,18 @@ client repeats a command whose reply it did not get, and so would enqueue twice;
 for its reply.
 """
 
-import asyncio
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
 import hiredis
 import redis
 import redis.asyncio
-from redis.asyncio.cluster import PipelineCommand
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
+    BusyLoadingError,
     ConnectionError,
     MovedError,
     NoScriptError,
@@ -31,26 +30,28 @@ from .errors import ConfigurationError
 from .keys import Keys
 from .scripts import Argument, Script
 
-__all__ = [  # RedisError and ResponseError are redis-py's: no other module needs to import it for them
+__all__ = [  # what ends in Error is redis-py's: no other module needs to import it for that
     "AsyncClient",
-    "AsyncPooled",
     "Caller",
     "Client",
     "Command",
+    "ConnectionError",
     "ForeignType",
     "Pooled",
     "RedisError",
     "ResponseError",
+    "TimeoutError",
     "as_bytes",
     "check_cluster",
     "explained",
-    "explained_async",
     "is_cluster",
+    "is_misplaced",
+    "is_outage",
+    "is_refused",
     "node_of",
     "pack",
-    "reply_timeout",
+    "place_of",
     "run_script",
-    "run_script_async",
     "same_slot",
 ]
 
@@ -58,15 +59,34 @@ Client = redis.Redis | redis.RedisCluster
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
 
-_REDIRECTIONS = 5  # nodes that a cluster may send a command to
-_CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
-_UNKNOWN = "the connection broke after the command was sent: Redis may or may not have carried it out"
+REDIRECTIONS = 5  # nodes that a cluster may send a command to
+CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
+UNKNOWN = "this came after the command was sent: Redis may or may not have carried it out"
+_FULL = ("Too many connections", "No connection available")  # what pools say that have no connection to give
+# Errors that say "not this server, not now": a new connection may find the right one.
+_MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
+_REFUSALS = ("WRONGPASS", "NOAUTH", "invalid password", "DB index", "Invalid Database")
 
 
-def reply_timeout(client: object) -> float:
-    """Seconds after which `client` gives a reply up; infinity if it waits for as long as it takes, or does not say."""
-    knows = getattr(client, "nodes_manager", None) or getattr(client, "connection_pool", None)
-    return getattr(knows, "connection_kwargs", {}).get("socket_timeout") or math.inf
+def is_misplaced(error: ResponseError) -> bool:
+    """Whether Redis says "not this server, not now"."""
+    return str(error).startswith(_MISPLACED)
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether Redis does not let us in, and would not the next time."""
+    if isinstance(error, BusyLoadingError):
+        return False
+    return isinstance(error, AuthenticationError) or (
+        isinstance(error, ResponseError | ConnectionError) and any(word in str(error) for word in _REFUSALS)
+    )
+
+
+def is_outage(error: RedisError) -> bool:
+    """Whether it may be over in a moment, so that what is safe to repeat can be repeated."""
+    if isinstance(error, ResponseError):
+        return is_misplaced(error)
+    return isinstance(error, ConnectionError | TimeoutError) and not is_refused(error)
 
 
 class Caller(Protocol):
@@ -79,6 +99,11 @@ class Caller(Protocol):
 def is_cluster(client: object) -> bool:
     """Whether `client` is one for a cluster."""
     return isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+
+
+def place_of(client: object, key: str) -> int:
+    """What tells the servers of a client apart: on a cluster the slot of `key`, else nothing."""
+    return int(key_slot(as_bytes(key))) if is_cluster(client) else 0
 
 
 def same_slot(one: str, other: str) -> bool:
@@ -101,35 +126,25 @@ class ForeignType(ResponseError):
 
 def explained(error: RedisError, client: Client, keys: Keys, touched: Iterable[str] = ()) -> RedisError:
     """`error`, or, if a key of the queue, or one of `touched`, has a foreign type, one that says which and what to do."""
-    if not _is_about_types(error):
+    if not is_about_types(error):
         return error
     caller = Pooled(client, keys.queue)  # the connection that had the error may be busy
     found: dict[str, str] = {}
     for key in keys.kinds(touched):
         with contextlib.suppress(RedisError):  # we may not ask
             found[key] = caller.call("TYPE", key).decode()
-    return _foreign(error, keys, found)
+    return foreign(error, keys, found)
 
 
-async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys, touched: Iterable[str] = ()) -> RedisError:
-    """As `explained`, for asyncio."""
-    if not _is_about_types(error):
-        return error
-    found: dict[str, str] = {}
-    for key in keys.kinds(touched):
-        with contextlib.suppress(RedisError):
-            found[key] = (await caller.call("TYPE", key)).decode()
-    return _foreign(error, keys, found)
-
-
-def _foreign(error: RedisError, keys: Keys, found: dict[str, str]) -> RedisError:
+def foreign(error: RedisError, keys: Keys, found: dict[str, str]) -> RedisError:
+    """What `explained` says, of the types that were found."""
     advice = keys.foreign(found)
     if advice is None:
         return error
     return ForeignType(advice, narrow=keys.foreign({key: found[key] for key in keys.kinds() if key in found}) is None)
 
 
-def _is_about_types(error: RedisError) -> bool:
+def is_about_types(error: RedisError) -> bool:
     """From a script the word may stand anywhere."""
     return "WRONGTYPE" in str(error) and not isinstance(error, ForeignType)
 
@@ -182,7 +197,7 @@ class Pooled:
         if not isinstance(self._client, redis.RedisCluster):
             return exchange(self._client.connection_pool, what)
         fresh, self._stale = self._stale, True
-        for _ in range(_REDIRECTIONS):
+        for _ in range(REDIRECTIONS):
             node = node_of(self._client, self._slot, fresh=fresh)
             try:
                 reply = exchange(self._client.get_redis_connection(node).connection_pool, what)
@@ -196,7 +211,7 @@ class Pooled:
                 self._stale = False
                 return reply
             fresh = True
-        raise ConnectionError(_CONFUSED)
+        raise ConnectionError(CONFUSED)
 
 
 def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
@@ -209,11 +224,39 @@ def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
         raise ConnectionError(str(error)) from error
 
 
+def _connection_of(pool: Any) -> Any:
+    try:
+        return pool.get_connection()
+    except ConnectionError as error:
+        explain_full(pool, error)
+        raise
+
+
+def explain_full(pool: Any, error: ConnectionError) -> None:
+    """Say what to do if there was no connection to be had."""
+    if str(error).startswith(_FULL):
+        raise type(error)(full(getattr(pool, "max_connections", 0), getattr(pool, "timeout", None))) from error
+
+
+def full(most: int, waited: float | None) -> str:
+    """What to say if none of `most` connections was free, not even after waiting."""
+    if waited is not None:
+        return (
+            f"no connection of the client was free for {waited:g} s, and nothing was sent: it has {most}; give it more "
+            f"(max_connections=… in the URL), or let fewer be busy at once"
+        )
+    return (
+        f"no connection of the client is free, and nothing was sent: it has {most}; give it more (max_connections), or a "
+        f"BlockingConnectionPool, which waits for one, or give the queue a URL, whose client waits"
+    )
+
+
 def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
     replies: list[Any] = []
-    connection = pool.get_connection()
+    packed = [pack("ASKING")] * asking + [pack(*command) for command in commands]
+    connection = _connection_of(pool)
     try:
-        connection.send_packed_command([pack("ASKING")] * asking + [pack(*command) for command in commands])
+        connection.send_packed_command(packed)
         for _ in range(asking):
             connection.read_response()
         for _ in commands:
@@ -221,12 +264,9 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
                 replies.append(connection.read_response(disable_decoding=True))
             except ResponseError as error:
                 replies.append(error)
-    except (ConnectionError, TimeoutError) as error:
+    except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
-        error.add_note(_UNKNOWN)
-        raise
-    except BaseException:  # a signal's, as of a task's timeout: the reply is still to come, and nobody else's
-        connection.disconnect()
+        error.add_note(UNKNOWN)
         raise
     finally:
         pool.release(connection)
@@ -237,84 +277,22 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
 
 
 def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
-    connection = pool.get_connection()
+    packed = [pack(*command)]
+    connection = _connection_of(pool)
     try:
         if asking:
             connection.send_command("ASKING")
             connection.read_response()
-        try:
-            connection.send_command(*command)
-        except UnicodeEncodeError:
-            connection.send_command(*_encoded(command))
+        connection.send_packed_command(packed)
         return connection.read_response(disable_decoding=True)
-    except (ConnectionError, TimeoutError) as error:
-        connection.disconnect()
-        error.add_note(_UNKNOWN)
-        raise
     except ResponseError:
         raise
-    except BaseException:  # a signal's, as of a task's timeout: the reply is still to come, and nobody else's
+    except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
+        error.add_note(UNKNOWN)
         raise
     finally:
         pool.release(connection)
-
-
-class AsyncPooled:
-    """As `Pooled`, for redis-py's asyncio clients."""
-
-    def __init__(self, client: AsyncClient, key: str) -> None:
-        self._client = client
-        self._slot = key_slot(as_bytes(key))
-        self._stale = False  # as in `Pooled`
-
-    async def call(self, *command: Argument) -> Any:
-        """Send `command` once and return the reply."""
-        if isinstance(self._client, redis.asyncio.RedisCluster):
-            await self._client.initialize()
-            node = self._client.nodes_manager.get_node_from_slot(self._slot)
-            return await self._client.execute_command(*command, target_nodes=[node])
-        (reply,) = await self._exchange(command)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
-
-    async def batch(self, *commands: Command) -> list[Any]:
-        """Send commands at once over one connection and return their replies, an error reply as an exception."""
-        if not isinstance(self._client, redis.asyncio.RedisCluster):
-            return await self._exchange(*commands)
-        await self._client.initialize()
-        nodes = self._client.nodes_manager
-        fresh, self._stale = self._stale, True
-        for _ in range(_REDIRECTIONS):
-            if fresh:
-                await nodes.initialize()
-            sent = [PipelineCommand(position, *command) for position, command in enumerate(commands)]
-            await nodes.get_node_from_slot(self._slot).execute_pipeline(sent)
-            if not isinstance(sent[0].result, MovedError):
-                self._stale = isinstance(sent[0].result, Exception)
-                return [command.result for command in sent]
-            fresh = True
-        raise ConnectionError(_CONFUSED)
-
-    async def _exchange(self, *commands: Command) -> list[Any]:
-        replies: list[Any] = []
-        pool = cast(Any, self._client).connection_pool
-        connection = await pool.get_connection()
-        try:
-            await connection.send_packed_command([pack(*command) for command in commands])
-            for _ in commands:
-                try:
-                    replies.append(await connection.read_response(disable_decoding=True))
-                except ResponseError as error:
-                    replies.append(error)
-            return replies
-        except (ConnectionError, TimeoutError, asyncio.CancelledError) as error:
-            await connection.disconnect(nowait=True)
-            error.add_note(_UNKNOWN)
-            raise
-        finally:
-            await pool.release(connection)
 
 
 def run_script(caller: Caller, script: Script, keys: tuple[str, ...], arguments: Command = ()) -> Any:
@@ -324,15 +302,6 @@ def run_script(caller: Caller, script: Script, keys: tuple[str, ...], arguments:
         return caller.call(*command)
     except NoScriptError:
         return caller.call(*script.with_source(command))
-
-
-async def run_script_async(caller: AsyncPooled, script: Script, keys: tuple[str, ...], arguments: Command = ()) -> Any:
-    """As `run_script`, for asyncio."""
-    command = script.command(keys, arguments)
-    try:
-        return await caller.call(*command)
-    except NoScriptError:
-        return await caller.call(*script.with_source(command))
 
 
 def pack(*command: Argument) -> bytes:

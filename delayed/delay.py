@@ -10,8 +10,9 @@ from .handle import Handle
 from .hooks import NAMES, Hooks
 from .keywords import FunctionOptions, ScheduleOptions, TaskOptions
 from .options import OPTIONS, Options, count_of
+from .paths import importable, path_of_function, see_that_it_leads_back
 from .queue import Queue
-from .task import PyTask, importable, path_of_function
+from .task import PyTask
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,7 @@ class Delayable(Generic[P, R_co]):
         count_of(retry)
         self._path = path_of_function(func)
         self._queue, self._func, self._retry, self._options = queue, func, retry, options
+        self._found = False  # it has been seen that the path leads to the function; while it is defined, it does not yet
 
     @overload
     def delay(self: "Delayable[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
@@ -44,7 +46,11 @@ class Delayable(Generic[P, R_co]):
         """Enqueue a call with these arguments; raises as `Queue.enqueue`."""
         if kwargs and not OPTIONS.isdisjoint(kwargs):
             _see_that_it_takes(self._func, kwargs)
-        path = importable(self._path)
+        path = self._path
+        if not self._found:
+            see_that_it_leads_back(self._func, path)
+            importable(path)
+            self._found = True
         if self._options is None:
             return self._queue.enqueue(PyTask(path, args, kwargs, self._retry))
         return self._queue.enqueue(PyTask.with_options(path, args, kwargs, self._retry, self._options))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from .errors import InvalidTask, Reason, TimedOut, Unready, Unrunnable
 from .hooks import inside
+from .paths import OF_A_SCRIPT
 from .wire import SEPARATOR, Call
 from .words import name_of, said, shortened
 
@@ -136,8 +137,7 @@ def _refusal(path: str, module_path: str, name: str) -> Unrunnable:
     if module_path == "__main__":
         return Unready(
             Reason.NOT_ALLOWED,
-            f"{words}, which is a function of the script that enqueued it, and not to be found anywhere else: put it into a "
-            f"module, and let the script import that",
+            OF_A_SCRIPT.format(path),
         )
     return Unready(Reason.NOT_ALLOWED, f"{words}: if it may run, start the worker with --allow {path!r}")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from .keys import Holds
 from .queue import Queue
 from .results import State
 from .wire import Call, concurrency_in, holds_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
+from .within import source as _source
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -163,7 +163,6 @@ class Ended:
 Outcome = Done | Failed | Again | Ended
 
 _DIRECT = Call("", (), {}, 0)
-_source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)
 
 
 def current_task() -> Job:

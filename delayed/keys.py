@@ -199,3 +199,8 @@ def token() -> str:
     as people write it on command lines."""
     text = secrets.token_urlsafe(12)
     return f"_{text[1:]}" if text[0] == "-" else text
+
+
+def new_id() -> str:
+    """An id for a tracked task that nobody has used: give it to `enqueue` where an enqueue may have to be repeated."""
+    return token()

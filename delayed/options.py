@@ -11,7 +11,7 @@ from typing import Any, Self, cast, get_args
 
 from .backoff import Backoff
 from .clock import now
-from .errors import InvalidTask
+from .errors import InvalidTask, NotEncodable
 from .keys import UniqueMode
 from .words import is_number, module_of, name_of
 
@@ -141,6 +141,8 @@ class Options:
                 raise InvalidTask(
                     f"{name} is a string that is not empty, not {value!r}: write for example {name}=f'invoice:{{number}}'"
                 )
+            if value is not None and not _has_utf8(value):
+                raise NotEncodable(f"{name} has characters that have no UTF-8 form: {value!r:.200}")
         for name in ("track", "join"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidTask(f"{name} is True or False, not {getattr(self, name)!r}")
@@ -188,16 +190,22 @@ class Options:
         """In how many milliseconds it shall begin; None for at once, or for `at`."""
         return round(self.after * 1000) if self.after else None
 
-    def headers(self, identity: str | None, call_retry: int) -> dict[str, Any]:
+    @property
+    def expires_from_now(self) -> bool:
+        """Whether the time by which it has to begin counts from its enqueue."""
+        return isinstance(self.expires, int | float)
+
+    def headers(self, identity: str | None, call_retry: int, at: float | None = None) -> dict[str, Any]:
         """What stands in the task: only what it needs.
 
         Args:
             identity: the id of a tracked task.
             call_retry: the count of retries of a Go task, which has no other place; 0 for a Python task.
+            at: the time of its enqueue, by Redis's clock; None for this machine's.
         """
         found: dict[str, Any] = {}
         if identity is not None:
-            found.update(id=identity, enqueued=round(now() * 1000))
+            found.update(id=identity, enqueued=round((now() if at is None else at) * 1000))
         if call_retry:
             found["retry"] = call_retry
         if self.backoff is not None:
@@ -209,8 +217,8 @@ class Options:
             if (value := getattr(self, name)) is not None:
                 found[name] = round(value * 1000)
         if self.expires is not None:
-            lasts = self.expires if isinstance(self.expires, int | float) else None
-            found["expires"] = round((now() + lasts if lasts is not None else _seconds(self.expires)) * 1000)
+            begun = (now() if at is None else at) if self.expires_from_now else 0.0
+            found["expires"] = round((begun + _seconds(self.expires)) * 1000)
         return found | self._keys()
 
     def _keys(self) -> dict[str, Any]:
@@ -255,6 +263,15 @@ def type_name(kind: type[BaseException]) -> str:
 
 def _many(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | type)
+
+
+def _has_utf8(text: str) -> bool:
+    """Whether it can be sent (bytes of other programs can, which Python has as surrogates)."""
+    try:
+        text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _seconds(moment: datetime | float) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .clock import monotonic
 from .connect import address
-from .connection import Client, RedisError, ResponseError
+from .connection import AsyncClient, Client, RedisError, ResponseError
 from .escape import escaped
 from .logger import logger
 
@@ -33,7 +33,7 @@ class Outage:
         client: says which server.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client | AsyncClient) -> None:
         self._where = escaped(address(client))
         self._failing: set[str] = set()
 

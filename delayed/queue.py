@@ -1,32 +1,27 @@
 """A queue: what producers call. What else can be done with it is in `transitions`."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
-from .clock import now
-from .connect import async_client_of, client_of, close_async
-from .connection import (
-    AsyncClient,
-    AsyncPooled,
-    Client,
-    Pooled,
-    ResponseError,
-    check_cluster,
-    explained_async,
-    reply_timeout,
-    run_script_async,
-)
+from .async_connection import AsyncPooled, explained_async, run_script_async
+from .clock import monotonic, now
+from .connect import async_clients_of, client_of
+from .connection import AsyncClient, Client, Pooled, RedisError, ResponseError, check_cluster
 from .control import Controlled
 from .durability import MEMORY, TIMEOUT, Durability
 from .errors import ConfigurationError, Duplicate, InvalidTask, TaskTooLarge
 from .events import BUS, Event, Kind
 from .handle import AsyncHandle, Handle
-from .keys import Keys, digest, token
+from .keys import Keys, digest, new_id
+from .loops import PerLoop
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
+from .server_time import ServerTime
 from .task import GoTask, PyTask, Task
 from .transitions import READY, Transitions, cancellation, place, tell_cancelled
-from .wire import headers_of, path_of
+from .waiter import AsyncWaiter, Waiter, waiter_of
+from .wire import headers_of, id_in, path_of
 
 MAX_TASK_SIZE = 1 << 20  # bytes
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
@@ -45,14 +40,14 @@ class _Named:
         self.max_task_size = max_task_size
         self._durability = durability
         self.faked = False  # nothing works on it but what a test drains
+        self.server_time = ServerTime()
         check_cluster(conn, name, self.keys.noti)
-        self.reply_timeout = reply_timeout(conn)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
-    def _serialize(self, task: Task) -> bytes:
-        data = task.serialize()
+    def _serialize(self, task: Task, identity: str | None = None) -> bytes:
+        data = task.serialize() if task.options is None else task.serialize(identity, self.server_time.now())
         if len(data) > self.max_task_size:
             raise TaskTooLarge(
                 f"the task for {task.func_path} has {len(data):,} bytes, and {self.name!r} takes {self.max_task_size:,} at "
@@ -60,13 +55,18 @@ class _Named:
             )
         return data
 
+    def _asks_time(self, task: Task) -> bool:
+        """Whether Redis is to be asked what time it is, before the task can be written down."""
+        return task.options is not None and task.options.expires_from_now and self.server_time.stale()
+
     @staticmethod
     def _check(task: object) -> None:
         if not isinstance(task, PyTask | GoTask):
             raise InvalidTask(_not_a_task(task))
 
-    def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task]:
-        """Chunks of tasks that go in together, by their group, and, in between, those that ask for more."""
+    def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task | None]:
+        """Chunks of tasks that go in together, by their group, and, in between, those that ask for more; None where Redis is
+        to be asked for its time first."""
         chunk: dict[str | None, list[bytes]] = {}
         count = size = 0
         if isinstance(tasks, PyTask | GoTask):
@@ -75,6 +75,8 @@ class _Named:
             self._check(task)
             options = task.options
             alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
+            if not alone and self._asks_time(task):
+                yield None
             data = b"" if alone else self._serialize(task)
             if chunk and (alone or count == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
                 yield chunk
@@ -88,34 +90,64 @@ class _Named:
         if chunk:
             yield chunk
 
-    def _submission(self, task: Task) -> tuple[tuple[str, ...], tuple[Argument, ...]] | None:
+    def _submission(
+        self, task: Task, identity: str | None = None
+    ) -> tuple[tuple[str, ...], tuple[bytes, str, int, int, int, int, str]] | None:
         """Keys and arguments of the script for a task that asks for more than a place at the tail; None for others."""
         options = task.options
         if options is None or not (options.tracked or options.due is not None or options.delay or options.group is not None):
             return None
-        keys, identity = self.keys, task.id or token()
+        keys, name = self.keys, identity or new_id()
         bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
         *tail, word = place(keys, options.group)
-        names = (*tail, keys.scheduled, keys.wake, keys.task(identity), keys.unique(options.unique or ""))
+        names = (*tail, keys.scheduled, keys.wake, keys.task(name), keys.unique(options.unique or ""))
         tracked = TRACKED_FOR if options.tracked else 0
         times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
-        return names, (self._serialize(task), identity, *times, word)
+        return names, (self._serialize(task, name), name, *times, word)
 
     def _tell(self, tasks: list[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""
         for data in tasks:
             BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=headers_of(data).get("id")))
 
-    def _submitted(self, task: Task, reply: Any) -> str | None:
-        """The id of the task that is there now, for this one or instead of it."""
-        state, identity = reply[0].decode(), reply[1].decode()
-        if state != "duplicate":
-            if _LISTENERS:
-                self._tell([task.serialize()])
-            return task.id
-        if task.options is not None and task.options.join:
-            return str(identity)
-        raise Duplicate(f"task {identity} in {self.name!r} has the unique key already; nothing was enqueued", identity)
+    def _submitted(self, task: Task, data: bytes, identity: str, reply: Any) -> tuple[str | None, bool, str]:
+        """What a handle has: the id of the task that is there now, for this one or instead of it, whether it was there before,
+        and the path of its function."""
+        state, other = reply[0].decode(), reply[1].decode()
+        options = task.options
+        own = identity if options is not None and options.tracked else None
+        if state == "duplicate":
+            if options is None or not options.join:
+                raise Duplicate(f"task {other} in {self.name!r} has the unique key already; nothing was enqueued", other)
+            return other, True, task.func_path
+        if state == "known":
+            return own, True, task.func_path
+        if _LISTENERS:
+            self._tell([data])
+        return own, False, task.func_path
+
+
+@contextlib.contextmanager
+def _for_the_time() -> Iterator[None]:
+    """Around the question for the time. Who may not ask has to do with the clock of this machine."""
+    try:
+        yield
+    except ResponseError:
+        return
+    except RedisError as error:
+        error.add_note("this was asked for the server's time, before anything was enqueued")
+        raise
+
+
+def _checked_id(task: Task, identity: str | None) -> None:
+    if identity is None:
+        return
+    if id_in({"id": identity}) is None:
+        raise InvalidTask(
+            f"an id has 16 characters of A-Z, a-z, 0-9, - and _, as delayed.new_id() draws one; not {identity!r:.100}"
+        )
+    if task.options is None or not task.options.tracked:
+        raise InvalidTask("only a tracked task has an id: give it result_ttl, or track=True")
 
 
 def _not_a_task(what: object) -> str:
@@ -176,28 +208,53 @@ class Queue(_Named, Transitions, Controlled):
         """How many tasks wait."""
         return int(self.call("LLEN", self.keys.queue))
 
-    def enqueue(self, task: Task) -> Handle[Any]:
-        """Put a task at the end of the queue, or where its options say.
+    def enqueue(self, task: Task, *, id: str | None = None) -> Handle[Any]:  # noqa: A002  # its name everywhere
+        """Put a task at the end of the queue, or where its options say. What is enqueued twice is there twice.
 
         When this returns, the task is in Redis. If the connection breaks in between, the error is raised and says so: the
         task may or may not have been enqueued, and it is never sent a second time behind your back.
 
+        Args:
+            task: the task.
+            id: of a tracked task: its id, as `delayed.new_id()` draws one, by which an enqueue can be repeated. While a
+                task with this id is known, nothing is enqueued, and the handle is `known`. None for a new one.
+
         Raises:
             NotEncodable, TaskTooLarge: nothing was enqueued.
+            InvalidTask: likewise; or it is no id, or the task is not tracked.
             Duplicate: another task has its unique key.
             NotDurable: the task was enqueued and may run, but it is not where `durability` wants it to be.
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
         self._check(task)
-        if task.options is not None and (submission := self._submission(task)):
-            reply = self.submit(*submission)
-            if reply[0] == b"first":
-                self.turn([digest(task.options.group or "")], READY)
-            return Handle(self, self._submitted(task, reply))
-        self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
+        if id is not None:
+            _checked_id(task, id)
+        if task.options is not None:
+            if self._asks_time(task):
+                self.ask_time()
+            if submission := self._submission(task, id):
+                reply = self.submit(*submission)
+                if reply[0] == b"first":
+                    self.turn([digest(task.options.group or "")], READY)
+                return Handle(self, *self._submitted(task, *submission[1][:2], reply))
+        data = self._serialize(task)
+        self._add("enqueue", (self.keys.queue, self.keys.noti), [data])
         if _LISTENERS:
-            self._tell([task.serialize()])
+            self._tell([data])
         return Handle(self, None)
+
+    def ask_time(self) -> float:
+        """The server's time, in seconds since 1970; it is asked once a minute at most."""
+        if self.server_time.stale():
+            with _for_the_time():
+                asked = monotonic()
+                self.server_time.learn(self._pooled.call("TIME"), asked, monotonic())
+        return self.server_time.now()
+
+    @property
+    def waiter(self) -> Waiter:
+        """Through which handles wait for results."""
+        return waiter_of(self.conn, self.name)
 
     def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
         """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
@@ -217,6 +274,9 @@ class Queue(_Named, Transitions, Controlled):
         count = 0
         try:
             for chunk in self._chunks(tasks):
+                if chunk is None:
+                    self.ask_time()
+                    continue
                 if not isinstance(chunk, dict):
                     self.enqueue(chunk)
                     count += 1
@@ -254,8 +314,9 @@ class AsyncQueue(_Named):
 
     Args:
         name: as for `Queue`.
-        conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`, or a URL as for `Queue`; `aclose`, or the end of an
-            `async with` block, closes what a URL has opened.
+        conn: a `redis.asyncio.Redis` or `redis.asyncio.RedisCluster`, which belongs to one event loop, or a URL as for
+            `Queue`, with connections of its own in each event loop; `aclose`, or the end of an `async with` block, closes
+            what a URL has opened, and so does the end of the loop (`asyncio.run`).
         max_task_size, durability, durability_timeout: as for `Queue`.
 
     Raises:
@@ -271,15 +332,16 @@ class AsyncQueue(_Named):
         durability: str = MEMORY,
         durability_timeout: float = TIMEOUT,
     ) -> None:
-        client = async_client_of(conn)
+        client, clients = async_clients_of(conn)
         super().__init__(name, client, max_task_size, Durability(durability, durability_timeout))
-        self._own = client if isinstance(conn, str) else None
-        self._pooled = AsyncPooled(client, name)
+        self._pooled = AsyncPooled(clients, name)
+        self._waiters = PerLoop(lambda: AsyncWaiter(self._pooled.client, name), AsyncWaiter.aclose, AsyncWaiter.abandon)
 
     async def aclose(self) -> None:
-        """Close the connections, if they are this queue's own. Safe to call twice; the next command opens others."""
-        if self._own is not None:
-            await close_async(self._own)
+        """Close the connections of this event loop that are the queue's own. Safe to call twice; the next command opens
+        others."""
+        await self._waiters.close()
+        await self._pooled.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -291,18 +353,36 @@ class AsyncQueue(_Named):
         """How many tasks wait."""
         return int(await self._pooled.call("LLEN", self.keys.queue))
 
-    async def enqueue(self, task: Task) -> AsyncHandle[Any]:
+    async def enqueue(self, task: Task, *, id: str | None = None) -> AsyncHandle[Any]:  # noqa: A002  # its name everywhere
         """As `Queue.enqueue`."""
         self._check(task)
-        if task.options is not None and (submission := self._submission(task)):
-            reply = await self._add("submit", *submission)
-            if reply[0] == b"first":
-                await self._turn(digest(task.options.group or ""))
-            return AsyncHandle(self, self._submitted(task, reply))
-        await self._add("enqueue", (self.keys.queue, self.keys.noti), [self._serialize(task)])
+        if id is not None:
+            _checked_id(task, id)
+        if task.options is not None:
+            if self._asks_time(task):
+                await self.ask_time()
+            if submission := self._submission(task, id):
+                reply = await self._add("submit", *submission)
+                if reply[0] == b"first":
+                    await self._turn(digest(task.options.group or ""))
+                return AsyncHandle(self, *self._submitted(task, *submission[1][:2], reply))
+        data = self._serialize(task)
+        await self._add("enqueue", (self.keys.queue, self.keys.noti), [data])
         if _LISTENERS:
-            self._tell([task.serialize()])
+            self._tell([data])
         return AsyncHandle(self, None)
+
+    async def ask_time(self) -> float:
+        """As `Queue.ask_time`."""
+        if self.server_time.stale():
+            with _for_the_time():
+                asked = monotonic()
+                self.server_time.learn(await self._pooled.call("TIME"), asked, monotonic())
+        return self.server_time.now()
+
+    async def waiter(self) -> AsyncWaiter:
+        """Through which handles wait for results, in this event loop."""
+        return await self._waiters.here()
 
     async def _turn(self, name: str) -> None:
         """It may be the turn of the group with this digest."""
@@ -327,6 +407,9 @@ class AsyncQueue(_Named):
         count = 0
         try:
             for chunk in self._chunks(tasks):
+                if chunk is None:
+                    await self.ask_time()
+                    continue
                 if not isinstance(chunk, dict):
                     await self.enqueue(chunk)
                     count += 1

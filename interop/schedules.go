@@ -52,7 +52,7 @@ func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (b
 
 // putSchedule writes a schedule to Redis. It returns whether there was another before, or none.
 func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (bool, error) {
-	for range mostAttempts {
+	for range mostTries {
 		seen, due, err := q.schedule(ctx, name)
 		if err != nil || seen != nil && bytes.Equal(seen, this.definition) {
 			return false, err
@@ -74,7 +74,7 @@ func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (boo
 }
 
 func (q *Queue) restless(name string) error {
-	return fmt.Errorf("delayed: schedule %q of %q was changed by others %d times; try again", name, q.Name(), mostAttempts)
+	return fmt.Errorf("delayed: schedule %q of %q was changed by others %d times; try again", name, q.Name(), mostTries)
 }
 
 // Schedules are the schedules of the queue, by their next occurrence; those that are paused come last.
@@ -166,7 +166,7 @@ func (q *Queue) RemoveSchedule(ctx context.Context, name string) error {
 
 // changeSchedule tries a change until nobody else was faster; nil says that there is nothing to change.
 func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, score) (*cronChange, error)) (bool, error) {
-	for range mostAttempts {
+	for range mostTries {
 		seen, due, err := q.schedule(ctx, name)
 		if err != nil {
 			return false, err

@@ -12,6 +12,8 @@ import redis.asyncio
 
 from delayed.errors import Retry
 from delayed.job import current_task
+from delayed.queue import AsyncQueue
+from delayed.task import PyTask
 
 _own = contextvars.ContextVar("own", default="nobody")
 
@@ -160,3 +162,12 @@ async def sleep_on(key: str, number: int) -> None:
     note(f"{key}:began", number)
     await asyncio.sleep(0 if _client().exists(f"{key}:go") else 3600)
     note(f"{key}:ended", number)
+
+
+QUEUE: AsyncQueue | None = None  # a test says where tasks enqueue others
+
+
+async def enqueues(number: int) -> int:
+    assert QUEUE is not None
+    await QUEUE.enqueue(PyTask("tasks:noop", (number,)))
+    return number

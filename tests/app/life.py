@@ -5,10 +5,12 @@ import time
 
 import redis
 
-from delayed.errors import Retry, TimedOut
+from delayed.errors import NotDone, Retry, TimedOut
 from delayed.events import Event
+from delayed.handle import Handle
 from delayed.hooks import Hooks
 from delayed.job import current_task
+from delayed.queue import Queue
 
 
 def ask_again(attempts: int) -> int:
@@ -57,3 +59,27 @@ def stay_and_be_heard(key: str) -> None:
 
 
 Hooks(on_start=_heard, on_failure=_heard, on_retry=_heard).put_on(stay_and_be_heard)
+
+
+QUEUE: Queue | None = None  # a test says where the others are
+
+
+def waits_for(queue: str, identity: str) -> str:
+    """Wait for another task, not for long. Returns what that raises."""
+    assert QUEUE is not None
+    assert QUEUE.name == queue
+    try:
+        Handle(QUEUE, identity).result(0.2)
+    except NotDone as error:
+        return type(error).__name__
+    return ""
+
+
+async def waits_for_it(queue: str, identity: str) -> str:
+    assert QUEUE is not None
+    assert QUEUE.name == queue
+    try:
+        await Handle(QUEUE, identity).aresult(0.2)
+    except NotDone as error:
+        return type(error).__name__
+    return ""

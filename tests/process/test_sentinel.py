@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from delayed.connect import NewestAsyncSentinel, NewestSentinel
 from delayed.embedded import EmbeddedRedis, server_path
 from delayed.guard import Guarded
 from delayed.queue import AsyncQueue, Queue
+from delayed.sentinels import NewestAsyncSentinel, NewestSentinel
 from delayed.task import PyTask
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
@@ -55,7 +55,7 @@ async def test_an_async_producer_finds_the_master(sentinel_url: str, name: str) 
     async with AsyncQueue(name, sentinel_url) as queue:
         await queue.enqueue(PyTask("tasks:noop"))
         assert await queue.len() == Queue(name, sentinel_url).len() == 1
-        own: Any = queue._own
+        own: Any = await queue._pooled.client()
         clients = [own, *own.connection_pool.sentinel_manager.sentinels]
         connections = [each for client in clients for each in client.connection_pool._available_connections]
         assert [each.is_connected for each in connections] == [True, True]

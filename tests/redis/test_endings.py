@@ -12,7 +12,7 @@ from delayed.connection import ForeignType
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import Reason, TaskCancelled, TaskFailed
 from delayed.info import dead_letters, inspect
-from delayed.keys import digest
+from delayed.keys import digest, new_id
 from delayed.queue import AsyncQueue, Queue
 from delayed.results import State
 from delayed.sweep import sweep
@@ -170,21 +170,20 @@ def test_a_foreign_group_stops_no_other(queue: Queue, client: redis.Redis) -> No
 
 
 def test_a_sweep_goes_on_if_it_cannot_tell_those_who_wait(queue: Queue, client: redis.Redis) -> None:
-    task = PyTask(eventful, (), result_ttl=60)
-    queue.enqueue(task)
+    handle = queue.enqueue(PyTask(eventful, (), result_ttl=60))
     queue.take([queue.keys.lease("t", 0)], "t", 10, waiting=True)
     client.delete(queue.keys.lease("t", 0))
-    foreign(client, queue.keys.result(task.id or ""))
+    foreign(client, queue.keys.result(handle.id or ""))
     client.lpush(queue.keys.noti, "1")  # the sweep has to repair this
     assert sweep(queue, limit=1)[:3] == (0, 1, 1)
-    assert client.hget(queue.keys.task(task.id or ""), "state") == b"failed"
+    assert client.hget(queue.keys.task(handle.id or ""), "state") == b"failed"
 
 
 def test_a_producer_hears_of_a_foreign_key_of_its_task(queue: Queue, client: redis.Redis) -> None:
-    task = PyTask(eventful, (), track=True)
-    foreign(client, queue.keys.task(task.id or ""))
+    identity = new_id()
+    foreign(client, queue.keys.task(identity))
     with pytest.raises(ForeignType, match=f"the key '{queue.name}_task_.*' .* is a zset and not a hash") as caught:
-        queue.enqueue(task)
+        queue.enqueue(PyTask(eventful, (), track=True), id=identity)
     assert caught.value.narrow
     assert queue.len() == 0
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,13 +23,15 @@ from delayed.errors import (
     TimedOut,
     UnknownTask,
 )
-from delayed.handle import ENDED_FOR, Handle
+from delayed.handle import ENDED_FOR, AsyncHandle, Handle
 from delayed.info import dead_letters, inspect
-from delayed.queue import Queue
+from delayed.keys import new_id
+from delayed.queue import AsyncQueue, Queue
 from delayed.results import State
 from delayed.sweep import sweep
 from delayed.task import GoTask, PyTask, Task
-from delayed.wire import with_retry
+from delayed.testing import enqueued
+from delayed.wire import headers_of, with_retry
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 
@@ -204,12 +207,10 @@ def test_the_status_says_how_it_went(queue: Queue, sweeping: object) -> None:
     ],
 )
 def test_whoever_waits_for_a_task_that_cannot_run_is_told(queue: Queue, task: Task, reason: str) -> None:
-    data = task.serialize()
+    handle = queue.enqueue(task)
     if reason == "unknown_header":  # a later version's; for this one it is no task that it could run
-        data = with_retry(data, 2, {"!later": 1})
-    handle = Handle(queue, task.id)
-    queue.enqueue(task)
-    queue.call("LSET", queue.keys.queue, 0, data)
+        data = queue.call("LINDEX", queue.keys.queue, 0)
+        queue.call("LSET", queue.keys.queue, 0, with_retry(data, 2, {"!later": 1}))
     Worker(queue, allow=["tasks:*"], burst=True, unready_for=0).run()
     with pytest.raises(TaskFailed, match=rf"^{reason}: (?!{reason})"):
         handle.result(5)
@@ -289,10 +290,34 @@ def test_current_task_is_there_for_plain_tasks_too(
     assert client.lrange(f"{queue.name}:r", 0, -1) == [b"<life:note_itself, id None, attempt 1>"]
 
 
-def test_the_same_task_enqueued_twice_is_one(queue: Queue) -> None:
-    task = PyTask("tasks:noop", result_ttl=60)
-    assert queue.enqueue(task).id == queue.enqueue(task).id
+@pytest.mark.parametrize("make", [partial(PyTask, "tasks:noop"), partial(GoTask, "main.Noop")])
+@pytest.mark.parametrize("options", [{}, {"result_ttl": 60}, {"track": True, "group": "g"}, {"after": 60}])
+async def test_what_is_enqueued_twice_is_there_twice(
+    make: Callable[..., Task], options: dict[str, Any], queue: Queue, redis_url: str
+) -> None:
+    """An option must not change what an enqueue means."""
+    task = make((), **options)
+    handles: list[Handle[Any] | AsyncHandle[Any]] = [queue.enqueue(task) for _ in range(2)]
+    async with AsyncQueue(queue.name, redis_url) as other:
+        handles.append(await other.enqueue(task))
+        assert queue.enqueue_many([task, task]) == await other.enqueue_many([task, task]) == 2
+    assert len(enqueued(queue)) + sum(queue.call("LLEN", queue.keys.group(digest)) for digest in queue.grouped(9)) == 7
+    assert not any(handle.known for handle in handles)
+    assert len({handle.id for handle in handles}) == (3 if "id" in headers_of(task.serialize()) else 1)
+
+
+async def test_who_names_the_id_may_enqueue_again(queue: Queue, redis_url: str) -> None:
+    task, identity = PyTask("tasks:two", (1,), result_ttl=60), new_id()
+    first, again = queue.enqueue(task, id=identity), queue.enqueue(task, id=identity)
+    async with AsyncQueue(queue.name, redis_url) as other:
+        last = await other.enqueue(PyTask("tasks:noop", track=True), id=identity)
+    assert [(each.id, each.known) for each in (first, again, last)] == [(identity, False), (identity, True), (identity, True)]
     assert queue.len() == 1
+    burst(queue)
+    assert again.result(10) == 3
+    for wrong, words in ((PyTask("m:f"), "only a tracked task"), (task, "16 characters")):
+        with pytest.raises(InvalidTask, match=words):
+            queue.enqueue(wrong, id=identity if wrong is not task else "short")
 
 
 @pytest.mark.parametrize(

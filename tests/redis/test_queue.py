@@ -119,7 +119,7 @@ def test_a_url_will_do(name: str, server: EmbeddedRedis) -> None:
 async def test_a_url_will_do_for_an_async_queue_which_closes_what_it_has_opened(name: str, server: EmbeddedRedis) -> None:
     async with AsyncQueue(name, server.url) as queue:
         await queue.enqueue(PyTask("m:f"))
-        own: Any = queue._own
+        own: Any = await queue._pooled.client()
         (connection,) = own.connection_pool._available_connections
         assert connection.is_connected
     assert not connection.is_connected
@@ -127,8 +127,10 @@ async def test_a_url_will_do_for_an_async_queue_which_closes_what_it_has_opened(
     await queue.aclose()
     async with redis.asyncio.Redis.from_url(server.url) as client:
         other = AsyncQueue(name, client)
+        assert await other.len() == 1
         await other.aclose()
-        assert other._own is None  # a client that was given belongs to whoever gave it
+        (connection,) = client.connection_pool._available_connections
+        assert connection.is_connected  # a client that was given belongs to whoever gave it
 
 
 @pytest.mark.parametrize("make", [connect, connect_async])

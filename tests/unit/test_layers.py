@@ -10,7 +10,7 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "words", "escape"},
+    {"errors", "clock", "words", "escape", "within", "loops"},
     {"output"},
     {"logger"},
     {
@@ -32,10 +32,14 @@ LEVELS = [
         "exits",
         "server_time",
         "caution",
+        "address",
     },
     {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
-    {"task", "connect", "handle", "transitions", "control"},
-    {"queue", "functions", "channel", "occurrence", "outage"},
+    {"paths", "async_connection", "sentinels", "status", "transitions", "control", "waits"},
+    {"task", "connect", "handle"},
+    {"functions", "channel", "occurrence", "outage"},
+    {"waiter"},
+    {"queue"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
     {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns", "patience", "site"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
@@ -58,9 +62,9 @@ LEVELS = [
 LEVEL = {module: level for level, modules in enumerate(LEVELS) for module in modules}
 ANYWHERE = {"__init__", "__main__"}  # they only hand on
 MAY_IMPORT = {
-    "redis": {"connection", "connect", "channel", "embedded"},
+    "redis": {"connection", "async_connection", "connect", "sentinels", "channel", "embedded"},
     "subprocess": {"guard", "demo"},
-    "threading": {"heartbeat", "signals", "executors", "crew", "outage", "exits"},
+    "threading": {"heartbeat", "signals", "executors", "crew", "outage", "exits", "waiter", "handle"},
 }
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

@@ -45,6 +45,7 @@ def test_exports_are_these() -> None:
         "UnknownTask",
         "current_task",
         "delayed",
+        "new_id",
     }
     assert all(hasattr(delayed, name) for name in delayed.__all__)
 
