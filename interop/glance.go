@@ -67,5 +67,5 @@ func concurrencyOf(headers map[string]any) (key string, limit int64) {
 	if limit, _ = list[1].(int64); !isKey || limit <= 0 {
 		return "", 0
 	}
-	return key, limit
+	return key, min(limit, mostCount)
 }

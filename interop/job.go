@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	lookEvery    = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
-	mostAttempts = 1 << 53                // more are nonsense
+	lookEvery = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+	mostCount = 1 << 53                // attempts, or tasks at once: more are nonsense
 )
 
 // Job is one execution of a task that has headers; inside of it, CurrentTask.
@@ -97,7 +97,7 @@ func newJob(queue *Queue, task call) *Job {
 	j.ID = idOf(j.headers)
 	j.Group, j.grouped = j.headers["group"].(string)
 	j.slots, j.limit = concurrencyOf(j.headers)
-	j.Attempt = int(min(max(j.number("attempt"), 0), mostAttempts)) + 1
+	j.Attempt = int(min(max(j.number("attempt"), 0), mostCount)) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
 	}

@@ -234,7 +234,8 @@ func (w *Worker) watch() {
 // TERM, INT and HUP stop it as Stop does. If tasks still run when the grace is over, or at once at a second TERM or INT or at QUIT,
 // they are given back, and the process exits with status 3; with NoSignals, Run returns ErrForced instead. So it is when a task is over
 // its HardTimeout, or runs on although it was cancelled by CancelHard: as a goroutine cannot be ended from outside, that task is ended
-// in Redis, and all others are given back. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's
+// in Redis, and all others are given back. A goodbye that lasts for longer than 10 s (Redis does not answer) ends likewise, with status
+// 3: the leases then run out by themselves. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's
 // Type=notify sets it) hears when the worker is ready, stops, and lives.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
