@@ -2,7 +2,6 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,23 +19,9 @@ from delayed.view import View, When
 from delayed.worker import Worker
 
 from .processes import Fleet
+from .waiting import eventually as eventually  # noqa: PLC0414  # the tests have it from here
 
 sys.path.insert(0, str(Path(__file__).parent / "app"))  # tasks are `tasks:…` for workers in this process and in others
-
-
-def eventually(check: Callable[[], object], seconds: float = 15) -> None:
-    """Try `check` until it neither raises AssertionError nor returns False."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if check() is not False:
-                return
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
