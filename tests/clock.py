@@ -3,6 +3,8 @@
     with settable_clock() as clock, clock.redis() as server:
         clock.step(3600)
 
+or, in one, `with settable(folder) as (server, clock)`.
+
 A small library, which needs a C compiler, stands between the program and the system's clock. Monotonic time is not touched.
 """
 
@@ -13,7 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -96,14 +98,18 @@ class Clock:
         """Seconds by which it is ahead of this process's clock; negative if it is behind."""
         return ahead(self._page)
 
+    def set(self, ahead: float) -> None:
+        """Let it be so many seconds ahead of ours; below 0: behind."""
+        self._page[:] = _AHEAD.pack(round(ahead * 1e6))
+
     def step(self, seconds: float) -> None:
         """Set it forward by so many seconds, or back if they are negative."""
-        self._page[:] = _AHEAD.pack(round((self.ahead + seconds) * 1e6))
+        self.set(self.ahead + seconds)
 
     @contextlib.contextmanager
-    def redis(self, port: int | None = None, options: Mapping[str, str] | None = None) -> Iterator[EmbeddedRedis]:
-        """A private Redis that has this clock."""
-        server = EmbeddedRedis(port=port, options=dict(options or {}))
+    def redis(self, port: int | None = None, folder: Path | None = None) -> Iterator[EmbeddedRedis]:
+        """A private Redis that has this clock, on a port of the loopback interface, with its files in `folder`."""
+        server = EmbeddedRedis(folder, port)
         with patch.dict(os.environ, self.environment):
             server.start()
         try:
@@ -132,3 +138,10 @@ def settable_clock() -> Iterator[Clock]:
         source.write_text(_SOURCE)
         subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", str(library), str(source), "-ldl"], check=True)
         yield Clock(library, Path(folder, "ahead"))
+
+
+@contextlib.contextmanager
+def settable(folder: Path, port: int | None = None) -> Iterator[tuple[EmbeddedRedis, Clock]]:
+    """A private Redis with its files in `folder`, and its clock."""
+    with settable_clock() as clock, clock.redis(port, folder / "redis") as server:
+        yield server, clock
