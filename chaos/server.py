@@ -18,5 +18,5 @@ def server(*, settable: bool = False) -> Iterator[tuple[EmbeddedRedis, Clock | N
         with settable_clock() as clock, clock.redis(port) as embedded:
             yield embedded, clock
     else:
-        with EmbeddedRedis(port=port) as embedded:
+        with EmbeddedRedis(port=port, options={"requirepass": ""}) as embedded:  # its programs and proxies know the port alone
             yield embedded, None

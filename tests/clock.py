@@ -109,7 +109,7 @@ class Clock:
     @contextlib.contextmanager
     def redis(self, port: int | None = None, folder: Path | None = None) -> Iterator[EmbeddedRedis]:
         """A private Redis that has this clock, on a port of the loopback interface, with its files in `folder`."""
-        server = EmbeddedRedis(folder, port)
+        server = EmbeddedRedis(folder, port, options={"requirepass": ""})  # programs that are tried know the port alone
         with patch.dict(os.environ, self.environment):
             server.start()
         try:
