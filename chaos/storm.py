@@ -97,13 +97,14 @@ class Storm:
         began = time.monotonic()
         try:
             with self._server.client() as client:
-                self._weather = self._weather_on(client)
                 served = Queue(self._fleet.queues[0], client)
-                ticks, operator = Ticks(served, Queue(TICKS, client)), Operator(served, began)
+                ticks = Ticks(served, Queue(TICKS, client))
                 ticks.begin()
                 for member in self._fleet.members:
                     member.start()
-                self._rage(began, operator)
+                eventually(self._has_begun, _PATIENCE)
+                self._weather, operator = self._weather_on(client), Operator(served, time.monotonic())
+                self._rage(time.monotonic(), operator)
                 operator.rest()
                 self._outcome.orders = operator.orders
                 self._calm(client, ticks)
@@ -122,11 +123,17 @@ class Storm:
         note = self._outcome.events.append
         return Weather(self._rng, kinds, fleet=self._fleet, client=client, clock=self._clock, note=note)
 
+    def _has_begun(self) -> bool:
+        """Whether tasks are executed: only then there is something to hit."""
+        self._tend()
+        self._count(0.0)
+        return self._ended > 0
+
     # Rage
 
     def _rage(self, began: float, operator: Operator) -> None:
         options, rng = self._options, self._rng
-        next_blow, next_count = began + 2, began
+        next_blow = next_count = began
         while True:
             now = time.monotonic()
             for member in self._fleet.members:

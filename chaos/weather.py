@@ -14,7 +14,7 @@ from .fleet import Fleet
 
 _AHEAD = 60.0  # seconds by which the clock is ahead at most; schedules are caught up with from there
 _EVERY = {SLOW: 30.0, FLAP: 30.0, STEP: 15.0, FULL: 15.0}  # seconds from one to the next, on average
-_AT_REST = 300  # ms that everything takes between sweepers and Redis while all comes to rest
+_AT_REST = 200  # ms that everything takes between sweepers and Redis while all comes to rest
 
 
 class Weather:
