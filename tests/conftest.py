@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from delayed.allow import AllowAny
 from delayed.embedded import EmbeddedRedis
@@ -38,7 +40,8 @@ def redis_url(server: EmbeddedRedis) -> str:
 
 @pytest.fixture
 def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
-    with server.client() as connected:
+    """It waits for a reply for as long as a command does: redis-py gives up after 5 s by itself, also amid a BLPOP of 30."""
+    with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0), socket_timeout=None) as connected:
         yield connected
 
 

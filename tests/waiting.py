@@ -9,11 +9,12 @@ from functools import partial
 from types import FunctionType
 from typing import Any
 
+PATIENCE = 60.0  # seconds: what has to happen happens, also on a machine that does much else
 _LONGEST = 400  # characters of a value that are shown
 _SEEN = "__seen__"  # records a value, in what is evaluated to explain a failure
 
 
-def eventually(check: Callable[[], object], seconds: float = 15) -> None:
+def eventually(check: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Try `check` until it is true or, if it is a function of asserts, which returns nothing, until it does not raise
     AssertionError. A failure names what `check` compares, with the values that it saw last."""
     deadline = time.monotonic() + seconds
