@@ -9,11 +9,12 @@ import time
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from .fleet import go_programs
 from .judge import Judge, Verdict
 from .notes import read
-from .options import Options
+from .options import CLOCK, TROUBLES, Options
 from .report import failures, lines, write
 from .server import server
 from .storm import Outcome, Storm
@@ -32,11 +33,19 @@ def _options() -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--ttl", type=float, help="seconds that a lease lives (3)")
     parser.add_argument("--beat", type=float, help="seconds between two beats (0.5)")
     parser.add_argument("--sweep", type=float, help="seconds between two sweeps (1)")
+    parser.add_argument(
+        "--without",
+        action="append",
+        choices=TROUBLES,
+        default=[],
+        help="leave this out; repeatable. " + "; ".join(f"{name}: {text}" for name, text in TROUBLES.items()),
+    )
     parser.add_argument("--write", action="store_true", help="bring docs/reliability.md and docs/recovery.svg up to date")
     parser.add_argument("--keep", action="store_true", help="keep the notes, the events and the logs even if all is well")
     arguments = parser.parse_args()
     names = ("tasks", "kills", "seconds", "seed", "ttl", "beat", "sweep")
-    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given: dict[str, Any] = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    given["troubles"] = frozenset(TROUBLES) - set(arguments.without)
     return replace(QUICK if arguments.quick else Options(), **given), arguments
 
 
@@ -61,8 +70,8 @@ class _Progress:
 
 def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
     progress = _Progress()
-    with server() as embedded:
-        outcome = Storm(options, folder, embedded, go_programs(), progress).run()
+    with server(settable=CLOCK in options.troubles) as (embedded, clock):
+        outcome = Storm(options, folder, embedded, clock, go=go_programs(), say=progress).run()
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))
     progress("judging")

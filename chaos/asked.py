@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .notes import CANCELLED, EXPIRED, LATE, LIMITED, UNTOLD
+from .notes import BURIED, CANCELLED, EXPIRED, LATE, LIMITED, REFUSED, SPOILED, UNTOLD
 from .orders import Order
 from .wishes import AT_ONCE, key_of
 
@@ -25,6 +25,9 @@ class Asked:
     cancelled: int = 0  # tasks of which `cancel` said that they had not begun
     begun: list[int] = field(default_factory=list)  # those of them that were executed
     untold: list[int] = field(default_factory=list)  # those of them whose result did not say so
+    refused: list[int] = field(default_factory=list)  # those that could not be cancelled as Redis had no memory left
+    spoiled: int = 0  # tasks that a middleware made fail
+    buried: int = 0  # those of them that became dead letters
     expired: int = 0  # tasks that became dead letters, as they were too late
     late: list[int] = field(default_factory=list)  # those that were executed although they were too late
     limited: int = 0  # tasks with a concurrency key
@@ -37,6 +40,7 @@ class Asked:
         wrong = {
             "BEGUN although cancelled": self.begun,
             "CANCELLED, and the result does not say so": self.untold,
+            "NOT CANCELLED, as the memory of Redis was full": self.refused,
             "TOO LATE, and executed": self.late,
             f"MORE THAN {AT_ONCE} AT ONCE with one concurrency key": self.crowded,
             "BEGUN against a pause or a limit of the queue": self.disobedient,
@@ -48,6 +52,8 @@ class Asked:
         return [
             ("tasks cancelled before they began", f"{self.cancelled:,}"),
             ("… executed all the same, or not said to be cancelled", f"{len(self.begun) + len(self.untold)}"),
+            ("… refused, as the memory of Redis was full", f"{len(self.refused)}"),
+            ("tasks of which a middleware raised; dead letters of these", f"{self.spoiled:,}; {self.buried:,}"),
             ("tasks that expired", f"{self.expired:,}"),
             ("… executed although they were too late", f"{len(self.late)}"),
             (f"tasks of which {AT_ONCE} may run at once", f"{self.limited:,}"),
@@ -75,6 +81,9 @@ def grant(
         cancelled=len(marks[CANCELLED]),
         begun=sorted(marks[CANCELLED].intersection(executed)),
         untold=sorted(marks[UNTOLD]),
+        refused=sorted(marks[REFUSED]),
+        spoiled=len(marks[SPOILED]),
+        buried=len(marks[BURIED]),
         expired=len(marks[EXPIRED]),
         late=sorted(marks[LATE]),
         limited=len(marks[LIMITED]),

@@ -4,17 +4,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 KILL, STOP, CUT = "kill", "stop", "cut"
+MUTE = "block"  # nobody reads what the process says
+SLOW, FLAP, STEP, FULL = "slow", "flap", "clock", "full"  # what happens to all sweepers' links, and to Redis
+WEATHER = (SLOW, FLAP, STEP, FULL)  # it explains no repeat
 
 
 @dataclass(frozen=True)
 class Event:
     """One blow. Moments are nanoseconds of CLOCK_MONOTONIC."""
 
-    what: str  # KILL, STOP or CUT
-    kind: str  # of process: child, supervisor, worker, go worker, sweeper, producer
+    what: str
+    kind: str  # of process: child, supervisor, worker, go worker, sweeper, producer; of a step: forward, back
     pids: tuple[int, ...]  # those that were hit; the children of each of them are hit as well
     begin: int  # just before it
-    end: int  # just after it; of STOP and CUT: when all was well again
+    end: int  # just after it; of what lasts: when all was well again
     detail: str = ""
 
     def as_json(self) -> dict[str, Any]:

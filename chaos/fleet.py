@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from .member import GO_WORKER, PRODUCER, ROOT, SUPERVISOR, SWEEPER, WORKER, Member
+from .member import GO_WORKER, PRODUCER, ROOT, ROUGH, STALE, SUPERVISOR, SWEEPER, WORKER, Member
 from .notes import PATH
-from .options import Options
+from .options import BLOCKED, FLAPPING, SLOW, Options
+from .options import ROUGH as ROUGH_ONES
+from .options import STALE as STALE_ONES
+from .output import Output
+from .tasks import HALF
 
 QUEUE, GO_QUEUE = "storm", "storm-go"
 TICKS = "storm-ticks"  # a queue that is swept, and from which nobody takes
@@ -50,16 +55,31 @@ def go_programs() -> Path | None:
     return folder if (folder / "delayed-worker").exists() and (folder / "delayed-sweeper").exists() else None
 
 
-def worker_command(options: Options, *more: str) -> list[str]:
+def worker_command(options: Options, *more: str, functions: Sequence[str] = ("*",)) -> list[str]:
     """A Python worker with short leases."""
     times = [f"--keep-alive-timeout={options.ttl}", f"--keep-alive-interval={options.beat}", "--dequeue-timeout=0.5"]
-    fixed = ["worker", QUEUE, "--allow=chaos.tasks:*", f"--limit={options.limit}", *times, *more]
+    allowed = [f"--allow=chaos.tasks:{name}" for name in functions]
+    fixed = ["worker", QUEUE, *allowed, f"--limit={options.limit}", f"--grace={options.grace}", *times, *more]
     return [sys.executable, "-m", "delayed", *fixed]
+
+
+def rough_command(options: Options) -> list[str]:
+    """A Python worker whose application raises where it should not."""
+    return [sys.executable, "-m", "chaos.rough", QUEUE, str(options.ttl), str(options.beat), str(options.grace)]
 
 
 def go_worker_command(options: Options, folder: Path) -> list[str]:
     """A Go worker with short leases."""
-    times = ["-ttl", f"{options.ttl}s", "-beat", f"{options.beat}s", "-dequeue-timeout", "500ms"]
+    times = [
+        "-ttl",
+        f"{options.ttl}s",
+        "-beat",
+        f"{options.beat}s",
+        "-dequeue-timeout",
+        "500ms",
+        "-grace",
+        f"{options.grace}s",
+    ]
     return [str(folder / "delayed-worker"), "-queues", GO_QUEUE, *times]
 
 
@@ -77,50 +97,83 @@ class Fleet:
         folder: for logs.
         notes: where tasks and producers write.
         go: where the Go programs are, if they are.
+        environment: of all members.
     """
 
-    def __init__(self, options: Options, redis_port: int, folder: Path, notes: Path, go: Path | None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        redis_port: int,
+        folder: Path,
+        notes: Path,
+        *,
+        go: Path | None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._options = options
         self._folder = folder
         self._port = redis_port
-        self._numbers = 0  # producers so far
+        self._environment = dict(environment)
+        self._numbers = 0  # members and producers so far
         self.queues = [QUEUE, GO_QUEUE] if go else [QUEUE]  # of the workers
         self.swept = [*self.queues, TICKS]
         self.notes = notes
-        self.proxies = Proxies(redis_port, 4)
+        self.proxies = Proxies(redis_port, 6)
         self.members = list(self._members(go))
 
     def _members(self, go: Path | None) -> Iterator[Member]:
         options = self._options
         supervised = worker_command(options, f"--concurrency={CHILDREN}", "--preload=chaos.tasks")
         alone = worker_command(options)
+        far = bool({SLOW, FLAPPING} & options.troubles)  # all sweepers
         yield self._member(SUPERVISOR, supervised)
         yield self._member(SUPERVISOR, supervised, 0)
         yield self._member(WORKER, alone, 1)
-        yield self._member(SWEEPER, sweeper_command(options, self.swept))
+        yield self._member(SWEEPER, sweeper_command(options, self.swept), 4 if far else None)
         yield self._member(SWEEPER, sweeper_command(options, self.swept), 2)
         if go:
             yield self._member(GO_WORKER, go_worker_command(options, go))
             yield self._member(GO_WORKER, go_worker_command(options, go), 3)
             words = ["-queues", ",".join(self.swept), "-interval", f"{options.sweep}s", "-limit", str(options.limit)]
-            yield self._member(SWEEPER, [str(go / "delayed-sweeper"), *words])
+            yield self._member(SWEEPER, [str(go / "delayed-sweeper"), *words], 5 if far else None)
+        if STALE_ONES in options.troubles:
+            yield self._member(STALE, worker_command(options, functions=("execute", "tick")))
+            yield self._member(STALE, alone, environment={HALF: "1"})
+            if go:
+                yield self._member(STALE, go_worker_command(options, go), environment={HALF: "1"})
+        if ROUGH_ONES in options.troubles:
+            yield self._member(ROUGH, rough_command(options))
         for _ in range(2):
             member = self._member(PRODUCER, [])
             member.command = self._producer_command
             yield member
 
-    def _member(self, kind: str, command: list[str], gate: int | None = None) -> Member:
+    def _member(
+        self,
+        kind: str,
+        command: list[str],
+        gate: int | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Member:
         self._numbers += 1
         port = self._port if gate is None else self.proxies.ports[gate]
-        variables = {PATH: str(self.notes), "DELAYED_REDIS_URL": f"redis://127.0.0.1:{port}/0"}
-        return Member(kind, lambda: command, variables, self._folder / f"{self._numbers}-{kind.replace(' ', '-')}.log", gate)
+        variables = {PATH: str(self.notes), "DELAYED_REDIS_URL": f"redis://127.0.0.1:{port}/0", "PYTHONUNBUFFERED": "1"}
+        log = self._folder / f"{self._numbers}-{kind.replace(' ', '-')}.log"
+        output = Output(log) if BLOCKED in self._options.troubles and kind != PRODUCER else None
+        return Member(kind, lambda: command, {**variables, **self._environment, **environment}, log, gate, output)
 
     def _producer_command(self) -> list[str]:
         """Each producer process has numbers of its own."""
         self._numbers += 1
         first, seed = self._numbers * RANGE, self._options.seed * 1_000_003 + self._numbers
-        words = ["stormy" if self._options.stormy else "steady", str(first), str(seed), str(self._options.depth), *self.queues]
+        mode, troubles = "stormy" if self._options.stormy else "steady", ",".join(sorted(self._options.troubles))
+        words = [mode, troubles, str(first), str(seed), str(self._options.depth), *self.queues]
         return [sys.executable, "-m", "chaos.producer", *words]
+
+    @property
+    def sweeper_gates(self) -> list[int]:
+        """Of all sweepers that reach Redis through the proxy."""
+        return [member.gate for member in self.of(SWEEPER) if member.gate is not None]
 
     def of(self, *kinds: str) -> list[Member]:
         """The members of some kinds."""

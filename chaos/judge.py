@@ -14,6 +14,10 @@ And the other way round: a process that was stopped for so long may begin one ta
 by then, if it was stopped between its look at the clock and that begin.
 
 A task that expires ends as a dead letter. That counts as an end; if it had been executed before, that needs an explanation.
+A task of which a middleware raised may end so, too.
+
+Nothing else explains a repeat: no full memory, no clock that was set, no slow link of a sweeper, no output that nobody reads,
+and nothing that a task, a middleware or a hook raises.
 """
 
 from bisect import bisect_right
@@ -22,14 +26,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .asked import Asked, Span, grant
-from .events import CUT, KILL, STOP, Event
-from .notes import BEGUN, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
+from .events import CUT, KILL, STEP, STOP, WEATHER, Event
+from .notes import BEGUN, BURIED, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
 from .orders import Order
 
 SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
 BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
 _LAG = 250_000_000  # ns that what was sent may be on its way through a busy machine
 _AFTER = 2_000_000_000  # ns after a stop or a cut in which its effects may show
+_SETTLING = 6_000_000_000  # ns after trouble of Redis or of all sweepers in which sweepers wait for workers to beat
 
 
 @dataclass
@@ -103,6 +108,7 @@ class Judge:
         self._beyond = beyond * 1e9
         self._spare_go = spare_go
         self._orders = orders
+        self._weather = [event for event in events if event.what in WEATHER]
         self._by_pid: dict[int, list[Event]] = defaultdict(list)
         for event in sorted(events, key=lambda event: event.begin):
             for pid in event.pids:
@@ -132,7 +138,7 @@ class Judge:
             elif note.kind == ENDED:
                 marks[ENDED].add(note.task)
                 self._open.pop((note.task, note.writer)).end = note.moment
-            elif note.kind != LATE or not self._is_stopped(note.writer, note.moment):
+            elif note.kind != LATE or not (self._is_stopped(note.writer, note.moment) or self._is_set(note.moment)):
                 marks[note.kind].add(note.task)
                 if note.kind == EXPIRED:
                     letter = Execution(note.task, note.writer, note.moment, note.go, note.moment, letter=True)
@@ -140,7 +146,7 @@ class Judge:
         self.verdict.enqueued = len(marks[SENT])
         self.verdict.executed = len(marks[ENDED])
         self.verdict.unknown = len(self._history.keys() - marks[SENDING])
-        self.verdict.lost = sorted(marks[SENT] - marks[ENDED] - marks[EXPIRED] - marks[CANCELLING])
+        self.verdict.lost = sorted(marks[SENT] - marks[ENDED] - marks[EXPIRED] - marks[BURIED] - marks[CANCELLING])
 
     def _judge(self) -> None:
         for task, history in self._history.items():
@@ -236,6 +242,10 @@ class Judge:
         events = self._events(writer)
         return any(event.what == STOP and event.begin <= moment <= event.end + _AFTER for event in events)
 
+    def _is_set(self, moment: int) -> bool:
+        """Whether the clock of Redis has just been set, of which workers hear with a beat."""
+        return any(event.what == STEP and event.begin <= moment <= event.end + _AFTER for event in self._weather)
+
     def _spans(self) -> list[Span]:
         """The executions of tasks with a concurrency key, but for those whose lease may have run out in a stop or a cut."""
         executions = [each for task in self._marks[LIMITED] for each in self._history.get(task, ())]
@@ -255,13 +265,13 @@ class Judge:
 
     def _is_deaf(self, execution: Execution, order: Order) -> bool:
         """Whether its process was stopped or cut off after an order was given, or just before."""
-        blows = (event for event in self._events(execution.writer) if event.what != KILL)
+        blows = (event for event in self._events(execution.writer) if event.what in (STOP, CUT))
         return any(event.begin <= execution.begin and event.end + _AFTER >= order.begin for event in blows)
 
     def _is_silent(self, execution: Execution) -> bool:
         """Whether its process was stopped or cut off for so long that leases run out."""
         events = self._events(execution.writer)
-        long = [event for event in events if event.what != KILL and event.end - event.begin >= self._beyond]
+        long = [event for event in events if event.what in (STOP, CUT) and event.end - event.begin >= self._beyond]
         return any(self._is_near(execution, event) for event in long)
 
     # Recovery
@@ -282,11 +292,13 @@ class Judge:
         return any(order.begin <= end and order.end >= begin for order in self._orders)
 
     def _kind(self, execution: Execution, death: Event, recovered: int) -> str:
-        """What happened to the worker, and to its supervisor before the task was recovered."""
+        """What happened to the worker, and to others before the task was recovered."""
         if death.kind == "child":
             for event in self._by_pid.get(execution.writer.parent, []):
                 if event.begin <= recovered and event.end + _AFTER >= death.begin:
                     return "child, its supervisor hit too"
+        elif any(event.begin <= recovered and event.end + _SETTLING >= death.begin for event in self._weather):
+            return "any but a child, amid trouble of Redis or of sweepers"
         return death.kind
 
 

@@ -12,13 +12,17 @@ from pathlib import Path
 
 import psutil
 
+from delayed.heartbeat import EXIT_FORCED
+
 from .notes import PATH
+from .output import Output
 
 ROOT = Path(__file__).parent.parent
 SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"
-WORKERS = (SUPERVISOR, WORKER, GO_WORKER)
+STALE, ROUGH = "stale worker", "rough worker"
+WORKERS = (SUPERVISOR, WORKER, GO_WORKER, STALE, ROUGH)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_STARTING = 3.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
+_STARTING = 15.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
 _libc = ctypes.CDLL(None)
 
 
@@ -36,9 +40,11 @@ class Member:
     environment: dict[str, str]
     log: Path
     gate: int | None = None  # of the proxy through which it reaches Redis
+    output: Output | None = None  # where it writes, if somebody has to read that
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     killed: bool = False  # by us
+    stopped: bool = False  # for good
     busy: bool = False  # it is stopped, or cut off
     pids: list[int] = field(default_factory=list)  # of all processes that were in this place
     faults: list[str] = field(default_factory=list)  # ends that nobody had asked for
@@ -47,12 +53,15 @@ class Member:
         """Start it."""
         self.killed = False
         self.started = time.monotonic()
+        if self.output is not None:
+            self.output.unblock()
         with self.log.open("ab") as log:
+            sink = log if self.output is None else self.output.writer
             self.process = subprocess.Popen(
                 self.command(),
                 env={**os.environ, **self.environment},
-                stdout=log,
-                stderr=log,
+                stdout=sink,
+                stderr=sink,
                 cwd=ROOT,
                 preexec_fn=_end_with_parent,
             )
@@ -64,19 +73,41 @@ class Member:
         return self.pids[-1]
 
     def tend(self) -> None:
-        """Replace the process if it has ended."""
+        """Replace the process if it has ended before it was stopped."""
         assert self.process is not None
-        status = self.process.poll()
+        self.read()
+        status = None if self.stopped else self.process.poll()
         if status is not None:
             if not self.killed:
                 self.faults.append(f"{self.kind} {self.pid} ended by itself with {status}")
             self.start()
+
+    def read(self) -> None:
+        """Read what it says, if nobody else does."""
+        if self.output is not None:
+            self.output.read()
 
     def children(self) -> list[int]:
         """The worker processes of a supervisor."""
         with contextlib.suppress(psutil.Error):
             return [child.pid for child in psutil.Process(self.pid).children()]
         return []
+
+    def block(self) -> None:
+        """Nobody reads what it says until it is started again, or `unblock`."""
+        if self.output is not None:
+            self.output.block()
+
+    def unblock(self) -> None:
+        """Somebody reads what it says."""
+        if self.output is not None:
+            self.output.unblock()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, to a process of which nothing is expected but that it ends."""
+        assert self.process is not None
+        self.killed = True
+        self.process.terminate()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -87,18 +118,33 @@ class Member:
     def stop(self, seconds: float) -> None:
         """SIGTERM, and wait for the end."""
         assert self.process is not None
+        self.stopped = True
         if self.process.poll() is None:
             self.process.terminate()
-        try:
-            status = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.faults.append(f"{self.kind} {self.pid} did not end in {seconds} s after SIGTERM")
-            self.process.kill()
-            self.process.wait()
+        ended = self._ends(seconds)
+        status = self.process.wait()
+        if not ended:
             return
         starting = status == -signal.SIGTERM and time.monotonic() - self.started < _STARTING
-        if status and not (self.killed or starting):
+        blocked = self.output is not None and self.output.blocked and status == EXIT_FORCED
+        if status and not (self.killed or starting or blocked):
             self.faults.append(f"{self.kind} {self.pid} ended with {status} after SIGTERM")
+
+    def _ends(self, seconds: float) -> bool:
+        """Whether it ends by itself. Else it is killed."""
+        process = self.process
+        assert process is not None
+
+        def ended() -> bool:
+            self.read()
+            return process.poll() is not None
+
+        if eventually(ended, seconds):
+            return True
+        said = "" if self.output is None or not self.output.blocked else ", with its output blocked"
+        self.faults.append(f"{self.kind} {self.pid} did not end in {seconds:g} s after SIGTERM{said}")
+        process.kill()
+        return False
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> list[int]:

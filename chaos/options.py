@@ -2,6 +2,19 @@
 
 from dataclasses import dataclass
 
+SLOW, FLAPPING, CLOCK, FULL = "slow", "flapping", "clock", "full"
+STALE, BLOCKED, ROUGH, ODD = "stale", "blocked", "rough", "odd"
+TROUBLES = {
+    SLOW: "the links of all sweepers are slow for a while, and when all comes to rest",
+    FLAPPING: "the links of all sweepers break again and again",
+    CLOCK: "the clock of Redis is set forward and back",
+    FULL: "the memory of Redis is full for some seconds",
+    STALE: "two workers, and a Go worker, know only some of the functions",
+    BLOCKED: "nobody reads what a process says, for a while or until its end",
+    ROUGH: "a worker has middlewares, hooks and listeners that raise",
+    ODD: "tasks raise what no exception should be, return what is to be awaited, print much, or have senseless headers",
+}  # what can be left out by --without, to say what each of them finds
+
 
 @dataclass(frozen=True)
 class Options:
@@ -18,6 +31,8 @@ class Options:
     depth: int = 3000  # tasks that wait, at most
     stormy: bool = True  # some tasks take a while, and now and then none waits
     limit: int = 1000  # losses that bury a task: none shall be buried here
+    grace: float = 5.0  # seconds that a stopped worker has
+    troubles: frozenset[str] = frozenset(TROUBLES)
 
     @property
     def beyond_a_lease(self) -> float:

@@ -1,9 +1,9 @@
-"""A producer: `python -m chaos.producer stormy|steady FIRST SEED DEPTH QUEUE [GO_QUEUE]` enqueues tasks from number FIRST on
-until SIGTERM.
+"""A producer: `python -m chaos.producer stormy|steady TROUBLES FIRST SEED DEPTH QUEUE [GO_QUEUE]` enqueues tasks from number
+FIRST on until SIGTERM.
 
 It notes what it is about to send and what has certainly been enqueued. About DEPTH tasks wait. If it is stormy, some tasks
 take a while, some ask for more than a call, some are cancelled, and now and then it waits until there are none; else all are
-short and plain.
+short and plain. TROUBLES are names of chaos.options, with commas. While Redis has no memory left, it tries again and again.
 """
 
 import os
@@ -14,20 +14,30 @@ import time
 from types import FrameType
 from typing import Any, NamedTuple
 
+from redis.exceptions import OutOfMemoryError, RedisError
+
+from delayed.codec import dumps
 from delayed.errors import DelayedError, TaskCancelled, UnknownTask
 from delayed.handle import Handle
 from delayed.queue import Queue
 from delayed.results import State
 from delayed.task import GoTask, PyTask, Task
 
-from .notes import CANCELLED, CANCELLING, LIMITED, SENDING, SENT, UNTOLD, note
-from .wishes import duration, wish
+from .notes import CANCELLED, CANCELLING, LIMITED, REFUSED, SENDING, SENT, UNTOLD, note
+from .odd import HEADERS
+from .options import ODD, STALE
+from .wishes import duration, oddity, wish
 
 _MOST = 100  # tasks in one call …
 _CHUNK = 1000  # … and when it is not stormy
 _DOOMED = 0.05  # share of the calls beside which a task is enqueued that will be cancelled
 _REST = 0.02  # share of the calls after which it waits until all is done: idle workers wait in other places
-_GO_TASK = "main.Execute"  # of interop/cmd/delayed-worker
+_FULL = 0.05  # seconds until the next attempt if Redis has no memory left
+_GO_TASK, _NEW_GO_TASK = (
+    "main.Execute",
+    "main.ExecuteNew",
+)  # of interop/cmd/delayed-worker; one that knows half has only the first
+_NEW = 0.01  # share of the second
 
 
 class _Doomed(NamedTuple):
@@ -41,8 +51,9 @@ class _Doomed(NamedTuple):
 class Producer:
     """Enqueues until it is stopped."""
 
-    def __init__(self, stormy: bool, first: int, seed: int, depth: int, names: list[str]) -> None:
+    def __init__(self, stormy: bool, troubles: set[str], *, first: int, seed: int, depth: int, names: list[str]) -> None:
         self._stormy = stormy
+        self._odd, self._new = stormy and ODD in troubles, stormy and STALE in troubles
         self._next = first
         self._rng = random.Random(seed)
         self._depth = depth
@@ -63,9 +74,12 @@ class Producer:
             while queue.len() >= limit and not self._stopped:
                 self._cancel()
                 time.sleep(0.005)
-            self._enqueue(queue, go)
-            if self._stormy and self._rng.random() < _DOOMED:
-                self._doom(self._queues[0])
+            try:
+                self._enqueue(queue, go)
+                if self._stormy and self._rng.random() < _DOOMED:
+                    self._doom(self._queues[0])
+            except OutOfMemoryError:
+                time.sleep(_FULL)
             self._cancel()
 
     def _enqueue(self, queue: Queue, go: bool) -> None:
@@ -83,14 +97,24 @@ class Producer:
     def _task(self, number: int, go: bool) -> Task:
         microseconds = duration(self._rng) if self._stormy else 0
         asks = wish(number, self._rng) if self._stormy else {}
+        odd = oddity(self._rng) if self._odd and not go else None
+        if odd is not None:
+            return self._odd_task(odd, number, microseconds)
         if go:
+            path = _NEW_GO_TASK if self._new and self._rng.random() < _NEW else _GO_TASK
             known = {name: value for name, value in asks.items() if name in ("after", "expires")}
-            return GoTask(_GO_TASK, (number, microseconds), **known)
+            return GoTask(path, (number, microseconds), **known)
         if "concurrency" in asks:
             note(LIMITED, number)
             microseconds = self._rng.randint(10_000, 50_000)  # or they would seldom meet
         function = "execute_again" if "retry" in asks else "execute_in_time" if "expires" in asks else "execute"
         return PyTask(f"chaos.tasks:{function}", (number, microseconds), **asks)
+
+    def _odd_task(self, function: str, number: int, microseconds: int) -> PyTask:
+        task = PyTask(f"chaos.tasks:{function}", (number, microseconds), retry=100 if function == "execute_odd" else None)
+        if function == "execute":
+            task._data = dumps([task.func_path, task.args, {}, 0, self._rng.choice(HEADERS)])
+        return task
 
     def _doom(self, queue: Queue) -> None:
         """Enqueue a task that begins later, to be cancelled: before that, at about that time, or later."""
@@ -112,6 +136,9 @@ class Producer:
                 state = handle.cancel()
             except UnknownTask:  # it ended a while ago
                 continue
+            except OutOfMemoryError:
+                note(REFUSED, number)
+                continue
             if state in (State.QUEUED, State.SCHEDULED):
                 note(CANCELLED, number)
                 if not _is_told(handle):
@@ -124,11 +151,14 @@ def _is_told(handle: Handle[Any]) -> bool:
         handle.result(0)
     except TaskCancelled:
         return True
+    except RedisError:  # nobody could tell
+        return True
     except DelayedError:
         return False
     return False
 
 
 if __name__ == "__main__":
-    _first, _seed, _depth = (int(word) for word in sys.argv[2:5])
-    Producer(sys.argv[1] == "stormy", _first, _seed, _depth, sys.argv[5:]).run()
+    _mode, _troubles, *_numbers = sys.argv[1:6]
+    _first, _seed, _depth = map(int, _numbers)
+    Producer(_mode == "stormy", set(_troubles.split(",")), first=_first, seed=_seed, depth=_depth, names=sys.argv[6:]).run()

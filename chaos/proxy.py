@@ -5,7 +5,9 @@ port, and answers each with a line once it is done:
 
 - `hold`: nothing passes any more, in either direction; what is sent waits, as in a network that lost its way;
 - `reset`: all connections are reset, and new ones are refused as soon as they are made;
-- `heal`: all is well again, and what waited passes.
+- `flap`: all connections are reset, and new ones work;
+- `slow:MS`: from now on everything takes so many milliseconds longer, in each direction; `slow:0` ends it;
+- `heal`: nothing is held or refused any more, and what waited passes. What is slow stays so.
 """
 
 import contextlib
@@ -13,6 +15,8 @@ import selectors
 import socket
 import struct
 import sys
+import time
+from collections import deque
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
@@ -25,7 +29,10 @@ class Gate:
         self._redis_port = redis_port
         self._other: dict[socket.socket, socket.socket] = {}
         self._half: set[socket.socket] = set()  # those from which nothing more comes
+        self._ended: set[socket.socket] = set()  # of these, those of which the other side has heard it
         self._held = self._refusing = False
+        self._delay = 0.0  # seconds
+        self._late: deque[tuple[float, socket.socket, bytes]] = deque()  # what came, from where, and when it goes on
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._register(self._listener)
 
@@ -49,6 +56,27 @@ class Gate:
         self._refusing = True
         for sock in list(self._other):
             self._abort(sock)
+
+    def flap(self) -> None:
+        """Break all."""
+        self.reset()
+        self._refusing = False
+
+    def slow(self, milliseconds: str) -> None:
+        """Let everything take its time."""
+        self._delay = int(milliseconds) / 1000
+
+    @property
+    def due(self) -> float | None:
+        """Monotonic time at which something goes on."""
+        return self._late[0][0] if self._late and not self._held else None
+
+    def pass_on(self) -> None:
+        """What has been late for long enough goes on."""
+        while self.due is not None and self.due <= time.monotonic():
+            _, sock, data = self._late.popleft()
+            if sock in self._other:  # else it was reset meanwhile
+                self._deliver(sock, data)
 
     def heal(self) -> None:
         """Be transparent again."""
@@ -79,23 +107,32 @@ class Gate:
             self._register(one)
 
     def _forward(self, sock: socket.socket) -> None:
-        """What came goes on; an end only in this direction, so that Redis reads all that a killed process had sent."""
-        other = self._other[sock]
+        """What came goes on, now or later."""
         try:
             data = sock.recv(1 << 18)
         except OSError:
             data = b""
-        with contextlib.suppress(OSError):
+        if not data:
+            self._ready.unregister(sock)
+            self._half.add(sock)
+        if self._delay or self._late:
+            due = time.monotonic() + self._delay
+            self._late.append((max(due, self._late[-1][0]) if self._late else due, sock, data))
+        else:
+            self._deliver(sock, data)
+
+    def _deliver(self, sock: socket.socket, data: bytes) -> None:
+        """An end goes only in this direction, so that Redis reads all that a killed process had sent."""
+        other = self._other[sock]
+        with contextlib.suppress(OSError):  # the other end has gone: it will say so itself
             if data:
                 other.sendall(data)
                 return
             other.shutdown(socket.SHUT_WR)
-        if data:
-            return  # the other end has gone: it will say so itself
-        self._ready.unregister(sock)
-        self._half.add(sock)
-        if other in self._half:
-            self._forget(sock, other)
+        if not data:
+            self._ended.add(sock)
+            if other in self._ended:
+                self._forget(sock, other)
 
     def _abort(self, sock: socket.socket) -> None:
         other = self._other.get(sock)
@@ -103,7 +140,7 @@ class Gate:
             return
         for each in (sock, other):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
-            if each not in self._half:
+            with contextlib.suppress(KeyError):  # it is held, or nothing more comes from it
                 self._ready.unregister(each)
         self._forget(sock, other)
 
@@ -111,6 +148,7 @@ class Gate:
         for sock in socks:
             del self._other[sock]
             self._half.discard(sock)
+            self._ended.discard(sock)
             sock.close()
 
 
@@ -121,7 +159,9 @@ def main() -> None:
     print(*(gate.port for gate in gates), flush=True)
     ready.register(sys.stdin, selectors.EVENT_READ)
     while True:
-        for key, _ in ready.select():
+        dues = [gate.due for gate in gates if gate.due is not None]
+        pause = max(0.0, min(dues) - time.monotonic()) if dues else None
+        for key, _ in ready.select(pause):
             if isinstance(key.fileobj, socket.socket):
                 if key.fileobj.fileno() >= 0:
                     key.data.serve(key.fileobj)
@@ -129,9 +169,12 @@ def main() -> None:
             line = sys.stdin.readline()
             if not line:
                 return
-            number, what = line.split()
-            getattr(gates[int(number)], what)()
+            number, order = line.split()
+            what, *words = order.split(":")
+            getattr(gates[int(number)], what)(*words)
             print("done", flush=True)
+        for gate in gates:
+            gate.pass_on()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from delayed import __version__
 
 from .curves import curves
+from .events import CUT, FLAP, FULL, MUTE, SLOW, STEP, STOP
 from .judge import Repeat, Verdict, percentile
 from .member import ROOT
-from .options import Options
+from .options import TROUBLES, Options
 from .storm import Outcome
 
 DOCUMENT, PICTURE = ROOT / "docs" / "reliability.md", ROOT / "docs" / "recovery.svg"
@@ -34,7 +35,8 @@ def failures(outcome: Outcome, verdict: Verdict) -> list[str]:
     if outcome.processes:
         wrong.append(f"LEFT OVER: processes {outcome.processes}")
     if outcome.dead_letters:
-        wrong.append(f"BURIED: {outcome.dead_letters} tasks")
+        wrong.append(f"BURIED: {len(outcome.dead_letters)} tasks, such as")
+        wrong += [f"  {letter}" for letter in outcome.dead_letters[:_SHOWN]]
     return wrong
 
 
@@ -56,7 +58,16 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("tasks executed", f"{verdict.executed:,}"),
         ("**lost**", f"**{len(verdict.lost)}**"),
         ("kills", f"{kills:,}"),
-        ("stops, cuts", f"{_blows(verdict, 'stop'):,}, {_blows(verdict, 'cut'):,}"),
+        ("stops, cuts", f"{_blows(verdict, STOP):,}, {_blows(verdict, CUT):,}"),
+        ("outputs that nobody read for a while, or until the end of their process", f"{_blows(verdict, MUTE):,}"),
+        (
+            "times that all sweepers' links were slow; broke again and again",
+            f"{_blows(verdict, SLOW):,}; {_blows(verdict, FLAP):,}",
+        ),
+        (
+            "steps of the clock of Redis; times that its memory was full",
+            f"{_blows(verdict, STEP):,}; {_blows(verdict, FULL):,}",
+        ),
         ("**repeated**", f"**{repeats:,}**"),
         ("… because of a kill", f"{kill_repeats:,} ({kill_repeats / max(kills, 1):.2f} for each kill)"),
         ("… of them after the task had ended", f"{late:,}"),
@@ -67,14 +78,14 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("occurrences of schedules that were executed", f"{outcome.occurrences:,}"),
         *verdict.asked.numbers(),
         ("keys left over in Redis", f"{len(outcome.keys)}"),
-        ("other dead letters", f"{outcome.dead_letters}"),
+        ("other dead letters", f"{len(outcome.dead_letters)}"),
         ("processes left over, or ended without cause", f"{len(outcome.processes) + len(outcome.faults)}"),
         ("time", f"{outcome.seconds:.0f} s"),
     ]
 
 
 def _blows(verdict: Verdict, what: str) -> int:
-    return sum(count for name, count in verdict.blows.items() if name.startswith(what))
+    return sum(count for name, count in verdict.blows.items() if name.split()[0] == what)
 
 
 def _recovery(verdict: Verdict) -> list[tuple[str, ...]]:
@@ -99,9 +110,11 @@ def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
 def lines(options: Options, outcome: Outcome, verdict: Verdict) -> list[str]:
     """For the terminal."""
     blows = ", ".join(f"{count:,} {name}" for name, count in verdict.blows.most_common())
+    missing = sorted(TROUBLES.keys() - options.troubles)
     plain = [(name.replace("*", ""), value.replace("*", "")) for name, value in _numbers(outcome, verdict)]
     return [
         f"leases of {options.ttl:g} s, beats every {options.beat:g} s, sweeps every {options.sweep:g} s; seed {options.seed}",
+        *([f"without {', '.join(missing)}"] if missing else []),
         f"Blows: {blows}",
         *_table(plain),
         "",

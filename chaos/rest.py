@@ -1,23 +1,27 @@
 """What must be left when all is at rest, and what the storm itself notes then."""
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import redis
 
 from delayed.errors import Reason
-from delayed.handle import ENDED_FOR
 from delayed.info import dead_letters
 from delayed.keys import Keys
+from delayed.options import TRACKED_FOR
 from delayed.queue import Queue
 from delayed.results import CANCELLED, State
 from delayed.task import PyTask
 from delayed.wire import headers_of, readable
 
-from .notes import EXPIRED, LIMITED, SENDING, SENT, Note, Writer
+from .notes import BURIED, EXPIRED, LIMITED, SENDING, SENT, Note, Writer
 from .wishes import keys, limited
 
 _STORM = Writer(0, 0, 0)  # who writes these notes
+_DEFERRED_FOR = 86_400_000  # ms that a queue remembers which tasks its workers did not know
+_MOST_DEFERRED = 100_000
+_DEFERRED = re.compile(rb"([0-9a-f]{40}|(?s:.{20})) \d+:\d+:\d+")
 
 
 def noted(kind: int, *tasks: int) -> Iterator[Note]:
@@ -30,20 +34,20 @@ def sent(*tasks: int) -> list[Note]:
     return [*noted(SENDING, *tasks), *noted(SENT, *tasks)]
 
 
-def at_rest(queue: Queue) -> bool:
-    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule or its group to
-    the queue, and may come back when it has been held: so those are looked at first and last."""
+def left(queue: Queue) -> dict[str, int]:
+    """What waits, for its turn, its time or others to end, and what is held; nothing at rest. A task goes from the schedule or
+    its group to the queue, and may come back when it has been held: so those are looked at first and last."""
     keys = queue.keys
-    return not any(
-        (
-            queue.call("ZCARD", keys.scheduled),
-            queue.call("LLEN", keys.groups),
-            queue.len(),
-            queue.call("HLEN", keys.processing),
-            queue.call("LLEN", keys.groups),
-            queue.call("ZCARD", keys.scheduled),
-        )
-    )
+    counts = {
+        "scheduled": queue.call("ZCARD", keys.scheduled),
+        "groups": queue.call("LLEN", keys.groups),
+        "keys that are waited for": queue.call("HLEN", f"{queue.name}_waited"),
+        "waiting": queue.len(),
+        "held": queue.call("HLEN", keys.processing),
+        "groups, still": queue.call("LLEN", keys.groups),
+        "scheduled, still": queue.call("ZCARD", keys.scheduled),
+    }
+    return {what: int(count) for what, count in counts.items() if count}
 
 
 def enqueue_last(queue: Queue) -> list[Note]:
@@ -53,34 +57,55 @@ def enqueue_last(queue: Queue) -> list[Note]:
     return [*sent(*keys()), *noted(LIMITED, *keys())]
 
 
-def only_sweepers(queue: Queue, count: int) -> bool:
-    """Whether the register has forgotten all others, also the sweepers that were killed."""
-    registered = int(queue.call("HLEN", queue.keys.workers))
-    return registered == count and int(queue.call("LLEN", queue.keys.noti)) == 0
+def strangers(queue: Queue, sweepers: int) -> dict[str, int]:
+    """What there is beside so many sweepers in the register: others, or fewer of them, and notifications."""
+    counts = {
+        "registered but for the sweepers": int(queue.call("HLEN", queue.keys.workers)) - sweepers,
+        "notifications": int(queue.call("LLEN", queue.keys.noti)),
+    }
+    return {what: count for what, count in counts.items() if count}
 
 
-def expired(queue: Queue) -> tuple[list[Note], int]:
-    """The dead letters of tasks that expired, as notes, and how many others there are."""
-    since = time.monotonic_ns() - time.time_ns()
-    notes, others = list[Note](), 0
+def ends(queue: Queue, spoiled: Container[int]) -> tuple[list[Note], list[str]]:
+    """The dead letters of tasks that expired, or of which a middleware raised (`spoiled`), as notes, and what the others say.
+    A letter is the last that became of its task; when it was written can no longer be said, as clocks may have been set."""
+    moment = time.monotonic_ns()
+    notes, others = list[Note](), list[str]()
     for letter in dead_letters(queue):
-        if letter.reason != Reason.EXPIRED or "expires" not in headers_of(letter.data):
-            others += 1
-            continue
-        moment = int(letter.id.partition("-")[0]) * 1_000_000 + 999_999 + since  # it is a whole number of milliseconds
-        notes.append(Note(readable(letter.data)[1][0], _STORM, EXPIRED, moment, False))
+        number = _number(letter.data)
+        if letter.reason == Reason.EXPIRED and "expires" in headers_of(letter.data):
+            notes.append(Note(number, _STORM, EXPIRED, moment, False))
+        elif letter.reason == Reason.FAILED and number in spoiled:
+            notes.append(Note(number, _STORM, BURIED, moment, False))
+        else:
+            others.append(f"{letter.task} ({number}), {letter.reason}: {letter.detail.strip().rpartition(chr(10))[2]:.200}")
     return notes, others
 
 
+def _number(data: bytes) -> int:
+    """Of the task, if it can be read; else 0, which no task has."""
+    arguments = readable(data)[1]
+    return int(arguments[0]) if arguments and type(arguments[0]) is int else 0
+
+
 def keys_left(client: redis.Redis, names: list[str]) -> list[str]:
-    """All keys but those that are meant to stay: statistics, dead letters, and for a while what became of cancelled tasks."""
+    """All keys but those that are meant to stay: statistics, dead letters, and for a while what became of cancelled tasks, and
+    what workers did not know."""
     stay = {key for name in names for key in (Keys(name).stats, Keys(name).dead)}
+    deferred = {f"{name}_deferred" for name in names}
     found = {key.decode() for key in client.scan_iter(count=1000)} - stay
-    return sorted(key for key in found if not _of_cancelled(client, key))
+    return sorted(key for key in found if not (_of_deferred(client, key) if key in deferred else _of_cancelled(client, key)))
+
+
+def _of_deferred(client: redis.Redis, key: str) -> bool:
+    """Whether it will be gone in a day, and has few enough entries, each of the digest of a task and when it was put off."""
+    if not 0 < client.pttl(key) <= _DEFERRED_FOR or client.hlen(key) > _MOST_DEFERRED:
+        return False
+    return all(_DEFERRED.fullmatch(name + b" " + value) for name, value in client.hscan_iter(key))
 
 
 def _of_cancelled(client: redis.Redis, key: str) -> bool:
-    if not 0 < client.pttl(key) <= 1000 * ENDED_FOR:
+    if not 0 < client.pttl(key) <= 1000 * TRACKED_FOR:
         return False
     kind = client.type(key)
     if kind == b"hash":

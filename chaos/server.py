@@ -1,13 +1,22 @@
 """A Redis of the storm's own."""
 
+import contextlib
 import socket
+from collections.abc import Iterator
 
 from delayed.embedded import EmbeddedRedis
+from tests.clock import Clock, settable_clock
 
 
-def server() -> EmbeddedRedis:
-    """Redis on a free port of the loopback interface, without persistence; for a `with` block."""
+@contextlib.contextmanager
+def server(*, settable: bool = False) -> Iterator[tuple[EmbeddedRedis, Clock | None]]:
+    """Redis on a free port of the loopback interface, without persistence, and its clock, if that shall be `settable`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    return EmbeddedRedis(port=port)
+    if settable:
+        with settable_clock() as clock, clock.redis(port) as embedded:
+            yield embedded, clock
+    else:
+        with EmbeddedRedis(port=port, options={"requirepass": ""}) as embedded:  # its programs and proxies know the port alone
+            yield embedded, None

@@ -18,7 +18,7 @@ from delayed.embedded import EmbeddedRedis
 from delayed.info import inspect
 from delayed.queue import Queue
 
-from .fleet import CHILDREN, QUEUE, Fleet, go_programs
+from .fleet import CHILDREN, Fleet, go_programs
 from .member import SUPERVISOR, Member, eventually
 from .options import Options
 from .server import server
@@ -29,6 +29,7 @@ from .strips import strips
 _LEAST = {"RSS, MB": 5.0, "descriptors": 4.0, "threads": 2.0, "keys": 20.0, "used memory, MB": 3.0, "waiting": math.inf}
 _WARM_UP = 0.4  # share of the time that is not judged: pools fill, pages are touched
 _DEPTH = 20_000
+_STARTING = 60  # seconds in which everything must have begun: only then the first sample is taken
 Series = dict[tuple[str, str], list[float]]
 
 
@@ -38,12 +39,13 @@ class Soak:
     def __init__(self, server: EmbeddedRedis, folder: Path, seconds: float, step: float) -> None:
         assert server.port is not None
         self._server, self._seconds, self._step = server, seconds, step
-        options = Options(depth=_DEPTH, ttl=10, beat=3, sweep=5, stormy=False)
-        self._fleet = Fleet(options, server.port, folder, Path(os.devnull), go_programs())
+        options = Options(depth=_DEPTH, ttl=10, beat=3, sweep=5, stormy=False, troubles=frozenset())
+        self._fleet = Fleet(options, server.port, folder, Path(os.devnull), go=go_programs())
         self._fleet.members = [member for member in self._fleet.members if member.gate is None]
         self.times: list[float] = []
         self.series: Series = {}
         self.executed = 0
+        self._late: list[str] = []  # who had not begun when the samples did
 
     def run(self, say: Callable[[str], None]) -> None:
         """Start everything, take the samples, stop everything."""
@@ -51,12 +53,10 @@ class Soak:
             for member in self._fleet.members:
                 member.start()
             with self._server.client() as client:
-                began = time.monotonic()
-                supervisors = self._fleet.of(SUPERVISOR)
-                eventually(
-                    lambda: all(len(member.children()) == CHILDREN for member in supervisors) and client.llen(QUEUE) > 0, 20
-                )
+                if not eventually(lambda: not self._idle(client), _STARTING):
+                    self._late = self._idle(client)
                 names = self._processes(int(_info(client, "server")["process_id"]))
+                began = time.monotonic()
                 while (now := time.monotonic() - began) < self._seconds:
                     self.times.append(now)
                     self._sample(names)
@@ -70,6 +70,12 @@ class Soak:
             for member in self._fleet.members:
                 member.stop(30)
             self._fleet.proxies.close()
+
+    def _idle(self, client: redis.Redis) -> list[str]:
+        """Who has not begun yet."""
+        queues = [Queue(name, client) for name in self._fleet.queues]
+        idle = [f"supervisor {each.pid}" for each in self._fleet.of(SUPERVISOR) if len(each.children()) < CHILDREN]
+        return [*idle, *(f"the workers of {queue.name}" for queue in queues if not _succeeded(queue))]
 
     def _processes(self, redis: int) -> dict[str, psutil.Process]:
         processes = {"Redis": psutil.Process(redis)}
@@ -101,10 +107,11 @@ class Soak:
 
     @property
     def faults(self) -> list[str]:
-        """Processes that did not live through it."""
+        """Processes that did not begin in time, or did not live through it."""
         ended = [fault for member in self._fleet.members for fault in member.faults]
         gone = {name for (name, _), values in self.series.items() if len(values) < len(self.times)}
-        return ended + [f"{name} ended" for name in sorted(gone)]
+        late = [f"{who} had not begun after {_STARTING} s" for who in self._late]
+        return [*late, *ended, *(f"{name} ended" for name in sorted(gone))]
 
 
 def _info(client: redis.Redis, section: str) -> dict[str, Any]:
@@ -136,7 +143,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the picture as SVG")
     arguments = parser.parse_args()
     terminal = sys.stdout.isatty()
-    with tempfile.TemporaryDirectory() as folder, server() as embedded:
+    with tempfile.TemporaryDirectory() as folder, server() as (embedded, _):
         soak = Soak(embedded, Path(folder), 60 * arguments.minutes, arguments.step)
         soak.run(lambda text: print(f"\r\033[K{text}", end="", flush=True) if terminal else None)
     print()

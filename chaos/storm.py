@@ -3,28 +3,36 @@
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import redis
 
 from delayed.embedded import EmbeddedRedis
 from delayed.queue import Queue
+from tests.clock import VARIABLE, Clock
 
-from .events import CUT, KILL, STOP, Event
+from .events import CUT, FLAP, FULL, KILL, MUTE, SLOW, STEP, STOP, Event
 from .fleet import TICKS, Fleet
-from .member import PRODUCER, SUPERVISOR, SWEEPER, WORKERS, Member, eventually, left_over, send
-from .notes import ENDED, SENT, Note, read
-from .options import Options
+from .member import GO_WORKER, PRODUCER, SUPERVISOR, SWEEPER, WORKER, WORKERS, Member, eventually, left_over, send
+from .notes import ENDED, SENT, SPOILED, Note, read
+from .options import BLOCKED, CLOCK, FLAPPING, Options
+from .options import FULL as FULL_MEMORY
+from .options import SLOW as SLOW_LINKS
 from .orders import Operator, Order
-from .rest import at_rest, enqueue_last, expired, keys_left, only_sweepers, sent
+from .rest import ends, enqueue_last, keys_left, left, sent, strangers
 from .ticks import Ticks
+from .weather import Weather
 
 _TICK = 0.01  # seconds
 _PATIENCE = 120  # seconds in which all tasks must have ended after the storm
 CHILD = "child"
-_WEIGHTS = {CHILD: 76, SUPERVISOR: 5, "worker": 6, SWEEPER: 4, PRODUCER: 2, STOP: 4, CUT: 3}  # how often each is hit
+_ENDING = 20  # seconds in which a process must end that is asked to while nobody reads what it says
+# How often each is hit.
+_WEIGHTS = {CHILD: 73, SUPERVISOR: 5, "worker": 8, SWEEPER: 4, PRODUCER: 2, STOP: 4, CUT: 3, MUTE: 3}
+_WEATHER = {SLOW: SLOW_LINKS, FLAP: FLAPPING, STEP: CLOCK, FULL: FULL_MEMORY}  # and the name by which each can be left out
 
 
 @dataclass
@@ -37,7 +45,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)  # processes that ended without cause, or did not end
     keys: list[str] = field(default_factory=list)  # left over in Redis
     processes: list[int] = field(default_factory=list)  # left over
-    dead_letters: int = 0  # but for those of tasks that expired
+    dead_letters: list[str] = field(default_factory=list)  # but for those of tasks that expired or that a middleware made fail
     go: bool = False
     occurrences: int = 0  # of schedules whose tasks were executed
     orders: list[Order] = field(default_factory=list)
@@ -55,19 +63,31 @@ class Storm:
     Args:
         options: how strong.
         folder: for notes and logs.
+        server: Redis.
+        clock: of Redis, if it can be set.
         go: where the Go programs are.
         say: is told how far it is.
     """
 
     def __init__(
-        self, options: Options, folder: Path, server: EmbeddedRedis, go: Path | None, say: Callable[[str], None]
+        self,
+        options: Options,
+        folder: Path,
+        server: EmbeddedRedis,
+        clock: Clock | None,
+        *,
+        go: Path | None,
+        say: Callable[[str], None],
     ) -> None:
         assert server.port is not None
         self._options, self._say, self._server = options, say, server
         self._rng = random.Random(options.seed)
         notes = folder / "notes"
         notes.touch()
-        self._fleet = Fleet(options, server.port, folder, notes, go)
+        environment = {} if clock is None else {VARIABLE: clock.environment[VARIABLE]}
+        self._fleet = Fleet(options, server.port, folder, notes, go=go, environment=environment)
+        self._clock = clock
+        self._weights = {what: weight for what, weight in _WEIGHTS.items() if what != MUTE or BLOCKED in options.troubles}
         self._outcome = Outcome([], notes, go=go is not None)
         self._pending: list[tuple[float, Callable[[], None]]] = []  # what ends stops and cuts, and when
         self._position = self._sent = self._ended = 0
@@ -78,11 +98,13 @@ class Storm:
         try:
             with self._server.client() as client:
                 served = Queue(self._fleet.queues[0], client)
-                ticks, operator = Ticks(served, Queue(TICKS, client)), Operator(served, began)
+                ticks = Ticks(served, Queue(TICKS, client))
                 ticks.begin()
                 for member in self._fleet.members:
                     member.start()
-                self._rage(began, operator)
+                eventually(self._has_begun, _PATIENCE)
+                self._weather, operator = self._weather_on(client), Operator(served, time.monotonic())
+                self._rage(time.monotonic(), operator)
                 operator.rest()
                 self._outcome.orders = operator.orders
                 self._calm(client, ticks)
@@ -96,17 +118,30 @@ class Storm:
         outcome.faults += [fault for member in self._fleet.members for fault in member.faults]
         return outcome
 
+    def _weather_on(self, client: redis.Redis) -> Weather:
+        kinds = [kind for kind, name in _WEATHER.items() if name in self._options.troubles]
+        note = self._outcome.events.append
+        return Weather(self._rng, kinds, fleet=self._fleet, client=client, clock=self._clock, note=note)
+
+    def _has_begun(self) -> bool:
+        """Whether tasks are executed: only then there is something to hit."""
+        self._tend()
+        self._count(0.0)
+        return self._ended > 0
+
     # Rage
 
     def _rage(self, began: float, operator: Operator) -> None:
         options, rng = self._options, self._rng
-        next_blow, next_count = began + 2, began
+        next_blow = next_count = began
         while True:
             now = time.monotonic()
             for member in self._fleet.members:
                 member.tend()
             self._recover(now)
-            operator.tend(now)
+            self._weather.tend(now)
+            if not self._weather.full:
+                operator.tend(now)
             if now >= next_blow:
                 next_blow = max(next_blow + options.pause * rng.uniform(0.5, 1.5), now)
                 self._strike()
@@ -136,8 +171,10 @@ class Storm:
 
     def _strike(self) -> None:
         fleet = self._fleet
-        (what,) = self._rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
-        if what == CHILD:
+        (what,) = self._rng.choices(list(self._weights), list(self._weights.values()))
+        if what == MUTE:
+            self._mute(self._rng.choice(fleet.of(*WORKERS, SWEEPER)))
+        elif what == CHILD:
             self._kill_child(self._rng.choice(fleet.of(SUPERVISOR)))
         elif what == STOP:
             self._stop(self._rng.choice(fleet.of(*WORKERS, SWEEPER)))
@@ -187,6 +224,36 @@ class Storm:
 
         self._pending.append((time.monotonic() + self._length(), resume))
 
+    def _mute(self, member: Member) -> None:
+        """Nobody reads what a process says: for a while, or until it is killed, or it is asked to end, which it must do."""
+        if member.busy or member.killed:
+            return
+        member.busy = True
+        pid, begin = member.pid, time.monotonic_ns()
+        member.block()
+        (how,) = self._rng.choices((member.unblock, member.kill, member.ask_to_end), (6, 2, 2))
+
+        def end() -> None:
+            member.busy = False
+            if member.pid != pid or member.killed:  # it was killed meanwhile
+                return
+            moment = time.monotonic_ns()
+            how()
+            self._note(MUTE, member.kind, [pid], begin)
+            if how != member.unblock:
+                self._note(KILL, f"blocked {member.kind}", [pid], moment)
+            if how == member.ask_to_end:
+                self._pending.append((time.monotonic() + _ENDING, lambda: self._must_have_ended(member, pid)))
+
+        self._pending.append((time.monotonic() + self._length(), end))
+
+    def _must_have_ended(self, member: Member, pid: int) -> None:
+        if member.pid == pid:
+            self._outcome.faults.append(
+                f"{member.kind} {pid} did not end in {_ENDING} s after SIGTERM, with its output blocked"
+            )
+            member.kill()
+
     def _cut(self, member: Member) -> None:
         if member.busy or member.gate is None:
             return
@@ -208,9 +275,7 @@ class Storm:
         """No more blows: everything must come to its end by itself."""
         fleet, outcome = self._fleet, self._outcome
         self._say("waiting for the rest")
-        self._recover(float("inf"))
-        for member in fleet.members:
-            member.tend()
+        self._settle()
         for member in fleet.of(PRODUCER):
             member.stop(30)
         occurrences, wrong = ticks.end()
@@ -221,14 +286,14 @@ class Storm:
         self._await(queues)
         outcome.seen += enqueue_last(queues[0])
         self._await(queues)
-        for member in fleet.of(*WORKERS):
-            member.stop(30)
-        sweepers = len(fleet.of(SWEEPER))
-        eventually(lambda: all(only_sweepers(Queue(name, client), sweepers) for name in fleet.swept), 30)
-        for member in fleet.of(SWEEPER):
-            member.stop(30)
+        self._weather.heal()
+        self._stop_all(WORKERS)
+        for queue in (Queue(name, client) for name in fleet.swept):
+            self._expect_none(f"{queue.name}: when only sweepers run", partial(strangers, queue, len(fleet.of(SWEEPER))), 30)
+        self._stop_all((SWEEPER,))
+        spoiled = {note.task for note in read(fleet.notes) if note.kind == SPOILED}
         for queue in queues:
-            letters, others = expired(queue)
+            letters, others = ends(queue, spoiled)
             outcome.seen += letters
             outcome.dead_letters += others
         eventually(lambda: not keys_left(client, fleet.swept), 15)
@@ -236,7 +301,41 @@ class Storm:
         eventually(lambda: not left_over(fleet.notes), 5)
         outcome.processes = left_over(fleet.notes)
 
+    def _settle(self) -> None:
+        """End what lasts. The last blow: workers die who have no supervisor, and only sweepers with slow links can bring their
+        tasks back."""
+        if SLOW_LINKS in self._options.troubles:
+            for member in self._fleet.of(WORKER, GO_WORKER):
+                self._kill(member)
+        self._recover(float("inf"))
+        self._weather.rest(slow=SLOW_LINKS in self._options.troubles)
+        self._tend()
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        for member in self._fleet.members:
+            member.tend()
+        self._recover(now)
+
+    def _stop_all(self, kinds: Sequence[str]) -> None:
+        """SIGTERM to all members of some kinds; every second one ends while nobody reads what it says."""
+        for place, member in enumerate(self._fleet.of(*kinds)):
+            if place % 2:
+                member.block()
+            member.stop(30)
+
     def _await(self, queues: list[Queue]) -> None:
         """Until all tasks have ended."""
-        if not eventually(lambda: all(map(at_rest, queues)), _PATIENCE):
-            self._outcome.faults.append(f"not all tasks ended in {_PATIENCE} s")
+        for queue in queues:
+            self._expect_none(f"{queue.name}: not all tasks ended", partial(left, queue), _PATIENCE)
+
+    def _expect_none(self, what: str, look: Callable[[], Mapping[str, int]], seconds: float) -> None:
+        """Until `look` finds nothing; a fault says what it found last."""
+
+        def none() -> bool:
+            self._tend()
+            return not look()
+
+        if not eventually(none, seconds) and (last := look()):
+            found = ", ".join(f"{count} {name}" for name, count in last.items())
+            self._outcome.faults.append(f"{what}: after {seconds:g} s there are {found}")

@@ -1,8 +1,8 @@
 """The schedules of the storm. Sweepers run them, and are killed and stopped meanwhile; each occurrence must be enqueued once.
 
-Sixty schedules, one for each second of the minute, are on the queue of the workers: each of their occurrences is a task with a
-number of its own, which is judged as all tasks are. A few others fire every second, on a queue that nobody takes from: there,
-tasks and seconds can be counted.
+Sixty schedules, one for each fifth second of five minutes, are on the queue of the workers: each of their occurrences is a
+task with a number of its own, which is judged as all tasks are. A few others fire every second, on a queue that nobody takes
+from: there, tasks and seconds can be counted.
 """
 
 from collections import Counter
@@ -16,10 +16,10 @@ from delayed.schedules import Entry, Schedules
 from delayed.task import PyTask
 
 from .member import eventually
-from .tasks import MINUTE
+from .tasks import EVERY, PERIOD
 
 COUNTED = 5  # schedules on the queue that nobody takes from
-_PATIENCE = 30  # seconds in which sweepers catch up
+_PATIENCE = 90  # seconds in which sweepers catch up, over slow links
 
 
 class Occurrences(NamedTuple):
@@ -46,8 +46,8 @@ class Ticks:
     def __init__(self, served: Queue, counted: Queue) -> None:
         self._counted = counted
         self._entries: dict[tuple[Queue, str], Entry] = {}
-        for second in range(MINUTE):
-            self._entries[served, f"at {second}"] = _entry(f"{second} * * * * *", second)
+        for second in range(0, PERIOD, EVERY):
+            self._entries[served, f"at {second}"] = _entry(f"{second % 60} {second // 60}-59/{PERIOD // 60} * * * *", second)
         for number in range(COUNTED):
             self._entries[counted, f"counted {number}"] = _entry("* * * * * *", number)
         self._firsts: dict[tuple[Queue, str], int] = {}
@@ -71,7 +71,7 @@ class Ticks:
         numbers: list[int] = []
         expected: Counter[bytes] = Counter()
         for (queue, name), entry in self._entries.items():
-            every = 1000 if queue is self._counted else 1000 * MINUTE
+            every = 1000 if queue is self._counted else 1000 * PERIOD
             occurrences = Occurrences(self._firsts[queue, name], _remove(queue, name), every)
             if queue is self._counted:
                 expected[entry.task] = len(occurrences.all)

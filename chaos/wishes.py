@@ -32,6 +32,24 @@ def limited(number: int) -> dict[str, Any]:
     return {"concurrency_key": key_of(number), "concurrency": AT_ONCE}
 
 
+_ODD = {
+    "execute_odd": 0.004,
+    "execute_later": 0.003,
+    "execute_loudly": 0.003,
+    "execute": 0.002,
+}  # the last: its headers are odd
+
+
+def oddity(rng: random.Random) -> str | None:
+    """The function of an odd task; mostly there is none."""
+    wanted = rng.random()
+    for name, share in _ODD.items():
+        if wanted < share:
+            return name
+        wanted -= share
+    return None
+
+
 _WISHES: dict[Callable[[int, random.Random], dict[str, Any]], float] = {  # and how many of 1000 tasks have them
     lambda _, rng: {"after": rng.uniform(0.05, 1.0)}: 10,
     lambda _, __: {"result_ttl": 5}: 10,

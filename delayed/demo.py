@@ -78,7 +78,7 @@ def run_demo(folder: Path | None, workers: int, kills: int, go_worker: Path | No
     with EmbeddedRedis() as server, tempfile.TemporaryFile() as log, _Fleet(server, workers, go_worker, log) as fleet:
         for queue, tasks in zip(fleet.queues, _tasks(paths, server.url, len(fleet.queues)), strict=True):
             queue.enqueue_many(tasks)
-        outcome = _collect(server, fleet, paths, kills)
+        outcome = _collect(fleet, paths, kills)
         if outcome.lost:
             log.seek(0)
             click.echo(log.read().decode(errors="replace")[-4000:], err=True)
@@ -150,9 +150,8 @@ def _tasks(paths: list[str], url: str, languages: int) -> list[list[Task]]:
     return [python_tasks, go_tasks][:languages]
 
 
-def _collect(server: EmbeddedRedis, fleet: _Fleet, paths: list[str], kills: int) -> Outcome:
+def _collect(fleet: _Fleet, paths: list[str], kills: int) -> Outcome:
     """Read the results as they come, kill workers meanwhile, and compare with what we find ourselves."""
-    client = server.client()
     began = monotonic()
     # Kills are spread evenly over the results.
     due = [round(len(paths) * (number + 1) / (kills + 1)) for number in range(kills)]
@@ -160,7 +159,7 @@ def _collect(server: EmbeddedRedis, fleet: _Fleet, paths: list[str], kills: int)
     counts: Counter[str] = Counter()
     with click.progressbar(length=len(paths), label="Hashing") as bar:
         while len(results) < len(paths):
-            reply = client.execute_command("BLPOP", RESULTS, _SILENCE)
+            reply = _next(fleet.queues[0])
             if reply is None:
                 break
             path, size, sha256 = msgpack.unpackb(reply[1], unicode_errors="surrogateescape")
@@ -183,6 +182,17 @@ def _collect(server: EmbeddedRedis, fleet: _Fleet, paths: list[str], kills: int)
         wrong=wrong,
         repeated=sum(counts.values()) - len(counts),
     )
+
+
+def _next(queue: Queue) -> list[bytes] | None:
+    """The next result; None if there is none for too long. It waits for a second at a time: clients have deadlines of their
+    own."""
+    deadline = monotonic() + _SILENCE
+    while monotonic() < deadline:
+        reply: list[bytes] | None = queue.call("BLPOP", RESULTS, 1)
+        if reply is not None:
+            return reply
+    return None
 
 
 def _print(outcome: Outcome) -> None:

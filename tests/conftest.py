@@ -2,12 +2,13 @@ import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from delayed.allow import AllowAny
 from delayed.embedded import EmbeddedRedis
@@ -20,23 +21,9 @@ from delayed.view import View, When
 from delayed.worker import Worker
 
 from .processes import Fleet
+from .waiting import eventually as eventually  # noqa: PLC0414  # the tests have it from here
 
 sys.path.insert(0, str(Path(__file__).parent / "app"))  # tasks are `tasks:…` for workers in this process and in others
-
-
-def eventually(check: Callable[[], object], seconds: float = 15) -> None:
-    """Try `check` until it neither raises AssertionError nor returns False."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if check() is not False:
-                return
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-        else:
-            assert time.monotonic() < deadline, "it did not become true in time"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +40,8 @@ def redis_url(server: EmbeddedRedis) -> str:
 
 @pytest.fixture
 def client(server: EmbeddedRedis) -> Iterator[redis.Redis]:
-    with server.client() as connected:
+    """It waits for a reply for as long as a command does: redis-py gives up after 5 s by itself, also amid a BLPOP of 30."""
+    with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0), socket_timeout=None) as connected:
         yield connected
 
 

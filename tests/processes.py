@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 APPLICATION = Path(__file__).parent / "app"
-_PATIENCE = 30  # seconds that a process may take to begin or to end
+_PATIENCE = 90  # seconds that a process may take to begin or to end
 
 
 class Process:

@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 import hiredis
 
 from delayed.scripts import SCRIPTS
+from tests.waiting import explained
 
 PATIENCE = 30  # seconds after which a child that hangs is ended by its own alarm
 _SHAS = {script.sha: script.name for script in SCRIPTS.values()}
@@ -197,9 +198,11 @@ def _be_child(operation: Callable[[Counter], None], counter: Counter, log: Path)
 
 
 def wait_for(check: Callable[[], object], what: str) -> None:
-    """For the child, which has nobody to tell it: until `check` is true."""
+    """For the child, which has nobody to tell it: until `check` is true. A failure says which values it saw last."""
     deadline = time.monotonic() + PATIENCE / 2
     while not check():
         if time.monotonic() > deadline:
-            raise AssertionError(what)
+            found, saw = explained(check)
+            assert found, f"{what}\n{saw}"
+            return
         time.sleep(0.0005)

@@ -13,6 +13,7 @@ import redis
 from delayed.info import DeadLetter, dead_letters
 from delayed.queue import Queue
 from delayed.task import GoTask, PyTask
+from tests.waiting import explained
 
 from .agents import FUNCTIONS, Agent
 
@@ -114,11 +115,14 @@ def trial(agent: Agent, client: redis.Redis, url: str, log: Path) -> Iterator[Tr
 
 
 def wait(check: Callable[[], object], otherwise: str | Callable[[], str], seconds: float = PATIENCE) -> None:
-    """Until `check` is true."""
+    """Until `check` is true; a failure says which values it saw last."""
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
-            raise Failed(otherwise if isinstance(otherwise, str) else otherwise())
+            found, saw = explained(check)
+            if found:
+                return
+            raise Failed(f"{otherwise if isinstance(otherwise, str) else otherwise()}\n{saw}")
         time.sleep(0.01)
 
 

@@ -1,7 +1,6 @@
 """A master that Sentinel names."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from inspect import isawaitable
 from pathlib import Path
@@ -30,11 +29,14 @@ def sentinel_url(tmp_path: Path) -> Iterator[str]:
         )
         sentinel = Guarded([server_path(), str(config), "--sentinel"])
         with contextlib.closing(redis.Redis(port=port)) as client:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with contextlib.suppress(redis.RedisError):
-                    if client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "mymaster"):
-                        break
+
+            def knows() -> object:
+                try:
+                    return client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "mymaster")
+                except redis.RedisError:
+                    return False
+
+            eventually(knows, 20)
         yield f"redis+sentinel://127.0.0.1:{port}/mymaster/2"
         sentinel.stop()
 

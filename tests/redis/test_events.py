@@ -28,6 +28,7 @@ from tests.processes import Fleet
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "events.md"
 SEEN: list[Event] = []
+CLOCK = [100.0]
 
 
 def note(event: Event) -> None:
@@ -36,6 +37,10 @@ def note(event: Event) -> None:
 
 def fine(value: int) -> int:
     return value + 1
+
+
+def slow(seconds: float) -> None:
+    CLOCK[0] += seconds
 
 
 def bad(value: int) -> None:
@@ -81,10 +86,20 @@ def test_the_life_of_plain_tasks(queue: Queue, heard: list[Event]) -> None:
     assert [event.task.partition(":")[2] for event in heard[:4]] == ["fine", "bad", "nope", "fine"]
     done, again, nope, misfit, failed = heard[6], heard[8], heard[9], heard[11], heard[13]
     assert (done.value, *done.args, done.queue) == (2, 1, queue.name)
-    assert done.seconds >= 0
     assert str(again.error) == str(failed.error) == "bad 2"
     assert [event.reason for event in (nope, misfit, failed)] == ["unknown_function", "bad_arguments", "failed"]
     assert "hooks.py" not in failed.detail
+
+
+@pytest.mark.parametrize("options", [{}, {"result_ttl": 9}])
+def test_the_time_that_a_function_took(
+    options: dict[str, Any], queue: Queue, heard: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayed.reporter.monotonic", lambda: CLOCK[0])
+    queue.enqueue(PyTask(slow, (2.5,), **options))
+    burst(queue)
+    (done,) = (event for event in heard if event.kind == "succeeded")
+    assert done.seconds == 2.5
 
 
 def test_the_life_of_tasks_with_headers(queue: Queue, heard: list[Event]) -> None:

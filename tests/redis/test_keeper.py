@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
 
+from delayed import causes
 from delayed import keeper as module
 from delayed.causes import cause_of_death, out_of_memory_kills
 from delayed.channel import Channel
@@ -181,4 +183,18 @@ def test_causes_in_words() -> None:
     assert cause_of_death(11, working=True, out_of_memory=True) == "killed by SIGSEGV"
     assert cause_of_death(9, working=True, out_of_memory=False) == "killed by SIGKILL"
     assert cause_of_death(9, working=True, out_of_memory=True) == "killed by SIGKILL: out of memory, says the kernel"
-    assert out_of_memory_kills() >= 0
+
+
+def test_kills_for_want_of_memory_are_read_from_the_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def inside(*parts: str) -> Path:
+        return tmp_path.joinpath(*(part.lstrip("/") for part in parts))
+
+    monkeypatch.setattr(causes, "Path", inside)
+    assert out_of_memory_kills() == 0  # the system does not say
+    for path, text in (
+        ("proc/self/cgroup", "0::/mine/own\n"),
+        ("sys/fs/cgroup/mine/own/memory.events", "oom 4\noom_kill 3\n"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text(text)
+    assert out_of_memory_kills() == 3

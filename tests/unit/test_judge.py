@@ -5,18 +5,21 @@ from itertools import count
 
 import pytest
 
-from chaos.events import CUT, KILL, STOP, Event
+from chaos.events import CUT, KILL, MUTE, STEP, STOP, WEATHER, Event
 from chaos.judge import BATCH, Judge, Verdict
 from chaos.notes import (
     BEGUN,
+    BURIED,
     CANCELLED,
     CANCELLING,
     ENDED,
     EXPIRED,
     LATE,
     LIMITED,
+    REFUSED,
     SENDING,
     SENT,
+    SPOILED,
     UNTOLD,
     Note,
     Writer,
@@ -56,6 +59,10 @@ def judge(
 
 def blow(what: str, pid: int, begin: int, end: int | None = None, kind: str = "child") -> Event:
     return Event(what, kind, (pid,), begin * MS, (begin if end is None else end) * MS)
+
+
+def weather(what: str, begin: int, end: int | None = None) -> Event:
+    return Event(what, "Redis", (), begin * MS, (begin if end is None else end) * MS)
 
 
 def mark(kind: int, task: int, moment: int = 0, writer: Writer = PRODUCER) -> list[Note]:
@@ -215,6 +222,52 @@ def test_a_task_that_begins_too_late_is_found_unless_its_process_was_stopped() -
     assert (found.asked.late, len(found.asked.failures())) == ([1], 1)
     assert judge(*late, events=(blow(STOP, 101, 0, 5),)).asked.late == [1]
     assert judge(*late, events=(blow(STOP, 100, 0, 5),)).asked.failures() == []
+
+
+@pytest.mark.parametrize(("moment", "excused"), [(1999, False), (2000, True), (3900, True), (4100, False)])
+def test_a_task_may_begin_too_late_just_after_the_clock_was_set(moment: int, excused: bool) -> None:
+    late = (mark(LATE, 1, moment, A), run(1, A, moment, moment + 1))
+    assert judge(*late, events=(weather(STEP, 2000),)).asked.late == ([] if excused else [1])
+    assert judge(*late, events=(weather(WEATHER[0], 2000, 2001),)).asked.late == [1]
+
+
+@pytest.mark.parametrize("what", WEATHER)
+def test_trouble_of_redis_or_of_sweepers_explains_no_repeat(what: str) -> None:
+    assert causes(judge(run(1, A, 0), run(1, B, 20, 30), events=(weather(what, 0, 5000),))) == [""]
+
+
+def test_an_output_that_nobody_reads_explains_no_repeat_and_no_disobedience() -> None:
+    mute = blow(MUTE, 100, 0, 9000)
+    assert causes(judge(run(1, A, 0), run(1, B, 20, 30), events=(mute,))) == [""]
+    assert judge(run(1, A, HEARD, HEARD + 9), events=(mute,), orders=(PAUSE,)).asked.disobedient == [1]
+    tasks = (run(2, A, 0, 9000), run(4, B, 1, 9000), run(6, GO, 8, 9))
+    assert judge(limited(2, 4, 6), *tasks, events=(mute,)).asked.crowded == [6]
+
+
+def test_a_process_that_is_asked_to_end_while_its_output_is_blocked_may_leave_its_task() -> None:
+    kill = blow(KILL, 100, 5, kind="blocked worker")
+    assert causes(judge(run(1, A, 0), run(1, B, 20, 30), events=(kill,))) == ["kill blocked worker"]
+
+
+def test_recoveries_amid_trouble_count_apart_but_for_those_of_children() -> None:
+    def recoveries(kind: str, *events: Event) -> list[str]:
+        return list(judge(run(1, A, 0), run(1, GO, 3000, 3001), events=(blow(KILL, 100, 5, kind=kind), *events)).recoveries)
+
+    assert recoveries("worker", weather(STEP, 9000)) == ["worker"]
+    assert recoveries("worker", weather(STEP, 2000)) == ["any but a child, amid trouble of Redis or of sweepers"]
+    assert recoveries("child", weather(STEP, 2000)) == ["child"]
+
+
+def test_a_task_that_a_middleware_made_fail_is_not_lost_if_it_is_a_dead_letter() -> None:
+    assert judge(mark(SPOILED, 1), sent=(1,)).lost == [1]
+    buried = judge(mark(SPOILED, 1), mark(BURIED, 1), mark(SPOILED, 2), run(2, A, 0, 1))
+    assert (buried.lost, buried.repeats, buried.asked.spoiled, buried.asked.buried) == ([], [], 2, 1)
+    assert buried.asked.failures() == []
+
+
+def test_a_cancellation_that_is_refused_for_want_of_memory_is_found() -> None:
+    verdict = judge(mark(CANCELLING, 1), mark(REFUSED, 1), run(1, A, 0, 1))
+    assert (verdict.asked.refused, len(verdict.asked.failures())) == ([1], 1)
 
 
 def limited(*tasks: int) -> list[Note]:

@@ -9,7 +9,12 @@ import (
 	"unsafe"
 )
 
-func init() { functions = append(functions, Execute) }
+func init() {
+	functions = append(functions, Execute)
+	if os.Getenv("DELAYED_STORM_HALF") == "" {
+		functions = append(functions, ExecuteNew)
+	}
+}
 
 const (
 	begun, ended = 1, 2
@@ -54,3 +59,6 @@ func Execute(number uint32, microseconds int) error {
 	time.Sleep(time.Duration(microseconds) * time.Microsecond)
 	return note(ended, number)
 }
+
+// ExecuteNew is as Execute. Workers that know only half of the functions have not heard of it.
+func ExecuteNew(number uint32, microseconds int) error { return Execute(number, microseconds) }
