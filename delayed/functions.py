@@ -42,11 +42,28 @@ class Coroutine:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it to its end."""
-        return asyncio.run(bounded(self._function(*args, **kwargs), 0))
+        return run(self._function(*args, **kwargs))
 
     def begin(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """What there is to wait for."""
         return self._function(*args, **kwargs)
+
+
+def run(awaitable: Awaitable[Any], seconds: float = 0) -> Any:
+    """What comes of `awaitable`, in a loop of its own; raises as `bounded`."""
+    value, error = asyncio.run(caught(bounded(awaitable, seconds)))
+    if error is not None:
+        raise error
+    return value
+
+
+async def caught(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What comes of `awaitable`, or what it raises: asyncio looks closely at exceptions, and never ends a task whose exception
+    does not bear it."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
 
 async def bounded(awaitable: Awaitable[Any], seconds: float) -> Any:
@@ -70,7 +87,7 @@ async def awaited(value: Any) -> Any:
     Raises:
         InvalidTask: it is a generator, of which nothing would ever run.
     """
-    while type(value) not in _VALUES and inspect.isawaitable(value):
+    while type(value) not in _VALUES and _can_be_awaited(value):
         value = await value
     return _happened(value)
 
@@ -80,7 +97,18 @@ def settled(value: Any, seconds: float = 0) -> Any:
     that is not 0; raises as `bounded`, too."""
     if type(value) in _VALUES:
         return value
-    return asyncio.run(bounded(value, seconds)) if inspect.isawaitable(value) else _happened(value)
+    return run(value, seconds) if _can_be_awaited(value) else _happened(value)
+
+
+def _can_be_awaited(value: Any) -> bool:
+    """As `inspect.isawaitable`, of an object that may raise anything when it is asked."""
+    kind = type(value)
+    if issubclass(kind, GeneratorType):
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    try:
+        return issubclass(kind, Awaitable)
+    except BaseException:
+        return False
 
 
 def _happened(value: Any) -> Any:

@@ -11,12 +11,22 @@ from .clock import monotonic, now
 from .connection import ForeignType
 from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .escape import escaped, indented
-from .functions import Coroutine, Functions, bounded, settled, verdict
+from .functions import Coroutine, Functions, bounded, run, settled, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .leases import Lease
 from .logger import logger
-from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async, expiring, retrying, timing
+from .middleware import (
+    AsyncMiddleware,
+    Middleware,
+    Step,
+    check_middlewares,
+    compose,
+    compose_async,
+    expiring,
+    retrying,
+    timing,
+)
 from .options import TRACKED_FOR, type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
@@ -73,6 +83,7 @@ class Lifecycle:
         self._functions = functions
         self._place = place
         self._entered = entered
+        check_middlewares(middlewares)
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
         self._expiring = partial(expiring, clock=clock)
         self._execute = compose([*middlewares, retrying, self._expiring, self._finding, timing], self._call)
@@ -142,7 +153,7 @@ class Lifecycle:
         assert function is not None
         try:
             if isinstance(function, Coroutine):
-                value = asyncio.run(bounded(function.begin(*job.args, **job.kwargs), _timeout(job)))
+                value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
             else:
                 began = monotonic()
                 value = settled(function(*job.args, **job.kwargs), _rest_of(_timeout(job), began))
