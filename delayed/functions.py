@@ -11,6 +11,7 @@ from pathlib import Path
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, NamedTuple
 
+from .clock import monotonic
 from .errors import InvalidTask, Reason, TimedOut, Unready, Unrunnable
 from .hooks import inside
 from .wire import SEPARATOR, Call
@@ -49,9 +50,9 @@ class Coroutine:
         return self._function(*args, **kwargs)
 
 
-def run(awaitable: Awaitable[Any], seconds: float = 0) -> Any:
-    """What comes of `awaitable`, in a loop of its own; raises as `bounded`."""
-    value, error = asyncio.run(caught(bounded(awaitable, seconds)))
+def run(awaitable: Awaitable[Any], seconds: float = 0, began: float | None = None) -> Any:
+    """What comes of `awaitable`, in a loop of its own; see `bounded`."""
+    value, error = asyncio.run(caught(bounded(awaitable, seconds, began)))
     if error is not None:
         raise error
     return value
@@ -66,14 +67,15 @@ async def caught(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
         return None, error
 
 
-async def bounded(awaitable: Awaitable[Any], seconds: float) -> Any:
-    """What comes of `awaitable`; after so many `seconds`, if that is not 0, it is cancelled.
+async def bounded(awaitable: Awaitable[Any], seconds: float, began: float | None = None) -> Any:
+    """What comes of `awaitable`; `seconds` after monotonic time `began`, or after now, if they are not 0, it is cancelled.
 
     Raises:
         TimedOut: it was.
     """
+    left = seconds if began is None else max(0.0, began + seconds - monotonic())
     try:
-        async with asyncio.timeout(seconds or None) as scope:
+        async with asyncio.timeout(left if seconds else None) as scope:
             return await awaited(awaitable)
     except TimeoutError as error:
         if scope.expired():
@@ -92,12 +94,11 @@ async def awaited(value: Any) -> Any:
     return _happened(value)
 
 
-def settled(value: Any, seconds: float = 0) -> Any:
-    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. It has so many `seconds`, if
-    that is not 0; raises as `bounded`, too."""
+def settled(value: Any, seconds: float = 0, began: float | None = None) -> Any:
+    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. Raises as `run`, too."""
     if type(value) in _VALUES:
         return value
-    return run(value, seconds) if _can_be_awaited(value) else _happened(value)
+    return run(value, seconds, began) if _can_be_awaited(value) else _happened(value)
 
 
 def _can_be_awaited(value: Any) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from .clock import monotonic, now
@@ -36,7 +37,6 @@ from .words import name_of, said
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
-_LEAST = 0.001  # seconds: less would be no limit at all
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
@@ -156,7 +156,7 @@ class Lifecycle:
                 value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
             else:
                 began = monotonic()
-                value = settled(function(*job.args, **job.kwargs), _rest_of(_timeout(job), began))
+                value = settled(function(*job.args, **job.kwargs), _timeout(job), began)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
@@ -243,17 +243,14 @@ def _checked(outcome: object) -> Outcome:
     """What came out of the chain, if it is an outcome."""
     if isinstance(outcome, Outcome):
         return outcome
+    if type(outcome) is CoroutineType:
+        outcome.close()  # nobody is going to wait for it
     wrong = f"a middleware returned {name_of(type(outcome))}: it must return what call_next(job) does"
     return Failed(TypeError(wrong), Reason.FAILED, wrong)
 
 
 def _timeout(job: Job) -> float:
     return job.milliseconds("timeout") / 1000
-
-
-def _rest_of(seconds: float, began: float) -> float:
-    """What is left of a time, or 0 if there is no limit."""
-    return max(_LEAST, seconds - (monotonic() - began)) if seconds else 0
 
 
 def _call_of(job: Job) -> Call:

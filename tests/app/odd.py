@@ -130,8 +130,8 @@ def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator that hides what it wraps."""
 
     @functools.wraps(function)
-    def wrapper(*args: object) -> object:
-        return function(*args)
+    def wrapper(*args: object, **kwargs: object) -> object:
+        return function(*args, **kwargs)
 
     return wrapper
 
