@@ -118,7 +118,9 @@ class _Runner:
         try:
             function = self._functions[call.func_path]
             settled(function(*call.args, **call.kwargs))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # somebody stops the tests
+            raise
+        except BaseException as error:
             if not self._retries:
                 raise
             reason, detail, _ = verdict(function, call, error)

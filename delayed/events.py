@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from inspect import isasyncgen, isasyncgenfunction, isawaitable, iscoroutinefunction, isgenerator, isgeneratorfunction
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from .errors import ConfigurationError, TimedOut
@@ -157,6 +158,8 @@ def notify(callback: Callback, event: Event) -> None:
 
 def _see_that_it_ran(returned: object) -> None:
     if isawaitable(returned) or isgenerator(returned) or isasyncgen(returned):
+        if type(returned) is CoroutineType:
+            returned.close()
         raise ConfigurationError(f"it returned {name_of(type(returned))}, so nothing of it has run: make it a plain function")
 
 

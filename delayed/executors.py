@@ -262,11 +262,13 @@ class Loop:
 
     def _begin(self, execution: Execution) -> None:
         """In the loop. A task of asyncio's own kind is made, whatever factory somebody has given to the loop."""
-        coroutine = execution.run_async()
+        coroutine = None
         try:
+            coroutine = execution.run_async()
             task = asyncio.Task(coroutine, loop=self._loop, context=copy_context())
         except BaseException as error:
-            coroutine.close()
+            if coroutine is not None:
+                coroutine.close()
             self._fail(execution, error)
             return
         self._tasks.add(task)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import AsyncGeneratorType, GeneratorType, TracebackType
 from typing import Any, NamedTuple
 
+from .clock import monotonic
 from .errors import InvalidTask, Reason, TimedOut, Unready, Unrunnable
 from .hooks import inside
 from .paths import OF_A_SCRIPT
@@ -43,21 +44,39 @@ class Coroutine:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it to its end."""
-        return asyncio.run(bounded(self._function(*args, **kwargs), 0))
+        return run(self._function(*args, **kwargs))
 
     def begin(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """What there is to wait for."""
         return self._function(*args, **kwargs)
 
 
-async def bounded(awaitable: Awaitable[Any], seconds: float) -> Any:
-    """What comes of `awaitable`; after so many `seconds`, if that is not 0, it is cancelled.
+def run(awaitable: Awaitable[Any], seconds: float = 0, began: float | None = None) -> Any:
+    """What comes of `awaitable`, in a loop of its own; see `bounded`."""
+    value, error = asyncio.run(caught(bounded(awaitable, seconds, began)))
+    if error is not None:
+        raise error
+    return value
+
+
+async def caught(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """What comes of `awaitable`, or what it raises: asyncio looks closely at exceptions, and never ends a task whose exception
+    does not bear it."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
+
+
+async def bounded(awaitable: Awaitable[Any], seconds: float, began: float | None = None) -> Any:
+    """What comes of `awaitable`; `seconds` after monotonic time `began`, or after now, if they are not 0, it is cancelled.
 
     Raises:
         TimedOut: it was.
     """
+    left = seconds if began is None else max(0.0, began + seconds - monotonic())
     try:
-        async with asyncio.timeout(seconds or None) as scope:
+        async with asyncio.timeout(left if seconds else None) as scope:
             return await awaited(awaitable)
     except TimeoutError as error:
         if scope.expired():
@@ -71,17 +90,27 @@ async def awaited(value: Any) -> Any:
     Raises:
         InvalidTask: it is a generator, of which nothing would ever run.
     """
-    while type(value) not in _VALUES and inspect.isawaitable(value):
+    while type(value) not in _VALUES and _can_be_awaited(value):
         value = await value
     return _happened(value)
 
 
-def settled(value: Any, seconds: float = 0) -> Any:
-    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. It has so many `seconds`, if
-    that is not 0; raises as `bounded`, too."""
+def settled(value: Any, seconds: float = 0, began: float | None = None) -> Any:
+    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. Raises as `run`, too."""
     if type(value) in _VALUES:
         return value
-    return asyncio.run(bounded(value, seconds)) if inspect.isawaitable(value) else _happened(value)
+    return run(value, seconds, began) if _can_be_awaited(value) else _happened(value)
+
+
+def _can_be_awaited(value: Any) -> bool:
+    """As `inspect.isawaitable`, of an object that may raise anything when it is asked."""
+    kind = type(value)
+    if issubclass(kind, GeneratorType):
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    try:
+        return issubclass(kind, Awaitable)
+    except BaseException:
+        return False
 
 
 def _happened(value: Any) -> Any:

@@ -5,18 +5,29 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import CoroutineType
 from typing import Any
 
 from .clock import monotonic, now
 from .connection import ForeignType
 from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .escape import escaped, indented
-from .functions import Coroutine, Functions, bounded, settled, verdict
+from .functions import Coroutine, Functions, bounded, run, settled, verdict
 from .handle import ENDED_FOR
 from .job import Again, Done, Ended, Failed, Job, Outcome
 from .leases import Lease
 from .logger import logger
-from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async, expiring, retrying, timing
+from .middleware import (
+    AsyncMiddleware,
+    Middleware,
+    Step,
+    check_middlewares,
+    compose,
+    compose_async,
+    expiring,
+    retrying,
+    timing,
+)
 from .options import TRACKED_FOR, type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
@@ -26,7 +37,6 @@ from .words import name_of, said
 _BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
-_LEAST = 0.001  # seconds: less would be no limit at all
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
@@ -73,6 +83,7 @@ class Lifecycle:
         self._functions = functions
         self._place = place
         self._entered = entered
+        check_middlewares(middlewares)
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
         self._expiring = partial(expiring, clock=clock)
         self._execute = compose([*middlewares, retrying, self._expiring, self._finding, timing], self._call)
@@ -142,10 +153,10 @@ class Lifecycle:
         assert function is not None
         try:
             if isinstance(function, Coroutine):
-                value = asyncio.run(bounded(function.begin(*job.args, **job.kwargs), _timeout(job)))
+                value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
             else:
                 began = monotonic()
-                value = settled(function(*job.args, **job.kwargs), _rest_of(_timeout(job), began))
+                value = settled(function(*job.args, **job.kwargs), _timeout(job), began)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
@@ -232,17 +243,14 @@ def _checked(outcome: object) -> Outcome:
     """What came out of the chain, if it is an outcome."""
     if isinstance(outcome, Outcome):
         return outcome
+    if type(outcome) is CoroutineType:
+        outcome.close()  # nobody is going to wait for it
     wrong = f"a middleware returned {name_of(type(outcome))}: it must return what call_next(job) does"
     return Failed(TypeError(wrong), Reason.FAILED, wrong)
 
 
 def _timeout(job: Job) -> float:
     return job.milliseconds("timeout") / 1000
-
-
-def _rest_of(seconds: float, began: float) -> float:
-    """What is left of a time, or 0 if there is no limit."""
-    return max(_LEAST, seconds - (monotonic() - began)) if seconds else 0
 
 
 def _call_of(job: Job) -> Call:

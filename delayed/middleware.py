@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from functools import partial
-from inspect import iscoroutinefunction
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from types import FrameType
 from typing import Any, cast
 
 from .backoff import backoff_from
 from .clock import now
-from .errors import Reason, Retry, TimedOut
+from .errors import ConfigurationError, Reason, Retry, TimedOut
 from .escape import escaped
-from .functions import Coroutine
+from .functions import Coroutine, caught
 from .job import Again, Ended, Failed, Job, Outcome
 from .logger import logger
 from .options import type_name
@@ -28,6 +28,20 @@ Middleware = Callable[[Job, Step], Outcome]
 AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
 
 _warned: set[str] = set()  # functions whose timeout is not kept
+
+
+def check_middlewares(middlewares: Sequence[object]) -> None:
+    """See that they can wrap anything.
+
+    Raises:
+        ConfigurationError: a call of one would run nothing of it.
+    """
+    for each in middlewares:
+        if not callable(each) or isgeneratorfunction(each) or isasyncgenfunction(each):
+            raise ConfigurationError(
+                f"a middleware is a function (or a coroutine function, for coroutines) of a job and the rest of the chain, "
+                f"which returns what call_next(job) does, and not {each!r}"
+            )
 
 
 def compose(middlewares: Sequence[Middleware | AsyncMiddleware], innermost: Step) -> Step:
@@ -51,13 +65,23 @@ def compose_async(middlewares: Sequence[Middleware | AsyncMiddleware], innermost
 async def _in_thread(middleware: Any, threads: Executor, job: Job, call_next: AsyncStep) -> Outcome:
     loop = asyncio.get_running_loop()
 
-    async def rest(job: Job) -> Outcome:
-        return await call_next(job)
-
     def step(job: Job) -> Outcome:
-        return asyncio.run_coroutine_threadsafe(rest(job), loop).result()
+        return _come(asyncio.run_coroutine_threadsafe(caught(call_next(job)), loop).result())
 
-    return await loop.run_in_executor(threads, copy_context().run, middleware, job, step)
+    def around() -> tuple[Any, BaseException | None]:
+        try:
+            return middleware(job, step), None
+        except BaseException as error:  # see `caught`
+            return None, error
+
+    return _come(await loop.run_in_executor(threads, copy_context().run, around))
+
+
+def _come(found: tuple[Any, BaseException | None]) -> Outcome:
+    value, error = found
+    if error is not None:
+        raise error
+    return cast(Outcome, value)
 
 
 def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
