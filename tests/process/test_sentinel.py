@@ -1,6 +1,8 @@
 """A master that Sentinel names."""
 
 import contextlib
+import re
+import time
 from collections.abc import Iterator
 from inspect import isawaitable
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 import redis
 
+from delayed.connect import check_access, connect
 from delayed.embedded import EmbeddedRedis, server_path
 from delayed.guard import Guarded
 from delayed.queue import AsyncQueue, Queue
 from delayed.sentinels import NewestAsyncSentinel, NewestSentinel
 from delayed.task import PyTask
+from tests import tls
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
 from tests.servers import free_port
@@ -95,3 +99,65 @@ async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed(kind: 
     sentinels.sentinels = [witness(None)]
     with pytest.raises(redis.ConnectionError, match="no sentinel knows"):
         await found()
+
+
+@pytest.fixture
+def port_of_primary() -> Iterator[int]:
+    port = free_port()
+    with EmbeddedRedis(port=port) as server, server.client() as client:
+        client.config_set("requirepass", "primary's")
+        yield port
+
+
+async def test_sentinels_have_credentials_and_tls_of_their_own(port_of_primary: int, name: str, fleet: Fleet) -> None:
+    with (
+        tls.listening(tls.before(port_of_primary)) as primary,
+        tls.listening(tls.sentinel("mymaster", primary, "sentinel's")) as port,
+    ):
+        url = (
+            f"rediss+sentinel://:primary%27s@localhost:{port}/mymaster/1"
+            f"?sentinel_password=sentinel's&ssl_ca_certs={tls.CERTIFICATE}&socket_timeout=5&health_check_interval=30"
+        )
+        queue = Queue(name, url)
+        handle = queue.enqueue(PyTask("tasks:two", (1,), result_ttl=60))
+        async with AsyncQueue(name, url) as other:
+            again = await other.enqueue(PyTask("tasks:two", (2,), result_ttl=60))
+            fleet.environment["DELAYED_REDIS_URL"] = url
+            fleet.worker(name)
+            assert await handle.aresult(20) == 3
+            assert await again.aresult(20) == 4
+        assert handle.result(20) == 3
+        assert "sentinel's" not in fleet.processes[0].log.read_text()
+        with pytest.raises(redis.ConnectionError):
+            Queue(name, url.replace(f"&ssl_ca_certs={tls.CERTIFICATE}", "")).len()  # nobody vouches for it
+        fleet.processes[0].kill()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_sentinel_that_does_not_let_us_in_ends_the_start(name: str, fleet: Fleet, secure: bool) -> None:
+    with tls.listening(tls.sentinel("mymaster", 1, "sentinel's"), tls=secure) as port:
+        down = free_port()
+        scheme, options = ("rediss", f"&ssl_ca_certs={tls.CERTIFICATE}") if secure else ("redis", "")
+        url = f"{scheme}+sentinel://127.0.0.1:{port},127.0.0.1:{down}/mymaster?client_name=x{options}"
+        for credentials, says in (("", "Authentication required"), ("&sentinel_password=wrong", "WRONGPASS|invalid")):
+            process = fleet.delayed("worker", name, "--allow-any", DELAYED_REDIS_URL=url + credentials)
+            assert process.wait() == 1
+            text = process.log.read_text()
+            assert text.startswith(
+                f"Error: {scheme}+sentinel://127.0.0.1:{port},127.0.0.1:{down}/mymaster/0 does not let us in"
+            )
+            assert re.search(f"127.0.0.1:{port} says: .*({says}).*; 127.0.0.1:{down} says: .*refused", text)
+            assert "see sentinel_password" in text
+            assert "wrong" not in text
+
+
+async def test_what_each_sentinel_says_is_said(name: str) -> None:
+    """One that is away may be back: that is no refusal."""
+    with tls.listening(tls.sentinel("other", 1), tls=False) as port:
+        url = f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{free_port()}/mymaster"
+        check_access(connect(url))
+        says = f"127.0.0.1:{port} knows other, and not this; 127.0.0.1:.* says: .*(refused|Connect)"
+        with pytest.raises(redis.ConnectionError, match=says):
+            Queue(name, url).len()
+        with pytest.raises(redis.ConnectionError, match=says):
+            await AsyncQueue(name, url).len()

@@ -7,7 +7,7 @@ import pickle
 import random
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -17,7 +17,7 @@ import pytest
 from delayed.backoff import Constant, Exponential
 from delayed.cron import Cron
 from delayed.delay import delayed
-from delayed.errors import ConfigurationError, InvalidSchedule, InvalidTask, NotInTask, Retry
+from delayed.errors import ConfigurationError, InvalidSchedule, InvalidTask, NotEncodable, NotInTask, Retry
 from delayed.events import subscribe
 from delayed.hooks import NAMES, Hooks
 from delayed.job import current_task
@@ -227,6 +227,100 @@ def test_functions_that_no_worker_could_find(function: Any) -> None:
     for call in (task, task(retry=1), PyTask, task.cron("* * * * *")):
         with pytest.raises(InvalidTask, match=r"has no path that a worker could import|needs a function"):
             call(function)
+
+
+def timed(function: Callable[..., object]) -> Callable[..., object]:
+    """A decorator as people write it."""
+
+    def wrapper(*args: object) -> object:
+        return function(*args)
+
+    return wrapper
+
+
+def well_timed(function: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(function)
+    def wrapper(*args: object) -> object:
+        return function(*args)
+
+    return wrapper
+
+
+class Timed:
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+    def __call__(self, *args: object) -> object:
+        return self.function(*args)
+
+
+def plain(*_: object) -> None: ...
+
+
+def generates() -> Iterator[int]:
+    yield 1
+
+
+async def generates_too() -> AsyncIterator[int]:
+    yield 1
+
+
+def nested() -> Callable[[], None]:
+    def inside() -> None: ...
+
+    return inside
+
+
+@pytest.mark.parametrize(
+    ("function", "says", "not_"),
+    [
+        (timed(plain), r"if timed is a decorator, put @functools\.wraps\(function\) above", "define it"),
+        (timed(nested()), r"functools\.wraps", "lambda"),
+        (Timed(plain), r"an object of Timed .*functools\.update_wrapper", "def"),
+        (nested(), r"defined inside of nested: move it to the top of its module", "class"),
+        (lambda: None, r"a lambda .*`def` at the top of a module", "wraps"),
+        (functools.partial(plain, 1), r"a partial .*enqueue plain itself", "def"),
+        (Kind().method, r"Kind\.method .*belongs to a class", "wraps"),
+        (Kind.static, r"Kind\.static .*belongs to a class", "wraps"),
+        (generates, r"generates is a generator function", "path"),
+        (generates_too, r"generates_too is a generator function", "path"),
+        (5, r"a task needs a function or the path of one, not 5", "def"),
+    ],
+)
+def test_a_refusal_names_the_cause_that_applies(function: Any, says: str, not_: str) -> None:
+    for call in (task, task(retry=1), PyTask, task.cron("* * * * *")):
+        with pytest.raises(InvalidTask, match=says) as refused:
+            call(function)
+        assert not_ not in str(refused.value)
+
+
+def test_a_path_that_leads_elsewhere_is_refused_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[__name__]
+    wrapped = well_timed(plain)
+    with pytest.raises(InvalidTask, match=r"test_options:plain does not lead to this function: there is something else"):
+        PyTask(wrapped)
+    own = task(wrapped)  # it may still get there, as a decorator's result does
+    with pytest.raises(InvalidTask, match="does not lead to this function"):
+        own.delay()
+    monkeypatch.setattr(module, "plain", wrapped)
+    before = QUEUE.len()
+    own.delay()
+    assert PyTask(wrapped).func_path == PyTask(plain.__wrapped__).func_path == f"{__name__}:plain"  # type: ignore[attr-defined]
+    assert QUEUE.len() == before + 1
+    monkeypatch.delattr(module, "plain")
+    with pytest.raises(InvalidTask, match="there is nothing of that name"):
+        PyTask(wrapped)
+    monkeypatch.setattr(module.__spec__, "_initializing", True, raising=False)
+    assert PyTask(wrapped).func_path == f"{__name__}:plain"  # it is being imported
+
+
+@pytest.mark.parametrize("name", ["unique", "group", "concurrency_key"])
+def test_keys_that_have_no_utf8_form_are_refused_as_others_are(name: str) -> None:
+    options: dict[str, Any] = {name: "a\ud800b"}
+    with pytest.raises(NotEncodable, match=f"{name} has characters that have no UTF-8 form"):
+        PyTask("m:f", **options)
+    options = {name: "a\udcffb"}  # another program's bytes go through
+    QUEUE.enqueue(PyTask("m:f", **options))
 
 
 def test_functions_that_take_no_attributes() -> None:
