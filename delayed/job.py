@@ -10,9 +10,10 @@ import msgpack
 
 from .clock import monotonic
 from .errors import NotInTask, Reason, Unrunnable
+from .keys import Holds
 from .queue import Queue
 from .results import State
-from .wire import Call, concurrency_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
+from .wire import Call, concurrency_in, holds_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -81,7 +82,7 @@ class Job:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
         if self.id is not None:
-            self.queue.call("HSET", self.queue.keys.task(self.id), "progress", msgpack.packb([done, total, note]))
+            self.queue.progress(self.id, msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
@@ -101,6 +102,11 @@ class Job:
     def concurrency(self) -> tuple[str, int] | None:
         """The key of which only so many tasks may run at once, and how many; None for a task without one."""
         return concurrency_in(self.headers)
+
+    @property
+    def holds(self) -> Holds:
+        """What it may hold: its state and result, its keys."""
+        return holds_in(self.headers)
 
     @property
     def group(self) -> str | None:
@@ -153,7 +159,14 @@ class Ended:
     error: str = ""  # what `Status.error` says of one that failed
 
 
-Outcome = Done | Failed | Again | Ended
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """It has not begun: another task has its key. Its lease holds nothing any more."""
+
+    why: str
+
+
+Outcome = Done | Failed | Again | Ended | Waits
 
 _DIRECT = Call("", (), {}, 0)
 _source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)

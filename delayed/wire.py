@@ -7,6 +7,7 @@ import msgpack
 
 from .codec import dumps, loads
 from .errors import Reason, Unrunnable
+from .keys import Holds
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
@@ -179,6 +180,14 @@ def concurrency_in(headers: dict[str, Any]) -> tuple[str, int] | None:
         case [str(key), limit] if type(limit) is int and limit > 0:
             return key, min(limit, _MOST)
     return None
+
+
+def holds_in(headers: dict[str, Any]) -> Holds:
+    """What a task may hold. Only a tracked one has a unique key."""
+    identity, (key, mode, _) = id_in(headers), unique_in(headers)
+    unique = key if mode and identity is not None else None
+    slots, limit = concurrency_in(headers) or (None, 0)
+    return Holds(identity, unique, mode if unique is not None else "", slots, limit)
 
 
 def is_task(data: bytes) -> bool:
