@@ -13,18 +13,18 @@ from .errors import Reason
 from .escape import escaped, indented
 from .events import Kind
 from .functions import verdict
-from .handle import ENDED_FOR
 from .info import summary
-from .job import Failed, Job, Outcome
+from .job import Failed, Job, Outcome, Waits
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
+from .options import ENDED_FOR
 from .patience import Patience
 from .queue import Queue
 from .reporter import Reporter
 from .results import State, failure
 from .scripts import Argument
-from .wire import Call, headers_of, holds_in, id_in, milliseconds_in, path_of, text_in, unique_in, with_retry
+from .wire import Call, headers_of, holds_in, id_in, milliseconds_in, path_of, text_in, with_retry
 from .words import name_of, said, shortened, traceback_of
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
@@ -92,18 +92,19 @@ class Endings:
         """A task with headers has ended; None if its lease had been lost before it began."""
         if outcome is None:
             lease.answered(0, repeated=False)
+        elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease
+            lease.answered(1, repeated=False)
+            self.counts["postponed"] += 1
         else:
             if isinstance(outcome, Failed) and not outcome.ready:
                 late = self._put_off(lease, data, outcome.reason, outcome.detail)
                 if late is None:
-                    self._lifecycle.tidy(lease, job)
                     return
                 outcome = replace(outcome, detail=late)
             queue = self._asking(lease)
             count = self._lifecycle.end(queue, lease.name, data, job, outcome)
             self.counts[count] += 1
             self._reporter.ended(queue.keys.queue, job, outcome, count)
-        self._lifecycle.tidy(lease, job)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
         """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else
@@ -131,15 +132,15 @@ class Endings:
         path, trace = escaped(path_of(data)), indented(detail)
         logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.book.queue.name, trace)
         queue, headers = self._asking(lease), headers_of(data)
-        identity = id_in(headers)
+        holds = holds_in(headers)
         with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
-            if identity is None:
-                queue.bury(lease.name, Reason.FAILED, detail, self._place)
+            if holds.id is None:
+                queue.bury(lease.name, Reason.FAILED, detail, self._place, holds)
                 return
             words = f"{name_of(type(error))}: {said(error, 1000)}"
             keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
             result = failure(str(Reason.FAILED), words, detail)
-            conclude = partial(queue.conclude, lease.name, identity, unique=unique_in(headers)[0], state=State.FAILED)
+            conclude = partial(queue.conclude, lease.name, holds, state=State.FAILED)
             conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
 
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:

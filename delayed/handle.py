@@ -13,12 +13,12 @@ from .connection import RedisError, is_outage
 from .errors import ConfigurationError, DelayedError, NotDone, ResultError, Unrunnable
 from .keys import Keys
 from .logger import logger
-from .results import ASKED, CANCELLED, HARD, State, value_of
+from .options import ENDED_FOR
+from .results import ASKED, CANCELLED, HARD, State, value_of, without_result
 from .status import Status, known, needs_time, state_of, status_of, unknown
-from .waits import Answer, NotYet
+from .waits import Answer, NotYet, Over
 from .within import running
 
-ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
@@ -124,7 +124,11 @@ class Handle(Generic[R_co]):
             if data is not None:
                 return cast(R_co, wait.value(data))
             if wait.looks_once:
-                wait.over(bool(self._queue.call("EXISTS", wait.task)), None)
+                state, error = self._queue.call("HMGET", wait.task, "state", "error")
+                data = self._queue.call(
+                    "LINDEX", wait.key, 0
+                )  # both are stored at once, and we have asked one after the other
+                return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
         answers: list[Answer] = []
         answered, looked = threading.Event(), threading.Event()
 
@@ -141,7 +145,7 @@ class Handle(Generic[R_co]):
                     break
             if not looked.is_set() and waiter.trouble is None:  # there was little time
                 looked.wait(_LOOK)
-        return cast(R_co, wait.value(answers[0]) if answers else wait.over(True, waiter.trouble))
+        return cast(R_co, wait.value(answers[0]) if answers else wait.late(waiter.trouble))
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
@@ -212,10 +216,9 @@ class AsyncHandle(Generic[R_co]):
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
-        data = await self._queue.call("LINDEX", wait.key, 0)
-        if data is None:
-            wait.over(bool(await self._queue.call("EXISTS", wait.task)), None)
-        return cast(R_co, wait.value(data))
+        state, error = await self._queue.call("HMGET", wait.task, "state", "error")
+        data = await self._queue.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
+        return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
@@ -305,7 +308,7 @@ class _Wait:
                     break
             if not looked.done() and waiter.trouble is None:  # there was little time
                 await asyncio.wait([looked], timeout=_LOOK)
-        return self.value(answered.result()) if answered.done() else self.over(True, waiter.trouble)
+        return self.value(answered.result()) if answered.done() else self.late(waiter.trouble)
 
     def value(self, answer: Answer) -> Any:
         """What the task has returned, or the error that says why there is nothing."""
@@ -313,8 +316,10 @@ class _Wait:
             raise unknown(self._name, self._identity)
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, Over):
+            self.over(answer.state, answer.error)
         assert isinstance(answer, bytes)
-        name = f"task {self._identity} of {self._name!r}"
+        name = self._task
         try:
             return value_of(answer, name)
         except Unrunnable:
@@ -325,13 +330,24 @@ class _Wait:
             pass
         raise ResultError(f"what is stored as the result of {name} is none: another program has written it")
 
-    def over(self, exists: bool, trouble: Exception | None) -> NoReturn:
-        """There is no result yet: why the wait ends."""
-        if not exists:
+    @property
+    def _task(self) -> str:
+        return f"task {self._identity} of {self._name!r}"
+
+    def over(self, state: bytes | None, error: bytes | None) -> NoReturn:
+        """There is no result: why the wait ends."""
+        if state is None:
             raise unknown(self._name, self._identity)
+        ended = without_result(state, error or b"", self._task)
+        if ended is not None:
+            raise ended
+        self.late(None)
+
+    def late(self, trouble: Exception | None) -> NoReturn:
+        """It has not ended in time; `trouble`: or nobody can say."""
         if self._faked:
             raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
-        late = f"task {self._identity} of {self._name!r} has not ended within {self._timeout:g} s; it may still"
+        late = f"{self._task} has not ended within {self._timeout:g} s; it may still"
         if trouble is not None:
             raise NotDone(f"{late}. Redis cannot be asked: {trouble}") from trouble
         raise NotDone(late)

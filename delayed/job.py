@@ -82,7 +82,7 @@ class Job:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
         if self.id is not None:
-            self.queue.call("HSET", self.queue.keys.task(self.id), "progress", msgpack.packb([done, total, note]))
+            self.queue.progress(self.id, msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
@@ -160,7 +160,14 @@ class Ended:
     error: str = ""  # what `Status.error` says of one that failed
 
 
-Outcome = Done | Failed | Again | Ended
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """It has not begun: another task has its key. Its lease holds nothing any more."""
+
+    why: str
+
+
+Outcome = Done | Failed | Again | Ended | Waits
 
 _DIRECT = Call("", (), {}, 0)
 

@@ -9,10 +9,10 @@ from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .graveyard import Graveyard, tell_swept
-from .handle import ENDED_FOR
 from .job import Job, job_of
 from .keys import token
 from .logger import logger
+from .options import ENDED_FOR
 from .outage import Outage
 from .queue import Queue
 from .results import CANCELLED, HARD, State
@@ -197,8 +197,7 @@ class Keeper:
             queue = self._queues[index]
             for some in self._held(queue, names):
                 for name, job in self._cancelled(queue, some):  # these do not count as lost
-                    identity = str(job.id)
-                    queue.conclude(name, identity, unique=job.unique[0], state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+                    queue.conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
                 if not self._sweep(estate, index, some):
                     return False
             self._channel.call("UNLINK", *names)

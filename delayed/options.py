@@ -20,6 +20,7 @@ UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if no
 _LEAST = 0.001  # seconds: what is less would be 0 milliseconds, which stands for nothing at all
 _MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds for seconds, or knows no end
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
+ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
 _MOST_RETRIES = 2**63  # other languages count with 64 bits
 _NEEDS = {  # what an option is for, and how that is asked for
     "backoff": ("retry", "retry=3"),
@@ -54,7 +55,7 @@ class Options:
         join: a second one is not refused; its enqueue returns the handle of the first.
         group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
         concurrency_key: a key. Of the tasks with this key, on all workers together, no more run at once than
-        concurrency: so many, by default one. The others wait for a second and try again.
+        concurrency: so many, by default one. The others wait until one of those has ended.
 
     Raises:
         InvalidTask: values that cannot work, alone or together. (That one does nothing without another, which may still come,

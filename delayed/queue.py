@@ -19,7 +19,7 @@ from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
 from .server_time import ServerTime
 from .task import GoTask, PyTask, Task
-from .transitions import READY, Transitions, cancellation, place, tell_cancelled
+from .transitions import READY, STATE_KEPT, Transitions, cancellation, place, tell_cancelled
 from .waiter import AsyncWaiter, Waiter, waiter_of
 from .wire import headers_of, id_in, path_of
 
@@ -396,9 +396,9 @@ class AsyncQueue(_Named):
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
         """As `Queue.cancel`."""
-        unique = await self.call("HGET", self.keys.task(identity), "unique")
-        keys = cancellation(self.keys, identity, unique)
-        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))).decode()
+        found = await self.call("HMGET", self.keys.task(identity), "unique", "place")
+        keys, words = cancellation(self.keys, identity, *found), (identity, result, keep, how, STATE_KEPT)
+        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, words)).decode()
         tell_cancelled(self.name, identity, state)
         return state or None
 

@@ -64,6 +64,7 @@ class Pass:
         self._queue, self._limit, self._sweeper, self._graveyard, self._judge = queue, limit, sweeper, graveyard, judge
         self.recovered = self.buried = self.repaired = self.pruned = 0
         self.steps: list[tuple[str, Callable[[], object]]] = [
+            ("wake of what waits for a key", queue.wake_all),  # before keys are set free here: each of those wakes one
             ("sweep", self._bring_back),
             ("repair of the notifications", self._repair),
             ("register", self._prune),

@@ -7,13 +7,16 @@ is seen whether the task is still known. Where Redis does not let us track, that
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import hiredis
 
 from .clock import monotonic
 from .connection import ConnectionError, ResponseError, TimeoutError, as_bytes, is_misplaced, pack
+from .results import State
 
+ENDED = frozenset(state.encode() for state in (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED))
 LOOK = 3.0  # seconds between two looks at all keys
 _POLL = 0.1  # seconds between them if Redis does not say what has changed
 _MORE = object()  # what the parser returns while a reply is not complete
@@ -23,7 +26,14 @@ class NotYet:
     """What those who wait are told first: the task is known, and has no result yet."""
 
 
-Answer = bytes | Exception | type[NotYet] | None
+class Over(NamedTuple):
+    """The task has ended, and its result is not there any more."""
+
+    state: bytes
+    error: bytes | None
+
+
+Answer = bytes | Exception | Over | type[NotYet] | None
 """The result as it stands in Redis, or why there will be none; None if no such task is known."""
 
 
@@ -36,11 +46,13 @@ class Wait:
         tell: is told the answer, once; and before, once, that there is none yet.
     """
 
-    __slots__ = ("key", "seen", "task", "tell")
+    __slots__ = ("error", "key", "over", "seen", "task", "tell")
 
     def __init__(self, key: str, task: str, tell: Callable[[Answer], None]) -> None:
         self.key, self.task, self.tell = as_bytes(key), as_bytes(task), tell
         self.seen = False
+        self.over = False  # its state said so once: its result should have been there when that was asked before
+        self.error: bytes | None = None
 
 
 class Waits:
@@ -139,9 +151,12 @@ class Waits:
     def _ask(self, keys: Iterable[bytes]) -> bytes:
         sent = []
         for key in keys:
-            task = self._waiting[key][0].task
+            first = self._waiting[key][0]
+            if first.over:
+                noted = partial(self._failed, first)
+                sent.append(self._expect(noted, "HGET", first.task, "error"))  # type: ignore[misc]
             sent.append(self._expect(lambda reply, key=key: self._read(key, reply), "LINDEX", key, 0))  # type: ignore[misc]
-            sent.append(self._expect(lambda reply, key=key: self._exists(key, reply), "EXISTS", task))  # type: ignore[misc]
+            sent.append(self._expect(lambda reply, key=key: self._found(key, reply), "HGET", first.task, "state"))  # type: ignore[misc]
         return b"".join(sent)
 
     def _expect(self, tell: Callable[[Any], None], *command: Any) -> bytes:
@@ -161,9 +176,22 @@ class Waits:
         if reply is not None:
             self._answer(key, reply)
 
-    def _exists(self, key: bytes, reply: Any) -> None:
-        if reply == 0:
+    @staticmethod
+    def _failed(wait: Wait, reply: Any) -> None:
+        wait.error = reply if isinstance(reply, bytes) else None
+
+    def _found(self, key: bytes, reply: Any) -> None:
+        """The task's state, which was asked for after the result. One that has ended without a result is looked at twice, as both
+        may have been stored between the two questions."""
+        waits = self._waiting.get(key)
+        if waits and reply is None:
             self._answer(key, None)
+        elif waits and reply in ENDED:
+            if waits[0].over:
+                self._answer(key, Over(reply, waits[0].error))
+            else:
+                waits[0].over = True
+                self._next_look = 0.0
         for wait in self._waiting.get(key, ()):
             if not wait.seen:
                 wait.seen = True

@@ -6,6 +6,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,7 +15,10 @@ import (
 const leasePart = "_lease_"
 
 var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
-	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_deferred"}
+	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_waited", "_deferred"}
+
+// isDigest tells whether this is a SHA-1 in hexadecimal.
+var isDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -32,6 +37,7 @@ type Keys struct {
 	Wake        string // list: a '1' when something is due earlier than all before, for sweepers to wait for
 	Control     string // hash: what operators want (paused, concurrency, rate, burst)
 	Bucket      string // hash with a TTL: with a rate, how many tokens there were when
+	Waited      string // hash: how the name of a set of tasks that wait for a key ends → what they wait for
 	Groups      string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
 }
 
@@ -65,6 +71,7 @@ func NewKeys(name string) (Keys, error) {
 		Wake:        name + "_wake",
 		Control:     name + "_control",
 		Bucket:      name + "_bucket",
+		Waited:      name + "_waited",
 		Groups:      name + "_groups",
 	}, nil
 }
@@ -86,8 +93,32 @@ func (k Keys) Result(id string) string { return k.Queue + "_result_" + id }
 // Unique is a string with a TTL: the id of the task that has a unique key.
 func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + digest(key) }
 
-// Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → SHA-1 of the task.
+// Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → length of the task.
 func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + digest(key) }
+
+// WaitsForSlot is a sorted set: the tasks that wait for a slot of a concurrency key, as in Scheduled, by when they came.
+func (k Keys) WaitsForSlot(key string) string { return k.waits(digest(key)) }
+
+// WaitsForUnique is likewise of those that wait for a unique key; key is what Unique says. Its SHA-1 stands there read from its end, so
+// that it is no concurrency key's.
+func (k Keys) WaitsForUnique(key string) string {
+	sha1 := []byte(key[len(key)-40:])
+	slices.Reverse(sha1)
+	return k.waits(string(sha1))
+}
+
+func (k Keys) waits(sha1 string) string { return k.Queue + "_waits_" + sha1 }
+
+// ownsUnique tells whether this is a unique key of the queue, by its form, and ownsWaits, whether tasks wait there for one of its keys.
+func (k Keys) ownsUnique(key string) bool {
+	sha1, found := strings.CutPrefix(key, k.Queue+"_unique_")
+	return found && isDigest(sha1)
+}
+
+func (k Keys) ownsWaits(key string) bool {
+	sha1, found := strings.CutPrefix(key, k.waits(""))
+	return found && isDigest(sha1)
+}
 
 // Group is a list: the waiting tasks of one group, named by its SHA-1.
 func (k Keys) Group(sha1 string) string { return k.Queue + "_group_" + sha1 }

@@ -40,6 +40,7 @@ type step struct {
 // steps are those of one sweep of a queue.
 func (s *Sweeper) steps(judge *leaseJudge) []step {
 	return []step{
+		{"wake what waits for a key", wakeWaiting}, // before keys are set free here: each of those wakes one
 		{"sweep", func(ctx context.Context, queue *Queue) error { return s.sweep(ctx, queue, judge) }},
 		{"repair the notifications", repair},
 		{"prune the register", func(ctx context.Context, queue *Queue) error { return prune(ctx, queue, judge) }},

@@ -42,16 +42,17 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
 func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
 	path, q := pathIn(l.data), l.book.queue
-	id, to := "", q.Keys.tail()
+	var held Holds
+	to := q.Keys.tail()
 	if job != nil {
-		id = job.ID
+		held = job.holds()
 		if job.grouped {
 			to = q.Keys.within(job.Group)
 		}
 	}
 	w.aside.Add(1)
 	w.stale.meet(w, path, cause)
-	keys, args := q.deferring(l.name, id, to, w.unreadyFor, cause.Detail)
+	keys, args := q.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
 	w.ends.post(ending{packed: appendCommand(nil, scripts["defer"].command(keys, args)...), answered: func(reply any, repeated bool) {
 		switch said, _, age := deferredOf(reply); said {
 		case DeferOver:

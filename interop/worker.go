@@ -72,6 +72,7 @@ type Worker struct {
 	stop     sync.Once
 	skewed   bool          // the heartbeat's alone: it has said that the clocks differ
 	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
+	keptAt   time.Time     // likewise: when the states of what runs were kept for longer
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once
