@@ -133,7 +133,9 @@ def _register(queues: list[Queue]) -> None:
     try:
         register(queues)
     except RedisError as error:
-        logger.error("The schedules were not registered, which will be tried again at each beat: %s", error)
+        logger.error(
+            "The schedules were not registered (it will be tried again; `delayed cron sync MODULE` does it, too): %s", error
+        )
 
 
 def _shares(weights: str | None) -> list[float] | None:

@@ -36,6 +36,7 @@ _DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
 _DEAF = 1.0  # seconds between two looks at a schedule whose bell cannot be heard
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
 _SLICE = 0.5  # seconds for the schedules that are due, before other things have their turn
+_HEED = 1.0  # seconds between two looks, in the middle of a sweep, whether a signal has come
 _ALIVE = 1.0  # seconds between two signs of life for the service manager, in the middle of a sweep
 _FINISH = 1.0  # seconds that a sweeper which is asked to stop goes on with what it is doing
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
@@ -88,6 +89,7 @@ class Sweeper:
         self._alive_at = 0.0
         self._stopped = False
         self._halt_at = math.inf  # monotonic time
+        self._heed_at = 0.0
         self._reader, self._writer = -1, -1
         self._place = ""
         self._started = now()
@@ -113,6 +115,7 @@ class Sweeper:
             notifier.ready(f"sweeping {names}")
             BUS.emit(Event(Kind.SWEEPER_UP, names, now(), worker=self._place))
             self._signals = signals
+            self._heed_at = monotonic() + _HEED
             with contextlib.suppress(_Halt):
                 while not self._stopped:
                     for site in self._sites.values():
@@ -135,13 +138,15 @@ class Sweeper:
 
     def _heed(self) -> None:
         """Between two commands: hear signals, say that we live, and stop if we should."""
-        if self._signals is not None:
+        moment = monotonic()
+        if self._signals is not None and moment >= self._heed_at:
+            self._heed_at = moment + _HEED
             self._obey(self._signals)
-            if self._stopped:
-                self._halt_at = min(self._halt_at, monotonic() + _FINISH)
-                if monotonic() >= self._halt_at:
-                    raise _Halt
             self._live()
+        if self._signals is not None and self._stopped:
+            self._halt_at = min(self._halt_at, moment + _FINISH)
+            if moment >= self._halt_at:
+                raise _Halt
 
     def _live(self) -> None:
         """Tell the service manager that all is well, now and then."""
@@ -263,6 +268,7 @@ class Sweeper:
         began = monotonic()
         ready = poll.poll(math.ceil(max(0.0, pause) * 1000))
         overslept = monotonic() - began - max(0.0, pause)
+        self._heed_at = monotonic() + _HEED
         for site in self._sites.values():
             site.waited(overslept)
         for descriptor, _ in ready:

@@ -154,7 +154,7 @@ class Waits:
             first = self._waiting[key][0]
             if first.over:
                 noted = partial(self._failed, first)
-                sent.append(self._expect(noted, "HGET", first.task, "error"))  # type: ignore[misc]
+                sent.append(self._expect(noted, "HGET", first.task, "error"))
             sent.append(self._expect(lambda reply, key=key: self._read(key, reply), "LINDEX", key, 0))  # type: ignore[misc]
             sent.append(self._expect(lambda reply, key=key: self._found(key, reply), "HGET", first.task, "state"))  # type: ignore[misc]
         return b"".join(sent)
@@ -181,8 +181,8 @@ class Waits:
         wait.error = reply if isinstance(reply, bytes) else None
 
     def _found(self, key: bytes, reply: Any) -> None:
-        """The task's state, which was asked for after the result. One that has ended without a result is looked at twice, as both
-        may have been stored between the two questions."""
+        """The task's state, which was asked for after the result. One that has ended without a result is looked at twice, as
+        both may have been stored between the two questions."""
         waits = self._waiting.get(key)
         if waits and reply is None:
             self._answer(key, None)
