@@ -25,7 +25,7 @@ QUICK = Options(tasks=0, kills=0, seconds=55)
 
 def _options() -> tuple[Options, argparse.Namespace]:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under 90 s")
+    parser.add_argument("--quick", action="store_true", help="about two minutes")
     parser.add_argument("--tasks", type=int, help="at least so many (1,000,000; with --quick 0)")
     parser.add_argument("--kills", type=int, help="at least so many (5000; with --quick 0)")
     parser.add_argument("--seconds", type=float, help="at least so long (0; with --quick 55)")

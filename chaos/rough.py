@@ -41,9 +41,9 @@ def after(job: Job, call_next: Step) -> Outcome:
 
 
 def hear(_event: Event) -> None:
-    """Raises; nobody shall care."""
-    if random.random() < _HOOKED:
-        raise worst()
+    """Raises; nobody shall care. (A KeyboardInterrupt is the program's, and is passed on.)"""
+    if random.random() < _HOOKED and not isinstance(error := worst(), KeyboardInterrupt):
+        raise error
 
 
 def main() -> None:
