@@ -10,4 +10,4 @@ def server() -> EmbeddedRedis:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    return EmbeddedRedis(port=port)
+    return EmbeddedRedis(port=port, options={"requirepass": ""})  # its programs and proxies know the port alone
