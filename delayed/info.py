@@ -288,11 +288,11 @@ def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
             continue
         for lease, about in zip(leases, queue.call("HMGET", queue.keys.workers, *leases), strict=True):
             if about is not None and queue.alive([lease]):
-                found[lease] = _description(about)
+                found[lease] = description(about)
     return found
 
 
-def _description(about: bytes) -> dict[str, Any]:
+def description(about: bytes) -> dict[str, Any]:
     """What a process says of itself; nothing, if that is not what it should be."""
     try:
         said = msgpack.unpackb(about, unicode_errors="backslashreplace")

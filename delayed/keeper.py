@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from .channel import Channel
@@ -9,6 +10,7 @@ from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .graveyard import Graveyard, tell_swept
 from .handle import ENDED_FOR
+from .info import description
 from .job import Job, job_of
 from .keys import token
 from .logger import logger
@@ -21,7 +23,9 @@ from .words import counted
 _DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
 _PAUSE = 0.5  # seconds to the next attempt after one that failed
 _DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
-_LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+_ENDINGS = ("succeeded", "retried", "failed", "buried")
+_ALL_FAIL = 20  # tasks that fail in a row, in a process that could do better, after which something in it may be broken
 _AT_A_TIME = 500  # leases in one command
 _KEEP = round(ENDED_FOR * 1000)
 
@@ -33,6 +37,14 @@ class Estate(NamedTuple):
     place: str  # host:pid
     cause: str
     since: float  # monotonic time
+
+
+@dataclass
+class _Score:
+    """How the tasks of a living process ended, as it says at its beats."""
+
+    succeeded: int = 0
+    others_at: int = 0  # how many had not, when the last success was seen
 
 
 class Keeper:
@@ -51,6 +63,11 @@ class Keeper:
         self._queues = [queue.over(self._channel) for queue in queues]
         self._outage = Outage(queues[0].conn)
         self._estates: list[Estate] = []
+        self._scores: dict[Slate, _Score] = {}
+        self.failing: set[Slate] = set()
+        """Processes whose tasks all fail, though earlier ones had not."""
+
+        self.settled = 0  # dead processes of which nothing is left
         self.cut_off = False  # the last attempt to use Redis failed
         self._next_beat = 0.0
         self._next_try = 0.0
@@ -91,11 +108,12 @@ class Keeper:
             if now >= self._next_beat:
                 self._next_beat = now + self._interval / 2
                 for slate in living:
-                    if 0 < slate.beaten_at < now - _LATE * self._interval:
+                    if 0 < slate.beaten_at < now - LATE * self._interval:
                         self._beat(slate)
                         if slate.working and any(self._cancelled(slate)):
                             doomed.append(slate)
-            self._estates = [estate for estate in self._estates if not self._settle(estate)]
+                self._score(living)
+            self._estates = [estate for estate in self._estates if not self._settled(estate)]
             if self._estates:
                 self._next_try = monotonic() + 0.01  # Redis has not read all of it yet
             self.cut_off = False
@@ -105,6 +123,11 @@ class Keeper:
             self._channel.close()
             self._next_try = monotonic() + _PAUSE
             self._outage.failed("supervisor", error)
+        except Exception:  # of a task's bytes, or as there is no descriptor left: the processes work on
+            self.cut_off = True
+            self._channel.close()
+            self._next_try = self._next_beat = monotonic() + _PAUSE
+            logger.exception("The supervisor could not look after its processes; trying again")
         return doomed
 
     def close(self) -> None:
@@ -126,6 +149,22 @@ class Keeper:
             own = queue.keys.lease(slate.name)
             self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
 
+    def _score(self, living: Sequence[Slate]) -> None:
+        """Look how the tasks of the living end."""
+        self._scores = {slate: self._scores.get(slate, _Score()) for slate in living if slate.beaten_at}
+        self.failing = set()
+        if not self._scores:
+            return
+        keys = self._queues[0].keys
+        with contextlib.suppress(ResponseError):  # a foreign type
+            entries = self._channel.call("HMGET", keys.workers, *(keys.lease(slate.name) for slate in self._scores))
+            for (slate, score), about in zip(self._scores.items(), entries, strict=True):
+                succeeded, others = _counts(about)
+                if succeeded > score.succeeded:
+                    score.succeeded, score.others_at = succeeded, others
+                elif score.succeeded and others - score.others_at >= _ALL_FAIL:
+                    self.failing.add(slate)
+
     def _cancelled(self, slate: Slate) -> Iterator[tuple[Queue, str, Job]]:
         """The tasks that a worker holds, under which leases, and that were cancelled for good."""
         for queue, names in self._names(slate):
@@ -136,6 +175,19 @@ class Keeper:
                     with contextlib.suppress(ResponseError):  # a foreign type under its key
                         if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
                             yield queue, name, job
+
+    def _settled(self, estate: Estate) -> bool:
+        """As `_settle`; what the bytes of a task may do to us ends with its estate."""
+        try:
+            done = self._settle(estate)
+        except RedisError:
+            raise
+        except Exception:
+            logger.exception("What worker %s held cannot be put back here; a sweeper will", estate.place)
+            self._channel.close()
+            done = True
+        self.settled += done
+        return done
 
     def _settle(self, estate: Estate) -> bool:
         """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that."""
@@ -169,3 +221,10 @@ class Keeper:
             return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in slate.clients)
         except ResponseError:
             return True
+
+
+def _counts(about: bytes | None) -> tuple[int, int]:
+    """How many tasks of a process succeeded, and how many failed in some way, as its entry in the register says."""
+    said = description(about) if about is not None else {}
+    succeeded, *others = (number if isinstance(number := said.get(name), int) else 0 for name in _ENDINGS)
+    return succeeded, sum(others)

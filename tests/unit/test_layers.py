@@ -29,7 +29,7 @@ LEVELS = [
         "cron",
         "wear",
     },
-    {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
+    {"children", "options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel", "occurrence", "outage"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
