@@ -57,6 +57,14 @@ def load(modules: Sequence[str]) -> None:
             raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
 
 
+def check_names(queues: Sequence[str]) -> None:
+    """Other programs take several queues as a,b, which would be one queue here, and nobody's."""
+    for name in queues:
+        if "," in name:
+            apart = " ".join(part for part in name.split(",") if part)
+            raise click.UsageError(f"{name!r} would be one queue; write several with spaces between: {apart}")
+
+
 def connected(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the option --redis, as `url`, and `explained` errors."""
     option = click.option(

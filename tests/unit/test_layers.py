@@ -10,7 +10,7 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "words", "escape"},
+    {"errors", "clock", "words", "escape", "modules"},
     {"logger"},
     {
         "keys",
