@@ -11,6 +11,7 @@ from .clock import now
 from .connection import ResponseError
 from .errors import Reason, Unrunnable
 from .queue import Queue
+from .transitions import scored
 from .wire import SEPARATOR, headers_of, id_in, path_of, readable
 from .words import as_time, counted, is_whole
 
@@ -107,8 +108,8 @@ def _waiting(queue: Queue) -> dict[str, Any]:
     call, keys = queue.call, queue.keys
     moment = server_time(queue)
     overdue = int(call("ZCOUNT", keys.scheduled, "-inf", round(moment * 1000)))
-    first = call("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES")
-    since = [float(first[1]) / 1000] if overdue and first else []
+    first = scored(call("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES"))
+    since = [score / 1000 for _, score in first if overdue]
     heads = call("LRANGE", keys.queue, 0, _HEADS - 1)
     heads += [call("LINDEX", keys.group(group), 0) for group in queue.grouped(1)]
     dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, filter(None, heads)) if _is_dated(headers)]
@@ -199,6 +200,18 @@ def described(data: bytes) -> Iterator[str]:
                 yield f"retry:  {rest[3] if rest[3] != -1 else 'until it succeeds'}"
         for name, value in headers_of(data).items():
             yield f"{str(name) + ':':7} {_option(name, value)}"
+
+
+def arguments(data: bytes) -> str:
+    """The arguments of a task, as they are written in a call; nothing, if it is none or they cannot be shown."""
+    try:
+        fields = readable(data)
+        if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
+            return ""
+        rest = dict(enumerate(fields[1:], 1))
+        return ", ".join(_arguments(rest.get(1), rest.get(2) if SEPARATOR in fields[0] else None))
+    except (Unrunnable, RecursionError):
+        return ""
 
 
 def _arguments(args: Any, kwargs: Any) -> Iterator[str]:

@@ -108,12 +108,30 @@ def test_enqueue_go(queue: Queue) -> None:
         (["dead", "purge", "q", "1-1"], 1, "q has no dead letter 1-1"),
         (["dead", "list", "q", "--reason", "nosuch"], 2, "'failed'"),
         (["demo", "--workers", "0"], 2, "--workers"),
+        (["worker", "a,b", "--allow-any"], 2, "with spaces between: a b"),
+        (["sweeper", "a,b"], 2, "with spaces between: a b"),
+        (["up", "a,b"], 2, "with spaces between: a b"),
     ],
 )
 def test_wrong_usage_is_explained_in_a_line(arguments: list[str], status: int, says: str) -> None:
     result = run(*arguments, status=status)
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_pattern_whose_module_is_not_there_is_said_at_the_start(fleet: Fleet, queue: Queue) -> None:
+    patterns = ["no_such_module:*", "json.nothing:f", "json.*:*", "tasks:noop", "no_*:*", "*:*", "os.path:join"]
+    options = [word for pattern in patterns for word in ("--allow", pattern)]
+    process = fleet.delayed("worker", queue.name, "--burst", *options)
+    assert process.wait() == 0
+    said = re.findall(r"--allow '(.*?)' allows nothing: there is no module '(.*?)'", process.log.read_text())
+    assert said == [("no_such_module:*", "no_such_module"), ("json.nothing:f", "json.nothing")]
+
+
+def test_a_worker_that_is_process_1_is_warned_of_orphans(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    for reaps, said in ((True, 1), (False, 0)):
+        monkeypatch.setattr("delayed.commands_process.adopts_orphans", lambda reaps=reaps: reaps)
+        assert run("worker", queue.name, "--allow-any", "--burst").output.count("docker run --init") == said
 
 
 def test_where_redis_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, queue: Queue) -> None:

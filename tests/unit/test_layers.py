@@ -33,7 +33,7 @@ LEVELS = [
     {"task", "connect", "handle", "transitions", "control"},
     {"queue", "functions", "channel", "occurrence", "outage"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
-    {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns"},
+    {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns", "waiting"},
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
     {"executors", "doctor", "drain", "endings"},
     {"crew", "testing"},
