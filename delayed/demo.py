@@ -160,7 +160,9 @@ def _collect(server: EmbeddedRedis, fleet: _Fleet, paths: list[str], kills: int)
     counts: Counter[str] = Counter()
     with click.progressbar(length=len(paths), label="Hashing") as bar:
         while len(results) < len(paths):
-            reply = client.execute_command("BLPOP", RESULTS, _SILENCE)
+            deadline = monotonic() + _SILENCE  # which is longer than a client waits for a reply
+            while (reply := client.execute_command("BLPOP", RESULTS, 1)) is None and monotonic() < deadline:
+                pass
             if reply is None:
                 break
             path, size, sha256 = msgpack.unpackb(reply[1], unicode_errors="surrogateescape")
