@@ -5,6 +5,7 @@ do not come back together (M. Brooker, "Exponential Backoff And Jitter", AWS Arc
 is the computed one.
 """
 
+import contextlib
 import random
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from .errors import InvalidTask
 from .words import is_number
 
+_LONGEST = 10 * 365 * 86400.0  # seconds: of what has no end nothing can be drawn
 _MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
 
 
@@ -46,7 +48,7 @@ class Backoff:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`, counted from 1, has failed."""
-        longest = min(self._pause(attempt), self.cap)
+        longest = min(self._pause(attempt), self.cap, _LONGEST)
         return random.uniform(0, longest) if self.jitter else longest
 
     def header(self) -> list[Any]:
@@ -89,11 +91,11 @@ _KINDS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linea
 
 def backoff_from(header: Any) -> Backoff | None:
     """The back-off that a task carries, or None if this is none that we know."""
-    try:
-        kind, base, cap, jitter = header
-        return _KINDS[kind](float(base), float(cap), bool(jitter))
-    except (TypeError, ValueError, KeyError, InvalidTask):
-        return None
+    match header:
+        case [str(kind), base, cap, bool(jitter)] if kind in _KINDS and is_number(base) and is_number(cap):
+            with contextlib.suppress(InvalidTask):
+                return _KINDS[kind](float(base), float(cap), jitter)
+    return None
 
 
 def pause_before_another(failures: int, first: float, longest: float) -> float:

@@ -8,6 +8,10 @@ import msgpack
 from .errors import NotEncodable, Reason, Unrunnable
 
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
+# Keys of maps that are arrays or maps, in one task, and what they have in them. Python's hash of them has no secret: whoever
+# chooses keys that hash alike makes each look-up a walk over all of them.
+_COMPOSITE = (list, dict, msgpack.Timestamp)
+_MOST_COMPOSITE, _MOST_PARTS = 1000, 10_000
 
 # Strings that are not UTF-8 (Go has them) come in, and go out again unchanged, as PEP 383 does with file names.
 _STRINGS = "surrogateescape"
@@ -28,23 +32,45 @@ def loads(data: bytes) -> Any:
     try:
         return msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=_STRINGS)
     except Exception as error:  # msgpack raises a dozen types for bytes that are not what they claim to be
+        # Rare, but right: instants outside of datetime's years, and maps whose keys are arrays or maps.
+        made = _Maps().made
         try:
-            # Rare, but right: instants outside of datetime's years, and maps whose keys are arrays or maps.
-            return msgpack.unpackb(data, timestamp=0, strict_map_key=False, unicode_errors=_STRINGS, object_pairs_hook=_pairs)
+            return msgpack.unpackb(data, timestamp=0, strict_map_key=False, unicode_errors=_STRINGS, object_pairs_hook=made)
+        except _TooManyKeys as refusal:
+            raise Unrunnable(Reason.UNDECODABLE, str(refusal)) from None
         except Exception:
             raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__} {error}".rstrip()) from error
 
 
-def _pairs(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    return {_hashable(key): value for key, value in pairs}
+class _TooManyKeys(Exception):
+    pass
 
 
-def _hashable(key: Any) -> Any:
-    if isinstance(key, list):
-        return tuple(map(_hashable, key))
-    if isinstance(key, dict):
-        return tuple((name, _hashable(value)) for name, value in key.items())
-    return key
+class _Maps:
+    """Makes the maps of one value, some of whose keys are arrays or maps."""
+
+    def __init__(self) -> None:
+        self._keys = self._parts = 0
+
+    def made(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """A map."""
+        return {self._key(key) if isinstance(key, _COMPOSITE) else key: value for key, value in pairs}
+
+    def _key(self, key: Any) -> Any:
+        self._keys += 1
+        if self._keys > _MOST_COMPOSITE:
+            raise _TooManyKeys(f"more than {_MOST_COMPOSITE:,} keys of its maps are arrays or maps")
+        return self._hashable(key)
+
+    def _hashable(self, key: Any) -> Any:
+        self._parts += 1
+        if self._parts > _MOST_PARTS:
+            raise _TooManyKeys(f"keys of its maps are arrays or maps with more than {_MOST_PARTS:,} elements in all")
+        if isinstance(key, list):
+            return tuple(map(self._hashable, key))
+        if isinstance(key, dict):
+            return tuple((name, self._hashable(value)) for name, value in key.items())
+        return key
 
 
 def not_encodable(func_path: str, arguments: dict[str, Any], error: Exception) -> NotEncodable:

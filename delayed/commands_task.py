@@ -48,12 +48,12 @@ def _ids(_context: click.Context, _parameter: click.Parameter, value: Sequence[s
 @task.command("list")
 @click.argument("queue")
 @click.option("--count", default=50, show_default=True, help="How many.")
-@click.option("--where", type=click.Choice(["scheduled", "queue", "group"]), help="Only those that wait there.")
+@click.option("--where", type=click.Choice(["scheduled", "queue", "group", "key"]), help="Only those that wait there.")
 @_searching
 @json_option
 @connected
 def task_list(url: str, queue: str, count: int, look_at: int, as_json: bool, **wanted: Any) -> None:
-    """List what waits in QUEUE, in its groups, and in its schedule (with an id, and when it is due)."""
+    """List what waits in QUEUE, in its groups, for keys, and in its schedule (with an id, and when it is due)."""
     found = list(islice(search(Queue(queue, url), Wanted(**wanted), look_at), count))
     if as_json:
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
@@ -63,7 +63,7 @@ def task_list(url: str, queue: str, count: int, look_at: int, as_json: bool, **w
 
 def _as_dict(each: Waiting) -> dict[str, Any]:
     shown = {**each._asdict(), "data": each.data.hex(), "arguments": arguments(each.data)}
-    del shown["member"]
+    del shown["member"], shown["key"]
     return shown
 
 
@@ -119,7 +119,7 @@ def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at:
     found = list(search(where, Wanted(**wanted), look_at))
     count = sum(cancel(where, each) for each in found)
     click.echo(f"{counted(count, 'task')} cancelled")
-    if left := sum(not each.tracked and each.where != "scheduled" for each in found):
+    if left := sum(not each.tracked and each.where in ("queue", "group") for each in found):
         click.echo(
             f"{counted(left, 'task waits', 'tasks wait')} in the queue without an id, and cannot be cancelled", err=True
         )

@@ -11,7 +11,7 @@ from .errors import Reason
 from .escape import escaped, indented
 from .events import Kind
 from .functions import verdict
-from .job import Failed, Job, Outcome
+from .job import Failed, Job, Outcome, Waits
 from .leases import Lease
 from .lifecycle import Lifecycle
 from .logger import logger
@@ -74,12 +74,14 @@ class Endings:
         """A task with headers has ended; None if its lease had been lost before it began."""
         if outcome is None:
             lease.answered(0, repeated=False)
+        elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease
+            lease.answered(1, repeated=False)
+            self.counts["postponed"] += 1
         else:
             queue = self._asking(lease)
             count = self._lifecycle.end(queue, lease.name, data, job, outcome)
             self.counts[count] += 1
             self._reporter.ended(queue.keys.queue, job, outcome, count)
-        self._lifecycle.tidy(lease, job)
 
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
         """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who

@@ -10,7 +10,7 @@ from .logger import logger
 from .options import TRACKED_FOR
 from .queue import Queue
 from .results import failure
-from .wire import headers_of, id_in, unique_in
+from .wire import headers_of, holds_in, milliseconds_in
 
 LETTERS = 100_000  # dead letters that a queue keeps
 DAYS = 30.0  # days that it keeps them
@@ -22,8 +22,8 @@ _TRIMMING = 60.0  # seconds between two looks whether there are too many
 class Graveyard:
     """The dead letters of one queue.
 
-    A sweep knows no ids, so it cannot tell anybody that it has buried a tracked task. This is done afterwards, by each sweeper
-    for all letters that have come since it looked last: one that is killed in between leaves it to the others, or to the next.
+    A sweep that buries a tracked task tells those who wait for it in the same step. Sweepers of older versions do not, so each
+    sweeper looks at the letters that have come since it looked last.
 
     Args:
         queue: the queue.
@@ -75,17 +75,15 @@ class Graveyard:
         if named.get(b"reason") != Reason.LOST.encode():
             return False
         headers = headers_of(named.get(b"task", b""))
-        identity = id_in(headers)
-        if identity is None:
+        holds = holds_in(headers)
+        if holds.id is None:
             return False
-        ttl = headers.get("result_ttl")
         result = failure(str(Reason.LOST), named.get(b"detail", b"").decode(errors="replace"), "")
         return self._queue.tell_lost(
             entry_id.decode(),
-            identity,
-            unique=unique_in(headers)[0],
+            holds,
             result=result,
-            keep=ttl if isinstance(ttl, int) and ttl > 0 else round(ENDED_FOR * 1000),
+            keep=milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000),
         )
 
     def trim(self) -> int:

@@ -10,9 +10,9 @@ import msgpack
 from .clock import monotonic, now
 from .errors import ConfigurationError, NoResult, NotDone, UnknownTask
 from .keys import Keys
-from .results import ASKED, CANCELLED, HARD, State, value_of
+from .options import ENDED_FOR as ENDED_FOR  # noqa: PLC0414  # for those who import it from here
+from .results import ASKED, CANCELLED, HARD, State, value_of, without_result
 
-ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
 R_co = TypeVar("R_co", covariant=True)
 _SLICE = 3.0  # seconds of waiting in one command
 
@@ -97,7 +97,7 @@ class Handle(Generic[R_co]):
             data = self._queue.call(*wait.command())
             if data is not None:
                 return cast(R_co, value_of(data, f"task {self.id} of {self._queue.name!r}"))
-            wait.check(bool(self._queue.call("EXISTS", wait.task)))
+            wait.check(*self._queue.call("HMGET", wait.task, "state", "error"))
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `result`, for asyncio: it waits in another thread."""
@@ -151,7 +151,7 @@ class AsyncHandle(Generic[R_co]):
             data = await self._queue.call(*wait.command())
             if data is not None:
                 return cast(R_co, value_of(data, f"task {self.id} of {self._queue.name!r}"))
-            wait.check(bool(await self._queue.call("EXISTS", wait.task)))
+            wait.check(*await self._queue.call("HMGET", wait.task, "state", "error"))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
@@ -173,16 +173,23 @@ class _Wait:
                 f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
             )
         self._deadline = math.inf if timeout is None else monotonic() + timeout
+        self._over = False  # it has ended: its result is there, or never will be
 
     def command(self) -> tuple[Any, ...]:
         """Those who wait turn the list of one element, so that each of them sees it, and nobody takes it away."""
-        left = min(self._slice, self._deadline - monotonic())
+        left = 0.0 if self._over else min(self._slice, self._deadline - monotonic())
         return ("BLMOVE", self._key, self._key, "LEFT", "LEFT", left) if left > 0.001 else ("LINDEX", self._key, 0)
 
-    def check(self, exists: bool) -> None:
-        """There is no result yet: is there a task, and time?"""
-        if not exists:
+    def check(self, state: bytes | None, error: bytes | None) -> None:
+        """There is no result yet: is there a task, may it give one, and is there time?"""
+        if state is None:
             raise _unknown(self._name, self._identity)
+        ended = without_result(state, error or b"", f"task {self._identity} of {self._name!r}")
+        if ended is not None and self._over:
+            raise ended
+        self._over = ended is not None  # look once more: both are stored at once, and we have asked for one after the other
+        if self._over:
+            return
         if self._faked:
             raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
         if monotonic() >= self._deadline:

@@ -29,11 +29,13 @@ from .pace import BUDGET
 from .queue import Queue
 from .results import HARD
 from .signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
+from .transitions import STATE_KEPT
 from .words import counted
 
 EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was given back
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
+_KEEPING = 3600.0  # seconds between two times that the states of what runs are kept for longer
 
 
 class Heartbeat(threading.Thread):
@@ -70,7 +72,7 @@ class Heartbeat(threading.Thread):
         self._returning: list[Lease] = []
         self._ready = False  # the service manager has been told
         self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
-        self._next_beat = self._next_look = self._next_alive = 0.0
+        self._next_beat = self._next_look = self._next_alive = self._next_keep = 0.0
         self._progress = (-1, -1)
         self._watching = False  # there may be tasks in hand behind a slow one
         self._seen = (-1, -1)
@@ -213,6 +215,13 @@ class Heartbeat(threading.Thread):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
                 self._worker.learn(index, queue.over(self._channel).beat(self._worker.name, self._ttl, about))
         self._see_cancelled()
+        self._keep_states()
+
+    def _keep_states(self) -> None:
+        """A task that runs for longer than its state is kept has one nevertheless."""
+        if monotonic() >= self._next_keep and (keys := self._worker.tracked()):
+            self._next_keep = monotonic() + _KEEPING
+            self._channel.exchange(b"".join(pack("PEXPIRE", key, STATE_KEPT) for key in keys), len(keys))
 
     def _see_cancelled(self) -> None:
         """Ask whether a task that runs was cancelled for good. It is told, as others are; if it runs on nevertheless, the
@@ -306,11 +315,13 @@ def leave_unheard(worker: Holder, reason: str, error: Exception) -> None:
 def say_goodbye(channel: Channel, worker: Holder) -> int:
     """Give back all that a worker holds and remove every trace of it. Returns how many tasks went back."""
     count = 0
+    begun = worker.begun()
     for queue, made in worker.holdings():
-        names = list(made)
+        tasks = {name: lease.data for name, lease in list(made.items()) if lease.data is not None}
+        names = sorted(made, key=lambda name: name not in begun)  # those first
         own = queue.keys.lease(worker.name)
         if names:
-            count += queue.over(channel).give_back(names)
+            count += queue.over(channel).give_back(names, tasks, len(begun.intersection(names)))
         channel.call("UNLINK", own, *names)
         with contextlib.suppress(ResponseError):  # the tasks are back, which matters; the register does not
             channel.call("HDEL", queue.keys.workers, own)

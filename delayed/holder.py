@@ -26,6 +26,9 @@ class Holder(Protocol):
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
 
+    def begun(self) -> set[str]:
+        """The leases whose tasks have begun."""
+
     def learn(self, index: int, reply: list[Any]) -> None:
         """What operators want of a queue: see `Transitions.beat`."""
 

@@ -46,6 +46,7 @@ class QueueInfo(NamedTuple):
     scheduled: int = 0  # tasks that wait for their time
     overdue: int = 0  # of them: their time has come, and nobody has moved them yet
     groups: int = 0  # groups with waiting tasks, which do not count as `waiting` until it is their turn
+    awaited: int = 0  # concurrency keys and unique keys for which tasks wait, which do not count either
     oldest: float | None = None  # seconds that a task has waited since it was due, at least; None if none of them tells
 
 
@@ -121,6 +122,7 @@ def _waiting(queue: Queue) -> dict[str, Any]:
         "scheduled": int(call("ZCARD", keys.scheduled)),
         "overdue": overdue,
         "groups": int(call("LLEN", keys.groups)),
+        "awaited": int(call("HLEN", keys.waited)),
         "oldest": max(0.0, moment - min(since)) if since else None,
     }
 
@@ -261,6 +263,8 @@ def _elsewhere(queue: QueueInfo) -> Iterator[str]:
         yield f"{queue.scheduled} scheduled ({queue.overdue} overdue)"
     if queue.groups:
         yield f"{counted(queue.groups, 'group has', 'groups have')} waiting tasks"
+    if queue.awaited:
+        yield f"tasks wait for {counted(queue.awaited, 'key')}"
     if queue.oldest is not None:
         yield f"the oldest has waited for {queue.oldest:.1f} s, or longer"
 

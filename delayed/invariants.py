@@ -20,6 +20,7 @@ MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
 CONTROL = ("paused", "concurrency", "rate", "burst")
 STATS = (b"recovered", b"buried")
+ENDED = (b"succeeded", b"failed", b"expired", b"cancelled")  # states
 LETTER = (b"task", b"reason", b"detail", b"worker")
 _LETTERS = 1000  # the newest so many dead letters are looked at
 _BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
@@ -41,6 +42,7 @@ def _strangers(view: View) -> Iterator[tuple[str, str]]:
             or view.keys.owns_lease(key)
             or view.keys.owns_for_a_task(key)
             or view.keys.owns_group(key)
+            or view.keys.owns_waits(key)
         ):
             continue  # ours, or by its form another queue's
         kind = view.queue.call("TYPE", key).decode()
@@ -86,13 +88,62 @@ def _kept_for_ever(view: View) -> Iterator[tuple[str, str]]:
             yield key, "what is kept of a task, without a TTL"
 
 
+def _owners(view: View) -> Iterator[tuple[str, str]]:
+    call, keys = view.queue.call, view.keys
+    for key in [key for key in view.suffixed if keys.owns_unique(key)]:
+        owner_id = call("GET", key) if call("TYPE", key) == b"string" else None
+        state = keys.task((owner_id or b"").decode(errors="replace"))
+        if owner_id is not None and keys.owns_for_a_task(state) and call("TYPE", state) == b"hash":
+            word = call("HGET", state, "state") or b""
+            if word in ENDED:
+                yield key, f"taken by task {owner_id.decode()}, which is {word.decode()}: DEL it, or it is taken until it runs out"
+
+
 def _schedule(view: View) -> Iterator[tuple[str, str]]:
+    yield from _members(view, view.keys.scheduled)
+
+
+def _members(view: View, key: str) -> Iterator[tuple[str, str]]:
     cursor = b""
     while cursor != b"0":
-        cursor, found = view.queue.call("ZSCAN", view.keys.scheduled, cursor or b"0", "COUNT", LARGE)
+        cursor, found = view.queue.call("ZSCAN", key, cursor or b"0", "COUNT", LARGE)
         for member in found[::2]:
             if not is_task(scheduled(member)[1]):
-                yield f"{view.keys.scheduled} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
+                yield f"{key} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
+
+
+def _waiting(view: View) -> Iterator[tuple[str, str]]:
+    call, keys = view.queue.call, view.keys
+    for key in [key for key in view.suffixed if keys.owns_waits(key)]:
+        kind = call("TYPE", key).decode()
+        if kind not in ("zset", "none"):
+            yield key, f"a {kind}, and not a zset"
+        elif kind == "zset":
+            yield from _members(view, key)
+            if not call("HEXISTS", keys.waited, key[-40:]) and call("EXISTS", key):
+                yield key, f"tasks that wait, and {keys.waited} does not say what for, so nobody may wake them"
+    for name, what in view.fields(keys.waited):
+        if keys.sought(name, what) is None:
+            yield f"{keys.waited} {name}", f"{what[:60]!r} is nothing that tasks wait for, or this no SHA-1"
+
+
+def _unwoken(view: View) -> Iterator[tuple[str, str]]:
+    call = view.queue.call
+    for name, what in view.fields(view.keys.waited):
+        line, key, _ = view.keys.sought(name, what) or ("", "", 0)
+        if line and not call("EXISTS", key) and call("TYPE", line) == b"zset" and not call("EXISTS", key):
+            yield line, f"tasks that wait for {key}, which nobody has"
+
+
+def _deferred(view: View) -> Iterator[tuple[str, str]]:
+    for digest, note in view.fields(view.keys.deferred):
+        if not re.fullmatch(r"[0-9a-f]{40}", digest) or not re.fullmatch(rb"\d+:\d+:\d+", note):
+            yield f"{view.keys.deferred} {digest}", f"{note[:40]!r} is no note of a task that could not run yet, or this no SHA-1"
+
+
+def _lasting_notes(view: View) -> Iterator[tuple[str, str]]:
+    if view.queue.bound([view.keys.deferred]):
+        yield view.keys.deferred, "it has no TTL, so that its notes stay for ever"
 
 
 def _schedules(view: View) -> Iterator[tuple[str, str]]:
@@ -285,6 +336,13 @@ INVARIANTS = (
         lambda queue, keys: [queue.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
     ),
     Invariant(
+        "unique-owners",
+        A,
+        "The task that has a unique key has not ended, as far as its state is known.",
+        (),
+        _owners,
+    ),
+    Invariant(
         "schedule",
         A,
         "A member of `Q_scheduled` is 16 characters, for a task with a group a colon and its digest, and a task.",
@@ -320,6 +378,32 @@ INVARIANTS = (
         "there.",
         ("groups",),
         _groups,
+    ),
+    Invariant(
+        "waits",
+        A,
+        "A member of `Q_waits_<hex>` has the form of one of `Q_scheduled`; `Q_waited` says of each such set what its tasks wait for.",
+        ("waited",),
+        _waiting,
+    ),
+    Invariant(
+        "waits-woken",
+        S,
+        "Nobody waits for a key that nobody has, or the next sweep wakes one.",
+        ("queue", "noti", "processing", "waited"),
+        _unwoken,
+        "`wake`",
+        lambda queue, _: queue.wake_all(),
+    ),
+    Invariant("deferred", A, "`Q_deferred` maps SHA-1 digests to `<first>:<last>:<count>`.", ("deferred",), _deferred),
+    Invariant(
+        "deferred-ttl",
+        A,
+        "`Q_deferred` has a TTL.",
+        ("deferred",),
+        _lasting_notes,
+        "`EXPIRE`, with a day, as at each note",
+        lambda queue, _: queue.call("EXPIRE", queue.keys.deferred, KEEP_LOSSES),
     ),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
     Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),

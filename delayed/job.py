@@ -10,11 +10,11 @@ import msgpack
 
 from .clock import monotonic
 from .errors import NotInTask, Reason, Unrunnable
+from .keys import Holds
 from .queue import Queue
 from .results import State
-from .wire import Call, id_in, parse, unique_in
+from .wire import Call, concurrency_in, holds_in, id_in, milliseconds_in, number_in, parse, text_in, unique_in
 
-_MOST = 2**53  # milliseconds: more is nonsense, and Redis refuses it
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
 
@@ -33,7 +33,7 @@ class Job:
         self.headers = headers
         self.id = id_in(headers)
         self.attempt = self.milliseconds("attempt") + 1  # counted from 1
-        enqueued = _number(headers, "enqueued", 0)
+        enqueued = number_in(headers, "enqueued")
         self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
         self.function: Callable[..., Any] | None = None  # once it has been found
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
@@ -82,36 +82,36 @@ class Job:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
         if self.id is not None:
-            self.queue.call("HSET", self.queue.keys.task(self.id), "progress", msgpack.packb([done, total, note]))
+            self.queue.progress(self.id, msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
-        return min(max(_number(self.headers, header, 0), 0), _MOST)
+        return milliseconds_in(self.headers, header)
 
     @property
     def retries(self) -> int:
         """How many retries are left; negative: for ever."""
-        return self.retry or _number(self.headers, "retry", 0)
+        return self.retry or number_in(self.headers, "retry")
 
     @property
     def unique(self) -> tuple[str, str, int]:
         """The unique key, for how long the task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
-        key, mode, bound = unique_in(self.headers)
-        return key, mode, min(max(bound, 0), _MOST)
+        return unique_in(self.headers)
 
     @property
     def concurrency(self) -> tuple[str, int] | None:
         """The key of which only so many tasks may run at once, and how many; None for a task without one."""
-        match self.headers.get("concurrency"):
-            case [str(key), int(limit)] if limit > 0:
-                return key, limit
-        return None
+        return concurrency_in(self.headers)
+
+    @property
+    def holds(self) -> Holds:
+        """What it may hold: its state and result, its keys."""
+        return holds_in(self.headers)
 
     @property
     def group(self) -> str | None:
         """Whose task it is."""
-        group = self.headers.get("group")
-        return group if isinstance(group, str) else None
+        return text_in(self.headers, "group")
 
 
 def job_of(queue: Queue, data: bytes) -> Job | None:
@@ -159,7 +159,14 @@ class Ended:
     error: str = ""  # what `Status.error` says of one that failed
 
 
-Outcome = Done | Failed | Again | Ended
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """It has not begun: another task has its key. Its lease holds nothing any more."""
+
+    why: str
+
+
+Outcome = Done | Failed | Again | Ended | Waits
 
 _DIRECT = Call("", (), {}, 0)
 _source: ContextVar[Callable[[], Job | None] | None] = ContextVar("delayed_source", default=None)
@@ -183,8 +190,3 @@ def running() -> Job | None:
 def announce(source: Callable[[], Job | None]) -> None:
     """From now on `current_task` asks `source` in this thread, or in this asyncio task."""
     _source.set(source)
-
-
-def _number(headers: dict[str, Any], name: str, default: int) -> int:
-    value = headers.get(name, default)
-    return value if type(value) is int else default

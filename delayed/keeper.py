@@ -194,7 +194,7 @@ class Keeper:
         if self._is_connected(estate.slate) and monotonic() - estate.since < _DRAIN:
             return False
         for queue, name, job in self._cancelled(estate.slate):  # these do not count as lost
-            queue.conclude(name, str(job.id), unique=job.unique[0], state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+            queue.conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
         back = buried = 0
         sweep_id = token()
         for queue, names in self._names(estate.slate):

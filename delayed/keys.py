@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
 from .errors import ConfigurationError
 
@@ -25,6 +25,8 @@ _SUFFIXES = (
     "_groups",
     "_cron",
     "_cron_due",
+    "_waited",
+    "_deferred",
 )
 TYPES = {
     "queue": "list",
@@ -41,11 +43,40 @@ TYPES = {
     "control": "hash",
     "bucket": "hash",
     "groups": "list",
+    "waited": "hash",
+    "deferred": "hash",
 }
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
 _OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
-_KINDS = {"task": "hash", "result": "list", "unique": "string", "slots": "hash", "group": "list"}  # of those
+_OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
+_SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
+_KINDS = {  # of those
+    "task": "hash",
+    "result": "list",
+    "unique": "string",
+    "slots": "hash",
+    "group": "list",
+    "waits": "zset",
+}
+
+
+class Holds(NamedTuple):
+    """What a task may hold, as its headers name it."""
+
+    id: str | None = None  # of a tracked task: it has a state, and perhaps a result
+    unique: str | None = None  # its unique key,
+    mode: str = ""  # and for how long it has that
+    slots: str | None = None  # its concurrency key,
+    limit: int = 0  # and how many tasks with that run at once
+
+    @property
+    def while_running(self) -> Self:
+        """What it holds only while it runs: no unique key that it has from its enqueue on."""
+        return self if self.mode == "while_running" else self._replace(unique=None)
+
+
+HOLDS_NOTHING = Holds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +103,8 @@ class Keys:
     control: str = field(init=False)  # hash: what operators want: paused, concurrency, rate, burst
     bucket: str = field(init=False)  # hash with a TTL: tokens, at → how many there were when (milliseconds since 1970)
     groups: str = field(init=False)  # list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+    waited: str = field(init=False)  # hash: how the name of a set `waits` ends → what the tasks in it wait for
+    deferred: str = field(init=False)  # hash with a TTL: SHA-1 of a task that could not run yet → 'first:last:count'
 
     def __post_init__(self) -> None:
         name = self.queue
@@ -95,7 +128,7 @@ class Keys:
         task or group."""
         kinds = {key: TYPES[part] for part, key in self.all().items()}
         for key in touched:
-            if self.owns_for_a_task(key) or self.owns_group(key):
+            if self.owns_for_a_task(key) or self.owns_group(key) or self.owns_waits(key):
                 kinds[key] = _KINDS[key[len(self.queue) :].split("_")[1]]
         return kinds
 
@@ -139,8 +172,39 @@ class Keys:
         return f"{self.queue}_group_{sha1}"
 
     def slots(self, key: str) -> str:
-        """hash with a TTL: of the tasks with one concurrency key that run: lease → SHA-1 of the task."""
+        """hash with a TTL: of the tasks with one concurrency key that run: lease → length of the task."""
         return f"{self.queue}_slots_{digest(key)}"
+
+    def waits(self, key: str) -> str:
+        """sorted set: the tasks that wait for `key`, which is one of `slots` or `unique`: as in the schedule, by when they
+        came. A unique key's digest stands there read from its end, so that it is no concurrency key's."""
+        sha1 = key[-40:]
+        return f"{self.queue}_waits_{sha1 if key == f'{self.queue}_slots_{sha1}' else sha1[::-1]}"
+
+    def sought(self, name: str, what: bytes) -> tuple[str, str, int] | None:
+        """What a field of `waited` means: where the tasks wait, the key that they wait for, and how many slots there are or 0.
+        None for what no script has written."""
+        found = _SOUGHT.fullmatch(what)
+        line = f"{self.queue}_waits_{name}"
+        if found is None or not self.owns_waits(line):
+            return None
+        kind, sha1 = what.decode().split(":")[:2]
+        return line, f"{self.queue}_{kind}_{sha1}", int(found[1] or 0)
+
+    def own(self, holds: Holds) -> tuple[str, ...]:
+        """The six keys of what a task may hold, in the order that all scripts know: state, result, unique key, who waits for
+        that, slots, who waits for one. The key `processing` stands for what it has not."""
+        none = self.processing
+        unique = none if holds.unique is None else self.unique(holds.unique)
+        slots = none if holds.slots is None else self.slots(holds.slots)
+        lines = (none if key is none else self.waits(key) for key in (unique, slots))
+        state = (none, none) if holds.id is None else (self.task(holds.id), self.result(holds.id))
+        return (*state, unique, next(lines), slots, next(lines))
+
+    @property
+    def home(self) -> tuple[str, str, str, str]:
+        """What every script that ends leases begins with: where tasks are held, where those wait that it wakes."""
+        return self.processing, self.queue, self.noti, self.waited
 
     def all(self) -> dict[str, str]:
         """The keys that there is one of: what a field above is called → the key."""
@@ -153,6 +217,14 @@ class Keys:
     def owns_for_a_task(self, key: str) -> bool:
         """Whether `key` belongs to one task of this queue, by its form."""
         return key.startswith(self.queue) and bool(_OF_A_TASK.fullmatch(key, len(self.queue)))
+
+    def owns_unique(self, key: str) -> bool:
+        """Whether `key` is a unique key of this queue, by its form."""
+        return self.owns_for_a_task(key) and key.startswith(f"{self.queue}_unique_")
+
+    def owns_waits(self, key: str) -> bool:
+        """Whether `key` has tasks of this queue that wait for another key, by its form."""
+        return key.startswith(self.queue) and bool(_OF_WAITS.fullmatch(key, len(self.queue)))
 
     def owns_group(self, key: str) -> bool:
         """Whether `key` has the waiting tasks of a group of this queue, by its form."""

@@ -76,6 +76,10 @@ class LeaseBook:
         may have had no reply."""
         return len(self.free) == len(self.made)
 
+    def tasks(self) -> dict[str, bytes]:
+        """Lease → the task that it holds, as far as we know."""
+        return {name: lease.data for name, lease in list(self.made.items()) if lease.data is not None}
+
     def get(self, count: int) -> tuple[list[Lease], int]:
         """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
         free = self.free

@@ -13,7 +13,7 @@ from .info import DeadLetter, dead_letters, letter_of, show
 from .options import TRACKED_FOR
 from .queue import Queue
 from .task import GoTask, PyTask
-from .wire import SEPARATOR, headers_of, readable, unique_in
+from .wire import SEPARATOR, headers_of, milliseconds_in, readable, unique_in
 
 _PAGE = 50
 _EMPTY = (b"", b"\x90", b"\x80", b"\x00")  # what a Python task's elements are where it has been cut off
@@ -115,9 +115,11 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
     data = letter.data if args is None and kwargs is None else edited(letter.data, args, kwargs)
     if letter.reason == Reason.EXPIRED:  # or it would expire again
         data = _without(data, "expires")
-    key, mode, bound = unique_in(headers_of(data))
+    headers = headers_of(data)
+    key, mode, bound = unique_in(headers)
     taken = bound if mode != "while_running" and letter.task_id is not None else 0
-    done = queue.revive(letter.id, data, letter.task_id, unique=key, tracked=round(TRACKED_FOR * 1000), bound=max(taken, 0))
+    how = {"tracked": round(TRACKED_FOR * 1000), "bound": max(taken, 0), "enqueued": milliseconds_in(headers, "enqueued")}
+    done = queue.revive(letter.id, data, letter.task_id, unique=key, **how)
     if done == 2:
         raise Duplicate(f"another task in {queue.name!r} has the unique key of letter {letter.id}; it stays where it is", "")
     return bool(done)

@@ -1,7 +1,6 @@
 """Executions of tasks that ask for more than a call: those with headers."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,23 +11,22 @@ from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .escape import escaped, indented
 from .functions import Coroutine, Functions, bounded, said, verdict
 from .handle import ENDED_FOR
-from .job import Again, Done, Ended, Failed, Job, Outcome
+from .job import Again, Done, Ended, Failed, Job, Outcome, Waits
 from .leases import Lease
 from .logger import logger
 from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async, expiring, retrying, timing
-from .options import TRACKED_FOR, type_name
+from .options import type_name
 from .queue import Queue
 from .results import CANCELLED, State, failure, success
 from .wire import Call, with_retry
 
-_BUSY = 1.0  # seconds until a task is tried again whose unique key another one has
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
-_BUSY_TEXT = "another task with its unique key is running"
-_FULL_TEXT = "as many tasks with its concurrency key are running as may"
+_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Transitions.start` says; else it waits
+_WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
 
 
 def late(job: Job) -> Outcome:
@@ -96,30 +94,17 @@ class Lifecycle:
             return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
     def _begun(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
-        if job.concurrency is not None:
-            answer = lease.book.queue.acquire(lease.name, *job.concurrency, round(TRACKED_FOR * 1000))
-            if answer != 1:
-                return False, Again(_BUSY, _FULL_TEXT, counted=False) if answer else None
-        if job.id is None:
+        holds = job.holds
+        if holds.id is None and holds.slots is None:
             return True, None
-        key, mode, bound = job.unique
-        fate = {"while_running": "take", "while_queued": "free"}.get(mode, "leave")
-        keep = round(TRACKED_FOR * 1000)
-        answer = lease.book.queue.start(
-            lease.name, job.id, unique=key, key=fate, bound=max(bound, 1), worker=self._place, keep=keep, attempt=job.attempt
-        )
-        if answer == 0:
-            return False, None
-        if answer == 2:
+        start = partial(lease.book.queue.start, lease.name, holds, group=job.group)
+        answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
+        if answer in (_BEGUN, _SUPERSEDED):
+            return answer == _BEGUN, None
+        if answer == _CANCELLED:
             return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
-        return (False, Again(_BUSY, _BUSY_TEXT, counted=False)) if answer == 3 else (True, None)
-
-    def tidy(self, lease: Lease, job: Job) -> None:
-        """After the end of a task: its slot counts no more, and need not lie about for a week."""
-        if job.concurrency is not None:
-            keys = lease.book.queue.keys
-            with contextlib.suppress(ForeignType):
-                lease.book.queue.call("HDEL", keys.slots(job.concurrency[0]), lease.name)
+        logger.info("Task %s waits: %s", escaped(job.func_path), _WAITS[answer])
+        return False, Waits(_WAITS[answer])
 
     def _finding(self, job: Job, call_next: Step) -> Outcome:
         """The function is imported outside of the time that it has."""
@@ -170,6 +155,8 @@ class Lifecycle:
 
     def end(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
         """End a lease over `queue`. Returns the name of the count that this belongs to; '' for a success."""
+        if isinstance(outcome, Waits):
+            return "postponed"
         if isinstance(outcome, Again):
             return self._again(queue, lease, data, job, outcome)
         if isinstance(outcome, Done):
@@ -187,19 +174,15 @@ class Lifecycle:
             logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
-            conclude = partial(queue.conclude, lease, job.id, unique=job.unique[0], state=ended.state, result=ended.result)
+            conclude = partial(queue.conclude, lease, job.holds, state=ended.state, result=ended.result)
             conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)
         elif ended.reason is not None:
-            queue.bury(lease, ended.reason, ended.detail, self._place)
+            queue.bury(lease, ended.reason, ended.detail, self._place, job.holds)
         else:
-            queue.succeed(lease)
+            queue.succeed(lease, job.holds)
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
-        if outcome.error is _BUSY_TEXT or outcome.error is _FULL_TEXT:
-            logger.info("Task %s waits: %s", escaped(job.func_path), outcome.error)
-            queue.postpone(lease, data, job.id, round(outcome.pause * 1000), outcome.error, group=job.group, begun=False)
-            return "postponed"
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
         left = job.retry
         if outcome.counted and left > 0:
@@ -207,9 +190,10 @@ class Lifecycle:
         elif outcome.counted and not left and job.retries > 0:
             changes["retry"] = job.retries - 1
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
-        path, said = escaped(job.func_path), escaped(outcome.error)
-        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, said)
-        queue.postpone(lease, with_retry(data, left, changes), job.id, round(pause * 1000), outcome.error, group=job.group)
+        path, shown = escaped(job.func_path), escaped(outcome.error)
+        logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, shown)
+        again = with_retry(data, left, changes)
+        queue.postpone(lease, again, job.holds, round(pause * 1000), outcome.error, group=job.group)
         return "retried"
 
 

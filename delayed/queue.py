@@ -25,7 +25,7 @@ from .keys import Keys, digest, token
 from .options import TRACKED_FOR
 from .scripts import SCRIPTS, Argument
 from .task import GoTask, PyTask, Task
-from .transitions import READY, Transitions, cancellation, place, tell_cancelled
+from .transitions import READY, STATE_KEPT, Transitions, cancellation, place, tell_cancelled
 from .wire import headers_of, path_of
 
 MAX_TASK_SIZE = 1 << 20  # bytes
@@ -316,9 +316,9 @@ class AsyncQueue(_Named):
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
         """As `Queue.cancel`."""
-        unique = await self.call("HGET", self.keys.task(identity), "unique")
-        keys = cancellation(self.keys, identity, unique)
-        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, (identity, result, keep, how))).decode()
+        found = await self.call("HMGET", self.keys.task(identity), "unique", "place")
+        keys, words = cancellation(self.keys, identity, *found), (identity, result, keep, how, STATE_KEPT)
+        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, words)).decode()
         tell_cancelled(self.name, identity, state)
         return state or None
 

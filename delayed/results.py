@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 
 from .codec import dumps, loads
-from .errors import NoResult, NotEncodable, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
+from .errors import NoResult, NotEncodable, ResultError, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
 
 MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended
 
@@ -60,8 +60,23 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
 
+_EXPIRED, _CANCELLED = "{}: when a worker took it, it was too late to begin", "{}: somebody has cancelled it"
+
 # What stands in the field `cancelled` of a task's state.
 ASKED, HARD = b"1", b"hard"  # it is asked to end; its process ends if it does not
+
+
+def without_result(state: bytes, error: bytes, task: str) -> ResultError | None:
+    """Why a task in this state, which is called `task` in messages, has no result and will have none; None if it may have
+    one."""
+    kind, _, message = error.decode(errors="replace").partition(": ")
+    endings: dict[str, ResultError] = {
+        State.FAILED: TaskFailed(kind or str(State.FAILED), message, ""),
+        State.EXPIRED: TaskExpired(_EXPIRED.format(task)),
+        State.CANCELLED: TaskCancelled(_CANCELLED.format(task)),
+        State.SUCCEEDED: NoResult(f"{task} has succeeded, and what it returned is not kept any more: see result_ttl"),
+    }
+    return endings.get(state.decode(errors="replace"))
 
 
 def value_of(data: bytes, task: str) -> Any:
@@ -75,9 +90,9 @@ def value_of(data: bytes, task: str) -> Any:
     if state == State.FAILED:
         raise TaskFailed(*rest)
     if state == State.EXPIRED:
-        raise TaskExpired(f"{task}: when a worker took it, it was too late to begin")
+        raise TaskExpired(_EXPIRED.format(task))
     if state == State.CANCELLED:
-        raise TaskCancelled(f"{task}: somebody has cancelled it")
+        raise TaskCancelled(_CANCELLED.format(task))
     if not rest:
         raise NoResult(f"{task} keeps no result: give it result_ttl, some seconds, where it is defined or enqueued")
     return rest[0]

@@ -41,6 +41,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Grave
     tell_swept(queue.name, sweeper, recovered, buried)
     if buried or graveyard is not None:
         (graveyard or Graveyard(queue)).tell()
+    queue.wake_all()
     repaired = repair(queue)
     for leases in _dead_pages(queue, queue.keys.workers):
         pruned += queue.prune(leases)

@@ -13,6 +13,7 @@ from .slate import Slate
 from .turns import Turns
 
 _LATE = 1.0  # seconds that Redis may be late with the end of a blocking pop
+_ANNOUNCED = (0.005, 0.02, 0.1)  # seconds after which to look for a task that was announced before it was added
 
 
 class _Running(Protocol):
@@ -78,7 +79,7 @@ class Taker:
         for book in self.books:
             names = [name for name in book.made if name not in self._running]
             if names:
-                book.queue.give_back(names)
+                book.queue.give_back(names, book.tasks())
                 book.renew(self._running)
                 self._channel.call("UNLINK", *names)
 
@@ -102,7 +103,7 @@ class Taker:
                 self.interrupted = True
                 return False
             if reply is not None:
-                return self._take_in_turn(self._by_noti[reply[0]], most, claims=1)
+                return self._take_announced(self._by_noti[reply[0]], most)
         # Nothing was announced, or we may have missed it; look, as a notification can get lost.
         books = self.turns.order()
         found = books[0].queue.due([book.queue.keys for book in books])
@@ -111,6 +112,16 @@ class Taker:
             self._rest()
             return False
         return self._take_in_turn(books[found.first], most, waiting=True)
+
+    def _take_announced(self, book: LeaseBook, most: int) -> bool:
+        """Take what a notification has announced. Producers that know no scripts may push that before the task."""
+        found = self._take_in_turn(book, most, claims=1)
+        for pause in _ANNOUNCED:
+            if found or not self.turns.plain:  # where there are limits, the claim has gone back
+                break
+            self._rest_for(pause)
+            found = self._take_in_turn(book, most, claims=1)
+        return found
 
     def _take_in_turn(self, book: LeaseBook, most: int, claims: int = 0, waiting: bool = False) -> bool:
         """As `_take_from`, where queues may have weights and limits."""

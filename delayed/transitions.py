@@ -2,20 +2,27 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from .clock import milliseconds, now
 from .connection import Caller, Client, RedisError, ResponseError, explained, run_script
 from .errors import Reason
 from .events import BUS, Event, Kind
-from .keys import Keys, digest, token
+from .keys import HOLDS_NOTHING, Holds, Keys, digest, token
+from .options import ENDED_FOR, TRACKED_FOR
 from .scripts import SCRIPTS, Argument
-from .wire import headers_of, id_in
+from .wire import headers_of, holds_in, milliseconds_in
 
 READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
 _UNBEGUN = ("queued", "scheduled", "retrying")  # states in which a cancelled task has ended
 _REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
+_SWEPT = 100  # leases in one call of sweep,
+_BUDGET = 1 << 20  # and bytes of what they hold, as in lua/sweep.lua
+_PAGE = 100  # keys that tasks wait for, in one call of wake
+STATE_KEPT = round(TRACKED_FOR * 1000)  # milliseconds
+_END_KEPT = round(ENDED_FOR * 1000)  # milliseconds
+_FATES = {"while_running": "take", "while_queued": "free"}  # what becomes of the unique key of a task that begins
 
 
 class Taken(NamedTuple):
@@ -39,6 +46,14 @@ class Limited(NamedTuple):
     tasks: list[bytes]
     suspect: bool
     pause: float | None  # seconds after which to ask again, if a limit was in the way; None if the queue is paused
+
+
+class Deferral(NamedTuple):
+    """What `defer` did."""
+
+    answer: int  # 1: the task waits; 2: its time is over, and nothing has happened; 0: the caller was superseded
+    pause: float = 0.0  # seconds until it is tried again
+    age: float = 0.0  # seconds since it was deferred first
 
 
 class Due(NamedTuple):
@@ -118,11 +133,6 @@ class Transitions:
         suspect, pause, *tasks = self._run("take_limited", keys, claims, limit, living, holder, milliseconds(seconds))
         return Limited(tasks, bool(suspect), None if pause < 0 else pause / 1000)
 
-    def acquire(self, lease: str, key: str, limit: int, keep: int) -> int:
-        """Let a task run beside fewer than `limit` others with its concurrency `key`, which is remembered for `keep`
-        milliseconds. 1; 0 if the caller was superseded; 2 if it may not run now."""
-        return int(self._run("acquire", (self.keys.processing, self.keys.slots(key)), lease, limit, keep))
-
     def beat(self, holder: str, seconds: float, about: bytes) -> list[Any]:
         """Say that the process `holder` lives for so many `seconds`, and what it says `about` itself. Returns whether groups
         have waiting tasks, and then the fields of the control hash and their values in turn."""
@@ -149,23 +159,47 @@ class Transitions:
             self.turn(digests, most)
         return bool(digests)
 
-    def succeed(self, lease: str) -> bool:
-        """End a lease: its task is done. False if the caller was superseded."""
-        return bool(self._run("succeed", (self.keys.processing, self.keys.lost), lease))
+    def succeed(self, lease: str, holds: Holds = HOLDS_NOTHING) -> bool:
+        """End a lease: its task is done, and what it `holds` is free. False if the caller was superseded."""
+        own = self.keys.own(holds) if holds.slots is not None else ()
+        return bool(self._run("succeed", (*self.keys.home, self.keys.lost, *own), lease))
 
     def retry(self, lease: str, data: bytes) -> bool:
         """End a lease: its task waits again, as `data`. False if the caller was superseded."""
         keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost)
         return bool(self._run("retry", keys, lease, data))
 
-    def bury(self, lease: str, reason: Reason, detail: str, worker: str) -> bool:
-        """End a lease: its task becomes a dead letter. False if the caller was superseded."""
-        keys = (self.keys.processing, self.keys.lost, self.keys.dead)
+    def bury(self, lease: str, reason: Reason, detail: str, worker: str, holds: Holds = HOLDS_NOTHING) -> bool:
+        """End a lease: its task becomes a dead letter, and what it `holds` is free. False if the caller was superseded."""
+        own = self.keys.own(holds) if holds.slots is not None else ()
+        keys = (*self.keys.home, self.keys.lost, self.keys.dead, *own)
         return bool(self._run("bury", keys, lease, reason, detail.encode(errors="replace"), worker))
 
-    def give_back(self, leases: Sequence[str]) -> int:
-        """End leases: their tasks go back to the head of the queue, untouched. Returns how many went."""
-        return int(self._run("give_back", (self.keys.queue, self.keys.noti, self.keys.processing), *leases))
+    def give_back(self, leases: Sequence[str], tasks: Mapping[str, bytes] | None = None, begun: int = 0) -> int:
+        """End leases: their tasks go back to the head of the queue, untouched.
+
+        Args:
+            leases: which, in the order in which their tasks shall wait.
+            tasks: lease → the task that it holds, as far as that is known: what it holds is free.
+            begun: of how many, from the first, the task had begun. The others get back the tokens that they took.
+
+        Returns:
+            How many tasks went back.
+        """
+        keys: list[str] = [*self.keys.home, self.keys.bucket]
+        words: list[Argument] = [begun]
+        for lease in leases:
+            data = tasks.get(lease) if tasks else None
+            identity, own = self._held(HOLDS_NOTHING if data is None else holds_in(headers_of(data)).while_running)
+            keys += own
+            words += (lease, identity)
+        return int(self._run("give_back", tuple(keys), *words))
+
+    def _held(self, holds: Holds) -> tuple[str, tuple[str, ...]]:
+        """What scripts that end several leases are told of a task: its id, or what stands for that, and its six keys."""
+        if holds.id is None and holds.slots is None:
+            return "", ()
+        return holds.id or "-", self.keys.own(holds)
 
     def due(self, queues: Sequence[Keys], most: int = 100) -> Due:
         """Move tasks that are due to their queues, and look which of the `queues` has waiting tasks. They are on this
@@ -196,32 +230,34 @@ class Transitions:
         return moved, [each.decode(errors="surrogateescape") for each in others]
 
     def start(
-        self, lease: str, identity: str, *, unique: str, key: str, bound: int, worker: str, keep: int, attempt: int
+        self, lease: str, holds: Holds, *, bound: int = 0, worker: str = "", attempt: int = 1, group: str | None = None
     ) -> int:
-        """Say that a tracked task begins.
+        """Say that a task begins which is tracked or has a concurrency key. If it may not now, it waits, and the lease holds
+        nothing any more.
 
         Args:
             lease: the lease under which it is held.
-            identity: the task's id.
-            unique: its unique key, or anything.
-            key: what becomes of that: `take` it, set it `free`, or `leave` it.
-            bound: milliseconds that it stays taken.
+            holds: what it may hold.
+            bound: milliseconds that its unique key stays taken, if it takes that now.
             worker: who begins.
-            keep: milliseconds that its state is kept.
             attempt: which this is, counted from 1.
+            group: whose task it is.
 
         Returns:
-            1; 0 if the caller was superseded; 2 if the task has been cancelled; 3 if another task has the key.
+            1; 0 if the caller was superseded; 2 if the task has been cancelled; 3 if it waits for its unique key, which is
+            another's; 4 if it waits until fewer tasks with its concurrency key run.
         """
-        keys = (self.keys.processing, self.keys.task(identity), self.keys.unique(unique))
-        return int(self._run("start", keys, lease, identity, key, bound, worker, round(now() * 1000), keep, attempt))
+        keys = (*self.keys.home, self.keys.bucket, *self.keys.own(holds))
+        mark = (holds.id or token()) + ("" if group is None else f":{digest(group)}")
+        times = (max(bound, 1), worker, round(now() * 1000), STATE_KEPT, attempt)
+        identity, fate = holds.id or "-", _FATES.get(holds.mode, "leave")
+        return int(self._run("start", keys, lease, identity, fate, *times, holds.limit, mark))
 
     def conclude(
         self,
         lease: str,
-        identity: str,
+        holds: Holds,
         *,
-        unique: str,
         state: str,
         result: bytes,
         keep: int,
@@ -230,32 +266,45 @@ class Transitions:
         worker: str = "",
         error: str = "",
     ) -> bool:
-        """End a lease whose task is tracked: store how it ended, with the `error` of one that failed, and make it a dead
-        letter if there is a `reason`. False if the caller was superseded."""
+        """End a lease whose task is tracked: store how it ended, with the `error` of one that failed, free what it `holds`, and
+        make it a dead letter if there is a `reason`. False if the caller was superseded."""
         own = self.keys
-        keys = (own.processing, own.lost, own.dead, own.task(identity), own.result(identity), own.unique(unique))
+        keys = (*own.home, own.lost, own.dead, *own.own(holds))
         texts = (detail.encode(errors="replace"), worker, error.encode(errors="replace"))
-        return bool(self._run("conclude", keys, lease, identity, state, result, keep, reason or "", *texts))
+        return bool(self._run("conclude", keys, lease, holds.id or "-", state, result, keep, reason or "", *texts))
 
-    def postpone(
-        self,
-        lease: str,
-        data: bytes,
-        identity: str | None,
-        delay: int,
-        error: str,
-        *,
-        group: str | None = None,
-        begun: bool = True,
-    ) -> bool:
-        """End a lease: its task waits again, as `data`, after `delay` milliseconds, or in its `group`, because of an `error`,
-        or, if it has not `begun`, of something else. False if the caller was superseded."""
-        own, name = self.keys, identity or token()
+    def postpone(self, lease: str, data: bytes, holds: Holds, delay: int, error: str, *, group: str | None = None) -> bool:
+        """End a lease: its task waits again, as `data`, after `delay` milliseconds, or in its `group`, because of an `error`.
+        What it `holds` while it runs is free. False if the caller was superseded."""
+        own = self.keys
         *tail, word = place(own, group)
-        keys = (*tail, own.processing, own.lost, own.scheduled, own.wake, own.task(name))
+        keys = (*own.home, own.lost, own.scheduled, own.wake, *tail, *own.own(holds.while_running))
         words = error.encode(errors="replace")
-        state = ("retrying" if begun else "scheduled") if identity else ""
-        return bool(self._run("postpone", keys, lease, data, name, delay, state, words, word))
+        kept = 0 if holds.id is None else STATE_KEPT
+        return bool(self._run("postpone", keys, lease, data, holds.id or token(), delay, kept, words, word))
+
+    def defer(self, lease: str, holds: Holds, *, limit: float, cause: str, group: str | None = None) -> Deferral:
+        """End a lease whose task cannot run here and now, and may elsewhere or later: it waits, unchanged, longer each time.
+
+        Args:
+            lease: the lease.
+            holds: what it may hold.
+            limit: seconds after which, counted from the first time, it does not wait any more.
+            cause: why it waits, for its state.
+            group: whose task it is.
+        """
+        own = self.keys
+        places = (own.scheduled, own.wake, own.deferred, own.bucket)
+        word = "1" if group is None else digest(group)
+        kept = 0 if holds.id is None else STATE_KEPT
+        keys = (*own.home, *places, *own.own(holds.while_running))
+        words = (lease, holds.id or token(), kept, round(limit * 1000), word)
+        reply = self._run("defer", keys, *words, cause.encode(errors="replace"))
+        return Deferral(reply[0], *(each / 1000 for each in reply[1:]))
+
+    def progress(self, identity: str, packed: bytes) -> bool:
+        """Store how far a tracked task says that it is. False if its state is not known any more."""
+        return bool(self._run("progress", (self.keys.task(identity),), packed))
 
     # Sweepers
 
@@ -268,18 +317,53 @@ class Transitions:
         """How many of the leases live."""
         return int(self.call("EXISTS", *leases)) if leases else 0
 
+    def gone(self, leases: Sequence[str]) -> dict[str, int]:
+        """Those of the leases that are dead, and how many bytes they hold."""
+        sizes = self._run("gone", (self.keys.processing, *leases)) if leases else ()
+        return {lease: size for lease, size in zip(leases, sizes, strict=True) if size >= 0}
+
     def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> Swept:
-        """End those of the leases that have died: their tasks go back to the head of the queue, or, at the `limit`th loss,
-        to the dead letters, with the `cause` if it is known."""
+        """End those of the leases that have died, as many as one call may: their tasks go back to the head of the queue, or,
+        at the `limit`th loss, to the dead letters, with the `cause` if it is known."""
         own = self.keys
-        keys = [own.queue, own.noti, own.processing, own.lost, own.dead, own.stats]
-        held = self.call("HMGET", own.processing, *leases) if leases else []
-        for lease, data in zip(leases, held, strict=True):
-            identity = None if data is None else id_in(headers_of(data))
-            keys += (lease, lease if identity is None else own.task(identity))
+        dead = {lease: size for lease, size in self.gone(leases).items() if size}
+        chosen = list(_within(dead))
+        keys: list[str] = [*own.home, own.lost, own.dead, own.stats, own.bucket]
+        about: list[Argument] = []
+        held = self.call("HMGET", own.processing, *chosen) if chosen else ()
+        for lease, data in zip(chosen, held, strict=True):
+            headers = {} if data is None else headers_of(data)
+            identity, keys_of_task = self._held(holds := holds_in(headers))
+            keys += (lease, *keys_of_task)
+            running = "running" if holds.mode == "while_running" else ""
+            about += (identity, milliseconds_in(headers, "result_ttl") or _END_KEPT, running)
         words = f"; this time: {cause}" if cause else ""
-        recovered, buried, more = self._run("sweep", tuple(keys), limit, sweep_id, sweeper, words)
-        return Swept(recovered, buried, bool(more))
+        recovered, buried, more = self._run("sweep", tuple(keys), limit, sweep_id, sweeper, words, *about)
+        return Swept(recovered, buried, bool(more) or len(chosen) < len(dead))
+
+    def wake(self, sought: Mapping[str, bytes]) -> int:
+        """Let tasks go on that wait for a key which is free. Returns how many.
+
+        Args:
+            sought: what is known of sets of tasks that wait: how their names end → what they wait for.
+        """
+        found = [each for each in (self.keys.sought(*field) for field in sought.items()) if each is not None]
+        keys = (key for line, key_of_task, _ in found for key in (line, key_of_task))
+        return int(self._run("wake", (*self.keys.home, *keys), *(limit for *_, limit in found))) if found else 0
+
+    def wake_all(self) -> int:
+        """`wake`, for all tasks that wait for a key."""
+        return sum(self.wake(some) for some in self.sought())
+
+    def sought(self) -> Iterator[dict[str, bytes]]:
+        """What tasks wait for, in pages: see `wake`."""
+        cursor = b""
+        while cursor != b"0":
+            cursor, found = self.call("HSCAN", self.keys.waited, cursor or b"0", "COUNT", _PAGE)
+            names = (name.decode(errors="surrogateescape") for name in found[::2])
+            page = dict(zip(names, found[1::2], strict=True))
+            for first in range(0, len(page), _PAGE):  # a small hash comes in one page, whatever was asked for
+                yield dict(list(page.items())[first : first + _PAGE])
 
     def repair(self) -> tuple[int, int, int]:
         """Bring the notifications nearer to one for each waiting task. Returns how many were added, removed, and are left
@@ -336,9 +420,12 @@ class Transitions:
 
     def dead_retry(self, ids: Sequence[str]) -> int:
         """Move dead letters, as they came, to the end of the queue. Returns how many were there."""
-        return int(self._run("dead_retry", (self.keys.queue, self.keys.noti, self.keys.dead), *ids))
+        own = self.keys
+        return int(self._run("dead_retry", (own.queue, own.noti, own.dead, own.deferred), *ids))
 
-    def revive(self, letter: str, data: bytes, identity: str | None, *, unique: str, tracked: int, bound: int) -> int:
+    def revive(
+        self, letter: str, data: bytes, identity: str | None, *, unique: str, tracked: int, bound: int, enqueued: int = 0
+    ) -> int:
         """Move one dead letter to the end of the queue, as `data`; a tracked task waits again.
 
         Args:
@@ -348,25 +435,27 @@ class Transitions:
             unique: its unique key, or anything.
             tracked: milliseconds that its state is kept.
             bound: milliseconds that it has its unique key again, or 0.
+            enqueued: when it was, in milliseconds since 1970, or 0.
 
         Returns:
             1; 0 if the letter is not there any more; 2 if another task has the key.
         """
         own, name = self.keys, identity or token()
-        keys = (own.queue, own.noti, own.dead, own.task(name), own.result(name), own.unique(unique))
-        return int(self._run("revive", keys, letter, data, identity or "", tracked, bound))
+        keys = (own.queue, own.noti, own.dead, own.deferred, own.task(name), own.result(name), own.unique(unique))
+        return int(self._run("revive", keys, letter, data, identity or "", tracked, bound, enqueued))
 
-    def tell_lost(self, letter: str, identity: str, *, unique: str, result: bytes, keep: int) -> bool:
-        """Store that a tracked task has failed which a sweep has made this `letter`. False if there was nobody to tell."""
-        own = self.keys
-        keys = (own.dead, own.task(identity), own.result(identity), own.unique(unique))
-        return bool(self._run("tell_lost", keys, letter, identity, result, keep))
+    def tell_lost(self, letter: str, holds: Holds, *, result: bytes, keep: int) -> bool:
+        """Store that a tracked task has failed which a sweep of an older version has made this `letter`. False if there was
+        nobody to tell."""
+        keys = (*self.keys.home, self.keys.dead, *self.keys.own(holds))
+        return bool(self._run("tell_lost", keys, letter, holds.id or "-", result, keep))
 
     def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
         """Cancel a tracked task; `how` is what a running one is told. Returns the state in which it was, or None if no such
         task is known."""
-        unique = self.call("HGET", self.keys.task(identity), "unique")
-        state = self._run("cancel", cancellation(self.keys, identity, unique), identity, result, keep, how).decode()
+        found = self.call("HMGET", self.keys.task(identity), "unique", "place")
+        words = (identity, result, keep, how, STATE_KEPT)
+        state = self._run("cancel", cancellation(self.keys, identity, *found), *words).decode()
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
 
@@ -385,6 +474,16 @@ class Transitions:
         own, name = self.keys, scheduled(member)[0][:16].decode(errors="surrogateescape")
         keys = (own.scheduled, own.wake, own.task(name), own.unique(unique))
         return bool(self._run("move", keys, member, due, keep))
+
+
+def _within(dead: Mapping[str, int]) -> Iterator[str]:
+    """The first of the leases, as many as one call of sweep may carry, and one at least."""
+    bytes_left = _BUDGET
+    for lease, size in list(dead.items())[:_SWEPT]:
+        if bytes_left < 0:
+            return
+        bytes_left -= size
+        yield lease
 
 
 def scheduled(member: bytes) -> tuple[bytes, bytes]:
@@ -413,7 +512,12 @@ def tell_cancelled(queue: str, identity: str, state: str) -> None:
         BUS.emit(Event(Kind.CANCELLED, queue, now(), id=identity))
 
 
-def cancellation(keys: Keys, identity: str, unique: bytes | None) -> tuple[str, ...]:
-    """The keys of the script that cancels a task; `unique` is what its state says about its unique key."""
-    key = keys.unique("") if unique is None else unique.decode(errors="surrogateescape")
-    return keys.scheduled, keys.task(identity), keys.result(identity), key
+def cancellation(keys: Keys, identity: str, unique: bytes | None, place: bytes | None) -> tuple[str, ...]:
+    """The keys of the script that cancels a task; `unique` and `place` are what its state says about its unique key, and about
+    where it waits."""
+    state, result, *none = keys.own(Holds(identity))
+    named = "" if unique is None else unique.decode(errors="surrogateescape")
+    where = "" if place is None else place.decode(errors="surrogateescape")
+    if keys.owns_unique(named):
+        none[:2] = named, keys.waits(named)
+    return *keys.home, where if keys.owns_waits(where) else keys.scheduled, state, result, *none

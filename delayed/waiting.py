@@ -24,12 +24,13 @@ class Waiting(NamedTuple):
     """A task that waits."""
 
     id: str  # of a tracked task; in the schedule each has one; else empty
-    where: str  # 'scheduled', 'queue' or 'group'
+    where: str  # 'scheduled', 'queue', 'group', or 'key': until another task with its unique or concurrency key has ended
     due: float | None  # seconds since 1970, in the schedule
     task: str  # function path
     data: bytes
     tracked: bool
-    member: bytes  # how it stands where it waits
+    key: str  # where it waits,
+    member: bytes  # and how it stands there
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Wanted:
         task: a pattern for the function's path, as `myapp.tasks:*`.
         text: part of the task as it is shown, with its arguments.
         overdue: only those in the schedule whose time has come.
-        where: only those in the `queue`, in a `group`, or `scheduled`.
+        where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
     """
 
     task: str | None = None
@@ -58,8 +59,8 @@ class Wanted:
 
 
 def search(queue: Queue, wanted: Wanted | None = None, most: int = LOOKED_AT) -> Iterator[Waiting]:
-    """The waiting tasks that fit: those in the queue, in groups and in the schedule, each in their order. They are read a
-    page at a time, and while that goes on others may come and go.
+    """The waiting tasks that fit: those in the queue, in groups, for keys and in the schedule, each in their order. They are
+    read a page at a time, and while that goes on others may come and go.
 
     Args:
         queue: the queue.
@@ -81,7 +82,7 @@ def find(queue: Queue, identity: str) -> Waiting | None:
     while cursor != b"0":
         cursor, found = queue.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
         for member, score in scored(found):
-            return _scheduled(member, score)
+            return _scheduled(queue.keys.scheduled, member, score)
     return None
 
 
@@ -96,7 +97,7 @@ def cancel(queue: Queue, waits: Waiting) -> bool:
             return Handle(queue, waits.id).cancel() in ("queued", "scheduled", "retrying")
         except UnknownTask:  # what was kept of it has run out
             pass
-    return waits.where == "scheduled" and bool(queue.call("ZREM", queue.keys.scheduled, waits.member))
+    return waits.where in ("scheduled", "key") and bool(queue.call("ZREM", waits.key, waits.member))
 
 
 def move(queue: Queue, waits: Waiting, moment: float) -> bool:
@@ -115,41 +116,53 @@ def move(queue: Queue, waits: Waiting, moment: float) -> bool:
 
 
 def _in_queue(queue: Queue) -> Iterator[Waiting]:
-    yield from (_queued(data, "queue") for data in _listed(queue, queue.keys.queue))
+    yield from _listed(queue, queue.keys.queue, "queue")
 
 
 def _in_groups(queue: Queue) -> Iterator[Waiting]:
     start = 0
     while groups := queue.grouped(_GROUPS, start):
         for group in groups:
-            yield from (_queued(data, "group") for data in _listed(queue, queue.keys.group(group)))
+            yield from _listed(queue, queue.keys.group(group), "group")
         start += len(groups)
 
 
-def _in_schedule(queue: Queue) -> Iterator[Waiting]:
-    start = 0
-    while page := queue.call("ZRANGE", queue.keys.scheduled, start, start + _PAGE - 1, "WITHSCORES"):
-        found = list(scored(page))
-        yield from (_scheduled(member, score) for member, score in found)
-        start += len(found)
-
-
-def _listed(queue: Queue, key: str) -> Iterator[bytes]:
+def _listed(queue: Queue, key: str, where: str) -> Iterator[Waiting]:
     start = 0
     while page := queue.call("LRANGE", key, start, start + _PAGE - 1):
-        yield from page
+        for data in page:
+            identity = id_in(headers_of(data))
+            yield Waiting(identity or "", where, None, path_of(data), data, identity is not None, key, data)
         start += len(page)
 
 
-def _queued(data: bytes, where: str) -> Waiting:
-    identity = id_in(headers_of(data))
-    return Waiting(identity or "", where, None, path_of(data), data, identity is not None, data)
+def _for_keys(queue: Queue) -> Iterator[Waiting]:
+    cursor = -1
+    while cursor:
+        cursor, names = queue.page(queue.keys.waited, max(cursor, 0))
+        for name in names:
+            sought = queue.keys.sought(name, queue.call("HGET", queue.keys.waited, name) or b"")
+            if sought is not None:
+                yield from (each._replace(where="key", due=None) for each in _ordered(queue, sought[0]))
 
 
-def _scheduled(member: bytes, score: float) -> Waiting:
+def _in_schedule(queue: Queue) -> Iterator[Waiting]:
+    yield from _ordered(queue, queue.keys.scheduled)
+
+
+def _ordered(queue: Queue, key: str) -> Iterator[Waiting]:
+    start = 0
+    while page := queue.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
+        found = list(scored(page))
+        yield from (_scheduled(key, member, score) for member, score in found)
+        start += len(found)
+
+
+def _scheduled(key: str, member: bytes, score: float) -> Waiting:
     whose, data = scheduled(member)
     identity = whose[:16].decode(errors="backslashreplace")
-    return Waiting(identity, "scheduled", score / 1000, path_of(data), data, id_in(headers_of(data)) == identity, member)
+    tracked = id_in(headers_of(data)) == identity
+    return Waiting(identity, "scheduled", score / 1000, path_of(data), data, tracked, key, member)
 
 
-_PLACES = {"queue": _in_queue, "group": _in_groups, "scheduled": _in_schedule}
+_PLACES = {"queue": _in_queue, "group": _in_groups, "key": _for_keys, "scheduled": _in_schedule}

@@ -7,9 +7,13 @@ import msgpack
 
 from .codec import dumps, loads
 from .errors import Reason, Unrunnable
+from .keys import Holds
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
+_MOST = 2**53  # milliseconds, or tasks at once: more is nonsense, and Redis refuses it
+_STRINGS = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))  # the bytes with which a string begins in MessagePack,
+_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))  # and an array
 _NOT_DECODABLE, _NOT_A_TASK = "(not decodable)", "(not a task)"  # what stands for a path where there is none
 
 
@@ -84,39 +88,106 @@ def with_retry(data: bytes, retry: int, headers: dict[str, Any] | None = None) -
 
 
 def path_of(data: bytes) -> str:
-    """The function path in `data`, for logs and listings; a description where there is none."""
-    try:
-        fields = loads(data)
-    except Unrunnable:
-        return _NOT_DECODABLE
-    path = fields[0] if type(fields) is list and fields else fields
-    return path.encode(errors="backslashreplace").decode() if isinstance(path, str) else _NOT_A_TASK
+    """The function path in `data`, for logs and listings; a description where there is none. Arguments are not decoded."""
+    return _envelope(data)[0]
 
 
 def headers_of(data: bytes) -> dict[str, Any]:
-    """The headers in `data`, in either language; none where there are none."""
+    """The headers in `data`, in either language; none where there are none. Arguments are not decoded."""
+    return _envelope(data)[1]
+
+
+def _envelope(data: bytes) -> tuple[str, dict[str, Any]]:
+    """Path and headers. Whoever is not going to run a task must not pay for its arguments, whatever they are made of."""
+    unpacker = msgpack.Unpacker(None, max_buffer_size=len(data), unicode_errors="surrogateescape")
+    unpacker.feed(data)
+    path: str | None = None
+    packed: bytes | None = None
     try:
-        fields = loads(data)
+        if data[0] in _STRINGS:  # as Go's may be: a path alone
+            path = unpacker.unpack()
+        elif data[0] not in _ARRAYS:
+            unpacker.skip()
+        elif count := unpacker.read_array_header():
+            path = unpacker.unpack() if data[unpacker.tell()] in _STRINGS else unpacker.skip()
+            place = 4 if path is None or SEPARATOR in path else 2
+            for index in range(1, count):
+                start = unpacker.tell()
+                unpacker.skip()
+                if index == place:
+                    packed = data[start : unpacker.tell()]
+    except Exception:  # msgpack raises a dozen types for bytes that are not what they claim to be
+        return _NOT_DECODABLE, {}
+    if unpacker.tell() != len(data):
+        return _NOT_DECODABLE, {}
+    if path is None:
+        return _NOT_A_TASK, {}
+    return path.encode(errors="backslashreplace").decode(), _headers(packed)
+
+
+def _headers(packed: bytes | None) -> dict[str, Any]:
+    try:
+        headers = None if packed is None else loads(packed)
     except Unrunnable:
-        return {}
-    if type(fields) is not list or not fields or not isinstance(fields[0], str):
-        return {}
-    place = 4 if SEPARATOR in fields[0] else 2
-    return fields[place] if len(fields) > place and type(fields[place]) is dict else {}
+        headers = None
+    return headers if type(headers) is dict else {}
+
+
+# What the headers say. They may be another program's, and any nonsense: each is of exactly the type that docs/protocol.md,
+# section 2, gives it, or it is not there. (To Python a boolean is an integer; to Redis, and to its scripts, it is none.)
+
+
+def number_in(headers: dict[str, Any], name: str) -> int:
+    """A whole number; 0 for none."""
+    value = headers.get(name)
+    return value if type(value) is int else 0
+
+
+def milliseconds_in(headers: dict[str, Any], name: str) -> int:
+    """A number of milliseconds that Redis takes; 0 for none."""
+    return min(max(number_in(headers, name), 0), _MOST)
+
+
+def text_in(headers: dict[str, Any], name: str) -> str | None:
+    """A text."""
+    value = headers.get(name)
+    return value if type(value) is str else None
+
+
+def texts_in(headers: dict[str, Any], name: str) -> list[str] | None:
+    """An array of texts."""
+    value = headers.get(name)
+    return value if type(value) is list and all(type(each) is str for each in value) else None
 
 
 def id_in(headers: dict[str, Any]) -> str | None:
-    """The id of a tracked task with these headers, which may be another program's, and any nonsense; None for another task."""
-    identity = headers.get("id")
-    return identity if isinstance(identity, str) and _ID.fullmatch(identity) else None
+    """The id of a tracked task; None for another task."""
+    identity = text_in(headers, "id")
+    return identity if identity is not None and _ID.fullmatch(identity) else None
 
 
 def unique_in(headers: dict[str, Any]) -> tuple[str, str, int]:
-    """Likewise, unique key, mode, and bound in milliseconds; ('', '', 0) for none."""
+    """The unique key, for how long a task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
     match headers.get("unique"):
-        case [str(key), str(mode), int(bound)]:
-            return key, mode, bound
+        case [str(key), str(mode), bound] if type(bound) is int:
+            return key, mode, min(max(bound, 0), _MOST)
     return "", "", 0
+
+
+def concurrency_in(headers: dict[str, Any]) -> tuple[str, int] | None:
+    """The concurrency key, and how many tasks with it may run at once; None for a task without one."""
+    match headers.get("concurrency"):
+        case [str(key), limit] if type(limit) is int and limit > 0:
+            return key, min(limit, _MOST)
+    return None
+
+
+def holds_in(headers: dict[str, Any]) -> Holds:
+    """What a task may hold. Only a tracked one has a unique key."""
+    identity, (key, mode, _) = id_in(headers), unique_in(headers)
+    unique = key if mode and identity is not None else None
+    slots, limit = concurrency_in(headers) or (None, 0)
+    return Holds(identity, unique, mode if unique is not None else "", slots, limit)
 
 
 def is_task(data: bytes) -> bool:

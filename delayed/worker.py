@@ -348,6 +348,11 @@ class Worker(Crew):
         """The leases on each queue."""
         return [(book.queue, book.made) for book in self._taker.books]
 
+    def begun(self) -> set[str]:
+        """The leases whose tasks have begun."""
+        running = self.running
+        return set(self._in_flight) if running is None else {running.name, *self._in_flight}
+
     @property
     def fresh_at(self) -> float:
         """Monotonic time at which all leases lived."""

@@ -1,16 +1,47 @@
 -- Purpose: end a lease by moving its task, as it came, to the dead letters.
--- KEYS: processing, lost, dead
+-- KEYS: processing, queue, noti, waited, lost, dead, own... (the six keys of a task that holds something: section 7d; else none)
 -- ARGV: lease, reason (one word), detail (a sentence or a traceback), worker (who buried it)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
 -- Read before anything is written: if a key has a foreign type, nothing has happened.
-redis.call('HLEN', KEYS[2])
-redis.call('XLEN', KEYS[3])
+for i = 2, #KEYS > 6 and 3 or 0 do
+    redis.call('LLEN', KEYS[i])
+    redis.call('HLEN', KEYS[4])
+end
+redis.call('HLEN', KEYS[5])
+redis.call('XLEN', KEYS[6])
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], redis.sha1hex(task))
-redis.call('XADD', KEYS[3], '*', 'task', task, 'reason', ARGV[2], 'detail', ARGV[3], 'worker', ARGV[4])
+redis.call('HDEL', KEYS[5], redis.sha1hex(task))
+redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', ARGV[2], 'detail', ARGV[3], 'worker', ARGV[4])
+if #KEYS > 6 then free(7, ARGV[1], '-', true) end
 return 1

@@ -1,36 +1,69 @@
--- Purpose: cancel a tracked task: a scheduled one is gone at once, a waiting one will not begin, a running one is told.
--- KEYS: scheduled, task, result, unique
+-- Purpose: cancel a tracked task: one in the schedule, or that waits for a key, is gone at once, one in the queue will not begin, a
+--          running one is told.
+-- KEYS: processing, queue, noti, waited, place (the sorted set in which its state says that it waits), own... (the six keys of the
+--       task: section 7d)
 -- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept), how (what a running one is told: '1', or
---       'hard' if its process shall end with it)
+--       'hard' if its process shall end with it), tracked (milliseconds that it is kept of a task that still stands in the queue)
 -- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or ''
 --          if no such task is known
 
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
 -- Read before anything is written: if a key has a foreign type, nothing has happened.
-local state = redis.call('HGET', KEYS[2], 'state')
-redis.call('ZCARD', KEYS[1])
-redis.call('LLEN', KEYS[3])
-local owner = redis.call('GET', KEYS[4])
+local own = #KEYS - 5
+local state, data = redis.call('HGET', KEYS[own], 'state'), redis.call('HGET', KEYS[own], 'data')
+redis.call('ZCARD', KEYS[5])
+redis.call('LLEN', KEYS[own + 1])
+if KEYS[own + 2] ~= KEYS[1] then redis.call('GET', KEYS[own + 2]) end
+for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
+redis.call('HLEN', KEYS[4])
 if not state then
     return ''
 end
+redis.call('HDEL', KEYS[own], 'waits') -- first, as it frees memory: Redis then lets the rest happen though its memory is full
 if state == 'running' then
     if ARGV[4] == 'hard' then
-        redis.call('HSET', KEYS[2], 'cancelled', ARGV[4])
+        redis.call('HSET', KEYS[own], 'cancelled', ARGV[4])
     else
-        redis.call('HSETNX', KEYS[2], 'cancelled', ARGV[4])
+        redis.call('HSETNX', KEYS[own], 'cancelled', ARGV[4])
     end
 elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
-    local data = redis.call('HGET', KEYS[2], 'data')
-    if data and redis.call('ZREM', KEYS[1], ARGV[1] .. data) == 1 then
-        redis.call('HDEL', KEYS[2], 'data')
-        redis.call('PEXPIRE', KEYS[2], ARGV[3]) -- nobody else will end it; one in the queue must stay known until it is taken
+    local gone, keep = data and redis.call('ZREM', KEYS[5], ARGV[1] .. data) == 1, ARGV[3]
+    if not gone then -- it must stay known until it is taken
+        keep = math.max(ARGV[3], ARGV[5], redis.call('PTTL', KEYS[own]))
+    elseif redis.call('EXISTS', KEYS[5]) == 0 then
+        redis.call('HDEL', KEYS[4], string.sub(KEYS[5], -40))
     end
-    redis.call('HSET', KEYS[2], 'state', 'cancelled', 'cancelled', '1')
-    if owner == ARGV[1] then
-        redis.call('DEL', KEYS[4])
-    end
-    redis.call('DEL', KEYS[3])
-    redis.call('RPUSH', KEYS[3], ARGV[2])
-    redis.call('PEXPIRE', KEYS[3], ARGV[3])
+    redis.call('HDEL', KEYS[own], 'data', 'place')
+    redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1')
+    redis.call('PEXPIRE', KEYS[own], keep)
+    redis.call('DEL', KEYS[own + 1])
+    redis.call('RPUSH', KEYS[own + 1], ARGV[2])
+    redis.call('PEXPIRE', KEYS[own + 1], keep)
+    free(own, '', ARGV[1])
 end
 return state

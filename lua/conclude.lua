@@ -1,46 +1,68 @@
--- Purpose: end a lease for good when its task is tracked: its state and result are stored, its unique key is free, and a task
---          that did not succeed becomes a dead letter.
--- KEYS: processing, lost, dead, task, result, unique
+-- Purpose: end a lease for good when its task is tracked: its state and result are stored, what it held is free, and a task that did
+--          not succeed becomes a dead letter.
+-- KEYS: processing, queue, noti, waited, lost, dead, own... (the six keys of the task: section 7d)
 -- ARGV: lease, id (of the task), state (how it ended), result (what those who wait are told), keep (milliseconds that this is
 --       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it), error (what a task that failed
 --       said, or '')
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
-redis.call('HLEN', KEYS[2])
-redis.call('XLEN', KEYS[3])
--- A key of the task's own that has a foreign type is left alone: else no worker could ever end the lease.
-local ours = {}
-for i, kind in ipairs({'hash', 'list', 'string'}) do
-    local found = redis.call('TYPE', KEYS[i + 3])['ok']
-    ours[i] = found == kind or found == 'none'
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
 end
-local owner = ours[3] and redis.call('GET', KEYS[6])
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
+for i = 2, 3 do
+    redis.call('LLEN', KEYS[i])
+    redis.call('HLEN', KEYS[i + 2])
+end
+redis.call('XLEN', KEYS[6])
+local own, kept = #KEYS - 5, tonumber(ARGV[5]) > 0
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], redis.sha1hex(task))
-if ours[2] then
-    redis.call('DEL', KEYS[5])
-end
-if owner == ARGV[2] then
-    redis.call('DEL', KEYS[6])
-end
+redis.call('HDEL', KEYS[5], redis.sha1hex(task))
+free(own, ARGV[1], ARGV[2], true)
 if ARGV[6] ~= '' then
-    redis.call('XADD', KEYS[3], '*', 'task', task, 'reason', ARGV[6], 'detail', ARGV[7], 'worker', ARGV[8])
+    redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', ARGV[6], 'detail', ARGV[7], 'worker', ARGV[8])
 end
-if ours[1] and tonumber(ARGV[5]) > 0 then
-    redis.call('HSET', KEYS[4], 'state', ARGV[3], 'worker', ARGV[8])
-    if ARGV[9] ~= '' then
-        redis.call('HSET', KEYS[4], 'error', ARGV[9])
+if has(own, 'hash') then
+    if kept then
+        redis.call('HDEL', KEYS[own], 'data', 'waits', 'place')
+        redis.call('HSET', KEYS[own], 'state', ARGV[3], 'worker', ARGV[8])
+        if ARGV[9] ~= '' then redis.call('HSET', KEYS[own], 'error', ARGV[9]) end
+        redis.call('PEXPIRE', KEYS[own], ARGV[5])
+    else
+        redis.call('DEL', KEYS[own])
     end
-    redis.call('PEXPIRE', KEYS[4], ARGV[5])
-elseif ours[1] then
-    redis.call('DEL', KEYS[4])
 end
-if ours[2] and tonumber(ARGV[5]) > 0 then
-    redis.call('RPUSH', KEYS[5], ARGV[4])
-    redis.call('PEXPIRE', KEYS[5], ARGV[5])
+if has(own + 1, 'list') then
+    redis.call('DEL', KEYS[own + 1])
+    if kept then
+        redis.call('RPUSH', KEYS[own + 1], ARGV[4])
+        redis.call('PEXPIRE', KEYS[own + 1], ARGV[5])
+    end
 end
 return 1

@@ -1,5 +1,5 @@
 -- Purpose: move dead letters, as they came, to the tail of their queue.
--- KEYS: queue, noti, dead
+-- KEYS: queue, noti, dead, deferred
 -- ARGV: id...
 -- Returns: how many were moved; ids that are not there, and entries without a task, are passed over
 
@@ -7,6 +7,7 @@
 for i = 1, 2 do
     redis.call('LLEN', KEYS[i])
 end
+redis.call('HLEN', KEYS[4])
 local count = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]
@@ -17,6 +18,7 @@ for i = 1, #ARGV do
         end
     end
     if task and redis.call('XDEL', KEYS[3], entry[1]) == 1 then
+        redis.call('HDEL', KEYS[4], redis.sha1hex(task))
         redis.call('RPUSH', KEYS[1], task)
         redis.call('RPUSH', KEYS[2], '1')
         count = count + 1

@@ -1,20 +1,62 @@
--- Purpose: end leases by putting their tasks, untouched and in the order of the leases, back to the head of the queue.
--- KEYS: queue, noti, processing
--- ARGV: lease...
+-- Purpose: end leases by putting their tasks, untouched and in the order of the leases, back to the head of the queue. What they held
+--          is free, and so are the tokens of those that had not begun.
+-- KEYS: processing, queue, noti, waited, bucket, own... (for each lease whose task holds something its six keys, the unique one
+--       only if the task has it while it runs: section 7d)
+-- ARGV: begun (of how many leases, from the first, the tasks had begun), lease... (each followed by the id of its task, by '-' if
+--       that is not tracked, or by '' if it holds nothing and has no keys here)
 -- Returns: how many tasks went back; leases that hold none are passed over
 
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
 -- Read before anything is written: if a key has a foreign type, nothing has happened.
-for i = 1, 2 do
+for i = 2, 3 do
     redis.call('LLEN', KEYS[i])
 end
-local count = 0
-for i = #ARGV, 1, -1 do
-    local task = redis.call('HGET', KEYS[3], ARGV[i])
+redis.call('HLEN', KEYS[4])
+local count, tokens, own = 0, 0, #KEYS + 1
+for i = (#ARGV - 1) / 2, 1, -1 do
+    local lease, id = ARGV[2 * i], ARGV[2 * i + 1]
+    local task = redis.call('HGET', KEYS[1], lease)
+    own = id ~= '' and own - 6 or own
     if task then
-        redis.call('HDEL', KEYS[3], ARGV[i])
-        redis.call('LPUSH', KEYS[1], task)
-        redis.call('LPUSH', KEYS[2], '1')
-        count = count + 1
+        redis.call('HDEL', KEYS[1], lease)
+        if id ~= '' then
+            free(own, lease, id)
+            if has(own, 'hash') and redis.call('HGET', KEYS[own], 'state') == 'running' then
+                redis.call('HSET', KEYS[own], 'state', 'queued')
+            end
+        end
+        redis.call('LPUSH', KEYS[2], task)
+        redis.call('LPUSH', KEYS[3], '1')
+        count, tokens = count + 1, tokens + (i > tonumber(ARGV[1]) and 1 or 0)
     end
+end
+-- What is no number, or more than a burst, is put right by the next take.
+if tokens > 0 and redis.call('TYPE', KEYS[5])['ok'] == 'hash' then
+    redis.pcall('HINCRBYFLOAT', KEYS[5], 'tokens', tokens)
 end
 return count

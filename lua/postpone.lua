@@ -1,39 +1,67 @@
--- Purpose: end a lease by letting its task wait again, as `data`, from now or for some time.
--- KEYS: queue (or a group's list), noti (or groups), processing, lost, scheduled, wake, task
--- ARGV: lease, data (the task as it shall wait), id (16 characters), delay (milliseconds, or 0), state (of a tracked task,
---       '' for others: 'retrying', or 'scheduled' if it has not begun), error (what the attempt said last, or why it waits), word (what announces it, as for `submit`)
+-- Purpose: end a lease by letting its task wait again, as `data`, from now or for some time. What it held while it ran is free.
+-- KEYS: processing, queue, noti, waited, lost, scheduled, wake, tail (the queue, or a group's list), announce (noti, or groups),
+--       own... (the six keys of the task, the unique one only if the task has it while it runs: section 7d)
+-- ARGV: lease, data (the task as it shall wait), id (16 characters: of a tracked task, or of no meaning), delay (milliseconds, or
+--       0), tracked (milliseconds that its state is kept beyond that, or 0 for a task without one), error (what the attempt said),
+--       word (what announces it, as for `submit`)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
-local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
-local rings = redis.call('LLEN', KEYS[6])
-redis.call('LLEN', KEYS[2])
-redis.call('HLEN', KEYS[4])
--- A key of the task's or the group's own that has a foreign type is left alone, as the lease has to end. A task that has not got
--- the list of its group goes by the schedule, from which it comes to the queue.
-local tail, tracked = redis.call('TYPE', KEYS[1])['ok'], redis.call('TYPE', KEYS[7])['ok'] == 'hash'
-local listless = ARGV[7] ~= '1' and tail ~= 'list' and tail ~= 'none'
-local others = not listless and redis.call('LLEN', KEYS[1])
-local task = redis.call('HGET', KEYS[3], ARGV[1])
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
+local first = redis.call('ZRANGE', KEYS[6], 0, 0, 'WITHSCORES')[2]
+local rings, own = redis.call('LLEN', KEYS[7]), #KEYS - 5
+for i = 2, 3 do
+    redis.call('LLEN', KEYS[i])
+    redis.call('HLEN', KEYS[i + 2])
+end
+redis.call('LLEN', KEYS[9])
+-- A list of the group's own that has a foreign type is left alone, as the lease has to end: the task goes by the schedule, from
+-- which it comes to the queue.
+local listless = ARGV[7] ~= '1' and not has(8, 'list')
+local others = not listless and redis.call('LLEN', KEYS[8])
+local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
-redis.call('HDEL', KEYS[3], ARGV[1])
-redis.call('HDEL', KEYS[4], redis.sha1hex(task))
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[5], redis.sha1hex(task))
+free(own, ARGV[1], ARGV[3], true)
 local clock = redis.call('TIME')
 local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4]
 local waits = (ARGV[7] == '1' and '' or ':' .. ARGV[7]) .. ARGV[2] -- in the schedule, with what says whose group's it is
 if tonumber(ARGV[4]) > 0 or listless then
-    redis.call('ZADD', KEYS[5], due, ARGV[3] .. waits)
-    if (not first or due < tonumber(first)) and rings == 0 then
-        redis.call('RPUSH', KEYS[6], '1')
-    end
+    redis.call('ZADD', KEYS[6], due, ARGV[3] .. waits)
+    if (not first or due < tonumber(first)) and rings == 0 then redis.call('RPUSH', KEYS[7], '1') end
 else
-    redis.call('RPUSH', KEYS[1], ARGV[2])
-    if ARGV[7] == '1' or others == 0 then
-        redis.call('RPUSH', KEYS[2], ARGV[7])
-    end
+    redis.call('RPUSH', KEYS[8], ARGV[2])
+    if ARGV[7] == '1' or others == 0 then redis.call('RPUSH', KEYS[9], ARGV[7]) end
 end
-if ARGV[5] ~= '' and tracked then
-    redis.call('HSET', KEYS[7], 'state', ARGV[5], 'due', due, ARGV[5] == 'retrying' and 'error' or 'waits', ARGV[6], 'data', waits)
+if tonumber(ARGV[5]) > 0 and has(own, 'hash') then
+    redis.call('HSET', KEYS[own], 'state', 'retrying', 'due', due, 'error', ARGV[6], 'data', waits, 'place', KEYS[6])
+    redis.call('PEXPIRE', KEYS[own], ARGV[4] + ARGV[5])
 end
 return 1

@@ -1,27 +1,99 @@
--- Purpose: say that a tracked task begins, unless it may not.
--- KEYS: processing, task, unique
--- ARGV: lease, id (of the task), key (what becomes of the unique key: 'take', 'free', or 'leave'), bound (milliseconds that it stays
---       taken), worker (who begins), now (milliseconds since 1970), tracked (milliseconds that its state is kept), attempt
--- Returns: 1; 0 if the lease does not hold a task any more; 2 if the task has been cancelled; 3 if another task has the key
+-- Purpose: begin a task that is tracked or has a concurrency key, if it may: it gets its slot, its unique key and its state in one
+--          step. Where another has its key, the task waits for that, and the lease holds nothing any more.
+-- KEYS: processing, queue, noti, waited, bucket, own... (the six keys of the task: section 7d)
+-- ARGV: lease, id (of a tracked task, or '-'), fate (of the unique key: 'take', 'free', or 'leave'), bound (milliseconds that it
+--       stays taken), worker (who begins), now (milliseconds since 1970), tracked (milliseconds that its state is kept), attempt, limit
+--       (tasks with its concurrency key that run at once, or 0), mark (what stands before the task while it waits: 16 characters,
+--       and if it has a group a colon and its digest)
+-- Returns: 1; 0 if the lease does not hold a task any more; 2 if the task has been cancelled; 3 if it waits for its unique key; 4 if
+--          it waits for a slot
 
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
-    return 0
+local WAITS = {'another task with its unique key is running', 'as many tasks with its concurrency key are running as may'}
+local WALK = 100 -- slots that are looked at one by one; where there are more, only sweepers do that
+
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
 end
-if redis.call('HEXISTS', KEYS[2], 'cancelled') == 1 then
-    return 2
-end
-local owner = redis.call('GET', KEYS[3])
-if ARGV[3] == 'take' then
-    if owner and owner ~= ARGV[2] then
-        return 3
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
     end
 end
-redis.call('HDEL', KEYS[2], 'data', 'waits') -- first, as it frees memory: Redis then lets the rest happen though its memory is full
-if ARGV[3] == 'take' then
-    redis.call('SET', KEYS[3], ARGV[2], 'PX', ARGV[4])
-elseif ARGV[3] == 'free' and owner == ARGV[2] then
-    redis.call('DEL', KEYS[3])
+-- End of the passage.
+
+-- Read before anything is written: if a key has a foreign type, nothing has happened.
+local own, tracked, limit = #KEYS - 5, ARGV[2] ~= '-', tonumber(ARGV[9])
+local unique, taken, stale = KEYS[own + 2] ~= KEYS[1], 0, {}
+for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
+redis.call('HLEN', KEYS[4])
+if unique then redis.call('ZCARD', KEYS[own + 3]) end
+if limit > 0 then redis.call('ZCARD', KEYS[own + 5]) end
+local cancelled = tracked and redis.call('HEXISTS', KEYS[own], 'cancelled') == 1
+local owner = unique and redis.call('GET', KEYS[own + 2])
+local size = redis.call('HSTRLEN', KEYS[1], ARGV[1])
+if limit > 0 then
+    -- A slot is a lease and the length of the task that runs under it; others are left over. They are looked for if none seems free.
+    taken = redis.call('HLEN', KEYS[own + 4]) - redis.call('HEXISTS', KEYS[own + 4], ARGV[1])
+    local slots = taken >= limit and taken <= WALK and redis.call('HGETALL', KEYS[own + 4]) or {}
+    for i = 1, #slots, 2 do
+        if slots[i] ~= ARGV[1] and redis.call('HSTRLEN', KEYS[1], slots[i]) ~= tonumber(slots[i + 1]) then
+            stale[#stale + 1], taken = slots[i], taken - 1
+        end
+    end
 end
-redis.call('HSET', KEYS[2], 'state', 'running', 'worker', ARGV[5], 'started', ARGV[6], 'attempt', ARGV[8])
-redis.call('PEXPIRE', KEYS[2], ARGV[7])
-return 1
+if size == 0 then
+    return 0
+end
+
+-- Removals first, as they free memory: Redis then lets the rest happen though its memory is full.
+if tracked then redis.call('HDEL', KEYS[own], 'data', 'waits', 'place') end
+if limit > 0 then redis.call('HDEL', KEYS[own + 4], ARGV[1]) end
+for i = 1, #stale do redis.call('HDEL', KEYS[own + 4], stale[i]) end
+local rival, full = ARGV[3] == 'take' and owner and owner ~= ARGV[2], limit > 0 and taken >= limit
+if not cancelled and not rival and not full then
+    if limit > 0 then
+        redis.call('HSET', KEYS[own + 4], ARGV[1], size)
+        redis.call('PEXPIRE', KEYS[own + 4], ARGV[7])
+    end
+    if ARGV[3] == 'take' then
+        redis.call('SET', KEYS[own + 2], ARGV[2], 'PX', ARGV[4])
+    elseif ARGV[3] == 'free' and owner == ARGV[2] then
+        redis.call('DEL', KEYS[own + 2])
+        wake(own + 3)
+    end
+    if tracked then
+        redis.call('HSET', KEYS[own], 'state', 'running', 'worker', ARGV[5], 'started', ARGV[6], 'attempt', ARGV[8])
+        if ARGV[3] == 'take' or ARGV[3] == 'leave' and owner == ARGV[2] then redis.call('HSET', KEYS[own], 'unique', KEYS[own + 2]) end
+        redis.call('PEXPIRE', KEYS[own], ARGV[7])
+    end
+    return 1
+end
+-- It may have been woken: what it cannot use goes to another.
+if ARGV[3] == 'take' and not owner then wake(own + 3) end
+if limit > 0 and not full then wake(own + 5) end
+if cancelled then
+    return 2
+end
+local place, sought = own + 5, 'slots:' .. string.sub(KEYS[own + 4], -40) .. ':'
+if rival then
+    place, sought = own + 3, 'unique:' .. string.sub(KEYS[own + 2], -40)
+else -- with different limits for one key the highest counts, as whoever waits asks again
+    local most = string.match(redis.call('HGET', KEYS[4], string.sub(KEYS[place], -40)) or '', ':(%d+)$')
+    sought = sought .. string.format('%.0f', math.max(limit, tonumber(most or 0)))
+end
+local clock, task = redis.call('TIME'), redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[place], clock[1] * 1000 + clock[2] / 1000, ARGV[10] .. task)
+redis.call('HSET', KEYS[4], string.sub(KEYS[place], -40), sought)
+if redis.call('TYPE', KEYS[5])['ok'] == 'hash' then redis.pcall('HINCRBYFLOAT', KEYS[5], 'tokens', 1) end
+if tracked then
+    local why = rival and WAITS[1] or WAITS[2]
+    redis.call('HSET', KEYS[own], 'state', 'queued', 'waits', why, 'data', string.sub(ARGV[10], 17) .. task, 'place', KEYS[place])
+    redis.call('PEXPIRE', KEYS[own], ARGV[7])
+end
+return rival and 3 or 4

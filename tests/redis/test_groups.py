@@ -9,7 +9,7 @@ import redis.asyncio
 
 from delayed.backoff import Constant
 from delayed.embedded import EmbeddedRedis
-from delayed.keys import digest
+from delayed.keys import Holds, digest
 from delayed.queue import AsyncQueue, Queue
 from delayed.sweeper import Sweeper
 from delayed.task import PyTask
@@ -192,14 +192,16 @@ def test_retries_after_a_pause_too(queue: Queue) -> None:
     assert queue.len() == 2 + 16 - 2
 
 
-def test_one_that_has_to_wait_for_a_key_goes_back_to_its_group(queue: Queue) -> None:
+def test_one_that_has_to_wait_for_a_key_remembers_its_group(queue: Queue) -> None:
     queue.enqueue(task("a", 0, concurrency_key="k"))
     queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), "x")
-    assert queue.acquire(queue.keys.lease("t", 0), "k", 1, 60_000) == 1
+    assert queue.start(queue.keys.lease("t", 0), Holds(slots="k", limit=1)) == 1
     burst(queue)
-    (member,) = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    line = queue.keys.waits(queue.keys.slots("k"))
+    (member,) = queue.call("ZRANGE", line, 0, -1)
     assert member[16:57] == b":" + digest("a").encode()
-    queue.call("HDEL", queue.keys.processing, queue.keys.lease("t", 0))
+    queue.succeed(queue.keys.lease("t", 0), Holds(slots="k", limit=1))
+    assert burst(queue).finished == 1
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -24,6 +24,7 @@ from delayed.errors import (
 )
 from delayed.handle import ENDED_FOR, Handle
 from delayed.info import dead_letters, inspect
+from delayed.keys import Holds
 from delayed.queue import Queue
 from delayed.results import State
 from delayed.sweep import sweep
@@ -179,7 +180,7 @@ def test_two_with_one_key_do_not_run_at_once(queue: Queue, sweeping: object) -> 
     handle = queue.enqueue(PyTask("tasks:two", (1,), **task))
     burst(queue)
     status = handle.status()
-    assert (status.state, status.waits) == (State.SCHEDULED, "another task with its unique key is running")
+    assert (status.state, status.waits) == (State.QUEUED, "another task with its unique key is running")
     eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
     assert not queue.call("KEYS", f"{queue.name}_unique_*")
 
@@ -222,7 +223,7 @@ def test_a_lost_task_waits_and_says_why(queue: Queue) -> None:
     name = queue.keys.lease("t", 0)
     queue.take([name], "t", 60)
     assert handle.id is not None
-    queue.start(name, handle.id, unique="", key="leave", bound=1, worker="host:1", keep=60_000, attempt=1)
+    queue.start(name, Holds(handle.id), worker="host:1")
     assert handle.status().state is State.RUNNING
     queue.call("DEL", name)
     assert sweep(queue).recovered == 1

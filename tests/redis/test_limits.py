@@ -14,6 +14,7 @@ from delayed.cli import main
 from delayed.control import Limits
 from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError, InvalidTask
+from delayed.keys import Holds
 from delayed.queue import Queue
 from delayed.results import State
 from delayed.sweep import sweep
@@ -308,35 +309,45 @@ def test_weights_that_cannot_work(name: str, client: redis.Redis, weights: list[
 # Keys
 
 
+USER = Holds(slots="user-7", limit=2)
+
+
 def test_no_more_with_one_key_run_than_may(queue: Queue) -> None:
-    for number in range(4):
+    for number in range(5):
         queue.enqueue(PyTask("tasks:noop", (number,), concurrency_key="user-7", concurrency=2))
     queue.take(names(queue, 0, 4), "t", 60)
-    assert [queue.acquire(name, "user-7", 2, 60_000) for name in names(queue, 0, 4)] == [1, 1, 2, 2]
-    assert queue.acquire(lease(queue, 0), "user-7", 2, 60_000) == 1
-    assert queue.acquire(lease(queue, 2), "user-8", 2, 60_000) == 1
-    queue.succeed(lease(queue, 0))
-    assert queue.acquire(lease(queue, 2), "user-7", 2, 60_000) == 1
-    assert queue.acquire(lease(queue, 3), "user-7", 2, 60_000) == 2
-    queue.call("UNLINK", lease(queue, 1))  # killed, and swept
+    assert [queue.start(name, USER) for name in names(queue, 0, 4)] == [1, 1, 4, 4]
+    assert queue.start(lease(queue, 0), USER) == 1  # said again
+    assert queue.start(lease(queue, 2), USER) == 0  # that one waits now
+    queue.succeed(lease(queue, 0), USER)  # which wakes the first that waits
+    queue.take(names(queue, 5, 3), "t", 60, waiting=True)
+    assert [queue.start(name, USER) for name in names(queue, 5, 2)] == [1, 4]
+    queue.call("UNLINK", lease(queue, 1))  # killed: its slot is another's as soon as it is swept
     sweep(queue)
-    assert queue.acquire(lease(queue, 3), "user-7", 2, 60_000) == 1
-    assert queue.acquire(lease(queue, 0), "user-7", 2, 60_000) == 0
+    begun = []
+    for number in (8, 9):  # one that was woken, and the one that was lost, which comes alone
+        queue.take(names(queue, number, 1), "t", 60, waiting=True)
+        begun.append(queue.start(lease(queue, number), USER))
+    assert begun == [1, 4]
 
 
 def test_a_task_without_a_slot_waits(queue: Queue, client: redis.Redis) -> None:
     other = PyTask("tasks:noop", ("other",), concurrency_key="a")
     queue.enqueue(other)
     queue.take(names(queue, 0, 1), "t", 60)
-    assert queue.acquire(lease(queue, 0), "a", 1, 60_000) == 1
+    holds = Holds(slots="a", limit=1)
+    assert queue.start(lease(queue, 0), holds) == 1
     handle = queue.enqueue(PyTask("tasks:two", (1,), concurrency_key="a", result_ttl=60))
     burst(queue)
     status = handle.status()
-    assert (status.state, status.error) == (State.SCHEDULED, "")
+    assert (status.state, status.error) == (State.QUEUED, "")
     assert status.waits == "as many tasks with its concurrency key are running as may"
-    queue.succeed(lease(queue, 0))
-    eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
-    assert client.hkeys(queue.keys.slots("a")) in ([], [lease(queue, 0).encode()])
+    queue.succeed(lease(queue, 0), holds)
+    burst(queue)
+    assert handle.result(1) == 3
+    assert handle.status().waits == ""
+    assert not client.keys(f"{queue.name}_slots*")
+    assert not client.keys(f"{queue.name}_wait*")
 
 
 def test_a_key_leaves_nothing_behind(queue: Queue, client: redis.Redis) -> None:

@@ -14,6 +14,7 @@ from delayed.info import inspect, lines, server_time
 from delayed.queue import Queue
 from delayed.task import GoTask, PyTask
 from delayed.waiting import Wanted, cancel, find, move, search
+from tests.conftest import burst
 from tests.redis.test_costs import monitored
 
 HOUR = 3600.0
@@ -94,6 +95,22 @@ def test_what_waits_is_found_by_place_path_and_arguments(queue: Queue) -> None:
     assert found is not None
     assert (found.tracked, found.task, round(found.due or 0) > server_time(queue)) == (True, "m:later", True)
     assert find(queue, "0" * 16) is None
+
+
+def test_what_waits_for_a_key_is_listed_and_cancelled(queue: Queue, client: redis.Redis) -> None:
+    client.set(queue.keys.unique("k"), "x" * 16, px=60_000)  # another task with this key runs
+    for track in (False, True):
+        queue.enqueue(PyTask("m:busy", (track,), unique="k", unique_mode="while_running", track=track))
+    burst(queue)
+    assert inspect(queue).awaited == 1
+    assert any("tasks wait for 1 key" in line for line in lines(inspect(queue)))
+    found = list(search(queue, Wanted(where="key")))
+    assert [(each.task, each.due, each.where) for each in found] == [("m:busy", None, "key")] * 2
+    assert run("task", "list", queue.name, "--where", "key").output.count("m:busy") == 2
+    assert not move(queue, found[0], 1)
+    assert [cancel(queue, each) for each in found] == [True, True]
+    assert not list(search(queue))
+    client.delete(queue.keys.waited, queue.keys.unique("k"))
 
 
 def test_a_task_in_the_schedule_is_moved(queue: Queue, client: redis.Redis) -> None:
