@@ -270,7 +270,7 @@ def test_without_a_descriptor_the_others_work_on(fleet: Fleet, queue: Queue, cli
     eventually(lambda: "defect" in parent.log.read_text() or "Cannot start" in parent.log.read_text())
     assert busy.is_running()
     resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (soft, hard))
-    client.rpush(f"{key}:go", 1)
+    busy.send_signal(signal.SIGUSR1)  # its task waits for a signal, and ends
     eventually(lambda: len(children(parent)) == 2, 30)
     eventually(lambda: at_rest(queue))
     assert inspect(queue).recovered == 0
