@@ -96,7 +96,10 @@ def _owners(view: View) -> Iterator[tuple[str, str]]:
         if owner_id is not None and keys.owns_for_a_task(state) and call("TYPE", state) == b"hash":
             word = call("HGET", state, "state") or b""
             if word in ENDED:
-                yield key, f"taken by task {owner_id.decode()}, which is {word.decode()}: DEL it, or it is taken until it runs out"
+                yield (
+                    key,
+                    f"taken by task {owner_id.decode()}, which is {word.decode()}: DEL it, or it is taken until it runs out",
+                )
 
 
 def _schedule(view: View) -> Iterator[tuple[str, str]]:
@@ -128,9 +131,11 @@ def _waiting(view: View) -> Iterator[tuple[str, str]]:
 
 
 def _unwoken(view: View) -> Iterator[tuple[str, str]]:
-    call = view.queue.call
-    for name, what in view.fields(view.keys.waited):
-        line, key, _ = view.keys.sought(name, what) or ("", "", 0)
+    call, keys = view.queue.call, view.keys
+    for name, what in view.fields(keys.waited):
+        line, key, _ = keys.sought(name, what) or ("", "", 0)
+        if call("EXISTS", keys.queue, keys.processing):
+            return  # one that has been woken may be there
         if line and not call("EXISTS", key) and call("TYPE", line) == b"zset" and not call("EXISTS", key):
             yield line, f"tasks that wait for {key}, which nobody has"
 
@@ -138,7 +143,10 @@ def _unwoken(view: View) -> Iterator[tuple[str, str]]:
 def _deferred(view: View) -> Iterator[tuple[str, str]]:
     for digest, note in view.fields(view.keys.deferred):
         if not re.fullmatch(r"[0-9a-f]{40}", digest) or not re.fullmatch(rb"\d+:\d+:\d+", note):
-            yield f"{view.keys.deferred} {digest}", f"{note[:40]!r} is no note of a task that could not run yet, or this no SHA-1"
+            yield (
+                f"{view.keys.deferred} {digest}",
+                f"{note[:40]!r} is no note of a task that could not run yet, or this no SHA-1",
+            )
 
 
 def _lasting_notes(view: View) -> Iterator[tuple[str, str]]:
@@ -382,14 +390,14 @@ INVARIANTS = (
     Invariant(
         "waits",
         A,
-        "A member of `Q_waits_<hex>` has the form of one of `Q_scheduled`; `Q_waited` says of each such set what its tasks wait for.",
+        "A member of `Q_waits_<hex>` has the form of one of `Q_scheduled`; `Q_waited` says of each such set what for.",
         ("waited",),
         _waiting,
     ),
     Invariant(
         "waits-woken",
         S,
-        "Nobody waits for a key that nobody has, or the next sweep wakes one.",
+        "While no task is in the queue or held, nobody waits for a key that nobody has, or the next sweep wakes one.",
         ("queue", "noti", "processing", "waited"),
         _unwoken,
         "`wake`",

@@ -55,7 +55,7 @@ class Options:
         join: a second one is not refused; its enqueue returns the handle of the first.
         group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
         concurrency_key: a key. Of the tasks with this key, on all workers together, no more run at once than
-        concurrency: so many, by default one. The others wait for a second and try again.
+        concurrency: so many, by default one. The others wait until one of those has ended.
 
     Raises:
         InvalidTask: values that cannot work, alone or together. (That one does nothing without another, which may still come,

@@ -32,6 +32,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Grave
     """
     recovered = buried = pruned = 0
     sweep_id = token()
+    queue.wake_all()  # before keys are set free here: each of those wakes one
     for leases in _dead_pages(queue, queue.keys.processing):
         more = True
         while more:
@@ -41,7 +42,6 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "", graveyard: Grave
     tell_swept(queue.name, sweeper, recovered, buried)
     if buried or graveyard is not None:
         (graveyard or Graveyard(queue)).tell()
-    queue.wake_all()
     repaired = repair(queue)
     for leases in _dead_pages(queue, queue.keys.workers):
         pruned += queue.prune(leases)

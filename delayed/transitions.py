@@ -266,8 +266,8 @@ class Transitions:
         worker: str = "",
         error: str = "",
     ) -> bool:
-        """End a lease whose task is tracked: store how it ended, with the `error` of one that failed, free what it `holds`, and
-        make it a dead letter if there is a `reason`. False if the caller was superseded."""
+        """End a lease whose task is tracked: store how it ended, with the `error` of one that failed, free what it `holds`,
+        and make it a dead letter if there is a `reason`. False if the caller was superseded."""
         own = self.keys
         keys = (*own.home, own.lost, own.dead, *own.own(holds))
         texts = (detail.encode(errors="replace"), worker, error.encode(errors="replace"))

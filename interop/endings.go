@@ -12,7 +12,6 @@ type ending struct {
 	field    []byte // a field to HDEL of
 	hash     []byte // this hash, both as they stand in a command: those that go out together share one
 	ask      bool   // its lease may be lost, so that the reply matters
-	tidies   bool   // it removes what counts no more: that another program uses the key is as good an answer as any
 	answered func(reply any, repeated bool)
 }
 

@@ -56,3 +56,16 @@ func uniqueOf(headers map[string]any) (key string, mode UniqueMode, bound int64)
 	}
 	return key, UniqueMode(word), bound
 }
+
+// concurrencyOf are concurrency key and limit of a task with these headers; zero for none.
+func concurrencyOf(headers map[string]any) (key string, limit int64) {
+	list, _ := headers["concurrency"].([]any)
+	if len(list) != 2 {
+		return "", 0
+	}
+	key, isKey := list[0].(string)
+	if limit, _ = list[1].(int64); !isKey || limit <= 0 {
+		return "", 0
+	}
+	return key, limit
+}

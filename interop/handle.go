@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,27 +71,59 @@ func (h *Handle) Result(ctx context.Context, into any) error {
 	if err := h.known(); err != nil {
 		return err
 	}
+	over := false // it has ended: its result is there, or never will be
 	for {
-		data, err := h.await(ctx)
+		data, err := h.await(ctx, over)
 		if err != nil {
 			return err
 		}
 		if data != nil {
 			return readResult(data, into)
 		}
-		reply, err := h.queue.caller.call(ctx, "EXISTS", h.queue.Keys.Task(h.ID))
+		reply, err := h.queue.caller.call(ctx, "HMGET", h.queue.Keys.Task(h.ID), "state", "error")
 		if err != nil {
 			return h.late(ctx, err)
 		}
-		if reply == int64(0) {
-			return h.unknown()
+		if over, err = h.over(reply, over); err != nil {
+			return err
 		}
 	}
 }
 
+// over tells, by its state and error, whether the task has ended. Once that was known, and there was no result then, it says what became
+// of it. (Both are stored at once, and we ask for one after the other.)
+func (h *Handle) over(fields any, known bool) (bool, error) {
+	values, _ := fields.([]any)
+	if len(values) != 2 || bulk(values[0]) == nil {
+		return false, h.unknown()
+	}
+	var err error
+	switch State(bulk(values[0])) {
+	case StateFailed:
+		kind, message, _ := strings.Cut(string(bulk(values[1])), ": ")
+		err = &TaskFailed{Kind: kind, Message: message}
+	case StateExpired:
+		err = ErrTaskExpired
+	case StateCancelled:
+		err = ErrTaskCancelled
+	case StateSucceeded:
+		err = fmt.Errorf("%w any more: see ResultTTL", ErrNoResult)
+	default:
+		return false, nil
+	}
+	if !known {
+		err = nil
+	}
+	return true, err
+}
+
 // await waits for a while. Those who wait turn the list of one element, so that each of them sees it, and nobody takes it away.
-func (h *Handle) await(ctx context.Context) ([]byte, error) {
+func (h *Handle) await(ctx context.Context, over bool) ([]byte, error) {
 	key := h.queue.Keys.Result(h.ID)
+	if over {
+		reply, err := h.queue.caller.call(ctx, "LINDEX", key, "0")
+		return bulk(reply), h.late(ctx, err)
+	}
 	wait := slice
 	if until, bounded := ctx.Deadline(); bounded {
 		wait = min(wait, time.Until(until))

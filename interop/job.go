@@ -22,11 +22,9 @@ type Job struct {
 
 	queue   *Queue
 	headers map[string]any
-	value   any    // what the function has returned …
-	kept    bool   // … and whether anybody wants it
-	grouped bool   // it belongs to Group
-	slots   string // of the tasks with this concurrency key …
-	limit   int64  // … so many may run at once; 0 for a task without one
+	value   any  // what the function has returned …
+	kept    bool // … and whether anybody wants it
+	grouped bool // it belongs to Group
 }
 
 type jobKey struct{}
@@ -48,7 +46,7 @@ func (j *Job) Progress(ctx context.Context, done, total float64, note string) er
 	}
 	packed, err := encode(list, false)
 	if err == nil {
-		_, err = j.queue.caller.call(ctx, "HSET", j.queue.Keys.Task(j.ID), "progress", string(packed))
+		_, err = j.queue.Progress(ctx, j.ID, packed)
 	}
 	return err
 }
@@ -93,12 +91,6 @@ func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
 	j.ID = idOf(j.headers)
 	j.Group, j.grouped = j.headers["group"].(string)
-	if list, _ := j.headers["concurrency"].([]any); len(list) == 2 {
-		key, named := list[0].(string)
-		if limit, _ := list[1].(int64); named && limit > 0 {
-			j.slots, j.limit = key, limit
-		}
-	}
 	j.Attempt = int(j.number("attempt")) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
@@ -150,17 +142,21 @@ func span(milliseconds int64) time.Duration {
 	return time.Duration(min(max(milliseconds, 0), most)) * time.Millisecond
 }
 
-// unique is the unique key, what becomes of it when the task begins, and how long it stays taken.
-func (j *Job) unique() (key string, fate Fate, bound time.Duration) {
-	key, mode, milliseconds := uniqueOf(j.headers)
-	fate = LeaveKey
-	switch mode {
-	case WhileRunning:
-		fate = TakeKey
-	case WhileQueued:
-		fate = FreeKey
+// holds is what the task may hold.
+func (j *Job) holds() Holds { return holdsOf(j.headers) }
+
+// bound is how long a unique key stays taken that the task takes when it begins.
+func (j *Job) bound() time.Duration {
+	_, _, milliseconds := uniqueOf(j.headers)
+	return max(span(milliseconds), time.Millisecond)
+}
+
+// group is whose task it is, nil for a task without one.
+func (j *Job) group() *string {
+	if !j.grouped {
+		return nil
 	}
-	return key, fate, max(span(milliseconds), time.Millisecond)
+	return &j.Group
 }
 
 // expired says why it is too late to begin, if it is.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,7 +15,10 @@ import (
 const leasePart = "_lease_"
 
 var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
-	"_control", "_bucket", "_groups", "_cron", "_cron_due"}
+	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_waited", "_deferred"}
+
+// isDigest tells whether this is a SHA-1 in hexadecimal.
+var isDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
 var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})$`)
@@ -35,6 +39,8 @@ type Keys struct {
 	Control    string // hash: what operators want (paused, concurrency, rate, burst)
 	Bucket     string // hash with a TTL: with a rate, how many tokens there were when
 	Groups     string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+	Waited     string // hash: how the name of a set of tasks that wait for a key ends → what they wait for
+	Deferred   string // hash with a TTL: SHA-1 of a task that could not run yet → 'first:last:count'
 }
 
 // NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
@@ -67,6 +73,8 @@ func NewKeys(name string) (Keys, error) {
 		Control:    name + "_control",
 		Bucket:     name + "_bucket",
 		Groups:     name + "_groups",
+		Waited:     name + "_waited",
+		Deferred:   name + "_deferred",
 	}, nil
 }
 
@@ -87,8 +95,32 @@ func (k Keys) Result(id string) string { return k.Queue + "_result_" + id }
 // Unique is a string with a TTL: the id of the task that has a unique key.
 func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + digest(key) }
 
-// Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → SHA-1 of the task.
+// Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → length of the task.
 func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + digest(key) }
+
+// WaitsForSlot is a sorted set: the tasks that wait for a slot of a concurrency key, as in Scheduled, by when they came.
+func (k Keys) WaitsForSlot(key string) string { return k.waits(digest(key)) }
+
+// WaitsForUnique is likewise of those that wait for a unique key; key is what Unique says. Its SHA-1 stands there read from its end, so
+// that it is no concurrency key's.
+func (k Keys) WaitsForUnique(key string) string {
+	sha1 := []byte(key[len(key)-40:])
+	slices.Reverse(sha1)
+	return k.waits(string(sha1))
+}
+
+func (k Keys) waits(sha1 string) string { return k.Queue + "_waits_" + sha1 }
+
+// ownsUnique tells whether this is a unique key of the queue, by its form, and ownsWaits, whether tasks wait there for one of its keys.
+func (k Keys) ownsUnique(key string) bool {
+	sha1, found := strings.CutPrefix(key, k.Queue+"_unique_")
+	return found && isDigest(sha1)
+}
+
+func (k Keys) ownsWaits(key string) bool {
+	sha1, found := strings.CutPrefix(key, k.waits(""))
+	return found && isDigest(sha1)
+}
 
 // Group is a list: the waiting tasks of one group, named by its SHA-1.
 func (k Keys) Group(sha1 string) string { return k.Queue + "_group_" + sha1 }

@@ -16,6 +16,7 @@ type lease struct {
 	data    []byte      // the task, or nothing
 	suspect bool        // the task has a lost count
 	busy    atomic.Bool // its task is handed to the slots and has no answered ending
+	begun   atomic.Bool // its task has begun
 	// The connection over which it was made broke, or there was a gap in the beats, or its key was found gone: its name is not used
 	// again, and the reply to its ending matters.
 	old   atomic.Bool
@@ -38,10 +39,11 @@ func (l *lease) judge(reply any, repeated bool) {
 
 // release is called when the lease holds nothing any more, and Redis has said so.
 func (l *lease) release() {
-	l.data = nil
-	l.busy.Store(false)
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
+	l.data = nil
+	l.busy.Store(false)
+	l.begun.Store(false)
 	if l.old.Load() {
 		delete(l.book.made, l.name)
 	} else {
@@ -149,6 +151,24 @@ func (b *book) names() []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// held are the names of all leases that may hold something or have a key, those first whose tasks have begun, and what they hold, as far as
+// that is known.
+func (b *book) held() (names []string, tasks map[string][]byte, begun int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var others []string
+	tasks = map[string][]byte{}
+	for name, l := range b.made {
+		tasks[name] = l.data
+		if l.begun.Load() {
+			names = append(names, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	return append(names, others...), tasks, len(names)
 }
 
 // lapsed is called when the key of a lease was found gone. It tells whether there is a task in hand or in execution under it.

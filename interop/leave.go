@@ -46,11 +46,12 @@ func (w *Worker) part() error {
 	}
 	err := w.ends.settle()
 	for _, b := range w.books {
-		names, own := b.names(), b.queue.Keys.Own(w.name)
+		names, tasks, begun := b.held()
+		own := b.queue.Keys.Own(w.name)
 		queue := b.queue.over(w.takes)
 		if len(names) > 0 && err == nil {
 			var count int
-			if count, err = queue.GiveBack(context.Background(), names); count > 0 {
+			if count, err = queue.GiveBack(context.Background(), names, tasks, begun); count > 0 {
 				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
 			}
 		}

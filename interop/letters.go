@@ -76,7 +76,8 @@ func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error
 	if mode == WhileRunning || id == "" {
 		bound = 0
 	}
-	done, err := q.Revive(ctx, Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0)})
+	enqueued, _ := headers["enqueued"].(int64)
+	done, err := q.Revive(ctx, Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0), Enqueued: max(enqueued, 0)})
 	if err == nil && done == ReviveBusy {
 		err = &Duplicate{Queue: q.Name()}
 	}
@@ -140,6 +141,8 @@ type Revival struct {
 	ID     string // of a tracked task, or empty
 	Unique string // its unique key, or anything
 	Bound  int64  // milliseconds that it has its unique key again, or 0
+	// When it was enqueued, in milliseconds since 1970, or 0: for the state of a tracked task that has none any more.
+	Enqueued int64
 }
 
 // Revived is what Queue.Revive says.
@@ -159,8 +162,8 @@ func (q *Queue) Revive(ctx context.Context, r Revival) (Revived, error) {
 		name = token()
 	}
 	k := q.Keys
-	keys := []string{k.Queue, k.Noti, k.Dead, k.Task(name), k.Result(name), k.Unique(r.Unique)}
-	n, err := q.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, milliseconds(trackedFor), decimal(r.Bound))
+	keys := []string{k.Queue, k.Noti, k.Dead, k.Deferred, k.Task(name), k.Result(name), k.Unique(r.Unique)}
+	n, err := q.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, milliseconds(trackedFor), decimal(r.Bound), decimal(r.Enqueued))
 	return Revived(n), err
 }
 

@@ -285,7 +285,7 @@ func TestUnique(t *testing.T) {
 	waits := func(handle *Handle) bool {
 		status, err := handle.Status(ctx)
 		must(t, err)
-		return status.State == StateScheduled && status.Waits == errBusy.Error() && status.Attempt == 0
+		return status.State == StateQueued && status.Waits == errBusy.Error() && status.Attempt == 0
 	}
 	eventually(t, "the other waits", func() bool { return waits(one) || waits(two) })
 	sweeping(t, queue)

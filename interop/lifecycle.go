@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	busyPause    = time.Second // until a task is tried again whose unique key another one has, or with whose other key enough run
-	longestError = 200         // bytes of an attempt's error that a task carries
-	resultHead   = 11          // bytes of a result before its value: an array that begins with "succeeded"
+	longestError = 200 // bytes of an attempt's error that a task carries
+	resultHead   = 11  // bytes of a result before its value: an array that begins with "succeeded"
 	// Bytes of a result. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended.
 	maxResultSize = 64 << 20
 )
@@ -23,6 +22,7 @@ var (
 	errFull       = errors.New("as many tasks with its concurrency key are running as may")
 	errCancelled  = errors.New("it has been cancelled")
 	errNotBegun   = errors.New("the worker leaves, and could not say that the task begins")
+	errAside      = errors.New("the lease holds nothing any more: it waits for its key, or the lease was lost")
 )
 
 // live runs a task that has headers. How it ends is for endJob.
@@ -56,20 +56,20 @@ var refusals = map[Start]error{
 
 // begin says that a task begins which is tracked or has a concurrency key.
 func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
-	queue := l.book.queue
-	if job.limit > 0 {
-		acquire := func() (Start, error) { return queue.Acquire(ctx, l.name, job.slots, job.limit, trackedFor) }
-		if err := w.insistently(ctx, job, acquire, typed{queue.Keys.Slots(job.slots), "hash"}); err != nil {
-			return err
-		}
-	}
-	if job.ID == "" {
+	queue, h := l.book.queue, job.holds()
+	if h.ID == "" && h.Limit == 0 {
 		return nil
 	}
-	key, fate, bound := job.unique()
-	b := Beginning{job.ID, key, fate, bound, w.place, int64(job.Attempt)}
+	b := Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
 	start := func() (Start, error) { return queue.Start(ctx, l.name, b) }
-	return w.insistently(ctx, job, start, typed{queue.Keys.Task(job.ID), "hash"}, typed{queue.Keys.Unique(key), "string"})
+	var own []typed
+	kinds := []string{"hash", "list", "string", "zset", "hash", "zset"}
+	for i, key := range queue.Keys.own(h) {
+		if key != queue.Keys.Processing { // which stands for what it has not
+			own = append(own, typed{key, kinds[i]})
+		}
+	}
+	return w.insistently(ctx, job, start, own...)
 }
 
 // insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm. If Redis
@@ -77,6 +77,9 @@ func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
 func (w *Worker) insistently(ctx context.Context, job *Job, ask func() (Start, error), own ...typed) error {
 	for failures := 0; ; failures++ {
 		answer, err := ask()
+		if err == nil && answer == StartSuperseded && failures > 0 { // the first time it may have been told to wait
+			return errAside
+		}
 		if err == nil {
 			return refusals[answer]
 		}
@@ -103,11 +106,11 @@ func (w *Worker) endJob(l *lease, job *Job, err error) bool {
 		return false
 	case errors.Is(err, errSuperseded):
 		w.aside.Add(1)
-		l.judge(int64(0), false)
-		w.free(l, job)
-	case errors.Is(err, errBusy), errors.Is(err, errFull):
+		l.answered(int64(0), false)
+	case errors.Is(err, errBusy), errors.Is(err, errFull), errors.Is(err, errAside):
 		w.aside.Add(1)
-		w.postpone(l, l.data, job, StateScheduled, busyPause, err.Error())
+		w.log.Debug("a task waits", "path", job.Path, "why", err)
+		l.release()
 	case errors.Is(err, errCancelled):
 		w.aside.Add(1)
 		w.concludeJob(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
@@ -163,59 +166,37 @@ func (w *Worker) retryJob(l *lease, job *Job, err error) {
 	}
 	w.retried.Add(1)
 	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "error", text)
-	w.postpone(l, data, job, StateRetrying, pause, text)
+	w.postpone(l, data, job, pause, text)
 }
 
-func (w *Worker) postpone(l *lease, data []byte, job *Job, state State, pause time.Duration, why string) {
+func (w *Worker) postpone(l *lease, data []byte, job *Job, pause time.Duration, why string) {
 	to := l.book.queue.Keys.tail()
 	if job.grouped {
 		to = l.book.queue.Keys.within(job.Group)
 	}
-	keys, args := l.book.queue.postponing(l.name, data, job.ID, state, to, pause, why)
-	w.end(l, job, scripts["postpone"].command(keys, args))
+	w.end(l, scripts["postpone"].command(l.book.queue.postponing(l.name, data, job.holds(), to, pause, why)))
 }
 
-// end ends the lease of a task that has headers. If it has a slot, that is removed before the lease can be used again: it counts no
-// more, and need not lie about for a week.
-func (w *Worker) end(l *lease, job *Job, command []string) {
-	packed := appendCommand(nil, command...)
-	if job.limit == 0 {
-		w.ends.post(ending{packed: packed, answered: l.ended})
-		return
-	}
-	w.ends.post(ending{packed: packed, answered: l.judge})
-	w.free(l, job)
+// end ends the lease of a task that has headers.
+func (w *Worker) end(l *lease, command []string) {
+	w.ends.post(ending{packed: appendCommand(nil, command...), answered: l.ended})
 }
 
-// free releases a lease that holds nothing any more, and removes its slot.
-func (w *Worker) free(l *lease, job *Job) {
-	if job.limit == 0 {
-		l.release()
-		return
-	}
-	tidy := appendCommand(nil, "HDEL", l.book.queue.Keys.Slots(job.slots), l.name)
-	w.ends.post(ending{packed: tidy, tidies: true, answered: func(any, bool) { l.release() }})
-}
-
-// succeedUntracked is succeed for a task with headers. One that has a slot is ended by a command with a reply: the next task may want
-// the slot at once.
+// succeedUntracked is succeed for a task with headers, which may have a slot.
 func (w *Worker) succeedUntracked(l *lease, job *Job) {
-	k := l.book.queue.Keys
-	switch {
-	case job.limit == 0:
+	k, h := l.book.queue.Keys, job.holds()
+	if h.Limit == 0 {
 		w.succeed(l)
-	case l.suspect:
-		w.end(l, job, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name}))
-	default:
-		w.end(l, job, []string{"HDEL", k.Processing, l.name})
+		return
 	}
+	w.end(l, scripts["succeed"].command(k.ending(h, k.Lost), []string{l.name}))
 }
 
 // failJob makes a dead letter of a task that failed for good, or could not run.
 func (w *Worker) failJob(l *lease, job *Job, reason Reason, err error) {
 	detail := w.countBad(l, err)
 	if job.ID == "" {
-		w.end(l, job, l.burial(reason, detail, w.place))
+		w.end(l, l.burial(reason, detail, w.place))
 		return
 	}
 	if reason == Expired {
@@ -241,10 +222,9 @@ func (w *Worker) concludeJob(l *lease, job *Job, state State, reason Reason, det
 	if state == StateFailed {
 		text = fmt.Sprintf("%v: %v", result[1], result[2])
 	}
-	key, _, _ := job.unique()
 	keys, args := l.book.queue.concluding(l.name, Conclusion{
-		ID: job.ID, Unique: key, State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
+		Holds: job.holds(), State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
 		Error: text,
 	})
-	w.end(l, job, scripts["conclude"].command(keys, args))
+	w.end(l, scripts["conclude"].command(keys, args))
 }

@@ -121,12 +121,6 @@ func (q *Queue) Beat(ctx context.Context, holder string, ttl time.Duration, abou
 	return values[0] == int64(1), fieldsOf(values[1:]), nil
 }
 
-// Acquire lets the task under a lease run beside fewer than limit others with its concurrency key, which is remembered for so long.
-func (q *Queue) Acquire(ctx context.Context, lease, key string, limit int64, keep time.Duration) (Start, error) {
-	n, err := q.count(ctx, "acquire", []string{q.Keys.Processing, q.Keys.Slots(key)}, lease, decimal(limit), milliseconds(keep))
-	return [...]Start{StartSuperseded, StartBegins, StartFull}[n], err
-}
-
 // ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
 // of others that could run.
 func (w *Worker) ahead(b *book) int {

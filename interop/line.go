@@ -222,7 +222,7 @@ func (l *line) read(c *conn, repeated int) error {
 			l.unanswered = l.unanswered[:kept+copy(l.unanswered[kept:], waiting)]
 			return err
 		}
-		if refused && !(waiting[0].tidies && aboutTypes(refusal)) {
+		if refused {
 			failure = refusal
 			kept += copy(l.unanswered[kept:], waiting[:size])
 		} else {

@@ -35,15 +35,16 @@ func (w *Worker) giveBack(leases []*lease) {
 		b := leases[0].book
 		var mine, others []*lease
 		var names []string
+		tasks := map[string][]byte{}
 		for _, l := range leases {
 			if l.book == b {
 				mine, names = append(mine, l), append(names, l.name)
+				tasks[l.name] = l.data
 			} else {
 				others = append(others, l)
 			}
 		}
-		k := b.queue.Keys
-		command := scripts["give_back"].command([]string{k.Queue, k.Noti, k.Processing}, names)
+		command := scripts["give_back"].command(b.queue.givingBack(names, tasks, 0))
 		w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: func(any, bool) {
 			for _, l := range mine {
 				l.release()
@@ -85,7 +86,7 @@ func (w *Worker) open() error {
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = b.queue.over(w.takes).GiveBack(context.Background(), names); err == nil {
+		if _, err = b.queue.over(w.takes).GiveBack(context.Background(), names, nil, 0); err == nil {
 			b.forget(names)
 			_, err = w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}

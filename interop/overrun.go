@@ -12,6 +12,7 @@ import (
 const (
 	cancelledHard = "hard"      // what Q_task_<id> has under cancelled if the task shall not just be told
 	lastMoments   = time.Second // that such a task has to end by itself
+	keeping       = time.Hour   // between two times that the states of what runs are kept for longer
 )
 
 // overran is the failure of a task that has run for longer than its hard timeout.
@@ -95,6 +96,9 @@ func (w *Worker) heedCancels(c *conn) error {
 			packed = appendCommand(packed, "HGET", this.lease.book.queue.Keys.Task(this.job.ID), "cancelled")
 		}
 	}
+	if err := w.keepStates(c, asked); err != nil {
+		return err
+	}
 	var replies []any
 	if len(asked) > 0 {
 		var err error
@@ -115,6 +119,20 @@ func (w *Worker) heedCancels(c *conn) error {
 		go w.cancelHard(doomed) // Redis may be slow, and the heart must beat
 	}
 	return nil
+}
+
+// keepStates lets a task that runs for longer than its state is kept have one nevertheless.
+func (w *Worker) keepStates(c *conn, running []*seen) error {
+	if len(running) == 0 || time.Since(w.keptAt) < keeping {
+		return nil
+	}
+	w.keptAt = time.Now()
+	var packed []byte
+	for _, this := range running {
+		packed = appendCommand(packed, "PEXPIRE", this.lease.book.queue.Keys.Task(this.job.ID), milliseconds(trackedFor))
+	}
+	_, err := c.exchange(packed, len(running))
+	return err
 }
 
 func (w *Worker) cancelHard(doomed []*seen) {

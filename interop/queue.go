@@ -13,6 +13,8 @@ const (
 	maxTaskSize    = 1 << 20         // bytes
 	repairStep     = 4000            // notifications that one call of Repair adds or removes at most
 	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
+	sweptAtOnce    = 100             // leases in one call of the script sweep, …
+	sweptBytes     = 1 << 20         // … and bytes of what they hold
 )
 
 // caller runs one Redis command and returns its reply, over a client's pool or over one connection.
@@ -140,7 +142,7 @@ func takenFrom(suspect any, tasks []any) Taken {
 
 // Succeed ends a lease: its task is done. False if the caller was superseded.
 func (q *Queue) Succeed(ctx context.Context, lease string) (bool, error) {
-	n, err := q.count(ctx, "succeed", []string{q.Keys.Processing, q.Keys.Lost}, lease)
+	n, err := q.count(ctx, "succeed", append(q.Keys.home(), q.Keys.Lost), lease)
 	return n == 1, err
 }
 
@@ -152,13 +154,16 @@ func (q *Queue) Retry(ctx context.Context, lease string, data []byte) (bool, err
 
 // Bury ends a lease: its task becomes a dead letter. False if the caller was superseded.
 func (q *Queue) Bury(ctx context.Context, lease string, reason Reason, detail, worker string) (bool, error) {
-	n, err := q.count(ctx, "bury", []string{q.Keys.Processing, q.Keys.Lost, q.Keys.Dead}, lease, string(reason), detail, worker)
+	n, err := q.count(ctx, "bury", append(q.Keys.home(), q.Keys.Lost, q.Keys.Dead), lease, string(reason), detail, worker)
 	return n == 1, err
 }
 
-// GiveBack ends leases: their tasks go back to the head of the queue, untouched. It returns how many went.
-func (q *Queue) GiveBack(ctx context.Context, leases []string) (int, error) {
-	return q.count(ctx, "give_back", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Processing}, leases...)
+// GiveBack ends leases: their tasks go back to the head of the queue, untouched. tasks has the tasks that they hold, as far as those are
+// known: what these hold is free. Of the first begun leases the tasks had begun; the others get back the tokens that they took. It returns
+// how many went.
+func (q *Queue) GiveBack(ctx context.Context, leases []string, tasks map[string][]byte, begun int) (int, error) {
+	keys, args := q.givingBack(leases, tasks, begun)
+	return q.count(ctx, "give_back", keys, args...)
 }
 
 // Found is what Due found.
@@ -220,28 +225,54 @@ type Swept struct {
 	More      bool // there was too much for one call
 }
 
-// Sweep ends those of the leases that have died: their tasks go back to the head of the queue, or, at the limit-th loss, to the dead
-// letters. pass is a token of one walk over the queue.
+// Gone are those of the leases that are dead and hold something, and how many bytes.
+func (q *Queue) Gone(ctx context.Context, leases []string) (dead []string, sizes []int64, err error) {
+	if len(leases) == 0 {
+		return nil, nil, nil
+	}
+	reply, err := q.run(ctx, "gone", append([]string{q.Keys.Processing}, leases...))
+	values, _ := reply.([]any)
+	if err != nil || len(values) != len(leases) {
+		return nil, nil, err
+	}
+	for i, value := range values {
+		if size, _ := value.(int64); size > 0 {
+			dead, sizes = append(dead, leases[i]), append(sizes, size)
+		}
+	}
+	return dead, sizes, nil
+}
+
+// Sweep ends those of the leases that have died, as many as one call may: their tasks go back to the head of the queue, or, at the
+// limit-th loss, to the dead letters. pass is a token of one walk over the queue.
 func (q *Queue) Sweep(ctx context.Context, leases []string, limit int, pass, sweeper string) (Swept, error) {
 	k := q.Keys
-	if len(leases) == 0 {
-		return Swept{}, nil
-	}
-	reply, err := q.caller.call(ctx, append([]string{"HMGET", k.Processing}, leases...)...)
-	held, _ := reply.([]any)
-	if err != nil || len(held) != len(leases) {
+	dead, sizes, err := q.Gone(ctx, leases)
+	if err != nil || len(dead) == 0 {
 		return Swept{}, err
 	}
-	keys := []string{k.Queue, k.Noti, k.Processing, k.Lost, k.Dead, k.Stats}
-	for i, name := range leases {
-		state := name // stands for none
-		if _, headers, _ := glance(bulk(held[i])); idOf(headers) != "" {
-			state = k.Task(idOf(headers))
-		}
-		keys = append(keys, name, state)
+	count := 0
+	for left := int64(sweptBytes); count < min(len(dead), sweptAtOnce) && left >= 0; count++ {
+		left -= sizes[count]
 	}
-	n, err := q.numbers(ctx, "sweep", keys, strconv.Itoa(limit), pass, sweeper, "")
-	return Swept{Recovered: n[0], Buried: n[1], More: n[2] != 0}, err
+	reply, err := q.caller.call(ctx, append([]string{"HMGET", k.Processing}, dead[:count]...)...)
+	held, _ := reply.([]any)
+	if err != nil || len(held) != count {
+		return Swept{}, err
+	}
+	keys, args := append(k.home(), k.Lost, k.Dead, k.Stats, k.Bucket), []string{strconv.Itoa(limit), pass, sweeper, ""}
+	for i, name := range dead[:count] {
+		_, headers, _ := glance(bulk(held[i]))
+		h, running := holdsOf(headers), ""
+		if h.Mode == WhileRunning {
+			running = "running"
+		}
+		word, own := k.several(h)
+		keys = append(append(keys, name), own...)
+		args = append(args, word, milliseconds(newJob(q, call{headers: headers}).keeps()), running)
+	}
+	n, err := q.numbers(ctx, "sweep", keys, args...)
+	return Swept{Recovered: n[0], Buried: n[1], More: n[2] != 0 || count < len(dead)}, err
 }
 
 // Repair brings the notifications nearer to one for each waiting task. It returns how many were added, removed, and are left for
@@ -258,7 +289,7 @@ func (q *Queue) Prune(ctx context.Context, leases []string) (int, error) {
 
 // DeadRetry moves dead letters, as they came, to the end of the queue. It returns how many were there.
 func (q *Queue) DeadRetry(ctx context.Context, ids []string) (int, error) {
-	return q.count(ctx, "dead_retry", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Dead}, ids...)
+	return q.count(ctx, "dead_retry", []string{q.Keys.Queue, q.Keys.Noti, q.Keys.Dead, q.Keys.Deferred}, ids...)
 }
 
 func (q *Queue) numbers(ctx context.Context, name string, keys []string, args ...string) ([4]int, error) {

@@ -38,7 +38,7 @@ func (s *Sweeper) visitQueue(ctx context.Context, there *site, queue *Queue) err
 	if !there.settled(time.Now()) {
 		return repair(ctx, queue)
 	}
-	for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune} {
+	for _, step := range []func(context.Context, *Queue) error{wakeWaiting, s.sweep, s.tellLost, repair, prune} {
 		if err := step(ctx, queue); err != nil {
 			return err
 		}

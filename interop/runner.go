@@ -32,6 +32,7 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 			continue
 		}
 		s.current, s.began = l, now
+		l.begun.Store(true)
 		s.since.Store(int64(s.began.Sub(w.started)))
 		w.conclude(s, l, w.execute(ctx, s, l.data))
 	}
@@ -89,7 +90,7 @@ func (w *Worker) succeed(l *lease) {
 	if l.suspect {
 		k := l.book.queue.Keys
 		w.ends.post(ending{
-			packed:   appendCommand(nil, scripts["succeed"].command([]string{k.Processing, k.Lost}, []string{l.name})...),
+			packed:   appendCommand(nil, scripts["succeed"].command(append(k.home(), k.Lost), []string{l.name})...),
 			answered: l.ended,
 		})
 		return
@@ -103,10 +104,14 @@ func (w *Worker) endBadly(l *lease, err error) {
 	w.ends.post(ending{packed: appendCommand(nil, l.burial(reasonOf(err), detail, w.place)...), answered: l.ended})
 }
 
-// burial is the command that buries the task of a lease.
+// burial is the command that buries the task of a lease, which may have a slot.
 func (l *lease) burial(reason Reason, detail, worker string) []string {
 	k := l.book.queue.Keys
-	return scripts["bury"].command([]string{k.Processing, k.Lost, k.Dead}, []string{l.name, string(reason), detail, worker})
+	keys := append(k.home(), k.Lost, k.Dead)
+	if h := holdsIn(l.data); h.Limit > 0 {
+		keys = append(keys, k.own(h)...)
+	}
+	return scripts["bury"].command(keys, []string{l.name, string(reason), detail, worker})
 }
 
 // reasonOf is why a task becomes a dead letter.

@@ -124,7 +124,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failures []error
 	for _, queue := range s.queues {
-		for _, step := range []func(context.Context, *Queue) error{s.sweep, s.tellLost, repair, prune, s.register} {
+		for _, step := range []func(context.Context, *Queue) error{wakeWaiting, s.sweep, s.tellLost, repair, prune, s.register} {
 			if err := step(ctx, queue); err != nil {
 				failures = append(failures, fmt.Errorf("%s: %w", queue.Name(), err))
 				break

@@ -16,6 +16,9 @@ const (
 	late         = 2 * time.Second // that Redis may be late with the end of a blocking pop
 )
 
+// After so long a worker looks for a task that was announced before it was added.
+var announcedBefore = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond}
+
 // take is the loop that fills the hand, until the worker is stopped.
 func (w *Worker) take() {
 	select {
@@ -94,7 +97,7 @@ func (w *Worker) turn() (more bool, err error) {
 		announced, err := w.wait(pop, timeout)
 		if err != nil || announced != nil {
 			if announced != nil && err == nil {
-				_, err = w.takeFrom(announced, 1, false)
+				err = w.takeAnnounced(announced)
 			}
 			return true, err
 		}
@@ -103,6 +106,23 @@ func (w *Worker) turn() (more bool, err error) {
 		}
 	}
 	return w.look()
+}
+
+// takeAnnounced takes what a notification has announced. Producers that know no scripts may push that before the task.
+func (w *Worker) takeAnnounced(b *book) error {
+	found, err := w.takeFrom(b, 1, false)
+	for _, pause := range announcedBefore {
+		if found || err != nil || b.gate.heed() != nil { // where there are limits, the claim has gone back
+			return err
+		}
+		select {
+		case <-time.After(pause):
+			found, err = w.takeFrom(b, 1, false)
+		case <-w.stopping:
+			return nil
+		}
+	}
+	return err
 }
 
 // look takes without an announcement, as a notification can get lost.

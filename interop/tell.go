@@ -8,16 +8,15 @@ import (
 
 const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest
 
-// TellLost stores that a tracked task has failed which a sweep has made this dead letter, for those who wait for it, and sets its
-// unique key free; unique is that key, or anything. False if there was nobody to tell.
-func (q *Queue) TellLost(ctx context.Context, letter, id, unique string, result []byte, keep time.Duration) (bool, error) {
-	keys := []string{q.Keys.Dead, q.Keys.Task(id), q.Keys.Result(id), q.Keys.Unique(unique)}
-	n, err := q.count(ctx, "tell_lost", keys, letter, id, string(result), milliseconds(keep))
+// TellLost stores that a tracked task has failed which a sweep of an older version has made this dead letter, for those who wait for it,
+// and sets its unique key free. False if there was nobody to tell.
+func (q *Queue) TellLost(ctx context.Context, letter string, h Holds, result []byte, keep time.Duration) (bool, error) {
+	n, err := q.count(ctx, "tell_lost", q.Keys.ending(h, q.Keys.Dead), letter, h.word(), string(result), milliseconds(keep))
 	return n == 1, err
 }
 
-// tellLost tells those who wait for tasks that have been buried as lost. A sweep knows no ids, so this is done afterwards, by each
-// sweeper for all letters that have come since it looked last: one that is killed in between leaves it to the others, or to the next.
+// tellLost tells those who wait for tasks that sweepers of older versions have buried as lost: ours do that in the same step. Each sweeper
+// looks at all letters that have come since it looked last.
 func (s *Sweeper) tellLost(ctx context.Context, queue *Queue) error {
 	yard := s.graveyardOf(queue)
 	if yard.told == "" {
@@ -76,7 +75,6 @@ func (l DeadLetter) tell(ctx context.Context, queue *Queue) error {
 	if err != nil { // cannot be: they are texts
 		return err
 	}
-	key, _, _ := job.unique()
-	_, err = queue.TellLost(ctx, l.ID, job.ID, key, result, job.keeps())
+	_, err = queue.TellLost(ctx, l.ID, job.holds(), result, job.keeps())
 	return err
 }

@@ -158,16 +158,24 @@ func TestARetryWithoutPauseWaitsWithItsGroup(t *testing.T) {
 // A task that waits for a key or a slot keeps its group, too: by the schedule it comes back to it.
 func TestATaskThatHasToWaitKeepsItsGroup(t *testing.T) {
 	queue := newQueue(t)
-	w := newWorker(t, queue, nil)
-	data, err := NewGoTask("main.F").With(Group("a"), ConcurrencyKey("k", 1)).Serialize()
-	must(t, err)
-	task, err := decode(data)
-	must(t, err)
-	for _, why := range []error{errBusy, errFull} {
-		w.endJob(&lease{book: w.books[0], name: "l", data: data}, newJob(queue, task), why)
-		posted := w.ends.lines[0].posted
-		if command := posted[len(posted)-2].packed; !bytes.Contains(command, appendBulk(nil, digest("a"))) {
-			t.Errorf("%q", command)
+	task := NewGoTask("main.F").With(Group("a"), ConcurrencyKey("k", 1), Unique("u", WhileRunning, time.Hour))
+	holds := []Holds{{Slots: "k", Limit: 1}, {ID: token(), Unique: "u", Mode: WhileRunning}}
+	for i, key := range []string{queue.Keys.WaitsForSlot("k"), queue.Keys.WaitsForUnique(queue.Keys.Unique("u"))} {
+		for lease, want := range []Start{StartBegins, StartFull - Start(i)} {
+			data, err := task.Serialize()
+			must(t, err)
+			must(t, queue.client.HSet(ctx, queue.Keys.Processing, fmt.Sprint(lease), data).Err())
+			group := "a"
+			b := Beginning{Holds: holds[i], Bound: time.Minute, Group: &group}
+			if b.Holds.ID != "" {
+				b.Holds.ID = token()
+			}
+			if began, err := queue.Start(ctx, fmt.Sprint(lease), b); began != want || err != nil {
+				t.Fatal(began, err)
+			}
+		}
+		if members := queue.client.ZRange(ctx, key, 0, -1).Val(); len(members) != 1 || members[0][16:57] != ":"+digest("a") {
+			t.Errorf("%q", members)
 		}
 	}
 }

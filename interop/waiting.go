@@ -17,26 +17,27 @@ type Place string
 const (
 	InQueue  Place = "queue"
 	InGroup  Place = "group"
+	ForKey   Place = "key" // until another task with its unique or concurrency key has ended
 	Schedule Place = "scheduled"
 )
 
 // Waiting is a task that waits, for its time or for a worker.
 type Waiting struct {
 	ID      string    // of a tracked task; in the schedule each has one; else empty
-	Where   Place     // in the queue, in a group, or in the schedule
+	Where   Place     // in the queue, in a group, for a key, or in the schedule
 	Due     time.Time // in the schedule
 	Task    string    // function path; empty if the bytes are no task
 	Data    []byte    // the task
 	Tracked bool
 
-	member string // how it stands where it waits
+	key, member string // where it waits, and how it stands there
 }
 
-// Waiting are the tasks that wait in the queue, in its groups and in its schedule (in these places; in all if none is named), each in
-// their order. They are read a page at a time, and while that goes on others may come and go. An error ends them.
+// Waiting are the tasks that wait in the queue, in its groups, for keys and in its schedule (in these places; in all if none is named),
+// each in their order. They are read a page at a time, and while that goes on others may come and go. An error ends them.
 func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting, error] {
 	if len(places) == 0 {
-		places = []Place{InQueue, InGroup, Schedule}
+		places = []Place{InQueue, InGroup, ForKey, Schedule}
 	}
 	return func(yield func(Waiting, error) bool) {
 		for _, place := range places {
@@ -49,8 +50,10 @@ func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting,
 			switch place {
 			case InGroup:
 				err = q.inGroups(ctx, next)
+			case ForKey:
+				err = q.forKeys(ctx, next)
 			case Schedule:
-				err = q.inSchedule(ctx, next)
+				_, err = q.inOrder(ctx, q.Keys.Scheduled, Schedule, next)
 			default:
 				err = q.inList(ctx, q.Keys.Queue, InQueue, next)
 			}
@@ -68,7 +71,7 @@ func (q *Queue) inList(ctx context.Context, key string, place Place, next func(W
 	for start := 0; ; start += waitingPage {
 		page, err := q.listed(ctx, key, start)
 		for _, data := range page {
-			waits := Waiting{Where: place, Data: data, member: string(data)}
+			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
 			var headers map[string]any
 			waits.Task, headers, _ = glance(data)
 			waits.ID = idOf(headers)
@@ -105,11 +108,33 @@ func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
 	}
 }
 
-func (q *Queue) inSchedule(ctx context.Context, next func(Waiting) bool) error {
-	for start := 0; ; start += waitingPage {
-		reply, err := q.caller.call(ctx, "ZRANGE", q.Keys.Scheduled, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
-		if err != nil {
+func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
+	for cursor := "0"; ; {
+		reply, err := q.caller.call(ctx, "HSCAN", q.Keys.Waited, cursor, "COUNT", strconv.Itoa(waitingPage))
+		page, _ := reply.([]any)
+		if err != nil || len(page) != 2 {
 			return err
+		}
+		fields, _ := page[1].([]any)
+		for i := 0; i < len(fields); i += 2 {
+			if name := string(bulk(fields[i])); isDigest(name) {
+				if goesOn, err := q.inOrder(ctx, q.Keys.waits(name), ForKey, next); err != nil || !goesOn {
+					return err
+				}
+			}
+		}
+		if cursor = string(bulk(page[0])); cursor == "0" {
+			return nil
+		}
+	}
+}
+
+// inOrder reads a sorted set, and says whether to go on after it.
+func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(Waiting) bool) (bool, error) {
+	for start := 0; ; start += waitingPage {
+		reply, err := q.caller.call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
+		if err != nil {
+			return false, err
 		}
 		page, _ := reply.([]any)
 		count := 0
@@ -120,12 +145,17 @@ func (q *Queue) inSchedule(ctx context.Context, next func(Waiting) bool) error {
 			} else {
 				score, i = page[min(i+1, len(page)-1)], i+2
 			}
-			if !next(scheduled(bulk(member), scoreOf(score))) {
-				return nil
+			waits := scheduled(bulk(member), scoreOf(score))
+			waits.key, waits.Where = key, place
+			if place != Schedule {
+				waits.Due = time.Time{}
+			}
+			if !next(waits) {
+				return false, nil
 			}
 		}
 		if count < waitingPage {
-			return nil
+			return true, nil
 		}
 	}
 }
@@ -177,10 +207,10 @@ func (q *Queue) CancelWaiting(ctx context.Context, waits Waiting) (bool, error) 
 			return false, err
 		}
 	}
-	if waits.Where != Schedule {
+	if waits.Where != Schedule && waits.Where != ForKey {
 		return false, nil
 	}
-	reply, err := q.caller.call(ctx, "ZREM", q.Keys.Scheduled, waits.member)
+	reply, err := q.caller.call(ctx, "ZREM", waits.key, waits.member)
 	n, _ := reply.(int64)
 	return n == 1, err
 }

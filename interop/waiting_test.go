@@ -26,6 +26,34 @@ func enqueueWaiting(t *testing.T, queue *Queue, path string, options ...TaskOpti
 	return handle.ID
 }
 
+func TestWhatWaitsForAKeyIsListedAndCancelled(t *testing.T) {
+	queue := newQueue(t)
+	data, err := NewGoTask("main.Busy", 1).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := queue.Keys.WaitsForSlot("k")
+	name := key[len(key)-40:]
+	for _, command := range [][]string{
+		{"ZADD", key, "1", "0123456789abcdef" + string(data)},
+		{"HSET", queue.Keys.Waited, name, "slots:" + name + ":1"},
+	} {
+		if _, err := queue.caller.call(ctx, command...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := waitingOf(t, queue)
+	if len(found) != 1 || found[0].Task != "main.Busy" || found[0].Where != ForKey || !found[0].Due.IsZero() {
+		t.Fatalf("%+v", found)
+	}
+	if cancelled, err := queue.CancelWaiting(ctx, found[0]); !cancelled || err != nil {
+		t.Fatal(cancelled, err)
+	}
+	if left := waitingOf(t, queue); len(left) != 0 {
+		t.Fatalf("%+v", left)
+	}
+}
+
 func TestWhatWaitsIsListedCancelledAndMoved(t *testing.T) {
 	queue := newQueue(t)
 	for range waitingPage + 5 {

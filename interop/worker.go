@@ -65,6 +65,7 @@ type Worker struct {
 	stopping chan struct{}
 	stop     sync.Once
 	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
+	keptAt   time.Time     // likewise: when the states of what runs were kept for longer
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once

@@ -16,7 +16,8 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local due = tonumber(ARGV[2])
-redis.call('ZADD', KEYS[1], 'XX', due, ARGV[1])
+redis.call('ZREM', KEYS[1], ARGV[1]) -- first, as it frees memory: Redis then lets the rest happen though its memory is full
+redis.call('ZADD', KEYS[1], due, ARGV[1])
 if state then
     redis.call('HSET', KEYS[3], 'due', ARGV[2])
     redis.call('PEXPIRE', KEYS[3], math.max(redis.call('PTTL', KEYS[3]), due - now + ARGV[3]))

@@ -42,6 +42,7 @@ def dumps(queue: Queue, client: redis.Redis) -> dict[bytes, object]:
 
 
 SLOTS = f"Q_slots_{sha1(b'a').hexdigest()}"
+LINE = SLOTS.replace("slots", "waits")
 Break = Callable[[Queue], object]
 BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "a list that is a hash": (lambda q: q.call("HSET", q.keys.noti, "a", 1), [("types", "Q_noti")]),
@@ -99,11 +100,41 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
         lambda q: (q.call("RPUSH", q.keys.groups, DIGEST), q.call("SET", q.keys.group(DIGEST), "x")),
         [("groups", f"Q_group_{DIGEST}")],
     ),
+    "no task that waits": (lambda q: _wait(q, NOISE), [("waits", f"{LINE} b'0123456789abcdef'")]),
+    "tasks that wait for what nobody knows": (lambda q: _wait(q, TASK, None), [("waits", LINE)]),
+    "nonsense that is waited for": (lambda q: q.call("HSET", q.keys.waited, "x", "y"), [("waits", "Q_waited x")]),
+    "tasks that wait in a list": (lambda q: q.call("RPUSH", q.keys.waits(q.keys.slots("a")), TASK), [("waits", LINE)]),
+    "tasks that nobody wakes": (
+        lambda q: (q.call("DEL", q.name, q.keys.noti), _wait(q, TASK)),
+        [("waits-woken", LINE)],
+    ),
+    "a unique key of what has ended": (
+        lambda q: (
+            q.call("SET", q.keys.unique("a"), "0123456789abcdef", "PX", 60_000),
+            q.call("HSET", q.keys.task("0123456789abcdef"), "state", "cancelled"),
+            q.call("PEXPIRE", q.keys.task("0123456789abcdef"), 60_000),
+        ),
+        [("unique-owners", SLOTS.replace("slots", "unique"))],
+    ),
+    "no note of what cannot run yet": (
+        lambda q: (q.call("HSET", q.keys.deferred, DIGEST, "x"), q.call("EXPIRE", q.keys.deferred, 60)),
+        [("deferred", f"Q_deferred {DIGEST}")],
+    ),
+    "endless notes": (lambda q: q.call("HSET", q.keys.deferred, DIGEST, "1:2:3"), [("deferred-ttl", "Q_deferred")]),
     "endless slots": (lambda q: q.call("HSET", q.keys.slots("a"), "a", "b"), [("kept-ttl", SLOTS)]),
     "an unknown count": (lambda q: q.call("HSET", q.keys.stats, "x", "1"), [("stats", "Q_stats x")]),
 }
 NAMES = {invariant for _, found in BROKEN.values() for invariant, _ in found}
 MENDED = {each.name for each in INVARIANTS if each.mend}
+
+
+def _wait(queue: Queue, data: bytes, limit: int | None = 1) -> object:
+    """For a slot."""
+    digest = LINE[-40:]
+    queue.call("ZADD", queue.keys.waits(queue.keys.slots("a")), 1, b"0123456789abcdef" + data)
+    if limit is not None:
+        queue.call("HSET", queue.keys.waited, digest, f"slots:{digest}:{limit}")
+    return None
 
 
 def _lose(queue: Queue, *fields: str) -> None:
@@ -123,7 +154,7 @@ def test_what_is_broken_is_found_and_repaired_or_left_alone(what: str, queue: Qu
     breaking, expected = BROKEN[what]
     breaking(queue)
     assert wrong(queue) == expected
-    before, tasks = dumps(queue, client), queue.len() + held(queue)
+    before, tasks = dumps(queue, client), queue.len() + held(queue) + (what == "tasks that nobody wakes")
     checked = check(queue, 0.02, repair=True)
     mended = expected[0][0] in MENDED and what != "an unknown count"
     assert [bool(checked.repaired), bool(checked.left)] == [mended, not mended]
