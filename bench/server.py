@@ -22,7 +22,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def server() -> Iterator[EmbeddedRedis]:
     """Redis on a port of the loopback interface, without persistence, logging scripts of a millisecond and more."""
-    options = {"slowlog-log-slower-than": "1000", "slowlog-max-len": "1000"}
+    options = {"slowlog-log-slower-than": "1000", "slowlog-max-len": "1000", "requirepass": ""}
     with on_core(REDIS_CORE), EmbeddedRedis(port=free_port(), options=options) as embedded:
         yield embedded
 

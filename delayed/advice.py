@@ -10,6 +10,7 @@ OLDEST = (6, 2)  # the version of Redis that the scripts need
 _WAITAOF = (7, 2)
 _FULL = 0.8  # of maxmemory
 _SLOW, _VERY_SLOW = 5.0, 1000.0  # milliseconds for a round trip: the median, the longest
+_OVERDUE = 10.0  # seconds for which what is due may still be in the schedule
 _APART = 1.0  # seconds between two clocks
 _SMALL_BUFFER = 16 << 20  # bytes; a reply with tasks has a mebibyte or so, unless a task is larger
 
@@ -60,6 +61,10 @@ class Served(NamedTuple):
     stuck: int  # tasks under leases that stayed dead for `stuck_for` seconds
     stuck_for: float
     faults: int  # what else `fsck` finds
+    scheduled: int = 0  # tasks that wait for their time
+    overdue: int = 0  # of them, when it has come
+    groups: int = 0  # groups with waiting tasks
+    oldest: float | None = None  # seconds that one of all these has waited, as far as that is known
 
 
 def judge(facts: Facts) -> list[Advice]:
@@ -253,6 +258,10 @@ def _unread(facts: Facts) -> Iterator[Advice]:
 
 def _queue(served: Served) -> Iterator[Advice]:
     name = served.queue
+    if served.overdue and (served.oldest or 0) > _OVERDUE:
+        overdue = counted(served.overdue, "scheduled task is", "scheduled tasks are")
+        says = f"{overdue} overdue; the oldest task has waited for {served.oldest:.0f} s"
+        yield Advice("warning", name, says, f"they are moved by sweepers and by idle workers; run one: delayed sweeper {name}")
     if served.stuck:
         says = f"{counted(served.stuck, 'task is', 'tasks are')} held by the dead, for {served.stuck_for:.0f} s or longer"
         yield Advice("problem", name, says, f"run a sweeper: delayed sweeper {name}; or once: delayed fsck --repair {name}")
@@ -260,8 +269,13 @@ def _queue(served: Served) -> Iterator[Advice]:
         says = "no sweeper of ours is seen: what a killed worker holds stays held (upstream's sweepers cannot be seen)"
         yield Advice("warning", name, says, f"run one: delayed sweeper {name}")
     if not served.workers:
-        says = f"no worker of ours is seen, and {counted(served.waiting, 'task waits', 'tasks wait')}"
-        yield Advice("warning" if served.waiting else "note", name, says, f"run one: delayed worker {name}")
+        says = f"no worker of ours is seen, and {_what_waits(served)}"
+        yield Advice(
+            "warning" if served.waiting or served.groups or served.overdue else "note",
+            name,
+            says,
+            f"run one: delayed worker {name}",
+        )
     if served.faults:
         yield Advice(
             "warning",
@@ -273,9 +287,19 @@ def _queue(served: Served) -> Iterator[Advice]:
         yield Advice(
             "ok",
             name,
-            f"{counted(served.workers, 'worker')} and {counted(served.sweepers, 'sweeper')} are seen; "
-            f"{counted(served.waiting, 'task waits', 'tasks wait')}",
+            f"{counted(served.workers, 'worker')} and {counted(served.sweepers, 'sweeper')} are seen; {_what_waits(served)}",
         )
+
+
+def _what_waits(served: Served) -> str:
+    parts = [counted(served.waiting, "task waits", "tasks wait")]
+    if served.groups:
+        parts.append(f"those of {counted(served.groups, 'group')}")
+    if served.scheduled:
+        parts.append(f"{served.scheduled} scheduled ({served.overdue} overdue)")
+    if served.oldest is not None:
+        parts.append(f"the oldest for {served.oldest:.0f} s or longer")
+    return ", ".join(parts)
 
 
 def lines(advice: list[Advice]) -> Iterator[str]:

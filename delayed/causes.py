@@ -10,15 +10,15 @@ def describe_status(status: int) -> str:
     return f"killed by {signal.Signals(status - 128).name}" if status > 128 else f"exit status {status}"
 
 
-def out_of_memory_kills() -> int:
-    """How many processes of our control group the kernel has killed because the group's memory was used up; 0 where the
-    system does not say. (Linux, cgroup v2: the field `oom_kill` of `memory.events`.)"""
+def out_of_memory_kills(known: int = 0) -> int:
+    """How many processes of our control group the kernel has killed because the group's memory was used up; as many as were
+    `known` where the system does not say. (Linux, cgroup v2: the field `oom_kill` of `memory.events`.)"""
     try:
         group = Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
         events = Path("/sys/fs/cgroup", group, "memory.events").read_text().split()
         return int(dict(zip(events[::2], events[1::2], strict=True)).get("oom_kill", "0"))
     except (OSError, ValueError):
-        return 0
+        return known
 
 
 def cause_of_death(wait_status: int, working: bool, out_of_memory: bool) -> str:

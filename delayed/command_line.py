@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +56,24 @@ def load(modules: Sequence[str]) -> None:
             import_module(name)
         except (ImportError, SyntaxError) as error:
             raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
+
+
+def moment_of(text: str) -> float:
+    """An ISO date or time in seconds since 1970; in UTC if it names no zone, as times are shown.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def check_names(queues: Sequence[str]) -> None:
+    """Other programs take several queues as a,b, which would be one queue here, and nobody's."""
+    for name in queues:
+        if "," in name:
+            apart = " ".join(part for part in name.split(",") if part)
+            raise click.UsageError(f"{name!r} would be one queue; write several with spaces between: {apart}")
 
 
 def connected(command: Callable[..., None]) -> Callable[..., None]:

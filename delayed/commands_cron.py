@@ -27,7 +27,8 @@ def _line(listed: Listed) -> str:
 def _there(moment: float, zone: str) -> str:
     """What the clock shows that the schedule goes by, if it is another than ours."""
     try:
-        return "" if zone == "UTC" else f" ({datetime.fromtimestamp(moment, ZoneInfo(zone)):%a %H:%M:%S} there)"
+        there = datetime.fromtimestamp(moment, ZoneInfo(zone))
+        return "" if zone == "UTC" else f" ({there:%a} {there.isoformat('T', 'seconds').partition('T')[2]} there)"
     except (OverflowError, ValueError, OSError):  # another program's number
         return ""
 

@@ -4,14 +4,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
 
 from .clock import now
-from .command_line import connected, json_option, show
+from .command_line import connected, json_option, moment_of, show
 from .errors import Reason
 from .escape import escaped, indented
 from .info import DeadLetter, dead_letter, described, summary
@@ -34,8 +33,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, value: str | No
     if match := re.fullmatch(r"([\d.]+)([smhd])", value):
         return now() - float(match[1]) * _UNITS[match[2]]
     try:
-        found = datetime.fromisoformat(value)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        return moment_of(value)
     except ValueError:
         raise click.BadParameter("write it as 90m, 12h, 7d or 2026-01-31T12:00") from None
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import click
 
 from .allow import AllowAny, AllowList
-from .command_line import connected, explained, load, log_level_option
+from .children import adopts_orphans
+from .command_line import check_names, connected, explained, load, log_level_option
 from .connect import check_access, connect
 from .connection import RedisError
 from .demo import run_demo
 from .exits import end_within
 from .graveyard import DAYS, LETTERS
 from .logger import logger, setup_logger
+from .modules import absent
 from .patience import PATIENCE
 from .queue import Queue
 from .schedules import register
@@ -23,6 +25,11 @@ from .sweep import LOSSES
 from .sweeper import INTERVAL, Sweeper
 from .up import run_up
 from .worker import Worker
+
+_NO_INIT = (
+    "This worker is process 1 here, which has to reap what its tasks leave behind, and does not: they stay as zombies. Start "
+    "the container with an init (docker run --init), or the worker with -c 1"
+)
 
 
 @click.command()
@@ -89,6 +96,7 @@ def worker(
             "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
             "queue may run any code here"
         )
+    check_names(queues)
     setup_logger(log_level=log_level.upper())
     conn = connect(url)
     serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
@@ -98,6 +106,9 @@ def worker(
     load(preload)
     if preload:
         _register(serve)
+    for pattern, module in absent(allow):
+        says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
+        logger.warning(says, pattern, module, Path.cwd())
 
     def make(slate: Slate | None = None) -> Worker:
         return Worker(
@@ -117,6 +128,8 @@ def worker(
 
     end_within(grace)
     if concurrency is None:
+        if adopts_orphans():
+            logger.warning("%s", _NO_INIT)
         made = make()
         try:
             made.run()
@@ -164,6 +177,7 @@ def sweeper(
     log_level: str,
 ) -> None:
     """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
+    check_names(queues)
     setup_logger(log_level=log_level.upper())
     conn = connect(url)
     serve = [Queue(name, conn) for name in queues]
@@ -181,6 +195,7 @@ def sweeper(
 @explained
 def up(queues: tuple[str, ...], allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int) -> None:
     """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
+    check_names(queues)
     run_up(list(queues or ("default",)), list(allow), list(preload), folder, port)
 
 

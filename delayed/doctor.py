@@ -58,7 +58,10 @@ def serve(queue: Queue, patience: float = PATIENCE) -> Served:
     stuck = sum(finding.invariant == "held-live" for finding in found)
     seen = inspect(queue)
     workers, sweepers = (sum(each.get("kind") == kind for each in seen.processes) for kind in ("worker", "sweeper"))
-    return Served(queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck)
+    return Served(
+        queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck,
+        seen.scheduled, seen.overdue, seen.groups, seen.oldest,
+    )  # fmt: skip
 
 
 def _allowed(forbidden: list[str], command: str, action: Callable[[Caller], dict[str, Any]], caller: Caller) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Checks queues while processes work on them: what may be a race is looked at again before it is called a fault."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from .queue import Queue
 from .view import Finding, Invariant, View, When
 
 PATIENCE = 6.0  # seconds: a sweep comes within five
+_FIRST_FEW = 5  # findings of one kind that are shown; the others are counted
 _FIRST_PAUSE = 0.1  # seconds to the second look; each pause is twice the one before
 _MENDABLE = frozenset(each.name for each in INVARIANTS if each.mend is not None)
 _NOTED = frozenset(each.name for each in INVARIANTS if not each.grave)
@@ -101,5 +103,11 @@ def lines(checked: Checked) -> Iterator[str]:
         yield f"{checked.queue}: all is well"
     notes = [finding for finding in checked.left if finding not in wrong]
     for word, findings in (("repaired", repaired), ("wrong", wrong), ("note", notes)):
+        shown = Counter[str]()
         for finding in findings:
-            yield f"  {word:8}  {finding.invariant:13}  {finding.subject}: {finding.says}"
+            shown[finding.invariant] += 1
+            if shown[finding.invariant] <= _FIRST_FEW:
+                yield f"  {word:8}  {finding.invariant:13}  {finding.subject}: {finding.says}"
+        for invariant, count in shown.items():
+            if count > _FIRST_FEW:
+                yield f"  {word:8}  {invariant:13}  … and {count - _FIRST_FEW} more (--json has all)"

@@ -27,10 +27,16 @@ class Guarded:
         command: the program and its arguments.
         environment: its environment; None for ours.
         output: where its standard output and standard error go; None for nowhere.
+        umask: what its files lack; -1 for what ours lack.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        output: IO[bytes] | None = None,
+        *,
+        umask: int = -1,
     ) -> None:
         sink = subprocess.DEVNULL if output is None else output
         self._ended_reader, writer = os.pipe()
@@ -41,6 +47,7 @@ class Guarded:
             stderr=sink,
             env=environment,
             start_new_session=True,
+            umask=umask,
             pass_fds=(writer,),
         )
         os.close(writer)  # the shell and the program have it: it ends with them

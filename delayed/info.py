@@ -11,10 +11,13 @@ from .clock import now
 from .connection import ResponseError
 from .errors import Reason, Unrunnable
 from .queue import Queue
-from .wire import SEPARATOR, headers_of, path_of, readable
-from .words import as_time, counted
+from .transitions import scored
+from .wire import SEPARATOR, headers_of, id_in, path_of, readable
+from .words import as_time, counted, is_whole
 
 _LEASES_SHOWN = 100
+_HEADS = 10  # of the waiting tasks, from the first, that are asked how old they are
+_LATEST = 1 << 53  # milliseconds since 1970: more than any clock says
 
 
 class LeaseInfo(NamedTuple):
@@ -40,6 +43,11 @@ class QueueInfo(NamedTuple):
     buried: int
     processes: list[dict[str, Any]]  # living workers and sweepers, as they describe themselves
     leases: list[LeaseInfo]  # the first hundred
+    scheduled: int = 0  # tasks that wait for their time
+    overdue: int = 0  # of them: their time has come, and nobody has moved them yet
+    groups: int = 0  # groups with waiting tasks, which do not count as `waiting` until it is their turn
+    awaited: int = 0  # concurrency keys and unique keys for which tasks wait, which do not count either
+    oldest: float | None = None  # seconds that a task has waited since it was due, at least; None if none of them tells
 
 
 class DeadLetter(NamedTuple):
@@ -83,7 +91,44 @@ def inspect(queue: Queue) -> QueueInfo:
         buried=int(stats["buried"] or 0),
         processes=list(processes.values()),
         leases=_leases(queue, processes),
+        **_waiting(queue),
     )
+
+
+def server_time(queue: Queue) -> float:
+    """Seconds since 1970 by the server's clock; by ours, if we may not ask for that."""
+    try:
+        seconds, microseconds = queue.call("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+    except ResponseError:
+        return now()
+
+
+def _waiting(queue: Queue) -> dict[str, Any]:
+    """What waits elsewhere than in the queue itself, and for how long the oldest has waited."""
+    call, keys = queue.call, queue.keys
+    moment = server_time(queue)
+    overdue = int(call("ZCOUNT", keys.scheduled, "-inf", round(moment * 1000)))
+    first = scored(call("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES"))
+    since = [score / 1000 for _, score in first if overdue]
+    heads = call("LRANGE", keys.queue, 0, _HEADS - 1)
+    heads += [call("LINDEX", keys.group(group), 0) for group in queue.grouped(1)]
+    dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, filter(None, heads)) if _is_dated(headers)]
+    if dated:
+        enqueued, identity = min(dated, key=lambda each: each[0])
+        due = call("HGET", keys.task(identity), "due") if identity is not None else None
+        since.append(max(enqueued, float(due) if due is not None and due.isdigit() else 0) / 1000)
+    return {
+        "scheduled": int(call("ZCARD", keys.scheduled)),
+        "overdue": overdue,
+        "groups": int(call("LLEN", keys.groups)),
+        "awaited": int(call("HLEN", keys.waited)),
+        "oldest": max(0.0, moment - min(since)) if since else None,
+    }
+
+
+def _is_dated(headers: dict[str, Any]) -> bool:
+    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < _LATEST
 
 
 def dead_letters(queue: Queue, count: int | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
@@ -159,6 +204,18 @@ def described(data: bytes) -> Iterator[str]:
             yield f"{str(name) + ':':7} {_option(name, value)}"
 
 
+def arguments(data: bytes) -> str:
+    """The arguments of a task, as they are written in a call; nothing, if it is none or they cannot be shown."""
+    try:
+        fields = readable(data)
+        if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
+            return ""
+        rest = dict(enumerate(fields[1:], 1))
+        return ", ".join(_arguments(rest.get(1), rest.get(2) if SEPARATOR in fields[0] else None))
+    except (Unrunnable, RecursionError):
+        return ""
+
+
 def _arguments(args: Any, kwargs: Any) -> Iterator[str]:
     yield from map(repr, args) if isinstance(args, list) else [repr(args)] * (args is not None)
     yield from (f"{name}={value!r}" for name, value in kwargs.items()) if isinstance(kwargs, dict) else ()
@@ -186,6 +243,8 @@ def lines(queue: QueueInfo) -> Iterator[str]:
         f"{queue.queue}: {queue.waiting} waiting, {queue.held} held, {queue.dead} dead; "
         f"{queue.recovered} recovered and {queue.buried} buried by sweepers; {counted(queue.notifications, 'notification')}"
     )
+    if elsewhere := ", ".join(_elsewhere(queue)):
+        yield f"  {elsewhere}"
     for kind in ("worker", "sweeper"):
         processes = [process for process in queue.processes if process.get("kind") == kind]
         if not processes:
@@ -196,6 +255,18 @@ def lines(queue: QueueInfo) -> Iterator[str]:
         ends = "dead" if not lease.alive else f"expires in {lease.expires_in or 0:.1f} s"
         beat = "" if lease.beat_ago is None else f", beat {lease.beat_ago:.1f} s ago"
         yield f"  lease {lease.lease}: {lease.task} by {lease.held_by or 'nobody'}, {ends}{beat}"
+
+
+def _elsewhere(queue: QueueInfo) -> Iterator[str]:
+    """What waits, beside what the first line counts."""
+    if queue.scheduled:
+        yield f"{queue.scheduled} scheduled ({queue.overdue} overdue)"
+    if queue.groups:
+        yield f"{counted(queue.groups, 'group has', 'groups have')} waiting tasks"
+    if queue.awaited:
+        yield f"tasks wait for {counted(queue.awaited, 'key')}"
+    if queue.oldest is not None:
+        yield f"the oldest has waited for {queue.oldest:.1f} s, or longer"
 
 
 def _process_line(process: dict[str, Any]) -> str:
@@ -234,11 +305,11 @@ def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
             continue
         for lease, about in zip(leases, queue.call("HMGET", queue.keys.workers, *leases), strict=True):
             if about is not None and queue.alive([lease]):
-                found[lease] = _description(about)
+                found[lease] = description(about)
     return found
 
 
-def _description(about: bytes) -> dict[str, Any]:
+def description(about: bytes) -> dict[str, Any]:
     """What a process says of itself; nothing, if that is not what it should be."""
     try:
         said = msgpack.unpackb(about, unicode_errors="backslashreplace")

@@ -9,6 +9,7 @@ from .channel import Channel
 from .clock import milliseconds, monotonic
 from .connection import RedisError, ResponseError, pack
 from .graveyard import Graveyard, tell_swept
+from .info import description
 from .job import Job, job_of
 from .keys import token
 from .logger import logger
@@ -22,7 +23,9 @@ from .words import counted
 _DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
 _PAUSE = 0.5  # seconds to the next attempt after one that failed
 _DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
-_LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+_ENDINGS = ("succeeded", "retried", "failed", "buried")
+_ALL_FAIL = 20  # tasks that fail in a row, in a process that could do better, after which something in it may be broken
 _AT_A_TIME = 500  # leases in one command
 _BYTES = 4 << 20  # of tasks in one reply, at about which there are enough: all of them would take longer than the deadline
 _KEEP = round(ENDED_FOR * 1000)
@@ -39,6 +42,14 @@ class Estate:
     sweep_id: str = field(default_factory=token)
     back: int = 0  # tasks that went back to their queue
     buried: int = 0  # tasks that were lost too often
+
+
+@dataclass
+class _Score:
+    """How the tasks of a living process ended, as it says at its beats."""
+
+    succeeded: int = 0
+    others_at: int = 0  # how many had not, when the last success was seen
 
 
 class Keeper:
@@ -58,6 +69,11 @@ class Keeper:
         self._graveyards = [Graveyard(queue) for queue in self._queues]
         self._outage = Outage(queues[0].conn)
         self._estates: list[Estate] = []
+        self._scores: dict[Slate, _Score] = {}
+        self.failing: set[Slate] = set()
+        """Processes whose tasks all fail, though earlier ones had not."""
+
+        self.settled = 0  # dead processes of which nothing is left
         self.cut_off = False  # the last attempt to use Redis failed
         self._next_beat = 0.0
         self._next_try = 0.0
@@ -100,14 +116,21 @@ class Keeper:
                 self._channel.open()
             if now >= self._next_beat:
                 self._next_beat = now + self._interval / 2
-                late = [slate for slate in living if 0 < slate.beaten_at < now - _LATE * self._interval]
+                late = [slate for slate in living if 0 < slate.beaten_at < now - LATE * self._interval]
                 doomed += [slate for slate in late if self._attempt(self._beat, slate)]
-            self._estates = [estate for estate in self._estates if not self._attempt(self._see_to, estate)]
+                self._attempt(self._score, living)
+            self._estates = [estate for estate in self._estates if not self._attempt(self._settled, estate)]
         except RedisError as error:
             self.cut_off = True
             self._channel.close()
             self._next_try = monotonic() + _PAUSE
             self._outage.failed("supervisor", error)
+            return doomed
+        except Exception:  # of a task's bytes, or as there is no descriptor left: the processes work on
+            self.cut_off = True
+            self._channel.close()
+            self._next_try = self._next_beat = monotonic() + _PAUSE
+            logger.exception("The supervisor could not look after its processes; trying again")
             return doomed
         self.cut_off = bool(self._refusals)
         if self._estates:  # Redis has not read all of it yet, or there is too much for one call
@@ -167,6 +190,23 @@ class Keeper:
             for some in self._held(self._queues[index], names)
         )
 
+    def _score(self, living: Sequence[Slate]) -> bool:
+        """Look how the tasks of the living end. Returns whether there was anything to see."""
+        self._scores = {slate: self._scores.get(slate, _Score()) for slate in living if slate.beaten_at}
+        self.failing = set()
+        if not self._scores:
+            return False
+        keys = self._queues[0].keys
+        with contextlib.suppress(ResponseError):  # a foreign type
+            entries = self._channel.call("HMGET", keys.workers, *(keys.lease(slate.name) for slate in self._scores))
+            for (slate, score), about in zip(self._scores.items(), entries, strict=True):
+                succeeded, others = _counts(about)
+                if succeeded > score.succeeded:
+                    score.succeeded, score.others_at = succeeded, others
+                elif score.succeeded and others - score.others_at >= _ALL_FAIL:
+                    self.failing.add(slate)
+        return True
+
     def _cancelled(self, queue: Queue, names: list[str]) -> Iterator[tuple[str, Job]]:
         """The tasks under these leases that were cancelled for good."""
         for name, data in zip(names, self._channel.call("HMGET", queue.keys.processing, *names), strict=True):
@@ -176,17 +216,19 @@ class Keeper:
                     if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
                         yield name, job
 
-    def _see_to(self, estate: Estate) -> bool:
-        """As `_settle`; what a defect stands in the way of is left to sweepers, as if there was no supervisor."""
+    def _settled(self, estate: Estate) -> bool:
+        """As `_settle`; what the bytes of a task may do to us ends with its estate."""
         try:
-            return self._settle(estate)
+            done = self._settle(estate)
         except RedisError:
             raise
-        except Exception:  # what other programs wrote, or a defect
+        except Exception:
             logger.exception("What worker %s held goes back when its leases have run out", estate.place)
             self._channel.close()
             self._channel.open()
-            return True
+            done = True
+        self.settled += done
+        return done
 
     def _settle(self, estate: Estate) -> bool:
         """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that. False if
@@ -236,3 +278,10 @@ class Keeper:
             return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in slate.clients)
         except ResponseError:
             return True
+
+
+def _counts(about: bytes | None) -> tuple[int, int]:
+    """How many tasks of a process succeeded, and how many failed in some way, as its entry in the register says."""
+    said = description(about) if about is not None else {}
+    succeeded, *others = (number if isinstance(number := said.get(name), int) else 0 for name in _ENDINGS)
+    return succeeded, sum(others)

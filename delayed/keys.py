@@ -49,6 +49,7 @@ TYPES = {
     "deferred": "hash",
 }
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
+_OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 _OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
 _SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
@@ -116,10 +117,11 @@ class Keys:
             name.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
             raise ConfigurationError(f"{name!r} cannot be the name of a queue: it has no form in UTF-8 ({error})") from error
-        if name.endswith(_SUFFIXES) or _LEASE in name:
+        if owner(name) is not None:
             raise ConfigurationError(
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
-                f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}"
+                f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ or _result_ and 16 characters, "
+                f"or in _unique_, _slots_, _waits_ or _group_ and 40 hexadecimal digits"
             )
         for part in TYPES.keys() - {"queue"}:
             object.__setattr__(self, part, f"{name}_{part}")
@@ -237,6 +239,8 @@ def owner(key: str) -> str | None:
     name, lease, _ = key.partition(_LEASE)
     if lease:
         return name
+    if match := _OF_ONE.fullmatch(key):
+        return match[1]
     return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)
 
 

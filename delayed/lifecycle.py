@@ -120,7 +120,7 @@ class Lifecycle:
             return answer == _BEGUN, None
         if answer == _CANCELLED:
             return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
-        logger.info("Task %s waits: %s", job.func_path, _WAITS[answer])
+        logger.info("Task %s waits: %s", escaped(job.func_path), _WAITS[answer])
         return False, Waits(_WAITS[answer])
 
     def _finding(self, job: Job, call_next: Step) -> Outcome:

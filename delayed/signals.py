@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from functools import cache
 from types import FrameType, TracebackType
 from typing import Self
@@ -27,6 +28,7 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
 
 
 _installed: list["SignalPipe"] = []
+_awaited = False  # a new process shall let signals wait until its own pipe is there
 
 
 @cache
@@ -45,9 +47,30 @@ def _restore_in_children() -> None:
     def in_child() -> None:
         for pipe in _installed:
             pipe.leave_to_parent()
-        unblock()
+        if not _awaited:
+            unblock()
 
     os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_child)
+
+
+@contextlib.contextmanager
+def waiting_in_child() -> Iterator[None]:
+    """Of a process that is forked here, signals wait until its first `SignalPipe`: it is to obey them, and not to die of them.
+    The parent has a `SignalPipe`."""
+    global _awaited  # noqa: PLW0603  # it passes through the fork
+    _awaited = True
+    try:
+        yield
+    finally:
+        _awaited = False
+
+
+def _end_waiting() -> None:
+    """In a process that `waiting_in_child` was for."""
+    global _awaited  # noqa: PLW0603  # likewise
+    if _awaited:
+        _awaited = False
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TAKEN_OVER)
 
 
 class Stop(threading.Event):
@@ -100,6 +123,7 @@ class SignalPipe:
             self._wakeup_before = signal.set_wakeup_fd(-1)
             self.installed = True
             self.arm()
+            _end_waiting()
         return self
 
     def arm(self) -> None:

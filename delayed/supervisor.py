@@ -1,7 +1,8 @@
 """The supervisor: a parent that runs worker processes, and no tasks.
 
 It is single-threaded, so that it may fork at any time. Each worker process writes on its slate what it does; the supervisor
-reads that, also after the process has died.
+reads that, also after the process has died. It waits for nothing but its poll: what it asks of the kernel, of Redis and of
+the service manager has an answer at once, or a deadline.
 """
 
 import ctypes
@@ -16,11 +17,12 @@ from typing import NoReturn
 
 from .backoff import pause_before_another
 from .causes import cause_of_death, out_of_memory_kills
+from .children import Child, Children, image
 from .clock import monotonic
 from .errors import ConfigurationError
 from .exits import leave
 from .heartbeat import EXIT_FORCED
-from .keeper import Keeper
+from .keeper import LATE, Keeper
 from .logger import flush_output, logger
 from .notify import Notifier
 from .queue import Queue
@@ -47,16 +49,28 @@ class _Child:
 
     number: int
     slate: Slate
-    pid: int = 0  # 0: there is none at the moment
-    descriptor: int = -1  # readable when the process has ended
+    process: Child | None = None  # None: there is none at the moment
     started: float = 0.0
     failures: int = 0  # deaths at the start, in a row
     start_at: float = 0.0  # when the next process may begin
     progress: tuple[int, int] = (0, 0)
     moved: float = 0.0  # when that last changed
-    verdict: str = ""  # why the supervisor has killed it
+    verdict: str = ""  # why the supervisor has killed it,
+    killed_at: float = float("inf")  # and when
+    relieve_by: float = float("inf")  # when it should have made room for another
+    settled: int = 0  # how many dead processes had been seen to when it began
     finished: bool = False  # no other process shall take its place
     ended: list[int] = field(default_factory=list)  # exit statuses after a stop
+
+    @property
+    def pid(self) -> int:
+        """The process in this place; 0 if there is none."""
+        return 0 if self.process is None else self.process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        if self.process is not None:
+            self.process.send(number)
 
 
 class Supervisor:
@@ -96,6 +110,9 @@ class Supervisor:
         self._make = make
         self._width = len(queues)
         self._children = [_Child(number, Slate(len(queues))) for number in range(count)]
+        self._processes = Children()
+        self._image = image(os.getpid())  # as it is of each child, until that becomes another program
+        self._late = LATE * interval
         self._keeper = Keeper(queues, interval=interval, ttl=ttl, limit=limit)
         self._grace = grace
         self._stuck = wait + _STUCK
@@ -123,6 +140,8 @@ class Supervisor:
             finally:
                 self._kill_all("the supervisor ends")
                 self._keeper.close()
+                self._processes.close()
+                self._notifier.close()
         statuses = [status for child in self._children for status in child.ended]
         return 0 if set(statuses) <= {0, EXIT_RELIEVED} else EXIT_FORCED
 
@@ -136,7 +155,10 @@ class Supervisor:
             for child in self._children:
                 if child.pid and not child.verdict and child.slate in doomed:
                     self._kill(child, "its task was cancelled")
+                elif child.slate in self._keeper.failing:
+                    self._relieve(child)
             self._look_after(now)
+            self._processes.tidy({child.pid for child in self._children})
             if all(child.finished for child in self._children) and self._is_over(now):
                 return
             self._wait(signals)
@@ -156,7 +178,7 @@ class Supervisor:
         """Until a signal, the end of a process, or something is due."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
-        places = {child.descriptor: child for child in self._children if child.pid}
+        places = {child.process.fileno(): child for child in self._children if child.process is not None}
         for descriptor in places:
             poll.register(descriptor, select.POLLIN)
         starts = [child.start_at for child in self._children if not child.pid and not child.finished]
@@ -172,21 +194,20 @@ class Supervisor:
     # Processes
 
     def _start(self, child: _Child) -> None:
-        child.slate = Slate(self._width)
         child.verdict = ""
+        child.killed_at = child.relieve_by = float("inf")
         child.started = child.moved = monotonic()
         child.progress = (0, 0)
+        child.settled = self._keeper.settled
         parent = os.getpid()
         flush_output()
         try:
-            child.pid = os.fork()
-        except OSError as error:  # the others work on
+            child.slate = Slate(self._width)
+            child.process = self._processes.begin(lambda: self._be_a_child(child, parent))
+        except (OSError, MemoryError) as error:  # the others work on
             child.start_at = child.started + _LONGEST_PAUSE
             logger.error("Cannot start a worker process, trying again in %g s: %s", _LONGEST_PAUSE, error)
             return
-        if not child.pid:
-            self._be_a_child(child, parent)
-        child.descriptor = os.pidfd_open(child.pid)
         logger.info("Worker process %d started", child.pid)
 
     def _be_a_child(self, child: _Child, parent: int) -> NoReturn:
@@ -200,8 +221,10 @@ class Supervisor:
             for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
                 os.environ.pop(variable, None)
             for other in self._children:
-                if other.descriptor >= 0:
-                    os.close(other.descriptor)
+                if other.process is not None:
+                    other.process.close()
+            self._processes.close()
+            self._notifier.close()
             self._keeper.close()
             worker = self._make(child.slate)
             worker.run()
@@ -213,16 +236,22 @@ class Supervisor:
 
     def _bury(self, child: _Child) -> None:
         """A process has ended: see to what it left, and to its successor."""
-        _, status = os.waitpid(child.pid, 0)
-        os.close(child.descriptor)
+        status = None if child.process is None else child.process.status()
+        if child.process is None or status is None:
+            return
+        kills, self._memory_kills = self._memory_kills, out_of_memory_kills(self._memory_kills)
+        cause = child.verdict or cause_of_death(status, child.slate.working, self._memory_kills > kills)
+        child.process.close()
+        self._replace(child, cause, os.waitstatus_to_exitcode(status))
+
+    def _replace(self, child: _Child, cause: str, code: int) -> None:
+        """A process works no more, and has this exit code."""
         place, slate = f"{socket.gethostname()}:{child.pid}", child.slate
-        child.pid, child.descriptor = 0, -1
-        kills, self._memory_kills = self._memory_kills, out_of_memory_kills()
-        cause = child.verdict or cause_of_death(status, slate.working, self._memory_kills > kills)
+        child.process = None
         if not slate.left:
             self._keeper.inherit(slate, place, cause)
-        code = os.waitstatus_to_exitcode(status)
-        child.finished = self._stopping or (code == 0 and slate.left and self._keeper.done)  # else tasks will come back
+        come_back = not self._keeper.done or self._keeper.settled > child.settled  # tasks do, or did when it had seen none
+        child.finished = self._stopping or (code == 0 and slate.left and not come_back)
         if child.finished:
             child.ended.append(code)
             return
@@ -243,18 +272,48 @@ class Supervisor:
         if now >= self._kill_at:
             self._kill_all(f"did not end within {self._grace + _MARGIN:g} s")
         for child in self._children:
-            if child.pid and not child.verdict and child.slate.late > _PATIENCE:
-                self._kill(child, "its task ran for longer than its hard timeout")
+            if child.pid:
+                self._judge(child, now)
+
+    def _judge(self, child: _Child, now: float) -> None:
+        """Kill a process that does not go on, and do without one that does not even end then."""
+        if child.verdict:
+            if now - child.killed_at > _MARGIN:
+                self._give_up(child)
+            return
+        if child.slate.late > _PATIENCE:
+            self._kill(child, "its task ran for longer than its hard timeout")
+        elif now > child.relieve_by:
+            self._kill(child, "it did not end when another was to take its place")
+        elif 0 < child.slate.beaten_at < now - self._late and image(child.pid) not in (None, self._image):
+            self._kill(child, "it has become another program: something in it called exec")
+        else:
             seen = child.slate.progress
             if seen != child.progress or child.slate.working:
                 child.progress, child.moved = seen, now
-            elif child.pid and not child.verdict and now - child.moved > self._stuck:
+            elif now - child.moved > self._stuck:
                 self._kill(child, f"stuck: neither ran a task nor asked for one for {now - child.moved:.0f} s")
 
     def _kill(self, child: _Child, verdict: str) -> None:
-        child.verdict = verdict
+        child.verdict, child.killed_at = verdict, monotonic()
+        child.send(signal.SIGKILL)
         logger.error("Worker process %d: %s; killed", child.pid, verdict)
-        signal.pidfd_send_signal(child.descriptor, signal.SIGKILL)
+
+    def _give_up(self, child: _Child) -> None:
+        """A process was killed, and the kernel has not ended it yet: it waits for a disk or a network. It runs no code of ours
+        any more, so what it held can go back."""
+        logger.error("Worker process %d was killed, and does not end: the kernel waits for a device", child.pid)
+        if child.process is not None:
+            self._processes.abandon(child.process)
+            self._replace(child, child.verdict, -signal.SIGKILL)
+
+    def _relieve(self, child: _Child) -> None:
+        """Let another process take the place of one whose tasks all fail, as something in it may be broken."""
+        if child.pid and not child.verdict and child.relieve_by == float("inf") and not self._stopping:
+            child.relieve_by = monotonic() + self._grace + _MARGIN
+            says = "Worker process %d: all of its latest tasks have failed, after others had not; another will take its place"
+            logger.warning(says, child.pid)
+            child.send(signal.SIGTERM)
 
     def _kill_all(self, verdict: str) -> None:
         for child in self._children:
@@ -275,5 +334,4 @@ class Supervisor:
             for child in self._children:
                 child.finished = child.finished or not child.pid
         for child in self._children:
-            if child.pid:
-                signal.pidfd_send_signal(child.descriptor, number)
+            child.send(number)

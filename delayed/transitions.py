@@ -459,6 +459,22 @@ class Transitions:
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
 
+    def move(self, member: bytes, due: int, unique: str, keep: int) -> bool:
+        """Let a task in the schedule wait for another time.
+
+        Args:
+            member: how it stands there.
+            due: when, in milliseconds since 1970.
+            unique: its unique key, or anything.
+            keep: milliseconds that its state is kept after that, if it is tracked.
+
+        Returns:
+            Whether it was there.
+        """
+        own, name = self.keys, scheduled(member)[0][:16].decode(errors="surrogateescape")
+        keys = (own.scheduled, own.wake, own.task(name), own.unique(unique))
+        return bool(self._run("move", keys, member, due, keep))
+
 
 def _within(dead: Mapping[str, int]) -> Iterator[str]:
     """The first of the leases, as many as one call of sweep may carry, and one at least."""
@@ -474,6 +490,13 @@ def scheduled(member: bytes) -> tuple[bytes, bytes]:
     """A member of the schedule: what says whose it is, and the task."""
     start = 57 if member[16:17] == b":" else 16  # of a group: a byte with which no task begins, and its digest
     return member[:start], member[start:]
+
+
+def scored(reply: Any) -> Iterator[tuple[bytes, float]]:
+    """Members of a sorted set and their scores, as RESP2 or RESP3 has them."""
+    nested = reply and isinstance(reply[0], list | tuple)
+    for member, score in reply if nested else zip(reply[::2], reply[1::2], strict=True):
+        yield member, float(score)
 
 
 def place(keys: Keys, group: str | None) -> tuple[str, str, str]:

@@ -1,10 +1,15 @@
-"""`delayed up`: Redis, a worker and a sweeper in one command, for development."""
+"""`delayed up`: Redis, a worker and a sweeper in one command, for development.
+
+The worker may run any function, so nobody else on the machine can reach this Redis: see `embedded`. Its address goes to the
+children in their environment.
+"""
 
 import contextlib
 import errno
 import fcntl
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -14,7 +19,7 @@ from pathlib import Path
 import click
 
 from .causes import describe_status
-from .embedded import EmbeddedRedis
+from .embedded import EmbeddedRedis, make_private, write_private
 from .errors import DelayedError
 from .guard import Guarded, python
 from .signals import STOP, SignalPipe
@@ -40,8 +45,9 @@ def _repeated(option: str, values: list[str]) -> list[str]:
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[None]:
     """Two servers would write one file. The lock ends with this process, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
+    make_private(folder)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -76,7 +82,10 @@ def _run(queues: list[str], options: list[str], folder: Path, port: int) -> None
             "worker": Guarded(python("delayed", "worker", *queues, *options), environment, sys.stderr.buffer),
             "sweeper": Guarded(python("delayed", "sweeper", *queues), environment, sys.stderr.buffer),
         }
+        address = folder / "url"  # for the user's own programs; nobody else can read it
+        write_private(address, f"{server.url}\n")
         click.echo(f"Redis at {server.url}, data in {folder}; queues: {', '.join(queues)}. Ctrl-C stops all.")
+        click.echo(f"In other terminals: export DELAYED_REDIS_URL=$(cat {shlex.quote(str(address.absolute()))})")
         try:
             _until_the_end(processes, signals)
         finally:

@@ -244,6 +244,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.started = time.Now()
 	if w.withSignals {
+		warnOfOrphans(w.log, os.Getpid())
 		defer listen(w.log, w.Stop, w.insist)()
 	}
 	defer context.AfterFunc(ctx, w.Stop)()

@@ -15,6 +15,7 @@ from tests.conftest import eventually
 
 SLOTS = 16384
 SERVICE = "mymaster"
+OPEN = {"requirepass": ""}  # for servers that talk to each other
 _DOWN_AFTER = 800  # milliseconds of silence after which a server counts as dead
 
 
@@ -82,7 +83,13 @@ class Sentinels:
 
     def _add(self, primary: int | None = None) -> int:
         port = free_port()
-        options = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1", "repl-timeout": "5", **self._options}
+        options = {
+            "repl-diskless-sync-delay": "0",
+            "repl-ping-replica-period": "1",
+            "repl-timeout": "5",
+            **OPEN,
+            **self._options,
+        }
         server = EmbeddedRedis(self._folder / f"s{port}", port, options=options)
         self.servers[port] = self._stack.enter_context(server)
         if primary is not None:
@@ -173,7 +180,7 @@ class Cluster:
 
     def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
         settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "1500"}
-        settings |= {"cluster-replica-validity-factor": "0", "repl-diskless-sync-delay": "0", **(options or {})}
+        settings |= {"cluster-replica-validity-factor": "0", "repl-diskless-sync-delay": "0", **OPEN, **(options or {})}
         self.servers = [EmbeddedRedis(folder / f"c{port}", port, options=settings) for port in (free_port() for _ in range(6))]
         self.url = f"redis+cluster://127.0.0.1:{self.servers[0].port}"
         self._stack = contextlib.ExitStack()

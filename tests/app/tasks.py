@@ -5,12 +5,15 @@ import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from functools import cache
 from pathlib import Path
 
 import redis
+
+_broken = False
 
 
 @cache
@@ -296,3 +299,24 @@ def kill_once(key: str, name: str) -> str:
     if _client().hincrby(f"{key}:{name}", "kills", 1) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return "the second time"
+
+
+def become_another_program(key: str) -> None:
+    """Once: exec keeps the process, and nothing of what is in it."""
+    if _client().incr(key) == 1:
+        os.execv("/bin/sleep", ["sleep", "1000"])
+
+
+def leave_an_orphan() -> None:
+    subprocess.run(["/bin/sh", "-c", "(sleep 0.05 &)"], check=True)
+
+
+def fail_from_now_on() -> None:
+    """What comes next in this process fails."""
+    global _broken  # noqa: PLW0603
+    _broken = True
+
+
+def fail_if_broken() -> None:
+    if _broken:
+        raise RuntimeError("something in this process is broken")

@@ -42,6 +42,9 @@ class Server(NamedTuple):
     folder: Path
 
 
+OPEN = {"requirepass": ""}  # programs in other languages know host and port
+
+
 def free_port() -> int:
     """A TCP port: upstream's Go package knows no Unix sockets."""
     with socket.socket() as probe:
@@ -140,7 +143,8 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     os.environ.pop("DELAYED_REDIS_URL", None)
     agents, missing = available()
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(port=free_port()) as server, server.client() as client:
+    own = EmbeddedRedis(port=free_port(), options=OPEN)
+    with tempfile.TemporaryDirectory() as folder, own as server, server.client() as client:
         results = everything(agents, Server(client, server.url, Path(folder)), quick=options.quick)
         version = str(client.info()["redis_version"])
     results.missing = missing

@@ -14,7 +14,7 @@ from delayed.embedded import EmbeddedRedis
 
 from .agents import Agent
 from .checks import Failed
-from .matrix import free_port
+from .matrix import OPEN, free_port
 from .producer_checks import CHECKS as PRODUCER_CHECKS
 from .worker_checks import CHECKS as WORKER_CHECKS
 
@@ -40,7 +40,8 @@ def run(command: str, language: str, *, worker: bool) -> int:
     checks = WORKER_CHECKS if worker else PRODUCER_CHECKS
     agent = agent_of(command, language)
     failed = 0
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(port=free_port()) as server, server.client() as client:
+    own = EmbeddedRedis(port=free_port(), options=OPEN)
+    with tempfile.TemporaryDirectory() as folder, own as server, server.client() as client:
         log = Path(folder) / "log"
         for check in checks:
             if language not in getattr(check, "languages", (language,)):

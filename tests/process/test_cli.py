@@ -1,6 +1,7 @@
 """The command `delayed`, as a user types it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import psutil
 import pytest
 import redis
 from click.testing import CliRunner, Result
@@ -106,12 +108,30 @@ def test_enqueue_go(queue: Queue) -> None:
         (["dead", "purge", "q", "1-1"], 1, "q has no dead letter 1-1"),
         (["dead", "list", "q", "--reason", "nosuch"], 2, "'failed'"),
         (["demo", "--workers", "0"], 2, "--workers"),
+        (["worker", "a,b", "--allow-any"], 2, "with spaces between: a b"),
+        (["sweeper", "a,b"], 2, "with spaces between: a b"),
+        (["up", "a,b"], 2, "with spaces between: a b"),
     ],
 )
 def test_wrong_usage_is_explained_in_a_line(arguments: list[str], status: int, says: str) -> None:
     result = run(*arguments, status=status)
     assert says in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_pattern_whose_module_is_not_there_is_said_at_the_start(fleet: Fleet, queue: Queue) -> None:
+    patterns = ["no_such_module:*", "json.nothing:f", "json.*:*", "tasks:noop", "no_*:*", "*:*", "os.path:join"]
+    options = [word for pattern in patterns for word in ("--allow", pattern)]
+    process = fleet.delayed("worker", queue.name, "--burst", *options)
+    assert process.wait() == 0
+    said = re.findall(r"--allow '(.*?)' allows nothing: there is no module '(.*?)'", process.log.read_text())
+    assert said == [("no_such_module:*", "no_such_module"), ("json.nothing:f", "json.nothing")]
+
+
+def test_a_worker_that_is_process_1_is_warned_of_orphans(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    for reaps, said in ((True, 1), (False, 0)):
+        monkeypatch.setattr("delayed.commands_process.adopts_orphans", lambda reaps=reaps: reaps)
+        assert run("worker", queue.name, "--allow-any", "--burst").output.count("docker run --init") == said
 
 
 def test_where_redis_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, queue: Queue) -> None:
@@ -300,7 +320,16 @@ def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: P
     process = fleet.delayed("up", name, *options, PYTHONPATH=".", PLANNED_QUEUE=name)
     process.expect("READY=1")
     process.expect("READY=1")
-    with redis.Redis(port=port) as client:
+    with pytest.raises(redis.AuthenticationError), redis.Redis(port=port) as stranger:
+        stranger.ping()
+    address = tmp_path / "data" / "url"
+    (said,) = re.findall(r"Redis at (\S+), data in", process.log.read_text())
+    assert address.read_text().strip() == said
+    with redis.Redis.from_url(said) as client:
+        assert readable_by_others(tmp_path / "data") == []
+        secret = client.connection_pool.connection_kwargs["password"]
+        assert not [line for line in command_lines() if secret in line]
+        assert secret not in process.log.read_text().partition("\n")[2].partition("\n")[2]
         queue = Queue(name, client)
         queue.enqueue(PyTask("tasks:noop"))
         eventually(lambda: queue.len() == 0)
@@ -310,6 +339,55 @@ def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: P
     assert process.wait() == 0, process.log.read_text()
     assert not Path(f"/proc/{server_pid}").exists()
     assert (tmp_path / "data").exists()
+
+
+def readable_by_others(folder: Path) -> list[Path]:
+    """What somebody else could open."""
+    if folder.stat().st_mode & 0o077 == 0:
+        return []
+    return [path for path in folder.rglob("*") if path.stat().st_mode & 0o077]
+
+
+def command_lines() -> list[str]:
+    """As `ps` shows them."""
+    return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+
+
+def test_a_folder_that_others_may_enter_is_closed_or_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (folder / "appendonly.aof").touch()
+    with EmbeddedRedis(folder, free_port(), persistent=True) as server, server.client() as client:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        client.set("k", "v")
+        first = server.url
+        assert not [path for path in folder.iterdir() if path != folder / "appendonly.aof" and path.stat().st_mode & 0o077]
+    with EmbeddedRedis(folder, server.port, persistent=True) as server:
+        assert server.url == first  # programs that know the address go on
+    (folder / "password").chmod(0o644)
+    with EmbeddedRedis(folder, server.port, persistent=True) as server:
+        assert server.url != first
+    (folder / "mine.txt").touch()
+    folder.chmod(0o750)
+    with pytest.raises(DelayedError, match="others may enter"):
+        EmbeddedRedis(folder)
+    assert folder.stat().st_mode & 0o777 == 0o750
+
+
+def test_a_server_that_does_not_start_keeps_its_password(tmp_path: Path) -> None:
+    server = EmbeddedRedis(
+        tmp_path / "data", free_port(), options={"requirepass": "verysecret", "logfile": "/no/such/verysecret"}
+    )
+    with pytest.raises(DelayedError) as refused:
+        server.start()
+    assert "verysecret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", ["a b", 'q"uote', "back\\slash", "é#$%{}", "x\ny"])
+def test_the_folder_of_an_embedded_redis_may_have_any_name(tmp_path: Path, odd: str) -> None:
+    with EmbeddedRedis(tmp_path / odd) as server, server.client() as client:
+        assert client.config_get("dir")["dir"] == str(tmp_path / odd)
 
 
 def test_up_wants_a_port_and_a_folder_of_its_own(fleet: Fleet, tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ from delayed.task import PyTask
 from delayed.worker import Worker
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-from tests.servers import SLOTS, free_port
+from tests.servers import OPEN, SLOTS, free_port
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[EmbeddedRedis]]:
     with contextlib.ExitStack() as stack:
-        options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
+        options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000", **OPEN}
         nodes = [stack.enter_context(EmbeddedRedis(port=free_port(), options=options)) for _ in range(3)]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for index, client in enumerate(clients):

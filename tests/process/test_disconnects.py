@@ -19,7 +19,7 @@ from delayed.task import PyTask
 from tests.conftest import eventually
 from tests.processes import Fleet
 from tests.proxy import Proxy, proxy
-from tests.servers import free_port, kill, stopped
+from tests.servers import OPEN, free_port, kill, stopped
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("disconnects")
     with (
-        EmbeddedRedis(folder / "redis", free_port(), persistent=True) as server,
+        EmbeddedRedis(folder / "redis", free_port(), persistent=True, options=OPEN) as server,
         proxy(server.port or 0) as between,
         Fleet(between.url, folder) as fleet,
     ):

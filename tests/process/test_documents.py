@@ -42,6 +42,7 @@ def test_the_quick_start_of_the_readme_runs(
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "tasks.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("DELAYED_REDIS_URL", server.url)
     queue = Queue(name, client)
     exec(call, {})
     expected = [("myapp.tasks:resize", [200])]
@@ -51,7 +52,6 @@ def test_the_quick_start_of_the_readme_runs(
     assert queue.len() == 1 + 1 + 1 + 100 + 1
     (for_go,) = client.lrange(f"{name}go", 0, -1)
     assert b"main.Resize" in for_go
-    monkeypatch.setenv("DELAYED_REDIS_URL", server.url)
     (enqueue,) = [block for block in blocks(README, "bash") if "delayed enqueue" in block]
     assert CliRunner().invoke(main, shlex.split(here(enqueue))[1:]).exit_code == 0
     command = next(line for line in README.splitlines() if line.startswith("delayed worker"))
@@ -68,7 +68,7 @@ def test_the_quick_start_of_the_readme_runs(
 def test_the_quick_start_needs_no_redis(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lines in their order, but for the port."""
     port = free_port()
-    module, call, _ = (text.replace(":6379", f":{port}") for text in blocks(README, "python"))
+    module, call, _ = blocks(README, "python")
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "tasks.py").write_text(module)
     shell = blocks(README, "bash")
@@ -78,7 +78,9 @@ def test_the_quick_start_needs_no_redis(fleet: Fleet, tmp_path: Path, monkeypatc
     process = fleet.delayed(*words, "--port", str(port), "--folder", str(tmp_path / "data"), PYTHONPATH=str(tmp_path))
     process.expect("READY=1")
     process.expect("READY=1")
-    fleet.start(sys.executable, "-c", call, PYTHONPATH=str(tmp_path)).popen.wait(30)
+    (export,) = re.findall(r"`export (DELAYED_REDIS_URL=\$\(cat) \.delayed/url\)`", README)
+    there = f"{export} {shlex.quote(str(tmp_path / 'data' / 'url'))}) {shlex.quote(sys.executable)} -c {shlex.quote(call)}"
+    fleet.start("/bin/sh", "-c", there, PYTHONPATH=str(tmp_path)).popen.wait(30)
     eventually(lambda: "resizing a.png to 200" in process.log.read_text())
     process.send(signal.SIGINT)
     assert process.wait() == 0

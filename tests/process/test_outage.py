@@ -20,7 +20,7 @@ from delayed.worker import Worker
 from tests.conftest import eventually
 from tests.processes import Fleet
 from tests.proxy import proxy
-from tests.servers import free_port, kill, stopped
+from tests.servers import OPEN, free_port, kill, stopped
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def log(tmp_path: Path) -> Log:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True) as server:
+    with EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True, options=OPEN) as server:
         yield server
 
 

@@ -30,8 +30,11 @@ def begun(fleet: Fleet, starter: str, *arguments: str) -> Process:
 def test_processes_under_a_supervisor_end(fleet: Fleet, queue: Queue, starter: str) -> None:
     queue.enqueue(PyTask("tasks:say", ("hello",)))
     queue.enqueue(PyTask("tasks:exit_at_once", (5,)))
-    assert begun(fleet, starter, "-c", "1", "--burst", queue.name).wait() == 0
-    (letter,) = dead_letters(queue)
+    process = begun(fleet, starter, "-c", "1", "--burst", queue.name)
+    assert process.wait() == 0
+    letters = list(dead_letters(queue))
+    assert len(letters) == 1, process.log.read_text()
+    (letter,) = letters
     assert letter.detail == "its worker died or lost its lease 3 times; this time: exit status 5 in the middle of a task"
 
 

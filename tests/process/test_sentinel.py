@@ -19,12 +19,12 @@ from delayed.task import PyTask
 from tests import tls
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
-from tests.servers import free_port
+from tests.servers import OPEN, free_port
 
 
 @pytest.fixture
 def sentinel_url(tmp_path: Path) -> Iterator[str]:
-    with EmbeddedRedis(port=free_port()) as master:
+    with EmbeddedRedis(port=free_port(), options=OPEN) as master:
         port = free_port()
         config = tmp_path / "sentinel.conf"
         config.write_text(

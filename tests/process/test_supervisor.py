@@ -2,16 +2,22 @@
 
 import os
 import re
+import resource
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import msgpack
 import psutil
 import pytest
 import redis
 
 from delayed.info import dead_letters, inspect
+from delayed.keeper import Keeper
+from delayed.keys import token
 from delayed.queue import Queue
+from delayed.slate import Slate
 from delayed.task import PyTask
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED, KILLS, begin_and_leave_waiting, kill_under_full_load, popped
@@ -152,6 +158,142 @@ def test_a_child_that_hangs_between_tasks_is_replaced(fleet: Fleet, queue: Queue
     queue.enqueue(PyTask("tasks:noop"))
     eventually(lambda: at_rest(queue))
     assert "stuck" in parent.log.read_text()
+
+
+def of_its_own(fleet: Fleet, queue: Queue, before: str = "", make: str = "") -> Process:
+    """A supervisor of one worker, in a program that does something more: `before` at its start, `make` in each new process."""
+    code = (
+        "import os, signal, sys, time, delayed.children, delayed.supervisor\n"
+        "from delayed.logger import setup_logger; setup_logger(log_level='INFO')\n"
+        "from delayed.allow import AllowAny\n"
+        "from delayed.queue import Queue\n"
+        "from delayed.worker import Worker\n"
+        f"queue = Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL'], 0.2)\n"
+        "parent = os.getpid()\n"
+        "def make(slate):\n"
+        "    if os.getpid() != parent:\n"
+        f"        {make or 'pass'}\n"
+        "    return Worker(queue, 0.2, allow=AllowAny(), slate=slate)\n"
+        f"{before}\n"
+        "numbers = dict(interval=0.2, ttl=10, grace=1, limit=3, wait=0.2)\n"
+        "sys.exit(delayed.supervisor.Supervisor(make, [queue], 1, **numbers).run())\n"
+    )
+    return fleet.start(sys.executable, "-c", code)
+
+
+def test_a_signal_that_comes_before_a_child_listens_is_heard_and_no_death(fleet: Fleet, queue: Queue) -> None:
+    """The child has no handlers of its own when it is told; it ends as it is asked to."""
+    told = "os.kill(parent, signal.SIGTERM)\n        while signal.SIGTERM not in signal.sigpending(): time.sleep(0.01)"
+    parent = of_its_own(fleet, queue, make=told)
+    assert parent.wait() == 0, parent.log.read_text()
+    assert "killed" not in parent.log.read_text()
+
+
+def test_a_child_that_has_become_another_program_is_replaced(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """Nothing else tells: the process lives, its task runs, and the supervisor would beat for it without end."""
+    parent = supervisor(fleet, "-c", "1", "--keep-alive-timeout=2", "--keep-alive-interval=0.2", queue.name)
+    key = f"{queue.name}:x"
+    queue.enqueue(PyTask("tasks:become_another_program", (key,)))
+    queue.enqueue(PyTask("tasks:note", (f"{key}:after", 1)))
+    assert popped(client, f"{key}:after") == b"1"
+    eventually(lambda: at_rest(queue))
+    assert "another program" in parent.log.read_text()
+    assert (client.get(key), inspect(queue).recovered) == (b"2", 1)
+
+
+def test_a_child_whose_tasks_all_fail_is_replaced(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "1", "--keep-alive-interval=0.2", queue.name)
+    before = children(parent)
+    queue.enqueue(PyTask("tasks:fail_from_now_on"))
+
+    def replaced() -> bool:
+        queue.enqueue(PyTask("tasks:fail_if_broken"))
+        return len(children(parent)) == 1 and children(parent) != before
+
+    eventually(replaced)
+    eventually(lambda: at_rest(queue))
+    letters = client.xlen(queue.keys.dead)
+    queue.enqueue(PyTask("tasks:fail_if_broken"))
+    eventually(lambda: at_rest(queue))
+    assert client.xlen(queue.keys.dead) == letters
+    assert "latest tasks have failed" in parent.log.read_text()
+
+
+def test_children_whose_tasks_never_succeeded_are_left_alone(queue: Queue, client: redis.Redis) -> None:
+    with closing(Keeper([queue], interval=0.2, ttl=5, limit=3)) as keeper:
+        slate = Slate(1)
+        slate.call_it(name := token())
+        slate.beat(1.0)
+
+        def failing(**counts: object) -> bool:
+            client.hset(queue.keys.workers, queue.keys.lease(name), msgpack.packb(counts))
+            keeper._next_beat = 0.0
+            keeper.tend([slate])
+            return slate in keeper.failing
+
+        assert not failing(succeeded=0, failed=1000)
+        assert not failing(succeeded=1, failed=1010)
+        assert not failing(succeeded=1, failed=1029)
+        assert failing(succeeded=1, failed=1029, retried=1)
+        assert not failing(succeeded=2, failed=1029, retried=1)
+        assert not failing(succeeded="many", failed=[])
+        client.hset(queue.keys.workers, queue.keys.lease(name), b"\xc1")
+        keeper._next_beat = 0.0
+        keeper.tend([slate])
+        assert not keeper.failing
+        client.delete(queue.keys.workers)
+
+
+def test_orphans_are_reaped_and_the_ends_of_children_are_still_seen(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """The supervisor adopts what its tasks leave behind, as process 1 of a container does."""
+    adopt = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)"  # PR_SET_CHILD_SUBREAPER
+    parent = of_its_own(fleet, queue, before=adopt).ready()
+    queue.enqueue_many(PyTask("tasks:leave_an_orphan") for _ in range(5))
+    eventually(lambda: at_rest(queue))
+    queue.enqueue(PyTask("tasks:exit_at_once", (5,)))
+    eventually(lambda: client.xlen(queue.keys.dead) == 1)
+    (letter,) = dead_letters(queue)
+    assert "exit status 5 in the middle of a task" in letter.detail
+    eventually(lambda: [each.status() for each in children(parent)].count("zombie") == 0 and len(children(parent)) == 1)
+
+
+def test_without_a_descriptor_the_others_work_on(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    parent = supervisor(fleet, "-c", "2", queue.name)
+    key = f"{queue.name}:h"
+    queue.enqueue(PyTask("tasks:hold_and_say", (key,)))
+    pid = int(popped(client, f"{key}:began"))
+    busy, idle = sorted(children(parent), key=lambda child: child.pid != pid)
+    soft, hard = resource.prlimit(parent.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (3, hard))  # what it has may stay; it gets no other
+    idle.kill()
+    eventually(lambda: "Worker process" in parent.log.read_text() and "SIGKILL" in parent.log.read_text())
+    eventually(lambda: "defect" in parent.log.read_text() or "Cannot start" in parent.log.read_text())
+    assert busy.is_running()
+    resource.prlimit(parent.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    busy.send_signal(signal.SIGUSR1)  # its task waits for a signal, and ends
+    eventually(lambda: len(children(parent)) == 2, 30)
+    eventually(lambda: at_rest(queue))
+    assert inspect(queue).recovered == 0
+
+
+def test_a_process_that_sigkill_does_not_end_holds_nothing_up(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
+    """As one that waits in the kernel for a disk: here SIGKILL does not reach it."""
+    deaf = (
+        "delayed.supervisor._MARGIN = delayed.supervisor._STUCK = 0.3\n"
+        "send = delayed.children.Child.send\n"
+        "delayed.children.Child.send = lambda self, number: None if number == signal.SIGKILL else send(self, number)"
+    )
+    parent = of_its_own(fleet, queue, before=deaf).ready()
+    (stopped,) = children(parent)
+    stopped.suspend()
+    try:
+        queue.enqueue(PyTask("tasks:noop"))
+        eventually(lambda: at_rest(queue))
+        assert "does not end" in parent.log.read_text()
+        parent.send(signal.SIGTERM)
+        assert parent.wait() == 0
+    finally:
+        stopped.kill()
 
 
 def test_burst_ends_the_children_and_the_parent(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:

@@ -20,7 +20,7 @@ from delayed.task import PyTask
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED
 from tests.processes import Fleet, Process
-from tests.servers import free_port
+from tests.servers import OPEN, free_port
 
 WORKER = ("worker", "--allow-any", "--keep-alive-interval=0.2", "--dequeue-timeout=0.2")
 COMMANDS = {"worker": WORKER, "supervisor": (*WORKER, "-c", "2"), "sweeper": ("sweeper", "--interval=0.2")}
@@ -29,7 +29,7 @@ COMMANDS = {"worker": WORKER, "supervisor": (*WORKER, "-c", "2"), "sweeper": ("s
 @pytest.fixture
 def its_server(tmp_path: Path, fleet: Fleet) -> Iterator[EmbeddedRedis]:
     """A server that may go away; it does not run yet."""
-    server = EmbeddedRedis(tmp_path / "redis", free_port())
+    server = EmbeddedRedis(tmp_path / "redis", free_port(), options=OPEN)
     fleet.environment["DELAYED_REDIS_URL"] = f"{server.url.replace('//', '//default:secret@')}"
     yield server
     server.stop()

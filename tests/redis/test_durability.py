@@ -19,14 +19,14 @@ from delayed.queue import AsyncQueue, Queue
 from delayed.task import PyTask
 from tests.conftest import eventually
 from tests.redis.test_costs import monitored
-from tests.servers import follow, free_port
+from tests.servers import OPEN, follow, free_port
 
 TASK = PyTask("tasks:noop")
 
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(port=free_port(), persistent=True, options={"appendfsync": "always"}) as server:
+    with EmbeddedRedis(port=free_port(), persistent=True, options={"appendfsync": "always", **OPEN}) as server:
         yield server
 
 

@@ -6,7 +6,7 @@ from hashlib import sha1
 import pytest
 import redis
 
-from delayed.fsck import check, examine, look, mend
+from delayed.fsck import check, examine, lines, look, mend
 from delayed.info import dead_letters
 from delayed.invariants import INVARIANTS, MOST_LOSSES
 from delayed.queue import Queue
@@ -197,6 +197,30 @@ def test_other_queues_keys_are_theirs(name: str, client: redis.Redis) -> None:
     client.set(f"{name}[*]_strange", 1)
     client.set(f"{name}x_strange", 1)
     assert wrong(queue) == [("known-keys", "Q_strange")]
+
+
+def test_what_belongs_to_tasks_of_another_queue_is_that_queue_s(queue: Queue, client: redis.Redis) -> None:
+    other = Queue(f"{queue.name}_bulk", client)
+    for number in range(10):
+        options = {"result_ttl": 60, "unique": str(number), "group": "g"}
+        other.enqueue(PyTask("m:f", (number,), **options))  # type: ignore[arg-type]
+    client.hset(other.keys.slots("k"), "lease", "digest")
+    client.rpush(other.keys.result("x" * 16), "x")
+    assert not wrong(queue)
+    for key in client.scan_iter(f"{other.name}*"):
+        client.delete(key)
+
+
+def test_many_findings_of_one_kind_are_counted_after_the_first_few(queue: Queue, client: redis.Redis) -> None:
+    for number in range(200):
+        client.set(f"{queue.name}_strange{number}", 1)
+    client.set(queue.keys.lease("x"), 1)
+    checked = check(queue, 0.02)
+    text = list(lines(checked))
+    assert len([line for line in text if "known-keys" in line]) == 6
+    assert "  note      known-keys     … and 195 more (--json has all)" in text
+    assert len([line for line in text if "lease-ttl" in line]) == 1
+    assert len(checked.left) == 201
 
 
 def test_a_race_is_no_fault(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

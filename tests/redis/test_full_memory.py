@@ -169,6 +169,12 @@ def scheduled(queue: Queue) -> Call:
     return partial(queue.cron, "a", b"", None, b"\x80", 5)
 
 
+def later(queue: Queue) -> Call:
+    queue.enqueue(PyTask("m:f", after=60, track=True))
+    (member,) = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    return partial(queue.move, member, 1, "", 5000)
+
+
 CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "start": unbegun,
     "start, which waits": begins_later,
@@ -197,6 +203,7 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "due": lambda queue: due(queue, None),
     "regroup": lambda queue: due(queue, "g"),
     "turn": turned,
+    "move": later,
     "repair, of what is too much": surplus,
     "prune": pruned,
     "beat": lambda queue: partial(queue.beat, "me", 60, b"\x80"),

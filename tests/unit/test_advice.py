@@ -96,6 +96,8 @@ def test_what_could_not_be_read_is_no_problem() -> None:
         ({"sweepers": 0}, "warning", "no sweeper of ours"),
         ({"workers": 0}, "warning", "3 tasks wait"),
         ({"workers": 0, "waiting": 0}, "note", "no worker of ours"),
+        ({"workers": 0, "waiting": 0, "groups": 2}, "warning", "those of 2 groups"),
+        ({"scheduled": 7, "oldest": 4.2}, "ok", "3 tasks wait, 7 scheduled (0 overdue), the oldest for 4 s or longer"),
         ({"faults": 2}, "warning", "fsck finds 2"),
     ],
 )

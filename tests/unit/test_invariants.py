@@ -40,7 +40,18 @@ def test_the_numbers_of_the_sweep_script() -> None:
 
 @pytest.mark.parametrize(
     ("key", "queue"),
-    [("a_noti", "a"), ("a_b_dead", "a_b"), ("a_lease_x_1", "a"), ("a_lease_x_dead", "a"), ("a", None), ("a_x", None)],
+    [
+        ("a_noti", "a"),
+        ("a_b_dead", "a_b"),
+        ("a_lease_x_1", "a"),
+        ("a_lease_x_dead", "a"),
+        ("a", None),
+        ("a_x", None),
+        (f"a_b_task_{'x' * 16}", "a_b"),
+        (f"a_b_group_{'0' * 40}", "a_b"),
+        (f"a_b_slots_{'0' * 40}", "a_b"),
+        (f"a_group_{'g' * 40}", None),
+    ],
 )
 def test_a_key_tells_whose_it_is(key: str, queue: str | None) -> None:
     assert owner(key) == queue

@@ -10,7 +10,7 @@ import delayed
 PACKAGE = Path(delayed.__file__).parent
 
 LEVELS = [
-    {"errors", "clock", "words", "escape", "within", "loops"},
+    {"errors", "clock", "words", "escape", "within", "loops", "modules"},
     {"output"},
     {"logger"},
     {
@@ -34,14 +34,27 @@ LEVELS = [
         "caution",
         "address",
     },
-    {"options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
+    {"children", "options", "keywords", "connection", "durability", "embedded", "hooks", "results", "wire"},
     {"paths", "async_connection", "sentinels", "status", "transitions", "control", "waits"},
     {"task", "connect", "handle"},
     {"functions", "channel", "occurrence", "outage"},
     {"waiter"},
     {"queue"},
     {"schedules", "job", "fake", "leases", "bell", "info", "settings", "command_line", "view", "graveyard"},
-    {"delay", "holder", "sweep", "keeper", "middleware", "invariants", "letters", "reporter", "turns", "patience", "site"},
+    {
+        "delay",
+        "holder",
+        "sweep",
+        "keeper",
+        "middleware",
+        "invariants",
+        "letters",
+        "reporter",
+        "turns",
+        "patience",
+        "site",
+        "waiting",
+    },
     {"lifecycle", "fsck", "taker", "heartbeat", "sweeper"},
     {"executors", "doctor", "drain", "endings"},
     {"crew", "testing"},

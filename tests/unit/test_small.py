@@ -41,6 +41,13 @@ def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:
         "a_cron",
         "a_cron_due",
         "a_lease_b",
+        f"a_task_{'x' * 16}",
+        f"a_result_{'-' * 16}",
+        f"a_unique_{'0' * 40}",
+        f"a_slots_{'f' * 40}",
+        f"a_waits_{'f' * 40}",
+        f"a_group_{'a' * 40}",
+        f"a\nb_group_{'a' * 40}",
     ],
 )
 def test_names_that_would_share_keys_are_refused(name: str) -> None:
@@ -48,7 +55,10 @@ def test_names_that_would_share_keys_are_refused(name: str) -> None:
         Keys(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a b", "ä", "{x}", "a:b", "a_lease", "noti", "_noti_"])
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a b", "ä", "{x}", "a:b", "a_lease", "noti", "_noti_", "a_task_x", f"a_group_{'A' * 40}", f"a_task_{'x' * 17}"],
+)
 def test_other_names_are_fine(name: str) -> None:
     assert Keys(name).noti == f"{name}_noti"
 

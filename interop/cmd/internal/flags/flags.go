@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	delayed "github.com/delayedq/delayed/interop"
@@ -35,6 +36,20 @@ func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
 
 // Fail ends the command with a message.
 func Fail(err error) {
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(os.Stderr, escaped(err.Error()))
 	os.Exit(1)
+}
+
+// escaped is text that may quote what others wrote, as one line without control characters.
+func escaped(text string) string {
+	var line strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			line.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRune(r)
+			line.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return line.String()
 }

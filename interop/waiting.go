@@ -1,0 +1,234 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strconv"
+	"time"
+)
+
+const waitingPage = 50
+
+// Place is where a task waits.
+type Place string
+
+// Where a task waits.
+const (
+	InQueue  Place = "queue"
+	InGroup  Place = "group"
+	ForKey   Place = "key" // until another task with its unique or concurrency key has ended
+	Schedule Place = "scheduled"
+)
+
+// Waiting is a task that waits, for its time or for a worker.
+type Waiting struct {
+	ID      string    // of a tracked task; in the schedule each has one; else empty
+	Where   Place     // in the queue, in a group, for a key, or in the schedule
+	Due     time.Time // in the schedule
+	Task    string    // function path; empty if the bytes are no task
+	Data    []byte    // the task
+	Tracked bool
+
+	key, member string // where it waits, and how it stands there
+}
+
+// Waiting are the tasks that wait in the queue, in its groups, for keys and in its schedule (in these places; in all if none is named),
+// each in their order. They are read a page at a time, and while that goes on others may come and go. An error ends them.
+func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting, error] {
+	if len(places) == 0 {
+		places = []Place{InQueue, InGroup, ForKey, Schedule}
+	}
+	return func(yield func(Waiting, error) bool) {
+		for _, place := range places {
+			var err error
+			goesOn := true
+			next := func(waits Waiting) bool {
+				goesOn = yield(waits, nil)
+				return goesOn
+			}
+			switch place {
+			case InGroup:
+				err = q.inGroups(ctx, next)
+			case ForKey:
+				err = q.forKeys(ctx, next)
+			case Schedule:
+				_, err = q.inOrder(ctx, q.Keys.Scheduled, Schedule, next)
+			default:
+				err = q.inList(ctx, q.Keys.Queue, InQueue, next)
+			}
+			if err != nil {
+				yield(Waiting{}, err)
+			}
+			if err != nil || !goesOn {
+				return
+			}
+		}
+	}
+}
+
+func (q *Queue) inList(ctx context.Context, key string, place Place, next func(Waiting) bool) error {
+	for start := 0; ; start += waitingPage {
+		page, err := q.listed(ctx, key, start)
+		for _, data := range page {
+			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
+			var headers map[string]any
+			waits.Task, headers, _ = glance(data)
+			waits.ID = idOf(headers)
+			waits.Tracked = waits.ID != ""
+			if !next(waits) {
+				return nil
+			}
+		}
+		if err != nil || len(page) < waitingPage {
+			return err
+		}
+	}
+}
+
+func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
+	for start := 0; ; start += waitingPage {
+		page, err := q.listed(ctx, q.Keys.Groups, start)
+		if err != nil {
+			return err
+		}
+		for _, group := range page {
+			goesOn := true
+			err := q.inList(ctx, q.Keys.Group(string(group)), InGroup, func(waits Waiting) bool {
+				goesOn = next(waits)
+				return goesOn
+			})
+			if err != nil || !goesOn {
+				return err
+			}
+		}
+		if len(page) < waitingPage {
+			return nil
+		}
+	}
+}
+
+func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
+	for cursor := "0"; ; {
+		reply, err := q.caller.call(ctx, "HSCAN", q.Keys.Waited, cursor, "COUNT", strconv.Itoa(waitingPage))
+		page, _ := reply.([]any)
+		if err != nil || len(page) != 2 {
+			return err
+		}
+		fields, _ := page[1].([]any)
+		for i := 0; i < len(fields); i += 2 {
+			if name := string(bulk(fields[i])); isDigest(name) {
+				if goesOn, err := q.inOrder(ctx, q.Keys.waits(name), ForKey, next); err != nil || !goesOn {
+					return err
+				}
+			}
+		}
+		if cursor = string(bulk(page[0])); cursor == "0" {
+			return nil
+		}
+	}
+}
+
+// inOrder reads a sorted set, and says whether to go on after it.
+func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(Waiting) bool) (bool, error) {
+	for start := 0; ; start += waitingPage {
+		reply, err := q.caller.call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
+		if err != nil {
+			return false, err
+		}
+		page, _ := reply.([]any)
+		count := 0
+		for i := 0; i < len(page); count++ {
+			member, score := page[i], any(nil)
+			if pair, ok := member.([]any); ok && len(pair) == 2 { // RESP3
+				member, score, i = pair[0], pair[1], i+1
+			} else {
+				score, i = page[min(i+1, len(page)-1)], i+2
+			}
+			waits := scheduled(bulk(member), scoreOf(score))
+			waits.key, waits.Where = key, place
+			if place != Schedule {
+				waits.Due = time.Time{}
+			}
+			if !next(waits) {
+				return false, nil
+			}
+		}
+		if count < waitingPage {
+			return true, nil
+		}
+	}
+}
+
+// scoreOf is a score, in the form of RESP2 or of RESP3.
+func scoreOf(reply any) float64 {
+	if score, ok := reply.(float64); ok {
+		return score
+	}
+	score, _ := strconv.ParseFloat(string(bulk(reply)), 64)
+	return score
+}
+
+// listed is a part of a list.
+func (q *Queue) listed(ctx context.Context, key string, start int) ([][]byte, error) {
+	reply, err := q.caller.call(ctx, "LRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1))
+	items, _ := reply.([]any)
+	page := make([][]byte, len(items))
+	for i, item := range items {
+		page[i] = bulk(item)
+	}
+	return page, err
+}
+
+// scheduled is a member of the schedule, with its score.
+func scheduled(member []byte, score float64) Waiting {
+	waits := Waiting{Where: Schedule, member: string(member), ID: string(member[:min(len(member), 16)])}
+	rest := member[len(waits.ID):]
+	if len(rest) > 0 && rest[0] == ':' { // of a group
+		rest = rest[min(len(rest), 41):]
+	}
+	waits.Data = rest
+	waits.Due = time.UnixMilli(int64(score))
+	var headers map[string]any
+	waits.Task, headers, _ = glance(rest)
+	waits.Tracked = waits.ID == idOf(headers)
+	return waits
+}
+
+// CancelWaiting lets a task not begin that waits. A tracked one has been cancelled for those who wait for it. False if it does not wait
+// any more, or waits in a queue and is not tracked: then it cannot be cancelled.
+func (q *Queue) CancelWaiting(ctx context.Context, waits Waiting) (bool, error) {
+	if waits.Tracked {
+		state, err := q.Handle(waits.ID).Cancel(ctx)
+		if err == nil {
+			return state == StateQueued || state == StateScheduled || state == StateRetrying, nil
+		}
+		if !errors.Is(err, ErrUnknownTask) { // else what was kept of it has run out
+			return false, err
+		}
+	}
+	if waits.Where != Schedule && waits.Where != ForKey {
+		return false, nil
+	}
+	reply, err := q.caller.call(ctx, "ZREM", waits.key, waits.member)
+	n, _ := reply.(int64)
+	return n == 1, err
+}
+
+// MoveWaiting lets a task in the schedule wait for another time; what has passed is now. False if it is not there any more.
+func (q *Queue) MoveWaiting(ctx context.Context, waits Waiting, due time.Time) (bool, error) {
+	if waits.Where != Schedule {
+		return false, nil
+	}
+	_, headers, _ := glance(waits.Data)
+	unique, _, _ := uniqueOf(headers)
+	return q.Move(ctx, waits.member, due, unique)
+}
+
+// Move lets a member of the schedule wait for another time; unique is the task's unique key, or anything. See MoveWaiting.
+func (q *Queue) Move(ctx context.Context, member string, due time.Time, unique string) (bool, error) {
+	k := q.Keys
+	keys := []string{k.Scheduled, k.Wake, k.Task(member[:min(len(member), 16)]), k.Unique(unique)}
+	n, err := q.count(ctx, "move", keys, member, decimal(max(due.UnixMilli(), 1)), milliseconds(trackedFor))
+	return n == 1, err
+}
