@@ -55,6 +55,16 @@ class Place:
         return process.log.read_text()
 
 
+def says(process: Process, text: str) -> None:
+    """Wait until it does."""
+
+    def check() -> None:
+        said = process.log.read_text()
+        assert text in said, said
+
+    eventually(check, 60)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """At the end nothing is held or waits, and what must hold of the queues' keys does."""
@@ -109,7 +119,7 @@ def test_the_web_application(place: Place) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     application = place.start("fastapi_shop", sys.executable, "-m", "uvicorn", "web:app", "--port", str(port))
-    eventually(lambda: "Uvicorn running" in application.log.read_text())
+    says(application, "Uvicorn running")
     (order,) = re.findall(r"-d '(.*)'", README)
     status, placed = request(f"{url}/orders", json.loads(order))
     assert status == 202
@@ -119,15 +129,19 @@ def test_the_web_application(place: Place) -> None:
     assert status == 409
     assert placed["shipment"] in refused["detail"]
     place.worker("fastapi_shop", *worker_of("fastapi_shop"))
-    eventually(lambda: request(shipment)[1]["state"] == "succeeded")
-    assert request(shipment) == (200, {"state": "succeeded", "packed": 2, "items": 2, "parcel": "parcel-17"})
+    done = (200, {"state": "succeeded", "packed": 2, "items": 2, "parcel": "parcel-17"})
+
+    def is_done() -> None:
+        assert request(shipment) == done
+
+    eventually(is_done)
     assert request(f"{url}/shipments/0123456789abcdef")[0] == 404
 
 
 def test_the_service(place: Place) -> None:
     port, closed = free_port(), free_port()
     service = place.start("asyncio_service", sys.executable, str(EXAMPLES / "asyncio_service" / "service.py"), str(port))
-    eventually(lambda: "listening" in service.log.read_text())
+    says(service, "listening")
     (options,) = re.findall(r"`delayed worker (probes [^`]+)`", README)
     worker = place.worker("asyncio_service", *shlex.split(options))
     with socket.create_connection(("127.0.0.1", port), 30) as client, client.makefile("rw") as lines:
@@ -146,7 +160,7 @@ def test_python_beside_go(place: Place) -> None:
     program, *arguments = shlex.split(words)
     said = place.run("python_and_go", sys.executable, str(EXAMPLES / "python_and_go" / program), *arguments)
     assert said == "scaled to [800, 450]\n", go.log.read_text()
-    eventually(lambda: "published cat.png at 800x450" in python.log.read_text())
+    says(python, "published cat.png at 800x450")
 
 
 COMPOSE: dict[str, Any] = yaml.safe_load((EXAMPLES / "deploy" / "compose.yaml").read_text())
