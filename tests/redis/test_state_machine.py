@@ -18,10 +18,13 @@ import delayed.sweeper
 from delayed import clock
 from delayed.errors import Reason
 from delayed.info import inspect
+from delayed.keys import Holds
 from delayed.queue import Queue
 from delayed.sweep import sweep
 from delayed.task import PyTask
-from delayed.wire import decode, with_retry
+from delayed.wire import decode, headers_of, holds_in, with_retry
+
+from .test_groups import make_due
 
 LIMIT = 3
 TTL = 600.0  # seconds; leases end when the model says so
@@ -300,6 +303,163 @@ class Machine(RuleBasedStateMachine):
         assert len(waiting) + len(held) + len(dead) + self.gone == self.made  # none is lost, and none is there twice
 
 
+class KeyMachine(RuleBasedStateMachine):
+    """Tasks that have keys: who holds them, and that none waits for ever, whatever becomes of those that hold them."""
+
+    client: redis.Redis
+    prefix: str
+    examples = 0
+    LIMIT = 2
+    KEYS = (
+        {"concurrency_key": "s", "concurrency": LIMIT},
+        {"concurrency_key": "s", "concurrency": LIMIT, "track": True},
+        {"unique": "u", "unique_mode": "while_running"},
+        {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s", "concurrency": LIMIT},
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        KeyMachine.examples += 1
+        self.queue = Queue(f"{self.prefix}y{KeyMachine.examples}", self.client)
+        self.taken: dict[str, bytes] = {}  # lease → task that has not begun,
+        self.running: dict[str, bytes] = {}  # and that has
+        self.made = self.gone = self.leases = 0
+
+    def _holds(self, data: bytes) -> Holds:
+        return holds_in(headers_of(data))
+
+    @rule(which_keys=st.lists(st.integers(0, 3), min_size=2, max_size=6), group=st.booleans())
+    def enqueue(self, which_keys: list[int], group: bool) -> None:
+        for kind in which_keys:
+            self.made += 1
+            options: dict[str, Any] = {**self.KEYS[kind], **({"group": "g"} if group else {})}
+            self.queue.enqueue(PyTask("m:f", (self.made,), **options))
+
+    @rule(count=st.integers(1, 4))
+    def take(self, count: int) -> None:
+        self.queue.feed(16)
+        names = [self.queue.keys.lease("t", self.leases + number) for number in range(count)]
+        self.leases += count
+        tasks = self.queue.take(names, "t", TTL, waiting=True).tasks
+        self.taken.update(zip(names, tasks, strict=False))
+
+    @precondition(lambda self: self.taken)
+    @rule(index=which)
+    def start(self, index: int) -> None:
+        lease = list(self.taken)[index % len(self.taken)]
+        data = self.taken.pop(lease)
+        group = headers_of(data).get("group")
+        if self.queue.start(lease, self._holds(data), bound=600_000, group=group) == 1:
+            self.running[lease] = data
+
+    @rule()
+    def take_and_start(self) -> None:
+        self.take(4)
+        while self.taken:
+            self.start(0)
+
+    def _end(self, lease: str, data: bytes, how: int) -> None:
+        holds = self._holds(data)
+        if how == 0:
+            self.gone += self.queue.succeed(lease, holds) if holds.id is None else self._conclude(lease, holds)
+        elif how == 1:
+            self.queue.postpone(lease, data, holds, 3_600_000, "no")
+        elif how == 2:
+            self.queue.give_back([lease], {lease: data}, 1)
+        elif how == 3:
+            self.queue.defer(lease, holds, limit=1e6, cause="no")
+        elif holds.id is None:
+            self.gone += self.queue.bury(lease, Reason.FAILED, "d", "w", holds)
+        else:
+            self.gone += self._conclude(lease, holds, Reason.FAILED)
+
+    def _conclude(self, lease: str, holds: Holds, reason: Reason | None = None) -> bool:
+        return self.queue.conclude(lease, holds, state="succeeded", result=b"\x90", keep=60_000, reason=reason)
+
+    @precondition(lambda self: self.running)
+    @rule(index=which, how=st.integers(0, 4))
+    def end(self, index: int, how: int) -> None:
+        lease = list(self.running)[index % len(self.running)]
+        self._end(lease, self.running.pop(lease), how)
+
+    @precondition(lambda self: self.taken)
+    @rule(index=which, how=st.integers(2, 3))
+    def end_one_that_has_not_begun(self, index: int, how: int) -> None:
+        lease = list(self.taken)[index % len(self.taken)]
+        self._end(lease, self.taken.pop(lease), how)
+
+    @precondition(lambda self: self.taken or self.running)
+    @rule(index=which, older=st.booleans())
+    def a_worker_dies(self, index: int, older: bool) -> None:
+        """And is swept, perhaps by a sweeper that knows nothing of keys."""
+        every = [*self.taken, *self.running]
+        lease = every[index % len(every)]
+        data = self.taken.pop(lease, None) or self.running.pop(lease)
+        self.client.delete(lease)
+        if older and self.client.hdel(self.queue.keys.processing, lease):
+            self.client.rpush(self.queue.name, data)
+        elif not older:
+            sweep(self.queue, 1_000_000)
+
+    @rule()
+    def the_unique_key_runs_out(self) -> None:
+        holders = [lease for lease, data in self.running.items() if self._holds(data).unique is not None]
+        for lease in holders:  # else two would run, as they may
+            self._end(lease, self.running.pop(lease), 2)
+        self.client.delete(self.queue.keys.unique("u"))
+
+    @rule()
+    def time_passes(self) -> None:
+        make_due(self.queue)
+        self.queue.due([self.queue.keys])
+
+    @rule()
+    def sweep(self) -> None:
+        sweep(self.queue, 1_000_000)
+
+    @invariant()
+    def no_more_run_than_may(self) -> None:
+        held = self.client.hkeys(self.queue.keys.processing)
+        running = [self._holds(data) for lease, data in self.running.items() if lease.encode() in held]
+        assert sum(holds.slots is not None for holds in running) <= self.LIMIT
+        assert sum(holds.unique is not None for holds in running) <= 1
+
+    @invariant()
+    def none_is_lost_and_none_is_there_twice(self) -> None:
+        assert self._there() + self.gone == self.made
+
+    def _there(self) -> int:
+        keys, call = self.queue.keys, self.queue.call
+        lines = [call("ZCARD", f"{self.queue.name}_waits_{name.decode()}") for name in call("HKEYS", keys.waited)]
+        groups = sum(call("LLEN", keys.group(each)) for each in self.queue.grouped(100))
+        return int(self.queue.len() + call("HLEN", keys.processing) + call("ZCARD", keys.scheduled) + sum(lines) + groups)
+
+    def teardown(self) -> None:
+        """All workers die; one that works on, and a sweeper, end all tasks."""
+        for lease in (*self.taken, *self.running):
+            self.client.delete(lease)
+        for _ in range(2 * self.made + 5):
+            self.taken, self.running = {}, {}
+            self.time_passes()
+            self.sweep()
+            for _ in range(self.made):
+                self.take(4)
+            for _ in range(len(self.taken)):
+                self.start(0)
+            for lease, data in self.running.items():
+                self._end(lease, data, 0)
+            if not self._there():
+                break
+        assert (self._there(), self.gone) == (0, self.made)
+        left = [
+            key for key in self.client.scan_iter(f"{self.queue.name}_*", count=1000) if b"_wait" in key or b"_slots" in key
+        ]
+        keys = list(self.client.scan_iter(f"{self.queue.name}*", count=1000))
+        if keys:
+            self.client.delete(*keys)
+        assert not left
+
+
 @pytest.mark.timeout(max(120, EXAMPLES))
 def test_any_order_of_events_does_what_the_model_says(client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (delayed.info, delayed.sweeper):
@@ -318,3 +478,22 @@ def test_any_order_of_events_does_what_the_model_says(client: redis.Redis, name:
         ),
     )
     assert Machine.examples >= (EXAMPLES or 100)
+
+
+@pytest.mark.timeout(max(180, EXAMPLES))
+def test_any_order_of_events_leaves_nobody_waiting_for_a_key(
+    client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyMachine, "client", client, raising=False)
+    monkeypatch.setattr(KeyMachine, "prefix", name, raising=False)
+    run_state_machine_as_test(
+        KeyMachine,
+        settings=settings(
+            max_examples=EXAMPLES or 40,
+            stateful_step_count=40,
+            derandomize=not EXAMPLES,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
