@@ -44,8 +44,10 @@ class OutputHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """As the base class does it, but for a lock which nobody waits for without end."""
-        if not self.filter(record):
+        passed = self.filter(record)
+        if not passed:
             return False
+        record = passed if isinstance(passed, logging.LogRecord) else record  # since Python 3.12 a filter may give another
         held = self.lock is not None and self.lock.acquire(timeout=_PATIENCE)
         try:
             self.emit(record)

@@ -89,7 +89,7 @@ def fuzz_worker(count: int, seed: int, queue: Queue, client: redis.Redis) -> Cou
 def _batch(payloads: list[bytes], queue: Queue, client: redis.Redis) -> Counter[str]:
     client.rpush(queue.name, *payloads)
     client.rpush(queue.keys.noti, *["1"] * len(payloads))
-    worker = Worker(queue, allow=[TARGET], burst=True)
+    worker = Worker(queue, allow=[TARGET], burst=True, unready_for=0)
     worker.run()
     letters = list(dead_letters(queue))
     about = worker.describe()
