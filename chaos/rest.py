@@ -31,16 +31,18 @@ def sent(*tasks: int) -> list[Note]:
 
 
 def at_rest(queue: Queue) -> bool:
-    """Whether nothing waits, for its turn or for its time, and nothing is held. A task goes from the schedule or its group to
-    the queue, and may come back when it has been held: so those are looked at first and last."""
+    """Whether nothing waits, for its turn, its time or a key, and nothing is held. A task goes from the schedule, its group or
+    those that wait for a key to the queue, and may come back when it has been held: so those are looked at first and last."""
     keys = queue.keys
     return not any(
         (
             queue.call("ZCARD", keys.scheduled),
+            queue.call("HLEN", keys.waited),
             queue.call("LLEN", keys.groups),
             queue.len(),
             queue.call("HLEN", keys.processing),
             queue.call("LLEN", keys.groups),
+            queue.call("HLEN", keys.waited),
             queue.call("ZCARD", keys.scheduled),
         )
     )
