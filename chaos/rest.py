@@ -41,9 +41,10 @@ def left(queue: Queue) -> dict[str, int]:
     counts = {
         "scheduled": queue.call("ZCARD", keys.scheduled),
         "groups": queue.call("LLEN", keys.groups),
-        "keys that are waited for": queue.call("HLEN", f"{queue.name}_waited"),
+        "keys that are waited for": queue.call("HLEN", keys.waited),
         "waiting": queue.len(),
         "held": queue.call("HLEN", keys.processing),
+        "keys that are waited for, still": queue.call("HLEN", keys.waited),
         "groups, still": queue.call("LLEN", keys.groups),
         "scheduled, still": queue.call("ZCARD", keys.scheduled),
     }

@@ -102,16 +102,24 @@ class Channel:
         let_the_kernel_watch(self._sock, self._deadline)
         self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
         self.send = self._send
-        self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in SCRIPTS.values()))
+        self._load_scripts()
         self._send(_ID + _SPEAK)
-        for _ in SCRIPTS:
-            self._checked(self.read())
         identity = self.read()
         self.client_id = identity if isinstance(identity, int) else 0
         self._can_be_silent = not isinstance(self.read(), ResponseError)
         self._loud = self._repeated = len(self._posted)
         for ending in self._posted:
             self._send(ending.done)
+
+    def _load_scripts(self) -> None:
+        """Send the scripts that the server lacks. (Some servers write each one that they are sent to replicas, and to the
+        append-only file.)"""
+        self._send(pack("SCRIPT", "EXISTS", *(script.sha for script in SCRIPTS.values())))
+        known = self._checked(self.read())
+        lacking = [script for script, there in zip(SCRIPTS.values(), known, strict=True) if not there]
+        self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in lacking))
+        for _ in lacking:
+            self._checked(self.read())
 
     def close(self) -> None:
         """Drop the connection. What was posted stays known until it has been confirmed over another one."""

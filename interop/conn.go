@@ -101,8 +101,14 @@ func (c *conn) introduce(ctx context.Context, options *redis.Options) error {
 	if options.ClientName != "" {
 		add("CLIENT", "SETNAME", options.ClientName)
 	}
-	load, scripts := loadCommands()
-	_, err = c.exchange(append(packed, load...), count+scripts)
+	add(haveScripts()...)
+	replies, err := c.exchange(packed, count)
+	if err != nil {
+		return err
+	}
+	if load, lacking := loadCommands(replies[count-1]); lacking > 0 {
+		_, err = c.exchange(load, lacking)
+	}
 	return err
 }
 

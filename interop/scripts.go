@@ -4,6 +4,8 @@ import (
 	"crypto/sha1" //nolint:gosec // the name that Redis gives a script
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,10 +50,25 @@ func (s script) withSource(command []string) []string {
 	return append([]string{"EVAL", s.source}, command[2:]...)
 }
 
-// loadCommands are the commands that make sure that a server has all scripts.
-func loadCommands() (packed []byte, count int) {
-	for _, script := range scripts {
-		packed = appendCommand(packed, "SCRIPT", "LOAD", script.source)
+// loadCommands are the commands that give a server the scripts that it lacks. known is its reply to the command that asks for them. (Some
+// servers write each script that they are sent to their replicas, and to the append-only file.)
+func loadCommands(known any) (packed []byte, count int) {
+	there, _ := known.([]any)
+	for i, name := range scriptNames {
+		if i >= len(there) || there[i] != int64(1) {
+			packed, count = appendCommand(packed, "SCRIPT", "LOAD", scripts[name].source), count+1
+		}
 	}
-	return packed, len(scripts)
+	return packed, count
+}
+
+// scriptNames are the names of the scripts, in the order of haveScripts, which asks a server which of them it has.
+var scriptNames = slices.Sorted(maps.Keys(scripts))
+
+func haveScripts() []string {
+	command := []string{"SCRIPT", "EXISTS"}
+	for _, name := range scriptNames {
+		command = append(command, scripts[name].sha)
+	}
+	return command
 }

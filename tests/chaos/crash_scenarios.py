@@ -22,6 +22,7 @@ from delayed.schedules import Schedules, define
 from delayed.sweep import sweep
 from delayed.sweeper import Sweeper
 from delayed.task import PyTask
+from delayed.wire import headers_of, holds_in
 from delayed.worker import Worker
 
 from .crash_points import Counter
@@ -177,6 +178,29 @@ def _prepare_keys(stage: Stage) -> None:
         stage.queue.enqueue(stage.task(number, concurrency_key="a", concurrency=2))
 
 
+def _prepare_rivals(stage: Stage) -> None:
+    """A living worker has a slot and a unique key, for which two tasks each will wait."""
+    keys: dict[str, Any] = {"unique": "u", "unique_mode": "while_running"}
+    for number, options in enumerate(({"concurrency_key": "a"}, keys)):
+        stage.queue.enqueue(stage.task(number, **options))
+        lease = stage.queue.keys.lease("rival", number)
+        (data,) = stage.queue.take([lease], "rival", 600).tasks
+        assert stage.queue.start(lease, holds_in(headers_of(data)), bound=600_000) == 1
+    for number in range(2, 6):
+        stage.queue.enqueue(stage.task(number, **({"concurrency_key": "a"}, keys)[number % 2]))
+
+
+def _prepare_waiting(stage: Stage) -> None:
+    """They wait, and that worker is dead; its unique key has run out."""
+    _prepare_rivals(stage)
+    for number in range(2, 6):
+        lease = stage.queue.keys.lease("t", number)
+        (data,) = stage.queue.take([lease], "t", 600).tasks
+        assert stage.queue.start(lease, holds_in(headers_of(data)), bound=600_000) in (3, 4)
+    stage.forget_leases()
+    stage.client.delete(stage.queue.keys.unique("u"))
+
+
 def _prepare_sweep(stage: Stage) -> None:
     """Five tasks lost for the third time, twenty for the first, three of them large; two in living hands; no notification for
     what waits; two dead processes in the register."""
@@ -262,6 +286,11 @@ def _nothing(stage: Stage) -> None:
     """An empty queue."""
 
 
+def _no_scripts(stage: Stage) -> None:
+    """A server that was started just now."""
+    stage.client.script_flush()
+
+
 def _range(count: int) -> frozenset[int]:
     return frozenset(range(count))
 
@@ -271,7 +300,10 @@ BURST, SERVING = _worker(burst=True), _worker(burst=False)
 SCENARIOS = [
     Scenario("enqueue", _nothing, _enqueue, _once(3), enqueued=_range(3), expects=("EVAL enqueue", "EVALSHA enqueue")),
     Scenario("enqueue many, in chunks", _nothing, _enqueue_many, _once(8), enqueued=_range(8)),
-    Scenario("a worker connects and loads scripts", _nothing, BURST, {}, everything=True, expects=("SCRIPT LOAD",)),
+    Scenario(
+        "a worker connects and loads scripts", _no_scripts, BURST, {}, everything=True,
+        expects=("SCRIPT EXISTS", "SCRIPT LOAD"),
+    ),
     Scenario(
         "take, post successes, confirm them", lambda s: s.put(*["run"] * 7), BURST, _once(7),
         expects=("EVALSHA due", "EVALSHA take", "CLIENT REPLY OFF", "HDEL", "CLIENT REPLY ON"),
@@ -335,6 +367,13 @@ SCENARIOS = [
         "let groups take turns, take within limits", _prepare_groups, BURST, _once(4),
         expects=("EVALSHA beat", "LRANGE", "EVALSHA turn", "EVALSHA take_limited"),
     ),
-    Scenario("begin tasks with a concurrency key", _prepare_keys, BURST, _once(3), expects=("EVALSHA acquire",)),
+    Scenario(
+        "begin tasks with a concurrency key", _prepare_keys, BURST, _once(3), expects=("EVALSHA start", "EVALSHA succeed")
+    ),
+    Scenario("wait for keys that others have", _prepare_rivals, BURST, _once(6), expects=("EVALSHA start",)),
+    Scenario(
+        "sweep keys of the dead, and wake", _prepare_waiting, _sweep, _once(6),
+        expects=("HSCAN", "EVALSHA wake", "EVALSHA sweep"),
+    ),
     Scenario("retry dead letters", _prepare_dead, _dead_retry, _once(3), either=_range(3), expects=("EVALSHA dead_retry",)),
 ]  # fmt: skip
