@@ -163,11 +163,15 @@ func (j *Job) unique() (key string, fate Fate, bound time.Duration) {
 	return key, fate, max(span(milliseconds), time.Millisecond)
 }
 
-// expired says why it is too late to begin, if it is.
-func (j *Job) expired() error {
+// expired says why it is too late to begin, by the server's clock, if it is.
+func (j *Job) expired(ctx context.Context) error {
 	expires := j.number("expires")
-	late := time.Now().UnixMilli() - expires
-	if expires == 0 || late <= 0 {
+	if expires == 0 {
+		return nil
+	}
+	now, _ := j.queue.clock(ctx) //nolint:errcheck // what was known before has to do
+	late := now.UnixMilli() - expires
+	if late <= 0 {
 		return nil
 	}
 	return unrunnable(Expired, "it should have begun %.1f s before", float64(late)/1000)

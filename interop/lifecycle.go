@@ -35,7 +35,7 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 		return err
 	}
 	defer w.oversee(s)()
-	if err := job.expired(); err != nil {
+	if err := job.expired(ctx); err != nil {
 		return err
 	}
 	h, found := w.handlers[job.Path]

@@ -30,6 +30,7 @@ type Queue struct {
 	maxSize    int
 	timeout    time.Duration
 	durability *durability
+	time       *serverTime
 }
 
 // QueueOption changes a Queue.
@@ -49,7 +50,7 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 		return nil, err
 	}
 	q := &Queue{Keys: keys, client: client, caller: pooled{client}, maxSize: maxTaskSize, timeout: dequeueTimeout,
-		durability: &durability{text: inMemory, timeout: durabilityTimeout}}
+		durability: &durability{text: inMemory, timeout: durabilityTimeout}, time: &serverTime{}}
 	for _, option := range options {
 		option(q)
 	}

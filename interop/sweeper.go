@@ -87,6 +87,9 @@ func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 // After an outage (its connection broke, or an answer took long: a restart, a failover, a stall) it repairs the notifications at once,
 // and judges leases once the workers that live have had 5 seconds to say so.
 func (s *Sweeper) Run(ctx context.Context) error {
+	if err := s.queues[0].admitted(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.withSignals {
