@@ -65,7 +65,14 @@ UNKNOWN = "this came after the command was sent: Redis may or may not have carri
 _FULL = ("Too many connections", "No connection available")  # what pools say that have no connection to give
 # Errors that say "not this server, not now": a new connection may find the right one.
 _MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
-_REFUSALS = ("WRONGPASS", "NOAUTH", "invalid password", "DB index", "Invalid Database")
+_REFUSALS = (
+    "WRONGPASS",
+    "NOAUTH",
+    "invalid password",
+    "without any password configured",
+    "DB index",
+    "Invalid Database",
+)
 
 
 def is_misplaced(error: ResponseError) -> bool:

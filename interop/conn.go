@@ -40,8 +40,20 @@ type conn struct {
 	in *bufio.Reader
 }
 
+// pushed is a message that is no reply.
+type pushed []any
+
 // dial opens a connection to the server that has key, and makes sure that it has the scripts.
 func dial(ctx context.Context, client redis.UniversalClient, key string) (*conn, error) {
+	return dialTo(ctx, client, key, true)
+}
+
+// dialBare opens a connection to the server that has key.
+func dialBare(ctx context.Context, client redis.UniversalClient, key string) (*conn, error) {
+	return dialTo(ctx, client, key, false)
+}
+
+func dialTo(ctx context.Context, client redis.UniversalClient, key string, scripts bool) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	single, err := master(ctx, client, key)
@@ -54,7 +66,7 @@ func dial(ctx context.Context, client redis.UniversalClient, key string) (*conn,
 		return nil, err
 	}
 	c := &conn{socket, bufio.NewReaderSize(socket, 64<<10)}
-	if err := c.introduce(ctx, options); err != nil {
+	if err := c.introduce(ctx, options, scripts); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -73,7 +85,7 @@ func master(ctx context.Context, client redis.UniversalClient, key string) (*red
 	return nil, fmt.Errorf("%w: a worker needs a *redis.Client or a *redis.ClusterClient, not %T", ErrConfiguration, client)
 }
 
-func (c *conn) introduce(ctx context.Context, options *redis.Options) error {
+func (c *conn) introduce(ctx context.Context, options *redis.Options, scripts bool) error {
 	user, password := options.Username, options.Password
 	var err error
 	switch {
@@ -101,9 +113,11 @@ func (c *conn) introduce(ctx context.Context, options *redis.Options) error {
 	if options.ClientName != "" {
 		add("CLIENT", "SETNAME", options.ClientName)
 	}
-	add(haveScripts()...)
+	if scripts {
+		add(haveScripts()...)
+	}
 	replies, err := c.exchange(packed, count)
-	if err != nil {
+	if err != nil || !scripts {
 		return err
 	}
 	if load, lacking := loadCommands(replies[count-1]); lacking > 0 {
@@ -156,7 +170,8 @@ func (c *conn) block(packed []byte) (any, error) {
 	return reply, err
 }
 
-// read reads the next reply: nil, int64, string, []byte, []any, or redisError, which is a reply, not an error.
+// read reads the next reply: nil, int64, string, []byte, []any, or redisError, which is a reply, not an error; in RESP3 also a message,
+// which is pushed.
 func (c *conn) read() (any, error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
@@ -176,19 +191,27 @@ func (c *conn) read() (any, error) {
 		return string(body), nil
 	case '-':
 		return redisError(body), nil
-	case '$', '*':
+	case '_':
+		return nil, nil
+	case '$', '*', '>', '%':
 		count, err := strconv.Atoi(string(body))
 		if err != nil || count < 0 {
 			return nil, err
 		}
-		if line[0] == '$' {
+		switch line[0] {
+		case '$':
 			return c.readBulk(count)
+		case '%': // a map is its keys and values in turn
+			count *= 2
 		}
 		values := make([]any, count)
 		for i := range values {
 			if values[i], err = c.read(); err != nil {
 				return nil, err
 			}
+		}
+		if line[0] == '>' {
+			return pushed(values), nil
 		}
 		return values, nil
 	}

@@ -1,76 +1,258 @@
 package delayed
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
+const (
+	poolPatience     = 20 * time.Second // that a command waits for a connection to be free, if nothing else is said
+	sentinelPatience = time.Second      // that a sentinel may take to say why it names no primary
+)
+
 // Connect makes a client for the same URLs as the Python package: `redis://[[user]:password@]host[:port][/db]`, `rediss://…` (TLS),
-// `unix://[…@]/path.sock[?db=0]`, each with go-redis's options as query; `redis+sentinel://[[user]:password@]host[:port]
-// [,host[:port]…]/service[/db]` for the master that Sentinel names; `redis+cluster://…` (or `rediss+cluster://…`) for any node of a
-// cluster. Any other client of go-redis serves as well. The error wraps ErrConfiguration.
-func Connect(address string) (redis.UniversalClient, error) {
-	scheme, rest, _ := strings.Cut(address, "://")
-	var client redis.UniversalClient
-	var err error
-	switch scheme {
-	case "redis+cluster", "rediss+cluster":
-		var options *redis.ClusterOptions
-		if options, err = redis.ParseClusterURL(strings.TrimSuffix(scheme, "+cluster") + "://" + rest); err == nil {
-			client = redis.NewClusterClient(options)
-		}
-	case "redis+sentinel":
-		var options *redis.FailoverOptions
-		if options, err = sentinelOptions(rest); err == nil {
-			client = redis.NewFailoverClient(options)
-		}
-	default:
-		var options *redis.Options
-		if options, err = redis.ParseURL(address); err == nil {
-			client = redis.NewClient(options)
-		}
-	}
+// `unix://[…@]/path.sock[?db=0]`; `redis+sentinel://[…@]host[:port][,host[:port]…]/service[/db]` for the primary that Sentinel names;
+// `redis+cluster://[…@]host[:port][,host[:port]…]` for some nodes of a cluster (both with `rediss+` for TLS). Each with options as query,
+// such as `?socket_timeout=3&ssl_ca_certs=/ca.pem`: see docs/operations.md. Any other client of go-redis serves as well. The error wraps
+// ErrConfiguration, and shows no password.
+func Connect(url string) (redis.UniversalClient, error) {
+	a, err := readAddress(url)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the URL does not say where Redis is (%w); write for example redis://localhost:6379/0, rediss://host, "+
-			"unix:///run/redis.sock, redis+sentinel://host1,host2/mymaster or redis+cluster://host", ErrConfiguration, err)
+		return nil, err
 	}
-	return client, nil
+	secure, err := a.tlsConfig()
+	if err != nil {
+		return nil, fmt.Errorf("%w: the ssl_… options in the URL of Redis cannot be used: %s", ErrConfiguration, err.Error())
+	}
+	switch a.kind {
+	case kindCluster:
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: a.places(), Username: a.username, Password: a.password, TLSConfig: secure, ClientName: a.text("client_name"),
+			Protocol: a.protocol(), DialTimeout: a.span("socket_connect_timeout"), ReadTimeout: a.span("socket_timeout"),
+			WriteTimeout: a.span("socket_timeout"), PoolSize: a.number("max_connections"), PoolTimeout: a.patience(),
+		}), nil
+	case kindSentinel:
+		options := &redis.FailoverOptions{
+			MasterName: a.service, SentinelAddrs: a.places(), SentinelUsername: a.text("sentinel_username"),
+			SentinelPassword: a.text("sentinel_password"), Username: a.username, Password: a.password, DB: a.db, TLSConfig: secure,
+			ClientName: a.text("client_name"), Protocol: a.protocol(), DialTimeout: a.span("socket_connect_timeout"),
+			ReadTimeout: a.span("socket_timeout"), WriteTimeout: a.span("socket_timeout"), PoolSize: a.number("max_connections"),
+			PoolTimeout: a.patience(),
+		}
+		client := redis.NewFailoverClient(options)
+		explainSentinels(client, options)
+		return client, nil
+	}
+	options := &redis.Options{
+		Network: "tcp", Username: a.username, Password: a.password, DB: a.db, TLSConfig: secure, ClientName: a.text("client_name"),
+		Protocol: a.protocol(), DialTimeout: a.span("socket_connect_timeout"), ReadTimeout: a.span("socket_timeout"),
+		WriteTimeout: a.span("socket_timeout"), PoolSize: a.number("max_connections"), PoolTimeout: a.patience(),
+	}
+	if a.kind == kindUnix {
+		options.Network, options.Addr = "unix", a.path
+	} else {
+		options.Addr = a.places()[0]
+	}
+	return redis.NewClient(options), nil
 }
 
-// sentinelOptions reads what follows the scheme. net/url refuses several hosts, hence by hand.
-func sentinelOptions(rest string) (*redis.FailoverOptions, error) {
-	authority, path, _ := strings.Cut(rest, "/")
-	service, db, _ := strings.Cut(strings.Trim(path, "/"), "/")
-	if service == "" {
-		return nil, fmt.Errorf("a Sentinel URL names its service after the hosts")
+func (a address) text(name string) string {
+	text, _ := a.options[name].(string)
+	return text
+}
+
+func (a address) number(name string) int {
+	number, _ := a.options[name].(int)
+	return number
+}
+
+func (a address) span(name string) time.Duration {
+	span, _ := a.options[name].(time.Duration)
+	return span
+}
+
+func (a address) patience() time.Duration {
+	if given := a.span("timeout"); given > 0 {
+		return given
 	}
-	options := &redis.FailoverOptions{MasterName: service}
-	if at := strings.LastIndex(authority, "@"); at >= 0 {
-		user, password, _ := strings.Cut(authority[:at], ":")
-		var err, err2 error
-		options.Username, err = url.PathUnescape(user)
-		options.Password, err2 = url.PathUnescape(password)
-		if err != nil || err2 != nil {
-			return nil, fmt.Errorf("user and password are percent-encoded")
+	return poolPatience
+}
+
+func (a address) protocol() int {
+	number, _ := strconv.Atoi(a.text("protocol")) //nolint:errcheck // then it is go-redis's own
+	return number
+}
+
+func (a address) places() []string {
+	places := make([]string, len(a.hosts))
+	for i, each := range a.hosts {
+		places[i] = net.JoinHostPort(each.host, strconv.Itoa(each.port))
+	}
+	return places
+}
+
+// tlsConfig is what the ssl_… options ask for; nil for an address without TLS.
+func (a address) tlsConfig() (*tls.Config, error) {
+	if !a.tls {
+		return nil, nil
+	}
+	for _, name := range []string{"ssl_ciphers", "ssl_password"} {
+		if a.text(name) != "" {
+			return nil, fmt.Errorf("%s is for Python: Go chooses ciphers itself, and reads keys that are not encrypted", name)
 		}
-		authority = authority[at+1:]
 	}
-	for _, host := range strings.Split(authority, ",") {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host = net.JoinHostPort(host, "26379")
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if a.text("ssl_min_version") == "772" {
+		config.MinVersion = tls.VersionTLS13
+	}
+	var err error
+	if config.RootCAs, err = a.authorities(); err != nil {
+		return nil, err
+	}
+	if file := a.text("ssl_certfile"); file != "" {
+		key := a.text("ssl_keyfile")
+		if key == "" {
+			key = file
 		}
-		options.SentinelAddrs = append(options.SentinelAddrs, host)
+		certificate, err := tls.LoadX509KeyPair(file, key)
+		if err != nil {
+			return nil, err
+		}
+		config.Certificates = []tls.Certificate{certificate}
+	} else if a.text("ssl_keyfile") != "" {
+		return nil, errors.New("ssl_keyfile needs ssl_certfile")
 	}
-	if db != "" {
-		var err error
-		if options.DB, err = strconv.Atoi(db); err != nil {
-			return nil, fmt.Errorf("%q is not the number of a database", db)
+	checks, said := a.options["ssl_check_hostname"].(bool)
+	switch {
+	case a.text("ssl_cert_reqs") == "none":
+		config.InsecureSkipVerify = true
+	case said && !checks: // the certificate counts, whatever its name
+		config.InsecureSkipVerify = true
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			pool := x509.NewCertPool()
+			for _, each := range state.PeerCertificates[1:] {
+				pool.AddCert(each)
+			}
+			_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: config.RootCAs, Intermediates: pool})
+			return err
 		}
 	}
-	return options, nil
+	return config, nil
+}
+
+// authorities are those whose certificates count: the system's, and those that the options name. Nil for the system's alone.
+func (a address) authorities() (*x509.CertPool, error) {
+	files, data := []string{}, []byte(a.text("ssl_ca_data"))
+	if file := a.text("ssl_ca_certs"); file != "" {
+		files = append(files, file)
+	}
+	if folder := a.text("ssl_ca_path"); folder != "" {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			files = append(files, filepath.Join(folder, entry.Name()))
+		}
+	}
+	if len(files) == 0 && len(data) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if len(data) > 0 && !pool.AppendCertsFromPEM(data) {
+		return nil, errors.New("there is no certificate in ssl_ca_data")
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(text) && file == a.text("ssl_ca_certs") {
+			return nil, fmt.Errorf("there is no certificate in %s", file)
+		}
+	}
+	return pool, nil
+}
+
+// explainSentinels lets a client that finds no primary say what each sentinel has answered. go-redis says only what was wrong with some.
+func explainSentinels(client *redis.Client, options *redis.FailoverOptions) {
+	dialer := client.Options()
+	find := dialer.Dialer
+	dialer.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		found, err := find(ctx, network, addr)
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "sentinel") {
+			return found, err
+		}
+		return nil, fmt.Errorf("no sentinel knows a primary of %q that is up: %s: %w", options.MasterName, askSentinels(ctx, options), err)
+	}
+}
+
+// askSentinels is what each sentinel says of the primary.
+func askSentinels(ctx context.Context, options *redis.FailoverOptions) string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sentinelPatience)
+	defer cancel()
+	says := make([]string, len(options.SentinelAddrs))
+	var asked []<-chan struct{}
+	for i, addr := range options.SentinelAddrs {
+		asked = append(asked, background(func() {
+			sentinel := redis.NewSentinelClient(&redis.Options{Addr: addr, Username: options.SentinelUsername,
+				Password: options.SentinelPassword, TLSConfig: options.TLSConfig, DialTimeout: sentinelPatience,
+				ReadTimeout: sentinelPatience, MaxRetries: -1, DialerRetries: 1})
+			defer sentinel.Close()
+			place, err := sentinel.GetMasterAddrByName(ctx, options.MasterName).Result()
+			switch {
+			case errors.Is(err, redis.Nil):
+				says[i] = addr + " does not know it"
+			case err != nil:
+				says[i] = addr + " says: " + err.Error()
+			default:
+				says[i] = addr + " says that it is at " + strings.Join(place, ":")
+			}
+			if refused(err) {
+				says[i] += " (see sentinel_password: sentinels have a user and a password of their own)"
+			}
+		}))
+	}
+	for _, done := range asked {
+		<-done
+	}
+	return strings.Join(says, "; ")
+}
+
+// refused tells whether Redis (or a sentinel) does not let us in, and would not the next time.
+func refused(err error) bool {
+	if err == nil {
+		return false
+	}
+	words := []string{"WRONGPASS", "NOAUTH", "invalid password", "without any password configured", "DB index"}
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(err.Error(), word) })
+}
+
+// admitted asks the server once whether it lets us in. One that cannot be asked now may be up later: that is no error. The error wraps
+// ErrConfiguration.
+func (q *Queue) admitted(ctx context.Context) error {
+	c, err := dialBare(ctx, q.client, q.Keys.Queue)
+	if err == nil {
+		_, err = c.call(ctx, "PING")
+		c.Close()
+	}
+	if !refused(err) {
+		return nil
+	}
+	return fmt.Errorf("%w: Redis does not let us in: %w; correct the user, the password or the database in the URL", ErrConfiguration, err)
 }

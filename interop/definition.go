@@ -35,7 +35,7 @@ func (q *Queue) define(task Task, t *timetable) (entry, error) {
 		found.expires = max(rounded(*o.expiresIn), 1)
 		task = lasting(task)
 	}
-	data, err := q.serialize(task)
+	data, err := q.serialize(task, birth{})
 	found.task = []byte(data)
 	return found, err
 }

@@ -21,19 +21,12 @@ func (q *Queue) Len(ctx context.Context) (int, error) {
 // Enqueue puts a task at the end of the queue. When it returns nil, the task is in Redis. An error that wraps ErrInvalidTask means
 // that nothing was sent, one that wraps ErrNotDurable that the task is in the queue and may run, but not where Durability wants it, and
 // one that wraps ErrOutcomeUnknown that the task may or may not be in the queue: it is never sent twice, whatever the client's
-// MaxRetries.
+// MaxRetries. What is enqueued twice is there twice.
 //
 // A task that asks for more than a place at the tail goes where its options say; Submit does the same, and returns its handle.
 func (q *Queue) Enqueue(ctx context.Context, task Task) error {
-	data, err := q.serialize(task)
-	if err != nil {
-		return err
-	}
-	if o := asksOf(task); o.submits() {
-		_, err := q.submit(ctx, data, o)
-		return err
-	}
-	return q.enqueue(ctx, []string{data})
+	_, err := q.Submit(ctx, task)
+	return err
 }
 
 // EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of it)
@@ -47,18 +40,22 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 		return err
 	}
 	for task := range tasks {
-		data, err := q.serialize(task)
+		o := asksOf(task)
+		b, err := q.birth(ctx, o, "")
 		if err != nil {
 			return count, err
 		}
-		o := asksOf(task)
+		data, err := q.serialize(task, b)
+		if err != nil {
+			return count, err
+		}
 		if o.alone() || c.count == chunkTasks || c.count > 0 && c.size+len(data) > chunkBytes {
 			if err := flush(); err != nil {
 				return count, err
 			}
 		}
 		if o.alone() {
-			if _, err := q.submit(ctx, data, o); err != nil {
+			if _, err := q.submit(ctx, task, data, o, b); err != nil {
 				return count, err
 			}
 			count++
@@ -126,8 +123,14 @@ func (q *Queue) enqueue(ctx context.Context, chunk []string) error {
 	return err
 }
 
-func (q *Queue) serialize(task Task) (string, error) {
-	data, err := task.Serialize()
+func (q *Queue) serialize(task Task, b birth) (string, error) {
+	var data []byte
+	var err error
+	if ours, ok := task.(asking); ok {
+		data, err = ours.serialize(b)
+	} else {
+		data, err = task.Serialize()
+	}
 	if err == nil && len(data) > q.maxSize {
 		err = fmt.Errorf("%w: the task for %s has %d bytes, and %q takes %d at most: keep the data elsewhere and send where it is, "+
 			"or make the queue with a larger MaxTaskSize", ErrTaskTooLarge, task.FuncPath(), len(data), q.Name(), q.maxSize)

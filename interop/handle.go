@@ -2,23 +2,33 @@ package delayed
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
-	"strings"
 	"time"
 )
 
-const slice = time.Second // of waiting in one command: clients have deadlines for replies
+const statusPatience = 5 * time.Second // for which a status is asked for again while Redis is away
+
+var remindAfter = 5 * time.Second // that a task waits for another of its own queue before the log says so
 
 // Handle is a task that has been enqueued.
 type Handle struct {
 	// ID is its id; empty for a task that is not tracked, of which nothing is known.
-	ID    string
+	ID string
+	// Known says that the task was there before, so that the Submit which returned this has added nothing.
+	Known bool
 	queue *Queue
+	path  string // of its function, if that is known
 }
 
 // Handle is the handle of a task of this queue that somebody else has enqueued.
-func (q *Queue) Handle(id string) *Handle { return &Handle{id, q} }
+func (q *Queue) Handle(id string) *Handle { return &Handle{ID: id, queue: q} }
+
+func (q *Queue) handle(id string, known bool, task Task) *Handle {
+	return &Handle{ID: id, Known: known, queue: q, path: task.FuncPath()}
+}
 
 // Status is a tracked task at one moment. Times are zero if they are not known.
 type Status struct {
@@ -39,11 +49,27 @@ type Progress struct {
 	Note        string
 }
 
-// Status is where the task is. The error wraps ErrUnknownTask or ErrNoResult if nothing is known.
+// Status is where the task is. The error wraps ErrUnknownTask or ErrNoResult if nothing is known. While Redis is away for a moment, it is
+// asked again.
 func (h *Handle) Status(ctx context.Context) (Status, error) {
 	if err := h.known(); err != nil {
 		return Status{}, err
 	}
+	until := time.Now().Add(statusPatience)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		status, err := h.status(ctx)
+		if err == nil || errors.Is(err, ErrUnknownTask) || ctx.Err() != nil || !again(err) || time.Now().After(until) {
+			return status, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return status, err
+		}
+	}
+}
+
+func (h *Handle) status(ctx context.Context) (Status, error) {
 	reply, err := h.queue.caller.call(ctx, "HGETALL", h.queue.Keys.Task(h.ID))
 	if err != nil {
 		return Status{}, err
@@ -58,96 +84,82 @@ func (h *Handle) Status(ctx context.Context) (Status, error) {
 		Progress: progressFrom(fields["progress"]),
 	}
 	status.Attempt, _ = strconv.Atoi(fields["attempt"]) //nolint:errcheck // it is there once the task has begun
-	if status.State == StateScheduled && !status.Due.After(time.Now()) {
-		status.State = StateQueued
+	if status.State == StateScheduled {
+		now, err := h.queue.clock(ctx)
+		if err != nil {
+			return Status{}, err
+		}
+		if !status.Due.After(now) {
+			status.State = StateQueued
+		}
 	}
 	return status, nil
 }
 
 // Result waits for the task's end, and decodes what it has returned into the variable that into points to; nil for no value. A task
 // that did not succeed is a *TaskFailed, ErrTaskExpired or ErrTaskCancelled. When ctx ends, the error wraps ErrNotDone and its cause.
-// ErrUnknownTask and ErrNoResult say that there is nothing to wait for.
+// ErrUnknownTask and ErrNoResult say that there is nothing to wait for. All waits of a client share one connection. A restart of Redis
+// meanwhile only makes it longer.
 func (h *Handle) Result(ctx context.Context, into any) error {
 	if err := h.known(); err != nil {
 		return err
 	}
-	over := false // it has ended: its result is there, or never will be
-	for {
-		data, err := h.await(ctx, over)
-		if err != nil {
-			return err
-		}
-		if data != nil {
-			return readResult(data, into)
-		}
-		reply, err := h.queue.caller.call(ctx, "HMGET", h.queue.Keys.Task(h.ID), "state", "error")
-		if err != nil {
-			return h.late(ctx, err)
-		}
-		if over, err = h.over(reply, over); err != nil {
-			return err
-		}
+	data, err := h.look(ctx)
+	if data == nil && err == nil {
+		data, err = h.await(ctx)
 	}
+	if err != nil {
+		return err
+	}
+	return readResult(data, into)
 }
 
-// over tells, by its state and error, whether the task has ended. Once that was known, and there was no result then, it says what became
-// of it. (Both are stored at once, and we ask for one after the other.)
-func (h *Handle) over(fields any, known bool) (bool, error) {
-	values, _ := fields.([]any)
-	if len(values) != 2 || bulk(values[0]) == nil {
-		return false, h.unknown()
-	}
-	var err error
-	switch State(bulk(values[0])) {
-	case StateFailed:
-		kind, message, _ := strings.Cut(string(bulk(values[1])), ": ")
-		err = &TaskFailed{Kind: kind, Message: message}
-	case StateExpired:
-		err = ErrTaskExpired
-	case StateCancelled:
-		err = ErrTaskCancelled
-	case StateSucceeded:
-		err = fmt.Errorf("%w any more: see ResultTTL", ErrNoResult)
-	default:
-		return false, nil
-	}
-	if !known {
-		err = nil
-	}
-	return true, err
-}
-
-// await waits for a while. Those who wait turn the list of one element, so that each of them sees it, and nobody takes it away.
-func (h *Handle) await(ctx context.Context, over bool) ([]byte, error) {
-	key := h.queue.Keys.Result(h.ID)
+// look reads the result, once; also if ctx has ended.
+func (h *Handle) look(ctx context.Context) ([]byte, error) {
+	over := ctx.Err() != nil
 	if over {
-		reply, err := h.queue.caller.call(ctx, "LINDEX", key, "0")
-		return bulk(reply), h.late(ctx, err)
-	}
-	wait := slice
-	if until, bounded := ctx.Deadline(); bounded {
-		wait = min(wait, time.Until(until))
-	}
-	if ctx.Err() != nil || wait < time.Millisecond {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadline)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), deadline)
 		defer cancel()
-		reply, err := h.queue.caller.call(ctx, "LINDEX", key, "0")
-		if data := bulk(reply); data != nil || err != nil {
-			return data, err
-		}
+	}
+	reply, err := h.queue.caller.call(ctx, "LINDEX", h.queue.Keys.Result(h.ID), "0")
+	if data := bulk(reply); data != nil || over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
+		return data, err
+	}
+	if over {
 		return nil, fmt.Errorf("%w: %s of %q; it may still", ErrNotDone, h.ID, h.queue.Name())
 	}
-	seconds := strconv.FormatFloat(wait.Seconds(), 'f', 3, 64)
-	reply, err := h.queue.caller.call(ctx, "BLMOVE", key, key, "LEFT", "LEFT", seconds)
-	return bulk(reply), h.late(ctx, err)
+	return nil, nil
 }
 
-// late is err; that of a wait which ctx has ended says so.
-func (h *Handle) late(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return fmt.Errorf("%w: %s of %q; it may still: %w", ErrNotDone, h.ID, h.queue.Name(), context.Cause(ctx))
+// await waits for the result until ctx ends.
+func (h *Handle) await(ctx context.Context) ([]byte, error) {
+	defer h.remind(ctx)()
+	data, trouble, err := h.queue.await(ctx, h.ID)
+	switch {
+	case errors.Is(err, ErrUnknownTask):
+		return nil, h.unknown()
+	case err == nil || ctx.Err() == nil:
+		return data, err
+	case trouble != nil:
+		return nil, fmt.Errorf("%w: %s of %q; it may still; Redis cannot be asked (%w): %w", ErrNotDone, h.ID, h.queue.Name(), trouble,
+			context.Cause(ctx))
 	}
-	return err
+	return nil, fmt.Errorf("%w: %s of %q; it may still: %w", ErrNotDone, h.ID, h.queue.Name(), context.Cause(ctx))
+}
+
+// remind says in the log, after a while, that a task waits for another of its own queue. What it returns ends that.
+func (h *Handle) remind(ctx context.Context) func() {
+	parent := CurrentTask(ctx)
+	if parent == nil || parent.queue.Name() != h.queue.Name() {
+		return func() {}
+	}
+	timer := time.AfterFunc(remindAfter, func() {
+		slog.Warn("delayed: a task waits for a task of its own queue, and holds its place meanwhile: if all places wait like this, nothing "+
+			"goes on. Give the context of Result a deadline, or the other task a queue and workers of its own, or run more at once",
+			"task", parent.Path, "id", parent.ID, "waits_for", h.path, "its_id", h.ID, "queue", h.queue.Name(), "since", remindAfter)
+	})
+	return func() { timer.Stop() }
 }
 
 // Cancel cancels the task: one that has not begun will not; of one that runs in Go the context ends, and one in Python is told. It

@@ -23,7 +23,6 @@ const (
 // taskOptions are what a task asks for beyond a call. A task that asks for nothing has none, and no headers: it is byte for byte
 // upstream's.
 type taskOptions struct {
-	id                              string // of a tracked task
 	retry                           int
 	backoff                         *Pauses
 	retryOn, giveUpOn               []string
@@ -38,10 +37,18 @@ type taskOptions struct {
 	bound                           time.Duration
 	join                            bool
 	group                           *string
-	shared                          *string          // its concurrency key
-	limit                           int              // of the tasks with that key
-	clock                           func() time.Time // of the tests; nil for the real one
+	shared                          *string // its concurrency key
+	limit                           int     // of the tasks with that key
 }
+
+// birth is what a task gets when it is enqueued: so a task that is enqueued twice is two.
+type birth struct {
+	id string    // of a tracked task
+	at time.Time // by Redis's clock
+}
+
+// newBirth is one of now, by this machine's clock.
+func newBirth() birth { return birth{token(), time.Now()} }
 
 // TaskOption changes what a task asks for: see NewPyTask and GoTask.With.
 type TaskOption func(*taskOptions)
@@ -116,14 +123,13 @@ func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 	for _, change := range changes {
 		change(o)
 	}
-	if o.tracked() && o.id == "" {
-		o.id = token()
-	}
 	return o
 }
 
 // tracked tells whether the task has an id, and Redis keeps its state.
-func (o *taskOptions) tracked() bool { return o.track || o.resultTTL != nil || o.unique != nil }
+func (o *taskOptions) tracked() bool {
+	return o != nil && (o.track || o.resultTTL != nil || o.unique != nil)
+}
 
 // submits tells whether the task asks for more than a place at the tail.
 func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
@@ -177,12 +183,12 @@ type header struct {
 }
 
 // headers are what stands in the task, in this order: only what it needs.
-func (o *taskOptions) headers(retry int, now time.Time) []header {
+func (o *taskOptions) headers(retry int, b birth) []header {
 	var found []header
 	add := func(name string, value any) { found = append(found, header{name, value}) }
 	if o.tracked() {
-		add("id", o.id)
-		add("enqueued", epoch(now))
+		add("id", b.id)
+		add("enqueued", epoch(b.at))
 	}
 	if retry != 0 {
 		add("retry", retry)
@@ -206,7 +212,7 @@ func (o *taskOptions) headers(retry int, now time.Time) []header {
 		add("result_ttl", rounded(*o.resultTTL))
 	}
 	if o.expiresIn != nil {
-		add("expires", epoch(now.Add(*o.expiresIn)))
+		add("expires", epoch(b.at.Add(*o.expiresIn)))
 	} else if o.expiresAt != nil {
 		add("expires", epoch(*o.expiresAt))
 	}
@@ -223,18 +229,14 @@ func (o *taskOptions) headers(retry int, now time.Time) []header {
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.
-func (o *taskOptions) packed(retry int) (raw, error) {
+func (o *taskOptions) packed(retry int, b birth) (raw, error) {
 	if o == nil {
 		return nil, nil
-	}
-	now := time.Now()
-	if o.clock != nil {
-		now = o.clock()
 	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	headers := o.headers(retry, now)
+	headers := o.headers(retry, b)
 	if len(headers) == 0 {
 		return nil, nil
 	}

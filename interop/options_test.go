@@ -72,9 +72,8 @@ func duration(seconds float64) time.Duration {
 
 // serializeAsOf writes a task that has the id and the time that the headers have.
 func serializeAsOf(task Task, headers map[string]any) ([]byte, error) {
-	if o := asksOf(task); o != nil && o.tracked() {
-		o.id = headers["id"].(string)
-		o.clock = func() time.Time { return time.UnixMilli(headers["enqueued"].(int64)) }
+	if asksOf(task).tracked() {
+		return task.(asking).serialize(birth{headers["id"].(string), time.UnixMilli(headers["enqueued"].(int64))})
 	}
 	return task.Serialize()
 }

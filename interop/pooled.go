@@ -46,7 +46,11 @@ func (p pooled) call(ctx context.Context, args ...string) (any, error) {
 func unknown(err error) error {
 	var answered redis.Error
 	var failed *net.OpError
-	neverSent := errors.Is(err, redis.ErrPoolTimeout) || errors.As(err, &failed) && failed.Op == "dial"
+	if errors.Is(err, redis.ErrPoolTimeout) {
+		return fmt.Errorf("no connection of the client was free in time, and nothing was sent: give it more (max_connections=… in the URL, or "+
+			"PoolSize), or let fewer be busy at once: %w", err)
+	}
+	neverSent := errors.As(err, &failed) && failed.Op == "dial"
 	if errors.As(err, &answered) || neverSent || errors.Is(err, redis.ErrClosed) {
 		return err
 	}

@@ -33,6 +33,7 @@ type Queue struct {
 	timeout    time.Duration
 	durability *durability
 	defined    *definitions
+	time       *serverTime
 }
 
 // QueueOption changes a Queue.
@@ -52,7 +53,7 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 		return nil, err
 	}
 	q := &Queue{Keys: keys, client: client, caller: pooled{client}, maxSize: maxTaskSize, timeout: dequeueTimeout,
-		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}}
+		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}, time: &serverTime{}}
 	for _, option := range options {
 		option(q)
 	}

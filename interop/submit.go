@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -10,7 +11,10 @@ import (
 const notification = "1" // what announces a task that waits in the queue itself
 
 // asking is a task that may ask for more than a call.
-type asking interface{ asks() *taskOptions }
+type asking interface {
+	asks() *taskOptions
+	serialize(b birth) ([]byte, error)
+}
 
 // asksOf is what a task asks for beyond a call, or nil.
 func asksOf(task Task) *taskOptions {
@@ -20,26 +24,66 @@ func asksOf(task Task) *taskOptions {
 	return nil
 }
 
-// Submit puts a task where its options say, as Enqueue does, and returns its handle. If another task has its unique key, the error
-// is a *Duplicate, unless it says Join.
-func (q *Queue) Submit(ctx context.Context, task Task) (*Handle, error) {
+// SubmitOption changes one Submit.
+type SubmitOption func(*birth)
+
+// ID names the id of a tracked task, as NewID draws one, by which a Submit can be repeated: while a task with this id is known, nothing
+// is enqueued, and the handle is Known.
+func ID(id string) SubmitOption { return func(b *birth) { b.id = id } }
+
+// NewID is an id for a tracked task that nobody has used.
+func NewID() string { return token() }
+
+// Submit puts a task where its options say, as Enqueue does, and returns its handle. What is submitted twice is there twice, unless it
+// has the same ID. If another task has its unique key, the error is a *Duplicate, unless it says Join.
+func (q *Queue) Submit(ctx context.Context, task Task, options ...SubmitOption) (*Handle, error) {
 	o := asksOf(task)
-	if !o.submits() {
-		return q.Handle(""), q.Enqueue(ctx, task)
+	var named birth
+	for _, option := range options {
+		option(&named)
 	}
-	data, err := q.serialize(task)
+	switch {
+	case len(options) == 0:
+	case !isID(named.id):
+		return nil, fmt.Errorf("%w: an id has 16 characters of A-Z, a-z, 0-9, - and _, as NewID draws one; not %.100q", ErrInvalidTask, named.id)
+	case !o.tracked():
+		return nil, fmt.Errorf("%w: only a tracked task has an id: give it ResultTTL, or Track", ErrInvalidTask)
+	}
+	b, err := q.birth(ctx, o, named.id)
 	if err != nil {
 		return nil, err
 	}
-	return q.submit(ctx, data, o)
+	data, err := q.serialize(task, b)
+	if err != nil {
+		return nil, err
+	}
+	if !o.submits() {
+		return q.handle("", false, task), q.enqueue(ctx, []string{data})
+	}
+	return q.submit(ctx, task, data, o, b)
 }
 
-// submit puts one task into the queue that asks for more than a place at the tail.
-func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handle, error) {
-	id, unique := o.id, ""
+// birth is what a task gets that is enqueued now, under a new id if none is given.
+func (q *Queue) birth(ctx context.Context, o *taskOptions, id string) (birth, error) {
+	if o == nil {
+		return birth{}, nil
+	}
 	if id == "" {
 		id = token()
 	}
+	if o.expiresIn == nil {
+		return birth{id, q.time.now()}, nil
+	}
+	now, err := q.clock(ctx)
+	if err != nil {
+		err = fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", certain(err))
+	}
+	return birth{id, now}, err
+}
+
+// submit puts one task into the queue that asks for more than a place at the tail.
+func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptions, b birth) (*Handle, error) {
+	unique := ""
 	var due, delay, tracked, bound int64
 	if o.at != nil {
 		due = epoch(*o.at)
@@ -47,8 +91,9 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 	if o.after != nil {
 		delay = rounded(*o.after)
 	}
+	id := ""
 	if o.tracked() {
-		tracked = rounded(trackedFor)
+		tracked, id = rounded(trackedFor), b.id
 	}
 	if o.unique != nil {
 		unique = *o.unique
@@ -58,8 +103,8 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 	}
 	k := q.Keys
 	to := k.spotOf(o)
-	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(id), k.Unique(unique)}
-	reply, err := q.add(ctx, "submit", keys, data, id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
+	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(b.id), k.Unique(unique)}
+	reply, err := q.add(ctx, "submit", keys, data, b.id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err
@@ -67,14 +112,16 @@ func (q *Queue) submit(ctx context.Context, data string, o *taskOptions) (*Handl
 	switch string(bulk(values[0])) {
 	case "first":
 		q.itsTurn(ctx, to)
+	case "known":
+		return q.handle(id, true, task), nil
 	case "duplicate":
 		other := string(bulk(values[1]))
 		if !o.join {
 			return nil, &Duplicate{q.Name(), other}
 		}
-		return q.Handle(other), nil
+		return q.handle(other, true, task), nil
 	}
-	return q.Handle(o.id), nil
+	return q.handle(id, false, task), nil
 }
 
 // Start is what Queue.Start says.

@@ -93,6 +93,9 @@ func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 // clock was set forward) it repairs the notifications at once, and judges leases once the workers that live have had 5 seconds to say
 // so. A lease that was dead before and after so many seconds is dead, however often there is another outage in between.
 func (s *Sweeper) Run(ctx context.Context) error {
+	if err := s.queues[0].admitted(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.withSignals {

@@ -45,8 +45,10 @@ func (t *GoTask) asks() *taskOptions { return t.options }
 // FuncPath is the path of the function to call.
 func (t *GoTask) FuncPath() string { return t.path }
 
-// Serialize gives the bytes that go to Redis.
-func (t *GoTask) Serialize() ([]byte, error) {
+// Serialize gives the bytes that go to Redis. Those of a tracked task have a new id each time, as each time that it is enqueued.
+func (t *GoTask) Serialize() ([]byte, error) { return t.serialize(newBirth()) }
+
+func (t *GoTask) serialize(b birth) ([]byte, error) {
 	if t.path == "" || strings.Contains(t.path, separator) {
 		return nil, fmt.Errorf("%w: %q is not the path of a Go function: write it as 'package/path.Function'", ErrInvalidTask, t.path)
 	}
@@ -64,7 +66,7 @@ func (t *GoTask) Serialize() ([]byte, error) {
 	}
 	fields := []any{t.path, data}
 	if t.options != nil {
-		headers, err := t.options.packed(t.options.retry)
+		headers, err := t.options.packed(t.options.retry, b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
@@ -95,8 +97,11 @@ func (t *PyTask) asks() *taskOptions { return t.options }
 // FuncPath is the path of the function to call.
 func (t *PyTask) FuncPath() string { return t.path }
 
-// Serialize gives the bytes that go to Redis: cut from the right where empty, as the Python producers do.
-func (t *PyTask) Serialize() ([]byte, error) {
+// Serialize gives the bytes that go to Redis: cut from the right where empty, as the Python producers do. As for GoTask, a tracked task
+// has a new id each time.
+func (t *PyTask) Serialize() ([]byte, error) { return t.serialize(newBirth()) }
+
+func (t *PyTask) serialize(b birth) ([]byte, error) {
 	module, name, _ := strings.Cut(t.path, separator)
 	if module == "" || name == "" {
 		return nil, fmt.Errorf("%w: %q is not the path of a Python function: write it as 'module.path:function'", ErrInvalidTask, t.path)
@@ -113,7 +118,7 @@ func (t *PyTask) Serialize() ([]byte, error) {
 	if t.options != nil {
 		retry = t.options.retry
 	}
-	headers, err := t.options.packed(0)
+	headers, err := t.options.packed(0, b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}

@@ -237,10 +237,14 @@ func (w *Worker) watch() {
 // its HardTimeout, or runs on although it was cancelled by CancelHard: as a goroutine cannot be ended from outside, that task is ended
 // in Redis, and all others are given back. A goodbye that lasts for longer than 10 s (Redis does not answer) ends likewise, with status
 // 3: the leases then run out by themselves. USR1 logs the stacks of all goroutines. A service manager (NOTIFY_SOCKET, as systemd's
-// Type=notify sets it) hears when the worker is ready, stops, and lives.
+// Type=notify sets it) hears when the worker is ready, stops, and lives. If Redis or Sentinel does not let us in, the error wraps
+// ErrConfiguration; one that is away may come back.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.running.Swap(true) {
 		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
+	}
+	if err := w.queues[0].admitted(ctx); err != nil {
+		return err
 	}
 	w.started = time.Now()
 	if w.withSignals {

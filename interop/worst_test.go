@@ -59,8 +59,8 @@ func fatal(err error) {
 	}
 }
 
-// again runs a worker with these functions in a process of its own.
-func again(t *testing.T, queue *Queue, stderr *os.File) *process {
+// broughtBack runs a worker with these functions in a process of its own.
+func broughtBack(t *testing.T, queue *Queue, stderr *os.File) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command(os.Args[0])}
 	p.Env = append(os.Environ(), "DELAYED_TEST_WORKER="+shared.url(), "DELAYED_TEST_QUEUE="+queue.Name())
@@ -84,7 +84,7 @@ func TestWhateverEndsTheProcessIsALoss(t *testing.T) {
 			sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals())
 			must(t, err)
 			for range 3 {
-				again(t, queue, nil).status(t)
+				broughtBack(t, queue, nil).status(t)
 				eventually(t, "the loss is counted", func() bool {
 					must(t, sweeper.Sweep(ctx))
 					return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 0
@@ -136,7 +136,7 @@ func TestABlockedLogKeepsNoWorker(t *testing.T) {
 			t.Parallel()
 			queue := newQueue(t)
 			enqueue(t, queue, c.task)
-			worker := again(t, queue, blocked(t))
+			worker := broughtBack(t, queue, blocked(t))
 			held := func() int64 { return queue.client.HLen(ctx, queue.Keys.Processing).Val() }
 			eventually(t, "it runs", func() bool { return held() == 1 || len(deadLetters(t, queue)) == 1 })
 			if c.signals > 0 {
@@ -158,7 +158,7 @@ func TestABlockedLogKeepsNoWorker(t *testing.T) {
 func TestGoroutinesLeftBehindKeepNoWorker(t *testing.T) {
 	queue := newQueue(t)
 	enqueue(t, queue, NewGoTask("m.Leave"))
-	worker := again(t, queue, nil)
+	worker := broughtBack(t, queue, nil)
 	eventually(t, "it has run", func() bool {
 		n, err := queue.Len(ctx)
 		return n == 0 && err == nil && queue.client.HLen(ctx, queue.Keys.Processing).Val() == 0 && queue.client.HLen(ctx, queue.Keys.Workers).Val() == 1

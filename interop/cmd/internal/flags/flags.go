@@ -14,11 +14,12 @@ import (
 
 // Queues adds -redis and -queues to the command line; after flag.Parse, the function that it returns makes the queues.
 func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
-	fallback := cmp.Or(os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0")
-	address := flag.String("redis", fallback, "where Redis is; DELAYED_REDIS_URL or REDIS_URL stand in for it")
+	// Its default is nothing, as -h would show it, with its password.
+	address := flag.String("redis", "", "where Redis is; else DELAYED_REDIS_URL or REDIS_URL says it, or it is redis://localhost:6379/0")
 	names := flag.String("queues", cmp.Or(os.Getenv("DELAYED_QUEUES"), "default"), "names of queues, by priority, with commas between them")
 	return func(options ...delayed.QueueOption) ([]*delayed.Queue, error) {
-		client, err := delayed.Connect(*address)
+		fallback := cmp.Or(os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0")
+		client, err := delayed.Connect(cmp.Or(*address, fallback))
 		if err != nil {
 			return nil, err
 		}
