@@ -47,7 +47,7 @@ class Ticks:
         self._counted = counted
         self._entries: dict[tuple[Queue, str], Entry] = {}
         for second in range(0, PERIOD, EVERY):
-            self._entries[served, f"at {second}"] = _entry(f"{second % 60} {second // 60}-59/{PERIOD // 60} * * * *", second)
+            self._entries[served, f"at {second}"] = _entry(expression(second), second)
         for number in range(COUNTED):
             self._entries[counted, f"counted {number}"] = _entry("* * * * * *", number)
         self._firsts: dict[tuple[Queue, str], int] = {}
@@ -89,8 +89,13 @@ def differences(expected: Counter[bytes], found: Counter[bytes]) -> Iterator[str
             yield f"MISCOUNTED: {show(task)} was due {expected[task]} times, and enqueued {found[task]} times"
 
 
-def _entry(expression: str, number: int) -> Entry:
-    return Entry(Cron(expression, "UTC", "all"), PyTask("chaos.tasks:tick", (number,)).serialize())
+def expression(second: int) -> str:
+    """When it is this second of each period."""
+    return f"{second % 60} {second // 60}-59/{PERIOD // 60} * * * *"
+
+
+def _entry(when: str, number: int) -> Entry:
+    return Entry(Cron(when, "UTC", "all"), PyTask("chaos.tasks:tick", (number,)).serialize())
 
 
 def _due(queue: Queue, name: str) -> int:

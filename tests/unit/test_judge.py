@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 
+from chaos import tasks
 from chaos.events import CUT, KILL, MUTE, STEP, STOP, WEATHER, Event
 from chaos.judge import BATCH, Judge, Verdict
 from chaos.notes import (
@@ -26,7 +27,9 @@ from chaos.notes import (
 )
 from chaos.orders import SETTLING, Order
 from chaos.slopes import fit, sparkline
-from chaos.ticks import Occurrences, differences
+from chaos.tasks import PERIOD
+from chaos.ticks import Occurrences, differences, expression
+from delayed.cron import Cron
 from delayed.task import PyTask
 
 MS = 1_000_000
@@ -339,6 +342,21 @@ def test_occurrences_that_are_missed_or_doubled_are_found() -> None:
     assert list(differences(expected, Counter({one: 4, two: 3}))) == []
     assert len(list(differences(expected, Counter({one: 5, two: 3})))) == 1
     assert len(list(differences(expected, Counter({one: 3, b"other": 1})))) == 3
+
+
+@pytest.mark.parametrize("second", range(0, PERIOD, 45))
+@pytest.mark.parametrize("late", [-100, 0, 0.5, 100])
+def test_the_task_of_a_schedule_knows_its_occurrence_also_if_the_clock_was_set(
+    second: int, late: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    due = Cron(expression(second), "UTC", "all").after(1_700_000_000_000)
+    assert due is not None
+    assert due % (1000 * PERIOD) == 1000 * second
+    ran: list[int] = []
+    monkeypatch.setattr(tasks, "_server_time", lambda: due / 1000 + late)
+    monkeypatch.setattr(tasks, "execute", lambda number, _: ran.append(number))
+    tasks.tick(second)
+    assert ran == [due // 1000]
 
 
 def test_a_slope_is_told_from_noise() -> None:
