@@ -63,17 +63,17 @@ def inline(queue: Queue | AsyncQueue, *, retries: bool = False) -> Iterator[None
         retries: as for `drain`. By default `delay` raises what the task raises; else the handle does.
     """
 
-    def at_once(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def enqueue(what: Any) -> Any:
-            done = method(what)
+    def at_once(method: Callable[..., Any]) -> Callable[..., Any]:
+        def enqueue(what: Any, **named: Any) -> Any:
+            done = method(what, **named)
             drain(queue, retries=retries)
             return done
 
         return enqueue
 
-    def at_once_async(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-        async def enqueue(what: Any) -> Any:
-            done = await method(what)
+    def at_once_async(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def enqueue(what: Any, **named: Any) -> Any:
+            done = await method(what, **named)
             drain(queue, retries=retries)
             return done
 
@@ -247,7 +247,7 @@ def _has(task: Enqueued, wanted: Options) -> bool:
         return False
     headers = wanted.headers(None, 0)
     expires = headers.pop("expires", None)
-    if expires is not None and not 0 <= expires - task.headers.get("expires", 0) <= _LATE * 1000:
+    if expires is not None and not -1000 <= expires - task.headers.get("expires", 0) <= _LATE * 1000:
         return False
     return all(name in task.headers and _wire(task.headers[name]) == _wire(value) for name, value in headers.items())
 
