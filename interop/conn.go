@@ -101,15 +101,20 @@ func (c *conn) introduce(ctx context.Context, options *redis.Options) error {
 	if options.ClientName != "" {
 		add("CLIENT", "SETNAME", options.ClientName)
 	}
-	add(haveScripts()...)
-	replies, err := c.exchange(packed, count)
-	if err != nil {
+	if count > 0 {
+		if _, err := c.exchange(packed, count); err != nil {
+			return err
+		}
+	}
+	known, err := c.call(ctx, haveScripts()...)
+	if err != nil && !answered(err) { // else it may not be asked
 		return err
 	}
-	if load, lacking := loadCommands(replies[count-1]); lacking > 0 {
+	if load, lacking := loadCommands(known); lacking > 0 {
 		_, err = c.exchange(load, lacking)
+		return err
 	}
-	return err
+	return nil
 }
 
 // exchange sends count packed commands at once and returns their replies. An error reply is the error for all.
