@@ -115,7 +115,9 @@ class Channel:
         """Send the scripts that the server lacks. (Some servers write each one that they are sent to replicas, and to the
         append-only file.)"""
         self._send(pack("SCRIPT", "EXISTS", *(script.sha for script in SCRIPTS.values())))
-        known = self._checked(self.read())
+        known = self.read()
+        if isinstance(known, ResponseError):  # it may not be asked
+            known = [0] * len(SCRIPTS)
         lacking = [script for script, there in zip(SCRIPTS.values(), known, strict=True) if not there]
         self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in lacking))
         for _ in lacking:

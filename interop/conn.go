@@ -113,17 +113,23 @@ func (c *conn) introduce(ctx context.Context, options *redis.Options, scripts bo
 	if options.ClientName != "" {
 		add("CLIENT", "SETNAME", options.ClientName)
 	}
-	if scripts {
-		add(haveScripts()...)
+	if count > 0 {
+		if _, err := c.exchange(packed, count); err != nil {
+			return err
+		}
 	}
-	replies, err := c.exchange(packed, count)
-	if err != nil || !scripts {
+	if !scripts {
+		return nil
+	}
+	known, err := c.call(ctx, haveScripts()...)
+	if err != nil && !answered(err) { // else it may not be asked
 		return err
 	}
-	if load, lacking := loadCommands(replies[count-1]); lacking > 0 {
+	if load, lacking := loadCommands(known); lacking > 0 {
 		_, err = c.exchange(load, lacking)
+		return err
 	}
-	return err
+	return nil
 }
 
 // exchange sends count packed commands at once and returns their replies. An error reply is the error for all.

@@ -71,7 +71,9 @@ def test_tasks_with_one_key_beside_each_other_are_few(fleet: Fleet, queue: Queue
     queue.enqueue(PyTask("tasks:note", (f"{key}:ended", "other"), concurrency_key="user-8"))
     eventually(lambda: began(client, key) == 1)
     eventually(lambda: client.lrange(f"{key}:ended", 0, -1) == [b"other"])
-    eventually(lambda: queue.call("ZCARD", queue.keys.scheduled) == 2)  # the others have been refused a slot, and wait
+    eventually(
+        lambda: queue.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
+    )  # the others have been refused a slot, and wait
     assert began(client, key) == 1
     (holder,) = {lease.held_by for lease in inspect(queue).leases}
     victim = next(worker for worker in victims if holder.endswith(f":{worker.pid}"))

@@ -138,7 +138,9 @@ def test_a_slot_of_a_killed_go_worker_comes_back(
     for _ in range(3):
         queue.enqueue(GoTask("main.Hold", (key,), concurrency_key="user-7"))
     eventually(lambda: client.llen(f"{key}:began") == 1)
-    eventually(lambda: queue.call("ZCARD", queue.keys.scheduled) == 2)  # the others have been refused a slot, and wait
+    eventually(
+        lambda: queue.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
+    )  # the others have been refused a slot, and wait
     (holder,) = {lease.held_by for lease in inspect(queue).leases}
     next(each for each in workers if holder.endswith(f":{each.pid}")).kill()
     eventually(lambda: client.llen(f"{key}:began") == 2, 30)

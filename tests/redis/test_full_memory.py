@@ -166,7 +166,7 @@ def plain(queue: Queue) -> Call:
 
 
 def scheduled(queue: Queue) -> Call:
-    return partial(queue.cron, "a", b"", None, b"\x80", 5)
+    return partial(queue.cron, "a", None, None, b"\x80", 5)
 
 
 def later(queue: Queue) -> Call:

@@ -23,7 +23,7 @@ from delayed.waiter import waiter_of
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
 from tests.proxy import Proxy
-from tests.servers import free_port
+from tests.servers import OPEN, free_port
 
 
 def tracked() -> PyTask:
@@ -49,7 +49,7 @@ def counted(queue: Queue) -> int:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server that keeps its data when it is stopped and started again."""
-    server = EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True, options={"appendfsync": "always"})
+    server = EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True, options={"appendfsync": "always", **OPEN})
     with server:
         yield server
 

@@ -1,0 +1,188 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// begins takes the task that comes next under a lease, and lets it begin.
+func begins(t *testing.T, queue *Queue, lease string, want Start) Holds {
+	t.Helper()
+	taken, err := queue.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+	if err != nil || len(taken.Tasks) != 1 {
+		t.Fatal(taken, err)
+	}
+	h := holdsIn(taken.Tasks[0])
+	if began, err := queue.Start(ctx, lease, Beginning{Holds: h, Bound: time.Minute}); began != want || err != nil {
+		t.Fatal(began, err)
+	}
+	return h
+}
+
+func TestASweeperWakesThoseWhoseKeyIsFree(t *testing.T) {
+	queue := newQueue(t)
+	unique := Unique("u", WhileRunning, time.Hour)
+	submit(t, queue, NewGoTask("main.F").With(unique))
+	waits := submit(t, queue, NewGoTask("main.F").With(unique, ResultTTL(time.Minute)))
+	slot := submit(t, queue, NewGoTask("main.F").With(ConcurrencyKey("s", 1)))
+	kept := submit(t, queue, NewGoTask("main.F").With(ConcurrencyKey("s", 1), ResultTTL(time.Minute)))
+	begins(t, queue, "a", StartBegins)
+	begins(t, queue, "b", StartBusy)
+	begins(t, queue, "c", StartBegins)
+	begins(t, queue, "d", StartFull)
+	if slot.ID != "" {
+		t.Error("it is tracked")
+	}
+	must(t, queue.client.Del(ctx, queue.Keys.Unique("u")).Err())           // it ran out
+	must(t, queue.client.HDel(ctx, queue.Keys.Processing, "a", "c").Err()) // something else has swept these
+	must(t, newSweeper(t, queue).Sweep(ctx))
+	worker := newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst())
+	must(t, worker.Run(ctx))
+	must(t, errors.Join(resultOf(t, waits), resultOf(t, kept)))
+	if n := queue.client.Exists(ctx, queue.Keys.Waited).Val(); n != 0 || worker.succeeded() != 2 {
+		t.Error(n, worker.succeeded())
+	}
+}
+
+func resultOf(t *testing.T, handle *Handle) error {
+	t.Helper()
+	return handle.Result(soon(t), nil)
+}
+
+func TestOneThatWaitsForAKeyIsCancelledAtOnce(t *testing.T) {
+	queue := newQueue(t)
+	for i, option := range []TaskOption{Unique("u", WhileRunning, time.Hour), ConcurrencyKey("s", 1)} {
+		submit(t, queue, NewGoTask("main.F").With(option))
+		handle := submit(t, queue, NewGoTask("main.F").With(option, Track()))
+		begins(t, queue, "a"+decimal(int64(i)), StartBegins)
+		begins(t, queue, "b"+decimal(int64(i)), StartBusy+Start(i))
+		if state, err := handle.Cancel(ctx); state != StateQueued || err != nil {
+			t.Error(state, err)
+		}
+		if err := resultOf(t, handle); !errors.Is(err, ErrTaskCancelled) {
+			t.Error(err)
+		}
+		if n := queue.client.Exists(ctx, queue.Keys.Waited).Val(); n != 0 {
+			t.Error("it still waits")
+		}
+	}
+}
+
+func TestATaskThatIsGivenBackWaits(t *testing.T) {
+	queue := newQueue(t)
+	handle := submit(t, queue, NewGoTask("main.F").With(Track(), ConcurrencyKey("s", 1)))
+	begun := make(chan struct{})
+	worker := newWorker(t, queue, map[string]any{
+		"main.F": func(ctx context.Context) { close(begun); <-ctx.Done() },
+	}, Grace(time.Millisecond), NoSignals())
+	done := background(func() {
+		if err := worker.Run(ctx); !errors.Is(err, ErrForced) {
+			t.Error(err)
+		}
+	})
+	<-begun
+	worker.Stop()
+	<-done
+	if state := stateOf(t, handle); state != StateQueued {
+		t.Error(state)
+	}
+	if n := queue.client.Exists(ctx, queue.Keys.Slots("s")).Val(); n != 0 {
+		t.Error("its slot is left")
+	}
+}
+
+func TestProgressMakesNoKey(t *testing.T) {
+	queue := newQueue(t)
+	id := token()
+	must(t, newJob(queue, call{headers: map[string]any{"id": id}}).Progress(ctx, 1, 2, "still here"))
+	if n := queue.client.Exists(ctx, queue.Keys.Task(id)).Val(); n != 0 {
+		t.Error("there is a key without a TTL")
+	}
+}
+
+func TestWhoWaitsLooksAtTheState(t *testing.T) {
+	for state, want := range map[State]error{
+		StateCancelled: ErrTaskCancelled, StateExpired: ErrTaskExpired, StateFailed: ErrTaskFailed, StateSucceeded: ErrNoResult,
+	} {
+		queue := newQueue(t)
+		handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
+		must(t, queue.client.HSet(ctx, queue.Keys.Task(handle.ID), "state", string(state), "error", "X: no").Err())
+		if err := resultOf(t, handle); !errors.Is(err, want) {
+			t.Error(state, err)
+		}
+	}
+}
+
+func TestWhatCannotRunYetWaits(t *testing.T) {
+	queue := newQueue(t)
+	handle := submit(t, queue, NewGoTask("main.F").With(Track()))
+	var pauses []time.Duration
+	for _, lease := range []string{"a", "b"} {
+		taken, err := queue.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+		must(t, err)
+		h := holdsIn(taken.Tasks[0])
+		if said, _, _, err := queue.Defer(ctx, lease, h, nil, 0, "why"); said != DeferOver || err != nil {
+			t.Fatal(said, err)
+		}
+		said, pause, _, err := queue.Defer(ctx, lease, h, nil, time.Hour, "why")
+		if said != DeferDone || err != nil {
+			t.Fatal(said, err)
+		}
+		pauses = append(pauses, pause)
+		status, err := handle.Status(ctx)
+		if err != nil || status.State != StateScheduled || status.Waits != "why" {
+			t.Errorf("%+v %v", status, err)
+		}
+		for digest := range queue.client.HGetAll(ctx, queue.Keys.Deferred).Val() { // as if that had been in 1970
+			must(t, queue.client.HSet(ctx, queue.Keys.Deferred, digest, "1:1:5").Err())
+		}
+		for _, member := range queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Val() {
+			must(t, queue.client.ZAdd(ctx, queue.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
+		}
+		_, err = queue.Due(ctx, []*Queue{queue}, 10)
+		must(t, err)
+	}
+	if said, _, _, err := queue.Defer(ctx, "a", Holds{}, nil, time.Hour, ""); said != DeferSuperseded || err != nil {
+		t.Error(said, err)
+	}
+	if !slices.Equal(pauses, []time.Duration{time.Second, time.Second}) { // after so long it is the first time again
+		t.Error(pauses)
+	}
+}
+
+// counting adds up what is read of a hash.
+type counting struct {
+	caller
+	read *int
+}
+
+func (c counting) call(ctx context.Context, args ...string) (any, error) {
+	reply, err := c.caller.call(ctx, args...)
+	if args[0] == "HMGET" {
+		for _, value := range reply.([]any) {
+			*c.read += len(bulk(value))
+		}
+	}
+	return reply, err
+}
+
+func TestASweepReadsOnlyTheDeadAndEachOnce(t *testing.T) {
+	queue := newQueue(t)
+	body, read := slices.Repeat([]byte{1}, 100_000), 0
+	for i := range 60 {
+		lease := queue.Keys.Lease("t", i)
+		must(t, queue.client.HSet(ctx, queue.Keys.Processing, lease, body).Err())
+		if i%2 == 0 {
+			must(t, queue.client.Set(ctx, lease, "t", time.Minute).Err())
+		}
+	}
+	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.caller, &read})))
+	if n := queue.client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
+		t.Error(n, read)
+	}
+}
