@@ -20,7 +20,6 @@ from delayed.wire import decode
 from tests.conftest import burst, eventually
 from tests.processes import Fleet
 from tests.servers import free_port
-from tests.unit.test_layers import LEVELS
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text()
@@ -115,11 +114,6 @@ def test_operations_gives_the_defaults_of_the_code() -> None:
     for name, default in re.findall(r"^\| `(--[a-z-]+)` \| (\d+) s", OPERATIONS, re.MULTILINE):
         if name != "--keep-alive-timeout":
             assert options[name] == float(default), name
-
-
-def test_internals_lists_the_levels_of_the_test() -> None:
-    table = re.findall(r"^\| \d+ \| ([^|]+) \|", (ROOT / "docs" / "internals.md").read_text(), re.MULTILINE)
-    assert [set(row.strip().split(", ")) for row in table] == LEVELS
 
 
 @pytest.fixture
