@@ -68,7 +68,7 @@ def test_so_do_the_end_of_the_grace_and_a_second_signal(
 
 
 def has_beaten(queue: Queue, seen: float) -> bool:
-    return [about["running_for"] > seen for about in inspect(queue).processes] == [True]
+    return [(about["running_for"] or 0) > seen for about in inspect(queue).processes] == [True]
 
 
 def test_it_beats_meanwhile(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
@@ -79,7 +79,7 @@ def test_it_beats_meanwhile(fleet: Fleet, queue: Queue, client: redis.Redis) -> 
     for _ in range(3):
         worker.send(signal.SIGUSR1)
         (about,) = inspect(queue).processes
-        eventually(partial(has_beaten, queue, about["running_for"]))
+        eventually(partial(has_beaten, queue, about["running_for"] or 0))
     (lease,) = client.hkeys(queue.keys.processing)
     assert client.exists(lease)
     worker.send(signal.SIGQUIT)
