@@ -181,7 +181,7 @@ func TestASweepReadsOnlyTheDeadAndEachOnce(t *testing.T) {
 			must(t, queue.client.Set(ctx, lease, "t", time.Minute).Err())
 		}
 	}
-	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.caller, &read})))
+	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.caller, &read}), &leaseJudge{}))
 	if n := queue.client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
 		t.Error(n, read)
 	}
