@@ -97,8 +97,11 @@ func TestATaskThatNobodyCanRunIsBuriedAfterAWhile(t *testing.T) {
 	if failed := failedAs(t, handle); failed.Kind != string(UnknownFunction) || failed.Message != want {
 		t.Errorf("%+v", failed)
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Deferred, queue.Keys.Unique("k"), queue.Keys.Scheduled).Val(); n != 0 {
+	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Unique("k"), queue.Keys.Scheduled).Val(); n != 0 {
 		t.Errorf("%d keys are left", n)
+	}
+	if ttl := queue.client.TTL(ctx, queue.Keys.Deferred).Val(); ttl <= 0 { // others of the same bytes have waited for as long
+		t.Errorf("what is noted lives for %s", ttl)
 	}
 	if _, err := NewWorker([]*Queue{queue}, UnreadyFor(-1)); err == nil {
 		t.Error("it is below 0")
