@@ -16,7 +16,7 @@ from tests.clock import VARIABLE, Clock
 
 from .events import CUT, FLAP, FULL, KILL, MUTE, SLOW, STEP, STOP, Event
 from .fleet import TICKS, Fleet
-from .member import GO_WORKER, PRODUCER, SUPERVISOR, SWEEPER, WORKER, WORKERS, Member, eventually, left_over, send
+from .member import GO_WORKER, PRODUCER, STALE, SUPERVISOR, SWEEPER, WORKER, WORKERS, Member, eventually, left_over, send
 from .notes import ENDED, SENT, SPOILED, Note, read
 from .options import BLOCKED, CLOCK, FLAPPING, Options
 from .options import FULL as FULL_MEMORY
@@ -278,6 +278,7 @@ class Storm:
         self._settle()
         for member in fleet.of(PRODUCER):
             member.stop(30)
+        self._stop_all((STALE,))  # a deploy that is over: the tasks that they could not run are for the others
         occurrences, wrong = ticks.end()
         outcome.occurrences = len(occurrences)
         outcome.faults += wrong

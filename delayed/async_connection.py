@@ -29,6 +29,7 @@ from .connection import (
     foreign,
     full,
     is_about_types,
+    out_of_memory,
     pack,
 )
 from .keys import Keys
@@ -218,7 +219,7 @@ async def run_script_async(caller: AsyncPooled, script: Script, keys: tuple[str,
 async def explained_async(error: RedisError, caller: "AsyncPooled", keys: Keys, touched: Iterable[str] = ()) -> RedisError:
     """As `explained`, for asyncio."""
     if not is_about_types(error):
-        return error
+        return out_of_memory(error, keys)
     found: dict[str, str] = {}
     for key in keys.kinds(touched):
         with contextlib.suppress(RedisError):

@@ -20,6 +20,7 @@ from redis.exceptions import (
     ConnectionError,
     MovedError,
     NoScriptError,
+    OutOfMemoryError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -132,15 +133,26 @@ class ForeignType(ResponseError):
 
 
 def explained(error: RedisError, client: Client, keys: Keys, touched: Iterable[str] = ()) -> RedisError:
-    """`error`, or, if a key of the queue, or one of `touched`, has a foreign type, one that says which and what to do."""
+    """`error`, or one that says what to do: if a key of the queue, or one of `touched`, has a foreign type, which it is; if
+    Redis is full, that it is."""
     if not is_about_types(error):
-        return error
+        return out_of_memory(error, keys)
     caller = Pooled(client, keys.queue)  # the connection that had the error may be busy
     found: dict[str, str] = {}
     for key in keys.kinds(touched):
         with contextlib.suppress(RedisError):  # we may not ask
             found[key] = caller.call("TYPE", key).decode()
     return foreign(error, keys, found)
+
+
+def out_of_memory(error: RedisError, keys: Keys) -> RedisError:
+    """`error`, or, if Redis has no memory left (which a script may say in other words), one that says so plainly."""
+    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" not in str(error):
+        return error
+    return OutOfMemoryError(
+        f"Redis has no memory left for queue {keys.queue!r} (maxmemory), and nothing has been changed: let workers go on, "
+        f"remove dead letters (`delayed dead purge`), or give it more memory"
+    )
 
 
 def foreign(error: RedisError, keys: Keys, found: dict[str, str]) -> RedisError:

@@ -37,7 +37,12 @@ for i = 1, count do
     held[2 * i - 1], held[2 * i] = KEYS[i + 4], tasks[i]
     reply[i + 1] = tasks[i]
 end
-for i = ARGV[3] + 1, count do
+-- Leases that the caller holds to be living may have run out at once: the server's clock was set forward.
+local living = math.min(tonumber(ARGV[3]), count)
+if living > 0 and redis.call('EXISTS', unpack(KEYS, 5, 4 + living)) < living then
+    living = 0
+end
+for i = living + 1, count do
     redis.call('SET', KEYS[i + 4], ARGV[4], 'PX', ARGV[5])
 end
 redis.call('HSET', KEYS[3], unpack(held))

@@ -34,7 +34,11 @@ if set[1] or want == 0 then
     return {0, set[1] and -1 or pause}
 end
 
-local reply, count = {0, 0}, 0
+-- As in `take`: leases that the caller holds to be living may have run out.
+local reply, count, living = {0, 0}, 0, math.min(tonumber(ARGV[3]), want)
+if living > 0 and redis.call('EXISTS', unpack(KEYS, 7, 6 + living)) < living then
+    living = 0
+end
 while count < want and reply[1] == 0 do
     local task = redis.call('LINDEX', KEYS[1], 0)
     local suspect = suspects > 0 and redis.call('HEXISTS', KEYS[4], redis.sha1hex(task)) or 0
@@ -42,7 +46,7 @@ while count < want and reply[1] == 0 do
     count = count + 1
     redis.call('LPOP', KEYS[1])
     redis.call('HSET', KEYS[3], KEYS[count + 6], task)
-    if count > tonumber(ARGV[3]) then redis.call('SET', KEYS[count + 6], ARGV[4], 'PX', ARGV[5]) end
+    if count > living then redis.call('SET', KEYS[count + 6], ARGV[4], 'PX', ARGV[5]) end
     reply[1], reply[count + 2] = suspect, task
 end
 if now then

@@ -8,7 +8,7 @@ import redis
 from delayed.errors import Reason
 from delayed.info import dead_letters
 from delayed.queue import Queue
-from delayed.sweep import sweep
+from delayed.sweep import Outcome, sweep
 from delayed.task import PyTask
 
 
@@ -65,8 +65,9 @@ def test_take_of_an_empty_queue_makes_nothing(queue: Queue, client: redis.Redis)
 def test_take_makes_only_the_keys_that_are_needed(queue: Queue) -> None:
     put(queue, 1, 2)
     names = leases(queue, 3)
+    queue.call("SET", names[0], "me", "PX", 60_000)
     queue.take(names, "me", 10, living=1)
-    assert queue.alive(names[:1]) == 0  # said to live already, so left alone
+    assert queue.call("PTTL", names[0]) > 50_000  # it lives already, so it was left alone
     assert queue.alive(names[1:2]) == 1
     assert queue.alive(names[2:]) == 0  # no task for it
 
@@ -170,6 +171,18 @@ def test_give_back_restores_the_order(queue: Queue) -> None:
 
 
 # Sweep
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_lease_that_has_run_out_lives_again_with_its_task(queue: Queue, limited: bool) -> None:
+    """Its holder cannot know: the server's clock was set forward."""
+    names = [queue.keys.lease("t", number) for number in range(3)]
+    queue.enqueue_many(PyTask("m:f", (number,)) for number in range(3))
+    queue.call("SET", names[0], "me", "PX", 60_000)
+    take = queue.take_limited if limited else queue.take
+    assert len(take(names, "me", 10, living=2).tasks) == 3
+    assert all(queue.call("PTTL", name) > 0 for name in names)
+    assert sweep(queue) == Outcome()
 
 
 def test_sweep_takes_from_the_dead_and_not_from_the_living(queue: Queue) -> None:
