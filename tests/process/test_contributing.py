@@ -225,6 +225,7 @@ def test_coverage_takes_the_same_words(checkout: Path, words: str, expected: str
     assert calls(checkout) == [f"coverage {each}" for each in ("erase", f"run -m {expected}", "combine --quiet", "report")]
 
 
+@pytest.mark.slow
 def test_coverage_follows_processes(checkout: Path) -> None:
     """Its settings measure a process that a test starts, and a fork of that one which leaves by os._exit."""
     shutil.rmtree(checkout / "delayed")
@@ -286,6 +287,7 @@ def test_a_release_is_of_what_is_committed_and_new(checkout: Path) -> None:
     assert "is there already" in call(checkout, "scripts/release").stderr
 
 
+@pytest.mark.slow
 def test_a_release_is_built_tried_and_tagged(checkout: Path) -> None:
     """Here each Python is one that notes what it should do; `--dry-run` below uses a real one."""
     commit(checkout, f"{version()} ({TODAY})")

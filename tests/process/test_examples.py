@@ -26,6 +26,8 @@ from tests.processes import Fleet, Process
 from tests.servers import free_port
 from tests.upstream import ROOT
 
+pytestmark = pytest.mark.slow  # each starts programs that import a framework, or build
+
 EXAMPLES = ROOT / "examples"
 README = (EXAMPLES / "README.md").read_text()
 UNITS = ROOT / "scripts" / "systemd"
