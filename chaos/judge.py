@@ -208,7 +208,10 @@ class Judge:
         if death is None:
             return ""
         spare = self._spare_go if execution.go else SPARE_PYTHON
-        just_now = execution.end is not None and execution.end >= death.begin - _LAG
+        # What is stopped when it is killed has not said anything since it was stopped.
+        stops = (event.begin for event in events if event.what == STOP and event.begin <= death.begin <= event.end + _AFTER)
+        silent = min((death.begin, *stops))
+        just_now = execution.end is not None and execution.end >= silent - _LAG
         if execution.end is None or (just_now and execution.task in list(self._last[execution.writer])[-spare:]):
             return f"kill {death.kind}"
         return ""

@@ -1,6 +1,7 @@
 """How a worker ends the leases of what it has run, what it counts, and what it tells those who listen."""
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,7 @@ from .words import name_of, said, shortened, traceback_of
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Transitions.defer` answers if it has done nothing
+_MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
 class Endings:
@@ -52,6 +54,8 @@ class Endings:
 
     def succeed(self, lease: Lease, fresh: bool) -> None:
         """A task without headers has returned; `fresh`: its lease lives for certain."""
+        if lease.book.deferred:
+            _note_run(lease)
         if lease.suspect or lease.gone or not fresh:
             self._asking(lease).succeed(lease.name)
         else:
@@ -73,6 +77,8 @@ class Endings:
             if late is None:
                 return
             detail = late
+        elif lease.book.deferred:
+            _note_run(lease)
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
             self.counts["retried"] += 1
@@ -101,6 +107,8 @@ class Endings:
                 if late is None:
                     return
                 outcome = replace(outcome, detail=late)
+            elif lease.book.deferred:
+                _note_run(lease)
             queue = self._asking(lease)
             count = self._lifecycle.end(queue, lease.name, data, job, outcome)
             self.counts[count] += 1
@@ -172,6 +180,12 @@ class Endings:
 
     def _asking(self, lease: Lease) -> Queue:
         return lease.book.queue.over(_Asking(self._channel, lease))
+
+
+def _note_run(lease: Lease) -> None:
+    """Others of the same bytes may be noted as such that could not run elsewhere: see `Transitions.ran`."""
+    if len(lease.book.ran) < _MOST_RUN:
+        lease.book.ran.add(hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest())
 
 
 class _Asking:

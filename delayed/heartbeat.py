@@ -246,6 +246,7 @@ class Heartbeat(threading.Thread):
                 ours = queue.over(self._channel)
                 self._worker.learn(index, ours.beat(self._worker.name, self._ttl, about))
                 restore(ours)
+                ours.ran(self._worker.ran(index))
         self._ask_the_time()
         self._see_cancelled()
         self._keep_states()

@@ -35,6 +35,9 @@ class Holder(Protocol):
     def learn(self, index: int, reply: list[Any]) -> None:
         """What operators want of a queue: see `Transitions.beat`."""
 
+    def ran(self, index: int) -> list[str]:
+        """The SHA-1 of tasks of a queue that have run here since this was asked last, if anybody wants to know."""
+
     def unstarted(self) -> list[Lease]:
         """Take from it what it has not begun."""
 

@@ -60,6 +60,8 @@ class LeaseBook:
         self.queue = queue.over(channel)
         self.take: Callable[..., Taken] = self.queue.take  # or one that heeds limits: see `turns`
         self.grouped = False  # groups may have tasks waiting
+        self.deferred = False  # tasks are noted that could not run somewhere
+        self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
         self.hash = bulk(queue.keys.processing)
         self.pace = Pace()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key

@@ -134,11 +134,18 @@ class Transitions:
         return Limited(tasks, bool(suspect), None if pause < 0 else pause / 1000)
 
     def beat(self, holder: str, seconds: float, about: bytes) -> list[Any]:
-        """Say that the process `holder` lives for so many `seconds`, and what it says `about` itself. Returns whether groups
-        have waiting tasks, and then the fields of the control hash and their values in turn."""
-        keys = (self.keys.lease(holder), self.keys.workers, self.keys.control, self.keys.groups)
+        """Say that the process `holder` lives for so many `seconds`, and what it says `about` itself. Returns 1 if groups have
+        waiting tasks, plus 2 if tasks are noted that could not run somewhere (see `ran`), and then the fields of the control
+        hash and their values in turn."""
+        keys = (self.keys.lease(holder), self.keys.workers, self.keys.control, self.keys.groups, self.keys.deferred)
         reply: list[Any] = self._run("beat", keys, holder, milliseconds(seconds), about)
         return reply
+
+    def ran(self, digests: Sequence[str]) -> None:
+        """Tasks with these SHA-1 have run here. What is noted of others with the same bytes, because they could not run
+        somewhere, is forgotten: it must not make the time shorter for which the next one waits."""
+        if digests:
+            self.call("HDEL", self.keys.deferred, *digests)
 
     def turn(self, digests: Sequence[str], most: int) -> int:
         """Fill the queue up to `most` tasks from the lists of these groups, which are the first in the rotation. Returns how

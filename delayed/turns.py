@@ -79,11 +79,12 @@ class Turns:
 
     def learn(self, index: int, reply: Sequence[Any]) -> None:
         """What a beat has brought from queue `index`; called by the heartbeat."""
-        groups, *fields = reply
+        flags, *fields = reply
         self._gates[index].learn(Limits.of(fields))
         self.plain = not self.weighted and not any(gate.limits.any for gate in self._gates)
-        if groups:
-            self._gates[index].book.grouped = True
+        book = self._gates[index].book
+        book.grouped = book.grouped or bool(flags & 1)
+        book.deferred = bool(flags & 2)
 
     def feed(self) -> None:
         """Let groups take turns where there are any."""

@@ -306,9 +306,9 @@ class Worker(Crew):
         if len(hand) > 1:
             self._heartbeat.watch()
         count = size = 0
-        fresh = True
         self.slate.work(True)
         began = self._now = monotonic()
+        fresh = self._taker.is_fresh(began)  # or Redis gave them to us long ago, and the reply was on its way for too long
         done = self.finished
         while not self._stop.is_set():
             try:
@@ -439,6 +439,12 @@ class Worker(Crew):
     def learn(self, index: int, reply: Sequence[Any]) -> None:
         """What operators want of a queue."""
         self._taker.turns.learn(index, reply)
+
+    def ran(self, index: int) -> list[str]:
+        """The SHA-1 of tasks of a queue that have run here since this was asked last, if anybody wants to know."""
+        book = self._taker.books[index]
+        ran, book.ran = book.ran, set()
+        return list(ran)
 
     def give_up_connection(self) -> None:
         """Break the connection that the main thread waits for."""

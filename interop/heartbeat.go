@@ -132,7 +132,7 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 	if err != nil {
 		return err
 	}
-	grouped, control, err := b.queue.over(c).Beat(ctx, w.name, w.ttl, about)
+	grouped, deferred, control, err := b.queue.over(c).Beat(ctx, w.name, w.ttl, about)
 	if err != nil {
 		if answered(err) { // a foreign type: leases matter, the rest does not
 			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.queue.Name(), "error", err)
@@ -147,6 +147,11 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 	}
 	if grouped {
 		b.gate.grouped.Store(true)
+	}
+	if ran := b.takeRun(deferred); len(ran) > 0 {
+		if _, err := c.call(ctx, append([]string{"HDEL", b.queue.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
+			return err
+		}
 	}
 	if b.gate.learn(limitsOf(control)) {
 		w.signalRoom() // if the taker waits for a queue to open, it looks again

@@ -1,6 +1,9 @@
 package delayed
 
 import (
+	"crypto/sha1" //nolint:gosec // it names bytes, as Redis does; nothing is kept secret by it
+	"encoding/hex"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,6 +71,38 @@ type book struct {
 	made   map[string]*lease // all that may hold something or have a key
 	free   []*lease          // those of them that hold nothing and may be used, the next one last
 	ruined []string          // names of those that nobody could end, and that shall run out
+
+	deferred atomic.Bool         // tasks are noted that could not run somewhere
+	ran      map[string]struct{} // the SHA-1 of those that could run here since the last beat, as long as there are such notes
+}
+
+const mostRun = 1000 // different tasks between two beats of which it is noted that they could run
+
+// noteRun is told of a task that can run here: others of the same bytes may be noted as such that could not run elsewhere, which must not
+// make the time shorter for which the next one waits.
+func (b *book) noteRun(data []byte) {
+	if !b.deferred.Load() {
+		return
+	}
+	digest := sha1.Sum(data)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ran == nil {
+		b.ran = map[string]struct{}{}
+	}
+	if len(b.ran) < mostRun {
+		b.ran[hex.EncodeToString(digest[:])] = struct{}{}
+	}
+}
+
+// takeRun is what noteRun has noted, once, and says whether there is anything to note from now on.
+func (b *book) takeRun(deferred bool) []string {
+	b.deferred.Store(deferred)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ran := slices.Collect(maps.Keys(b.ran))
+	b.ran = nil
+	return ran
 }
 
 func newBook(queue *Queue, superseded func(*lease)) *book {

@@ -46,6 +46,7 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 		return missing
 	}
 	w.stale.ready()
+	s.current.book.noteRun(s.current.data)
 	s.running.Store(h)
 	ctx, end := job.context(ctx, h.takesCtx)
 	defer end()

@@ -110,15 +110,19 @@ func (q *Queue) TakeLimited(ctx context.Context, leases []string, o TakeOptions)
 }
 
 // Beat says that the process which calls itself holder lives for so long, and what it says about itself. It returns whether groups
-// have waiting tasks, and the fields of Keys.Control: what operators want.
-func (q *Queue) Beat(ctx context.Context, holder string, ttl time.Duration, about []byte) (grouped bool, control map[string]string, err error) {
+// have waiting tasks, whether tasks are noted that could not run somewhere, and the fields of Keys.Control: what operators want.
+func (q *Queue) Beat(
+	ctx context.Context, holder string, ttl time.Duration, about []byte,
+) (grouped, deferred bool, control map[string]string, err error) {
 	k := q.Keys
-	reply, err := q.run(ctx, "beat", []string{k.Own(holder), k.Workers, k.Control, k.Groups}, holder, milliseconds(ttl), string(about))
+	keys := []string{k.Own(holder), k.Workers, k.Control, k.Groups, k.Deferred}
+	reply, err := q.run(ctx, "beat", keys, holder, milliseconds(ttl), string(about))
 	values, _ := reply.([]any)
 	if err != nil || len(values) == 0 {
-		return false, nil, err
+		return false, false, nil, err
 	}
-	return values[0] == int64(1), fieldsOf(values[1:]), nil
+	flags, _ := values[0].(int64)
+	return flags&1 != 0, flags&2 != 0, fieldsOf(values[1:]), nil
 }
 
 // ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places

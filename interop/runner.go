@@ -59,6 +59,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 		return w.notReady(ctx, nil, missing)
 	}
 	w.stale.ready()
+	s.current.book.noteRun(data)
 	s.running.Store(h)
 	if err = h.call(ctx, task.payload); isRefusal(err) {
 		return err

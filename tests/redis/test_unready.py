@@ -20,7 +20,7 @@ from delayed.results import State
 from delayed.task import GoTask, PyTask
 from delayed.transitions import scheduled
 from delayed.worker import Worker
-from tests.conftest import burst
+from tests.conftest import burst, eventually
 from tests.redis.test_executors import MODES
 
 Start = Callable[[Worker], threading.Thread]
@@ -204,3 +204,23 @@ def test_lines_are_counted_instead(caplog: pytest.LogCaptureFixture, monkeypatch
     assert len(lines) == 5
     assert "59 more" in lines[1]
     assert "59 more" in lines[2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [{}, {"track": True}])
+def test_what_runs_elsewhere_makes_no_time_shorter(
+    queue: Queue, client: redis.Redis, threaded: Start, mode: dict[str, int], options: dict[str, Any]
+) -> None:
+    """The tasks of a schedule have the same bytes each time: one that a stale worker meets must not pay for the others."""
+    data = PyTask("tasks:noop").serialize()
+    put(queue, data)
+    Worker(queue, allow=["other:*"], burst=True).run()
+    (noted,) = client.hkeys(queue.keys.deferred)
+    worker = Worker(queue, 0.05, **cast(Any, {**mode, "allow": ["tasks:*"]}))
+    threaded(worker)
+    eventually(lambda: worker._taker.books[0].deferred)
+    queue.enqueue(PyTask("tasks:noop", **options))
+    put(queue, data)
+    eventually(lambda: not client.hexists(queue.keys.deferred, noted))
+    let_time_pass(queue)
+    eventually(lambda: inspect(queue)[1:4] == (0, 0, 0))

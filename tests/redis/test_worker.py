@@ -389,6 +389,30 @@ def test_a_worker_that_slept_runs_nothing_that_it_held(
     nothing_left(queue, client)
 
 
+def test_what_redis_gave_long_ago_does_not_begin(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply to a take was on its way for longer than a lease lives: others may have had the task meanwhile."""
+    key = f"{queue.name}:r"
+    queue.enqueue(PyTask("tasks:note", (key, 1)))
+    worker = Worker(queue, allow=AllowAny(), burst=True)
+    take, begun, late = worker._taker.take, [], iter([True])
+
+    def slow(most: int) -> bool:
+        found = take(most)
+        if found and next(late, False):
+            worker.fresh_at -= 100
+            begun.append(client.llen(key))
+            (lease,) = worker._taker.hand
+            queue.call("DEL", lease.name)
+            sweep(queue)  # and they have it now
+            queue.call("LPOP", queue.name)
+            queue.call("LPOP", queue.keys.noti)
+        return found
+
+    monkeypatch.setattr(worker._taker, "take", slow)
+    worker.run()
+    assert (begun, client.llen(key)) == ([0], 0)
+
+
 @pytest.mark.parametrize(
     "data", [msgpack.packb(["tasks:fail", ["x"], {}, 3, {}, 0]), msgpack.packb(["tasks:fail", ["x"], {}, 3, {}])]
 )

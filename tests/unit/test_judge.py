@@ -152,6 +152,11 @@ def test_a_task_that_ended_long_before_the_kill_must_not_run_again() -> None:
     assert causes(verdict) == [""]
 
 
+def test_what_is_stopped_when_it_is_killed_says_nothing_from_the_stop_on() -> None:
+    events = (blow(STOP, 100, 3, 800), blow(KILL, 100, 600))
+    assert causes(judge(run(1, A, 0, 1), run(1, B, 900, 901), events=events)) == ["kill child"]
+
+
 @pytest.mark.parametrize(("spare", "expected"), [(2, 0), (1, 1)])
 def test_go_workers_have_an_allowance(spare: int, expected: int) -> None:
     events = (blow(KILL, 102, 5, kind="go worker"),)
