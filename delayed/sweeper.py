@@ -55,7 +55,7 @@ class Sweeper:
     another outage in between.
 
     Args:
-        queue: a queue, or several; they may be on different servers.
+        queues: a queue, or several; they may be on different servers.
         interval: seconds from one sweep to the next, at most.
         limit: how many losses bury a task.
         dead_max: about how many dead letters a queue keeps, the newest; None for all.
@@ -67,21 +67,21 @@ class Sweeper:
 
     def __init__(
         self,
-        queue: Queue | Sequence[Queue],
+        queues: Queue | Sequence[Queue],
         interval: float = INTERVAL,
         *,
         limit: int = LOSSES,
         dead_max: int | None = LETTERS,
         dead_days: float | None = DAYS,
     ) -> None:
-        queues = [queue] if isinstance(queue, Queue) else list(queue)
-        if not queues or not interval > 0 or limit < 1:
+        several = [queues] if isinstance(queues, Queue) else list(queues)
+        if not several or not interval > 0 or limit < 1:
             raise ConfigurationError("a sweeper needs a queue, an interval above 0 seconds and a limit of at least 1 loss")
         self._interval = interval
         self._limit = limit
         self._name = token()
         self._sites: dict[tuple[int, str], Site] = {}
-        self._queues = [self._site(each).add(each) for each in queues]
+        self._queues = [self._site(each).add(each) for each in several]
         self._graveyards = {id(each): Graveyard(each, dead_max, dead_days) for each in self._queues}
         self._schedules = {id(each): Schedules(each) for each in self._queues}
         self._signals: SignalPipe | None = None

@@ -109,7 +109,7 @@ def _worker(burst: bool) -> Operation:
         delayed.pace.BUDGET = delayed.heartbeat.BUDGET = 600  # type: ignore[attr-defined]
         delayed.worker._FIRST_PAUSE = 0.001
         STAGE.url, STAGE.counter = stage.url, counter
-        STAGE.worker = Worker(_fresh(stage), 100, allow=AllowAny(), burst=burst)
+        STAGE.worker = Worker(_fresh(stage), 100, allow=AllowAny(), burst=burst, unready_for=0)
         STAGE.worker.run()
 
     return operate

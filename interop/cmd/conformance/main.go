@@ -80,8 +80,7 @@ func work(name string) error {
 	if err != nil {
 		return err
 	}
-	worker, err := delayed.NewWorker([]*delayed.Queue{queue}, delayed.TTL(2*time.Second), delayed.Beat(500*time.Millisecond),
-		delayed.UnreadyFor(0)) // what the checks ask for cannot run anywhere
+	worker, err := delayed.NewWorker([]*delayed.Queue{queue}, delayed.TTL(2*time.Second), delayed.Beat(500*time.Millisecond))
 	if err != nil {
 		return err
 	}
