@@ -26,7 +26,7 @@ var (
 )
 
 // live runs a task that has headers. How it ends is for endJob.
-func (w *Worker) live(ctx context.Context, s *slot, task call) error {
+func (w *Worker) live(ctx context.Context, s *slot, task call, data []byte) error {
 	job := s.job
 	if job.grouped {
 		s.current.book.gate.grouped.Store(true)
@@ -46,7 +46,7 @@ func (w *Worker) live(ctx context.Context, s *slot, task call) error {
 		return missing
 	}
 	w.stale.ready()
-	s.current.book.noteRun(s.current.data)
+	s.current.book.noteRun(data)
 	s.running.Store(h)
 	ctx, end := job.context(ctx, h.takesCtx)
 	defer end()

@@ -52,7 +52,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 		return err
 	case task.headers != nil:
 		s.job = newJob(s.current.book.queue, task)
-		return w.live(ctx, s, task)
+		return w.live(ctx, s, task, data)
 	}
 	h, missing := w.find(task)
 	if missing != nil {
