@@ -20,7 +20,6 @@ from .waits import Answer, NotYet, Over
 from .within import running
 
 R_co = TypeVar("R_co", covariant=True)
-T = TypeVar("T")
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
 _PAUSE = 0.05  # seconds before it is, at first
 _LOOK = 1.0  # seconds that a first look may take, even if there is less time
