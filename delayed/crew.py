@@ -352,7 +352,7 @@ class Crew:
         lease, job = execution.lease, execution.job
         assert job is not None
         lease.book.grouped = lease.book.grouped or "group" in job.headers
-        go, execution.outcome = self._lifecycle.begin(lease, job)
+        go, execution.outcome = self._lifecycle.begin(lease.book.queue, lease.name, job)
         return go
 
     def _fly(self, execution: Execution, *, hard: bool = True) -> None:

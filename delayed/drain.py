@@ -4,7 +4,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
-from typing import cast
 
 from .allow import AllowAny
 from .errors import Reason, Unrunnable
@@ -13,7 +12,6 @@ from .functions import Functions, settled, verdict
 from .hooks import NONE
 from .job import Again, Ended, Failed, Job, Outcome, announce
 from .keys import token
-from .leases import Lease
 from .lifecycle import Lifecycle
 from .options import type_name
 from .queue import AsyncQueue, Queue
@@ -55,11 +53,11 @@ def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
 
 
 class _Runner:
-    """Runs what waits as a worker does; `book` and `name` are what `Lifecycle` asks of a lease."""
+    """Runs what waits as a worker does."""
 
     def __init__(self, queue: Queue, retries: bool) -> None:
         self.queue, self._retries = queue, retries
-        self.book, self.name = self, ""
+        self.name = ""
         self._path = ""
         self._job: Job | None = None
         self._call: Call | None = None  # a task without headers
@@ -101,7 +99,7 @@ class _Runner:
             self._plain(data)
             return
         self._job = job = Job(self.queue, call)
-        go, outcome = self._lifecycle.begin(cast(Lease, self), job)
+        go, outcome = self._lifecycle.begin(self.queue, self.name, job)
         if go:
             outcome = self._lifecycle.execute(job)
         if outcome is not None:

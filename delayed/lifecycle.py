@@ -13,7 +13,6 @@ from .errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from .escape import escaped, indented
 from .functions import Coroutine, Functions, bounded, run, settled, verdict
 from .job import Again, Done, Ended, Failed, Job, Outcome, Waits
-from .leases import Lease
 from .logger import logger
 from .middleware import (
     AsyncMiddleware,
@@ -100,21 +99,21 @@ class Lifecycle:
         except BaseException as error:
             return broken(job, error)
 
-    def begin(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
-        """Whether to execute; if not, how the task ends, or None if the lease does not hold it any more."""
+    def begin(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
+        """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
         try:
-            return self._begun(lease, job)
+            return self._begun(queue, lease, job)
         except ForeignType as error:
             if not error.narrow:  # then no task of the queue can be worked on
                 raise
             reason, words = Reason.FOREIGN_KEY, str(error)
             return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
-    def _begun(self, lease: Lease, job: Job) -> tuple[bool, Outcome | None]:
+    def _begun(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         holds = job.holds
         if holds.id is None and holds.slots is None:
             return True, None
-        start = partial(lease.book.queue.start, lease.name, holds, group=job.group)
+        start = partial(queue.start, lease, holds, group=job.group)
         answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
         if answer in (_BEGUN, _SUPERSEDED):
             return answer == _BEGUN, None
