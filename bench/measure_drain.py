@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from delayed.embedded import EmbeddedRedis
+from delayed.redis.embedded import EmbeddedRedis
 
 from .contenders import BARE, CONTENDERS, OURS, Contender
 from .drain import Failed, drain

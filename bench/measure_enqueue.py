@@ -7,7 +7,7 @@ from collections.abc import Callable
 import redis
 
 from delayed import PyTask, Queue
-from delayed.scripts import SCRIPTS
+from delayed.redis.scripts import SCRIPTS
 
 from .options import Options, Progress
 from .placement import WORK_CORE, on_core

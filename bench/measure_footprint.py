@@ -15,14 +15,14 @@ from .server import server
 from .timed import Times, program
 
 _WORKERS_ONLY = (  # what a client that enqueues has no use for
-    "delayed.worker",
-    "delayed.heartbeat",
-    "delayed.leases",
-    "delayed.sweeper",
-    "delayed.demo",
-    "delayed.cli",
-    "delayed.embedded",
-    "delayed.testing",
+    "delayed.worker.worker",
+    "delayed.worker.heartbeat",
+    "delayed.worker.leases",
+    "delayed.sweeper.sweeper",
+    "delayed.cli.demo",
+    "delayed.cli.main",
+    "delayed.redis.embedded",
+    "delayed.testing.assertions",
     "click",
     "psutil",
     "multiprocessing",

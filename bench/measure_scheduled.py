@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import redis
 
 from delayed import PyTask, Queue
-from delayed.cron import Cron
-from delayed.keys import token
-from delayed.schedules import Entry, Schedules
+from delayed.base.ids import token
+from delayed.cron.definition import Entry
+from delayed.cron.expression import Cron
+from delayed.cron.schedules import Schedules
 
 from .measure_growth import slowest_command
 from .measure_idle import latencies, percentile

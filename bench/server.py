@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import redis
 
-from delayed.embedded import EmbeddedRedis
+from delayed.redis.embedded import EmbeddedRedis
 
 from .placement import REDIS_CORE, on_core
 

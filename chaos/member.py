@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from delayed.heartbeat import EXIT_FORCED
+from delayed.worker.shutdown import EXIT_FORCED
 
 from .notes import PATH
 from .output import Output

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from delayed.queue import Queue
+from delayed.queue.queue import Queue
 
 SETTLING = 2_500_000_000  # ns in which all hear of it, with a beat, and do what they had in hand
 _FIRST, _EVERY, _LASTS = 10.0, 30.0, 4.5  # seconds

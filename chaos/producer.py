@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from delayed.codec import dumps
 from delayed.errors import DelayedError, TaskCancelled, UnknownTask
-from delayed.handle import Handle
-from delayed.queue import Queue
-from delayed.results import State
-from delayed.task import GoTask, PyTask, Task
+from delayed.queue.handle import Handle
+from delayed.queue.queue import Queue
+from delayed.task.codec import dumps
+from delayed.task.result import State
+from delayed.task.task import GoTask, PyTask, Task
 
 from .notes import CANCELLED, CANCELLING, LIMITED, REFUSED, SENDING, SENT, UNTOLD, note
 from .odd import HEADERS

@@ -6,14 +6,14 @@ from collections.abc import Container, Iterator
 
 import redis
 
+from delayed.dead_letters.letter import dead_letters
 from delayed.errors import Reason
-from delayed.info import dead_letters
-from delayed.keys import Keys
-from delayed.options import TRACKED_FOR
-from delayed.queue import Queue
-from delayed.results import CANCELLED, State
-from delayed.task import PyTask
-from delayed.wire import headers_of, readable
+from delayed.queue.queue import Queue
+from delayed.redis.keys import Keys
+from delayed.task.decode import headers_of, readable
+from delayed.task.options import TRACKED_FOR
+from delayed.task.result import CANCELLED, State
+from delayed.task.task import PyTask
 
 from .notes import BURIED, EXPIRED, LIMITED, SENDING, SENT, Note, Writer
 from .wishes import keys, limited

@@ -5,14 +5,15 @@ import os
 import random
 import sys
 
-from delayed.allow import AllowList
 from delayed.events import Event, subscribe
 from delayed.hooks import Hooks
-from delayed.job import Job, Outcome
+from delayed.job.allow import AllowList
+from delayed.job.job import Job
+from delayed.job.middleware import Step
+from delayed.job.outcome import Outcome
 from delayed.logger import setup_logger
-from delayed.middleware import Step
-from delayed.queue import Queue
-from delayed.worker import Worker
+from delayed.queue.queue import Queue
+from delayed.worker.worker import Worker
 
 from .notes import SPOILED, note
 from .odd import worst

@@ -4,8 +4,8 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from delayed.embedded import EmbeddedRedis
-from tests.clock import Clock, settable_clock
+from delayed.redis.embedded import EmbeddedRedis
+from tests.support.clock import Clock, settable_clock
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import redis
 
-from delayed.embedded import EmbeddedRedis
-from delayed.info import inspect
-from delayed.queue import Queue
+from delayed.ops.info import inspect
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
 
 from .fleet import CHILDREN, Fleet, go_programs
 from .member import SUPERVISOR, Member, eventually

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import redis
 
-from delayed.embedded import EmbeddedRedis
-from delayed.queue import Queue
-from tests.clock import VARIABLE, Clock
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
+from tests.support.clock import VARIABLE, Clock
 
 from .events import CUT, FLAP, FULL, KILL, MUTE, SLOW, STEP, STOP, Event
 from .fleet import TICKS, Fleet

@@ -7,9 +7,9 @@ import time
 from collections.abc import Awaitable
 from pathlib import Path
 
-from delayed.clock import now
-from delayed.job import current_task
-from tests.clock import VARIABLE, ahead
+from delayed.base.clock import now
+from delayed.job.job import current_task
+from tests.support.clock import VARIABLE, ahead
 
 from .notes import BEGUN, ENDED, LATE, note
 from .odd import Later, worst

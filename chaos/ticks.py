@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from delayed.cron import Cron
-from delayed.info import show
-from delayed.queue import Queue
-from delayed.schedules import Entry, Schedules
-from delayed.task import PyTask
+from delayed.cron.definition import Entry
+from delayed.cron.expression import Cron
+from delayed.cron.schedules import Schedules
+from delayed.dead_letters.letter import show
+from delayed.queue.queue import Queue
+from delayed.task.task import PyTask
 
 from .member import eventually
 from .tasks import EVERY, PERIOD

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import redis
 
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 from .events import FLAP, FULL, SLOW, STEP, Event
 from .fleet import Fleet

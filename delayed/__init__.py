@@ -1,8 +1,12 @@
 """A polyglot task queue on Redis: Python and Go programs hand each other work by function path.
 
-What a producer needs is here. Workers are in `delayed.worker`, sweepers in `delayed.sweeper`.
+What a producer needs is here, and `Worker` and `Sweeper`, which are imported when they are asked for.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .base.ids import new_id
 from .delay import delayed
 from .errors import (
     ConfigurationError,
@@ -22,17 +26,25 @@ from .errors import (
     TimedOut,
     UnknownTask,
 )
-from .job import current_task
-from .keys import new_id
-from .queue import AsyncQueue, Queue
-from .task import GoTask, PyTask
+from .job.job import current_task
+from .queue.async_queue import AsyncQueue
+from .queue.handle import AsyncHandle, Handle
+from .queue.queue import Queue
+from .task.result import State
+from .task.task import GoTask, PyTask
+
+if TYPE_CHECKING:
+    from .sweeper import Sweeper
+    from .worker import Worker
 
 __all__ = [
+    "AsyncHandle",
     "AsyncQueue",
     "ConfigurationError",
     "DelayedError",
     "Duplicate",
     "GoTask",
+    "Handle",
     "InvalidTask",
     "NoResult",
     "NotDone",
@@ -42,14 +54,24 @@ __all__ = [
     "PyTask",
     "Queue",
     "Retry",
+    "State",
+    "Sweeper",
     "TaskCancelled",
     "TaskExpired",
     "TaskFailed",
     "TaskTooLarge",
     "TimedOut",
     "UnknownTask",
+    "Worker",
     "current_task",
     "delayed",
     "new_id",
 ]
 __version__ = "2.0.0"
+
+
+def __getattr__(name: str) -> object:
+    """`Worker` and `Sweeper`, so that producers do not pay for their import (PEP 562)."""
+    if name in ("Sweeper", "Worker"):
+        return getattr(import_module(f".{name.lower()}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

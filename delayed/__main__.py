@@ -1,5 +1,5 @@
 """`python -m delayed` is `delayed`."""
 
-from .cli import run
+from .cli.main import run
 
 run()

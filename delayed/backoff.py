@@ -10,10 +10,12 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from .base.checks import is_number
 from .errors import InvalidTask
-from .words import is_number
 
 _LONGEST = 10 * 365 * 86400.0  # seconds: of what has no end nothing can be drawn
+
+
 _MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
 
 
@@ -96,9 +98,3 @@ def backoff_from(header: Any) -> Backoff | None:
             with contextlib.suppress(InvalidTask):
                 return _KINDS[kind](float(base), float(cap), jitter)
     return None
-
-
-def pause_before_another(failures: int, first: float, longest: float) -> float:
-    """Seconds until a process of ours tries again what has failed so often in a row: `first`, twice that, … up to `longest`,
-    of which it waits for half at least."""
-    return min(first * 2.0 ** min(failures - 1, 10), longest) * random.uniform(0.5, 1)

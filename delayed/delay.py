@@ -3,19 +3,41 @@
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
 from importlib import import_module
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from .errors import InvalidTask
-from .handle import Handle
+from .events import Callback
 from .hooks import NAMES, Hooks
-from .keywords import FunctionOptions, ScheduleOptions, TaskOptions
-from .options import OPTIONS, Options, count_of
-from .paths import importable, path_of_function, see_that_it_leads_back
-from .queue import Queue
-from .task import PyTask
+from .queue.handle import Handle
+from .queue.queue import Queue
+from .task.options import OPTIONS, CommonOptions, Options, TaskOptions, count_of
+from .task.paths import importable, path_of_function, see_that_it_leads_back
+from .task.task import PyTask
+
+
+class HookOptions(TypedDict, total=False):
+    """What a function may have called; see `delayed.hooks.Hooks`."""
+
+    on_start: Callback | str | None
+    on_success: Callback | str | None
+    on_failure: Callback | str | None
+    on_retry: Callback | str | None
+
+
+class FunctionOptions(TaskOptions, HookOptions, total=False):
+    """What stands where a function is defined."""
+
+
+class ScheduleOptions(CommonOptions, HookOptions, total=False):
+    """What stands where a schedule is defined: not what makes each task another one."""
+
 
 P = ParamSpec("P")
+
+
 R = TypeVar("R")
+
+
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -183,7 +205,9 @@ def delayed(queue: Queue) -> Decorator:
         retry: int | None = None,
         **options: Any,
     ) -> Any:
-        schedules: Any = import_module(".schedules", __package__)  # as cli.py does: most producers need no clocks of the world
+        schedules: Any = import_module(
+            ".cron.definition", __package__
+        )  # as cli.py does: most producers need no clocks of the world
         when = schedules.Cron(expression, tz, catch_up)
         hooks = Hooks.taken_from(options)
 

@@ -7,10 +7,10 @@ from inspect import isasyncgen, isasyncgenfunction, isawaitable, iscoroutinefunc
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from .base.escape import escaped, indented
+from .base.text import name_of, traceback_of
 from .errors import ConfigurationError, TimedOut
-from .escape import escaped, indented
 from .logger import logger
-from .words import name_of, traceback_of
 
 
 class Kind(StrEnum):
@@ -52,6 +52,8 @@ class Event(NamedTuple):
 
 
 _CALL = ("task", "id", "attempt", "args", "kwargs", "worker")
+
+
 ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.ENQUEUED: ("producer", "A task is in Redis.", ("task", "id")),
     Kind.STARTED: ("worker", "Its function is about to be called.", _CALL),
@@ -80,6 +82,8 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.SWEEPER_UP: ("sweeper", "A sweeper begins.", ("worker",)),
     Kind.SWEEPER_DOWN: ("sweeper", "A sweeper has stopped.", ("worker",)),
 }
+
+
 Callback = Callable[[Event], object]
 
 
@@ -173,4 +177,6 @@ def table() -> str:
 
 
 BUS = Bus()
+
+
 subscribe = BUS.subscribe

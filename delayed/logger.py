@@ -5,14 +5,19 @@ import logging
 import sys
 import traceback
 
+from .base.escape import EscapingFormatter
+from .base.output import OutputHandler
 from .errors import TimedOut
-from .escape import EscapingFormatter
-from .output import OutputHandler
 
 DEFAULT_DATE_FORMAT = "%y%m%d %H:%M:%S"
+
+
 DEFAULT_LOG_FORMAT = "[%(levelname)1.1s %(asctime)s %(process)d %(module)s:%(lineno)d] %(message)s"
 
+
 logger = logging.getLogger("delayed")
+
+
 logger.addHandler(logging.NullHandler())
 
 
@@ -78,11 +83,3 @@ def _to_standard_error() -> logging.Handler:
         return OutputHandler(sys.stderr.fileno(), sys.stderr.encoding)
     except (OSError, ValueError, AttributeError):  # it is closed, or something that is no file
         return logging.StreamHandler()
-
-
-def flush_output() -> None:
-    """Write out what was printed. A full disk, or an output that is closed, must keep no process from its end."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # Python's way of saying that the descriptor was closed when it started
-            with contextlib.suppress(OSError, ValueError):
-                stream.flush()

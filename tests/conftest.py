@@ -10,18 +10,17 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from delayed.allow import AllowAny
-from delayed.embedded import EmbeddedRedis
-from delayed.fsck import look
-from delayed.invariants import INVARIANTS
-from delayed.queue import Queue
-from delayed.sweep import sweep
-from delayed.sweeper import Sweeper
-from delayed.view import View, When
-from delayed.worker import Worker
-
-from .processes import Fleet
-from .waiting import eventually as eventually  # noqa: PLC0414  # the tests have it from here
+from delayed.job.allow import AllowAny
+from delayed.ops.checks import View, When
+from delayed.ops.fsck import look
+from delayed.ops.invariants import INVARIANTS
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.sweeper.sweep import sweep
+from delayed.sweeper.sweeper import Sweeper
+from delayed.worker.worker import Worker
+from tests.support.processes import Fleet
+from tests.support.waiting import eventually as eventually  # noqa: PLC0414  # the tests have it from here
 
 sys.path.insert(0, str(Path(__file__).parent / "app"))  # tasks are `tasks:…` for workers in this process and in others
 

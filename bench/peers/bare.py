@@ -10,7 +10,7 @@ import hiredis
 import marks
 import msgpack
 
-from delayed.scripts import SCRIPTS
+from delayed.redis.scripts import SCRIPTS
 
 SIZE = 128
 

@@ -5,7 +5,7 @@ import sys
 
 from delayed import GoTask, PyTask, Queue
 from delayed.logger import setup_logger
-from delayed.worker import Worker
+from delayed.worker.worker import Worker
 
 queue = Queue("bench", os.environ["BENCH_REDIS"])
 command, *rest = sys.argv[1:]

@@ -4,9 +4,9 @@ import os
 import sys
 
 from delayed import Queue
-from delayed.connect import connect
 from delayed.logger import setup_logger
-from delayed.sweeper import Sweeper
+from delayed.redis.connect import connect
+from delayed.sweeper.sweeper import Sweeper
 
 setup_logger(log_level="INFO")
 client = connect(os.environ["BENCH_REDIS"])

@@ -10,9 +10,9 @@ import sys
 import time
 
 from delayed import Queue
-from delayed.connect import connect
 from delayed.logger import setup_logger
-from delayed.worker import Worker
+from delayed.redis.connect import connect
+from delayed.worker.worker import Worker
 
 with open(os.environ["BENCH_MARKS"], "r+b") as _file:
     _times = memoryview(mmap.mmap(_file.fileno(), 0)).cast("q")

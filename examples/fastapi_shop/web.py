@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from delayed import AsyncQueue, Duplicate, PyTask, UnknownTask
 from delayed.backoff import Exponential
-from delayed.handle import AsyncHandle
+from delayed.queue import AsyncHandle
 
 queue = AsyncQueue("orders", os.environ.get("DELAYED_REDIS_URL", "redis://localhost:6379/0"))
 

@@ -11,9 +11,9 @@ import redis
 import redis.asyncio
 
 from delayed.errors import Retry
-from delayed.job import current_task
-from delayed.queue import AsyncQueue
-from delayed.task import PyTask
+from delayed.job.job import current_task
+from delayed.queue.async_queue import AsyncQueue
+from delayed.task.task import PyTask
 
 _own = contextvars.ContextVar("own", default="nobody")
 

@@ -7,10 +7,10 @@ import redis
 
 from delayed.errors import NotDone, Retry, TimedOut
 from delayed.events import Event
-from delayed.handle import Handle
 from delayed.hooks import Hooks
-from delayed.job import current_task
-from delayed.queue import Queue
+from delayed.job.job import current_task
+from delayed.queue.handle import Handle
+from delayed.queue.queue import Queue
 
 
 def ask_again(attempts: int) -> int:

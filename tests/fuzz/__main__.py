@@ -7,9 +7,9 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from delayed.embedded import EmbeddedRedis
-from delayed.queue import Queue
-from delayed.wear import resident_size
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.system.process import resident_size
 
 from .checks import GROWTH, fuzz_decoder, fuzz_worker
 

@@ -7,14 +7,15 @@ from collections import Counter
 
 import redis
 
+from delayed.dead_letters.letter import dead_letters, show
 from delayed.errors import Unrunnable
-from delayed.info import dead_letters, show
 from delayed.logger import logger
-from delayed.queue import Queue
-from delayed.sweep import sweep
-from delayed.wear import resident_size
-from delayed.wire import parse, path_of, readable, with_retry
-from delayed.worker import Worker
+from delayed.queue.queue import Queue
+from delayed.sweeper.sweep import sweep
+from delayed.system.process import resident_size
+from delayed.task.decode import parse, path_of, readable
+from delayed.task.edit import with_retry
+from delayed.worker.worker import Worker
 
 from .payloads import TARGET, Mutator
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["delayed.task", "delayed.info", "msgpack.fallback"]):
+with atheris.instrument_imports(include=["delayed.task.task", "delayed.ops.info", "msgpack.fallback"]):
     from .checks import check
     from .payloads import corpus
 

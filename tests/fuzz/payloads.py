@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgpack
 
-from delayed.task import PyTask
+from delayed.task.task import PyTask
 
 TARGET = "tests.fuzz.target:count"
 _VECTORS = Path(__file__).parent.parent / "vectors" / "tasks.json"

@@ -1,13 +1,12 @@
 """A short run of what `scripts/fuzz` does at length."""
 
-from pathlib import Path
-
 import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delayed.queue import Queue
+from delayed.queue.queue import Queue
+from tests import ROOT
 
 from .checks import check, fuzz_decoder, fuzz_worker
 from .payloads import Mutator, corpus
@@ -47,4 +46,4 @@ def test_the_same_seed_makes_the_same_payloads() -> None:
 
 
 def test_the_script_is_there() -> None:
-    assert (Path(__file__).parent.parent.parent / "scripts" / "fuzz").stat().st_mode & 0o111
+    assert (ROOT / "scripts" / "fuzz").stat().st_mode & 0o111

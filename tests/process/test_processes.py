@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from delayed.embedded import EmbeddedRedis
-from delayed.info import dead_letters, inspect
-from delayed.queue import Queue
-from delayed.settings import KEEP_ALIVE_TIMEOUT
-from delayed.sweeper import INTERVAL, JITTER
-from delayed.task import PyTask
+from delayed.dead_letters.letter import dead_letters
+from delayed.ops.info import inspect
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.sweeper.sweeper import INTERVAL, JITTER
+from delayed.task.task import PyTask
+from delayed.worker.options import KEEP_ALIVE_TIMEOUT
 from tests.conftest import eventually
-from tests.processes import Fleet, Process
+from tests.support.processes import Fleet, Process
 
 EXIT_FORCED = 3
 
@@ -260,8 +261,8 @@ def test_the_watchdog_follows_the_loop(fleet: Fleet, queue: Queue, client: redis
 
 def test_a_loop_that_hangs_starves_the_watchdog(fleet: Fleet, queue: Queue) -> None:
     code = (
-        "import sys, threading; from delayed.worker import Worker; from delayed.allow import AllowAny;"
-        "from delayed.queue import Queue; import os\n"
+        "import sys, threading; from delayed.worker.worker import Worker; from delayed.job.allow import AllowAny;"
+        "from delayed.queue.queue import Queue; import os\n"
         "class Hanging(Worker):\n"
         "    def _take(self):\n"
         "        threading.Event().wait()\n"
@@ -384,7 +385,7 @@ def test_burst_drains_and_exits(fleet: Fleet, queue: Queue, client: redis.Redis)
 
 def test_an_embedded_redis_ends_with_its_owner(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from delayed.embedded import EmbeddedRedis;"
+        "import sys; from pathlib import Path; from delayed.redis.embedded import EmbeddedRedis;"
         f"server = EmbeddedRedis(Path({str(tmp_path)!r})).start();"
         "print(server.client().info()['process_id'], flush=True); sys.stdin.read()"
     )

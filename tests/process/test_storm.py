@@ -15,7 +15,7 @@ import redis
 from chaos.fleet import Proxies
 from chaos.output import Output
 from chaos.rest import keys_left
-from delayed.keys import token
+from delayed.base.ids import token
 from tests.conftest import eventually
 
 FAR = 150  # milliseconds

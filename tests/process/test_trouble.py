@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from delayed.connect import address, check_access, connect
-from delayed.embedded import EmbeddedRedis
 from delayed.errors import ConfigurationError
-from delayed.info import inspect
-from delayed.queue import Queue
-from delayed.task import PyTask
+from delayed.ops.info import inspect
+from delayed.queue.queue import Queue
+from delayed.redis.connect import address, check_access, connect
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.task.task import PyTask
 from tests.conftest import eventually
-from tests.process.test_processes import EXIT_FORCED
-from tests.processes import Fleet, Process
-from tests.servers import OPEN, free_port
+from tests.support.processes import Fleet, Process
+from tests.support.servers import OPEN, free_port
+
+from .test_processes import EXIT_FORCED
 
 WORKER = ("worker", "--allow-any", "--keep-alive-interval=0.2", "--dequeue-timeout=0.2")
 COMMANDS = {"worker": WORKER, "supervisor": (*WORKER, "-c", "2"), "sweeper": ("sweeper", "--interval=0.2")}

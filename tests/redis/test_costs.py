@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from delayed.channel import Channel
-from delayed.queue import Queue
-from delayed.task import PyTask
-from delayed.worker import Worker
+from delayed.queue.queue import Queue
+from delayed.redis.channel import Channel
+from delayed.task.task import PyTask
+from delayed.worker.worker import Worker
 from tests.conftest import burst
 
 TASKS = 2000
@@ -22,8 +22,8 @@ TASKS = 2000
 @pytest.fixture(autouse=True)
 def _a_quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are as large as where nothing else runs: what is counted shall not depend on how quick the machine is."""
-    monkeypatch.setattr("delayed.pace.BUDGET", 60.0)
-    monkeypatch.setattr("delayed.heartbeat.BUDGET", 60.0)
+    monkeypatch.setattr("delayed.worker.prefetch.BUDGET", 60.0)
+    monkeypatch.setattr("delayed.worker.heartbeat.BUDGET", 60.0)
 
 
 @contextmanager

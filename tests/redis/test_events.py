@@ -4,7 +4,6 @@ import asyncio
 import logging
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +12,23 @@ import redis.asyncio
 
 from delayed import hooks as hooks_module
 from delayed.backoff import Constant
+from delayed.dead_letters.letter import dead_letters
 from delayed.delay import delayed
 from delayed.errors import InvalidTask
 from delayed.events import ABOUT, BUS, Event, Kind, subscribe, table
-from delayed.hooks import Heard, Hooks
-from delayed.info import dead_letters
-from delayed.queue import AsyncQueue, Queue
-from delayed.sweep import sweep
-from delayed.sweeper import Sweeper
-from delayed.task import PyTask
-from delayed.worker import Worker
+from delayed.hooks import Hooks
+from delayed.job.observed import Heard
+from delayed.queue.async_queue import AsyncQueue
+from delayed.queue.queue import Queue
+from delayed.sweeper.sweep import sweep
+from delayed.sweeper.sweeper import Sweeper
+from delayed.task.task import PyTask
+from delayed.worker.worker import Worker
+from tests import ROOT
 from tests.conftest import burst
-from tests.processes import Fleet
+from tests.support.processes import Fleet
 
-DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "events.md"
+DOCUMENT = ROOT / "docs" / "events.md"
 SEEN: list[Event] = []
 CLOCK = [100.0]
 
@@ -95,7 +97,7 @@ def test_the_life_of_plain_tasks(queue: Queue, heard: list[Event]) -> None:
 def test_the_time_that_a_function_took(
     options: dict[str, Any], queue: Queue, heard: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayed.reporter.monotonic", lambda: CLOCK[0])
+    monkeypatch.setattr("delayed.job.emitter.monotonic", lambda: CLOCK[0])
     queue.enqueue(PyTask(slow, (2.5,), **options))
     burst(queue)
     (done,) = (event for event in heard if event.kind == "succeeded")

@@ -7,15 +7,17 @@ import msgpack
 import pytest
 import redis
 
-from delayed.allow import AllowAny
+from delayed.dead_letters.letter import dead_letters
 from delayed.errors import TaskFailed
-from delayed.info import dead_letters, inspect
-from delayed.job import Job, Outcome
-from delayed.middleware import Middleware, Step
-from delayed.queue import Queue
-from delayed.results import State
-from delayed.task import PyTask
-from delayed.worker import Worker
+from delayed.job.allow import AllowAny
+from delayed.job.job import Job
+from delayed.job.middleware import Middleware, Step
+from delayed.job.outcome import Outcome
+from delayed.ops.info import inspect
+from delayed.queue.queue import Queue
+from delayed.task.result import State
+from delayed.task.task import PyTask
+from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 
 ID = "0123456789abcdef"
@@ -117,7 +119,7 @@ def test_exceptions_that_cannot_be_shown_are_retried(queue: Queue, kind: str) ->
 
 
 def test_text_that_has_no_form_in_utf_8_is_retried(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("delayed.lifecycle.logger.disabled", True)  # what collects the logs of tests cannot have it either
+    monkeypatch.setattr("delayed.job.runner.logger.disabled", True)  # what collects the logs of tests cannot have it either
     handle = queue.enqueue(PyTask("tasks:fail_without_utf8", (), retry=1, result_ttl=60))
     assert sum(burst(queue).finished for _ in range(2)) == 2
     with pytest.raises(TaskFailed):

@@ -13,18 +13,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-import delayed.info
-import delayed.sweeper
-from delayed import clock
+import delayed.ops.info
+import delayed.sweeper.sweeper
+from delayed.base import clock
 from delayed.errors import Reason
-from delayed.info import inspect
-from delayed.keys import Holds
-from delayed.queue import Queue
-from delayed.sweep import sweep
-from delayed.task import PyTask
-from delayed.wire import decode, headers_of, holds_in, with_retry
-
-from .test_groups import make_due
+from delayed.ops.info import inspect
+from delayed.queue.queue import Queue
+from delayed.sweeper.sweep import sweep
+from delayed.task.decode import decode, headers_of
+from delayed.task.edit import with_retry
+from delayed.task.headers import Holds, holds_in
+from delayed.task.task import PyTask
+from tests.redis.queue.test_groups import make_due
 
 LIMIT = 3
 TTL = 600.0  # seconds; leases end when the model says so
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         def now() -> float:
             return clock.now() + seconds
 
-        delayed.sweeper.now = delayed.info.now = now  # type: ignore[attr-defined]
+        delayed.sweeper.sweeper.now = delayed.ops.info.now = now  # type: ignore[attr-defined]
         info = inspect(self.queue)
         assert (info.waiting, info.notifications, info.held, info.dead) == (
             len(self.waiting), self.noti, len(self.held), len(self.dead),
@@ -462,7 +462,7 @@ class KeyMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(max(120, EXAMPLES))
 def test_any_order_of_events_does_what_the_model_says(client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (delayed.info, delayed.sweeper):
+    for module in (delayed.ops.info, delayed.sweeper.sweeper):
         monkeypatch.setattr(module, "now", clock.now)  # put back at the end
     monkeypatch.setattr(Machine, "client", client, raising=False)
     monkeypatch.setattr(Machine, "prefix", name, raising=False)

@@ -29,8 +29,8 @@ from chaos.orders import SETTLING, Order
 from chaos.slopes import fit, sparkline
 from chaos.tasks import PERIOD
 from chaos.ticks import Occurrences, differences, expression
-from delayed.cron import Cron
-from delayed.task import PyTask
+from delayed.cron.expression import Cron
+from delayed.task.task import PyTask
 
 MS = 1_000_000
 SECOND = 1000 * MS

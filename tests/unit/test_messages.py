@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from delayed.allow import AllowList
-from delayed.durability import Durability
+from delayed.dead_letters.search import Search
 from delayed.errors import ConfigurationError
 from delayed.events import BUS, Kind
-from delayed.letters import Search
-from delayed.queue import Queue
-from delayed.settings import check_times
+from delayed.job.allow import AllowList
+from delayed.queue.queue import Queue
+from delayed.redis.durability import Durability
+from delayed.worker.options import check_times
 
 QUEUE: Any = Queue("q", redis.Redis())  # which is never connected
 DURABLE: Any = Durability

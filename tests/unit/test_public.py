@@ -4,16 +4,15 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
 import delayed
 from delayed.errors import Reason
-from delayed.keys import Keys
-from delayed.scripts import SCRIPTS
+from delayed.redis.keys import Keys
+from delayed.redis.scripts import SCRIPTS
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
 
 UPSTREAM = ["queue:Queue", "queue:AsyncQueue", "task:PyTask", "task:GoTask", "worker:Worker", "sweeper:Sweeper",
@@ -23,11 +22,13 @@ UPSTREAM = ["queue:Queue", "queue:AsyncQueue", "task:PyTask", "task:GoTask", "wo
 def test_exports_are_these() -> None:
     assert delayed.__all__ == sorted(delayed.__all__)
     assert set(delayed.__all__) == {
+        "AsyncHandle",
         "AsyncQueue",
         "ConfigurationError",
         "DelayedError",
         "Duplicate",
         "GoTask",
+        "Handle",
         "InvalidTask",
         "NoResult",
         "NotDone",
@@ -37,12 +38,15 @@ def test_exports_are_these() -> None:
         "PyTask",
         "Queue",
         "Retry",
+        "State",
+        "Sweeper",
         "TaskCancelled",
         "TaskExpired",
         "TaskFailed",
         "TaskTooLarge",
         "TimedOut",
         "UnknownTask",
+        "Worker",
         "current_task",
         "delayed",
         "new_id",
@@ -57,7 +61,15 @@ def test_upstream_s_import_paths_stay(path: str) -> None:
 
 
 def test_a_client_imports_no_worker() -> None:
-    others = ("psutil", "click", "cronsim", "zoneinfo", "delayed.worker", "delayed.sweeper", "delayed.schedules")
+    others = (
+        "psutil",
+        "click",
+        "cronsim",
+        "zoneinfo",
+        "delayed.worker.worker",
+        "delayed.sweeper.sweeper",
+        "delayed.cron.schedules",
+    )
     code = f"import delayed, sys; print([m for m in {others} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from delayed.allow import AllowAny, AllowList
-from delayed.backoff import pause_before_another
-from delayed.clock import milliseconds
+from delayed.base.clock import milliseconds
+from delayed.base.ids import token
+from delayed.base.pauses import pause_before_another
 from delayed.errors import ConfigurationError, Reason, Unready, Unrunnable
-from delayed.functions import Functions, describe, misfit, verdict
-from delayed.keys import Keys, token
-from delayed.notify import Notifier
-from delayed.pace import BUDGET, MOST, Pace
-from delayed.signals import SignalPipe, dump_threads
-from delayed.wire import Call
+from delayed.job.allow import AllowAny, AllowList
+from delayed.job.failure import describe, misfit, verdict
+from delayed.job.functions import Functions
+from delayed.redis.keys import Keys
+from delayed.system.signals import SignalPipe, dump_threads
+from delayed.system.systemd import Notifier
+from delayed.task.decode import Call
+from delayed.worker.prefetch import BUDGET, MOST, Pace
 
 
 def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:

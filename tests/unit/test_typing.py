@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests import ROOT
 
 # A line `# E: code` is an error, `# R: type` what `reveal_type` says; every other line is fine.
 APPLICATION = """
@@ -13,7 +13,7 @@ from typing import Any
 
 from delayed import AsyncQueue, GoTask, PyTask, Queue, current_task, delayed
 from delayed.backoff import Exponential
-from delayed.handle import AsyncHandle, Handle
+from delayed.queue.handle import AsyncHandle, Handle
 
 queue = Queue("shop", "redis://localhost")
 task = delayed(queue)
@@ -24,7 +24,7 @@ def resize(path: str, width: int = 3) -> str:
     current_task().progress(1, 2, "half")
     while not current_task().cancelled:
         pass
-    reveal_type(current_task().queue)  # R: delayed.queue.Queue
+    reveal_type(current_task().queue)  # R: delayed.queue.queue.Queue
     return path
 
 
@@ -42,12 +42,12 @@ def nightly() -> None: ...
 
 
 reveal_type(resize("a"))  # R: str
-reveal_type(resize.delay("a"))  # R: delayed.handle.Handle[str]
+reveal_type(resize.delay("a"))  # R: delayed.queue.handle.Handle[str]
 reveal_type(resize.options(after=3, retry=1).options(track=True).delay("a", width=2).result())  # R: str
 reveal_type(fetch.delay("u").result(timeout=1))  # R: int
-reveal_type(fetch.options(after=3).delay("u"))  # R: delayed.handle.Handle[int]
+reveal_type(fetch.options(after=3).delay("u"))  # R: delayed.queue.handle.Handle[int]
 reveal_type(load.delay().result())  # R: Any
-reveal_type(queue.enqueue(PyTask("a:b", (1,), result_ttl=5)))  # R: delayed.handle.Handle[Any]
+reveal_type(queue.enqueue(PyTask("a:b", (1,), result_ttl=5)))  # R: delayed.queue.handle.Handle[Any]
 reveal_type(Handle(queue, "0123456789abcdef").result())  # R: Any
 known: Handle[int] = Handle(queue, "0123456789abcdef")
 reveal_type(known.result())  # R: int

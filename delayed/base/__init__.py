@@ -1,0 +1,1 @@
+"""Values that every wing uses."""

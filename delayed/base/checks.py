@@ -1,0 +1,21 @@
+"""Checks of numbers that come from outside."""
+
+from datetime import UTC, datetime
+
+
+def is_number(value: object) -> bool:
+    """Whether somebody who was asked for a number has given one."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Likewise, for a whole number."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def as_time(seconds: float) -> str:
+    """A moment, in seconds since 1970, as all commands show it: in UTC, and saying so."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):  # another program's number
+        return f"{seconds:g} s after 1970"

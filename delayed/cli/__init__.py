@@ -1,0 +1,5 @@
+"""The command `delayed`."""
+
+from .main import main
+
+__all__ = ["main"]

@@ -1,0 +1,119 @@
+"""What the commands have in common: where Redis is, how errors are shown, options that several have."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import click
+
+from ..base.escape import escaped, indented
+from ..errors import DelayedError
+from ..redis.command import RedisError
+
+DEFAULT_URL = "redis://localhost:6379/0"
+
+
+P = ParamSpec("P")
+
+
+def _url() -> str:
+    """DELAYED_REDIS_URL_FILE, else DELAYED_REDIS_URL, else REDIS_URL, else localhost."""
+    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
+    if secret:
+        try:
+            return Path(secret).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise click.ClickException(f"DELAYED_REDIS_URL_FILE: {error}") from error
+    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn expected errors into one line and exit status 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except BrokenPipeError:  # who reads what we print has enough: click ends in silence
+            raise
+        except (DelayedError, RedisError, OSError, UnicodeError) as error:
+            first, *rest = str(error).split("\n")  # it may quote what a task has said
+            notes = (f"({note})" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException("\n".join([escaped(first), *map(indented, [*rest, *notes])])) from error
+
+    return run
+
+
+def load(modules: Sequence[str]) -> None:
+    """Import modules as `python -m` would: the application lives in its own folder."""
+    sys.path.insert(0, str(Path.cwd()))
+    for name in modules:
+        try:
+            import_module(name)
+        except (ImportError, SyntaxError) as error:
+            raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
+
+
+def moment_of(text: str) -> float:
+    """An ISO date or time in seconds since 1970; in UTC if it names no zone, as times are shown.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+def check_names(queues: Sequence[str]) -> None:
+    """Other programs take several queues as a,b, which would be one queue here, and nobody's."""
+    for name in queues:
+        if "," in name:
+            apart = " ".join(part for part in name.split(",") if part)
+            raise click.UsageError(f"{name!r} would be one queue; write several with spaces between: {apart}")
+
+
+def connected(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the option --redis, as `url`, and `explained` errors."""
+    option = click.option(
+        "--redis",
+        "url",
+        metavar="URL",
+        default=_url,
+        show_default="DELAYED_REDIS_URL, else REDIS_URL",
+        help="Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
+    )
+    return option(explained(command))
+
+
+log_level_option = click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+    default="INFO",
+    show_default=True,
+    help="DEBUG logs each task's start and end.",
+)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def show(lines: Iterable[str]) -> None:
+    """Print lines, in which there may be text from Redis: none of them reaches the terminal as anything else."""
+    for line in lines:
+        click.echo(escaped(line))
+
+
+def as_json_text(value: Any) -> str:
+    """What a task has returned, as JSON: bytes in hexadecimal, and as text what JSON does not have."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=lambda odd: odd.hex() if isinstance(odd, bytes) else str(odd))
+    except (TypeError, ValueError):  # a map with keys that JSON does not have
+        text = json.dumps(repr(value), ensure_ascii=False)
+    # What a terminal could take for a command stands only in strings, where JSON has another word for it: the same value.
+    return text if text.isprintable() else "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)

@@ -1,0 +1,99 @@
+"""The commands for the schedules of queues."""
+
+import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import click
+
+from ..base.checks import as_time
+from ..base.text import counted
+from ..cron.definition import recorded
+from ..cron.schedules import Listed, Schedules, register
+from ..queue.queue import Queue
+from ..redis.connect import connect
+from .common import connected, json_option, load, show
+
+
+@click.group()
+def cron() -> None:
+    """Look at the schedules of a queue; pause, resume, run or remove one; register those of a module."""
+
+
+def _line(listed: Listed) -> str:
+    when = "paused" if listed.next is None else f"{as_time(listed.next)}{_there(listed.next, listed.tz)}"
+    lasts = "" if listed.expires is None else f"  expires after {listed.expires:g} s"
+    return f"{listed.name}  {listed.expression}  {listed.tz}  {listed.catch_up}  {listed.task}  {when}{lasts}"
+
+
+def _there(moment: float, zone: str) -> str:
+    """What the clock shows that the schedule goes by, if it is another than ours."""
+    try:
+        there = datetime.fromtimestamp(moment, ZoneInfo(zone))
+        return "" if zone == "UTC" else f" ({there:%a} {there.isoformat('T', 'seconds').partition('T')[2]} there)"
+    except (OverflowError, ValueError, OSError):  # another program's number
+        return ""
+
+
+@cron.command("list")
+@click.argument("queue")
+@json_option
+@connected
+def cron_list(url: str, queue: str, as_json: bool) -> None:
+    """List the schedules of QUEUE, the next one first."""
+    found = Schedules(Queue(queue, url)).list()
+    if as_json:
+        click.echo(json.dumps([each._asdict() for each in found], indent=2))
+        return
+    show(map(_line, found))
+    if not found:
+        click.echo(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module", err=True)
+
+
+@cron.command("pause")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_pause(url: str, queue: str, name: str) -> None:
+    """Let schedule NAME of QUEUE not fire until it is resumed."""
+    click.echo(f"{name} {'is paused' if Schedules(Queue(queue, url)).pause(name) else 'was paused already'}")
+
+
+@cron.command("resume")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_resume(url: str, queue: str, name: str) -> None:
+    """Let schedule NAME of QUEUE fire again, from now on."""
+    click.echo(f"{name} {'goes on' if Schedules(Queue(queue, url)).resume(name) else 'was not paused'}")
+
+
+@cron.command("run")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_run(url: str, queue: str, name: str) -> None:
+    """Enqueue the task of schedule NAME of QUEUE now; its next occurrence stays."""
+    Schedules(Queue(queue, url)).run(name)
+    click.echo(f"{name} is enqueued")
+
+
+@cron.command("remove")
+@click.argument("queue")
+@click.argument("name")
+@connected
+def cron_remove(url: str, queue: str, name: str) -> None:
+    """Remove schedule NAME from QUEUE. A worker that imports its definition registers it again."""
+    Schedules(Queue(queue, url)).remove(name)
+    click.echo(f"{name} is removed")
+
+
+@cron.command("sync")
+@click.argument("modules", nargs=-1, required=True)
+@connected
+def cron_sync(url: str, modules: tuple[str, ...]) -> None:
+    """Import MODULES, and register the schedules that they define."""
+    load(modules)
+    conn = connect(url)
+    queues = [Queue(name, conn) for name in sorted({each.queue for each in recorded()})]
+    click.echo(f"{counted(len(recorded()), 'schedule')}, {register(queues)} of them new or changed")

@@ -1,0 +1,26 @@
+"""The commands that look at queues."""
+
+import json
+
+import click
+
+from ..ops.info import inspect, lines
+from ..queue.queue import Queue
+from ..redis.connect import connect
+from .common import connected, json_option, show
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@json_option
+@connected
+def info(url: str, queues: tuple[str, ...], as_json: bool) -> None:
+    """Show what is in QUEUES and who works on them."""
+    conn = connect(url)
+    found = [inspect(Queue(name, conn)) for name in queues]
+    if as_json:
+        shown = [{**queue._asdict(), "leases": [lease._asdict() for lease in queue.leases]} for queue in found]
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for queue in found:
+        show(lines(queue))

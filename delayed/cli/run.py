@@ -1,0 +1,221 @@
+"""The commands that run until they are stopped."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..cron.schedules import register
+from ..dead_letters.retention import DAYS, LETTERS
+from ..job.allow import AllowAny, AllowList
+from ..job.modules import absent
+from ..logger import logger, setup_logger
+from ..queue.queue import Queue
+from ..redis.command import RedisError
+from ..redis.connect import check_access, connect
+from ..supervisor.supervisor import Supervisor
+from ..sweeper.sweep import LOSSES
+from ..sweeper.sweeper import INTERVAL, Sweeper
+from ..system.children import adopts_orphans
+from ..system.exits import end_within
+from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
+from ..worker.patience import PATIENCE
+from ..worker.scoreboard import Slate
+from ..worker.worker import Worker
+from .common import check_names, connected, explained, load, log_level_option
+from .demo import run_demo
+from .up import run_up
+
+_NO_INIT = (
+    "This worker is process 1 here, which has to reap what its tasks leave behind, and does not: they stay as zombies. Start "
+    "the container with an init (docker run --init), or the worker with -c 1"
+)
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
+@click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
+@click.option("--weights", metavar="3,1", help="The share of each queue, instead of strict priority.")
+@click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option(
+    "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
+)
+@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutine functions that each process has in flight.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads in each process for plain functions.")
+@click.option(
+    "--preload",
+    multiple=True,
+    metavar="MODULE",
+    help="Import it once, before the processes begin, and register its schedules. Repeatable.",
+)
+@click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
+@click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
+@click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses that bury a task.")
+@click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
+@click.option("--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between two beats.")
+@click.option("--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker is dead.")
+@click.option(
+    "--unready-for",
+    type=click.FloatRange(0),
+    default=PATIENCE,
+    show_default=True,
+    help="Seconds that a task waits for a worker that knows its function, or may run it, before it is buried.",
+)
+@click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
+@log_level_option
+@connected
+def worker(
+    url: str,
+    queues: tuple[str, ...],
+    allow: tuple[str, ...],
+    allow_any: bool,
+    weights: str | None,
+    burst: bool,
+    concurrency: int | None,
+    async_tasks: int,
+    threads: int,
+    preload: tuple[str, ...],
+    max_tasks: int | None,
+    max_rss: int | None,
+    limit: int,
+    grace: float,
+    keep_alive_interval: float,
+    keep_alive_timeout: float | None,
+    unready_for: float,
+    dequeue_timeout: float,
+    log_level: str,
+) -> None:
+    """Run the tasks of QUEUES; a later queue is served when the earlier ones are empty, unless there are --weights.
+
+    SIGTERM, SIGINT, SIGHUP: finish what runs, give back the rest, exit. The second SIGTERM or SIGINT, or SIGQUIT: now.
+    SIGUSR1: log what it is doing.
+    """
+    if bool(allow) == allow_any:
+        raise click.UsageError(
+            "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
+            "queue may run any code here"
+        )
+    check_names(queues)
+    setup_logger(log_level=log_level.upper())
+    conn = connect(url)
+    serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
+    shares = _shares(weights)
+    allowed = AllowAny() if allow_any else AllowList(allow)
+    check_access(conn)
+    load(preload)
+    if preload:
+        _register(serve)
+    for pattern, module in absent(allow):
+        says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
+        logger.warning(says, pattern, module, Path.cwd())
+
+    def make(slate: Slate | None = None) -> Worker:
+        return Worker(
+            serve,
+            keep_alive_interval,
+            allow=allowed,
+            grace=grace,
+            burst=burst,
+            max_tasks=max_tasks,
+            max_rss=None if max_rss is None else max_rss * 1_000_000,
+            slate=slate,
+            weights=shares,
+            async_tasks=async_tasks,
+            threads=threads,
+            unready_for=unready_for,
+        )
+
+    end_within(grace)
+    if concurrency is None:
+        if adopts_orphans():
+            logger.warning("%s", _NO_INIT)
+        made = make()
+        try:
+            made.run()
+        finally:
+            end_within(made.grace_left)
+    else:
+        ttl = lease_ttl(serve, keep_alive_interval)
+        numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}
+        sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
+
+
+def _register(queues: list[Queue]) -> None:
+    """Write the schedules of the modules that were imported to Redis; a worker can work if that fails."""
+    try:
+        register(queues)
+    except RedisError as error:
+        logger.error(
+            "The schedules were not registered (it will be tried again; `delayed cron sync MODULE` does it, too): %s", error
+        )
+
+
+def _shares(weights: str | None) -> list[float] | None:
+    """The numbers in `--weights 3,1`."""
+    try:
+        return None if weights is None else [float(weight) for weight in weights.split(",")]
+    except ValueError:
+        raise click.UsageError("--weights are numbers above 0, one for each queue: --weights 3,1") from None
+
+
+@click.command()
+@click.argument("queues", nargs=-1, required=True)
+@click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
+@click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
+@click.option("--dead-max", default=LETTERS, show_default=True, help="Dead letters that a queue keeps, about; 0: all.")
+@click.option("--dead-days", default=DAYS, show_default=True, help="Days that it keeps them, about; 0: for ever.")
+@log_level_option
+@connected
+def sweeper(
+    url: str,
+    queues: tuple[str, ...],
+    interval: float,
+    limit: int,
+    dead_max: int,
+    dead_days: float,
+    log_level: str,
+) -> None:
+    """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
+    check_names(queues)
+    setup_logger(log_level=log_level.upper())
+    conn = connect(url)
+    serve = [Queue(name, conn) for name in queues]
+    served = Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None)
+    check_access(conn)
+    served.run()
+
+
+@click.command()
+@click.argument("queues", nargs=-1)
+@click.option("--allow", multiple=True, metavar="PATTERN", help="As for `delayed worker`; any function by default.")
+@click.option("--preload", multiple=True, metavar="MODULE", help="As for `delayed worker`: register its schedules, too.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
+@click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
+@explained
+def up(queues: tuple[str, ...], allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int) -> None:
+    """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
+    check_names(queues)
+    run_up(list(queues or ("default",)), list(allow), list(preload), folder, port)
+
+
+@click.command()
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Files to hash; by default the Python standard library.",
+)
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--kills", default=3, show_default=True, help="Workers to kill in mid-task.")
+@click.option(
+    "--go-worker",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The Go module's delayed-worker, to hash every other file.",
+)
+@explained
+def demo(folder: Path | None, workers: int, kills: int, go_worker: Path | None) -> None:
+    """Hash every file of a folder on an embedded Redis, kill workers meanwhile, and check that nothing is lost."""
+    if workers < 1 or kills < 0:
+        raise click.UsageError("--workers is at least 1, and --kills not below 0")
+    if not run_demo(folder, workers, kills, go_worker):
+        sys.exit(1)

@@ -1,0 +1,181 @@
+"""`delayed task`: what waits, and one tracked task: where it is, its result, its end before it began."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+import click
+
+from ..base.checks import as_time
+from ..base.escape import escaped
+from ..base.text import clipped, counted
+from ..errors import UnknownTask
+from ..ops.info import arguments, server_time
+from ..ops.waiting import LOOKED_AT, Waiting, Wanted, cancel, find, move, search
+from ..queue.handle import Handle
+from ..queue.queue import Queue
+from .common import as_json_text, connected, json_option, moment_of, show
+
+_ID = re.compile(r"[\w-]{16}", re.ASCII)
+
+
+_LONGEST = 200  # characters of a path, and of arguments, in a list
+
+
+@click.group()
+def task() -> None:
+    """List what waits, give it another time, or cancel it; look at a tracked task, and wait for its result."""
+
+
+def _searching(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a search."""
+    for option in (
+        click.option("--look-at", default=LOOKED_AT, show_default=True, help="How many waiting tasks are looked at."),
+        click.option("--overdue", is_flag=True, help="Only those in the schedule whose time has come."),
+        click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
+        click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
+    ):
+        command = option(command)
+    return command
+
+
+def _ids(_context: click.Context, _parameter: click.Parameter, value: Sequence[str]) -> Sequence[str]:
+    for each in value:
+        if not _ID.fullmatch(each):
+            raise click.BadParameter(f"{each!r} is no id of a task: 16 letters, digits, - and _")
+    return value
+
+
+@task.command("list")
+@click.argument("queue")
+@click.option("--count", default=50, show_default=True, help="How many.")
+@click.option("--where", type=click.Choice(["scheduled", "queue", "group", "key"]), help="Only those that wait there.")
+@_searching
+@json_option
+@connected
+def task_list(url: str, queue: str, count: int, look_at: int, as_json: bool, **wanted: Any) -> None:
+    """List what waits in QUEUE, in its groups, for keys, and in its schedule (with an id, and when it is due)."""
+    found = list(islice(search(Queue(queue, url), Wanted(**wanted), look_at), count))
+    if as_json:
+        click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
+        return
+    show(map(_line, found))
+
+
+def _as_dict(each: Waiting) -> dict[str, Any]:
+    shown = {**each._asdict(), "data": each.data.hex(), "arguments": arguments(each.data)}
+    del shown["member"], shown["key"]
+    return shown
+
+
+def _line(each: Waiting) -> str:
+    when = "" if each.due is None else as_time(each.due)
+    called = f"{clipped(escaped(each.task), _LONGEST)}({clipped(escaped(arguments(each.data)), _LONGEST)})"
+    return f"{each.id or '-':16}  {each.where:9}  {when:25}  {called}"
+
+
+@task.command("status")
+@click.argument("queue")
+@click.argument("task_id", metavar="ID")
+@json_option
+@connected
+def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
+    """Show where the task ID of QUEUE is."""
+    status = Handle(Queue(queue, url), task_id).status()._asdict()
+    if as_json:
+        click.echo(as_json_text(status))
+        return
+    for name, value in status.items():
+        if value is not None and value != "":
+            is_time = name in ("enqueued", "due", "started")
+            show([f"{name + ':':9} {as_time(value) if is_time else value}"])
+
+
+@task.command("result")
+@click.argument("queue")
+@click.argument("task_id", metavar="ID")
+@click.option("--wait", default=0.0, metavar="SECONDS", show_default=True, help="How long to wait for the task's end.")
+@connected
+def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
+    """Print what the task ID of QUEUE has returned, as JSON. Exit status 1 if it has not, or has failed."""
+    click.echo(as_json_text(Handle(Queue(queue, url), task_id).result(wait)))
+
+
+@task.command("cancel")
+@click.argument("queue")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--hard", is_flag=True, help="If it runs and does not end by itself within seconds, end its process.")
+@_searching
+@connected
+def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at: int, **wanted: Any) -> None:
+    """Cancel tasks of QUEUE: those with these IDs, or those that wait and fit the filters.
+
+    What has not begun will not; what runs is told. Of one that is named, its state is printed. In the schedule every task has
+    an id; what waits in the queue itself can be cancelled if it is tracked.
+    """
+    where = Queue(queue, url)
+    if _chosen(ids, wanted):
+        show([_cancelled(where, each, hard) for each in ids])
+        return
+    found = list(search(where, Wanted(**wanted), look_at))
+    count = sum(cancel(where, each) for each in found)
+    click.echo(f"{counted(count, 'task')} cancelled")
+    if left := sum(not each.tracked and each.where in ("queue", "group") for each in found):
+        click.echo(
+            f"{counted(left, 'task waits', 'tasks wait')} in the queue without an id, and cannot be cancelled", err=True
+        )
+
+
+def _cancelled(queue: Queue, identity: str, hard: bool) -> str:
+    """Cancel a task, and return the state in which it was."""
+    try:
+        return Handle(queue, identity).cancel(hard=hard)
+    except UnknownTask:
+        waits = find(queue, identity) if _ID.fullmatch(identity) else None
+        if waits is None or not cancel(queue, waits):
+            raise
+        return waits.where
+
+
+@task.command("move")
+@click.argument("queue")
+@click.argument("ids", nargs=-1, metavar="[ID]...", callback=_ids)
+@click.option(
+    "--after", type=click.FloatRange(0), metavar="SECONDS", help="Begin in so many seconds, at the earliest; 0: now."
+)
+@click.option("--at", metavar="TIME", help="Begin at this time, at the earliest: 2030-01-31T08:00 (UTC), or with a zone.")
+@_searching
+@connected
+def task_move(
+    url: str, queue: str, ids: tuple[str, ...], after: float | None, at: str | None, look_at: int, **wanted: Any
+) -> None:
+    """Give tasks in the schedule of QUEUE another time: those with these IDs, or those that fit the filters."""
+    if (after is None) == (at is None):
+        raise click.UsageError("say --after SECONDS or --at TIME")
+    named, where = _chosen(ids, wanted), Queue(queue, url)
+    moment = _moment(at) if at is not None else server_time(where) + (after or 0)
+    if named:
+        found = [waits for each in ids if (waits := find(where, each)) is not None]
+    else:
+        found = list(search(where, Wanted(**wanted, where="scheduled"), look_at))
+    count = sum(move(where, each, moment) for each in found)
+    click.echo(f"{counted(count, 'task is', 'tasks are')} due at {as_time(moment)}")
+    if named and count < len(ids):
+        raise click.ClickException(f"{counted(len(ids) - count, 'task was', 'tasks were')} not in the schedule of {queue}")
+
+
+def _moment(text: str) -> float:
+    try:
+        return moment_of(text)
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no time; write it as 2030-01-31T08:00") from None
+
+
+def _chosen(ids: Sequence[str], wanted: dict[str, Any]) -> bool:
+    """Whether tasks are named; else there are filters."""
+    filtered = any(value is not None and value is not False for value in wanted.values())
+    if bool(ids) == filtered:
+        raise click.UsageError("name the ids, or give filters (--task, --text, --overdue)")
+    return bool(ids)

@@ -1,0 +1,6 @@
+"""Schedules."""
+
+from .expression import Cron
+from .schedules import Schedules, register
+
+__all__ = ["Cron", "Schedules", "register"]

@@ -1,0 +1,18 @@
+"""Dead letters: found, edited, retried and removed."""
+
+from .letter import DeadLetter, dead_letter, dead_letters
+from .retry import edited, purge, retry, retry_all, retry_ids
+from .search import Search, search
+
+__all__ = [
+    "DeadLetter",
+    "Search",
+    "dead_letter",
+    "dead_letters",
+    "edited",
+    "purge",
+    "retry",
+    "retry_all",
+    "retry_ids",
+    "search",
+]

@@ -1,0 +1,78 @@
+"""Dead letters: one of them, and the pages of their stream."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import Reason, Unrunnable
+from ..queue.queue import Queue
+from ..task.decode import headers_of, path_of, readable
+
+
+class DeadLetter(NamedTuple):
+    """A task that will not run again by itself."""
+
+    id: str
+    time: float  # seconds since 1970
+    task: str  # function path
+    reason: str
+    detail: str
+    worker: str  # who buried it: the last worker, but for lost tasks, of which a sweeper says this
+    data: bytes
+
+    @property
+    def task_id(self) -> str | None:
+        """The id of a tracked task."""
+        identity = headers_of(self.data).get("id")
+        return identity if isinstance(identity, str) else None
+
+    @property
+    def attempts(self) -> int | None:
+        """How often it was tried; None for a task without headers, in which that is not counted."""
+        headers = headers_of(self.data)
+        failed = headers.get("attempt", 0)
+        begun = self.reason in (Reason.FAILED, Reason.TIMED_OUT, Reason.LOST)
+        return failed + begun if headers and isinstance(failed, int) else None
+
+
+def dead_letters(queue: Queue, count: int | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
+    """The dead letters of a queue, newest first.
+
+    Args:
+        queue: the queue.
+        count: how many at most.
+        reason: only those with this reason.
+    """
+    last = "+"
+    while count is None or count > 0:
+        page = queue.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
+        for entry_id, fields in page:
+            letter = letter_of(entry_id, fields)
+            if reason in (None, letter.reason) and (count is None or count > 0):
+                count = None if count is None else count - 1
+                yield letter
+        if len(page) < 100:
+            return
+        last = f"({page[-1][0].decode()}"
+
+
+def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
+    """One dead letter, if it is there."""
+    found = queue.call("XRANGE", queue.keys.dead, entry_id, entry_id)
+    return letter_of(*found[0]) if found else None
+
+
+def show(data: bytes) -> str:
+    """What a task says, with its arguments, for a human; its bytes in hexadecimal if it says nothing."""
+    try:
+        return repr(readable(data))
+    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
+        return data.hex()
+
+
+def letter_of(entry: bytes, fields: list[bytes]) -> DeadLetter:
+    """The dead letter that an entry of the stream is."""
+    entry_id = entry.decode()
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    data = named.get(b"task", b"")
+    reason, detail, worker = (named.get(name, b"").decode(errors="replace") for name in (b"reason", b"detail", b"worker"))
+    return DeadLetter(entry_id, int(entry_id.partition("-")[0]) / 1000, path_of(data), reason, detail, worker, data)

@@ -1,0 +1,58 @@
+"""Finds dead letters."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from ..errors import ConfigurationError, Reason
+from ..queue.queue import Queue
+from .letter import DeadLetter, dead_letters, show
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which dead letters; all of what is given must fit.
+
+    Args:
+        task: a pattern for the function's path, as `myapp.tasks:*`.
+        error: part of the detail (a sentence or a traceback), in upper or lower case.
+        text: part of the task as it is shown, with its arguments.
+        reason: the reason, one of `Reason`.
+        since: seconds since 1970: not those before.
+        until: seconds since 1970: only those before.
+
+    Raises:
+        ConfigurationError: there is no such reason.
+    """
+
+    task: str | None = None
+    error: str | None = None
+    text: str | None = None
+    reason: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.reason is not None and self.reason not in list(Reason):
+            raise ConfigurationError(f"{self.reason!r} is no reason; there are {', '.join(Reason)}")
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether this letter is one of them."""
+        return (
+            (self.since is None or letter.time >= self.since)
+            and (self.until is None or letter.time < self.until)
+            and self.reason in (None, letter.reason)
+            and (self.task is None or fnmatchcase(letter.task, self.task))
+            and (self.error is None or self.error.lower() in letter.detail.lower())
+            and (self.text is None or self.text in show(letter.data))
+        )
+
+
+def search(queue: Queue, wanted: Search | None = None) -> Iterator[DeadLetter]:
+    """The dead letters that fit, newest first, read a page at a time."""
+    wanted = wanted or Search()
+    for letter in dead_letters(queue):
+        if wanted.since is not None and letter.time < wanted.since:
+            return
+        if wanted.fits(letter):
+            yield letter

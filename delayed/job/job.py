@@ -1,0 +1,151 @@
+"""One execution of a task, as the code around it and the task itself see it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from ..base.clock import monotonic
+from ..base.running import source as _source
+from ..errors import NotInTask, Unrunnable
+from ..queue.queue import Queue
+from ..task.decode import Call, parse
+from ..task.headers import Holds, concurrency_in, holds_in, id_in, milliseconds_in, number_in, text_in, unique_in
+
+_LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
+
+
+class Job:
+    """One execution of a task; inside of it, `current_task()`.
+
+    Args:
+        queue: where it was taken from; None for a call that no worker makes.
+        call: what it says.
+    """
+
+    def __init__(self, queue: Queue | None, call: Call) -> None:
+        headers = call.headers or {}
+        self._queue = queue
+        self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
+        self.headers = headers
+        self.id = id_in(headers)
+        self.attempt = self.milliseconds("attempt") + 1  # counted from 1
+        enqueued = number_in(headers, "enqueued")
+        self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
+        self.function: Callable[..., Any] | None = None  # once it has been found
+        self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
+        self._cancelled = False
+        self._next_look = 0.0
+        self.began = 0.0  # monotonic time, if somebody listens
+
+    def __repr__(self) -> str:
+        return "<a direct call>" if self.direct else f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
+
+    @property
+    def direct(self) -> bool:
+        """Whether no worker runs this: the function was called directly, and this stands for that. Then there is no path, no
+        id, no argument and no header; it is the first attempt, nobody cancels it, and nobody hears of its progress."""
+        return self._queue is None
+
+    @property
+    def queue(self) -> Queue:
+        """Where it was taken from.
+
+        Raises:
+            NotInTask: it was called directly.
+        """
+        if self._queue is None:
+            raise NotInTask
+        return self._queue
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
+        if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
+            self._next_look = monotonic() + _LOOK
+            self._cancelled = bool(self.queue.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """It has been cancelled: interrupt its coroutine. Call this in the thread of its loop."""
+        self._cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def told(self) -> bool:
+        """Whether it is known already that the task has been cancelled."""
+        return self._cancelled
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
+        if self.id is not None:
+            self.queue.progress(self.id, msgpack.packb([done, total, note]))
+
+    def milliseconds(self, header: str) -> int:
+        """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
+        return milliseconds_in(self.headers, header)
+
+    @property
+    def retries(self) -> int:
+        """How many retries are left; negative: for ever."""
+        return self.retry or number_in(self.headers, "retry")
+
+    @property
+    def unique(self) -> tuple[str, str, int]:
+        """The unique key, for how long the task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
+        return unique_in(self.headers)
+
+    @property
+    def concurrency(self) -> tuple[str, int] | None:
+        """The key of which only so many tasks may run at once, and how many; None for a task without one."""
+        return concurrency_in(self.headers)
+
+    @property
+    def holds(self) -> Holds:
+        """What it may hold: its state and result, its keys."""
+        return holds_in(self.headers)
+
+    @property
+    def group(self) -> str | None:
+        """Whose task it is."""
+        return text_in(self.headers, "group")
+
+
+def job_of(queue: Queue, data: bytes) -> Job | None:
+    """The task in `data`, if it is one for Python."""
+    try:
+        return Job(queue, Call(*parse(data)))
+    except Unrunnable:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """It has not begun: another task has its key. Its lease holds nothing any more."""
+
+    why: str
+
+
+_DIRECT = Call("", (), {}, 0)
+
+
+def current_task() -> Job:
+    """The execution that this code is part of.
+
+    Code that no worker runs has one, too, so that a function which asks for it can still be called directly: see `Job.direct`.
+    A thread that a task starts has none of it (`asyncio.to_thread` has): take it before, and hand it on.
+    """
+    return running() or Job(None, _DIRECT)
+
+
+def running() -> Job | None:
+    """The execution that this code is part of; None if no worker runs it."""
+    source = _source.get()
+    return None if source is None else source()
+
+
+def announce(source: Callable[[], Job | None]) -> None:
+    """From now on `current_task` asks `source` in this thread, or in this asyncio task."""
+    _source.set(source)

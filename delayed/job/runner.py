@@ -1,0 +1,256 @@
+"""Executions of tasks that ask for more than a call: those with headers."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import CoroutineType
+from typing import Any
+
+from ..base.clock import monotonic, now
+from ..base.escape import escaped, indented
+from ..base.text import name_of, said
+from ..errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.foreign import ForeignType
+from ..task.decode import Call
+from ..task.edit import with_retry
+from ..task.options import ENDED_FOR, type_name
+from ..task.result import CANCELLED, State, failure, success
+from .builtin import expiring, retrying, timing
+from .failure import verdict
+from .functions import Coroutine, Functions, bounded, run, settled
+from .job import Job, Waits
+from .middleware import AsyncMiddleware, Middleware, Step, check_middlewares, compose, compose_async
+from .outcome import Again, Done, Ended, Failed, Outcome
+
+_LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
+
+
+_THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
+
+
+_BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
+
+
+KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
+
+
+_INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
+
+
+_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Transitions.start` says; else it waits
+
+
+_WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
+
+
+def late(job: Job) -> Outcome:
+    """What becomes of a task that has run for longer than its hard timeout."""
+    limit = job.milliseconds("hard_timeout") / 1000
+    error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
+    return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
+
+
+def broken(job: Job, error: BaseException) -> Outcome:
+    """What becomes of a task whose execution did not reach its end."""
+    if job.told() and issubclass(type(error), asyncio.CancelledError):
+        return _INTERRUPTED
+    return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))
+
+
+class Lifecycle:
+    """Runs tasks that have headers.
+
+    Args:
+        functions: finds what a task names.
+        place: who runs them: host:pid.
+        entered: called when a function has returned or raised, with what it raised.
+        middlewares: the application's own, outside of those that are built in.
+        coroutines: how many may run in one loop.
+        clock: the time by which tasks expire.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        place: str,
+        entered: Callable[[BaseException | None], None],
+        middlewares: Sequence[Middleware | AsyncMiddleware] = (),
+        coroutines: int = _THREADS,
+        *,
+        clock: Callable[[], float] = now,
+    ) -> None:
+        self._functions = functions
+        self._place = place
+        self._entered = entered
+        check_middlewares(middlewares)
+        threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
+        self._expiring = partial(expiring, clock=clock)
+        self._execute = compose([*middlewares, retrying, self._expiring, self._finding, timing], self._call)
+        self._execute_async = compose_async(middlewares, self._await, threads)
+
+    def execute(self, job: Job) -> Outcome:
+        """Run the function in this thread. The caller ends the lease, by `end`."""
+        try:
+            return _checked(self._execute(job))
+        except BaseException as error:  # of a middleware: if it ended the worker, the next one would meet it too
+            return Failed(error, *verdict(None, None, error))
+
+    async def execute_async(self, job: Job) -> Outcome:
+        """Run the coroutine function in this loop. The caller ends the lease, by `end`."""
+        try:
+            return _checked(await self._execute_async(job))
+        except BaseException as error:
+            return broken(job, error)
+
+    def begin(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
+        """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
+        try:
+            return self._begun(queue, lease, job)
+        except ForeignType as error:
+            if not error.narrow:  # then no task of the queue can be worked on
+                raise
+            reason, words = Reason.FOREIGN_KEY, str(error)
+            return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
+
+    def _begun(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
+        holds = job.holds
+        if holds.id is None and holds.slots is None:
+            return True, None
+        start = partial(queue.start, lease, holds, group=job.group)
+        answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
+        if answer in (_BEGUN, _SUPERSEDED):
+            return answer == _BEGUN, None
+        if answer == _CANCELLED:
+            return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
+        logger.info("Task %s waits: %s", escaped(job.func_path), _WAITS[answer])
+        return False, Waits(_WAITS[answer])
+
+    def _finding(self, job: Job, call_next: Step) -> Outcome:
+        """The function is imported outside of the time that it has."""
+        try:
+            job.function = self._functions[job.func_path]
+        except BaseException as error:
+            return Failed(error, *verdict(None, _call_of(job), error))
+        return call_next(job)
+
+    def _call(self, job: Job) -> Outcome:
+        failed: BaseException | None = None
+        function, value = job.function, None
+        assert function is not None
+        try:
+            if isinstance(function, Coroutine):
+                value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
+            else:
+                began = monotonic()
+                value = settled(function(*job.args, **job.kwargs), _timeout(job), began)
+        except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
+            failed = error
+        return self._outcome(job, value, failed)
+
+    async def _await(self, job: Job) -> Outcome:
+        """As the chain of `execute`, in a loop that runs others meanwhile."""
+        outcome = self._expiring(job, lambda _: _BEGINS)
+        if outcome is not _BEGINS:
+            return outcome
+        failed: BaseException | None = None
+        function, value = job.function, None
+        assert isinstance(function, Coroutine)
+        job.task = asyncio.current_task()
+        if job.told():
+            return _INTERRUPTED
+        try:
+            value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
+        except BaseException as error:  # likewise; and it is not for us to be cancelled
+            failed = error
+        job.task = None
+        if job.told() and issubclass(type(failed), asyncio.CancelledError):
+            return _INTERRUPTED
+        outcome = self._outcome(job, value, failed)
+        return retrying(job, lambda _: outcome)
+
+    def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
+        self._entered(failed)
+        return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
+
+    def end(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
+        """End a lease over `queue`. Returns the name of the count that this belongs to; '' for a success."""
+        if isinstance(outcome, Waits):
+            return "postponed"
+        if isinstance(outcome, Again):
+            return self._again(queue, lease, data, job, outcome)
+        if isinstance(outcome, Done):
+            try:
+                result = success(outcome.value, job.milliseconds("result_ttl") > 0)
+                ended = Ended(State.SUCCEEDED, result, None, "")
+            except (NotEncodable, ResultTooLarge) as error:
+                outcome = Failed(error, Reason.FAILED, str(error))
+        if isinstance(outcome, Failed):
+            ended = _as_ended(outcome)
+        elif isinstance(outcome, Ended):
+            ended = outcome
+        try:
+            self._store(queue, lease, job, ended)
+        finally:  # whoever reads the log may be slow, or may have gone: the lease comes first
+            if ended.reason is not None:
+                path, shown = escaped(job.func_path), indented(ended.detail)
+                logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
+        return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
+
+    def _store(self, queue: Queue, lease: str, job: Job, ended: Ended) -> None:
+        if job.id is not None:
+            keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
+            conclude = partial(queue.conclude, lease, job.holds, state=ended.state, result=ended.result)
+            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)
+        elif ended.reason is not None:
+            queue.bury(lease, ended.reason, ended.detail, self._place, job.holds)
+        else:
+            queue.succeed(lease, job.holds)
+
+    def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
+        changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
+        left = job.retry
+        if outcome.counted and left > 0:
+            left -= 1
+        elif outcome.counted and not left and job.retries > 0:
+            changes["retry"] = job.retries - 1
+        pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
+        again = with_retry(data, left, changes)
+        try:
+            queue.postpone(lease, again, job.holds, round(pause * 1000), outcome.error, group=job.group)
+        finally:  # likewise
+            path, words = escaped(job.func_path), escaped(outcome.error)
+            logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, words)
+        return "retried"
+
+
+def _checked(outcome: object) -> Outcome:
+    """What came out of the chain, if it is an outcome."""
+    if isinstance(outcome, Outcome):
+        return outcome
+    if type(outcome) is CoroutineType:
+        outcome.close()  # nobody is going to wait for it
+    wrong = f"a middleware returned {name_of(type(outcome))}: it must return what call_next(job) does"
+    return Failed(TypeError(wrong), Reason.FAILED, wrong)
+
+
+def _timeout(job: Job) -> float:
+    return job.milliseconds("timeout") / 1000
+
+
+def _call_of(job: Job) -> Call:
+    return Call(job.func_path, job.args, job.kwargs, job.retry)
+
+
+_COUNTS = {Reason.FAILED: "failed", Reason.TIMED_OUT: "failed"}
+
+
+def _as_ended(outcome: Failed) -> Ended:
+    error = outcome.error
+    kind = type_name(type(error)) if outcome.reason is Reason.FAILED else str(outcome.reason)
+    words = outcome.detail if issubclass(type(error), Unrunnable) else said(error)  # which says its reason first
+    result = failure(kind, words, "" if words is outcome.detail else outcome.detail)
+    short = name_of(type(error)) if outcome.reason is Reason.FAILED else kind
+    return Ended(State.FAILED, result, outcome.reason, outcome.detail, f"{short}: {words}")

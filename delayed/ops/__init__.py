@@ -1,0 +1,1 @@
+"""For operators: look, check, mend."""

@@ -1,0 +1,123 @@
+"""Checks queues while processes work on them: what may be a race is looked at again before it is called a fault."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from ..base.clock import monotonic
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.command import ResponseError
+from .checks import Finding, Invariant, View, When
+from .invariants import INVARIANTS
+
+PATIENCE = 6.0  # seconds: a sweep comes within five
+
+
+_FIRST_FEW = 5  # findings of one kind that are shown; the others are counted
+
+
+_FIRST_PAUSE = 0.1  # seconds to the second look; each pause is twice the one before
+
+
+_MENDABLE = frozenset(each.name for each in INVARIANTS if each.mend is not None)
+
+
+_NOTED = frozenset(each.name for each in INVARIANTS if not each.grave)
+
+
+_SOON = frozenset(each.name for each in INVARIANTS if each.when is When.SOON)
+
+
+class Checked(NamedTuple):
+    """What `check` found in a queue."""
+
+    queue: str
+    repaired: list[Finding]
+    left: list[Finding]
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What is left and is no mere note."""
+        return [finding for finding in self.left if finding.invariant not in _NOTED]
+
+
+def look(queue: Queue, which: Iterable[Invariant]) -> dict[tuple[str, str], Finding]:
+    """What seems wrong at the moment; some of it may be a race."""
+    view = View(queue)
+    return {(finding.invariant, finding.subject): finding for each in which for finding in each.look(view)}
+
+
+def examine(queue: Queue, patience: float = PATIENCE, *, at_rest: bool = False) -> list[Finding]:
+    """What is wrong for certain: it was seen at each of several looks. Where nothing seems wrong, one look is enough.
+
+    Args:
+        queue: the queue; processes may work on it.
+        patience: seconds for which what may be broken for a moment has to stay broken; longer than sweeps are apart.
+        at_rest: no process works: then more must hold.
+    """
+    which = [each for each in INVARIANTS if at_rest or each.when is not When.AT_REST]
+    found = look(queue, which)
+    deadline, pause, looks = monotonic() + patience, _FIRST_PAUSE, 1
+    while found and (looks == 1 or any(name in _SOON for name, _ in found)):
+        left = deadline - monotonic()
+        if left <= 0 and looks > 1:
+            break
+        time.sleep(max(0.0, min(pause, left)))  # nothing tells when another process will have done what is due
+        pause, looks = 2 * pause, looks + 1
+        names = {name for name, _ in found}
+        again = look(queue, [each for each in which if each.name in names])
+        found = {fault: again[fault] for fault in found if fault in again}
+    return list(found.values())
+
+
+def mend(queue: Queue, found: Iterable[Finding]) -> None:
+    """Repair what can be repaired while processes work: each repair is a command or a script that checks again, and none
+    removes a task."""
+    for each in INVARIANTS:
+        subjects = [finding.subject for finding in found if finding.invariant == each.name]
+        if subjects and each.mend is not None:
+            try:
+                each.mend(queue, subjects)
+            except ResponseError as error:  # what it was to repair is still there at the next look
+                logger.error("%s: the repair of %r failed: %s", queue.name, each.name, error)
+
+
+def check(queue: Queue, patience: float = PATIENCE, *, repair: bool = False, at_rest: bool = False) -> Checked:
+    """Examine a queue, and repair it if asked.
+
+    Args:
+        queue: the queue.
+        patience: as for `examine`.
+        repair: mend what can be mended, and look again.
+        at_rest: as for `examine`.
+    """
+    found = examine(queue, patience, at_rest=at_rest)
+    if not repair or not found:
+        return Checked(queue.name, [], found)
+    mend(queue, found)
+    left = examine(queue, patience, at_rest=at_rest)
+    faults = {finding[:2] for finding in left}
+    return Checked(queue.name, [finding for finding in found if finding[:2] not in faults], left)
+
+
+def lines(checked: Checked) -> Iterator[str]:
+    """What was found, in lines of text."""
+    repaired, wrong = checked.repaired, checked.wrong
+    if repaired or wrong:
+        mendable = sum(finding.invariant in _MENDABLE for finding in wrong)
+        hint = f" ({mendable} of them can be repaired: --repair)" if mendable and not repaired else ""
+        yield f"{checked.queue}: {len(repaired)} repaired, {len(wrong)} wrong{hint}"
+    else:
+        yield f"{checked.queue}: all is well"
+    notes = [finding for finding in checked.left if finding not in wrong]
+    for word, findings in (("repaired", repaired), ("wrong", wrong), ("note", notes)):
+        shown = Counter[str]()
+        for finding in findings:
+            shown[finding.invariant] += 1
+            if shown[finding.invariant] <= _FIRST_FEW:
+                yield f"  {word:8}  {finding.invariant:13}  {finding.subject}: {finding.says}"
+        for invariant, count in shown.items():
+            if count > _FIRST_FEW:
+                yield f"  {word:8}  {invariant:13}  … and {count - _FIRST_FEW} more (--json has all)"

@@ -1,0 +1,360 @@
+"""What one keeps of a task that has been enqueued."""
+
+import asyncio
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+
+from ..base.clock import monotonic
+from ..base.running import running
+from ..errors import ConfigurationError, DelayedError, NotDone, ResultError, Unrunnable
+from ..logger import logger
+from ..redis.command import RedisError, is_outage
+from ..redis.keys import Keys
+from ..task.options import ENDED_FOR
+from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
+from .status import Status, known, needs_time, state_of, status_of, unknown
+from .waits import Answer, NotYet, Over
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+_PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
+
+
+_PAUSE = 0.05  # seconds before it is, at first
+
+
+_LOOK = 1.0  # seconds that a first look may take, even if there is less time
+
+
+_REMIND = 5.0  # seconds that a task waits for another of its own queue before the log says so
+
+
+class _Waiter(Protocol):
+    trouble: Exception | None
+
+    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
+
+
+class _Queue(Protocol):
+    name: str
+    keys: Keys
+    faked: bool  # nothing works on it but what a test drains
+
+    @property
+    def waiter(self) -> _Waiter: ...
+
+    def call(self, *command: Any) -> Any: ...
+
+    def ask_time(self) -> float: ...
+
+    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
+class _AsyncQueue(Protocol):
+    name: str
+    keys: Keys
+    faked: bool
+
+    async def waiter(self) -> _Waiter: ...
+
+    async def call(self, *command: Any) -> Any: ...
+
+    async def ask_time(self) -> float: ...
+
+    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
+class Handle(Generic[R_co]):
+    """A task that has been enqueued. `Handle[int]` is one whose result is an int, so far as its function says so; nothing is
+    known of a task that was named by its path, or that one has kept the id of.
+
+    Args:
+        queue: where.
+        id: its id; None for a task that is not tracked, of which nothing is known.
+        known: whether it was there before, so that the enqueue which returned this has added nothing.
+        path: the path of its function, if that is known.
+    """
+
+    __slots__ = ("_path", "_queue", "id", "known")
+
+    def __init__(
+        self: "Handle[Any]",
+        queue: _Queue,
+        id: str | None,  # noqa: A002  # its name everywhere
+        known: bool = False,
+        path: str = "",
+    ) -> None:
+        self._queue = queue
+        self.id = id
+        self.known = known
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"Handle({self._queue.name!r}, {self.id!r})"
+
+    def status(self) -> Status:
+        """Where the task is. While Redis is away for a moment, it is asked again.
+
+        Raises:
+            UnknownTask, NoResult: nothing is known.
+            redis.exceptions.RedisError: it has been away for some seconds.
+        """
+        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        again = _Again()
+        while True:
+            try:
+                found = call("HGETALL", key)
+                return status_of(found, self._queue.name, self.id, self._queue.ask_time() if needs_time(found) else 0.0)
+            except RedisError as error:
+                threading.Event().wait(again.pause(error))
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the task's end, and return what it has returned. All waits of a client share one connection. A restart of
+        Redis meanwhile only makes it longer; without a `timeout` it waits for as long as that takes.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Raises:
+            TaskFailed, TaskExpired, TaskCancelled: it did not succeed.
+            NotDone: it has not ended in time; of a faked queue (`delayed.testing`): nothing has run it yet.
+            UnknownTask, NoResult: there is nothing to wait for.
+        """
+        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        with wait.outage():
+            data = self._queue.call("LINDEX", wait.key, 0)
+            if data is not None:
+                return cast(R_co, wait.value(data))
+            if wait.looks_once:
+                state, error = self._queue.call("HMGET", wait.task, "state", "error")
+                data = self._queue.call(
+                    "LINDEX", wait.key, 0
+                )  # both are stored at once, and we have asked one after the other
+                return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
+        answers: list[Answer] = []
+        answered, looked = threading.Event(), threading.Event()
+
+        def tell(answer: Answer) -> None:
+            if answer is not NotYet:
+                answers.append(answer)
+                answered.set()
+            looked.set()
+
+        waiter = self._queue.waiter
+        with waiter.waiting(wait.key, wait.task, tell):
+            for seconds in wait.slices():
+                if answered.wait(seconds):
+                    break
+            if not looked.is_set() and waiter.trouble is None:  # there was little time
+                looked.wait(_LOOK)
+        return cast(R_co, wait.value(answers[0]) if answers else wait.late(waiter.trouble))
+
+    async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
+        """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
+        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        if wait.looks_once:
+            return self.result(timeout) if self._queue.faked else await asyncio.to_thread(self.result, timeout)
+        return cast(R_co, await wait.answer(self._queue.waiter))
+
+    async def astatus(self) -> Status:
+        """As `status`, for asyncio: in another thread."""
+        return await asyncio.to_thread(self.status)
+
+    async def acancel(self, *, hard: bool = False) -> State:
+        """As `cancel`, for asyncio, likewise."""
+        return await asyncio.to_thread(partial(self.cancel, hard=hard))
+
+    def cancel(self, *, hard: bool = False) -> State:
+        """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`).
+
+        Args:
+            hard: and if it runs on for a beat of its worker and a second, its process ends with it. What else runs there goes
+                back to its queue.
+
+        Returns:
+            In which state it was.
+
+        Raises:
+            UnknownTask, NoResult: nothing is known.
+        """
+        state = self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        return state_of(state, self._queue.name, self.id)
+
+
+class AsyncHandle(Generic[R_co]):
+    """As `Handle`, for tasks of an `AsyncQueue`."""
+
+    __slots__ = ("_path", "_queue", "id", "known")
+
+    def __init__(
+        self: "AsyncHandle[Any]",
+        queue: _AsyncQueue,
+        id: str | None,  # noqa: A002  # its name everywhere
+        known: bool = False,
+        path: str = "",
+    ) -> None:
+        self._queue = queue
+        self.id = id
+        self.known = known
+        self._path = path
+
+    def __repr__(self) -> str:
+        return f"AsyncHandle({self._queue.name!r}, {self.id!r})"
+
+    async def astatus(self) -> Status:
+        """As `Handle.status`."""
+        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        again = _Again()
+        while True:
+            try:
+                found = await call("HGETALL", key)
+                time = await self._queue.ask_time() if needs_time(found) else 0.0
+                return status_of(found, self._queue.name, self.id, time)
+            except RedisError as error:
+                await asyncio.sleep(again.pause(error))
+
+    async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
+        """As `Handle.result`: any number of them wait at once over one connection, and end with their await."""
+        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        if not wait.looks_once:
+            return cast(R_co, await wait.answer(await self._queue.waiter()))
+        state, error = await self._queue.call("HMGET", wait.task, "state", "error")
+        data = await self._queue.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
+        return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
+
+    async def acancel(self, *, hard: bool = False) -> State:
+        """As `Handle.cancel`."""
+        state = await self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        return state_of(state, self._queue.name, self.id)
+
+
+class _Again:
+    """Whether what Redis could not answer is asked again."""
+
+    def __init__(self) -> None:
+        self._deadline = monotonic() + _PATIENCE
+        self._pause = _PAUSE
+
+    def pause(self, error: RedisError) -> float:
+        """Seconds to wait before that; raises the `error` if it is not."""
+        if not is_outage(error) or monotonic() >= self._deadline:
+            raise error
+        self._pause = min(2 * self._pause, 0.5)
+        return self._pause
+
+
+class _Wait:
+    """The wait for one result."""
+
+    def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str) -> None:
+        self.task = queue.keys.task(identity)
+        self.key = queue.keys.result(identity)
+        self._faked = queue.faked
+        self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout)):
+            raise ConfigurationError(
+                f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
+            )
+        self._deadline = math.inf if timeout is None else monotonic() + timeout
+        self.looks_once = queue.faked or (timeout is not None and timeout <= 0)
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """Around a first look: if Redis is away, there is time to look again."""
+        try:
+            yield
+        except RedisError as error:
+            if self.looks_once or not is_outage(error):
+                raise
+
+    def slices(self) -> Generator[float | None]:
+        """The seconds to wait, in one or two pieces: in between, the log may have to be told."""
+        parent = running()
+        if parent is not None and not parent.direct and parent.queue.name == self._name:
+            yield max(0.0, min(_REMIND, self._deadline - monotonic()))
+            if monotonic() < self._deadline:
+                logger.warning(
+                    "Task %s (id %s) has waited for %g s for %s (id %s), a task of its own queue %s, and holds its place "
+                    "meanwhile: if all places wait like this, nothing goes on. Use result(timeout=…), give the other task "
+                    "a queue and workers of its own, or run more processes",
+                    parent.func_path,
+                    parent.id,
+                    _REMIND,
+                    self._path or "a task",
+                    self._identity,
+                    self._name,
+                )
+        left = self._deadline - monotonic()
+        yield None if left == math.inf else max(0.0, min(left, threading.TIMEOUT_MAX))
+
+    async def answer(self, waiter: _Waiter) -> Any:
+        """The value, once `waiter` knows it."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Answer] = loop.create_future()
+        looked: asyncio.Future[None] = loop.create_future()
+
+        def settle(answer: Answer) -> None:
+            if answer is not NotYet and not answered.done():
+                answered.set_result(answer)
+            if not looked.done():
+                looked.set_result(None)
+
+        def tell(answer: Answer) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+                loop.call_soon_threadsafe(settle, answer)
+
+        with waiter.waiting(self.key, self.task, tell):
+            for seconds in self.slices():
+                await asyncio.wait([answered], timeout=seconds)
+                if answered.done():
+                    break
+            if not looked.done() and waiter.trouble is None:  # there was little time
+                await asyncio.wait([looked], timeout=_LOOK)
+        return self.value(answered.result()) if answered.done() else self.late(waiter.trouble)
+
+    def value(self, answer: Answer) -> Any:
+        """What the task has returned, or the error that says why there is nothing."""
+        if answer is None:
+            raise unknown(self._name, self._identity)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Over):
+            self.over(answer.state, answer.error)
+        assert isinstance(answer, bytes)
+        name = self._task
+        try:
+            return value_of(answer, name)
+        except Unrunnable:
+            pass
+        except DelayedError:
+            raise
+        except (TypeError, ValueError):  # what is there has the form of no result
+            pass
+        raise ResultError(f"what is stored as the result of {name} is none: another program has written it")
+
+    @property
+    def _task(self) -> str:
+        return f"task {self._identity} of {self._name!r}"
+
+    def over(self, state: bytes | None, error: bytes | None) -> NoReturn:
+        """There is no result: why the wait ends."""
+        if state is None:
+            raise unknown(self._name, self._identity)
+        ended = without_result(state, error or b"", self._task)
+        if ended is not None:
+            raise ended
+        self.late(None)
+
+    def late(self, trouble: Exception | None) -> NoReturn:
+        """It has not ended in time; `trouble`: or nobody can say."""
+        if self._faked:
+            raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
+        late = f"{self._task} has not ended within {self._timeout:g} s; it may still"
+        if trouble is not None:
+            raise NotDone(f"{late}. Redis cannot be asked: {trouble}") from trouble
+        raise NotDone(late)

@@ -1,0 +1,165 @@
+"""What the sync and the async queue share: names, limits, chunking."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..base.clock import now
+from ..base.ids import new_id
+from ..errors import ConfigurationError, Duplicate, InvalidTask, TaskTooLarge
+from ..events import BUS, Event, Kind
+from ..redis.command import RedisError, ResponseError, check_cluster
+from ..redis.durability import Durability
+from ..redis.keys import Keys
+from ..redis.server_time import ServerTime
+from ..redis.store import place
+from ..task.decode import headers_of, path_of
+from ..task.headers import id_in
+from ..task.options import TRACKED_FOR
+from ..task.task import GoTask, PyTask, Task
+
+MAX_TASK_SIZE = 1 << 20  # bytes
+
+
+_CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
+
+
+LISTENERS = BUS.listeners(Kind.ENQUEUED)
+
+
+_CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
+
+
+class Producer:
+    """What a queue is apart from its connection."""
+
+    def __init__(self, name: str, conn: object, max_task_size: int, durability: Durability) -> None:
+        if max_task_size < 1:
+            raise ConfigurationError(f"max_task_size is a number of bytes above 0, not {max_task_size}")
+        self.name = name
+        self.keys = Keys(name)
+        self.max_task_size = max_task_size
+        self._durability = durability
+        self.faked = False  # nothing works on it but what a test drains
+        self.server_time = ServerTime()
+        check_cluster(conn, name, self.keys.noti)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _serialize(self, task: Task, identity: str | None = None) -> bytes:
+        data = task.serialize() if task.options is None else task.serialize(identity, self.server_time.now())
+        if len(data) > self.max_task_size:
+            raise TaskTooLarge(
+                f"the task for {task.func_path} has {len(data):,} bytes, and {self.name!r} takes {self.max_task_size:,} at "
+                f"most: keep the data elsewhere and send where it is, or make the queue with a larger max_task_size"
+            )
+        return data
+
+    def _asks_time(self, task: Task) -> bool:
+        """Whether Redis is to be asked what time it is, before the task can be written down."""
+        return task.options is not None and task.options.expires_from_now and self.server_time.stale()
+
+    @staticmethod
+    def _check(task: object) -> None:
+        if not isinstance(task, PyTask | GoTask):
+            raise InvalidTask(_not_a_task(task))
+
+    def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task | None]:
+        """Chunks of tasks that go in together, by their group, and, in between, those that ask for more; None where Redis is
+        to be asked for its time first."""
+        chunk: dict[str | None, list[bytes]] = {}
+        count = size = 0
+        if isinstance(tasks, PyTask | GoTask):
+            raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
+        for task in tasks:
+            self._check(task)
+            options = task.options
+            alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
+            if not alone and self._asks_time(task):
+                yield None
+            data = b"" if alone else self._serialize(task)
+            if chunk and (alone or count == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
+                yield chunk
+                chunk, count, size = {}, 0, 0
+            if alone:
+                yield task
+                continue
+            chunk.setdefault(options.group if options is not None else None, []).append(data)
+            count += 1
+            size += len(data)
+        if chunk:
+            yield chunk
+
+    def _submission(
+        self, task: Task, identity: str | None = None
+    ) -> tuple[tuple[str, ...], tuple[bytes, str, int, int, int, int, str]] | None:
+        """Keys and arguments of the script for a task that asks for more than a place at the tail; None for others."""
+        options = task.options
+        if options is None or not (options.tracked or options.due is not None or options.delay or options.group is not None):
+            return None
+        keys, name = self.keys, identity or new_id()
+        bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
+        *tail, word = place(keys, options.group)
+        names = (*tail, keys.scheduled, keys.wake, keys.task(name), keys.unique(options.unique or ""))
+        tracked = TRACKED_FOR if options.tracked else 0
+        times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
+        return names, (self._serialize(task, name), name, *times, word)
+
+    def _tell(self, tasks: list[bytes]) -> None:
+        """Those who listen hear of tasks that are in Redis."""
+        for data in tasks:
+            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=headers_of(data).get("id")))
+
+    def _submitted(self, task: Task, data: bytes, identity: str, reply: Any) -> tuple[str | None, bool, str]:
+        """What a handle has: the id of the task that is there now, for this one or instead of it, whether it was there before,
+        and the path of its function."""
+        state, other = reply[0].decode(), reply[1].decode()
+        options = task.options
+        own = identity if options is not None and options.tracked else None
+        if state == "duplicate":
+            if options is None or not options.join:
+                raise Duplicate(f"task {other} in {self.name!r} has the unique key already; nothing was enqueued", other)
+            return other, True, task.func_path
+        if state == "known":
+            return own, True, task.func_path
+        if LISTENERS:
+            self._tell([data])
+        return own, False, task.func_path
+
+
+@contextlib.contextmanager
+def for_the_time() -> Iterator[None]:
+    """Around the question for the time. Who may not ask has to do with the clock of this machine."""
+    try:
+        yield
+    except ResponseError:
+        return
+    except RedisError as error:
+        error.add_note("this was asked for the server's time, before anything was enqueued")
+        raise
+
+
+def checked_id(task: Task, identity: str | None) -> None:
+    """Refuse an id that is none, and one for a task that could not keep it."""
+    if identity is None:
+        return
+    if id_in({"id": identity}) is None:
+        raise InvalidTask(
+            f"an id has 16 characters of A-Z, a-z, 0-9, - and _, as delayed.new_id() draws one; not {identity!r:.100}"
+        )
+    if task.options is None or not task.options.tracked:
+        raise InvalidTask("only a tracked task has an id: give it result_ttl, or track=True")
+
+
+def _not_a_task(what: object) -> str:
+    name = getattr(what, "__name__", "f")
+    if hasattr(what, "delay"):
+        instead = f"call {name}.delay(…), or enqueue PyTask({name}, (…))"
+    elif callable(what):
+        instead = f"enqueue PyTask({name}, (…))"
+    elif isinstance(what, str):
+        instead = f"enqueue {'PyTask' if ':' in what else 'GoTask'}({what!r:.200}, (…))"
+    else:
+        instead = "such as PyTask('module.path:function', (1, 2))"
+    return f"a queue takes a PyTask or a GoTask, not {type(what).__name__} {what!r:.200}: {instead}"

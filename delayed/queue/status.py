@@ -1,0 +1,121 @@
+"""Where a tracked task is, as its state in Redis says; what another program has written there is passed over."""
+
+from typing import Any, NamedTuple
+
+import msgpack
+
+from ..errors import NoResult, UnknownTask
+from ..task.result import State
+
+
+class Status(NamedTuple):
+    """A tracked task at one moment. Times are seconds since 1970."""
+
+    state: State
+    enqueued: float | None
+    due: float | None  # when it may begin
+    started: float | None  # when its last attempt began
+    worker: str  # host:pid of that
+    attempt: int | None  # the number of that, counted from 1
+    error: str  # what the last attempt that failed said
+    waits: str  # why a task whose turn it was does not run yet
+    done: float | None  # what the task has reported: see `current_task().progress`
+    total: float | None
+    note: str
+
+
+def known(identity: str | None) -> str:
+    """The id of a tracked task.
+
+    Raises:
+        NoResult: it is not tracked.
+    """
+    if identity is None:
+        raise NoResult("nothing is kept of this task: give it result_ttl, or track=True, where it is defined or enqueued")
+    return identity
+
+
+def unknown(queue: str, identity: str | None) -> UnknownTask:
+    """What is raised if there is nothing under an id."""
+    return UnknownTask(
+        f"no task {identity} is known in {queue!r}: what was kept of it has run out (see result_ttl), or it is elsewhere"
+    )
+
+
+def state_of(state: str | None, queue: str, identity: str | None) -> State:
+    """The state that stands in Redis.
+
+    Raises:
+        UnknownTask: there is none, or none of ours.
+    """
+    if state is None:
+        raise unknown(queue, identity)
+    try:
+        return State(state)
+    except ValueError:
+        pass
+    raise UnknownTask(f"the state of task {identity} in {queue!r} is {state!r:.100}, which this version does not know")
+
+
+def _fields(found: Any) -> dict[bytes, bytes]:
+    """A hash, in the form of RESP2 or of RESP3."""
+    return dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found or {}
+
+
+def _moment(text: bytes | None) -> float | None:
+    """An instant that is stored in milliseconds since 1970; None if there is none, or another program's nonsense."""
+    number = _whole(text)
+    return None if number is None else number / 1000
+
+
+def _whole(text: bytes | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() and len(text) < 20 else None
+
+
+def needs_time(found: Any) -> bool:
+    """Whether the state that was found depends on what time it is."""
+    fields = _fields(found)
+    return fields.get(b"state") == State.SCHEDULED.encode() and bool(_moment(fields.get(b"due")))
+
+
+def _progress(packed: bytes | None) -> tuple[float | None, float | None, str]:
+    """What a task has reported; nothing if another program has written it."""
+    try:
+        done, total, note = msgpack.unpackb(packed or b"\x93\xc0\xc0\xa0")
+    except Exception:  # msgpack raises a dozen types
+        return None, None, ""
+    numbers = [each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in (done, total)]
+    return numbers[0], numbers[1], note if isinstance(note, str) else ""
+
+
+def status_of(found: Any, queue: str, identity: str | None, now: float) -> Status:
+    """What a hash says that was `found` at `now`, by the server's clock.
+
+    Raises:
+        UnknownTask: it is no state.
+    """
+    fields = _fields(found)
+    if not fields:
+        raise unknown(queue, identity)
+    state = state_of(fields.get(b"state", b"").decode(errors="replace"), queue, identity)
+    due = _moment(fields.get(b"due"))
+    if state is State.SCHEDULED and due is not None and due <= now:
+        state = State.QUEUED
+    done, total, note = _progress(fields.get(b"progress"))
+
+    def text(name: bytes) -> str:
+        return fields.get(name, b"").decode(errors="replace")
+
+    return Status(
+        state=state,
+        enqueued=_moment(fields.get(b"enqueued")),
+        due=due or None,
+        started=_moment(fields.get(b"started")),
+        worker=text(b"worker"),
+        attempt=_whole(fields.get(b"attempt")),
+        error=text(b"error"),
+        waits=text(b"waits"),
+        done=done,
+        total=total,
+        note=note,
+    )

@@ -1,0 +1,299 @@
+"""A connection that a worker or a sweeper owns."""
+
+import contextlib
+import itertools
+import select
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Protocol
+
+import hiredis
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+
+from .command import Client, as_bytes, is_misplaced, pack
+from .connect import DEADLINE, dedicated, let_the_kernel_watch
+from .scripts import SCRIPTS, Argument
+
+INTERRUPTED = object()  # what `Channel.block` returns when it was woken
+
+
+_MORE = object()  # what the parser returns while a reply is not complete
+
+
+_HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
+
+
+def bulk(text: str) -> bytes:
+    """A string as it stands in a command, in the bytes of the Redis protocol."""
+    data = as_bytes(text)
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+class Ending(Protocol):
+    """A command HDEL that ends a lease."""
+
+    done: bytes  # the command
+    hash: bytes  # its key, and
+    field: bytes  # its field, as `bulk`
+
+    def answered(self, reply: Any, repeated: bool) -> None:
+        """It has been carried out; `repeated` if it was sent twice, so that a 0 may only mean that it worked before."""
+
+
+class _Asked(NamedTuple):
+    """Another command that ends a lease."""
+
+    done: bytes
+    answered: Callable[[Any, bool], None]
+    hash: bytes = b""
+    field: bytes = b""
+
+
+def _confirmations(endings: Iterable[Ending | _Asked]) -> list[bytes]:
+    """The commands that do all of `endings`, one for each hash."""
+    fields: dict[bytes, list[bytes]] = {}
+    for ending in endings:
+        fields.setdefault(ending.hash, []).append(ending.field)
+    return [b"*%d\r\n$4\r\nHDEL\r\n%b%b" % (len(some) + 2, key, b"".join(some)) for key, some in fields.items()]
+
+
+class Channel:
+    """One connection, owned by one thread, with a deadline for every reply.
+
+    The ending of a lease can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`). With the next `call` all that
+    was posted is said once more, in one command that has a reply: that does nothing where the first worked, ends what was
+    refused, and proves that it is done. Endings are fenced, so they may be repeated; after a fault `open` sends again what
+    was not confirmed.
+
+    Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
+    it, closes it, and drops what it had not read: endings that the process had sent long before.
+
+    Args:
+        client: says how to connect; none of its own connections is used.
+        key: any key of the queues that the channel is for; on a cluster it decides which server.
+        deadline: seconds that a reply may take before the connection is given up.
+    """
+
+    def __init__(self, client: Client, key: str, deadline: float = DEADLINE) -> None:
+        self.client_id = 0  # of the connection, on the server; 0 if it does not say
+        self._client = client
+        self._deadline = deadline
+        self._key = as_bytes(key)
+        self._connection: Any = None
+        self._posted: deque[Ending | _Asked] = deque()
+        self._loud = 0  # how many of them, from the first, will have a reply …
+        self._repeated = 0  # … and how many have been sent before
+        self._silent = False  # Redis sends no replies at the moment
+        self._can_be_silent = True  # some proxies do not know CLIENT REPLY
+        self.send: Callable[[bytes], None] = self._refuse
+
+    def open(self) -> None:
+        """Connect, make sure that the server has the scripts, and send again what was posted and not answered.
+
+        Raises:
+            redis.exceptions.RedisError: no connection, or one that is not usable.
+        """
+        self.close()
+        connection = dedicated(self._client, self._key, self._deadline)
+        try:
+            connection.connect()
+        except (OSError, UnicodeError) as error:  # a name that does not resolve, a socket file that is not there
+            raise ConnectionError(str(error)) from error
+        self._connection = connection
+        self._sock: socket.socket = connection._sock  # redis-py has no public name for it
+        let_the_kernel_watch(self._sock, self._deadline)
+        self._reader = hiredis.Reader(protocolError=ConnectionError, replyError=ResponseError, notEnoughData=_MORE)
+        self.send = self._send
+        self._load_scripts()
+        self._send(_ID + _SPEAK)
+        identity = self.read()
+        self.client_id = identity if isinstance(identity, int) else 0
+        self._can_be_silent = not isinstance(self.read(), ResponseError)
+        self._loud = self._repeated = len(self._posted)
+        for ending in self._posted:
+            self._send(ending.done)
+
+    def _load_scripts(self) -> None:
+        """Send the scripts that the server lacks. (Some servers write each one that they are sent to replicas, and to the
+        append-only file.)"""
+        self._send(pack("SCRIPT", "EXISTS", *(script.sha for script in SCRIPTS.values())))
+        known = self.read()
+        if isinstance(known, ResponseError):  # it may not be asked
+            known = [0] * len(SCRIPTS)
+        lacking = [script for script, there in zip(SCRIPTS.values(), known, strict=True) if not there]
+        self._send(b"".join(pack("SCRIPT", "LOAD", script.source) for script in lacking))
+        for _ in lacking:
+            self._checked(self.read())
+
+    def close(self) -> None:
+        """Drop the connection. What was posted stays known until it has been confirmed over another one."""
+        self.send = self._refuse
+        self._silent, self._loud = False, 0
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def interrupt(self) -> None:
+        """From another thread: let whoever waits for a reply find the connection broken."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError):  # its owner has just closed it
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._connection is not None
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when an idle connection has broken; -1 if there is none (to poll TLS says
+        nothing: what arrives may be its own)."""
+        return -1 if self._connection is None or isinstance(self._sock, ssl.SSLSocket) else self._sock.fileno()
+
+    def call(self, *command: Argument) -> Any:
+        """Send a command and return its reply.
+
+        Raises:
+            redis.exceptions.ConnectionError: the connection is gone, or this server cannot carry out the command now.
+            redis.exceptions.TimeoutError: no reply within the deadline.
+            redis.exceptions.ResponseError: Redis refused the command itself.
+        """
+        return self.exchange(pack(*command), 1)[0]
+
+    def exchange(self, packed: bytes, count: int) -> list[Any]:
+        """Send `count` packed commands at once and return their replies; raises as `call`, for the first that failed."""
+        self._speak(packed)
+        replies = [self.read() for _ in range(count)]
+        return [self._checked(reply) for reply in replies]
+
+    def post(self, ending: "Ending") -> None:
+        """End a lease that lives for certain; `ending.answered(1, False)` confirms it later."""
+        self._posted.append(ending)
+        if self._silent:
+            self.send(ending.done)
+        elif self._can_be_silent:
+            self._silent = True
+            self.send(_HUSH + ending.done)
+        else:
+            self._loud += 1
+            self.send(ending.done)
+
+    def ask(self, packed: bytes, answered: Callable[[Any, bool], None]) -> None:
+        """Send a fenced command and wait for its reply: `answered(reply, repeated)`; `repeated` if it was sent twice, so that
+        a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
+        ending = _Asked(packed, answered)
+        try:
+            self.settle()
+        except RedisError:
+            self._posted.append(ending)  # its task has run: it must not be given back
+            raise
+        self._posted.append(ending)
+        self._loud += 1
+        self.send(packed)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until all that was posted is done; raises as `call`."""
+        if self._posted:
+            self._speak(b"")
+
+    def _speak(self, packed: bytes) -> None:
+        """Send `packed`, to be replied to, and read what comes before its reply."""
+        if not self._silent:
+            self.send(packed)
+            self._read_answers()
+            return
+        self._silent = False
+        confirmations = _confirmations(itertools.islice(self._posted, self._loud, None))
+        self.send(b"".join((_SPEAK, *confirmations, packed)))
+        self._read_answers()
+        for _ in range(1 + len(confirmations)):
+            self._checked(self.read())
+        while self._posted:
+            self._posted.popleft().answered(1, False)
+
+    def _read_answers(self) -> None:
+        """Read the replies to what was sent with replies; what was refused stays posted."""
+        while self._loud:
+            reply = self._checked(self.read())
+            ending = self._posted.popleft()
+            self._loud -= 1
+            repeated = self._repeated > 0
+            self._repeated -= repeated
+            ending.answered(reply, repeated)
+
+    def block(self, packed: bytes, seconds: float, wake: int) -> Any:
+        """Send a blocking command and return its reply.
+
+        Args:
+            packed: the command.
+            seconds: when to give the connection up.
+            wake: a descriptor; when it becomes readable, the command is abandoned, with the connection.
+
+        Returns:
+            The reply, or `INTERRUPTED`.
+        """
+        self._speak(packed)
+        if not self._reader.has_data():
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            poll.register(wake, select.POLLIN)
+            ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+            if wake in ready:
+                self.close()
+                return INTERRUPTED
+            if not ready:
+                raise self._broken(TimeoutError())
+        return self._checked(self.read())
+
+    def listen(self, seconds: float, *wake: int) -> bool:
+        """Wait for a reply to what was sent by `send`, for so many seconds at most, or until one of the descriptors `wake` is
+        readable. Returns whether there is one."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        for descriptor in wake:
+            poll.register(descriptor, select.POLLIN)
+        ready = [descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)]
+        return self._sock.fileno() in ready
+
+    def answer(self) -> Any:
+        """The reply to a command that was sent by `send`; raises as `call`."""
+        return self._checked(self.read())
+
+    def read(self) -> Any:
+        """The next reply; an error reply is returned, not raised."""
+        gets = self._reader.gets
+        reply = gets()
+        while reply is _MORE:
+            try:
+                data = self._sock.recv(65536)
+            except OSError as error:
+                raise self._broken(error) from error
+            if not data:
+                raise self._broken(ConnectionError("the server closed the connection"))
+            self._reader.feed(data)
+            reply = gets()
+        return reply
+
+    def _send(self, packed: bytes) -> None:
+        try:
+            self._sock.sendall(packed)
+        except OSError as error:
+            raise self._broken(error) from error
+
+    def _refuse(self, _packed: bytes) -> None:
+        raise ConnectionError("there is no connection to Redis at the moment")
+
+    def _checked(self, reply: Any) -> Any:
+        if isinstance(reply, ResponseError):
+            if is_misplaced(reply):
+                raise self._broken(reply)
+            raise reply
+        return reply
+
+    def _broken(self, error: Exception) -> RedisError:
+        self.close()
+        if isinstance(error, TimeoutError | socket.timeout | BlockingIOError):
+            return TimeoutError("Redis did not answer in time")
+        return error if isinstance(error, ConnectionError) else ConnectionError(str(error))

@@ -1,0 +1,240 @@
+"""All keys of a queue, and the names that a queue cannot have. No other module and no script builds a key."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+from ..base.ids import digest
+from ..errors import ConfigurationError
+from ..task.headers import Holds
+
+_LEASE = "_lease_"
+
+
+_SUFFIXES = (
+    "_noti",
+    "_processing",
+    "_lost",
+    "_dead",
+    "_workers",
+    "_stats",
+    "_scheduled",
+    "_wake",
+    "_control",
+    "_bucket",
+    "_groups",
+    "_cron",
+    "_cron_due",
+    "_cron_defined",
+    "_waited",
+    "_deferred",
+)
+
+
+TYPES = {
+    "queue": "list",
+    "noti": "list",
+    "processing": "hash",
+    "lost": "hash",
+    "dead": "stream",
+    "workers": "hash",
+    "stats": "hash",
+    "scheduled": "zset",
+    "wake": "list",
+    "cron": "hash",
+    "cron_due": "zset",
+    "cron_defined": "hash",
+    "control": "hash",
+    "bucket": "hash",
+    "groups": "list",
+    "waited": "hash",
+    "deferred": "hash",
+}
+
+
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
+
+
+_OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
+
+
+_OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
+
+
+_OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
+
+
+_SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
+
+
+_KINDS = {  # of those
+    "task": "hash",
+    "result": "list",
+    "unique": "string",
+    "slots": "hash",
+    "group": "list",
+    "waits": "zset",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the queue `queue`.
+
+    Raises:
+        ConfigurationError: the name is empty or no text, or would make keys that belong to another queue.
+    """
+
+    queue: str  # list: waiting tasks
+    noti: str = field(init=False)  # list: a '1' for each waiting task
+    processing: str = field(init=False)  # hash: lease → the task held under it
+    lost: str = field(init=False)  # hash: SHA-1 of a task → 'losses:sweep'; gone a day after the last loss
+    dead: str = field(init=False)  # stream: dead letters (task, reason, detail, worker)
+    workers: str = field(init=False)  # hash: a process's own lease → what it says of itself (MessagePack)
+    stats: str = field(init=False)  # hash: recovered, buried → counts since the queue exists
+    scheduled: str = field(
+        init=False
+    )  # sorted set: 16 characters (see `scheduled`) and a task, by when it is due (milliseconds)
+    wake: str = field(init=False)  # list: a '1' when something is due earlier than all before, for sweepers to wait for
+    cron: str = field(init=False)  # hash: a schedule's name → what it is (MessagePack)
+    cron_due: str = field(init=False)  # sorted set: the names of schedules that are not paused, by their next occurrence
+    cron_defined: str = field(init=False)  # hash: the names of schedules that code has registered → SHA-1 of what they were
+    control: str = field(init=False)  # hash: what operators want: paused, concurrency, rate, burst
+    bucket: str = field(init=False)  # hash with a TTL: tokens, at → how many there were when (milliseconds since 1970)
+    groups: str = field(init=False)  # list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+    waited: str = field(init=False)  # hash: how the name of a set `waits` ends → what the tasks in it wait for
+    deferred: str = field(init=False)  # hash with a TTL: SHA-1 of a task that could not run yet → 'first:last:count'
+
+    def __post_init__(self) -> None:
+        name = self.queue
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"a queue's name is a string that is not empty, not {name!r}")
+        try:
+            name.encode(errors="surrogateescape")
+        except UnicodeEncodeError as error:
+            raise ConfigurationError(f"{name!r} cannot be the name of a queue: it has no form in UTF-8 ({error})") from error
+        if owner(name) is not None:
+            raise ConfigurationError(
+                f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
+                f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ or _result_ and 16 characters, "
+                f"or in _unique_, _slots_, _waits_ or _group_ and 40 hexadecimal digits"
+            )
+        for part in TYPES.keys() - {"queue"}:
+            object.__setattr__(self, part, f"{name}_{part}")
+
+    def kinds(self, touched: Iterable[str] = ()) -> dict[str, str]:
+        """Key → the type that it has if it is there, as Redis's TYPE names it; also those of `touched` that belong to one
+        task or group."""
+        kinds = {key: TYPES[part] for part, key in self.all().items()}
+        for key in touched:
+            if self.owns_for_a_task(key) or self.owns_group(key) or self.owns_waits(key):
+                kinds[key] = _KINDS[key[len(self.queue) :].split("_")[1]]
+        return kinds
+
+    def foreign(self, found: Mapping[str, str]) -> str | None:
+        """What to say of keys that hold another program's data; None if there are none.
+
+        Args:
+            found: key → the type that it has.
+        """
+        wrong = [
+            f"the key {key!r} of queue {self.queue!r} is a {found[key]} and not a {kind}"
+            for key, kind in self.kinds(found).items()
+            if found.get(key, "none") not in ("none", kind)
+        ]
+        if not wrong:
+            return None
+        return (
+            f"WRONGTYPE: {'; '.join(wrong)}. No task has been touched. Another program uses that key: rename it (RENAME) or "
+            f"remove it, or give the queue another name; `delayed fsck` shows what is wrong with a queue"
+        )
+
+    def lease(self, token: str, number: int | None = None) -> str:
+        """string with a TTL: a process's own lease, or the numbered ones under which it holds tasks."""
+        name = f"{self.queue}{_LEASE}{token}"
+        return name if number is None else f"{name}_{number}"
+
+    def task(self, identity: str) -> str:
+        """hash with a TTL: the state of a tracked task."""
+        return f"{self.queue}_task_{identity}"
+
+    def result(self, identity: str) -> str:
+        """list with a TTL: how a tracked task ended, in one element; those who wait for it turn the list, and take nothing."""
+        return f"{self.queue}_result_{identity}"
+
+    def unique(self, key: str) -> str:
+        """string with a TTL: the id of the task that has a unique key."""
+        return f"{self.queue}_unique_{digest(key)}"
+
+    def group(self, sha1: str) -> str:
+        """list: the waiting tasks of one group, named by its `digest`."""
+        return f"{self.queue}_group_{sha1}"
+
+    def slots(self, key: str) -> str:
+        """hash with a TTL: of the tasks with one concurrency key that run: lease → length of the task."""
+        return f"{self.queue}_slots_{digest(key)}"
+
+    def waits(self, key: str) -> str:
+        """sorted set: the tasks that wait for `key`, which is one of `slots` or `unique`: as in the schedule, by when they
+        came. A unique key's digest stands there read from its end, so that it is no concurrency key's."""
+        sha1 = key[-40:]
+        return f"{self.queue}_waits_{sha1 if key == f'{self.queue}_slots_{sha1}' else sha1[::-1]}"
+
+    def sought(self, name: str, what: bytes) -> tuple[str, str, int] | None:
+        """What a field of `waited` means: where the tasks wait, the key that they wait for, and how many slots there are or 0.
+        None for what no script has written."""
+        found = _SOUGHT.fullmatch(what)
+        line = f"{self.queue}_waits_{name}"
+        if found is None or not self.owns_waits(line):
+            return None
+        kind, sha1 = what.decode().split(":")[:2]
+        return line, f"{self.queue}_{kind}_{sha1}", int(found[1] or 0)
+
+    def own(self, holds: Holds) -> tuple[str, ...]:
+        """The six keys of what a task may hold, in the order that all scripts know: state, result, unique key, who waits for
+        that, slots, who waits for one. The key `processing` stands for what it has not."""
+        none = self.processing
+        unique = none if holds.unique is None else self.unique(holds.unique)
+        slots = none if holds.slots is None else self.slots(holds.slots)
+        lines = (none if key is none else self.waits(key) for key in (unique, slots))
+        state = (none, none) if holds.id is None else (self.task(holds.id), self.result(holds.id))
+        return (*state, unique, next(lines), slots, next(lines))
+
+    @property
+    def home(self) -> tuple[str, str, str, str]:
+        """What every script that ends leases begins with: where tasks are held, where those wait that it wakes."""
+        return self.processing, self.queue, self.noti, self.waited
+
+    def all(self) -> dict[str, str]:
+        """The keys that there is one of: what a field above is called → the key."""
+        return asdict(self)
+
+    def owns_lease(self, key: str) -> bool:
+        """Whether `key` is a lease of this queue, by its form."""
+        return key.startswith(self.queue + _LEASE)
+
+    def owns_for_a_task(self, key: str) -> bool:
+        """Whether `key` belongs to one task of this queue, by its form."""
+        return key.startswith(self.queue) and bool(_OF_A_TASK.fullmatch(key, len(self.queue)))
+
+    def owns_unique(self, key: str) -> bool:
+        """Whether `key` is a unique key of this queue, by its form."""
+        return self.owns_for_a_task(key) and key.startswith(f"{self.queue}_unique_")
+
+    def owns_waits(self, key: str) -> bool:
+        """Whether `key` has tasks of this queue that wait for another key, by its form."""
+        return key.startswith(self.queue) and bool(_OF_WAITS.fullmatch(key, len(self.queue)))
+
+    def owns_group(self, key: str) -> bool:
+        """Whether `key` has the waiting tasks of a group of this queue, by its form."""
+        return key.startswith(self.queue) and bool(_OF_A_GROUP.fullmatch(key, len(self.queue)))
+
+
+def owner(key: str) -> str | None:
+    """The queue that `key` belongs to by its form. None if it has none of our forms: it may be a list of waiting tasks."""
+    name, lease, _ = key.partition(_LEASE)
+    if lease:
+        return name
+    if match := _OF_ONE.fullmatch(key):
+        return match[1]
+    return next((key.removesuffix(suffix) for suffix in _SUFFIXES if key.endswith(suffix)), None)

@@ -1,0 +1,143 @@
+"""How commands reach Redis: through a client's pool, or over one connection that a worker owns.
+
+redis-py knows how to connect (URLs, TLS, ACL, Sentinel, Cluster, Unix sockets). What is sent is ours, for two reasons: a
+client repeats a command whose reply it did not get, and so would enqueue twice; and a worker sends an ending without waiting
+for its reply.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.crc import key_slot
+from redis.exceptions import AskError, ConnectionError, MovedError, RedisClusterException, ResponseError
+
+from .command import CONFUSED, REDIRECTIONS, UNKNOWN, Client, Command, as_bytes, pack
+from .scripts import Argument
+
+_FULL = ("Too many connections", "No connection available")  # what pools say that have no connection to give
+
+
+class Pooled:
+    """Commands over a client's pool; safe to use from many threads, as the client is.
+
+    Never sends a command twice: where the client's own retry policy would, the error reaches the caller, who alone knows
+    whether twice is all right.
+    """
+
+    def __init__(self, client: Client, key: str) -> None:
+        self._client = client
+        self._slot = key_slot(as_bytes(key))
+        self._stale = False  # the last command failed: the servers of the cluster may have changed roles
+
+    def call(self, *command: Argument) -> Any:
+        """Send `command` once and return its reply as in RESP2, with bytes for strings."""
+        return self._first(_exchange, command)
+
+    def batch(self, *commands: Command) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+        replies: list[Any] = self._first(_exchange_all, commands)
+        return replies
+
+    def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
+        """`exchange(pool, what)` with the server that has the slot."""
+        if not isinstance(self._client, redis.RedisCluster):
+            return exchange(self._client.connection_pool, what)
+        fresh, self._stale = self._stale, True
+        for _ in range(REDIRECTIONS):
+            node = node_of(self._client, self._slot, fresh=fresh)
+            try:
+                reply = exchange(self._client.get_redis_connection(node).connection_pool, what)
+            except AskError as elsewhere:  # the slot is moving; this key has moved already
+                node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
+                if node is not None:
+                    return exchange(self._client.get_redis_connection(node).connection_pool, what, asking=True)
+            except MovedError:
+                pass
+            else:
+                self._stale = False
+                return reply
+            fresh = True
+        raise ConnectionError(CONFUSED)
+
+
+def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
+    """The server of a cluster that has a slot; `fresh` asks the cluster, as the servers may have changed roles."""
+    try:
+        if fresh:
+            client.nodes_manager.initialize()
+        return client.nodes_manager.get_node_from_slot(slot)
+    except RedisClusterException as error:  # which is no RedisError
+        raise ConnectionError(str(error)) from error
+
+
+def _connection_of(pool: Any) -> Any:
+    try:
+        return pool.get_connection()
+    except ConnectionError as error:
+        explain_full(pool, error)
+        raise
+
+
+def explain_full(pool: Any, error: ConnectionError) -> None:
+    """Say what to do if there was no connection to be had."""
+    if str(error).startswith(_FULL):
+        raise type(error)(full(getattr(pool, "max_connections", 0), getattr(pool, "timeout", None))) from error
+
+
+def full(most: int, waited: float | None) -> str:
+    """What to say if none of `most` connections was free, not even after waiting."""
+    if waited is not None:
+        return (
+            f"no connection of the client was free for {waited:g} s, and nothing was sent: it has {most}; give it more "
+            f"(max_connections=… in the URL), or let fewer be busy at once"
+        )
+    return (
+        f"no connection of the client is free, and nothing was sent: it has {most}; give it more (max_connections), or a "
+        f"BlockingConnectionPool, which waits for one, or give the queue a URL, whose client waits"
+    )
+
+
+def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
+    replies: list[Any] = []
+    packed = [pack("ASKING")] * asking + [pack(*command) for command in commands]
+    connection = _connection_of(pool)
+    try:
+        connection.send_packed_command(packed)
+        for _ in range(asking):
+            connection.read_response()
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except ResponseError as error:
+                replies.append(error)
+    except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
+        connection.disconnect()
+        error.add_note(UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)
+    for reply in replies[:1]:
+        if isinstance(reply, MovedError | AskError):
+            raise reply
+    return replies
+
+
+def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
+    packed = [pack(*command)]
+    connection = _connection_of(pool)
+    try:
+        if asking:
+            connection.send_command("ASKING")
+            connection.read_response()
+        connection.send_packed_command(packed)
+        return connection.read_response(disable_decoding=True)
+    except ResponseError:
+        raise
+    except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
+        connection.disconnect()
+        error.add_note(UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)

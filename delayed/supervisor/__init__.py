@@ -1,0 +1,5 @@
+"""The supervisor of worker processes."""
+
+from .supervisor import Supervisor
+
+__all__ = ["Supervisor"]

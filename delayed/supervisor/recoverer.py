@@ -1,0 +1,302 @@
+"""What a supervisor does on Redis for its worker processes: beats for those that cannot, and ends the leases of the dead."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.clock import milliseconds, monotonic
+from ..base.ids import token
+from ..base.text import counted
+from ..dead_letters.lost import Graveyard, tell_swept
+from ..job.job import Job, job_of
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.channel import Channel
+from ..redis.command import RedisError, ResponseError, pack
+from ..redis.outage import Outage
+from ..task.options import ENDED_FOR
+from ..task.result import CANCELLED, HARD, State
+from ..worker.scoreboard import Slate, description
+
+_DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
+
+
+_PAUSE = 0.5  # seconds to the next attempt after one that failed
+
+
+_DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
+
+
+LATE = 1.5  # intervals without a beat after which the supervisor beats instead
+
+
+_ENDINGS = ("succeeded", "retried", "failed", "buried")
+
+
+_ALL_FAIL = 20  # tasks that fail in a row, in a process that could do better, after which something in it may be broken
+
+
+_AT_A_TIME = 500  # leases in one command
+
+
+_BYTES = 4 << 20  # of tasks in one reply, at about which there are enough: all of them would take longer than the deadline
+
+
+_KEEP = round(ENDED_FOR * 1000)
+
+
+@dataclass
+class Estate:
+    """What a dead worker process left."""
+
+    slate: Slate
+    place: str  # host:pid
+    cause: str
+    since: float  # monotonic time
+    sweep_id: str = field(default_factory=token)
+    back: int = 0  # tasks that went back to their queue
+    buried: int = 0  # tasks that were lost too often
+
+
+@dataclass
+class _Score:
+    """How the tasks of a living process ended, as it says at its beats."""
+
+    succeeded: int = 0
+    others_at: int = 0  # how many had not, when the last success was seen
+
+
+class Keeper:
+    """Keeps the leases of worker processes.
+
+    Args:
+        queues: those that each of the workers serves, in their order.
+        interval: seconds between two beats of a worker.
+        ttl: seconds that a lease lives after a beat.
+        limit: how many losses bury a task.
+    """
+
+    def __init__(self, queues: Sequence[Queue], *, interval: float, ttl: float, limit: int) -> None:
+        self._interval, self._ttl, self._limit = interval, ttl, limit
+        self._channel = Channel(queues[0].conn, queues[0].name, _DEADLINE)
+        self._queues = [queue.over(self._channel) for queue in queues]
+        self._graveyards = [Graveyard(queue) for queue in self._queues]
+        self._outage = Outage(queues[0].conn)
+        self._estates: list[Estate] = []
+        self._scores: dict[Slate, _Score] = {}
+        self.failing: set[Slate] = set()
+        """Processes whose tasks all fail, though earlier ones had not."""
+
+        self.settled = 0  # dead processes of which nothing is left
+        self.cut_off = False  # the last attempt to use Redis failed
+        self._next_beat = 0.0
+        self._next_try = 0.0
+        self._enough = 0.0  # monotonic time at which the supervisor has other things to do
+        self._refusals: list[ResponseError] = []
+
+    def inherit(self, slate: Slate, place: str, cause: str) -> None:
+        """A worker process has died without giving back what it held."""
+        self._estates.append(Estate(slate, place, cause, monotonic()))
+        self._next_try = 0.0
+
+    @property
+    def due(self) -> float:
+        """Monotonic time at which `tend` has something to do."""
+        return self._next_try if self._estates else max(self._next_beat, self._next_try)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left of dead processes."""
+        return not self._estates
+
+    @property
+    def left(self) -> list[str]:
+        """The dead processes of which something is left."""
+        return [estate.place for estate in self._estates]
+
+    def tend(self, living: Sequence[Slate]) -> list[Slate]:
+        """Beat for those of `living` that are late, and see to what the dead left; what fails or takes long goes on at `due`.
+
+        Returns:
+            Those that must be killed: a task was cancelled for good in a process that cannot end itself.
+        """
+        now = monotonic()
+        doomed: list[Slate] = []
+        if now < self.due:
+            return doomed
+        self._enough, self._refusals = now + _DEADLINE, []
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+            if now >= self._next_beat:
+                self._next_beat = now + self._interval / 2
+                late = [slate for slate in living if 0 < slate.beaten_at < now - LATE * self._interval]
+                doomed += [slate for slate in late if self._attempt(self._beat, slate)]
+                self._attempt(self._score, living)
+            self._estates = [estate for estate in self._estates if not self._attempt(self._settled, estate)]
+        except RedisError as error:
+            self.cut_off = True
+            self._channel.close()
+            self._next_try = monotonic() + _PAUSE
+            self._outage.failed("supervisor", error)
+            return doomed
+        except Exception:  # of a task's bytes, or as there is no descriptor left: the processes work on
+            self.cut_off = True
+            self._channel.close()
+            self._next_try = self._next_beat = monotonic() + _PAUSE
+            logger.exception("The supervisor could not look after its processes; trying again")
+            return doomed
+        self.cut_off = bool(self._refusals)
+        if self._estates:  # Redis has not read all of it yet, or there is too much for one call
+            self._next_try = monotonic() + (_PAUSE if self.cut_off else 0.01)
+        if self._refusals:
+            self._outage.failed("supervisor", self._refusals[0])
+        else:
+            self._outage.works("supervisor")
+        return doomed
+
+    def _attempt(self, action: Callable[..., bool], *subject: Any) -> bool:
+        """Do one of several things: what Redis refuses keeps the others waiting no longer."""
+        try:
+            return action(*subject)
+        except ResponseError as error:
+            self._refusals.append(error)
+            return False
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._channel.close()
+
+    def _names(self, slate: Slate) -> Iterator[tuple[int, list[str]]]:
+        """All leases under which a worker may hold tasks, and of which queue, the last first."""
+        for index, queue in enumerate(self._queues):
+            secret, count = slate.leases(index)
+            for end in range(count, 0, -_AT_A_TIME):
+                yield index, [queue.keys.lease(secret, n) for n in range(end - 1, max(end - _AT_A_TIME, 0) - 1, -1)]
+
+    def _held(self, queue: Queue, names: list[str]) -> Iterator[list[str]]:
+        """Those of the leases that hold something, a few at a time if that is large."""
+        asked = b"".join(pack("HSTRLEN", queue.keys.processing, name) for name in names)
+        some: list[str] = []
+        size = 0
+        for name, length in zip(names, self._channel.exchange(asked, len(names)), strict=True):
+            if length:
+                some.append(name)
+                size += length
+            if size > _BYTES:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
+
+    def _beat(self, slate: Slate) -> bool:
+        """Let the leases of a worker live on that does not beat itself: it may be inside a C extension that lets no other
+        thread run. Keys that do not exist stay so. Returns whether a task of it was cancelled for good."""
+        ttl = milliseconds(self._ttl)
+        for index, names in self._names(slate):
+            own = self._queues[index].keys.lease(slate.name)
+            self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
+        if not slate.working:
+            return False
+        return any(
+            next(self._cancelled(self._queues[index], some), None) is not None
+            for index, names in self._names(slate)
+            for some in self._held(self._queues[index], names)
+        )
+
+    def _score(self, living: Sequence[Slate]) -> bool:
+        """Look how the tasks of the living end. Returns whether there was anything to see."""
+        self._scores = {slate: self._scores.get(slate, _Score()) for slate in living if slate.beaten_at}
+        self.failing = set()
+        if not self._scores:
+            return False
+        keys = self._queues[0].keys
+        with contextlib.suppress(ResponseError):  # a foreign type
+            entries = self._channel.call("HMGET", keys.workers, *(keys.lease(slate.name) for slate in self._scores))
+            for (slate, score), about in zip(self._scores.items(), entries, strict=True):
+                succeeded, others = _counts(about)
+                if succeeded > score.succeeded:
+                    score.succeeded, score.others_at = succeeded, others
+                elif score.succeeded and others - score.others_at >= _ALL_FAIL:
+                    self.failing.add(slate)
+        return True
+
+    def _cancelled(self, queue: Queue, names: list[str]) -> Iterator[tuple[str, Job]]:
+        """The tasks under these leases that were cancelled for good."""
+        for name, data in zip(names, self._channel.call("HMGET", queue.keys.processing, *names), strict=True):
+            job = job_of(queue, data) if data else None
+            if job is not None and job.id is not None:
+                with contextlib.suppress(ResponseError):  # a foreign type under its key
+                    if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
+                        yield name, job
+
+    def _settled(self, estate: Estate) -> bool:
+        """As `_settle`; what the bytes of a task may do to us ends with its estate."""
+        try:
+            done = self._settle(estate)
+        except RedisError:
+            raise
+        except Exception:
+            logger.exception("What worker %s held goes back when its leases have run out", estate.place)
+            self._channel.close()
+            self._channel.open()
+            done = True
+        self.settled += done
+        return done
+
+    def _settle(self, estate: Estate) -> bool:
+        """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that. False if
+        there is more to do."""
+        if self._is_connected(estate.slate) and monotonic() - estate.since < _DRAIN:
+            return False
+        for index, names in self._names(estate.slate):  # from the last: each goes to the head of the queue
+            queue = self._queues[index]
+            for some in self._held(queue, names):
+                for name, job in self._cancelled(queue, some):  # these do not count as lost
+                    queue.conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+                if not self._sweep(estate, index, some):
+                    return False
+            self._channel.call("UNLINK", *names)
+        for queue in self._queues:
+            own = queue.keys.lease(estate.slate.name)
+            self._channel.call("UNLINK", own)
+            self._channel.call("HDEL", queue.keys.workers, own)
+        logger.error(
+            "Worker %s: %s; %s put back, %d buried",
+            estate.place,
+            estate.cause,
+            counted(estate.back, "task"),
+            estate.buried,
+        )
+        return True
+
+    def _sweep(self, estate: Estate, index: int, names: list[str]) -> bool:
+        """Put back what is held under these leases. False if it is time for other things."""
+        queue, more = self._queues[index], True
+        self._channel.call("UNLINK", *names)
+        while more:
+            back, buried, more = queue.sweep(names, self._limit, estate.sweep_id, estate.place, estate.cause)
+            estate.back, estate.buried = estate.back + back, estate.buried + buried
+            tell_swept(queue.name, estate.place, back, buried)
+            if buried:
+                self._attempt(lambda: bool(self._graveyards[index].tell()))
+            if monotonic() > self._enough:
+                return False
+        return True
+
+    def _is_connected(self, slate: Slate) -> bool:
+        """Whether the server still has a connection of the process, or does not say."""
+        if not slate.clients:
+            return True
+        try:
+            return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in slate.clients)
+        except ResponseError:
+            return True
+
+
+def _counts(about: bytes | None) -> tuple[int, int]:
+    """How many tasks of a process succeeded, and how many failed in some way, as its entry in the register says."""
+    said = description(about) if about is not None else {}
+    succeeded, *others = (number if isinstance(number := said.get(name), int) else 0 for name in _ENDINGS)
+    return succeeded, sum(others)

@@ -1,0 +1,5 @@
+"""The sweeper."""
+
+from .sweeper import Sweeper
+
+__all__ = ["Sweeper"]

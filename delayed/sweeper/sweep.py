@@ -1,0 +1,159 @@
+"""One sweep of a queue: what killed workers held goes back, and what else they left is put right."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ..base.ids import token
+from ..dead_letters.lost import Graveyard, tell_swept
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.command import ResponseError, is_cluster, same_slot
+from .caution import Suspects
+
+LOSSES = 3  # how many losses bury a task, if nothing else is said
+
+
+_MOST = 1000  # calls of `repair` in one sweep: who adds tasks meanwhile cannot keep it busy for ever
+
+
+class Outcome(NamedTuple):
+    """What one sweep of a queue did."""
+
+    recovered: int = 0  # lost tasks put back
+    buried: int = 0  # lost tasks moved to the dead letters
+    repaired: int = 0  # notifications added or removed
+    pruned: int = 0  # dead processes struck off the register
+
+
+class Judge:
+    """Says which leases are dead: those whose keys are gone.
+
+    Args:
+        suspects: where that may be doubted; None to believe it.
+        look: what to do, when some seem dead, before that is believed: it may find reasons for doubt.
+    """
+
+    def __init__(self, suspects: Suspects | None = None, look: Callable[[], None] = lambda: None) -> None:
+        self._suspects, self._look = suspects, look
+
+    def dead(self, queue: Queue, key: str) -> Iterator[list[str]]:
+        """The dead leases named in the hash `key`, in pages."""
+        cursor = -1
+        while cursor:
+            cursor, leases = queue.page(key, max(cursor, 0))
+            gone = _gone(queue, _checkable(queue, leases))
+            if gone and self._suspects is not None:
+                self._look()
+                gone = self._suspects.dead(key, gone)
+            if gone:
+                yield gone
+        if self._suspects is not None:
+            self._suspects.looked(key)
+
+
+class Pass:
+    """One pass over a queue. Its steps fail one by one: each may be done though another is refused.
+
+    Args:
+        queue: the queue.
+        limit: how many losses bury a task.
+        sweeper: who sweeps, for the dead letters.
+        graveyard: tells those who wait for what was buried, here or by others; None: by this pass.
+        judge: which leases are dead.
+    """
+
+    def __init__(self, queue: Queue, limit: int, sweeper: str, graveyard: Graveyard | None, judge: Judge) -> None:
+        self._queue, self._limit, self._sweeper, self._graveyard, self._judge = queue, limit, sweeper, graveyard, judge
+        self.recovered = self.buried = self.repaired = self.pruned = 0
+        self.steps: list[tuple[str, Callable[[], object]]] = [
+            ("wake of what waits for a key", queue.wake_all),  # before keys are set free here: each of those wakes one
+            ("sweep", self._bring_back),
+            ("repair of the notifications", self._repair),
+            ("register", self._prune),
+            ("news of lost tasks", self._tell),
+        ]
+        if graveyard is not None:
+            self.steps.append(("bound of the dead letters", graveyard.trim))
+
+    def _bring_back(self) -> None:
+        sweep_id = token()
+        recovered = buried = 0
+        try:
+            for leases in self._judge.dead(self._queue, self._queue.keys.processing):
+                more = True
+                while more:
+                    back, under, more = self._queue.sweep(leases, self._limit, sweep_id, self._sweeper)
+                    recovered, buried = recovered + back, buried + under
+        finally:
+            self.recovered, self.buried = recovered, buried
+            tell_swept(self._queue.name, self._sweeper, recovered, buried)
+
+    def _tell(self) -> None:
+        if self.buried or self._graveyard is not None:
+            (self._graveyard or Graveyard(self._queue)).tell()
+
+    def _repair(self) -> None:
+        self.repaired = repair(self._queue)
+
+    def _prune(self) -> None:
+        for leases in self._judge.dead(self._queue, self._queue.keys.workers):
+            self.pruned += self._queue.prune(leases)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has been done so far."""
+        return Outcome(self.recovered, self.buried, self.repaired, self.pruned)
+
+
+def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
+    """Sweep a queue once. It may be killed anywhere, and done by any number at the same time.
+
+    Args:
+        queue: the queue.
+        limit: how many losses bury a task.
+        sweeper: who sweeps, for the dead letters.
+
+    Raises:
+        redis.exceptions.ResponseError: Redis refused a step; the others have been done.
+    """
+    this = Pass(queue, limit, sweeper, None, Judge())
+    refusals = []
+    for _, step in this.steps:
+        try:
+            step()
+        except ResponseError as error:
+            refusals.append(error)
+    if refusals:
+        raise refusals[0]
+    return this.outcome
+
+
+def repair(queue: Queue) -> int:
+    """Make the notifications as many as the tasks. Returns how many were added or removed."""
+    repaired = 0
+    for _ in range(_MOST):
+        added, removed, left = queue.repair()
+        repaired += added + removed
+        if not left:
+            break
+    return repaired
+
+
+def _gone(queue: Queue, leases: list[str]) -> list[str]:
+    """Those of the leases whose keys are gone. (A key of another type than a string has no value either: the scripts see that
+    it lives.)"""
+    if queue.alive(leases) == len(leases):
+        return []
+    return [lease for lease, holder in zip(leases, queue.call("MGET", *leases), strict=True) if holder is None]
+
+
+def _checkable(queue: Queue, leases: list[str]) -> list[str]:
+    """On a cluster, a script cannot ask for keys of other slots; ours are in the queue's own."""
+    if not is_cluster(queue.conn):
+        return leases
+    ours = [lease for lease in leases if same_slot(lease, queue.name)]
+    if len(ours) < len(leases):
+        logger.error(
+            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", queue, set(leases) - set(ours)
+        )
+    return ours

@@ -1,0 +1,5 @@
+"""Tasks, and their bytes."""
+
+from .task import GoTask, PyTask
+
+__all__ = ["GoTask", "PyTask"]

@@ -1,0 +1,5 @@
+"""The worker."""
+
+from .worker import Worker
+
+__all__ = ["Worker"]

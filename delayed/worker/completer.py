@@ -1,0 +1,220 @@
+"""How a worker ends the leases of what it has run, what it counts, and what it tells those who listen."""
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ..base.escape import escaped, indented
+from ..base.text import name_of, said, shortened, summary, traceback_of
+from ..errors import Reason
+from ..events import Kind
+from ..job.emitter import Reporter
+from ..job.failure import verdict
+from ..job.job import Job, Waits
+from ..job.outcome import Failed, Outcome
+from ..job.runner import Lifecycle
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.channel import Channel
+from ..redis.command import RedisError, pack
+from ..redis.scripts import Argument
+from ..task.decode import Call, headers_of, path_of
+from ..task.edit import with_retry
+from ..task.headers import holds_in, id_in, milliseconds_in, text_in
+from ..task.options import ENDED_FOR
+from ..task.result import State, failure
+from .leases import Lease
+from .patience import Patience
+
+_NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
+
+
+_TOO_LATE = 2  # what `Transitions.defer` answers if it has done nothing
+
+
+_MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
+
+
+class Endings:
+    """The endings of one worker's tasks.
+
+    Args:
+        channel: the worker's connection.
+        lifecycle: ends what has headers.
+        reporter: tells those who listen.
+        place: host:pid.
+        ttl: seconds that a lease lives after a beat.
+        patience: with tasks that cannot be run now.
+    """
+
+    def __init__(
+        self, channel: Channel, lifecycle: Lifecycle, reporter: Reporter, patience: Patience, *, place: str, ttl: float
+    ) -> None:
+        self._channel, self._lifecycle, self._reporter, self._patience = channel, lifecycle, reporter, patience
+        self._place, self._ttl = place, ttl
+        self.counts: Counter[str] = Counter()  # of all but successes, whose count is ''
+
+    def succeed(self, lease: Lease, fresh: bool) -> None:
+        """A task without headers has returned; `fresh`: its lease lives for certain."""
+        if lease.book.deferred:
+            _note_run(lease)
+        if lease.suspect or lease.gone or not fresh:
+            self._asking(lease).succeed(lease.name)
+        else:
+            self._channel.post(lease)
+
+    def fail(
+        self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
+    ) -> None:
+        """A task without headers has raised `error`, or could not be run; `call` and `function` as far as they are known."""
+        headers = headers_of(data) if call is None else {}
+        if id_in(headers) is not None:  # it is one for Go, say, and somebody waits for it
+            job = Job(lease.book.pooled, Call(path_of(data), (), {}, 0, headers))
+            self.end(lease, data, job, Failed(error, *verdict(None, None, error)))
+            return
+        queue = self._asking(lease)
+        reason, detail, ready = verdict(function, call, error)
+        if not ready and not (reason is Reason.FAILED and call is not None and call.retry):
+            late = self._put_off(lease, data, reason, detail)
+            if late is None:
+                return
+            detail = late
+        elif lease.book.deferred:
+            _note_run(lease)
+        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
+        if reason is Reason.FAILED and call is not None and call.retry:
+            self.counts["retried"] += 1
+            left = call.retry - 1 if call.retry > 0 else call.retry
+            path, count = escaped(call.func_path), left if left >= 0 else "all"
+            logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
+            queue.retry(lease.name, with_retry(data, left))
+            self._reporter.retried(queue.keys.queue, function, error, detail, **names)
+        else:
+            self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
+            path, shown = escaped(path_of(data)), indented(detail)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, queue.name, shown)
+            queue.bury(lease.name, reason, detail, self._place)
+            self._reporter.buried(queue.keys.queue, function, error, reason, detail, **names)
+
+    def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None) -> None:
+        """A task with headers has ended; None if its lease had been lost before it began."""
+        if outcome is None:
+            lease.answered(0, repeated=False)
+        elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease
+            lease.answered(1, repeated=False)
+            self.counts["postponed"] += 1
+        else:
+            if isinstance(outcome, Failed) and not outcome.ready:
+                late = self._put_off(lease, data, outcome.reason, outcome.detail)
+                if late is None:
+                    return
+                outcome = replace(outcome, detail=late)
+            elif lease.book.deferred:
+                _note_run(lease)
+            queue = self._asking(lease)
+            count = self._lifecycle.end(queue, lease.name, data, job, outcome)
+            self.counts[count] += 1
+            self._reporter.ended(queue.keys.queue, job, outcome, count)
+
+    def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
+        """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else
+        it has waited for long enough, and this is what its dead letter says."""
+        asking, headers = _AskingForMore(self._channel, lease), headers_of(data)
+        cause = f"no worker could run it yet, {reason}: {summary(detail)}"
+        queue = lease.book.queue.over(asking)
+        found = queue.defer(
+            lease.name, holds_in(headers), limit=self._patience.seconds, cause=cause, group=text_in(headers, "group")
+        )
+        if found.answer == _TOO_LATE:
+            waited = f"\n(it waited for {found.age:.0f} s for a worker that can run it)" if found.age else ""
+            return detail.rstrip("\n") + waited
+        if found.answer:
+            self._patience.put_off(path_of(data), str(reason), detail)
+            self.counts["deferred"] += 1
+        return None
+
+    def break_off(self, lease: Lease, data: bytes, error: BaseException) -> None:
+        """The worker's own code has raised `error` while it had to do with this task: that makes it a dead letter, or the
+        next worker would meet it, too. The connection may be out of step by now: this goes over the next, before all else."""
+        self._channel.close()
+        self.counts["failed"] += 1
+        detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
+        path, trace = escaped(path_of(data)), indented(detail)
+        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.book.queue.name, trace)
+        queue, headers = self._asking(lease), headers_of(data)
+        holds = holds_in(headers)
+        with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
+            if holds.id is None:
+                queue.bury(lease.name, Reason.FAILED, detail, self._place, holds)
+                return
+            words = f"{name_of(type(error))}: {said(error, 1000)}"
+            keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
+            result = failure(str(Reason.FAILED), words, detail)
+            conclude = partial(queue.conclude, lease.name, holds, state=State.FAILED)
+            conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
+
+    def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
+        """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who
+        listen."""
+        queue = lease.book.queue.over(channel)
+        count = self._lifecycle.end(queue, lease.name, lease.data or b"", job, outcome)
+        self.counts[count] += 1
+        return partial(self._reporter.ended, queue.keys.queue, job, outcome, count)
+
+    def superseded(self, lease: Lease) -> None:
+        """The lease of a task was lost while it ran."""
+        self.counts["superseded"] += 1
+        path = path_of(lease.data or b"")
+        logger.error(
+            "Superseded: the lease under which %s ran is gone, so that its end counts for nothing, and another worker may "
+            "have the task; was this process stopped or cut off from Redis for more than %g s, or has Redis lost its data?",
+            escaped(path),
+            self._ttl,
+        )
+        self._reporter.say(Kind.SUPERSEDED, lease.book.queue.name, task=path)
+
+    def counted(self, finished: int) -> dict[str, int]:
+        """How many of the `finished` tasks ended in which way."""
+        counts = dict(self.counts)  # of one moment
+        others = sum(counts[name] for name in counts if name not in ("", "superseded"))
+        named = {name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")}
+        return {"succeeded": finished - others, **named}
+
+    def _asking(self, lease: Lease) -> Queue:
+        return lease.book.queue.over(_Asking(self._channel, lease))
+
+
+def _note_run(lease: Lease) -> None:
+    """Others of the same bytes may be noted as such that could not run elsewhere: see `Transitions.ran`."""
+    if len(lease.book.ran) < _MOST_RUN:
+        lease.book.ran.add(hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest())
+
+
+class _Asking:
+    """Sends the script that ends `lease`, and tells the lease what it did."""
+
+    def __init__(self, channel: Channel, lease: Lease) -> None:
+        self._channel = channel
+        self._lease = lease
+
+    def call(self, *command: Argument) -> Any:
+        self._channel.ask(pack(*command), self._lease.answered)
+        return 1
+
+
+class _AskingForMore(_Asking):
+    """Likewise, a script which says more than whether it has ended the lease, and which may leave it as it is."""
+
+    def call(self, *command: Argument) -> Any:
+        self._reply: Any = None
+        self._channel.ask(pack(*command), self._answered)
+        return self._reply
+
+    def _answered(self, reply: Any, repeated: bool) -> None:
+        self._reply = reply
+        if reply[0] != _TOO_LATE:
+            self._lease.answered(reply[0], repeated)

@@ -1,0 +1,105 @@
+"""One task in execution, and where it may run."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..base.clock import monotonic
+from ..job.functions import Coroutine, awaited, settled
+from ..job.job import Job, announce
+from ..job.outcome import Outcome
+from ..job.runner import Lifecycle
+from ..task.decode import Call
+from .leases import Lease
+
+
+class Execution:
+    """One task in hand, and how it ended.
+
+    Args:
+        lease: under which it is held.
+        call: what it says; None if it cannot be decoded.
+        lifecycle: runs it, if it has headers.
+        entered: called when a function has returned or raised, with what it raised.
+    """
+
+    __slots__ = (
+        "_entered", "_lifecycle", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
+        "outcome",
+    )  # fmt: skip
+
+    def __init__(
+        self, lease: Lease, call: Call | None, lifecycle: Lifecycle, entered: Callable[[BaseException | None], None]
+    ) -> None:
+        self.lease, self.call = lease, call
+        self.data = lease.data or b""
+        self._lifecycle = lifecycle
+        self.function: Callable[..., Any] | None = None
+        self.job: Job | None = None
+        if call is not None and call.headers is not None:
+            self.job = Job(lease.book.pooled, call)
+        self.failure: BaseException | None = None  # what it raised
+        self.outcome: Outcome | None = None  # likewise, of a task with headers
+        self.deadline = float("inf")  # monotonic time at which it must have ended
+        self.began = monotonic()
+        self.executor: Executor | None = None  # where it runs
+        self._entered = entered
+
+    @property
+    def state_key(self) -> str | None:
+        """The key with the state of the task; None if it is not tracked."""
+        return None if self.job is None or self.job.id is None else self.job.queue.keys.task(self.job.id)
+
+    def current(self) -> Job:
+        """See `job.current_task`."""
+        if self.job is not None:
+            return self.job
+        assert self.call is not None
+        return Job(self.lease.book.pooled, self.call)
+
+    def run(self) -> None:
+        """Run it in this thread, which is in a context of its own."""
+        announce(self.current)
+        if self.job is not None:
+            self.outcome = self._lifecycle.execute(self.job)
+            return
+        assert self.call is not None
+        assert self.function is not None
+        try:
+            settled(self.function(*self.call.args, **self.call.kwargs))
+        except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
+            self.failure = error
+        self._entered(self.failure)
+
+    async def run_async(self) -> None:
+        """Run it in this asyncio task."""
+        announce(self.current)
+        if self.job is not None:
+            self.job.function = self.function
+            self.outcome = await self._lifecycle.execute_async(self.job)
+            return
+        assert self.call is not None
+        assert isinstance(self.function, Coroutine)
+        try:
+            await awaited(self.function.begin(*self.call.args, **self.call.kwargs))
+        except BaseException as error:  # likewise, and a CancelledError that it raises by itself
+            self.failure = error
+        self._entered(self.failure)
+
+
+class Executor(Protocol):
+    """Where tasks run. One thread submits, and counts what is in flight."""
+
+    size: int  # how many may be in flight
+    busy: int  # how many are, those included whose end the dispatcher has not seen
+
+    def start(self) -> None:
+        """Be ready to run tasks."""
+
+    def submit(self, execution: Execution) -> None:
+        """Run it. `busy` is below `size`."""
+
+    def close(self) -> None:
+        """Nothing will be submitted any more."""
+
+    def join(self) -> None:
+        """After `close`: wait for the end."""

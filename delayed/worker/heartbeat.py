@@ -1,0 +1,350 @@
+"""The worker's second thread: keeps its leases alive, listens to signals, and returns what waits behind a slow task.
+
+It has a connection of its own, and does everything that must go on while the main thread is inside a task.
+"""
+
+import contextlib
+import os
+import random
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import msgpack
+
+from ..base.clock import milliseconds, monotonic
+from ..base.escape import indented
+from ..base.text import counted, traceback_of
+from ..cron.schedules import restore
+from ..logger import logger
+from ..queue.queue import Queue
+from ..redis.channel import Channel
+from ..redis.command import RedisError, ResponseError, pack
+from ..redis.connect import DEADLINE
+from ..redis.outage import Outage
+from ..redis.store import STATE_KEPT
+from ..system.exits import leave, leave_within
+from ..system.signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
+from ..system.systemd import Notifier
+from ..task.result import HARD
+from .leases import Lease
+from .prefetch import BUDGET
+from .shutdown import EXIT_FORCED, leave_unheard, say_goodbye
+from .state import Holder
+
+_LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
+
+
+_RETRY = 0.5  # seconds to the next attempt after a beat that failed
+
+
+_DEATHS = 10  # in a row: then something is wrong with the heart itself
+
+
+_LEAVING = 3 * DEADLINE  # seconds that a forced exit may take, whatever it meets
+
+
+_KEEPING = 3600.0  # seconds between two times that the states of what runs are kept for longer
+
+
+class Heartbeat(threading.Thread):
+    """Beats for `worker` until `end`.
+
+    Args:
+        worker: whose leases to keep.
+        queue: says how to connect.
+        signals: where its signals arrive.
+        interval: seconds between two beats.
+        ttl: seconds that a lease lives after a beat.
+        grace: seconds between a request to stop and a forced exit; only where `signals` are installed, as the process is
+            not ours to end otherwise.
+    """
+
+    def __init__(
+        self, worker: Holder, queue: Queue, signals: SignalPipe, *, interval: float, ttl: float, grace: float
+    ) -> None:
+        super().__init__(name="delayed-heartbeat", daemon=True)
+        self._worker = worker
+        self._signals = signals
+        self._interval = interval
+        self._ttl = ttl
+        self._grace = grace
+        self._channel = Channel(queue.conn, queue.name)
+        self._outage = Outage(queue.conn)
+        self._notifier = Notifier()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+        self.began = threading.Event()  # the first beat has been tried
+        self._ended = False
+        self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
+        self._deadline: float | None = None
+        self._returning: list[Lease] = []
+        self._ready = False  # the service manager has been told
+        self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
+        self._next_beat = self._next_look = self._next_alive = self._next_keep = 0.0
+        self._progress = (-1, -1)
+        self._watching = False  # there may be tasks in hand behind a slow one
+        self._seen = (-1, -1)
+        self._round = (-1, -1)
+        self._round_began = 0.0
+        self._doomed: set[str] = set()  # keys of tasks that should end by themselves since the last beat
+        self._heard = -1  # the descriptor of the connection that is listened to
+        self._deaths = 0  # since the last beat
+
+    @property
+    def grace_left(self) -> float:
+        """Seconds that are left of the grace, once it has begun."""
+        return self._grace if self._deadline is None else max(0.0, self._deadline - monotonic())
+
+    def hurry(self) -> None:
+        """The worker stops by itself: its grace begins."""
+        if self._signals.installed:
+            self._deadline = self._deadline or monotonic() + self._grace
+            self.wake()
+
+    def watch(self) -> None:
+        """Look closely from now on: the worker has taken more than one task."""
+        if not self._watching:
+            self._watching = True
+            self.wake()
+
+    def end(self) -> None:
+        """Stop beating, and wait until the thread has gone."""
+        self._ended = True
+        self.wake()
+        self.join(_LEAVING)
+        if self.is_alive():  # in a callback, or a handler of the log, that does not return
+            logger.error("The heartbeat does not end within %g s; leaving it behind", _LEAVING)
+            return
+        self._channel.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    def wake(self) -> None:
+        """Look again at what is due."""
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
+
+    def run(self) -> None:
+        """Beat, listen and watch (see `threading.Thread`). Whatever is raised here (tasks can raise what they like in any
+        thread), the heart goes on; a worker without it would lose its leases and hear nothing, so it would have to stop."""
+        while not self._ended:
+            try:
+                self._run()
+            except BaseException as error:
+                self._deaths += 1
+                last = self._deaths >= _DEATHS
+                what = "it is given up, and the worker stops" if last else "it goes on"
+                logger.error("The heartbeat was interrupted; %s\n%s", what, indented(traceback_of(error)))
+                if last:
+                    self._worker.stop()
+                    break
+                self._next_beat = monotonic() + _RETRY * random.uniform(0.5, 1)
+                self._channel.close()
+            finally:
+                self.began.set()
+
+    def _run(self) -> None:
+        self._heard = -1
+        poll = select.poll()
+        poll.register(self._signals, select.POLLIN)
+        poll.register(self._wake_reader, select.POLLIN)
+        while not self._ended:
+            now = monotonic()
+            if now >= self._next_beat:
+                self._next_beat = now + self._interval
+                self._watch_progress(now)
+                self._guarded(self._beat)
+                self.began.set()
+            if self._watching and now >= self._next_look:
+                self._next_look = now + BUDGET
+                self._guarded(self._return_unstarted)
+            self._feed_watchdog(now)
+            if self._deadline is not None and now >= self._deadline:
+                self._leave(f"the grace of {self._grace:g} s is over")
+            late = self._worker.deadline or float("inf")
+            if now >= late:
+                self._leave("a task ran for longer than its hard timeout")
+            look = self._next_look if self._watching else float("inf")
+            connection = self._hear(poll)
+            pause = min(self._next_beat, look, self._next_alive, late, self._deadline or float("inf")) - monotonic()
+            for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
+                if descriptor == self._wake_reader:
+                    os.read(self._wake_reader, 64)
+                elif descriptor == connection:  # it broke: after an outage a beat is urgent
+                    self._channel.close()
+                    self._next_beat = now
+                else:
+                    self._obey()
+
+    def _hear(self, poll: select.poll) -> int:
+        """Have `poll` listen to the connection that there is now; returns its descriptor or -1."""
+        connection = self._channel.fileno()
+        if connection != self._heard:
+            if self._heard != -1:
+                poll.unregister(self._heard)
+            if connection != -1:
+                poll.register(connection, select.POLLIN)
+            self._heard = connection
+        return connection
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Nothing that goes wrong in `action` may end the heart; it is tried again a little later."""
+        try:
+            if not self._channel.is_open:
+                self._channel.open()
+                self._worker.slate.connect(1, self._channel.client_id)
+            action()
+            self._outage.works("heartbeat")
+        except BaseException as error:
+            self._channel.close()
+            again = monotonic() + min(_RETRY * random.uniform(0.5, 1), self._interval)
+            self._next_beat, self._next_look = min(self._next_beat, again), again
+            if isinstance(error, RedisError):
+                self._outage.failed("heartbeat", error)
+            else:
+                logger.warning("The heartbeat failed\n%s", indented(traceback_of(error)))
+
+    def _feed_watchdog(self, now: float) -> None:
+        """While tasks run or the worker's loop goes round, all is well."""
+        if now >= self._next_alive:
+            seen = (self._worker.turns, self._worker.finished)
+            if seen != self._progress or self._worker.running is not None:
+                self._notifier.alive()
+            self._progress = seen
+            self._next_alive = now + (self._notifier.watchdog / 2 or float("inf"))
+
+    def _watch_progress(self, now: float) -> None:
+        """The last resort: every wait of the worker has a deadline, so it should never stand still for so long."""
+        seen = (self._worker.turns, self._worker.finished)
+        if seen != self._round or self._worker.running is not None:
+            self._round, self._round_began = seen, now
+        elif now - self._round_began > self._worker.patience:
+            self._round_began = now
+            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.patience, dump_threads())
+            self._worker.give_up_connection()
+
+    def _beat(self) -> None:
+        """Let all leases live for another TTL, and bring the register up to date."""
+        began = monotonic()
+        ttl = milliseconds(self._ttl)
+        holdings = self._worker.holdings()
+        for _queue, made in holdings:
+            names = list(made)
+            if not names:
+                continue
+            lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
+            gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
+            self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
+        self._worker.slate.beat(began)
+        self._deaths = 0
+        if not self._ready:
+            self._ready = True
+            self._notifier.ready("working")
+        fresh_at = self._worker.fresh_at
+        if not fresh_at or began - fresh_at < self._ttl / 2:
+            self._worker.fresh_at = max(began, fresh_at)
+        # Else there was a gap in which leases may have run out, also some that hold nothing: the worker takes others.
+        about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
+        for index, (queue, _made) in enumerate(holdings):
+            with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
+                ours = queue.over(self._channel)
+                self._worker.learn(index, ours.beat(self._worker.name, self._ttl, about))
+                restore(ours)
+                ours.ran(self._worker.ran(index))
+        self._ask_the_time()
+        self._see_cancelled()
+        self._keep_states()
+
+    def _keep_states(self) -> None:
+        """A task that runs for longer than its state is kept has one nevertheless."""
+        if monotonic() >= self._next_keep and (keys := self._worker.tracked()):
+            self._next_keep = monotonic() + _KEEPING
+            self._channel.exchange(b"".join(pack("PEXPIRE", key, STATE_KEPT) for key in keys), len(keys))
+
+    def _ask_the_time(self) -> None:
+        """What expires does so by the server's clock, as what is scheduled is due by it."""
+        asked = monotonic()
+        reply = self._channel.call("TIME")
+        self._worker.clock.learn(reply, asked, monotonic())
+
+    def _see_cancelled(self) -> None:
+        """Ask whether a task that runs was cancelled for good. It is told, as others are; if it runs on nevertheless, the
+        process ends with it."""
+        keys = self._worker.tracked()
+        replies: list[Any] = []
+        if keys:
+            with contextlib.suppress(ResponseError):  # a foreign type
+                replies = self._channel.exchange(b"".join(pack("HGET", key, "cancelled") for key in keys), len(keys))
+        doomed = {key for key, reply in zip(keys, replies, strict=False) if reply == HARD}
+        if doomed & self._doomed:
+            self._leave("a task that was cancelled for good ran on", doomed)
+        self._doomed = doomed
+        if doomed:
+            self._next_beat = monotonic() + min(_LAST_MOMENTS, self._interval)
+
+    def _make_again(self, leases: list[Lease], ttl: int) -> None:
+        """Keys that were gone while their leases hold tasks: nobody may have swept those yet. If somebody has, the fence tells
+        the worker. (Elsewhere PEXPIRE, because Redis refuses SET when its memory is full.)"""
+        for lease in leases:
+            lease.gone = True
+        if leases:
+            commands = [pack("SET", lease.name, self._worker.name, "PX", ttl) for lease in leases]
+            self._channel.exchange(b"".join(commands), len(commands))
+
+    def _return_unstarted(self) -> None:
+        """Give back what waits behind a task that has run since the last look."""
+        seen = (self._worker.turns, self._worker.finished)
+        if not self._returning and seen == self._seen:
+            self._watching = False  # before looking: a batch that comes now sets it again
+            self._returning = self._worker.unstarted()
+            self._in_doubt = False
+        self._seen = seen
+        if self._returning:
+            self._watching = True  # until Redis has them
+            book = self._returning[0].book  # a hand holds tasks of one queue
+            in_doubt, self._in_doubt = self._in_doubt, True
+            book.queue.over(self._channel).give_back([lease.name for lease in self._returning])
+            for lease in self._returning:
+                # If the command was sent before and had no reply, it may still arrive: these names are used no more.
+                lease.gone = lease.gone or in_doubt
+                book.returned.append(lease)
+            self._returning = []
+
+    def _obey(self) -> None:
+        for number in self._signals.read():
+            if number == DUMP:
+                logger.warning("SIGUSR1: %s\n%s", self._worker.describe(), dump_threads())
+            elif number == NOW or number in self._asked:
+                self._leave(f"{number.name} says now")
+            elif number in STOP:
+                self._asked = INSIST if number in INSIST else self._asked
+                self._deadline = self._deadline or monotonic() + self._grace
+                self._worker.stop()  # first of all: whoever hears that we stop may rely on it
+                logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
+                self._notifier.stopping("finishing what runs")
+
+    def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
+        """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
+        is ended. Nothing that this meets may keep the process alive: others will have its tasks."""
+        try:
+            leave_within(_LEAVING, EXIT_FORCED)
+            self._worker.stop()
+            self._worker.unstarted()
+            patience = monotonic() + DEADLINE
+            while self._worker.running is None and not self._worker.left and monotonic() < patience:
+                time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
+            if not self._channel.is_open:
+                self._channel.open()
+            ended = self._worker.end_early(self._channel, cancelled)
+            count = say_goodbye(self._channel, self._worker)
+            logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
+            for tell in ended:
+                tell()
+        except BaseException as error:
+            leave_unheard(self._worker, reason, error)
+        finally:
+            leave(EXIT_FORCED)

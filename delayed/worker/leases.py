@@ -1,0 +1,125 @@
+"""The leases of one worker on one queue.
+
+A lease is a key with a TTL; `Q_processing` maps it to the task held under it. It is used again only when the command that
+ended it is known to have been carried out: until then nobody can know whether the field is free.
+"""
+
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Any
+
+from ..base.ids import token
+from ..queue.queue import Queue
+from ..redis.channel import Channel, bulk
+from ..redis.command import pack
+from ..redis.store import Taken
+from .prefetch import Pace
+
+
+class Lease:
+    """One lease, and the task that it holds; a `connection.Ending`."""
+
+    __slots__ = ("book", "data", "done", "field", "gone", "hash", "name", "suspect")
+
+    def __init__(self, book: "LeaseBook", name: str) -> None:
+        self.book = book
+        self.name = name
+        self.hash, self.field = book.hash, bulk(name)
+        self.done = pack("HDEL", book.queue.keys.processing, name)  # ends it, if its task has no lost count
+        self.data: bytes | None = None  # the task, if it holds one
+        self.suspect = False  # the task has a lost count
+        self.gone = False  # its key was found gone: somebody else may have the task
+
+    def answered(self, reply: Any, repeated: bool) -> None:
+        """The command that ended the lease has been carried out.
+
+        Args:
+            reply: 1, or 0 if the lease held nothing any more.
+            repeated: the command was sent twice, so that 0 may only mean that it worked the first time.
+        """
+        if reply != 1 and not repeated:
+            self.book.superseded(self)
+        self.book.release(self)
+
+
+class LeaseBook:
+    """The leases that a worker has made on one queue over one connection. Only the worker's main thread changes it; the
+    heartbeat reads `made`, and hands leases back through `returned`.
+
+    Args:
+        queue: the queue.
+        channel: the connection.
+        superseded: called with a lease that was lost while its task ran.
+        publish: called with a token and a number: from now on leases with this token and numbers below that may be used.
+    """
+
+    def __init__(
+        self, queue: Queue, channel: Channel, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]
+    ) -> None:
+        self.pooled = queue  # for the tasks themselves: the connection is the worker's
+        self.queue = queue.over(channel)
+        self.take: Callable[..., Taken] = self.queue.take  # or one that heeds limits: see `turns`
+        self.grouped = False  # groups may have tasks waiting
+        self.deferred = False  # tasks are noted that could not run somewhere
+        self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
+        self.hash = bulk(queue.keys.processing)
+        self.pace = Pace()
+        self.made: dict[str, Lease] = {}  # all that may hold something or have a key
+        self.free: deque[Lease] = deque()  # those of them that hold nothing
+        self.returned: deque[Lease] = deque()  # those whose task the heartbeat has given back
+        self.superseded = superseded
+        self._publish = publish
+        self._token = token()
+        self._serial = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held for certain: under a lease that is not free a task may be that we know nothing of, as a take
+        may have had no reply."""
+        return len(self.free) == len(self.made)
+
+    def tasks(self) -> dict[str, bytes]:
+        """Lease → the task that it holds, as far as we know."""
+        return {name: lease.data for name, lease in list(self.made.items()) if lease.data is not None}
+
+    def get(self, count: int) -> tuple[list[Lease], int]:
+        """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
+        free = self.free
+        while self.returned:
+            self.release(self.returned.popleft())
+        leases = [free.popleft() for _ in range(min(count, len(free)))]
+        living = len(leases)
+        if living < count:
+            self._publish(self._token, self._serial + count - living)
+        while len(leases) < count:
+            lease = Lease(self, self.queue.keys.lease(self._token, self._serial))
+            self._serial += 1
+            self.made[lease.name] = lease
+            leases.append(lease)
+        return leases, living
+
+    def unused(self, leases: list[Lease], living: int) -> None:
+        """Take back the last of the leases that `get` gave, which hold nothing; the first `living` of them have a key."""
+        self.free.extendleft(reversed(leases[:living]))
+        for lease in leases[living:]:
+            del self.made[lease.name]
+            self._serial -= 1
+
+    def release(self, lease: Lease) -> None:
+        """`lease` holds nothing any more; it may be used again, unless the book began anew meanwhile."""
+        lease.data = None
+        if lease.gone:
+            self.made.pop(lease.name, None)
+        elif lease.name in self.made:
+            self.free.append(lease)
+
+    def renew(self, keep: Container[str] = ()) -> list[str]:
+        """Begin anew under other names. Returns the old ones, but for those to `keep`, under which tasks run: nothing will be
+        taken under them again."""
+        old = [name for name in list(self.made) if name not in keep]
+        for name in old:
+            del self.made[name]
+        self.free.clear()
+        if not self.made:  # else numbers go on: the supervisor knows one token of each queue
+            self._token, self._serial = token(), 0
+        return old

@@ -1,0 +1,131 @@
+"""Which of its queues a worker asks for tasks, and in which order: strict or by weights, without those that it may not take
+from at the moment."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..base.clock import monotonic
+from ..errors import ConfigurationError
+from ..queue.limits import Limits
+from ..redis.command import pack
+from ..redis.store import Taken
+from .leases import LeaseBook
+
+_SHORTEST = 0.01  # seconds; to Redis, no time at all means for ever
+
+
+_LOOK = 1.0  # seconds after which a queue is asked again that was paused when we did not know it yet
+
+
+_LONGEST = 5.0  # seconds after which a queue is asked again in any case
+
+
+_AHEAD = 2  # batches that a queue with groups has ready: a longer queue would make groups wait
+
+
+class Gate:
+    """One queue of a worker, and whether the worker may take from it.
+
+    Args:
+        book: its leases on the queue.
+        weight: its share.
+    """
+
+    def __init__(self, book: LeaseBook, weight: float) -> None:
+        self.book = book
+        self.weight = weight
+        self.limits = Limits()
+        self.opens_at = 0.0  # monotonic time from which it is worth asking
+        self.served = 0.0  # tasks taken, divided by the weight, counted from where the others were when it had none
+
+    def learn(self, limits: Limits) -> None:
+        """What operators want now; said by the heartbeat, from its thread: `book.take` is changed in one step."""
+        if limits != self.limits:
+            self.opens_at = 0.0
+        self.limits = limits
+        self.book.take = self._take_limited if limits.any else self.book.queue.take
+
+    @property
+    def open(self) -> bool:
+        """Whether it is worth asking."""
+        return not self.limits.paused and (not self.opens_at or monotonic() >= self.opens_at)
+
+    @property
+    def opens_soon(self) -> bool:
+        """Whether only time stands in the way."""
+        return not self.limits.paused and not self.open
+
+    def _take_limited(self, leases: Sequence[str], holder: str, seconds: float, **how: Any) -> Taken:
+        tasks, suspect, pause = self.book.queue.take_limited(leases, holder, seconds, **how)
+        self.opens_at = monotonic() + (_LOOK if pause is None else min(pause, _LONGEST)) if pause != 0 else 0.0
+        return Taken(tasks, suspect)
+
+
+class Turns:
+    """The queues of a worker.
+
+    Args:
+        books: its leases on each, in order of priority.
+        weights: the share of each; None for strict priority.
+        seconds: how long to wait for a notification.
+
+    Raises:
+        ConfigurationError: not one weight above 0 for each queue.
+    """
+
+    def __init__(self, books: Sequence[LeaseBook], weights: Sequence[float] | None, seconds: float) -> None:
+        if weights is not None and (len(weights) != len(books) or not all(0 < each < float("inf") for each in weights)):
+            raise ConfigurationError(f"weights are numbers above 0, one for each queue, and not {list(weights)!r}")
+        self.weighted = weights is not None
+        self._gates = [Gate(book, weight) for book, weight in zip(books, weights or [1.0] * len(books), strict=True)]
+        self._seconds = seconds
+        self._pop = pack("BLPOP", *(book.queue.keys.noti for book in books), seconds)
+        self._level = 0.0  # `served` of the queue that was served last
+        self.plain = not self.weighted  # strict order, and no limits: the first queue that has tasks is the one
+
+    def learn(self, index: int, reply: Sequence[Any]) -> None:
+        """What a beat has brought from queue `index`; called by the heartbeat."""
+        flags, *fields = reply
+        self._gates[index].learn(Limits.of(fields))
+        self.plain = not self.weighted and not any(gate.limits.any for gate in self._gates)
+        book = self._gates[index].book
+        book.grouped = book.grouped or bool(flags & 1)
+        book.deferred = bool(flags & 2)
+
+    def feed(self) -> None:
+        """Let groups take turns where there are any."""
+        for gate in self._gates:
+            book = gate.book
+            if book.grouped:
+                book.grouped = book.queue.feed(_AHEAD * book.pace.size)
+
+    def pop(self) -> tuple[bytes, float]:
+        """The command that waits for a notification, packed, or nothing if no queue may be asked; and the seconds to wait."""
+        if self.plain:
+            return self._pop, self._seconds
+        now, seconds, notis = monotonic(), self._seconds, []
+        for gate in self._sorted():
+            if gate.open:
+                notis.append(gate.book.queue.keys.noti)
+            elif gate.opens_soon:
+                seconds = min(seconds, max(gate.opens_at - now, _SHORTEST))
+        return pack("BLPOP", *notis, seconds) if notis else b"", seconds
+
+    def order(self) -> list[LeaseBook]:
+        """The queues in the order in which to look; those that may not be asked come last."""
+        if self.plain:
+            return [gate.book for gate in self._gates]
+        return [gate.book for gate in sorted(self._sorted(), key=lambda gate: not gate.open)]
+
+    def took(self, book: LeaseBook, count: int) -> bool:
+        """So many tasks came from a queue. Returns whether more may come from it, but for a limit, after a while."""
+        gate = next(gate for gate in self._gates if gate.book is book)
+        if self.weighted and count:
+            # A queue that had nothing for a while begins where the others are: it has saved nothing up.
+            gate.served = self._level = max(gate.served, self._level)
+            gate.served += count / gate.weight
+        return not count and gate.opens_soon
+
+    def _sorted(self) -> list[Gate]:
+        """By what each has had of its share; strictly if there are no weights, as then nobody counts."""
+        return sorted(self._gates, key=lambda gate: max(gate.served, self._level)) if self.weighted else self._gates

@@ -1,0 +1,134 @@
+"""What a worker process shows its supervisor: a page of shared memory, which can be read even after the process has died.
+
+Only the worker writes. Each number is written in one piece.
+"""
+
+import mmap
+from typing import Any
+
+import msgpack
+
+from ..base.clock import monotonic
+
+_TURNS, _FINISHED, _WORKING, _LEFT, _BEAT, _CLIENT, _NAME = 0, 1, 2, 3, 4, 5, 7
+
+
+_END_BY = 9
+
+
+_QUEUES = 10  # where the queues begin: a serial number and a token for each
+
+
+_WORD = 8  # bytes
+
+
+_TOKEN = 2 * _WORD  # bytes; see `leases.token`
+
+
+class Slate:
+    """One worker process, as its supervisor sees it.
+
+    Args:
+        queues: how many queues the worker serves.
+    """
+
+    def __init__(self, queues: int) -> None:
+        self._bytes = mmap.mmap(-1, _WORD * (_QUEUES + 3 * queues))  # anonymous, and shared with forked processes
+        self._words = memoryview(self._bytes).cast("Q")
+
+    # The worker writes
+
+    def turn(self, turns: int, finished: int) -> None:
+        """The worker is about to ask for tasks."""
+        self._words[_TURNS] = turns
+        self._words[_FINISHED] = finished
+
+    def work(self, working: bool) -> None:
+        """It begins, or ends, to run what it has taken."""
+        self._words[_WORKING] = working
+
+    def beat(self, moment: float) -> None:
+        """Its own beat has reached Redis; `moment` is monotonic time in seconds, the same for all processes of a host."""
+        self._words[_BEAT] = round(moment * 1000)
+
+    def leave(self) -> None:
+        """It has given back everything."""
+        self._words[_LEFT] = 1
+
+    def connect(self, which: int, client_id: int) -> None:
+        """Its connection `which` (0: the worker's, 1: the heartbeat's) has this id on the server; 0 if that is not known."""
+        self._words[_CLIENT + which] = client_id
+
+    def call_it(self, name: str) -> None:
+        """The token of its own lease."""
+        self._write(_NAME, name)
+
+    def lease(self, queue: int, token: str, serial: int) -> None:
+        """From now on it may take under the leases `token` 0 to `serial` - 1 of its queue number `queue`."""
+        self._words[_QUEUES + 3 * queue] = serial
+        self._write(_QUEUES + 3 * queue + 1, token)
+
+    def end_by(self, moment: float) -> None:
+        """What it runs must have ended at this monotonic time in seconds; 0 for no limit."""
+        self._words[_END_BY] = round(moment * 1000)
+
+    # The supervisor reads
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Changes whenever the worker goes on."""
+        return self._words[_TURNS], self._words[_FINISHED]
+
+    @property
+    def finished(self) -> int:
+        """How many tasks it has ended, as of its last turn."""
+        return self._words[_FINISHED]
+
+    @property
+    def working(self) -> bool:
+        """Whether it runs what it has taken."""
+        return bool(self._words[_WORKING])
+
+    @property
+    def left(self) -> bool:
+        """Whether it holds nothing any more."""
+        return bool(self._words[_LEFT])
+
+    @property
+    def beaten_at(self) -> float:
+        """Monotonic time in seconds of its last beat; 0 before the first."""
+        return self._words[_BEAT] / 1000
+
+    @property
+    def late(self) -> float:
+        """Seconds for which what it runs has been over its limit; negative before that, or if there is none."""
+        return monotonic() - self._words[_END_BY] / 1000 if self._words[_END_BY] else -1.0
+
+    @property
+    def clients(self) -> list[int]:
+        """The ids of its connections."""
+        return [number for number in self._words[_CLIENT : _CLIENT + 2] if number]
+
+    @property
+    def name(self) -> str:
+        """The token of its own lease."""
+        return self._read(_NAME)
+
+    def leases(self, queue: int) -> tuple[str, int]:
+        """Token and number of the leases that it may hold on its queue number `queue`."""
+        return self._read(_QUEUES + 3 * queue + 1), self._words[_QUEUES + 3 * queue]
+
+    def _write(self, word: int, token: str) -> None:
+        self._bytes[_WORD * word : _WORD * word + _TOKEN] = token.encode()
+
+    def _read(self, word: int) -> str:
+        return self._bytes[_WORD * word : _WORD * word + _TOKEN].rstrip(b"\0").decode("ascii", "replace")
+
+
+def description(about: bytes) -> dict[str, Any]:
+    """What a process says of itself; nothing, if that is not what it should be."""
+    try:
+        said = msgpack.unpackb(about, unicode_errors="backslashreplace")
+    except Exception:  # any program may have written anything
+        said = None
+    return said if isinstance(said, dict) else {}

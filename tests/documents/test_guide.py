@@ -1,0 +1,140 @@
+"""docs/guide.md and docs/events.md: each example runs, and gives what it says."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from delayed.job.allow import AllowAny
+from delayed.queue.queue import Queue
+from delayed.sweeper.sweeper import Sweeper
+from delayed.worker.worker import Worker
+from tests import ROOT
+
+DOCS = ROOT / "docs"
+MODULE = "# shop.py\n"
+URL = "redis://localhost:6379/0"
+
+
+class Example(NamedTuple):
+    language: str
+    text: str
+    module: str  # what its document puts into shop.py
+
+
+def examples(document: str) -> dict[str, Example]:
+    """The document, a heading and a number → the example."""
+    text = (DOCS / document).read_text()
+    blocks = re.findall(r"^## ([^\n]*)$|^```(python|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    module = "\n\n".join(block.removeprefix(MODULE) for _, _, block in blocks if block.startswith(MODULE))
+    title, found = "", dict[str, Example]()
+    for heading, language, block in blocks:
+        title = heading or title
+        if block and not block.startswith(MODULE):
+            found[f"{document} {title} {sum(key.startswith(f'{document} {title}') for key in found)}"] = Example(
+                language, block, module
+            )
+    return found
+
+
+EXAMPLES = examples("guide.md") | examples("events.md")
+
+
+def test_all_examples_are_found() -> None:
+    for document in ("guide.md", "events.md"):
+        text = (DOCS / document).read_text()
+        shown = sum(text.count(f"\n```{language}\n") for language in ("python", "bash")) - text.count(MODULE)
+        assert len([key for key in EXAMPLES if key.startswith(document)]) == shown
+        assert text.count("\n```") == 2 * (shown + text.count(MODULE)), "a block in a language that nobody runs"
+
+
+@pytest.fixture
+def example(key: str, name: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Example]:
+    """One example, with the module that it imports, on this test's queue."""
+
+    def here(text: str) -> str:
+        return re.sub(r'(?<=Queue\()"shop"', repr(name), text).replace(URL, redis_url)
+
+    language, text, module = EXAMPLES[key]
+    text = here(text) if language == "python" else text.replace(" shop ", f" {name} ")
+    (tmp_path / "shop.py").write_text(here(module))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    yield Example(language, text, module)
+    sys.modules.pop("shop", None)
+
+
+def run(block: str) -> list[tuple[str, str]]:
+    """Run Python. Returns what its marked lines are and what they should be."""
+    namespace: dict[str, Any] = {}
+    found: list[tuple[str, str]] = []
+    pending: list[str] = []
+    for line in block.splitlines():
+        expression, arrow, expected = line.partition("  # → ")
+        if not arrow:
+            pending.append(line)
+            continue
+        exec("\n".join(pending), namespace)
+        pending = []
+        statement = re.fullmatch(r"(\w+) = (.*)", expression)
+        value = eval(statement[2] if statement else expression, namespace)
+        if statement:
+            namespace[statement[1]] = value
+        found.append((repr(value), expected))
+    exec("\n".join(pending), namespace)
+    return found
+
+
+def run_shell(block: str, redis_url: str) -> list[tuple[str, str]]:
+    """Likewise, with what the marked lines print."""
+    script = re.sub(r"^(.*)  # → .*$", r"echo '→ '; \1", block, flags=re.MULTILINE)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "DELAYED_REDIS_URL": redis_url}
+    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    printed = [part.splitlines()[0] for part in done.stdout.split("→ \n")[1:]]
+    return list(zip(printed, re.findall(r"# → (.*)", block), strict=True))
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_the_example_gives_what_it_says(key: str, example: Example, name: str, redis_url: str) -> None:
+    """The worker runs in the main thread, where soft timeouts work; the example in another one, unless it brings a worker."""
+    if "Worker(queue" in example.text:
+        check(run(example.text))
+        return
+    queue = Queue(name, redis_url)
+    sweeper, worker = Sweeper([queue], 1), Worker(queue, allow=AllowAny())
+    sweeping = threading.Thread(target=sweeper.run)
+    sweeping.start()
+    found: list[tuple[str, str]] = []
+    failed: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            found.extend(run(example.text) if example.language == "python" else run_shell(example.text, redis_url))
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            worker.stop()
+
+    client = threading.Thread(target=body)
+    client.start()
+    worker.run()
+    client.join(60)
+    sweeper.stop()
+    sweeping.join(30)
+    if failed:
+        raise failed[0]
+    check(found)
+
+
+def check(found: list[tuple[str, str]]) -> None:
+    assert found, "the example shows nothing"
+    for is_, should_be in found:
+        assert is_ == should_be

@@ -1,0 +1,258 @@
+"""Redis's memory is full: what frees memory works. Each script is called then; those that may refuse are listed by name."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+
+from delayed.base.ids import digest
+from delayed.dead_letters.letter import dead_letters
+from delayed.dead_letters.retry import retry_all
+from delayed.dead_letters.search import Search
+from delayed.errors import Reason
+from delayed.queue.queue import Queue
+from delayed.redis.command import ResponseError
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.scripts import SCRIPTS
+from delayed.sweeper.sweep import sweep
+from delayed.task.decode import headers_of
+from delayed.task.headers import Holds, holds_in
+from delayed.task.result import CANCELLED, HARD, State
+from delayed.task.task import PyTask
+from tests.conftest import burst
+from tests.redis.queue.test_groups import make_due
+
+MAY_REFUSE = {"submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
+KEYS: dict[str, Any] = {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s"}
+Call = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedRedis]:
+    """One whose memory nobody else needs."""
+    with EmbeddedRedis() as embedded:
+        yield embedded
+
+
+@pytest.fixture
+def full(client: redis.Redis) -> Iterator[Callable[[], object]]:
+    """Says that the memory is full, until the test has ended."""
+    yield partial(client.config_set, "maxmemory", 1)
+    client.config_set("maxmemory", 0)
+
+
+def lease(queue: Queue, number: int) -> str:
+    return queue.keys.lease("t", number)
+
+
+def held(queue: Queue, number: int = 0, *, begun: bool = True, **options: Any) -> Holds:
+    """A task that has keys, under the lease of this number."""
+    queue.enqueue(PyTask("m:f", (number,), **{**KEYS, **options}))
+    (data,) = queue.take([lease(queue, number)], "t", 60, waiting=True).tasks
+    holds = holds_in(headers_of(data))
+    assert not begun or queue.start(lease(queue, number), holds, bound=60_000) == 1
+    return holds
+
+
+def waiting(queue: Queue, number: int = 9) -> Holds:
+    """One that waits for a key of the one that is held."""
+    holds = held(queue, number, begun=False)
+    assert queue.start(lease(queue, number), holds) in (3, 4)
+    return holds
+
+
+def ending(name: str, *arguments: Any, **options: Any) -> Callable[[Queue], Call]:
+    """An ending of a task that holds all that there is, while another waits for it."""
+
+    def prepare(queue: Queue) -> Call:
+        holds = held(queue)
+        waiting(queue)
+        given = [holds if each is Holds else each for each in arguments]
+        return partial(getattr(queue, name), lease(queue, 0), *given, **options)
+
+    return prepare
+
+
+def lost(queue: Queue, limit: int) -> Call:
+    held(queue)
+    waiting(queue)
+    queue.call("DEL", lease(queue, 0))
+    return partial(queue.sweep, [lease(queue, 0)], limit, "p", "s")
+
+
+def limited(queue: Queue, **limits: Any) -> Call:
+    queue.enqueue(PyTask("m:f", (1,)))
+    queue.limit(**limits)
+    queue.call("LPOP", queue.keys.noti)
+    return partial(queue.take_limited, [lease(queue, 5)], "t", 60, claims=1)
+
+
+def reached(queue: Queue) -> Call:
+    """A claim that a limit stands in the way of."""
+    held(queue)
+    return limited(queue, concurrency=1)
+
+
+def cancelled(queue: Queue, state: str) -> Call:
+    holds = held(queue)
+    if state == "waits":
+        holds = waiting(queue)
+    elif state == "queued":
+        queue.give_back([lease(queue, 0)], {lease(queue, 0): queue.call("HGET", queue.keys.processing, lease(queue, 0))})
+    elif state == "retrying":
+        queue.postpone(lease(queue, 0), b"\x91\xa3m:f", holds, 60_000, "no")
+    return partial(queue.cancel, holds.id or "", CANCELLED, 1000, HARD)
+
+
+def unbegun(queue: Queue) -> Call:
+    return partial(queue.start, lease(queue, 0), held(queue, begun=False), bound=1000)
+
+
+def begins_later(queue: Queue) -> Call:
+    held(queue)
+    return partial(queue.start, lease(queue, 1), held(queue, 1, begun=False))
+
+
+def letter(queue: Queue, reason: Reason) -> tuple[str, bytes, Holds]:
+    holds = held(queue)
+    data = queue.call("HGET", queue.keys.processing, lease(queue, 0))
+    queue.bury(lease(queue, 0), reason, "x", "y", holds)
+    return next(dead_letters(queue)).id, data, holds
+
+
+def told(queue: Queue) -> Call:
+    entry, _, holds = letter(queue, Reason.LOST)
+    return partial(queue.tell_lost, entry, holds, result=b"x", keep=1000)
+
+
+def revived(queue: Queue) -> Call:
+    entry, data, holds = letter(queue, Reason.FAILED)
+    return partial(queue.revive, entry, data, holds.id, unique="v", tracked=1000, bound=1000, enqueued=5)
+
+
+def due(queue: Queue, group: str | None) -> Call:
+    queue.enqueue(PyTask("m:f", (), after=60, group=group))
+    make_due(queue)
+    return partial(queue.due, [queue.keys]) if group is None else partial(queue.regroup, [digest(group)], 5)
+
+
+def turned(queue: Queue) -> Call:
+    queue.call("RPUSH", queue.keys.group(digest("g")), b"\x91\xa3m:f")
+    queue.call("RPUSH", queue.keys.groups, digest("g"))
+    return partial(queue.turn, [digest("g")], 5)
+
+
+def woken(queue: Queue) -> Call:
+    held(queue)
+    waiting(queue)
+    queue.call("DEL", queue.keys.unique("u"), queue.keys.slots("s"))
+    return queue.wake_all
+
+
+def surplus(queue: Queue) -> Call:
+    queue.call("RPUSH", queue.keys.noti, "1", "1")
+    return queue.repair
+
+
+def pruned(queue: Queue) -> Call:
+    queue.call("HSET", queue.keys.workers, lease(queue, 7), b"\x80")
+    return partial(queue.prune, [lease(queue, 7)])
+
+
+def plain(queue: Queue) -> Call:
+    queue.enqueue(PyTask("m:f", (1,)))
+    return partial(queue.take, [lease(queue, 0)], "t", 60)
+
+
+def scheduled(queue: Queue) -> Call:
+    return partial(queue.cron, "a", None, None, b"\x80", 5)
+
+
+def later(queue: Queue) -> Call:
+    queue.enqueue(PyTask("m:f", after=60, track=True))
+    (member,) = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    return partial(queue.move, member, 1, "", 5000)
+
+
+CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
+    "start": unbegun,
+    "start, which waits": begins_later,
+    "progress": lambda queue: partial(queue.progress, held(queue).id or "", b"\x90"),
+    "take": plain,
+    "take_limited": lambda queue: limited(queue, rate=5),
+    "take_limited, refused": reached,
+    "succeed": ending("succeed", Holds),
+    "retry": ending("retry", b"\x91\xa3m:f"),
+    "bury": ending("bury", Reason.FAILED, "x", "y", Holds),
+    "conclude": ending("conclude", Holds, state=State.FAILED, result=b"x" * 1000, keep=1000, reason=Reason.FAILED, error="x"),
+    "postpone": ending("postpone", b"\x91\xa3m:f", Holds, 5000, "no"),
+    "postpone, at once": ending("postpone", b"\x91\xa3m:f", Holds, 0, "no", group="g"),
+    "defer": ending("defer", Holds, limit=60, cause="x"),
+    "give_back": lambda queue: partial(_given_back, queue, held(queue)),
+    "sweep": lambda queue: lost(queue, 3),
+    "sweep, which buries": lambda queue: lost(queue, 1),
+    "cancel": lambda queue: cancelled(queue, "queued"),
+    "cancel, in the schedule": lambda queue: cancelled(queue, "retrying"),
+    "cancel, for a key": lambda queue: cancelled(queue, "waits"),
+    "cancel, running": lambda queue: cancelled(queue, "running"),
+    "wake": woken,
+    "tell_lost": told,
+    "revive": revived,
+    "dead_retry": lambda queue: partial(queue.dead_retry, [letter(queue, Reason.FAILED)[0]]),
+    "due": lambda queue: due(queue, None),
+    "regroup": lambda queue: due(queue, "g"),
+    "turn": turned,
+    "move": later,
+    "repair, of what is too much": surplus,
+    "prune": pruned,
+    "beat": lambda queue: partial(queue.beat, "me", 60, b"\x80"),
+    "bound": lambda queue: partial(queue.bound, [lease(queue, 0)]),
+    "page": lambda queue: partial(queue.page, queue.keys.processing),
+    "gone": lambda queue: partial(queue.gone, [lease(queue, 0)]),
+    "lengths": lambda queue: queue.lengths,
+    "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
+    "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
+    "enqueue_group": lambda queue: partial(queue.enqueue_group, "g", [b"\x91\xa3m:f"]),
+    "cron": scheduled,
+    "repair": lambda queue: (queue.call("RPUSH", queue.keys.queue, b"\x91\xa3m:f"), queue.repair)[1],
+}
+
+
+def _given_back(queue: Queue, _: Holds) -> int:
+    return queue.give_back([lease(queue, 0)], {lease(queue, 0): queue.call("HGET", queue.keys.processing, lease(queue, 0))})
+
+
+def test_every_script_is_called() -> None:
+    assert {name.partition(",")[0] for name in CALLS} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("script", CALLS)
+def test_what_frees_memory_works(queue: Queue, full: Callable[[], object], script: str) -> None:
+    call = CALLS[script](queue)
+    full()
+    if script in MAY_REFUSE:
+        with pytest.raises(ResponseError, match="no memory left"):
+            call()
+    else:
+        call()
+
+
+def test_a_task_with_a_key_blocks_nothing(queue: Queue, client: redis.Redis, full: Callable[[], object]) -> None:
+    queue.enqueue(PyTask("tasks:noop", (), **KEYS))
+    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(20))
+    full()
+    assert burst(queue).finished == 21
+
+
+def test_a_sweep_removes_letters_and_tells_though_others_are_refused(queue: Queue, full: Callable[[], object]) -> None:
+    """Those who wait for what is buried now are told, and the letters can go back to the queue."""
+    handle = queue.enqueue(PyTask("m:f", (), result_ttl=60))
+    queue.take([lease(queue, 0)], "t", 60)
+    queue.call("DEL", lease(queue, 0))
+    full()
+    assert sweep(queue, 1).buried == 1
+    assert handle.status().state is State.FAILED
+    assert retry_all(queue, Search()) == 1
+    assert handle.status().state is State.QUEUED

@@ -1,0 +1,88 @@
+"""Each script's header says what its body does, and each has a method of its name."""
+
+import re
+
+import pytest
+
+from delayed.queue.queue import Queue
+from delayed.redis.scripts import SCRIPTS, Script
+
+FIELDS = ("Purpose", "KEYS", "ARGV", "Returns")
+PASSAGE = re.compile(r"-- What tasks hold: the same passage.*?-- End of the passage\.\n", re.DOTALL)
+
+
+def _header(script: Script) -> dict[str, str]:
+    lines = []
+    for line in script.source.decode().splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line[2:].strip())
+    text = " ".join(lines)
+    parts = re.split(rf"\b({'|'.join(FIELDS)}): ", text)[1:]
+    return {name: content.strip() for name, content in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _body(script: Script) -> str:
+    return "\n".join(line.partition("--")[0] for line in script.source.decode().splitlines())
+
+
+def _named(described: str) -> tuple[list[str], bool]:
+    """The names before any explanation in brackets, and whether the last may be repeated."""
+    names = re.sub(r"\([^)]*\)", "", described).split(",")
+    names = [name.strip() for name in names if name.strip() and name.strip() != "none"]
+    return [name.removesuffix("...") for name in names], bool(names) and names[-1].endswith("...")
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+@pytest.mark.parametrize("table", ["KEYS", "ARGV"])
+def test_header_names_what_the_body_uses(script: Script, table: str) -> None:
+    names, repeated = _named(_header(script)[table])
+    body = _body(script)
+    used = {int(index) for index in re.findall(rf"{table}\[(\d+)\]", body)}
+    if repeated:
+        assert f"#{table}" in body, f"{script.name} does not use all of its {table}"
+        used.add(len(names))
+    assert used == set(range(1, len(names) + 1)), f"{script.name}: {table} {names}, but the body uses {sorted(used)}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_header_is_complete_and_the_body_short(script: Script) -> None:
+    assert set(_header(script)) == set(FIELDS)
+    body = _body(script).splitlines()
+    shared = len(_passage(script).splitlines())
+    code = [line for line in body if line.strip()]
+    assert len(code) - shared <= 70
+    assert max(map(len, script.source.decode().splitlines())) <= 140
+
+
+def _passage(script: Script) -> str:
+    found: list[str] = PASSAGE.findall(script.source.decode())
+    return "".join(found)
+
+
+def test_what_tasks_hold_is_known_to_all_scripts_in_one_way() -> None:
+    """A script knows the whole passage, or the part of it that wakes those who wait."""
+    passages = {_passage(script) for script in SCRIPTS.values()} - {""}
+    whole, part = sorted(passages, key=len, reverse=True)
+    assert whole.startswith(part.removesuffix("-- End of the passage.\n"))
+    for name in ("bury", "cancel", "conclude", "defer", "give_back", "postpone", "succeed", "sweep", "tell_lost"):
+        assert _passage(SCRIPTS[name]) == whole, name
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_no_script_builds_a_key(script: Script) -> None:
+    for call in re.findall(r"redis\.call\(([^\n]*)", _body(script).replace("redis.call('TIME')", "")):
+        _command, key = (part.strip() for part in call.split(",")[:2])
+        assert re.fullmatch(r"KEYS\[[^\]]+\]\)*.*|unpack\(KEYS", key), f"{script.name}: {call}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_unpack_is_bounded(script: Script) -> None:
+    for arguments in re.findall(r"unpack\(([^)]*)\)", _body(script)):
+        bounded = arguments.count(",") == 2 or arguments in ("ones", "held")  # made by a bounded loop, or one per lease
+        assert bounded, f"{script.name}: unpack({arguments})"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_queue_has_a_method_of_the_name(name: str) -> None:
+    assert callable(getattr(Queue, name))
