@@ -1,17 +1,26 @@
 """The time of a Redis server, as far as a client knows it: what is said relative to now is meant by that clock."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 
 from ..base.clock import monotonic, now
+from .command import RedisError
 
 _TRUSTED = 60.0  # seconds for which what the server has said is good enough
+
+
 _STEP = 0.5  # seconds that this machine's two clocks may part in that time: more is a step, or a sleep
 
 
 class ServerTime:
-    """An estimate of the server's clock: what `TIME` said, and what has passed since by our monotonic clock."""
+    """An estimate of the server's clock: what `TIME` said, and what has passed since by our monotonic clock.
 
-    def __init__(self) -> None:
+    Args:
+        ask: sends `TIME`, for who needs the time before anybody has learned it.
+    """
+
+    def __init__(self, ask: Callable[[], Sequence[bytes | str | int]] | None = None) -> None:
+        self._ask = ask
         self._ahead = 0.0  # of the server's clock, before our monotonic one
         self._apart = 0.0  # of our own two clocks, when the server was asked
         self._learned: float | None = None  # monotonic time
@@ -37,5 +46,9 @@ class ServerTime:
         return self.age() > _TRUSTED or abs(now() - monotonic() - self._apart) > _STEP
 
     def now(self) -> float:
-        """Seconds since 1970, by the server's clock; by our own, if the server was never asked."""
+        """Seconds since 1970, by the server's clock; by our own, if the server does not say."""
+        if self._learned is None and self._ask is not None:
+            asked = monotonic()
+            with contextlib.suppress(RedisError):  # an outage, or no permission: our own clock has to do
+                self.learn(self._ask(), asked, monotonic())
         return now() if self._learned is None else monotonic() + self._ahead

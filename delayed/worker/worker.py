@@ -120,7 +120,7 @@ class Worker(Crew):
         self.drained = False  # by `burst`
         self.left = False
         self.abandoned: list[Lease] = []
-        self.clock = ServerTime()
+        self.clock = ServerTime(lambda: cast(Sequence[bytes], queues[0].call("TIME")))
         self.slate = slate or Slate(len(queues))
         self.slate.call_it(self.name)
         self._now = 0.0  # when the last task ended, which is when the next one begins

@@ -2,6 +2,9 @@
 
 import time
 
+from delayed.job.allow import AllowAny
+from delayed.queue import Queue
+from delayed.worker import Worker
 from tests.support.clock import settable_clock
 
 
@@ -20,3 +23,10 @@ def test_a_server_follows_its_clock_and_its_leases_end_by_it() -> None:
 def _ahead_of_us(reply: tuple[int, int]) -> float:
     seconds, microseconds = reply
     return seconds + microseconds / 1e6 - time.time()
+
+
+def test_a_worker_goes_by_it_before_its_first_beat() -> None:
+    with settable_clock() as clock, clock.redis() as server, server.client() as client:
+        clock.step(-7200)
+        worker = Worker(Queue("clock", client), allow=AllowAny())  # nothing of it runs yet
+        assert abs(worker.clock.now() - (time.time() - 7200)) < 600
