@@ -159,6 +159,6 @@ def _is_told(handle: Handle[Any]) -> bool:
 
 
 if __name__ == "__main__":
-    _mode, _troubles, *_numbers = sys.argv[1:6]
+    _mode, _outages, *_numbers = sys.argv[1:6]
     _first, _seed, _depth = map(int, _numbers)
-    Producer(_mode == "stormy", set(_troubles.split(",")), first=_first, seed=_seed, depth=_depth, names=sys.argv[6:]).run()
+    Producer(_mode == "stormy", set(_outages.split(",")), first=_first, seed=_seed, depth=_depth, names=sys.argv[6:]).run()

@@ -21,7 +21,7 @@ from collections import deque
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Gate:
+class QueueGate:
     """One listening port, and the connections through it."""
 
     def __init__(self, ready: selectors.BaseSelector, redis_port: int) -> None:
@@ -155,7 +155,7 @@ class Gate:
 def main() -> None:
     """Until standard input ends."""
     ready = selectors.DefaultSelector()
-    gates = [Gate(ready, int(sys.argv[1])) for _ in range(int(sys.argv[2]))]
+    gates = [QueueGate(ready, int(sys.argv[1])) for _ in range(int(sys.argv[2]))]
     print(*(gate.port for gate in gates), flush=True)
     ready.register(sys.stdin, selectors.EVENT_READ)
     while True:

@@ -14,8 +14,6 @@ from .base.checks import is_number
 from .errors import InvalidTask
 
 _LONGEST = 10 * 365 * 86400.0  # seconds: of what has no end nothing can be drawn
-
-
 _MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
 
 

@@ -33,11 +33,7 @@ class ScheduleOptions(CommonOptions, HookOptions, total=False):
 
 
 P = ParamSpec("P")
-
-
 R = TypeVar("R")
-
-
 R_co = TypeVar("R_co", covariant=True)
 
 

@@ -52,8 +52,6 @@ class Event(NamedTuple):
 
 
 _CALL = ("task", "id", "attempt", "args", "kwargs", "worker")
-
-
 ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.ENQUEUED: ("producer", "A task is in Redis.", ("task", "id")),
     Kind.STARTED: ("worker", "Its function is about to be called.", _CALL),
@@ -82,8 +80,6 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.SWEEPER_UP: ("sweeper", "A sweeper begins.", ("worker",)),
     Kind.SWEEPER_DOWN: ("sweeper", "A sweeper has stopped.", ("worker",)),
 }
-
-
 Callback = Callable[[Event], object]
 
 
@@ -177,6 +173,4 @@ def table() -> str:
 
 
 BUS = Bus()
-
-
 subscribe = BUS.subscribe

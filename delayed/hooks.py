@@ -9,8 +9,6 @@ from .errors import InvalidTask
 from .events import Callback, Kind
 
 _ATTRIBUTE = "delayed_hooks"
-
-
 NAMES = ("on_start", "on_success", "on_failure", "on_retry")  # in the order of the fields
 
 
@@ -81,8 +79,6 @@ class Hooks(_Fields):
 
 
 NONE = Hooks()
-
-
 _HOOKS = {
     Kind.STARTED: "on_start",
     Kind.SUCCEEDED: "on_success",

@@ -10,11 +10,7 @@ from .base.output import OutputHandler
 from .errors import TimedOut
 
 DEFAULT_DATE_FORMAT = "%y%m%d %H:%M:%S"
-
-
 DEFAULT_LOG_FORMAT = "[%(levelname)1.1s %(asctime)s %(process)d %(module)s:%(lineno)d] %(message)s"
-
-
 logger = logging.getLogger("delayed")
 
 

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from delayed.job.allow import AllowAny
-from delayed.ops.checks import View, When
+from delayed.ops.checks import Snapshot, When
 from delayed.ops.fsck import look
 from delayed.ops.invariants import INVARIANTS
 from delayed.queue.queue import Queue
@@ -88,7 +88,7 @@ def check_invariants(queue: Queue) -> None:
     call, keys = queue.call, queue.keys
     tasks = queue.len() + call("HLEN", keys.processing) + waiting_for_keys(queue)
     leases = [lease for hashed in (keys.processing, keys.workers) for lease in call("HKEYS", hashed)]
-    leases += View(queue).leases
+    leases += Snapshot(queue).leases
     if leases:
         call("UNLINK", *leases)
     sweep(queue, limit=1_000_000)

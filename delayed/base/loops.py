@@ -6,8 +6,6 @@ from typing import Any, Generic, TypeVar
 from weakref import ref
 
 T = TypeVar("T")
-
-
 _all: "list[ref[PerLoop[Any]]]" = []
 
 

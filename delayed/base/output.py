@@ -9,11 +9,7 @@ import time
 from .clock import monotonic
 
 _PATIENCE = 0.5  # seconds that a line may wait for its reader, or for another thread's; after one that did in vain: none
-
-
 _PIECE = 4096  # bytes that a pipe takes in one step, if it takes any (PIPE_BUF)
-
-
 _AGAIN = 0.005  # seconds
 
 

@@ -14,8 +14,6 @@ def summary(detail: str) -> str:
 
 
 _FRAME = re.compile(r'  File "[^"]*", line \d+')  # a line of a traceback
-
-
 _GROUP = re.compile(r"  \| (\w.*)")  # an exception group, in one
 
 

@@ -5,9 +5,9 @@ import sys
 
 import click
 
-from ..ops.diagnosis import judge, judge_queue
+from ..ops.diagnosis import diagnose, diagnose_queue
 from ..ops.diagnosis import lines as advice_lines
-from ..ops.doctor import read, serve
+from ..ops.doctor import queue_facts, read
 from ..ops.fsck import PATIENCE, check
 from ..ops.fsck import lines as fsck_lines
 from ..queue.queue import Queue
@@ -59,9 +59,9 @@ def doctor(url: str, queues: tuple[str, ...], wait: float, as_json: bool) -> Non
     Exit status 1 if tasks can be lost, or stay held, and nobody is told.
     """
     conn = connect(url)
-    advice = judge(read(conn, queues[0] if queues else ""))
+    advice = diagnose(read(conn, queues[0] if queues else ""))
     for name in queues:
-        advice += judge_queue(serve(Queue(name, conn), wait))
+        advice += diagnose_queue(queue_facts(Queue(name, conn), wait))
     if as_json:
         click.echo(json.dumps([each._asdict() for each in advice], indent=2))
     else:

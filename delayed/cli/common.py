@@ -17,8 +17,6 @@ from ..errors import DelayedError
 from ..redis.command import RedisError
 
 DEFAULT_URL = "redis://localhost:6379/0"
-
-
 P = ParamSpec("P")
 
 
@@ -98,8 +96,6 @@ log_level_option = click.option(
     show_default=True,
     help="DEBUG logs each task's start and end.",
 )
-
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

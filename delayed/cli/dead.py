@@ -23,17 +23,9 @@ from ..queue.queue import Queue
 from .common import connected, json_option, moment_of, show
 
 _ID = re.compile(r"\d{1,19}(-\d{1,19})?")
-
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
 _LEAST = 40  # characters of what a letter says, in a list, however narrow the terminal is
-
-
 _IN_A_PIPE = 300  # characters that such a line has where there is no terminal
-
-
 _LONGEST_PATH = 200  # characters of a function's path, likewise
 
 

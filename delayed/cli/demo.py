@@ -26,18 +26,12 @@ from ..system.child import python
 from ..task.task import GoTask, PyTask, Task
 
 QUEUE, GO_QUEUE = "demo", "demo-go"
-
-
 GO_TASK = "main.Sha256File"  # of interop/cmd/delayed-worker
-
-
 RESULTS = "demo:digests"
 
 
 # A lease shorter than the default, so that the demonstration need not wait for ten seconds after each kill.
 _TTL, _BEAT, _SWEEP = 2.0, 0.5, 1.0  # seconds
-
-
 _SILENCE = 60  # seconds without a result after which something must be wrong
 
 

@@ -18,20 +18,10 @@ from ..task.task import GoTask, PyTask
 from .common import as_json_text, connected, show
 
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
-
-
 _WORD = re.compile(r"--?[A-Za-z]")  # what an argument does not begin with
-
-
 _BACKOFFS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
-
-
 _LONGEST = 3600.0  # seconds of a pause, if nothing else is said
-
-
 _KEPT_FOR = 3600.0  # seconds that a result is kept that somebody waits for, if nothing else is said
-
-
 Command = Callable[..., None]
 
 

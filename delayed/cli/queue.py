@@ -17,7 +17,7 @@ _GROUPS = 100  # shown
 
 @click.group()
 def queue() -> None:
-    """Pause queues, limit them, and show that. Workers heed it from their next beat on (every 3 s)."""
+    """Pause queues, limit them, and show that. Workers follow it from their next beat on (every 3 s)."""
 
 
 @queue.command()

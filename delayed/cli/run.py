@@ -18,9 +18,9 @@ from ..sweeper.sweep import LOSSES
 from ..sweeper.sweeper import INTERVAL, Sweeper
 from ..system.children import adopts_orphans
 from ..system.exits import end_within
+from ..worker.deferral import PATIENCE
 from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
-from ..worker.patience import PATIENCE
-from ..worker.scoreboard import Slate
+from ..worker.scoreboard import Scoreboard
 from ..worker.worker import Worker
 from .common import check_names, connected, explained, load, log_level_option
 from .demo import run_demo
@@ -110,7 +110,7 @@ def worker(
         says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
         logger.warning(says, pattern, module, Path.cwd())
 
-    def make(slate: Slate | None = None) -> Worker:
+    def make(scoreboard: Scoreboard | None = None) -> Worker:
         return Worker(
             serve,
             keep_alive_interval,
@@ -119,7 +119,7 @@ def worker(
             burst=burst,
             max_tasks=max_tasks,
             max_rss=None if max_rss is None else max_rss * 1_000_000,
-            slate=slate,
+            scoreboard=scoreboard,
             weights=shares,
             async_tasks=async_tasks,
             threads=threads,

@@ -19,8 +19,6 @@ from ..queue.queue import Queue
 from .common import as_json_text, connected, json_option, moment_of, show
 
 _ID = re.compile(r"[\w-]{16}", re.ASCII)
-
-
 _LONGEST = 200  # characters of a path, and of arguments, in a list
 
 

@@ -20,7 +20,7 @@ import click
 
 from ..errors import DelayedError
 from ..redis.embedded import EmbeddedRedis, make_private, write_private
-from ..system.child import Guarded, python
+from ..system.child import ChildProcess, python
 from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
 
@@ -79,8 +79,8 @@ def _run(queues: list[str], options: list[str], folder: Path, port: int) -> None
         environment = {**os.environ, "DELAYED_REDIS_URL": server.url}
         environment.pop("DELAYED_REDIS_URL_FILE", None)
         processes = {
-            "worker": Guarded(python("delayed", "worker", *queues, *options), environment, sys.stderr.buffer),
-            "sweeper": Guarded(python("delayed", "sweeper", *queues), environment, sys.stderr.buffer),
+            "worker": ChildProcess(python("delayed", "worker", *queues, *options), environment, sys.stderr.buffer),
+            "sweeper": ChildProcess(python("delayed", "sweeper", *queues), environment, sys.stderr.buffer),
         }
         address = folder / "url"  # for the user's own programs; nobody else can read it
         write_private(address, f"{server.url}\n")
@@ -93,7 +93,7 @@ def _run(queues: list[str], options: list[str], folder: Path, port: int) -> None
                 process.stop()
 
 
-def _until_the_end(processes: dict[str, Guarded], signals: SignalPipe) -> None:
+def _until_the_end(processes: dict[str, ChildProcess], signals: SignalPipe) -> None:
     poll = select.poll()
     poll.register(signals, select.POLLIN)
     for process in processes.values():

@@ -13,8 +13,6 @@ from ..task.task import Task
 from .expression import Cron
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
-
-
 _MOST = 2**53  # milliseconds, as of a header
 
 

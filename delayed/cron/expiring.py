@@ -5,8 +5,6 @@ from typing import NamedTuple
 from .expression import MOST, PUNCTUAL, Cron
 
 _FEW = 1000  # milliseconds back in which the newest occurrence is looked for first
-
-
 _FURTHER = 8  # times further back, if there was none
 
 

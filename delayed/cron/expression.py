@@ -19,17 +19,9 @@ from cronsim import CronSim, CronSimError
 from ..errors import InvalidSchedule
 
 CATCH_UP = ("skip", "one", "all")
-
-
 PUNCTUAL = 60_000  # milliseconds: what is not later than this has not been missed
-
-
 MOST = 1000  # occurrences that are caught up with at once
-
-
 _EPOCH = datetime(1970, 1, 1)
-
-
 _DAY = 86400  # seconds; no zone changes its offset and changes it back within a day
 
 

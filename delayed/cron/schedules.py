@@ -21,14 +21,8 @@ from .expiring import choose
 from .expression import Cron
 
 _AT_ONCE = 20  # schedules that are registered again by one call: who asks has other things to do
-
-
 _ATTEMPTS = 100  # of one change that others are faster than
-
-
 _LAST = 253402300799_999  # milliseconds: the end of the year 9999, beyond which nothing fires
-
-
 Refusals = list[ResponseError]
 
 

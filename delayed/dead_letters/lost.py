@@ -15,15 +15,11 @@ from ..task.options import ENDED_FOR, TRACKED_FOR
 from ..task.result import failure
 
 _SCANNED = 1000  # letters that a sweeper which knows nothing looks at in one call, from the newest
-
-
 _PAGE = 50
-
-
 _TRIMMING = 60.0  # seconds between two looks whether there are too many
 
 
-class Graveyard:
+class LostTasks:
     """The dead letters of one queue.
 
     A sweep that buries a tracked task tells those who wait for it in the same step. Sweepers of older versions do not, so each

@@ -14,8 +14,6 @@ from .letter import DeadLetter, dead_letters, letter_of
 from .search import Search
 
 _PAGE = 50
-
-
 _EMPTY = (b"", b"\x90", b"\x80", b"\x00")  # what a Python task's elements are where it has been cut off
 
 

@@ -26,9 +26,9 @@ _warned: set[str] = set()  # functions whose timeout is not kept
 def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
     """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
     expires = job.milliseconds("expires")
-    late = clock() - expires / 1000
-    if expires and late > 0:
-        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {late:.1f} s before")
+    overran = clock() - expires / 1000
+    if expires and overran > 0:
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {overran:.1f} s before")
     return call_next(job)
 
 

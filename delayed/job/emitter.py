@@ -16,13 +16,13 @@ from ..logger import logger
 from ..task.result import State
 from .functions import awaited, settled
 from .job import Job
-from .observed import Heard
+from .observed import Observed
 from .outcome import Again, Done, Ended, Failed, Outcome
 
 _began: ContextVar[float] = ContextVar("delayed_began", default=0.0)  # each execution has a context, or the thread, to itself
 
 
-class Reporter:
+class Emitter:
     """The events of one worker.
 
     Args:
@@ -50,18 +50,18 @@ class Reporter:
             return self._heard_coroutine(function) if inspect.iscoroutinefunction(function) else self._heard(function)
         return function
 
-    def _heard(self, function: Callable[..., Any]) -> Heard:
-        def before(_: Heard, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _heard(self, function: Callable[..., Any]) -> Observed:
+        def before(_: Observed, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             self._start(function, args, kwargs)
 
-        def after(_heard: Heard, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> Any:
+        def after(_heard: Observed, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> Any:
             _, _, job = self._current()
             # Of a task with headers what was returned is waited for later, within the time that it has.
             come = settled(value) if job is None else value
             self._return(function, args, kwargs, come)
             return come
 
-        return Heard(function, before, after)
+        return Observed(function, before, after)
 
     def _heard_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -124,7 +124,7 @@ class Reporter:
         self._tell(Kind.BURIED, queue, _bare(function), **about)
 
     def ended(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
-        """A task with headers has ended, as its worker counts it (see `Lifecycle.end`)."""
+        """A task with headers has ended, as its worker counts it (see `Runner.end`)."""
         call = {"args": job.args, "kwargs": job.kwargs, **_names(job.func_path, job)}
         function = _bare(job.function)
         if isinstance(outcome, Again):
@@ -144,7 +144,7 @@ class Reporter:
 
 
 def _bare(function: Any) -> Any:
-    return function.__wrapped__ if isinstance(function, Heard) else function
+    return function.__wrapped__ if isinstance(function, Observed) else function
 
 
 def _names(path: str, job: Job | None) -> dict[str, Any]:

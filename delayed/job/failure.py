@@ -15,14 +15,8 @@ from ..task.decode import Call
 from .observed import inside
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps,
-
-
 _LONGEST_ESSENCE = 5000  # and that are for what was raised, and where
-
-
 _PACKAGE = Path(__file__).parent.parent
-
-
 _AROUND = (  # what runs, or imports, what a task names
     "<frozen importlib",
     str(Path(asyncio.__file__).parent),

@@ -74,7 +74,7 @@ class Job:
         if self.task is not None:
             self.task.cancel()
 
-    def told(self) -> bool:
+    def cancellation_known(self) -> bool:
         """Whether it is known already that the task has been cancelled."""
         return self._cancelled
 

@@ -14,14 +14,8 @@ from .job import Job
 from .outcome import Outcome
 
 Step = Callable[[Job], Outcome]
-
-
 AsyncStep = Callable[[Job], Awaitable[Outcome]]
-
-
 Middleware = Callable[[Job, Step], Outcome]
-
-
 AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
 
 

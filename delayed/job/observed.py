@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Heard:
+class Observed:
     """A task's function to whose calls somebody listens. Others are called without it, and cost nothing.
 
     Args:
@@ -17,8 +17,8 @@ class Heard:
     def __init__(
         self,
         function: Callable[..., Any],
-        before: Callable[["Heard", tuple[Any, ...], Mapping[str, Any]], None],
-        after: Callable[["Heard", tuple[Any, ...], Mapping[str, Any], Any], Any],
+        before: Callable[["Observed", tuple[Any, ...], Mapping[str, Any]], None],
+        after: Callable[["Observed", tuple[Any, ...], Mapping[str, Any], Any], Any],
     ) -> None:
         self.__wrapped__ = function
         self._before, self._after = before, after
@@ -29,7 +29,7 @@ class Heard:
         return self._after(self, args, kwargs, self.__wrapped__(*args, **kwargs))
 
 
-_CODE = Heard.__call__.__code__
+_CODE = Observed.__call__.__code__
 
 
 def inside(trace: TracebackType | None) -> TracebackType | None:

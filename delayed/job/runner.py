@@ -26,41 +26,29 @@ from .middleware import AsyncMiddleware, Middleware, Step, check_middlewares, co
 from .outcome import Again, Done, Ended, Failed, Outcome
 
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
-
-
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
-
-
 _BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
-
-
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
-
-
 _INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
-
-
-_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Transitions.start` says; else it waits
-
-
+_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
 _WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
 
 
-def late(job: Job) -> Outcome:
+def overran(job: Job) -> Outcome:
     """What becomes of a task that has run for longer than its hard timeout."""
     limit = job.milliseconds("hard_timeout") / 1000
     error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
     return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
 
 
-def broken(job: Job, error: BaseException) -> Outcome:
+def interrupted(job: Job, error: BaseException) -> Outcome:
     """What becomes of a task whose execution did not reach its end."""
-    if job.told() and issubclass(type(error), asyncio.CancelledError):
+    if job.cancellation_known() and issubclass(type(error), asyncio.CancelledError):
         return _INTERRUPTED
     return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))
 
 
-class Lifecycle:
+class Runner:
     """Runs tasks that have headers.
 
     Args:
@@ -103,7 +91,7 @@ class Lifecycle:
         try:
             return _checked(await self._execute_async(job))
         except BaseException as error:
-            return broken(job, error)
+            return interrupted(job, error)
 
     def begin(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
@@ -159,14 +147,14 @@ class Lifecycle:
         function, value = job.function, None
         assert isinstance(function, Coroutine)
         job.task = asyncio.current_task()
-        if job.told():
+        if job.cancellation_known():
             return _INTERRUPTED
         try:
             value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
         except BaseException as error:  # likewise; and it is not for us to be cancelled
             failed = error
         job.task = None
-        if job.told() and issubclass(type(failed), asyncio.CancelledError):
+        if job.cancellation_known() and issubclass(type(failed), asyncio.CancelledError):
             return _INTERRUPTED
         outcome = self._outcome(job, value, failed)
         return retrying(job, lambda _: outcome)

@@ -11,11 +11,7 @@ from ..redis.command import is_cluster, same_slot
 from ..redis.keys import TYPES
 
 PAGE = 100  # names at a time,
-
-
 LARGE = 10  # values at a time that may be large,
-
-
 _SCAN = 1000  # and keys of the server at a time
 
 
@@ -35,7 +31,7 @@ class Finding(NamedTuple):
     says: str  # what is wrong with it
 
 
-class View:
+class Snapshot:
     """One look at a queue. What several checks need is read once.
 
     Args:
@@ -108,10 +104,8 @@ def pages(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (names[start : start + size] for start in range(0, len(names), size))
 
 
-Check = Callable[[View], Iterator[tuple[str, str]]]  # what is wrong: a subject and a sentence
-
-
-Mend = Callable[[Queue, list[str]], object]  # takes the subjects
+Check = Callable[[Snapshot], Iterator[tuple[str, str]]]  # what is wrong: a subject and a sentence
+Repair = Callable[[Queue, list[str]], object]  # takes the subjects
 
 
 class Invariant(NamedTuple):
@@ -123,10 +117,10 @@ class Invariant(NamedTuple):
     parts: tuple[str, ...]  # the keys that it is about: it is not looked at if they have wrong types
     check: Check
     repair: str = ""  # what can be done about it while processes work; empty: nothing, an operator has to look
-    mend: Mend | None = None
+    mend: Repair | None = None
     grave: bool = True  # else an operator may have good reasons
 
-    def look(self, view: View) -> Iterator[Finding]:
+    def look(self, snapshot: Snapshot) -> Iterator[Finding]:
         """What is wrong at the moment."""
-        if all(view.types[part] in ("none", TYPES[part]) for part in self.parts):
-            yield from (Finding(self.name, subject, says) for subject, says in self.check(view))
+        if all(snapshot.types[part] in ("none", TYPES[part]) for part in self.parts):
+            yield from (Finding(self.name, subject, says) for subject, says in self.check(snapshot))

@@ -6,30 +6,16 @@ from typing import NamedTuple
 from ..base.text import counted
 
 LEVELS = ("problem", "warning", "note", "ok")  # a problem: tasks can be lost, or stay held, and nobody is told
-
-
 OLDEST = (6, 2)  # the version of Redis that the scripts need
-
-
 _WAITAOF = (7, 2)
-
-
 _FULL = 0.8  # of maxmemory
-
-
 _SLOW, _VERY_SLOW = 5.0, 1000.0  # milliseconds for a round trip: the median, the longest
-
-
 _OVERDUE = 10.0  # seconds for which what is due may still be in the schedule
-
-
 _APART = 1.0  # seconds between two clocks
-
-
 _SMALL_BUFFER = 16 << 20  # bytes; a reply with tasks has a mebibyte or so, unless a task is larger
 
 
-class Facts(NamedTuple):
+class ServerFacts(NamedTuple):
     """A server as far as it could be read; None is what could not."""
 
     version: str | None = None  # of Redis; of Valkey what it claims to be compatible with
@@ -65,7 +51,7 @@ class Advice(NamedTuple):
     change: str = ""  # what to do
 
 
-class Served(NamedTuple):
+class QueueFacts(NamedTuple):
     """A queue, as far as a set-up is concerned."""
 
     queue: str
@@ -81,19 +67,19 @@ class Served(NamedTuple):
     oldest: float | None = None  # seconds that one of all these has waited, as far as that is known
 
 
-def judge(facts: Facts) -> list[Advice]:
+def diagnose(facts: ServerFacts) -> list[Advice]:
     """What `facts` mean, the worst first."""
     judges = (_version, _place, _persistence, _eviction, _memory, _replicas, _connections, _latency, _clock, _unread)
     found = [advice for each in judges for advice in each(facts)]
     return sorted(found, key=lambda advice: LEVELS.index(advice.level))
 
 
-def judge_queue(served: Served) -> list[Advice]:
+def diagnose_queue(served: QueueFacts) -> list[Advice]:
     """What is to be said of a queue, the worst first."""
     return sorted(_queue(served), key=lambda advice: LEVELS.index(advice.level))
 
 
-def _version(facts: Facts) -> Iterator[Advice]:
+def _version(facts: ServerFacts) -> Iterator[Advice]:
     if facts.version is None:
         return
     version = tuple(int(part) if part.isdigit() else 0 for part in facts.version.split(".")[:2])
@@ -107,7 +93,7 @@ def _version(facts: Facts) -> Iterator[Advice]:
         yield Advice("ok", "version", facts.version)
 
 
-def _place(facts: Facts) -> Iterator[Advice]:
+def _place(facts: ServerFacts) -> Iterator[Advice]:
     if facts.mode == "sentinel":
         yield Advice("problem", "server", "this is a Sentinel, which holds no data", "use redis+sentinel://host/service")
     elif facts.role == "slave":
@@ -124,7 +110,7 @@ def _place(facts: Facts) -> Iterator[Advice]:
         )
 
 
-def _persistence(facts: Facts) -> Iterator[Advice]:
+def _persistence(facts: ServerFacts) -> Iterator[Advice]:
     on = "set appendonly yes (CONFIG SET, and in the configuration file)"
     if facts.aof:
         yield from _append_only(facts)
@@ -147,7 +133,7 @@ def _persistence(facts: Facts) -> Iterator[Advice]:
         )
 
 
-def _append_only(facts: Facts) -> Iterator[Advice]:
+def _append_only(facts: ServerFacts) -> Iterator[Advice]:
     if facts.fsync == "always":
         yield Advice("ok", "persistence", "each write is on disk before it is answered")
     elif facts.fsync == "no":
@@ -162,7 +148,7 @@ def _append_only(facts: Facts) -> Iterator[Advice]:
         yield Advice("note", "persistence", "there is an append-only file; how often it reaches the disk could not be read")
 
 
-def _eviction(facts: Facts) -> Iterator[Advice]:
+def _eviction(facts: ServerFacts) -> Iterator[Advice]:
     change = "set maxmemory-policy noeviction: enqueues then fail with an error when memory is full, and workers go on"
     if facts.policy is None:
         return
@@ -182,7 +168,7 @@ def _eviction(facts: Facts) -> Iterator[Advice]:
         yield Advice("problem", "eviction", says, change)
 
 
-def _memory(facts: Facts) -> Iterator[Advice]:
+def _memory(facts: ServerFacts) -> Iterator[Advice]:
     limit, used = facts.memory_limit, facts.memory_used
     if limit is None or used is None:
         return
@@ -197,7 +183,7 @@ def _memory(facts: Facts) -> Iterator[Advice]:
         yield Advice("ok", "memory", f"{text} of {limit / 2**20:.0f}")
 
 
-def _replicas(facts: Facts) -> Iterator[Advice]:
+def _replicas(facts: ServerFacts) -> Iterator[Advice]:
     if facts.replicas is None:
         return
     if facts.replicas == 0:
@@ -219,7 +205,7 @@ def _replicas(facts: Facts) -> Iterator[Advice]:
         )
 
 
-def _connections(facts: Facts) -> Iterator[Advice]:
+def _connections(facts: ServerFacts) -> Iterator[Advice]:
     if facts.timeout:
         says = f"timeout {facts.timeout}: Redis closes the connection of a worker whose task takes longer"
         yield Advice("warning", "connections", says, "set timeout 0, which is the default; tcp-keepalive finds dead clients")
@@ -230,7 +216,7 @@ def _connections(facts: Facts) -> Iterator[Advice]:
         yield Advice("warning", "connections", says, "set it to 0 0 0, which is the default, or to 16 MB and more")
 
 
-def _latency(facts: Facts) -> Iterator[Advice]:
+def _latency(facts: ServerFacts) -> Iterator[Advice]:
     if facts.round_trip is None or facts.longest is None:
         return
     text = f"a round trip takes {facts.round_trip:.2f} ms, the longest of some took {facts.longest:.2f} ms"
@@ -250,7 +236,7 @@ def _latency(facts: Facts) -> Iterator[Advice]:
         yield Advice("note", "slow log", says, "large tasks and a busy host do that; keep data elsewhere and send where it is")
 
 
-def _clock(facts: Facts) -> Iterator[Advice]:
+def _clock(facts: ServerFacts) -> Iterator[Advice]:
     if facts.clock_ahead is not None:
         apart = abs(facts.clock_ahead)
         text = f"the server's is {apart:.3f} s {'ahead of' if facts.clock_ahead > 0 else 'behind'} ours"
@@ -261,7 +247,7 @@ def _clock(facts: Facts) -> Iterator[Advice]:
             yield Advice("ok", "clock", text)
 
 
-def _unread(facts: Facts) -> Iterator[Advice]:
+def _unread(facts: ServerFacts) -> Iterator[Advice]:
     if facts.unreadable:
         says = f"{', '.join(facts.unreadable)} may not be used here, so not everything could be read"
         change = (
@@ -270,7 +256,7 @@ def _unread(facts: Facts) -> Iterator[Advice]:
         yield Advice("note", "permissions", says, change)
 
 
-def _queue(served: Served) -> Iterator[Advice]:
+def _queue(served: QueueFacts) -> Iterator[Advice]:
     name = served.queue
     if served.overdue and (served.oldest or 0) > _OVERDUE:
         overdue = counted(served.overdue, "scheduled task is", "scheduled tasks are")
@@ -305,7 +291,7 @@ def _queue(served: Served) -> Iterator[Advice]:
         )
 
 
-def _what_waits(served: Served) -> str:
+def _what_waits(served: QueueFacts) -> str:
     parts = [counted(served.waiting, "task waits", "tasks wait")]
     if served.groups:
         parts.append(f"those of {counted(served.groups, 'group')}")

@@ -9,17 +9,15 @@ from ..queue.queue import Queue
 from ..redis.command import Caller, Client, ResponseError, is_cluster
 from ..redis.pool import Pooled
 from ..redis.scripts import SCRIPTS
-from .diagnosis import Facts, Served
+from .diagnosis import QueueFacts, ServerFacts
 from .fsck import PATIENCE, Checked, examine
 from .info import inspect
 
 _PINGS = 50
-
-
 _SLOWLOG = 128  # entries
 
 
-def read(client: Client, key: str = "") -> Facts:
+def read(client: Client, key: str = "") -> ServerFacts:
     """What can be read of the server.
 
     Args:
@@ -32,7 +30,7 @@ def read(client: Client, key: str = "") -> Facts:
     caller = Pooled(client, key)
     forbidden: list[str] = []
     about = _allowed(forbidden, "INFO", _info, caller)
-    facts = Facts(
+    facts = ServerFacts(
         version=about.get("redis_version"),
         mode=about.get("redis_mode"),
         role=about.get("role"),
@@ -50,7 +48,7 @@ def read(client: Client, key: str = "") -> Facts:
     return facts._replace(unreadable=tuple(forbidden))
 
 
-def serve(queue: Queue, patience: float = PATIENCE) -> Served:
+def queue_facts(queue: Queue, patience: float = PATIENCE) -> QueueFacts:
     """What there is to say of a queue.
 
     Args:
@@ -61,7 +59,7 @@ def serve(queue: Queue, patience: float = PATIENCE) -> Served:
     stuck = sum(finding.invariant == "held-live" for finding in found)
     seen = inspect(queue)
     workers, sweepers = (sum(each.get("kind") == kind for each in seen.processes) for kind in ("worker", "sweeper"))
-    return Served(
+    return QueueFacts(
         queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck,
         seen.scheduled, seen.overdue, seen.groups, seen.oldest,
     )  # fmt: skip

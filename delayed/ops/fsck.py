@@ -9,24 +9,14 @@ from ..base.clock import monotonic
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
-from .checks import Finding, Invariant, View, When
+from .checks import Finding, Invariant, Snapshot, When
 from .invariants import INVARIANTS
 
 PATIENCE = 6.0  # seconds: a sweep comes within five
-
-
 _FIRST_FEW = 5  # findings of one kind that are shown; the others are counted
-
-
 _FIRST_PAUSE = 0.1  # seconds to the second look; each pause is twice the one before
-
-
-_MENDABLE = frozenset(each.name for each in INVARIANTS if each.mend is not None)
-
-
+_REPAIRABLE = frozenset(each.name for each in INVARIANTS if each.mend is not None)
 _NOTED = frozenset(each.name for each in INVARIANTS if not each.grave)
-
-
 _SOON = frozenset(each.name for each in INVARIANTS if each.when is When.SOON)
 
 
@@ -45,8 +35,8 @@ class Checked(NamedTuple):
 
 def look(queue: Queue, which: Iterable[Invariant]) -> dict[tuple[str, str], Finding]:
     """What seems wrong at the moment; some of it may be a race."""
-    view = View(queue)
-    return {(finding.invariant, finding.subject): finding for each in which for finding in each.look(view)}
+    snapshot = Snapshot(queue)
+    return {(finding.invariant, finding.subject): finding for each in which for finding in each.look(snapshot)}
 
 
 def examine(queue: Queue, patience: float = PATIENCE, *, at_rest: bool = False) -> list[Finding]:
@@ -106,7 +96,7 @@ def lines(checked: Checked) -> Iterator[str]:
     """What was found, in lines of text."""
     repaired, wrong = checked.repaired, checked.wrong
     if repaired or wrong:
-        mendable = sum(finding.invariant in _MENDABLE for finding in wrong)
+        mendable = sum(finding.invariant in _REPAIRABLE for finding in wrong)
         hint = f" ({mendable} of them can be repaired: --repair)" if mendable and not repaired else ""
         yield f"{checked.queue}: {len(repaired)} repaired, {len(wrong)} wrong{hint}"
     else:

@@ -17,11 +17,7 @@ from ..task.headers import id_in
 from ..worker.scoreboard import description
 
 _LEASES_SHOWN = 100
-
-
 _HEADS = 10  # of the waiting tasks, from the first, that are asked how old they are
-
-
 _LATEST = 1 << 53  # milliseconds since 1970: more than any clock says
 
 
@@ -111,8 +107,6 @@ def _is_dated(headers: dict[str, Any]) -> bool:
 
 
 _TIMES = {"enqueued", "expires"}  # headers in milliseconds since 1970,
-
-
 _SPANS = {"timeout", "hard_timeout", "result_ttl"}  # and in milliseconds
 
 

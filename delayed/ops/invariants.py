@@ -15,99 +15,83 @@ from ..queue.queue import Queue
 from ..redis.keys import TYPES, owner
 from ..redis.store import scheduled
 from ..task.decode import is_task
-from .checks import LARGE, PAGE, Invariant, View, When, pages
+from .checks import LARGE, PAGE, Invariant, Snapshot, When, pages
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
-
-
 KEEP_LOSSES = 86_400  # seconds, likewise
-
-
 CONTROL = ("paused", "concurrency", "rate", "burst")
-
-
 STATS = (b"recovered", b"buried")
-
-
 ENDED = (b"succeeded", b"failed", b"expired", b"cancelled")  # states
-
-
 LETTER = (b"task", b"reason", b"detail", b"worker")
-
-
 _LETTERS = 1000  # the newest so many dead letters are looked at
-
-
 _BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
-
-
 _NEVER = 1_000_000_000  # losses: what is put back here is counted, but to bury is for a sweeper, which knows its limit
 
 
-def _types(view: View) -> Iterator[tuple[str, str]]:
-    for part, key in view.keys.all().items():
-        if view.types[part] not in ("none", TYPES[part]):
-            yield key, f"a {view.types[part]}, and not a {TYPES[part]}; RENAME it, and find out who wrote it"
+def _types(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for part, key in snapshot.keys.all().items():
+        if snapshot.types[part] not in ("none", TYPES[part]):
+            yield key, f"a {snapshot.types[part]}, and not a {TYPES[part]}; RENAME it, and find out who wrote it"
 
 
-def _strangers(view: View) -> Iterator[tuple[str, str]]:
-    known = set(view.keys.all().values())
-    for key in view.suffixed:
+def _strangers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    known = set(snapshot.keys.all().values())
+    for key in snapshot.suffixed:
         if (
             key in known
-            or owner(key) not in (None, view.keys.queue)
-            or view.keys.owns_lease(key)
-            or view.keys.owns_for_a_task(key)
-            or view.keys.owns_group(key)
-            or view.keys.owns_waits(key)
+            or owner(key) not in (None, snapshot.keys.queue)
+            or snapshot.keys.owns_lease(key)
+            or snapshot.keys.owns_for_a_task(key)
+            or snapshot.keys.owns_group(key)
+            or snapshot.keys.owns_waits(key)
         ):
             continue  # ours, or by its form another queue's
-        kind = view.queue.call("TYPE", key).decode()
+        kind = snapshot.queue.call("TYPE", key).decode()
         if owner(key) is not None or kind not in ("list", "none"):  # a list may be another queue
             yield key, f"a {kind} that is no key of the protocol; whose is it?"
 
 
-def _notifications(view: View) -> Iterator[tuple[str, str]]:
-    waiting, notifications = view.queue.lengths()
-    between = view.alive(view.keys.workers)  # each of them may have popped a notification, and not yet taken its task
+def _notifications(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    waiting, notifications = snapshot.queue.lengths()
+    between = snapshot.alive(snapshot.keys.workers)  # each of them may have popped a notification, and not yet taken its task
     if abs(waiting - notifications) > between:
-        yield view.keys.noti, f"{notifications} notifications for {waiting} waiting tasks"
+        yield snapshot.keys.noti, f"{notifications} notifications for {waiting} waiting tasks"
 
 
-def _held(view: View) -> Iterator[tuple[str, str]]:
-    for lease in view.dead(view.keys.processing):
+def _held(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for lease in snapshot.dead(snapshot.keys.processing):
         yield lease, "a dead lease that holds a task, and no sweeper has taken it"
 
 
-def _elsewhere(view: View) -> Iterator[tuple[str, str]]:
-    for names in view.names(view.keys.processing):
+def _elsewhere(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for names in snapshot.names(snapshot.keys.processing):
         for lease in names:
-            if not view.in_slot(lease):
+            if not snapshot.in_slot(lease):
                 yield lease, "a lease in another slot, so no sweeper can ask for it; upstream's workers cannot be used here"
 
 
-def _tasks(view: View) -> Iterator[tuple[str, str]]:
-    for lease, data in view.fields(view.keys.processing):
+def _tasks(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for lease, data in snapshot.fields(snapshot.keys.processing):
         if not is_task(data):
             digest = sha1(data, usedforsecurity=False).hexdigest()  # the lease may hold another such thing at the next look
             yield f"{lease} {digest}", f"{len(data)} bytes that are no task; its worker should have buried them"
 
 
-def _unbounded(view: View) -> Iterator[tuple[str, str]]:
-    for some in pages(view.leases, PAGE):
-        for lease in view.queue.bound(some):
+def _unbounded(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for some in pages(snapshot.leases, PAGE):
+        for lease in snapshot.queue.bound(some):
             yield lease, "a lease without a TTL: what it holds never comes back"
 
 
-def _kept_for_ever(view: View) -> Iterator[tuple[str, str]]:
-    for some in pages([key for key in view.suffixed if view.keys.owns_for_a_task(key)], PAGE):
-        for key in view.queue.bound(some):
+def _kept_for_ever(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for some in pages([key for key in snapshot.suffixed if snapshot.keys.owns_for_a_task(key)], PAGE):
+        for key in snapshot.queue.bound(some):
             yield key, "what is kept of a task, without a TTL"
 
 
-def _owners(view: View) -> Iterator[tuple[str, str]]:
-    call, keys = view.queue.call, view.keys
-    for key in [key for key in view.suffixed if keys.owns_unique(key)]:
+def _owners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    call, keys = snapshot.queue.call, snapshot.keys
+    for key in [key for key in snapshot.suffixed if keys.owns_unique(key)]:
         owner_id = call("GET", key) if call("TYPE", key) == b"string" else None
         state = keys.task((owner_id or b"").decode(errors="replace"))
         if owner_id is not None and keys.owns_for_a_task(state) and call("TYPE", state) == b"hash":
@@ -119,37 +103,37 @@ def _owners(view: View) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _schedule(view: View) -> Iterator[tuple[str, str]]:
-    yield from _members(view, view.keys.scheduled)
+def _schedule(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    yield from _members(snapshot, snapshot.keys.scheduled)
 
 
-def _members(view: View, key: str) -> Iterator[tuple[str, str]]:
+def _members(snapshot: Snapshot, key: str) -> Iterator[tuple[str, str]]:
     cursor = b""
     while cursor != b"0":
-        cursor, found = view.queue.call("ZSCAN", key, cursor or b"0", "COUNT", LARGE)
+        cursor, found = snapshot.queue.call("ZSCAN", key, cursor or b"0", "COUNT", LARGE)
         for member in found[::2]:
             if not is_task(scheduled(member)[1]):
                 yield f"{key} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
 
 
-def _waiting(view: View) -> Iterator[tuple[str, str]]:
-    call, keys = view.queue.call, view.keys
-    for key in [key for key in view.suffixed if keys.owns_waits(key)]:
+def _waiting(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    call, keys = snapshot.queue.call, snapshot.keys
+    for key in [key for key in snapshot.suffixed if keys.owns_waits(key)]:
         kind = call("TYPE", key).decode()
         if kind not in ("zset", "none"):
             yield key, f"a {kind}, and not a zset"
         elif kind == "zset":
-            yield from _members(view, key)
+            yield from _members(snapshot, key)
             if not call("HEXISTS", keys.waited, key[-40:]) and call("EXISTS", key):
                 yield key, f"tasks that wait, and {keys.waited} does not say what for, so nobody may wake them"
-    for name, what in view.fields(keys.waited):
+    for name, what in snapshot.fields(keys.waited):
         if keys.sought(name, what) is None:
             yield f"{keys.waited} {name}", f"{what[:60]!r} is nothing that tasks wait for, or this no SHA-1"
 
 
-def _unwoken(view: View) -> Iterator[tuple[str, str]]:
-    call, keys = view.queue.call, view.keys
-    for name, what in view.fields(keys.waited):
+def _unwoken(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    call, keys = snapshot.queue.call, snapshot.keys
+    for name, what in snapshot.fields(keys.waited):
         line, key, _ = keys.sought(name, what) or ("", "", 0)
         if call("EXISTS", keys.queue, keys.processing):
             return  # one that has been woken may be there
@@ -157,54 +141,56 @@ def _unwoken(view: View) -> Iterator[tuple[str, str]]:
             yield line, f"tasks that wait for {key}, which nobody has"
 
 
-def _deferred(view: View) -> Iterator[tuple[str, str]]:
-    for digest, note in view.fields(view.keys.deferred):
+def _deferred(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for digest, note in snapshot.fields(snapshot.keys.deferred):
         if not re.fullmatch(r"[0-9a-f]{40}", digest) or not re.fullmatch(rb"\d+:\d+:\d+", note):
             yield (
-                f"{view.keys.deferred} {digest}",
+                f"{snapshot.keys.deferred} {digest}",
                 f"{note[:40]!r} is no note of a task that could not run yet, or this no SHA-1",
             )
 
 
-def _lasting_notes(view: View) -> Iterator[tuple[str, str]]:
-    if view.queue.bound([view.keys.deferred]):
-        yield view.keys.deferred, "it has no TTL, so that its notes stay for ever"
+def _lasting_notes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    if snapshot.queue.bound([snapshot.keys.deferred]):
+        yield snapshot.keys.deferred, "it has no TTL, so that its notes stay for ever"
 
 
-def _schedules(view: View) -> Iterator[tuple[str, str]]:
-    for name, definition in view.fields(view.keys.cron):
+def _schedules(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for name, definition in snapshot.fields(snapshot.keys.cron):
         if definition_of(definition) is None:
-            yield f"{view.keys.cron} {name}", "no definition of a schedule; remove it with `delayed cron remove`"
+            yield f"{snapshot.keys.cron} {name}", "no definition of a schedule; remove it with `delayed cron remove`"
 
 
-def _unscheduled(view: View) -> Iterator[tuple[str, str]]:
+def _unscheduled(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     cursor = b""
     while cursor != b"0":
-        cursor, found = view.queue.call("ZSCAN", view.keys.cron_due, cursor or b"0", "COUNT", PAGE)
+        cursor, found = snapshot.queue.call("ZSCAN", snapshot.keys.cron_due, cursor or b"0", "COUNT", PAGE)
         for name in found[::2]:
-            if not view.queue.call("HEXISTS", view.keys.cron, name) and view.queue.call("ZSCORE", view.keys.cron_due, name):
-                yield f"{view.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
+            if not snapshot.queue.call("HEXISTS", snapshot.keys.cron, name) and snapshot.queue.call(
+                "ZSCORE", snapshot.keys.cron_due, name
+            ):
+                yield f"{snapshot.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
 
 
-def _defined(view: View) -> Iterator[tuple[str, str]]:
-    for name, digest in view.fields(view.keys.cron_defined):
+def _defined(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for name, digest in snapshot.fields(snapshot.keys.cron_defined):
         if not re.fullmatch(rb"[0-9a-f]{40}", digest):
-            yield f"{view.keys.cron_defined} {name}", f"{digest[:40]!r} is no SHA-1 of a definition"
+            yield f"{snapshot.keys.cron_defined} {name}", f"{digest[:40]!r} is no SHA-1 of a definition"
 
 
-def _control(view: View) -> Iterator[tuple[str, str]]:
-    for name, value in view.fields(view.keys.control):
+def _control(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for name, value in snapshot.fields(snapshot.keys.control):
         if name not in CONTROL:
-            yield f"{view.keys.control} {name}", "nothing that workers heed"
+            yield f"{snapshot.keys.control} {name}", "nothing that workers know"
         elif name != "paused" and value and not re.fullmatch(rb"[0-9.e+-]{1,30}", value):
-            yield f"{view.keys.control} {name}", f"{value[:40]!r} is no number, and no limit"
+            yield f"{snapshot.keys.control} {name}", f"{value[:40]!r} is no number, and no limit"
 
 
-def _groups(view: View) -> Iterator[tuple[str, str]]:
-    call, keys = view.queue.call, view.keys
-    lists = [key for key in view.suffixed if keys.owns_group(key)]
+def _groups(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    call, keys = snapshot.queue.call, snapshot.keys
+    lists = [key for key in snapshot.suffixed if keys.owns_group(key)]
     seen = set[str]()
-    while page := view.queue.grouped(PAGE, len(seen)):
+    while page := snapshot.queue.grouped(PAGE, len(seen)):
         for digest in page:
             twice = digest in seen and call("LPOS", keys.groups, digest, "RANK", 2) is not None
             if twice or not call("EXISTS", keys.group(digest)):
@@ -223,67 +209,67 @@ def _groups(view: View) -> Iterator[tuple[str, str]]:
             yield key, "a group with waiting tasks that is not in the rotation, so nobody takes them: RPUSH its digest to that"
 
 
-def _losses(view: View) -> Iterator[tuple[str, str]]:
-    for digest, count in view.fields(view.keys.lost):
+def _losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for digest, count in snapshot.fields(snapshot.keys.lost):
         if not re.fullmatch(r"[0-9a-f]{40}", digest) or not re.fullmatch(rb"\d+:.*", count, re.DOTALL):
-            yield f"{view.keys.lost} {digest}", f"{count[:40]!r} is no count of losses, or this no SHA-1"
+            yield f"{snapshot.keys.lost} {digest}", f"{count[:40]!r} is no count of losses, or this no SHA-1"
 
 
-def _few_losses(view: View) -> Iterator[tuple[str, str]]:
-    count = int(view.queue.call("HLEN", view.keys.lost))
+def _few_losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    count = int(snapshot.queue.call("HLEN", snapshot.keys.lost))
     if count > MOST_LOSSES:
-        yield view.keys.lost, f"{count} lost counts; the next loss forgets them all"
+        yield snapshot.keys.lost, f"{count} lost counts; the next loss forgets them all"
 
 
-def _lasting_losses(view: View) -> Iterator[tuple[str, str]]:
-    if view.queue.bound([view.keys.lost]):
-        yield view.keys.lost, "it has no TTL, so losses are remembered for ever"
+def _lasting_losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    if snapshot.queue.bound([snapshot.keys.lost]):
+        yield snapshot.keys.lost, "it has no TTL, so losses are remembered for ever"
 
 
-def _letters(view: View) -> Iterator[tuple[str, str]]:
+def _letters(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     last, left = "+", _LETTERS
     while left > 0:
-        page = view.queue.call("XREVRANGE", view.keys.dead, last, "-", "COUNT", LARGE)
+        page = snapshot.queue.call("XREVRANGE", snapshot.keys.dead, last, "-", "COUNT", LARGE)
         for entry_id, fields in page:
             lacking = [name.decode() for name in LETTER if name not in fields[::2]]
             if lacking:
-                yield f"{view.keys.dead} {entry_id.decode()}", f"a dead letter without {', '.join(lacking)}"
+                yield f"{snapshot.keys.dead} {entry_id.decode()}", f"a dead letter without {', '.join(lacking)}"
         if len(page) < LARGE:
             return
         last, left = f"({page[-1][0].decode()}", left - LARGE
 
 
-def _described(view: View) -> Iterator[tuple[str, str]]:
-    for lease, about in view.fields(view.keys.workers):
+def _described(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for lease, about in snapshot.fields(snapshot.keys.workers):
         try:
             said = msgpack.unpackb(about, unicode_errors="surrogateescape")
         except Exception:  # any program may have written anything
             said = None
         if not isinstance(said, dict):
-            yield f"{view.keys.workers} {lease}", "what this process says of itself is no MessagePack map"
+            yield f"{snapshot.keys.workers} {lease}", "what this process says of itself is no MessagePack map"
 
 
-def _registered(view: View) -> Iterator[tuple[str, str]]:
-    for lease in view.dead(view.keys.workers):
+def _registered(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for lease in snapshot.dead(snapshot.keys.workers):
         yield lease, "a dead process that is still in the register"
 
 
-def _numbers(view: View) -> Iterator[tuple[str, str]]:
-    for names in view.names(view.keys.stats):
-        for name, value in zip(names, view.queue.call("HMGET", view.keys.stats, *names), strict=True):
+def _numbers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for names in snapshot.names(snapshot.keys.stats):
+        for name, value in zip(names, snapshot.queue.call("HMGET", snapshot.keys.stats, *names), strict=True):
             if name.encode(errors="surrogateescape") not in STATS:
-                yield f"{view.keys.stats} {name}", "no count of the protocol"
+                yield f"{snapshot.keys.stats} {name}", "no count of the protocol"
             elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
-                yield f"{view.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
+                yield f"{snapshot.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
 
 
-def _at_rest(view: View) -> Iterator[tuple[str, str]]:
-    for key, what in ((view.keys.processing, "tasks are held"), (view.keys.workers, "processes are in the register")):
-        count = int(view.queue.call("HLEN", key))
+def _at_rest(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for key, what in ((snapshot.keys.processing, "tasks are held"), (snapshot.keys.workers, "processes are in the register")):
+        count = int(snapshot.queue.call("HLEN", key))
         if count:
             yield key, f"{count} {what}"
-    if view.leases:
-        yield view.leases[0], f"{len(view.leases)} leases live"
+    if snapshot.leases:
+        yield snapshot.leases[0], f"{len(snapshot.leases)} leases live"
 
 
 def _sweep(queue: Queue, leases: list[str]) -> None:
@@ -317,8 +303,6 @@ def _forget_counts(queue: Queue, subjects: list[str]) -> None:
 
 
 A, S, R = When.ALWAYS, When.SOON, When.AT_REST
-
-
 INVARIANTS = (
     Invariant("types", A, "Each key has the type of section 1.", (), _types),
     Invariant(

@@ -18,11 +18,7 @@ from ..task.options import TRACKED_FOR
 from .info import server_time
 
 LOOKED_AT = 10_000  # tasks that a search looks at, if nothing else is said
-
-
 _PAGE = 50
-
-
 _GROUPS = 100  # groups at a time
 
 

@@ -20,17 +20,9 @@ from .status import Status, known, needs_time, state_of, status_of, unknown
 from .waits import Answer, NotYet, Over
 
 R_co = TypeVar("R_co", covariant=True)
-
-
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
-
-
 _PAUSE = 0.05  # seconds before it is, at first
-
-
 _LOOK = 1.0  # seconds that a first look may take, even if there is less time
-
-
 _REMIND = 5.0  # seconds that a task waits for another of its own queue before the log says so
 
 

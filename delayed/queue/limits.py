@@ -36,7 +36,7 @@ class Limits(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to heed."""
+        """Whether there is any limit to keep."""
         return self.paused or self.concurrency is not None or self.rate is not None
 
 
@@ -48,13 +48,13 @@ def _number(value: bytes | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-class Controlled:
+class LimitsMixin:
     """What operators can say to a queue; a part of `Queue`."""
 
     keys: Keys
 
     def call(self, *command: Any) -> Any:
-        """See `Transitions.call`."""
+        """See `Store.call`."""
         raise NotImplementedError
 
     def pause(self) -> None:

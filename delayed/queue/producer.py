@@ -19,14 +19,8 @@ from ..task.options import TRACKED_FOR
 from ..task.task import GoTask, PyTask, Task
 
 MAX_TASK_SIZE = 1 << 20  # bytes
-
-
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
-
-
 LISTENERS = BUS.listeners(Kind.ENQUEUED)
-
-
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 
 

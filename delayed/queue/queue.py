@@ -11,15 +11,15 @@ from ..redis.connect import client_of
 from ..redis.durability import MEMORY, TIMEOUT, Durability
 from ..redis.pool import Pooled
 from ..redis.scripts import SCRIPTS, Argument
-from ..redis.store import READY, Transitions
+from ..redis.store import READY, Store
 from ..task.task import Task
 from .handle import Handle
-from .limits import Controlled
+from .limits import LimitsMixin
 from .producer import LISTENERS, MAX_TASK_SIZE, Producer, checked_id, for_the_time
 from .waiter import Waiter, waiter_of
 
 
-class Queue(Producer, Transitions, Controlled):
+class Queue(Producer, Store, LimitsMixin):
     """A task queue on Redis.
 
     Args:
@@ -58,7 +58,7 @@ class Queue(Producer, Transitions, Controlled):
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
         self._pooled = Pooled(conn, name)
-        Transitions.__init__(self, self.keys, self._pooled, conn)
+        Store.__init__(self, self.keys, self._pooled, conn)
 
     def len(self) -> int:
         """How many tasks wait."""

@@ -13,21 +13,13 @@ from weakref import WeakKeyDictionary, ref
 
 from ..redis.command import AsyncClient, Client, RedisError, as_bytes, is_refused, place_of
 from ..redis.connect import DEADLINE, abandon, dedicated, dedicated_async
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 from .waits import Answer, Wait, Waits
 
 _LINGER = 10.0  # seconds that a thread stays for the next wait
-
-
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to connect
-
-
 _READ = 65536  # bytes
-
-
 _WHAT = "wait for results"
-
-
 _FAULTS = (RedisError, OSError, UnicodeError)
 
 
@@ -46,7 +38,7 @@ class Waiter:
         self._thread: threading.Thread | None = None
         self._outbox: list[bytes] = []
         self._bell: socket.socket | None = None  # wakes the thread
-        self._outage = Outage(client)
+        self._outage = OutageLog(client)
         self.trouble: Exception | None = None
         """Why Redis cannot be asked now."""
 
@@ -173,8 +165,6 @@ def _arrived(sock: socket.socket) -> Generator[bytes]:
 
 
 _waiters: WeakKeyDictionary[Client, dict[int, Waiter]] = WeakKeyDictionary()
-
-
 _lock = threading.Lock()
 
 
@@ -210,7 +200,7 @@ class AsyncWaiter:
         self._waits = Waits(DEADLINE)
         self._connection: Any = None
         self._task: asyncio.Task[None] | None = None
-        self._outage: Outage | None = None
+        self._outage: OutageLog | None = None
         self.trouble: Exception | None = None
         """Why Redis cannot be asked now."""
 
@@ -277,7 +267,7 @@ class AsyncWaiter:
 
     async def _connect(self) -> None:
         client = await self._client()
-        self._outage = self._outage or Outage(client)
+        self._outage = self._outage or OutageLog(client)
         connection = await dedicated_async(client, self._key, DEADLINE)
         try:
             await connection.connect()

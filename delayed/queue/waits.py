@@ -17,14 +17,8 @@ from ..redis.command import ConnectionError, ResponseError, TimeoutError, as_byt
 from ..task.result import State
 
 ENDED = frozenset(state.encode() for state in (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED))
-
-
 LOOK = 3.0  # seconds between two looks at all keys
-
-
 _POLL = 0.1  # seconds between them if Redis does not say what has changed
-
-
 _MORE = object()  # what the parser returns while a reply is not complete
 
 

@@ -32,32 +32,16 @@ _SCHEMES = {
     "redis+cluster": _Scheme(CLUSTER, False, 6379),
     "rediss+cluster": _Scheme(CLUSTER, True, 6379),
 }
-
-
 _EXAMPLES = (
     "write for example redis://localhost:6379/0, rediss://host, unix:///run/redis.sock, "
     "redis+sentinel://host1,host2/mymaster or redis+cluster://host"
 )
-
-
 _ESCAPES = "`#`, `/`, `?`, `@` and `%` in a user, a password or a value are written %23, %2F, %3F, %40 and %25"
-
-
 _NAME = re.compile(r"""[^\x00-\x20\x7f"'<>\\^`{|}\[\]/?#@%:,]+""")
-
-
 _SHOWN = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
-
-
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
-
-
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
-
-
 _ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
-
-
 _YES, _NO = ("1", "t", "true", "y", "yes", "on"), ("0", "f", "false", "n", "no", "off")
 
 

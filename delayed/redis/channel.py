@@ -17,11 +17,7 @@ from .connect import DEADLINE, dedicated, let_the_kernel_watch
 from .scripts import SCRIPTS, Argument
 
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
-
-
 _MORE = object()  # what the parser returns while a reply is not complete
-
-
 _HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
 
 
@@ -64,7 +60,7 @@ class Channel:
 
     The ending of a lease can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`). With the next `call` all that
     was posted is said once more, in one command that has a reply: that does nothing where the first worked, ends what was
-    refused, and proves that it is done. Endings are fenced, so they may be repeated; after a fault `open` sends again what
+    refused, and proves that it is done. Completer are fenced, so they may be repeated; after a fault `open` sends again what
     was not confirmed.
 
     Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to

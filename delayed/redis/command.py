@@ -45,27 +45,15 @@ __all__ = [  # the errors are those of redis-py, which no other wing imports
 ]
 
 Client = redis.Redis | redis.RedisCluster
-
-
 AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
-
-
 Command = tuple[Argument, ...]
-
-
 REDIRECTIONS = 5  # nodes that a cluster may send a command to
-
-
 CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
-
-
 UNKNOWN = "this came after the command was sent: Redis may or may not have carried it out"
 
 
 # Errors that say "not this server, not now": a new connection may find the right one.
 _MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
-
-
 _REFUSALS = (
     "WRONGPASS",
     "NOAUTH",

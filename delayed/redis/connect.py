@@ -31,23 +31,11 @@ from .pool import node_of
 from .sentinels import AsyncSentinelPool, NewestAsyncSentinel, NewestSentinel, SentinelPool, place
 
 DEADLINE = 4.0  # seconds that a reply may take, if nothing else is said; below the 5 in which work goes on
-
-
 _SENTINEL = 1.0  # seconds that a sentinel may take to answer before the next one is asked
-
-
 _MOST = 50  # connections of a client that we make, if nothing else is said
-
-
 _PATIENCE = 20.0  # seconds that a command waits for one of them to be free, likewise
-
-
 _NODES = 1 << 16  # connections that redis-py may open to a node of a cluster, as we count them ourselves
-
-
 _OURS = ("max_connections", "timeout", "sentinel_username", "sentinel_password")  # options that no connection has
-
-
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
 
 

@@ -15,17 +15,9 @@ from ..errors import ConfigurationError, NotDurable
 from .scripts import Argument
 
 MEMORY = "memory"
-
-
 TIMEOUT = 3.0  # seconds; `appendfsync everysec` takes up to two of them
-
-
 Command = tuple[Argument, ...]
-
-
 _APPEND = ("CONFIG", "GET", "append*")  # appendonly and appendfsync, in one pattern for the sake of Redis 6.2
-
-
 _WHAT_NOW = (
     "The task is on the primary and may run, so enqueue it again only if twice is all right; see that Redis is as "
     "docs/operations.md says, or give it more time with durability_timeout"

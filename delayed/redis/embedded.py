@@ -24,19 +24,13 @@ from redis.retry import Retry
 
 from ..base.clock import monotonic
 from ..errors import DelayedError, NoRedisServer
-from ..system.child import Guarded
+from ..system.child import ChildProcess
 
 _STARTING = 20  # seconds that a server may take to answer
-
-
 _PRIVATE = 0o700
-
-
 _OURS = frozenset(
     {"lock", "redis.conf", "redis.log", "redis.sock", "password", "url", "appendonly.aof", "appendonlydir", "dump.rdb"}
 )
-
-
 _SOCKET_LENGTH = 100  # bytes that the path of a Unix socket may have (sun_path has 108)
 
 
@@ -137,7 +131,7 @@ class EmbeddedRedis:
             **(options or {}),
         }
         self._password = self.options["requirepass"]
-        self._process: Guarded | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def url(self) -> str:
@@ -164,7 +158,7 @@ class EmbeddedRedis:
         program = server_path()
         settings = self.folder / "redis.conf"  # and no arguments, which everybody may see
         write_private(settings, "".join(f"{name} {_quoted(value)}\n" for name, value in self.options.items()))
-        self._process = Guarded([program, str(settings)], umask=0o077)
+        self._process = ChildProcess([program, str(settings)], umask=0o077)
         deadline = monotonic() + _STARTING
         # By the socket, which is ours: on the port another server may listen, as long as ours has not found that out.
         address = {"unix_socket_path": str(self.socket), "password": self._password or None}

@@ -9,8 +9,6 @@ from ..errors import ConfigurationError
 from ..task.headers import Holds
 
 _LEASE = "_lease_"
-
-
 _SUFFIXES = (
     "_noti",
     "_processing",
@@ -29,8 +27,6 @@ _SUFFIXES = (
     "_waited",
     "_deferred",
 )
-
-
 TYPES = {
     "queue": "list",
     "noti": "list",
@@ -50,23 +46,11 @@ TYPES = {
     "waited": "hash",
     "deferred": "hash",
 }
-
-
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
-
-
 _OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
-
-
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
-
-
 _OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
-
-
 _SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
-
-
 _KINDS = {  # of those
     "task": "hash",
     "result": "list",

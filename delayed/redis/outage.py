@@ -11,26 +11,22 @@ from .command import AsyncClient, Client, RedisError, ResponseError
 from .connect import address
 
 _EVERY = 10.0  # seconds between two lines
-
-
 _BLINK = 1.0  # seconds: what was shorter does not earn the next one a line at once
 
 
 @dataclass
-class _Trouble:
+class _Outage:
     failing: set[str] = field(default_factory=set)  # what does not work now
     since: float = 0.0  # monotonic time of its begin,
     line_at: float = 0.0  # and from which it may be told of
     told: bool = False
 
 
-_troubles: dict[tuple[int, str, str], _Trouble] = {}  # by process: a fork begins anew
-
-
+_outages: dict[tuple[int, str, str], _Outage] = {}  # by process: a fork begins anew
 _lock = threading.Lock()
 
 
-class Outage:
+class OutageLog:
     """Tells of one server. All that one process says of the server passes through here, so that it says it once.
 
     Args:
@@ -48,7 +44,7 @@ class Outage:
         # What Redis refuses is not an outage: it concerns this alone, and would hide others.
         key = (os.getpid(), self._where, what if isinstance(error, ResponseError) else "")
         with _lock:
-            trouble = _troubles.setdefault(key, _Trouble())
+            trouble = _outages.setdefault(key, _Outage())
             if not trouble.failing:
                 trouble.since, trouble.told = now, False
             trouble.failing.add(what)
@@ -70,7 +66,7 @@ class Outage:
 
     def _end(self, group: str, what: str, says: str) -> None:
         with _lock:
-            trouble = _troubles.get((os.getpid(), self._where, group))
+            trouble = _outages.get((os.getpid(), self._where, group))
             if trouble is None or what not in trouble.failing:
                 return
             trouble.failing.discard(what)

@@ -7,8 +7,6 @@ from ..base.clock import monotonic, now
 from .command import RedisError
 
 _TRUSTED = 60.0  # seconds for which what the server has said is good enough
-
-
 _STEP = 0.5  # seconds that this machine's two clocks may part in that time: more is a step, or a sleep
 
 

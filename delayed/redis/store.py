@@ -18,40 +18,24 @@ from .keys import Keys
 from .scripts import SCRIPTS, Argument
 
 READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
-
-
 _UNBEGUN = ("queued", "scheduled", "retrying")  # states in which a cancelled task has ended
-
-
 _REPAIR_STEP = 4000  # notifications that one call of repair adds or removes at most
-
-
 _SWEPT = 100  # leases in one call of sweep,
-
-
 _BUDGET = 1 << 20  # and bytes of what they hold, as in lua/sweep.lua
-
-
 _PAGE = 100  # keys that tasks wait for, in one call of wake
-
-
 STATE_KEPT = round(TRACKED_FOR * 1000)  # milliseconds
-
-
 _END_KEPT = round(ENDED_FOR * 1000)  # milliseconds
-
-
 _FATES = {"while_running": "take", "while_queued": "free"}  # what becomes of the unique key of a task that begins
 
 
-class Taken(NamedTuple):
+class TakeResult(NamedTuple):
     """What `Queue.take` got: task i is held under lease i."""
 
     tasks: list[bytes]
     suspect: bool  # the only task has been lost before
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """What `Queue.sweep` did."""
 
     recovered: int  # tasks put back
@@ -59,7 +43,7 @@ class Swept(NamedTuple):
     more: bool  # there was too much for one call
 
 
-class Limited(NamedTuple):
+class LimitedTakeResult(NamedTuple):
     """What `take_limited` got."""
 
     tasks: list[bytes]
@@ -83,7 +67,7 @@ class Due(NamedTuple):
     pause: float | None  # seconds until the next task is due; 0 if more are due now, None if nothing is scheduled
 
 
-class Transitions:
+class Store:
     """The scripts of one queue, and the way to Redis.
 
     Args:
@@ -125,7 +109,7 @@ class Transitions:
 
     def take(
         self, leases: Sequence[str], holder: str, seconds: float, *, living: int = 0, claims: int = 0, waiting: bool = False
-    ) -> Taken:
+    ) -> TakeResult:
         """Take up to one task for each lease, together with its notification.
 
         Args:
@@ -140,17 +124,17 @@ class Transitions:
         keys = (self.keys.queue, self.keys.noti, self.keys.processing, self.keys.lost, *leases)
         limit = "waiting" if waiting else "notified"
         suspect, *tasks = self._run("take", keys, claims, limit, living, holder, milliseconds(seconds))
-        return Taken(tasks, bool(suspect))
+        return TakeResult(tasks, bool(suspect))
 
     def take_limited(
         self, leases: Sequence[str], holder: str, seconds: float, *, living: int = 0, claims: int = 0, waiting: bool = False
-    ) -> Limited:
+    ) -> LimitedTakeResult:
         """As `take`, within the queue's limits. A claim that a limit stands in the way of goes back."""
         own = self.keys
         keys = (own.queue, own.noti, own.processing, own.lost, own.control, own.bucket, *leases)
         limit = "waiting" if waiting else "notified"
         suspect, pause, *tasks = self._run("take_limited", keys, claims, limit, living, holder, milliseconds(seconds))
-        return Limited(tasks, bool(suspect), None if pause < 0 else pause / 1000)
+        return LimitedTakeResult(tasks, bool(suspect), None if pause < 0 else pause / 1000)
 
     def beat(self, holder: str, seconds: float, about: bytes) -> list[Any]:
         """Say that the process `holder` lives for so many `seconds`, and what it says `about` itself. Returns 1 if groups have
@@ -348,7 +332,7 @@ class Transitions:
         sizes = self._run("gone", (self.keys.processing, *leases)) if leases else ()
         return {lease: size for lease, size in zip(leases, sizes, strict=True) if size >= 0}
 
-    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> Swept:
+    def sweep(self, leases: Sequence[str], limit: int, sweep_id: str, sweeper: str, cause: str = "") -> SweepResult:
         """End those of the leases that have died, as many as one call may: their tasks go back to the head of the queue, or,
         at the `limit`th loss, to the dead letters, with the `cause` if it is known."""
         own = self.keys
@@ -365,7 +349,7 @@ class Transitions:
             about += (identity, milliseconds_in(headers, "result_ttl") or _END_KEPT, running)
         words = f"; this time: {cause}" if cause else ""
         recovered, buried, more = self._run("sweep", tuple(keys), limit, sweep_id, sweeper, words, *about)
-        return Swept(recovered, buried, bool(more) or len(chosen) < len(dead))
+        return SweepResult(recovered, buried, bool(more) or len(chosen) < len(dead))
 
     def wake(self, sought: Mapping[str, bytes]) -> int:
         """Let tasks go on that wait for a key which is free. Returns how many.

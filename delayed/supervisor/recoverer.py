@@ -8,49 +8,33 @@ from typing import Any
 from ..base.clock import milliseconds, monotonic
 from ..base.ids import token
 from ..base.text import counted
-from ..dead_letters.lost import Graveyard, tell_swept
+from ..dead_letters.lost import LostTasks, tell_swept
 from ..job.job import Job, job_of
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 from ..task.options import ENDED_FOR
 from ..task.result import CANCELLED, HARD, State
-from ..worker.scoreboard import Slate, description
+from ..worker.scoreboard import Scoreboard, description
 
 _DEADLINE = 1.0  # seconds that Redis may take: the supervisor has signals to obey meanwhile
-
-
 _PAUSE = 0.5  # seconds to the next attempt after one that failed
-
-
 _DRAIN = 0.5  # seconds that Redis may take to read the last words of a dead process
-
-
 LATE = 1.5  # intervals without a beat after which the supervisor beats instead
-
-
 _ENDINGS = ("succeeded", "retried", "failed", "buried")
-
-
 _ALL_FAIL = 20  # tasks that fail in a row, in a process that could do better, after which something in it may be broken
-
-
 _AT_A_TIME = 500  # leases in one command
-
-
 _BYTES = 4 << 20  # of tasks in one reply, at about which there are enough: all of them would take longer than the deadline
-
-
 _KEEP = round(ENDED_FOR * 1000)
 
 
 @dataclass
-class Estate:
+class DeadProcess:
     """What a dead worker process left."""
 
-    slate: Slate
+    scoreboard: Scoreboard
     place: str  # host:pid
     cause: str
     since: float  # monotonic time
@@ -67,7 +51,7 @@ class _Score:
     others_at: int = 0  # how many had not, when the last success was seen
 
 
-class Keeper:
+class Recoverer:
     """Keeps the leases of worker processes.
 
     Args:
@@ -81,11 +65,11 @@ class Keeper:
         self._interval, self._ttl, self._limit = interval, ttl, limit
         self._channel = Channel(queues[0].conn, queues[0].name, _DEADLINE)
         self._queues = [queue.over(self._channel) for queue in queues]
-        self._graveyards = [Graveyard(queue) for queue in self._queues]
-        self._outage = Outage(queues[0].conn)
-        self._estates: list[Estate] = []
-        self._scores: dict[Slate, _Score] = {}
-        self.failing: set[Slate] = set()
+        self._lost_tasks = [LostTasks(queue) for queue in self._queues]
+        self._outage = OutageLog(queues[0].conn)
+        self._dead: list[DeadProcess] = []
+        self._scores: dict[Scoreboard, _Score] = {}
+        self.failing: set[Scoreboard] = set()
         """Processes whose tasks all fail, though earlier ones had not."""
 
         self.settled = 0  # dead processes of which nothing is left
@@ -95,34 +79,34 @@ class Keeper:
         self._enough = 0.0  # monotonic time at which the supervisor has other things to do
         self._refusals: list[ResponseError] = []
 
-    def inherit(self, slate: Slate, place: str, cause: str) -> None:
+    def add(self, scoreboard: Scoreboard, place: str, cause: str) -> None:
         """A worker process has died without giving back what it held."""
-        self._estates.append(Estate(slate, place, cause, monotonic()))
+        self._dead.append(DeadProcess(scoreboard, place, cause, monotonic()))
         self._next_try = 0.0
 
     @property
     def due(self) -> float:
         """Monotonic time at which `tend` has something to do."""
-        return self._next_try if self._estates else max(self._next_beat, self._next_try)
+        return self._next_try if self._dead else max(self._next_beat, self._next_try)
 
     @property
     def done(self) -> bool:
         """Whether nothing is left of dead processes."""
-        return not self._estates
+        return not self._dead
 
     @property
     def left(self) -> list[str]:
         """The dead processes of which something is left."""
-        return [estate.place for estate in self._estates]
+        return [dead.place for dead in self._dead]
 
-    def tend(self, living: Sequence[Slate]) -> list[Slate]:
+    def tend(self, living: Sequence[Scoreboard]) -> list[Scoreboard]:
         """Beat for those of `living` that are late, and see to what the dead left; what fails or takes long goes on at `due`.
 
         Returns:
             Those that must be killed: a task was cancelled for good in a process that cannot end itself.
         """
         now = monotonic()
-        doomed: list[Slate] = []
+        doomed: list[Scoreboard] = []
         if now < self.due:
             return doomed
         self._enough, self._refusals = now + _DEADLINE, []
@@ -131,10 +115,10 @@ class Keeper:
                 self._channel.open()
             if now >= self._next_beat:
                 self._next_beat = now + self._interval / 2
-                late = [slate for slate in living if 0 < slate.beaten_at < now - LATE * self._interval]
-                doomed += [slate for slate in late if self._attempt(self._beat, slate)]
+                late = [scoreboard for scoreboard in living if 0 < scoreboard.beaten_at < now - LATE * self._interval]
+                doomed += [scoreboard for scoreboard in late if self._attempt(self._beat, scoreboard)]
                 self._attempt(self._score, living)
-            self._estates = [estate for estate in self._estates if not self._attempt(self._settled, estate)]
+            self._dead = [dead for dead in self._dead if not self._attempt(self._settled, dead)]
         except RedisError as error:
             self.cut_off = True
             self._channel.close()
@@ -148,7 +132,7 @@ class Keeper:
             logger.exception("The supervisor could not look after its processes; trying again")
             return doomed
         self.cut_off = bool(self._refusals)
-        if self._estates:  # Redis has not read all of it yet, or there is too much for one call
+        if self._dead:  # Redis has not read all of it yet, or there is too much for one call
             self._next_try = monotonic() + (_PAUSE if self.cut_off else 0.01)
         if self._refusals:
             self._outage.failed("supervisor", self._refusals[0])
@@ -168,10 +152,10 @@ class Keeper:
         """Drop the connection."""
         self._channel.close()
 
-    def _names(self, slate: Slate) -> Iterator[tuple[int, list[str]]]:
+    def _names(self, scoreboard: Scoreboard) -> Iterator[tuple[int, list[str]]]:
         """All leases under which a worker may hold tasks, and of which queue, the last first."""
         for index, queue in enumerate(self._queues):
-            secret, count = slate.leases(index)
+            secret, count = scoreboard.leases(index)
             for end in range(count, 0, -_AT_A_TIME):
                 yield index, [queue.keys.lease(secret, n) for n in range(end - 1, max(end - _AT_A_TIME, 0) - 1, -1)]
 
@@ -190,36 +174,36 @@ class Keeper:
         if some:
             yield some
 
-    def _beat(self, slate: Slate) -> bool:
+    def _beat(self, scoreboard: Scoreboard) -> bool:
         """Let the leases of a worker live on that does not beat itself: it may be inside a C extension that lets no other
         thread run. Keys that do not exist stay so. Returns whether a task of it was cancelled for good."""
         ttl = milliseconds(self._ttl)
-        for index, names in self._names(slate):
-            own = self._queues[index].keys.lease(slate.name)
+        for index, names in self._names(scoreboard):
+            own = self._queues[index].keys.lease(scoreboard.name)
             self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in [own, *names]), 1 + len(names))
-        if not slate.working:
+        if not scoreboard.working:
             return False
         return any(
             next(self._cancelled(self._queues[index], some), None) is not None
-            for index, names in self._names(slate)
+            for index, names in self._names(scoreboard)
             for some in self._held(self._queues[index], names)
         )
 
-    def _score(self, living: Sequence[Slate]) -> bool:
+    def _score(self, living: Sequence[Scoreboard]) -> bool:
         """Look how the tasks of the living end. Returns whether there was anything to see."""
-        self._scores = {slate: self._scores.get(slate, _Score()) for slate in living if slate.beaten_at}
+        self._scores = {scoreboard: self._scores.get(scoreboard, _Score()) for scoreboard in living if scoreboard.beaten_at}
         self.failing = set()
         if not self._scores:
             return False
         keys = self._queues[0].keys
         with contextlib.suppress(ResponseError):  # a foreign type
-            entries = self._channel.call("HMGET", keys.workers, *(keys.lease(slate.name) for slate in self._scores))
-            for (slate, score), about in zip(self._scores.items(), entries, strict=True):
+            entries = self._channel.call("HMGET", keys.workers, *(keys.lease(scoreboard.name) for scoreboard in self._scores))
+            for (scoreboard, score), about in zip(self._scores.items(), entries, strict=True):
                 succeeded, others = _counts(about)
                 if succeeded > score.succeeded:
                     score.succeeded, score.others_at = succeeded, others
                 elif score.succeeded and others - score.others_at >= _ALL_FAIL:
-                    self.failing.add(slate)
+                    self.failing.add(scoreboard)
         return True
 
     def _cancelled(self, queue: Queue, names: list[str]) -> Iterator[tuple[str, Job]]:
@@ -231,66 +215,66 @@ class Keeper:
                     if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
                         yield name, job
 
-    def _settled(self, estate: Estate) -> bool:
-        """As `_settle`; what the bytes of a task may do to us ends with its estate."""
+    def _settled(self, dead: DeadProcess) -> bool:
+        """As `_settle`; what the bytes of a task may do to us ends with its process."""
         try:
-            done = self._settle(estate)
+            done = self._settle(dead)
         except RedisError:
             raise
         except Exception:
-            logger.exception("What worker %s held goes back when its leases have run out", estate.place)
+            logger.exception("What worker %s held goes back when its leases have run out", dead.place)
             self._channel.close()
             self._channel.open()
             done = True
         self.settled += done
         return done
 
-    def _settle(self, estate: Estate) -> bool:
+    def _settle(self, dead: DeadProcess) -> bool:
         """End the leases of a dead process, unless Redis has yet to read what it sent: endings may be among that. False if
         there is more to do."""
-        if self._is_connected(estate.slate) and monotonic() - estate.since < _DRAIN:
+        if self._is_connected(dead.scoreboard) and monotonic() - dead.since < _DRAIN:
             return False
-        for index, names in self._names(estate.slate):  # from the last: each goes to the head of the queue
+        for index, names in self._names(dead.scoreboard):  # from the last: each goes to the head of the queue
             queue = self._queues[index]
             for some in self._held(queue, names):
                 for name, job in self._cancelled(queue, some):  # these do not count as lost
                     queue.conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
-                if not self._sweep(estate, index, some):
+                if not self._sweep(dead, index, some):
                     return False
             self._channel.call("UNLINK", *names)
         for queue in self._queues:
-            own = queue.keys.lease(estate.slate.name)
+            own = queue.keys.lease(dead.scoreboard.name)
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
         logger.error(
             "Worker %s: %s; %s put back, %d buried",
-            estate.place,
-            estate.cause,
-            counted(estate.back, "task"),
-            estate.buried,
+            dead.place,
+            dead.cause,
+            counted(dead.back, "task"),
+            dead.buried,
         )
         return True
 
-    def _sweep(self, estate: Estate, index: int, names: list[str]) -> bool:
+    def _sweep(self, dead: DeadProcess, index: int, names: list[str]) -> bool:
         """Put back what is held under these leases. False if it is time for other things."""
         queue, more = self._queues[index], True
         self._channel.call("UNLINK", *names)
         while more:
-            back, buried, more = queue.sweep(names, self._limit, estate.sweep_id, estate.place, estate.cause)
-            estate.back, estate.buried = estate.back + back, estate.buried + buried
-            tell_swept(queue.name, estate.place, back, buried)
+            back, buried, more = queue.sweep(names, self._limit, dead.sweep_id, dead.place, dead.cause)
+            dead.back, dead.buried = dead.back + back, dead.buried + buried
+            tell_swept(queue.name, dead.place, back, buried)
             if buried:
-                self._attempt(lambda: bool(self._graveyards[index].tell()))
+                self._attempt(lambda: bool(self._lost_tasks[index].tell()))
             if monotonic() > self._enough:
                 return False
         return True
 
-    def _is_connected(self, slate: Slate) -> bool:
+    def _is_connected(self, scoreboard: Scoreboard) -> bool:
         """Whether the server still has a connection of the process, or does not say."""
-        if not slate.clients:
+        if not scoreboard.clients:
             return True
         try:
-            return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in slate.clients)
+            return any(self._channel.call("CLIENT", "LIST", "ID", number) for number in scoreboard.clients)
         except ResponseError:
             return True
 

@@ -1,7 +1,7 @@
 """The supervisor: a parent that runs worker processes, and no tasks.
 
-It is single-threaded, so that it may fork at any time. Each worker process writes on its slate what it does; the supervisor
-reads that, also after the process has died. It waits for nothing but its poll: what it asks of the kernel, of Redis and of
+It is single-threaded, so that it may fork at any time. Each worker process writes on its scoreboard what it does; the
+supervisor reads that, also after the process has died. It waits for nothing but its poll: what it asks of the kernel, of Redis and of
 the service manager has an answer at once, or a deadline.
 """
 
@@ -25,39 +25,21 @@ from ..system.children import Child, Children, image
 from ..system.exits import leave
 from ..system.process import cause_of_death, flush_output, out_of_memory_kills
 from ..system.signals import DUMP, STOP, SignalPipe
-from ..system.systemd import Notifier
-from ..worker.scoreboard import Slate
+from ..system.systemd import ServiceManager
+from ..worker.scoreboard import Scoreboard
 from ..worker.shutdown import EXIT_FORCED
 from ..worker.worker import Worker
-from .recoverer import LATE, Keeper
+from .recoverer import LATE, Recoverer
 
 EXIT_RELIEVED = 4  # a worker process was stopped, or is worn out: another takes its place
-
-
 EXIT_DEFECT = 70  # a worker process ended by an exception (EX_SOFTWARE of sysexits.h)
-
-
 _TICK = 1.0  # seconds between two looks at processes that do not call
-
-
 _STUCK = 30.0  # seconds that a worker may neither run a task nor ask for one, beyond its longest wait
-
-
 _PATIENCE = 2.0  # seconds that a worker process has to end a task itself whose hard timeout is over
-
-
 _LAST_TRY = 1.0  # seconds that a Redis which is away gets for what the dead held, after a second request to stop
-
-
 _MARGIN = 5.0  # seconds after the grace in which a worker process should have ended by itself
-
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0  # seconds before a worker that died at its start is replaced
-
-
 _LIVED = 5.0  # seconds: who lived longer did not die at its start
-
-
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -66,7 +48,7 @@ class _Child:
     """One place for a worker process."""
 
     number: int
-    slate: Slate
+    scoreboard: Scoreboard
     process: Child | None = None  # None: there is none at the moment
     started: float = 0.0
     failures: int = 0  # deaths at the start, in a row
@@ -95,7 +77,7 @@ class Supervisor:
     """Runs `count` worker processes, replaces those that end, and gives back at once what a killed one held.
 
     Args:
-        make: makes a worker that writes on the slate it is given; called in the new process.
+        make: makes a worker that writes on the scoreboard it is given; called in the new process.
         queues: those that each worker serves.
         count: how many processes.
         interval: seconds between two beats of a worker.
@@ -110,7 +92,7 @@ class Supervisor:
 
     def __init__(
         self,
-        make: Callable[[Slate], Worker],
+        make: Callable[[Scoreboard], Worker],
         queues: Sequence[Queue],
         count: int,
         *,
@@ -124,17 +106,17 @@ class Supervisor:
             raise ConfigurationError(f"a supervisor runs at least one worker process, not {count}")
         if not hasattr(os, "pidfd_open"):
             raise ConfigurationError("several worker processes under one supervisor need Linux 5.3 or later")
-        make(Slate(len(queues)))  # what cannot work is said here, not by every child
+        make(Scoreboard(len(queues)))  # what cannot work is said here, not by every child
         self._make = make
         self._width = len(queues)
-        self._children = [_Child(number, Slate(len(queues))) for number in range(count)]
+        self._children = [_Child(number, Scoreboard(len(queues))) for number in range(count)]
         self._processes = Children()
         self._image = image(os.getpid())  # as it is of each child, until that becomes another program
         self._late = LATE * interval
-        self._keeper = Keeper(queues, interval=interval, ttl=ttl, limit=limit)
+        self._recoverer = Recoverer(queues, interval=interval, ttl=ttl, limit=limit)
         self._grace = grace
         self._stuck = wait + _STUCK
-        self._notifier = Notifier()
+        self._service_manager = ServiceManager()
         self._ready = False
         self._stopping = False
         self._kill_at = float("inf")
@@ -157,9 +139,9 @@ class Supervisor:
                 self._loop(signals)
             finally:
                 self._kill_all("the supervisor ends")
-                self._keeper.close()
+                self._recoverer.close()
                 self._processes.close()
-                self._notifier.close()
+                self._service_manager.close()
         statuses = [status for child in self._children for status in child.ended]
         return 0 if set(statuses) <= {0, EXIT_RELIEVED} else EXIT_FORCED
 
@@ -169,11 +151,11 @@ class Supervisor:
             for child in self._children:
                 if not child.pid and not child.finished and now >= child.start_at:
                     self._start(child)
-            doomed = self._keeper.tend([child.slate for child in self._children if child.pid])
+            doomed = self._recoverer.tend([child.scoreboard for child in self._children if child.pid])
             for child in self._children:
-                if child.pid and not child.verdict and child.slate in doomed:
+                if child.pid and not child.verdict and child.scoreboard in doomed:
                     self._kill(child, "its task was cancelled")
-                elif child.slate in self._keeper.failing:
+                elif child.scoreboard in self._recoverer.failing:
                     self._relieve(child)
             self._look_after(now)
             self._processes.tidy({child.pid for child in self._children})
@@ -184,12 +166,12 @@ class Supervisor:
     def _is_over(self, now: float) -> bool:
         """All workers have ended: whether that is all."""
         self._empty_since = min(self._empty_since, now)
-        if self._keeper.done:
+        if self._recoverer.done:
             return True
-        in_vain = self._insisted and self._keeper.cut_off and now > self._empty_since + _LAST_TRY
+        in_vain = self._insisted and self._recoverer.cut_off and now > self._empty_since + _LAST_TRY
         over = in_vain or now > self._kill_at + _MARGIN
         if over:
-            logger.error("Left without giving back what was held by %s; a sweeper will", ", ".join(self._keeper.left))
+            logger.error("Left without giving back what was held by %s; a sweeper will", ", ".join(self._recoverer.left))
         return over
 
     def _wait(self, signals: SignalPipe) -> None:
@@ -200,11 +182,11 @@ class Supervisor:
         for descriptor in places:
             poll.register(descriptor, select.POLLIN)
         starts = [child.start_at for child in self._children if not child.pid and not child.finished]
-        due = min([self._keeper.due, self._kill_at, *starts]) - monotonic()
-        tick = min(_TICK, self._notifier.watchdog / 2 or _TICK)
+        due = min([self._recoverer.due, self._kill_at, *starts]) - monotonic()
+        tick = min(_TICK, self._service_manager.watchdog / 2 or _TICK)
         for descriptor, _ in poll.poll(1 + 1000 * max(0.0, min(due, tick))):
             if descriptor in places:
-                self._bury(places[descriptor])
+                self._reap(places[descriptor])
             else:
                 for number in signals.read():
                     self._obey(number)
@@ -216,11 +198,11 @@ class Supervisor:
         child.killed_at = child.relieve_by = float("inf")
         child.started = child.moved = monotonic()
         child.progress = (0, 0)
-        child.settled = self._keeper.settled
+        child.settled = self._recoverer.settled
         parent = os.getpid()
         flush_output()
         try:
-            child.slate = Slate(self._width)
+            child.scoreboard = Scoreboard(self._width)
             child.process = self._processes.begin(lambda: self._be_a_child(child, parent))
         except (OSError, MemoryError) as error:  # the others work on
             child.start_at = child.started + _LONGEST_PAUSE
@@ -242,9 +224,9 @@ class Supervisor:
                 if other.process is not None:
                     other.process.close()
             self._processes.close()
-            self._notifier.close()
-            self._keeper.close()
-            worker = self._make(child.slate)
+            self._service_manager.close()
+            self._recoverer.close()
+            worker = self._make(child.scoreboard)
             worker.run()
             status = 0 if worker.drained else EXIT_RELIEVED
         except BaseException:
@@ -252,29 +234,31 @@ class Supervisor:
         finally:
             leave(status)
 
-    def _bury(self, child: _Child) -> None:
+    def _reap(self, child: _Child) -> None:
         """A process has ended: see to what it left, and to its successor."""
         status = None if child.process is None else child.process.status()
         if child.process is None or status is None:
             return
         kills, self._memory_kills = self._memory_kills, out_of_memory_kills(self._memory_kills)
-        cause = child.verdict or cause_of_death(status, child.slate.working, self._memory_kills > kills)
+        cause = child.verdict or cause_of_death(status, child.scoreboard.working, self._memory_kills > kills)
         child.process.close()
         self._replace(child, cause, os.waitstatus_to_exitcode(status))
 
     def _replace(self, child: _Child, cause: str, code: int) -> None:
         """A process works no more, and has this exit code."""
-        place, slate = f"{socket.gethostname()}:{child.pid}", child.slate
+        place, scoreboard = f"{socket.gethostname()}:{child.pid}", child.scoreboard
         child.process = None
-        if not slate.left:
-            self._keeper.inherit(slate, place, cause)
-        come_back = not self._keeper.done or self._keeper.settled > child.settled  # tasks do, or did when it had seen none
-        child.finished = self._stopping or (code == 0 and slate.left and not come_back)
+        if not scoreboard.left:
+            self._recoverer.add(scoreboard, place, cause)
+        come_back = (
+            not self._recoverer.done or self._recoverer.settled > child.settled
+        )  # tasks do, or did when it had seen none
+        child.finished = self._stopping or (code == 0 and scoreboard.left and not come_back)
         if child.finished:
             child.ended.append(code)
             return
         now = monotonic()
-        at_start = code != EXIT_RELIEVED and now - child.started < _LIVED and not slate.finished
+        at_start = code != EXIT_RELIEVED and now - child.started < _LIVED and not scoreboard.finished
         child.failures = child.failures + 1 if at_start else 0
         pause = pause_before_another(child.failures + 1, _FIRST_PAUSE, _LONGEST_PAUSE)
         child.start_at = now + pause if at_start else now
@@ -283,10 +267,10 @@ class Supervisor:
 
     def _look_after(self, now: float) -> None:
         """Tell the service manager, and kill what is stuck or does not end."""
-        self._notifier.alive()
-        if not self._ready and all(child.slate.progress[0] or child.finished for child in self._children):
+        self._service_manager.alive()
+        if not self._ready and all(child.scoreboard.progress[0] or child.finished for child in self._children):
             self._ready = True
-            self._notifier.ready(counted(len(self._children), "worker"))
+            self._service_manager.ready(counted(len(self._children), "worker"))
         if now >= self._kill_at:
             self._kill_all(f"did not end within {self._grace + _MARGIN:g} s")
         for child in self._children:
@@ -299,15 +283,15 @@ class Supervisor:
             if now - child.killed_at > _MARGIN:
                 self._give_up(child)
             return
-        if child.slate.late > _PATIENCE:
+        if child.scoreboard.late > _PATIENCE:
             self._kill(child, "its task ran for longer than its hard timeout")
         elif now > child.relieve_by:
             self._kill(child, "it did not end when another was to take its place")
-        elif 0 < child.slate.beaten_at < now - self._late and image(child.pid) not in (None, self._image):
+        elif 0 < child.scoreboard.beaten_at < now - self._late and image(child.pid) not in (None, self._image):
             self._kill(child, "it has become another program: something in it called exec")
         else:
-            seen = child.slate.progress
-            if seen != child.progress or child.slate.working:
+            seen = child.scoreboard.progress
+            if seen != child.progress or child.scoreboard.working:
                 child.progress, child.moved = seen, now
             elif now - child.moved > self._stuck:
                 self._kill(child, f"stuck: neither ran a task nor asked for one for {now - child.moved:.0f} s")
@@ -341,12 +325,12 @@ class Supervisor:
     def _obey(self, number: signal.Signals) -> None:
         if number == DUMP:
             for child in self._children:
-                logger.warning("Worker process %d: %s, %d tasks", child.pid, child.progress, child.slate.finished)
+                logger.warning("Worker process %d: %s, %d tasks", child.pid, child.progress, child.scoreboard.finished)
         else:
             self._insisted = self._insisted or self._stopping or number not in STOP
             if not self._stopping:
                 logger.info("%s: stopping the workers", number.name)
-                self._notifier.stopping("waiting for the workers")
+                self._service_manager.stopping("waiting for the workers")
             self._stopping = True
             self._kill_at = min(self._kill_at, monotonic() + (self._grace if number in STOP else 0) + _MARGIN)
             for child in self._children:

@@ -11,23 +11,11 @@ from collections.abc import Iterable
 from statistics import median
 
 SETTLING = 5.0  # seconds in which living workers say that they live
-
-
 TIMES = 3  # postponements running of which an operator should hear
-
-
 _STALLED = 0.25  # seconds for an answer that speak of an outage, though the connection did not break, …
-
-
 _UNUSUAL = 4  # … if that is so many times what this link usually takes
-
-
 _REMEMBERED = 5  # looks that say what is usual
-
-
 _STEP = 1.0  # seconds that a clock may be off between two looks,
-
-
 _DRIFT = 0.001  # and seconds for each that has passed
 
 

@@ -11,14 +11,12 @@ from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 from ..redis.scripts import Argument
 from .caution import SETTLING, TIMES, Caution, Suspects
-from .wake import Bell
+from .wake import WakeListener
 
 _LONGEST_TTL = 3600.0  # seconds of a lease; longer ones are not waited for
-
-
 _OVERSLEPT = 1.0  # seconds longer than asked for that speak of a process which was stopped, as others may have been
 
 
@@ -39,7 +37,7 @@ class _Line:
         return self._channel.call(*command)
 
 
-class Site:
+class SweptServer:
     """One server, and the queues on it that a sweeper sweeps.
 
     Args:
@@ -51,10 +49,10 @@ class Site:
         self.channel = Channel(queue.conn, queue.name)
         self.queues: list[Queue] = []
         self.suspects: dict[int, Suspects] = {}
-        self.bell: Bell
+        self.wake_listener: WakeListener
         self.failures = 0  # attempts since it worked
         self.caution = Caution()
-        self._outage = Outage(queue.conn)
+        self._outage = OutageLog(queue.conn)
         self._line = _Line(self.channel, heed)
         self._doubts = ""  # why living workers may not have been able to beat since the last look
 
@@ -63,7 +61,7 @@ class Site:
         ours = queue.over(self._line)
         self.queues.append(ours)
         self.suspects[id(ours)] = Suspects(self.caution)
-        self.bell = Bell(self.queues)
+        self.wake_listener = WakeListener(self.queues)
         return ours
 
     @property

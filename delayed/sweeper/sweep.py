@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ..base.ids import token
-from ..dead_letters.lost import Graveyard, tell_swept
+from ..dead_letters.lost import LostTasks, tell_swept
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import ResponseError, is_cluster, same_slot
 from .caution import Suspects
 
 LOSSES = 3  # how many losses bury a task, if nothing else is said
-
-
 _MOST = 1000  # calls of `repair` in one sweep: who adds tasks meanwhile cannot keep it busy for ever
 
 
@@ -62,8 +60,8 @@ class Pass:
         judge: which leases are dead.
     """
 
-    def __init__(self, queue: Queue, limit: int, sweeper: str, graveyard: Graveyard | None, judge: Judge) -> None:
-        self._queue, self._limit, self._sweeper, self._graveyard, self._judge = queue, limit, sweeper, graveyard, judge
+    def __init__(self, queue: Queue, limit: int, sweeper: str, lost_tasks: LostTasks | None, judge: Judge) -> None:
+        self._queue, self._limit, self._sweeper, self._graveyard, self._judge = queue, limit, sweeper, lost_tasks, judge
         self.recovered = self.buried = self.repaired = self.pruned = 0
         self.steps: list[tuple[str, Callable[[], object]]] = [
             ("wake of what waits for a key", queue.wake_all),  # before keys are set free here: each of those wakes one
@@ -72,8 +70,8 @@ class Pass:
             ("register", self._prune),
             ("news of lost tasks", self._tell),
         ]
-        if graveyard is not None:
-            self.steps.append(("bound of the dead letters", graveyard.trim))
+        if lost_tasks is not None:
+            self.steps.append(("bound of the dead letters", lost_tasks.trim))
 
     def _bring_back(self) -> None:
         sweep_id = token()
@@ -90,7 +88,7 @@ class Pass:
 
     def _tell(self) -> None:
         if self.buried or self._graveyard is not None:
-            (self._graveyard or Graveyard(self._queue)).tell()
+            (self._graveyard or LostTasks(self._queue)).tell()
 
     def _repair(self) -> None:
         self.repaired = repair(self._queue)

@@ -16,7 +16,7 @@ from ..base.ids import token
 from ..base.pauses import pause_before_another
 from ..base.text import counted
 from ..cron.schedules import Schedules
-from ..dead_letters.lost import Graveyard
+from ..dead_letters.lost import LostTasks
 from ..dead_letters.retention import DAYS, LETTERS
 from ..errors import ConfigurationError
 from ..events import BUS, Event, Kind
@@ -27,37 +27,19 @@ from ..redis.command import RedisError, ResponseError, is_cluster, pack
 from ..redis.store import READY
 from ..system.process import resident_size
 from ..system.signals import DUMP, SignalPipe, dump_threads
-from ..system.systemd import Notifier
-from .server import Site
+from ..system.systemd import ServiceManager
+from .server import SweptServer
 from .sweep import LOSSES, Judge, Pass
 
 INTERVAL = 5.0  # seconds
-
-
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
-
-
 _DUE_AT_ONCE = 1000  # tasks that one call moves from the schedule at most
-
-
-_DEAF = 1.0  # seconds between two looks at a schedule whose bell cannot be heard
-
-
+_POLL = 1.0  # seconds between two looks at a schedule whose notifications cannot be listened to
 _OWN_TTL = 3  # intervals that the sweeper's own lease lives
-
-
 _SLICE = 0.5  # seconds for the schedules that are due, before other things have their turn
-
-
 _HEED = 1.0  # seconds between two looks, in the middle of a sweep, whether a signal has come
-
-
 _ALIVE = 1.0  # seconds between two signs of life for the service manager, in the middle of a sweep
-
-
 _FINISH = 1.0  # seconds that a sweeper which is asked to stop goes on with what it is doing
-
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
 
 
@@ -99,12 +81,12 @@ class Sweeper:
         self._interval = interval
         self._limit = limit
         self._name = token()
-        self._sites: dict[tuple[int, str], Site] = {}
-        self._queues = [self._site(each).add(each) for each in several]
-        self._graveyards = {id(each): Graveyard(each, dead_max, dead_days) for each in self._queues}
+        self._servers: dict[tuple[int, str], SweptServer] = {}
+        self._queues = [self._server(each).add(each) for each in several]
+        self._lost_tasks = {id(each): LostTasks(each, dead_max, dead_days) for each in self._queues}
         self._schedules = {id(each): Schedules(each) for each in self._queues}
         self._signals: SignalPipe | None = None
-        self._notifier: Notifier | None = None
+        self._service_manager: ServiceManager | None = None
         self._alive_at = 0.0
         self._stopped = False
         self._halt_at = math.inf  # monotonic time
@@ -113,12 +95,12 @@ class Sweeper:
         self._place = ""
         self._started = now()
 
-    def _site(self, queue: Queue) -> Site:
+    def _server(self, queue: Queue) -> SweptServer:
         """One connection for each server; on a cluster, where queues move, one for each queue."""
         key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
-        if key not in self._sites:
-            self._sites[key] = Site(queue, self._heed)
-        return self._sites[key]
+        if key not in self._servers:
+            self._servers[key] = SweptServer(queue, self._heed)
+        return self._servers[key]
 
     def run(self) -> None:
         """Sweep at once and then at the interval, until `stop`, or (in the main thread) SIGTERM, SIGINT, SIGHUP or SIGQUIT.
@@ -127,7 +109,7 @@ class Sweeper:
         """
         self._reader, self._writer = os.pipe()
         self._place = f"{socket.gethostname()}:{os.getpid()}"
-        notifier = self._notifier = Notifier()
+        notifier = self._service_manager = ServiceManager()
         names = ", ".join(queue.name for queue in self._queues)
         with SignalPipe() as signals:
             logger.info("Sweeper %s sweeps %s every %g s", self._place, names, self._interval)
@@ -137,8 +119,8 @@ class Sweeper:
             self._heed_at = monotonic() + _HEED
             with contextlib.suppress(_Halt):
                 while not self._stopped:
-                    for site in self._sites.values():
-                        self._visit(site)
+                    for server in self._servers.values():
+                        self._visit(server)
                     self._until_the_next_sweep(signals, notifier)
             self._signals = None
             notifier.stopping("going")
@@ -169,31 +151,31 @@ class Sweeper:
 
     def _live(self) -> None:
         """Tell the service manager that all is well, now and then."""
-        if self._notifier is not None and monotonic() >= self._alive_at:
-            self._alive_at = monotonic() + min(_ALIVE, self._notifier.watchdog / 4 or _ALIVE)
-            self._notifier.alive()
+        if self._service_manager is not None and monotonic() >= self._alive_at:
+            self._alive_at = monotonic() + min(_ALIVE, self._service_manager.watchdog / 4 or _ALIVE)
+            self._service_manager.alive()
 
-    def _visit(self, site: Site) -> None:
+    def _visit(self, server: SweptServer) -> None:
         """Sweep the queues of a server."""
-        if site.attempt(f"look at {site.names}", partial(self._greet, site)):
-            for queue in site.queues:
+        if server.attempt(f"look at {server.names}", partial(self._greet, server)):
+            for queue in server.queues:
                 self._sweep(queue)
 
-    def _greet(self, site: Site) -> None:
+    def _greet(self, server: SweptServer) -> None:
         """Say that we live; what the answers tell of the server's health decides whether leases are judged."""
         asked = monotonic()
-        site.look_at_the_clock()
-        for queue in site.queues:
+        server.look_at_the_clock()
+        for queue in server.queues:
             with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
-                self._register(queue, site.channel)
-        site.answered(asked, monotonic())
+                self._register(queue, server.channel)
+        server.answered(asked, monotonic())
 
     def _sweep(self, queue: Queue) -> None:
-        site = self._site(queue)
-        judge = Judge(site.suspects[id(queue)], site.look_again)
-        this = Pass(queue, self._limit, self._place, self._graveyards[id(queue)], judge)
+        server = self._server(queue)
+        judge = Judge(server.suspects[id(queue)], server.look_again)
+        this = Pass(queue, self._limit, self._place, self._lost_tasks[id(queue)], judge)
         for name, step in this.steps:
-            if not site.attempt(f"{name} of {queue.name}", step, queue):
+            if not server.attempt(f"{name} of {queue.name}", step, queue):
                 break
         if this.recovered or this.buried:
             logger.warning(
@@ -220,7 +202,7 @@ class Sweeper:
         is_here = pack("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
         channel.exchange(lives + is_here, 2)
 
-    def _until_the_next_sweep(self, signals: SignalPipe, notifier: Notifier) -> None:
+    def _until_the_next_sweep(self, signals: SignalPipe, notifier: ServiceManager) -> None:
         """Move what becomes due, until the next sweep is, or a connection breaks, or `stop` is called."""
         sweep_at = monotonic() + self._pause()
         due_at = 0.0
@@ -228,33 +210,33 @@ class Sweeper:
             self._live()
             if monotonic() >= due_at:
                 due_at = monotonic() + self._move_due()
-                if any(site.failures for site in self._sites.values()):  # it broke before we could wait for that
+                if any(server.failures for server in self._servers.values()):  # it broke before we could wait for that
                     sweep_at = min(sweep_at, monotonic() + self._pause())
             if self._wait(min(sweep_at, due_at) - monotonic(), signals, notifier):
                 return
-            if any(site.bell.rung or not site.bell.audible for site in self._sites.values()):
+            if any(server.wake_listener.woken or not server.wake_listener.listening for server in self._servers.values()):
                 due_at = 0.0
 
     def _pause(self) -> float:
         """Seconds until the next sweep."""
-        failures = max(site.failures for site in self._sites.values())
+        failures = max(server.failures for server in self._servers.values())
         if failures:
             return min(pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE), self._interval)
-        unsettled = [site.caution.remains for site in self._sites.values() if not site.caution.settled]
-        ripening = [suspects.remains for site in self._sites.values() for suspects in site.suspects.values()]
+        unsettled = [server.caution.remains for server in self._servers.values() if not server.caution.settled]
+        ripening = [suspects.remains for server in self._servers.values() for suspects in server.suspects.values()]
         return min([*unsettled, *ripening, self._interval * random.uniform(*JITTER)])
 
     def _move_due(self) -> float:
         """Put what is due into its queue. Returns the seconds until there may be more."""
         pauses = [self._interval]
         for queue in self._queues:
-            site = self._site(queue)
+            server = self._server(queue)
             for name, step in (
                 ("turns of the groups of", partial(queue.feed, READY)),
                 ("move of what is due in", partial(self._move, queue, pauses)),
                 ("run of the schedules of", partial(self._fire, queue, pauses)),
             ):
-                if not site.channel.is_open or not site.attempt(f"{name} {queue.name}", step, queue):
+                if not server.channel.is_open or not server.attempt(f"{name} {queue.name}", step, queue):
                     break
         return min(pauses)
 
@@ -271,16 +253,16 @@ class Sweeper:
         if pause is not None:
             pauses.append(pause)
 
-    def _wait(self, seconds: float, signals: SignalPipe, notifier: Notifier) -> bool:
-        """Until a signal, `stop`, a bell, or for so long. Returns whether a connection has broken."""
+    def _wait(self, seconds: float, signals: SignalPipe, notifier: ServiceManager) -> bool:
+        """Until a signal, `stop`, a notification, or for so long. Returns whether a connection has broken."""
         poll = select.poll()
         poll.register(signals, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
-        bells = {site.bell.listen(): site.bell for site in self._sites.values()}
-        if -1 in bells:  # what cannot be heard is looked at now and then
-            seconds = min(seconds, _DEAF)
-        servers = {site.channel.fileno(): site for site in self._sites.values()}
-        for descriptor in {*bells, *servers} - {-1}:
+        wake_listeners = {server.wake_listener.listen(): server.wake_listener for server in self._servers.values()}
+        if -1 in wake_listeners:  # what cannot be heard is looked at now and then
+            seconds = min(seconds, _POLL)
+        servers = {server.channel.fileno(): server for server in self._servers.values()}
+        for descriptor in {*wake_listeners, *servers} - {-1}:
             poll.register(descriptor, select.POLLIN)
         pause = min(seconds, notifier.watchdog / 2 or seconds)
         broken = False
@@ -288,11 +270,11 @@ class Sweeper:
         ready = poll.poll(math.ceil(max(0.0, pause) * 1000))
         overslept = monotonic() - began - max(0.0, pause)
         self._heed_at = monotonic() + _HEED
-        for site in self._sites.values():
-            site.waited(overslept)
+        for server in self._servers.values():
+            server.waited(overslept)
         for descriptor, _ in ready:
-            if descriptor in bells:
-                bells[descriptor].hear()
+            if descriptor in wake_listeners:
+                wake_listeners[descriptor].hear()
             elif descriptor in servers:
                 servers[descriptor].broke()
                 broken = True
@@ -310,12 +292,12 @@ class Sweeper:
 
     def _goodbye(self) -> None:
         for queue in self._queues:
-            channel = self._site(queue).channel
+            channel = self._server(queue).channel
             own = queue.keys.lease(self._name)
             with contextlib.suppress(RedisError):  # the lease runs out by itself
                 if channel.is_open:
                     channel.call("UNLINK", own)
                     channel.call("HDEL", queue.keys.workers, own)
-        for site in self._sites.values():
-            site.channel.close()
-            site.bell.close()
+        for server in self._servers.values():
+            server.channel.close()
+            server.wake_listener.close()

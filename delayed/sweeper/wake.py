@@ -6,18 +6,14 @@ from ..base.clock import monotonic
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 
 _ANEW = 60.0  # seconds after which it is asked again: a connection may be gone without a word
-
-
 _PAUSE = 1.0  # seconds to the next attempt after one that failed: Redis may refuse it each time
-
-
 _LATE = 5.0  # seconds that Redis may be late with the answer
 
 
-class Bell:
+class WakeListener:
     """A connection that does nothing but wait for one of several queues' `wake` list.
 
     Args:
@@ -27,11 +23,11 @@ class Bell:
     def __init__(self, queues: Sequence[Queue]) -> None:
         self._channel = Channel(queues[0].conn, queues[0].name)
         self._pop = pack("BLPOP", *(queue.keys.wake for queue in queues), _ANEW)
-        self._outage = Outage(queues[0].conn)
+        self._outage = OutageLog(queues[0].conn)
         self._what = f"wait for what is due earlier in {', '.join(queue.name for queue in queues)}"
         self._until = 0.0
         self._next_try = 0.0
-        self._rung = False
+        self._woken = False
 
     def listen(self) -> int:
         """Wait in the background. Returns the descriptor that becomes readable when it has rung; -1 if Redis is away, or if
@@ -52,7 +48,7 @@ class Bell:
     def hear(self) -> None:
         """Read what made the descriptor readable, and wait anew."""
         try:
-            self._rung = self._channel.answer() is not None or self._rung
+            self._woken = self._channel.answer() is not None or self._woken
             self._outage.works(self._what)
             self._begin()
         except RedisError as error:
@@ -61,13 +57,13 @@ class Bell:
             self._give_up()
 
     @property
-    def rung(self) -> bool:
+    def woken(self) -> bool:
         """Whether it has rung since this was asked last."""
-        rung, self._rung = self._rung, False
-        return rung
+        woken, self._woken = self._woken, False
+        return woken
 
     @property
-    def audible(self) -> bool:
+    def listening(self) -> bool:
         """Whether it is being listened to."""
         return self._channel.fileno() != -1
 

@@ -18,7 +18,7 @@ exit "$status"
 """
 
 
-class Guarded:
+class ChildProcess:
     """A program that gets SIGTERM when its owner ends, even by SIGKILL.
 
     It runs in a session of its own, so that a Ctrl-C in the owner's terminal does not reach it: its owner stops it.

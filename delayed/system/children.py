@@ -13,14 +13,8 @@ from typing import NoReturn
 from .signals import waiting_in_child
 
 UNKNOWN = 70 << 8  # the wait status of a child whose status somebody else has taken: as of one that ended by a defect
-
-
 _PR_GET_CHILD_SUBREAPER = 37  # prctl(2)
-
-
 _AT_A_TIME = 1000  # orphans
-
-
 _STACK, _CODE = 25, 23  # in /proc/PID/stat, from the state on, counted from 0
 
 

@@ -14,8 +14,6 @@ from ..logger import logger
 from .process import flush_output
 
 _FLUSHING = 1.0  # seconds that the output may take to be written out
-
-
 _longest: list[float] = []  # seconds that our end may take, the last that was said; none: as long as it likes
 
 

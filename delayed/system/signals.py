@@ -17,17 +17,9 @@ from types import FrameType, TracebackType
 from typing import Self
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})  # finish what runs, give back the rest
-
-
 INSIST = frozenset({signal.SIGTERM, signal.SIGINT})  # the second of these means now
-
-
 NOW = signal.SIGQUIT  # give back everything and leave
-
-
 DUMP = signal.SIGUSR1  # log what every thread is doing
-
-
 _TAKEN_OVER = (*sorted(STOP), NOW, DUMP)
 
 
@@ -36,8 +28,6 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
 
 
 _installed: list["SignalPipe"] = []
-
-
 _awaited = False  # a new process shall let signals wait until its own pipe is there
 
 

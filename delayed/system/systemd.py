@@ -14,7 +14,7 @@ from ..logger import logger
 _SILENCE = 60.0  # seconds between two lines that it does not work
 
 
-class Notifier:
+class ServiceManager:
     """Tells the service manager that started us how we are."""
 
     def __init__(self) -> None:

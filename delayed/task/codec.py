@@ -13,8 +13,6 @@ _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goe
 # Keys of maps that are arrays or maps, in one task, and what they have in them. Python's hash of them has no secret: whoever
 # chooses keys that hash alike makes each look-up a walk over all of them.
 _COMPOSITE = (list, dict, msgpack.Timestamp)
-
-
 _MOST_COMPOSITE, _MOST_PARTS = 1000, 10_000
 
 

@@ -8,14 +8,8 @@ from ..errors import Reason, Unready, Unrunnable
 from .codec import loads
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
-
-
 _STRINGS = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))  # the bytes with which a string begins in MessagePack,
-
-
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))  # and an array
-
-
 _NOT_DECODABLE, _NOT_A_TASK = "(not decodable)", "(not a task)"  # what stands for a path where there is none
 
 

@@ -20,11 +20,7 @@ class Holds(NamedTuple):
 
 
 HOLDS_NOTHING = Holds()
-
-
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
-
-
 _MOST = 2**53  # milliseconds, or tasks at once: more is nonsense, and Redis refuses it
 
 

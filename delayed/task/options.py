@@ -18,8 +18,6 @@ from ..base.text import module_of, name_of
 from ..errors import InvalidTask, NotEncodable
 
 UniqueMode = Literal["while_queued", "while_running", "until_done"]  # for how long a task has its unique key
-
-
 ErrorType = type[BaseException] | str
 
 
@@ -51,26 +49,12 @@ class TaskOptions(CommonOptions, total=False):
 
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
-
-
 UNIQUE_FOR = 86400.0  # seconds: the longest that a unique key stays taken if nothing else is said
-
-
 _LEAST = 0.001  # seconds: what is less would be 0 milliseconds, which stands for nothing at all
-
-
 _MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds for seconds, or knows no end
-
-
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
-
-
 ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
-
-
 _MOST_RETRIES = 2**63  # other languages count with 64 bits
-
-
 _NEEDS = {  # what an option is for, and how that is asked for
     "backoff": ("retry", "retry=3"),
     "retry_on": ("retry", "retry=3"),
@@ -283,8 +267,6 @@ class Options:
 
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Options)}
-
-
 OPTIONS = frozenset(["retry", *_DEFAULTS])
 
 

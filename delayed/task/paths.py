@@ -12,14 +12,10 @@ from ..errors import InvalidTask
 from .decode import SEPARATOR
 
 SCRIPT = f"__main__{SEPARATOR}"
-
-
 OF_A_SCRIPT = (
     "{} is a function of the script itself, which other processes cannot import: put it into a module of its own and import "
     "it from there (or start the program as `python -m module`)"
 )
-
-
 _told: set[str] = set()  # functions of the script that there was a warning for
 
 

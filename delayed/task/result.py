@@ -51,11 +51,7 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
 
 
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
-
-
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
-
-
 _EXPIRED, _CANCELLED = "{}: when a worker took it, it was too late to begin", "{}: somebody has cancelled it"
 
 

@@ -13,8 +13,6 @@ from ..task.task import GoTask, PyTask
 from .fake import beneath
 
 _LATE = 60.0  # seconds that a test may take from an enqueue to the look at it
-
-
 _SHOWN = 20
 
 

@@ -10,12 +10,12 @@ from ..base.text import said
 from ..errors import Reason, Unrunnable
 from ..hooks import NONE
 from ..job.allow import AllowAny
-from ..job.emitter import Reporter
+from ..job.emitter import Emitter
 from ..job.failure import verdict
 from ..job.functions import Functions, settled
 from ..job.job import Job, announce
 from ..job.outcome import Again, Ended, Failed, Outcome
-from ..job.runner import Lifecycle
+from ..job.runner import Runner
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..task.decode import Call, decode, path_of
@@ -65,9 +65,9 @@ class _Runner:
         self._path = ""
         self._job: Job | None = None
         self._call: Call | None = None  # a task without headers
-        self._reporter = Reporter(_PLACE, NONE, lambda: (queue.name, self._path, self._job), lambda _: None)
-        self._functions = Functions(AllowAny(), self._reporter.wrap)
-        self._lifecycle = Lifecycle(self._functions, _PLACE, lambda _: None)
+        self._emitter = Emitter(_PLACE, NONE, lambda: (queue.name, self._path, self._job), lambda _: None)
+        self._functions = Functions(AllowAny(), self._emitter.wrap)
+        self._runner = Runner(self._functions, _PLACE, lambda _: None)
 
     def run(self) -> int:
         announce(self._current)
@@ -97,19 +97,19 @@ class _Runner:
             if not self._retries:
                 raise
             self.queue.bury(self.name, error.reason, error.detail, _PLACE)
-            self._reporter.buried(self.queue.name, None, error, error.reason, error.detail, task=self._path)
+            self._emitter.buried(self.queue.name, None, error, error.reason, error.detail, task=self._path)
             return
         if call.headers is None:
             self._plain(data)
             return
         self._job = job = Job(self.queue, call)
-        go, outcome = self._lifecycle.begin(self.queue, self.name, job)
+        go, outcome = self._runner.begin(self.queue, self.name, job)
         if go:
-            outcome = self._lifecycle.execute(job)
+            outcome = self._runner.execute(job)
         if outcome is not None:
             end, error_raised = (_at_once(outcome), None) if self._retries else _revealed(outcome)
-            count = self._lifecycle.end(self.queue, self.name, data, job, end)
-            self._reporter.ended(self.queue.name, job, outcome if error_raised else end, count)
+            count = self._runner.end(self.queue, self.name, data, job, end)
+            self._emitter.ended(self.queue.name, job, outcome if error_raised else end, count)
             if error_raised is not None:
                 raise error_raised
 
@@ -128,10 +128,10 @@ class _Runner:
             reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
                 self.queue.retry(self.name, with_retry(data, max(call.retry - 1, min(call.retry, 0))))
-                self._reporter.retried(self.queue.name, function, error, detail, **names)
+                self._emitter.retried(self.queue.name, function, error, detail, **names)
             else:
                 self.queue.bury(self.name, reason, detail, _PLACE)
-                self._reporter.buried(self.queue.name, function, error, reason, detail, **names)
+                self._emitter.buried(self.queue.name, function, error, reason, detail, **names)
 
 
 def _at_once(outcome: Outcome) -> Outcome:

@@ -12,11 +12,11 @@ from ..base.escape import escaped, indented
 from ..base.text import name_of, said, shortened, summary, traceback_of
 from ..errors import Reason
 from ..events import Kind
-from ..job.emitter import Reporter
+from ..job.emitter import Emitter
 from ..job.failure import verdict
 from ..job.job import Job, Waits
 from ..job.outcome import Failed, Outcome
-from ..job.runner import Lifecycle
+from ..job.runner import Runner
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
@@ -27,19 +27,15 @@ from ..task.edit import with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
 from ..task.result import State, failure
+from .deferral import Deferral
 from .leases import Lease
-from .patience import Patience
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
-
-
-_TOO_LATE = 2  # what `Transitions.defer` answers if it has done nothing
-
-
+_TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
 _MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
-class Endings:
+class Completer:
     """The endings of one worker's tasks.
 
     Args:
@@ -52,15 +48,15 @@ class Endings:
     """
 
     def __init__(
-        self, channel: Channel, lifecycle: Lifecycle, reporter: Reporter, patience: Patience, *, place: str, ttl: float
+        self, channel: Channel, runner: Runner, emitter: Emitter, deferral: Deferral, *, place: str, ttl: float
     ) -> None:
-        self._channel, self._lifecycle, self._reporter, self._patience = channel, lifecycle, reporter, patience
+        self._channel, self._runner, self._emitter, self._deferral = channel, runner, emitter, deferral
         self._place, self._ttl = place, ttl
         self.counts: Counter[str] = Counter()  # of all but successes, whose count is ''
 
     def succeed(self, lease: Lease, fresh: bool) -> None:
         """A task without headers has returned; `fresh`: its lease lives for certain."""
-        if lease.book.deferred:
+        if lease.pool.deferred:
             _note_run(lease)
         if lease.suspect or lease.gone or not fresh:
             self._asking(lease).succeed(lease.name)
@@ -73,7 +69,7 @@ class Endings:
         """A task without headers has raised `error`, or could not be run; `call` and `function` as far as they are known."""
         headers = headers_of(data) if call is None else {}
         if id_in(headers) is not None:  # it is one for Go, say, and somebody waits for it
-            job = Job(lease.book.pooled, Call(path_of(data), (), {}, 0, headers))
+            job = Job(lease.pool.pooled, Call(path_of(data), (), {}, 0, headers))
             self.end(lease, data, job, Failed(error, *verdict(None, None, error)))
             return
         queue = self._asking(lease)
@@ -83,7 +79,7 @@ class Endings:
             if late is None:
                 return
             detail = late
-        elif lease.book.deferred:
+        elif lease.pool.deferred:
             _note_run(lease)
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
@@ -92,13 +88,13 @@ class Endings:
             path, count = escaped(call.func_path), left if left >= 0 else "all"
             logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
             queue.retry(lease.name, with_retry(data, left))
-            self._reporter.retried(queue.keys.queue, function, error, detail, **names)
+            self._emitter.retried(queue.keys.queue, function, error, detail, **names)
         else:
             self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
             path, shown = escaped(path_of(data)), indented(detail)
             logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, queue.name, shown)
             queue.bury(lease.name, reason, detail, self._place)
-            self._reporter.buried(queue.keys.queue, function, error, reason, detail, **names)
+            self._emitter.buried(queue.keys.queue, function, error, reason, detail, **names)
 
     def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None) -> None:
         """A task with headers has ended; None if its lease had been lost before it began."""
@@ -113,27 +109,27 @@ class Endings:
                 if late is None:
                     return
                 outcome = replace(outcome, detail=late)
-            elif lease.book.deferred:
+            elif lease.pool.deferred:
                 _note_run(lease)
             queue = self._asking(lease)
-            count = self._lifecycle.end(queue, lease.name, data, job, outcome)
+            count = self._runner.end(queue, lease.name, data, job, outcome)
             self.counts[count] += 1
-            self._reporter.ended(queue.keys.queue, job, outcome, count)
+            self._emitter.ended(queue.keys.queue, job, outcome, count)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
         """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else
         it has waited for long enough, and this is what its dead letter says."""
         asking, headers = _AskingForMore(self._channel, lease), headers_of(data)
         cause = f"no worker could run it yet, {reason}: {summary(detail)}"
-        queue = lease.book.queue.over(asking)
+        queue = lease.pool.queue.over(asking)
         found = queue.defer(
-            lease.name, holds_in(headers), limit=self._patience.seconds, cause=cause, group=text_in(headers, "group")
+            lease.name, holds_in(headers), limit=self._deferral.seconds, cause=cause, group=text_in(headers, "group")
         )
         if found.answer == _TOO_LATE:
             waited = f"\n(it waited for {found.age:.0f} s for a worker that can run it)" if found.age else ""
             return detail.rstrip("\n") + waited
         if found.answer:
-            self._patience.put_off(path_of(data), str(reason), detail)
+            self._deferral.put_off(path_of(data), str(reason), detail)
             self.counts["deferred"] += 1
         return None
 
@@ -144,7 +140,7 @@ class Endings:
         self.counts["failed"] += 1
         detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
         path, trace = escaped(path_of(data)), indented(detail)
-        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.book.queue.name, trace)
+        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.pool.queue.name, trace)
         queue, headers = self._asking(lease), headers_of(data)
         holds = holds_in(headers)
         with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
@@ -160,10 +156,10 @@ class Endings:
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
         """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who
         listen."""
-        queue = lease.book.queue.over(channel)
-        count = self._lifecycle.end(queue, lease.name, lease.data or b"", job, outcome)
+        queue = lease.pool.queue.over(channel)
+        count = self._runner.end(queue, lease.name, lease.data or b"", job, outcome)
         self.counts[count] += 1
-        return partial(self._reporter.ended, queue.keys.queue, job, outcome, count)
+        return partial(self._emitter.ended, queue.keys.queue, job, outcome, count)
 
     def superseded(self, lease: Lease) -> None:
         """The lease of a task was lost while it ran."""
@@ -175,7 +171,7 @@ class Endings:
             escaped(path),
             self._ttl,
         )
-        self._reporter.say(Kind.SUPERSEDED, lease.book.queue.name, task=path)
+        self._emitter.say(Kind.SUPERSEDED, lease.pool.queue.name, task=path)
 
     def counted(self, finished: int) -> dict[str, int]:
         """How many of the `finished` tasks ended in which way."""
@@ -185,13 +181,13 @@ class Endings:
         return {"succeeded": finished - others, **named}
 
     def _asking(self, lease: Lease) -> Queue:
-        return lease.book.queue.over(_Asking(self._channel, lease))
+        return lease.pool.queue.over(_Asking(self._channel, lease))
 
 
 def _note_run(lease: Lease) -> None:
-    """Others of the same bytes may be noted as such that could not run elsewhere: see `Transitions.ran`."""
-    if len(lease.book.ran) < _MOST_RUN:
-        lease.book.ran.add(hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest())
+    """Others of the same bytes may be noted as such that could not run elsewhere: see `Store.ran`."""
+    if len(lease.pool.ran) < _MOST_RUN:
+        lease.pool.ran.add(hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest())
 
 
 class _Asking:

@@ -14,28 +14,24 @@ from typing import Any, NoReturn
 from ..base.clock import monotonic
 from ..errors import ConfigurationError
 from ..job.functions import Coroutine, Functions
-from ..job.runner import Lifecycle, broken
+from ..job.runner import Runner, interrupted
 from ..redis.channel import INTERRUPTED, Channel
 from ..redis.command import RedisError, pack
 from ..system.signals import SignalPipe, Stop
 from ..task.decode import Call, parse
-from .completer import Endings
+from .completer import Completer
+from .deferral import Deferral
 from .execution import Execution
-from .executors import Loop, Mail, Threads
-from .fetcher import Taker
+from .executors import Completions, Loop, Threads
+from .fetcher import Fetcher
 from .heartbeat import Heartbeat
 from .leases import Lease
-from .patience import Patience
 from .prefetch import BUDGET
-from .recycling import Wear
-from .scoreboard import Slate
+from .recycling import Recycling
+from .scoreboard import Scoreboard
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
-
-
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
-
-
 _SUSPICIOUS = 2  # losses after which a task runs alone: one less than what buries it by default
 
 
@@ -43,7 +39,7 @@ class BrokenOff(Exception):
     """The worker's own code has failed of a task, which has been made a dead letter, or will be over the next connection."""
 
 
-class Crew:
+class Dispatcher:
     """What `Worker` inherits; the attributes that are only named here are the worker's."""
 
     turns: int
@@ -51,17 +47,17 @@ class Crew:
     left: bool
     drained: bool
     deadline: float | None
-    slate: Slate
+    scoreboard: Scoreboard
     _burst: bool
     _stop: Stop
     _signals: SignalPipe
     _heartbeat: Heartbeat
     _functions: Functions
-    _lifecycle: Lifecycle
+    _runner: Runner
     _channel: Channel
-    _taker: Taker
-    _endings: Endings
-    _wear: Wear
+    _fetcher: Fetcher
+    _completer: Completer
+    _recycling: Recycling
     _in_flight: dict[str, Execution]  # by lease, until its ending has been handed to the connection
     _entered: Callable[[BaseException | None], None]
     _connect: Callable[[], None]
@@ -72,7 +68,7 @@ class Crew:
     _break_off: Callable[[Lease, bytes, BaseException], NoReturn]
     _abandon: Callable[[Lease], None]
     _defects: int
-    _patience: Patience
+    _deferral: Deferral
     _recovered: Callable[[], int]
 
     def _assemble(self, async_tasks: int, threads: int) -> None:
@@ -81,7 +77,7 @@ class Crew:
             raise ConfigurationError("async_tasks is above 0, and threads not below 0")
         self._async_tasks, self._threads = async_tasks, threads
         self._several = async_tasks > 1 or threads > 0  # tasks at once
-        queue = self._taker.books[0].queue
+        queue = self._fetcher.pools[0].queue
         self._waiter = Channel(queue.conn, queue.name)  # where notifications are waited for
         self._asked_at = 0.0  # monotonic time at which it was asked for one; 0 if it was not
         self._waiting: deque[Execution] = deque()  # those for which no executor has a free place
@@ -97,11 +93,11 @@ class Crew:
 
     def _run_many(self) -> None:
         """Work until the end, with the dispatcher in another thread; this one runs plain functions, or waits."""
-        self._mail = Mail()
-        self._sync = Threads(self._threads, self._mail, self._signals.arm)
+        self._completions = Completions()
+        self._sync = Threads(self._threads, self._completions, self._signals.arm)
         self._sync.start()
         if self._async_tasks > 1:
-            self._async = Loop(self._async_tasks, self._mail)
+            self._async = Loop(self._async_tasks, self._completions)
             self._async.start()
         dispatcher = threading.Thread(target=self._dispatch, name="delayed-dispatcher", daemon=True)
         dispatcher.start()
@@ -110,13 +106,13 @@ class Crew:
         if self._async is not None:
             self._async.join()
         self._waiter.close()
-        self._mail.close()
+        self._completions.close()
         if self._defect is not None:
             raise self._defect
 
     def _dispatch(self) -> None:
         try:
-            self._rounds(self._round, lambda: self._stop.is_set() or self.drained or self._wear.is_out(self.finished))
+            self._rounds(self._round, lambda: self._stop.is_set() or self.drained or self._recycling.is_out(self.finished))
             self.left = True  # nothing is taken from here on
             self._rounds(self._finish, self._is_done)
         except BaseException as error:
@@ -131,13 +127,13 @@ class Crew:
 
     def _is_done(self) -> bool:
         """Whether nothing runs any more, and all has been ended that can be now."""
-        return len(self._mail.ended) == len(self._in_flight) and (not self._in_flight or not self._channel.is_open)
+        return len(self._completions.ended) == len(self._in_flight) and (not self._in_flight or not self._channel.is_open)
 
     def _rounds(self, action: Callable[[], None], done: Callable[[], bool]) -> None:
         failures = 0
         while not done():
             self.turns += 1
-            self.slate.turn(self.turns, self.finished)
+            self.scoreboard.turn(self.turns, self.finished)
             try:
                 if not self._channel.is_open:
                     self._connect()
@@ -148,7 +144,7 @@ class Crew:
             except RedisError as error:
                 self._forget_waiting()
                 failures += 1
-                self._listen(self._lost(error, failures), mail=False)
+                self._listen(self._lost(error, failures), completions=False)
             except BaseException as error:
                 self._forget_waiting()
                 self._survive(error)
@@ -162,16 +158,16 @@ class Crew:
     def _round(self) -> None:
         """Once: end what has ended, begin what can begin, take if there is room, and wait if there is nothing to do."""
         self._heed_listeners()
-        self._mail.read()
+        self._completions.read()
         self._collect()
         self._see_cancelled()
         self._begin_waiting()
-        if pause := self._patience.rest(self.finished):
+        if pause := self._deferral.rest(self.finished):
             self._rested_at = monotonic() + pause
         room = self._room()
         if room > 0:
-            for book in self._taker.books:
-                book.pace.size = room
+            for pool in self._fetcher.pools:
+                pool.prefetch.size = room
             if self._take():
                 self._sort()
                 return
@@ -186,12 +182,12 @@ class Crew:
 
     def _finish(self) -> None:
         """Once, after a stop: give back what has not begun, and end what has ended."""
-        unbegun = [*self._taker.hand, *(execution.lease for execution in self._waiting)]  # not both: see `_room`
-        self._taker.hand.clear()
+        unbegun = [*self._fetcher.buffer, *(execution.lease for execution in self._waiting)]  # not both: see `_room`
+        self._fetcher.buffer.clear()
         self._waiting.clear()
         if unbegun:
             self._give_back(unbegun)
-        self._mail.read()
+        self._completions.read()
         self._collect()
         self._see_cancelled()
         self._channel.settle()
@@ -208,13 +204,13 @@ class Crew:
         room = threads if self._async is None else self._async.size - self._async.busy
         if self._crowded and (threads or monotonic() < self._next_probe):
             room = min(room, threads)
-        return min(room, self._wear.left(self.finished + len(self._in_flight)))
+        return min(room, self._recycling.left(self.finished + len(self._in_flight)))
 
     # Wait
 
     def _pause(self) -> float:
         """Seconds until there is something to do if nothing happens."""
-        due = monotonic() + self._taker.wait
+        due = monotonic() + self._fetcher.wait
         if self._waiting:
             due = min(due, self._waiting_since + BUDGET)
         if monotonic() < self._rested_at:
@@ -225,11 +221,11 @@ class Crew:
             due = min(due, self._next_probe)
         return max(0.0, due - monotonic())
 
-    def _listen(self, seconds: float, *, mail: bool = True) -> None:
+    def _listen(self, seconds: float, *, completions: bool = True) -> None:
         """Wait until a task has ended or the worker shall stop (each is heard once), for so many seconds at most."""
         poll = select.poll()
-        if mail:
-            poll.register(self._mail, select.POLLIN)
+        if completions:
+            poll.register(self._completions, select.POLLIN)
         if not self._stop.is_set():
             poll.register(self._stop, select.POLLIN)
         poll.poll(1 + seconds * 1000)
@@ -242,11 +238,11 @@ class Crew:
             self._waiter.send(pop)
             self._asked_at = monotonic()
         self._channel.settle()
-        late = self._asked_at + self._taker.wait
-        if self._waiter.listen(min(late - monotonic(), self._pause()), self._stop.fileno(), self._mail.fileno()):
+        overran = self._asked_at + self._fetcher.wait
+        if self._waiter.listen(min(overran - monotonic(), self._pause()), self._stop.fileno(), self._completions.fileno()):
             self._asked_at = 0.0
             return self._waiter.answer()
-        if monotonic() >= late:
+        if monotonic() >= overran:
             raise RedisError("a blocking pop did not end in time")
         return INTERRUPTED
 
@@ -256,8 +252,8 @@ class Crew:
         """Find out what has been taken, and begin it."""
         threads = self._sync.size - self._sync.busy
         plain = coroutines = 0
-        while self._taker.hand and not self._stop.is_set():
-            execution = self._known(self._taker.hand.popleft())
+        while self._fetcher.buffer and not self._stop.is_set():
+            execution = self._known(self._fetcher.buffer.popleft())
             coroutines += self._is_for_loop(execution)
             plain += not self._is_for_loop(execution)
             self._waiting.append(execution)
@@ -281,7 +277,7 @@ class Crew:
             function = self._functions[call.func_path]
         except BaseException as error:  # a module may raise anything when it is imported
             failure = error
-        execution = Execution(lease, call, self._lifecycle, self._entered)
+        execution = Execution(lease, call, self._runner, self._entered)
         execution.function = function
         if execution.job is None:  # else its middlewares shall see this
             execution.failure = failure
@@ -292,7 +288,7 @@ class Crew:
 
     def _begin_waiting(self) -> None:
         """Begin what finds a place. What has waited for longer than a moment goes back: another worker may have a place."""
-        if self._waiting and not self._taker.is_fresh(monotonic()):
+        if self._waiting and not self._fetcher.is_fresh(monotonic()):
             self._waiting.clear()  # after a pause others may have it: what is still ours goes back
             self._channel.close()
             return
@@ -318,7 +314,7 @@ class Crew:
         """A task that was lost twice runs alone. After one loss it does not: whoever was in flight with a killer is innocent
         but for one, and they may be many."""
         digest = hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest()
-        found = lease.book.queue.call("HGET", lease.book.queue.keys.lost, digest) or b"0"
+        found = lease.pool.queue.call("HGET", lease.pool.queue.keys.lost, digest) or b"0"
         count = found.partition(b":")[0]
         self._alone = not count.isdigit() or int(count[-9:]) >= _SUSPICIOUS  # another program's may be anything
         return not self._alone or not self._in_flight
@@ -329,13 +325,13 @@ class Crew:
         if job is not None and executor is not None and not self._may_now(execution):
             if execution.outcome is None:
                 self.finished += 1
-                self._endings.end(lease, execution.data, job, None)
+                self._completer.end(lease, execution.data, job, None)
                 return
             executor = None
-        self.slate.work(True)
+        self.scoreboard.work(True)
         self._fly(execution, hard=executor is not None)
         if executor is None:
-            self._mail.post(execution)
+            self._completions.post(execution)
             return
         if execution.state_key is not None and executor is self._async:
             self._watched[lease.name] = execution
@@ -356,8 +352,8 @@ class Crew:
         """Whether a task with headers may; if not, `outcome` is how it ends, or None if its lease had been lost."""
         lease, job = execution.lease, execution.job
         assert job is not None
-        lease.book.grouped = lease.book.grouped or "group" in job.headers
-        go, execution.outcome = self._lifecycle.begin(lease.book.queue, lease.name, job)
+        lease.pool.grouped = lease.pool.grouped or "group" in job.headers
+        go, execution.outcome = self._runner.begin(lease.pool.queue, lease.name, job)
         return go
 
     def _fly(self, execution: Execution, *, hard: bool = True) -> None:
@@ -370,10 +366,10 @@ class Crew:
             self._heartbeat.wake()
 
     def _give_back(self, leases: list[Lease]) -> None:
-        book = leases[0].book  # a take is of one queue
-        book.queue.give_back([lease.name for lease in leases])
+        pool = leases[0].pool  # a take is of one queue
+        pool.queue.give_back([lease.name for lease in leases])
         for lease in leases:
-            book.release(lease)
+            pool.release(lease)
 
     # End
 
@@ -388,7 +384,7 @@ class Crew:
 
     def _collect(self) -> None:
         """End the leases of what has ended. If the connection breaks before, it stays in the mail for the next one."""
-        ended = self._mail.ended
+        ended = self._completions.ended
         while ended:
             execution = ended[0]
             if execution.failure is not None or execution.job is not None:
@@ -402,7 +398,7 @@ class Crew:
                 self._note_deadline()
             self.finished += 1
             if not self._in_flight:
-                self.slate.work(False)
+                self.scoreboard.work(False)
             try:
                 self._end(execution)
             except RedisError:
@@ -413,17 +409,17 @@ class Crew:
     def _end(self, execution: Execution) -> None:
         lease, data = execution.lease, execution.data
         if execution.job is not None:
-            outcome = execution.outcome or broken(execution.job, execution.failure or AssertionError("it has not ended"))
-            self._endings.end(lease, data, execution.job, outcome)
+            outcome = execution.outcome or interrupted(execution.job, execution.failure or AssertionError("it has not ended"))
+            self._completer.end(lease, data, execution.job, outcome)
         elif execution.failure is not None:
-            self._endings.fail(lease, data, execution.call, execution.function, execution.failure)
+            self._completer.fail(lease, data, execution.call, execution.function, execution.failure)
         else:
-            self._endings.succeed(lease, self._taker.is_fresh(monotonic()))
+            self._completer.succeed(lease, self._fetcher.is_fresh(monotonic()))
 
     def _note_deadline(self) -> None:
         first = min((execution.deadline for execution in self._in_flight.values()), default=float("inf"))
         self.deadline = first if first < float("inf") else None
-        self.slate.end_by(self.deadline or 0)
+        self.scoreboard.end_by(self.deadline or 0)
 
     def _see_cancelled(self) -> None:
         """Ask whether somebody has cancelled a coroutine that runs, and interrupt it."""
@@ -431,7 +427,7 @@ class Crew:
             return
         self._next_look = monotonic() + _LOOK
         watched = [execution for execution in self._watched.values() if execution.job is not None and execution.job.id]
-        keys = [each.lease.book.queue.keys.task(each.job.id) for each in watched if each.job and each.job.id]
+        keys = [each.lease.pool.queue.keys.task(each.job.id) for each in watched if each.job and each.job.id]
         replies = self._channel.exchange(b"".join(pack("HEXISTS", key, "cancelled") for key in keys), len(keys))
         for execution, cancelled in zip(watched, replies, strict=True):
             if cancelled and execution.job is not None and self._async is not None:

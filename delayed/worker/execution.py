@@ -7,13 +7,13 @@ from ..base.clock import monotonic
 from ..job.functions import Coroutine, awaited, settled
 from ..job.job import Job, announce
 from ..job.outcome import Outcome
-from ..job.runner import Lifecycle
+from ..job.runner import Runner
 from ..task.decode import Call
 from .leases import Lease
 
 
 class Execution:
-    """One task in hand, and how it ended.
+    """One task that a worker has, and how it ended.
 
     Args:
         lease: under which it is held.
@@ -23,20 +23,20 @@ class Execution:
     """
 
     __slots__ = (
-        "_entered", "_lifecycle", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
+        "_entered", "_runner", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
         "outcome",
     )  # fmt: skip
 
     def __init__(
-        self, lease: Lease, call: Call | None, lifecycle: Lifecycle, entered: Callable[[BaseException | None], None]
+        self, lease: Lease, call: Call | None, runner: Runner, entered: Callable[[BaseException | None], None]
     ) -> None:
         self.lease, self.call = lease, call
         self.data = lease.data or b""
-        self._lifecycle = lifecycle
+        self._runner = runner
         self.function: Callable[..., Any] | None = None
         self.job: Job | None = None
         if call is not None and call.headers is not None:
-            self.job = Job(lease.book.pooled, call)
+            self.job = Job(lease.pool.pooled, call)
         self.failure: BaseException | None = None  # what it raised
         self.outcome: Outcome | None = None  # likewise, of a task with headers
         self.deadline = float("inf")  # monotonic time at which it must have ended
@@ -54,13 +54,13 @@ class Execution:
         if self.job is not None:
             return self.job
         assert self.call is not None
-        return Job(self.lease.book.pooled, self.call)
+        return Job(self.lease.pool.pooled, self.call)
 
     def run(self) -> None:
         """Run it in this thread, which is in a context of its own."""
         announce(self.current)
         if self.job is not None:
-            self.outcome = self._lifecycle.execute(self.job)
+            self.outcome = self._runner.execute(self.job)
             return
         assert self.call is not None
         assert self.function is not None
@@ -75,7 +75,7 @@ class Execution:
         announce(self.current)
         if self.job is not None:
             self.job.function = self.function
-            self.outcome = await self._lifecycle.execute_async(self.job)
+            self.outcome = await self._runner.execute_async(self.job)
             return
         assert self.call is not None
         assert isinstance(self.function, Coroutine)

@@ -1,6 +1,6 @@
 """Where tasks run when several may run at once: threads, and one event loop.
 
-An executor is given an `Execution` by the dispatcher, runs it in a context of its own, and posts it to the `Mail` when
+An executor is given an `Execution` by the dispatcher, runs it in a context of its own, and posts it to the `Completions` when
 it has ended. It never talks to Redis.
 """
 
@@ -22,7 +22,7 @@ from .execution import Execution
 _LEAVING = 5.0  # seconds that what tasks have left behind in the loop may take to end
 
 
-class Mail:
+class Completions:
     """What has ended, on its way to the dispatcher, who can wait for it."""
 
     def __init__(self) -> None:
@@ -61,9 +61,9 @@ class Threads:
         between: called in the serving thread after each task.
     """
 
-    def __init__(self, count: int, mail: Mail, between: Callable[[], None]) -> None:
+    def __init__(self, count: int, completions: Completions, between: Callable[[], None]) -> None:
         self.size, self.busy = max(count, 1), 0
-        self._mail = mail
+        self._completions = completions
         self._between = between
         self._queue: queue.SimpleQueue[Execution | None] = queue.SimpleQueue()
         self._threads = [
@@ -116,7 +116,7 @@ class Threads:
         except BaseException as error:  # a defect, or a signal handler of the task's making
             execution.failure = error
         finally:  # whoever has handed it over waits for an answer
-            self._mail.post(execution)
+            self._completions.post(execution)
         return True
 
 
@@ -128,9 +128,9 @@ class Loop:
         mail: where to post what has ended.
     """
 
-    def __init__(self, size: int, mail: Mail) -> None:
+    def __init__(self, size: int, completions: Completions) -> None:
         self.size, self.busy = size, 0
-        self._mail = mail
+        self._completions = completions
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
         self._closing = False
@@ -179,7 +179,7 @@ class Loop:
     def _fail(self, execution: Execution, error: BaseException) -> None:
         """It could not begin: whoever has handed it over waits for an answer."""
         execution.failure = error
-        self._mail.post(execution)
+        self._completions.post(execution)
 
     def _end(self, execution: Execution, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -187,7 +187,7 @@ class Loop:
             execution.failure = asyncio.CancelledError("cancelled by another task")
         elif error := task.exception():
             execution.failure = error
-        self._mail.post(execution)
+        self._completions.post(execution)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -24,11 +24,11 @@ from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.connect import DEADLINE
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 from ..redis.store import STATE_KEPT
 from ..system.exits import leave, leave_within
 from ..system.signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
-from ..system.systemd import Notifier
+from ..system.systemd import ServiceManager
 from ..task.result import HARD
 from .leases import Lease
 from .prefetch import BUDGET
@@ -36,17 +36,9 @@ from .shutdown import EXIT_FORCED, leave_unheard, say_goodbye
 from .state import Holder
 
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
-
-
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
-
-
 _DEATHS = 10  # in a row: then something is wrong with the heart itself
-
-
 _LEAVING = 3 * DEADLINE  # seconds that a forced exit may take, whatever it meets
-
-
 _KEEPING = 3600.0  # seconds between two times that the states of what runs are kept for longer
 
 
@@ -73,8 +65,8 @@ class Heartbeat(threading.Thread):
         self._ttl = ttl
         self._grace = grace
         self._channel = Channel(queue.conn, queue.name)
-        self._outage = Outage(queue.conn)
-        self._notifier = Notifier()
+        self._outage = OutageLog(queue.conn)
+        self._service_manager = ServiceManager()
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self.began = threading.Event()  # the first beat has been tried
@@ -86,7 +78,7 @@ class Heartbeat(threading.Thread):
         self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
         self._next_beat = self._next_look = self._next_alive = self._next_keep = 0.0
         self._progress = (-1, -1)
-        self._watching = False  # there may be tasks in hand behind a slow one
+        self._watching = False  # there may be tasks in the buffer behind a slow one
         self._seen = (-1, -1)
         self._round = (-1, -1)
         self._round_began = 0.0
@@ -168,9 +160,9 @@ class Heartbeat(threading.Thread):
             late = self._worker.deadline or float("inf")
             if now >= late:
                 self._leave("a task ran for longer than its hard timeout")
-            look = self._next_look if self._watching else float("inf")
+            recheck = self._next_look if self._watching else float("inf")
             connection = self._hear(poll)
-            pause = min(self._next_beat, look, self._next_alive, late, self._deadline or float("inf")) - monotonic()
+            pause = min(self._next_beat, recheck, self._next_alive, late, self._deadline or float("inf")) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
@@ -196,7 +188,7 @@ class Heartbeat(threading.Thread):
         try:
             if not self._channel.is_open:
                 self._channel.open()
-                self._worker.slate.connect(1, self._channel.client_id)
+                self._worker.scoreboard.connect(1, self._channel.client_id)
             action()
             self._outage.works("heartbeat")
         except BaseException as error:
@@ -213,18 +205,18 @@ class Heartbeat(threading.Thread):
         if now >= self._next_alive:
             seen = (self._worker.turns, self._worker.finished)
             if seen != self._progress or self._worker.running is not None:
-                self._notifier.alive()
+                self._service_manager.alive()
             self._progress = seen
-            self._next_alive = now + (self._notifier.watchdog / 2 or float("inf"))
+            self._next_alive = now + (self._service_manager.watchdog / 2 or float("inf"))
 
     def _watch_progress(self, now: float) -> None:
         """The last resort: every wait of the worker has a deadline, so it should never stand still for so long."""
         seen = (self._worker.turns, self._worker.finished)
         if seen != self._round or self._worker.running is not None:
             self._round, self._round_began = seen, now
-        elif now - self._round_began > self._worker.patience:
+        elif now - self._round_began > self._worker.longest_round:
             self._round_began = now
-            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.patience, dump_threads())
+            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.longest_round, dump_threads())
             self._worker.give_up_connection()
 
     def _beat(self) -> None:
@@ -239,11 +231,11 @@ class Heartbeat(threading.Thread):
             lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
             gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
             self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
-        self._worker.slate.beat(began)
+        self._worker.scoreboard.beat(began)
         self._deaths = 0
         if not self._ready:
             self._ready = True
-            self._notifier.ready("working")
+            self._service_manager.ready("working")
         fresh_at = self._worker.fresh_at
         if not fresh_at or began - fresh_at < self._ttl / 2:
             self._worker.fresh_at = max(began, fresh_at)
@@ -305,13 +297,13 @@ class Heartbeat(threading.Thread):
         self._seen = seen
         if self._returning:
             self._watching = True  # until Redis has them
-            book = self._returning[0].book  # a hand holds tasks of one queue
+            pool = self._returning[0].pool  # the buffer holds tasks of one queue
             in_doubt, self._in_doubt = self._in_doubt, True
-            book.queue.over(self._channel).give_back([lease.name for lease in self._returning])
+            pool.queue.over(self._channel).give_back([lease.name for lease in self._returning])
             for lease in self._returning:
                 # If the command was sent before and had no reply, it may still arrive: these names are used no more.
                 lease.gone = lease.gone or in_doubt
-                book.returned.append(lease)
+                pool.returned.append(lease)
             self._returning = []
 
     def _obey(self) -> None:
@@ -325,7 +317,7 @@ class Heartbeat(threading.Thread):
                 self._deadline = self._deadline or monotonic() + self._grace
                 self._worker.stop()  # first of all: whoever hears that we stop may rely on it
                 logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
-                self._notifier.stopping("finishing what runs")
+                self._service_manager.stopping("finishing what runs")
 
     def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
         """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
@@ -334,8 +326,8 @@ class Heartbeat(threading.Thread):
             leave_within(_LEAVING, EXIT_FORCED)
             self._worker.stop()
             self._worker.unstarted()
-            patience = monotonic() + DEADLINE
-            while self._worker.running is None and not self._worker.left and monotonic() < patience:
+            until = monotonic() + DEADLINE
+            while self._worker.running is None and not self._worker.left and monotonic() < until:
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()

@@ -12,20 +12,20 @@ from ..base.ids import token
 from ..queue.queue import Queue
 from ..redis.channel import Channel, bulk
 from ..redis.command import pack
-from ..redis.store import Taken
-from .prefetch import Pace
+from ..redis.store import TakeResult
+from .prefetch import Prefetch
 
 
 class Lease:
     """One lease, and the task that it holds; a `connection.Ending`."""
 
-    __slots__ = ("book", "data", "done", "field", "gone", "hash", "name", "suspect")
+    __slots__ = ("data", "done", "field", "gone", "hash", "name", "pool", "suspect")
 
-    def __init__(self, book: "LeaseBook", name: str) -> None:
-        self.book = book
+    def __init__(self, pool: "LeasePool", name: str) -> None:
+        self.pool = pool
         self.name = name
-        self.hash, self.field = book.hash, bulk(name)
-        self.done = pack("HDEL", book.queue.keys.processing, name)  # ends it, if its task has no lost count
+        self.hash, self.field = pool.hash, bulk(name)
+        self.done = pack("HDEL", pool.queue.keys.processing, name)  # ends it, if its task has no lost count
         self.data: bytes | None = None  # the task, if it holds one
         self.suspect = False  # the task has a lost count
         self.gone = False  # its key was found gone: somebody else may have the task
@@ -38,11 +38,11 @@ class Lease:
             repeated: the command was sent twice, so that 0 may only mean that it worked the first time.
         """
         if reply != 1 and not repeated:
-            self.book.superseded(self)
-        self.book.release(self)
+            self.pool.superseded(self)
+        self.pool.release(self)
 
 
-class LeaseBook:
+class LeasePool:
     """The leases that a worker has made on one queue over one connection. Only the worker's main thread changes it; the
     heartbeat reads `made`, and hands leases back through `returned`.
 
@@ -58,12 +58,12 @@ class LeaseBook:
     ) -> None:
         self.pooled = queue  # for the tasks themselves: the connection is the worker's
         self.queue = queue.over(channel)
-        self.take: Callable[..., Taken] = self.queue.take  # or one that heeds limits: see `turns`
+        self.take: Callable[..., TakeResult] = self.queue.take  # or one that keeps limits: see `queue_order`
         self.grouped = False  # groups may have tasks waiting
         self.deferred = False  # tasks are noted that could not run somewhere
         self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
         self.hash = bulk(queue.keys.processing)
-        self.pace = Pace()
+        self.prefetch = Prefetch()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key
         self.free: deque[Lease] = deque()  # those of them that hold nothing
         self.returned: deque[Lease] = deque()  # those whose task the heartbeat has given back

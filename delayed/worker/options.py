@@ -9,11 +9,7 @@ from ..queue.queue import Queue
 from ..redis.command import check_cluster
 
 KEEP_ALIVE_INTERVAL = 3.0  # seconds
-
-
 KEEP_ALIVE_TIMEOUT = 10.0  # seconds
-
-
 GRACE = 25.0  # seconds
 
 

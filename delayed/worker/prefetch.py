@@ -1,15 +1,11 @@
 """How many tasks to take at a time: as many as a few milliseconds' work, learnt from the tasks themselves."""
 
 MOST = 128  # tasks; more saves little, as a round trip is by then one hundredth of the work
-
-
 BUDGET = 0.005  # seconds of work in hand: what a task may have to wait behind others that its worker holds
-
-
 _BYTES = 1 << 20  # bytes in one reply
 
 
-class Pace:
+class Prefetch:
     """Learns from each batch how large the next one may be; begins with one, and at most doubles."""
 
     def __init__(self) -> None:

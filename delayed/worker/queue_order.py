@@ -8,22 +8,16 @@ from ..base.clock import monotonic
 from ..errors import ConfigurationError
 from ..queue.limits import Limits
 from ..redis.command import pack
-from ..redis.store import Taken
-from .leases import LeaseBook
+from ..redis.store import TakeResult
+from .leases import LeasePool
 
 _SHORTEST = 0.01  # seconds; to Redis, no time at all means for ever
-
-
 _LOOK = 1.0  # seconds after which a queue is asked again that was paused when we did not know it yet
-
-
 _LONGEST = 5.0  # seconds after which a queue is asked again in any case
-
-
 _AHEAD = 2  # batches that a queue with groups has ready: a longer queue would make groups wait
 
 
-class Gate:
+class QueueGate:
     """One queue of a worker, and whether the worker may take from it.
 
     Args:
@@ -31,8 +25,8 @@ class Gate:
         weight: its share.
     """
 
-    def __init__(self, book: LeaseBook, weight: float) -> None:
-        self.book = book
+    def __init__(self, pool: LeasePool, weight: float) -> None:
+        self.pool = pool
         self.weight = weight
         self.limits = Limits()
         self.opens_at = 0.0  # monotonic time from which it is worth asking
@@ -43,7 +37,7 @@ class Gate:
         if limits != self.limits:
             self.opens_at = 0.0
         self.limits = limits
-        self.book.take = self._take_limited if limits.any else self.book.queue.take
+        self.pool.take = self._take_limited if limits.any else self.pool.queue.take
 
     @property
     def open(self) -> bool:
@@ -55,13 +49,13 @@ class Gate:
         """Whether only time stands in the way."""
         return not self.limits.paused and not self.open
 
-    def _take_limited(self, leases: Sequence[str], holder: str, seconds: float, **how: Any) -> Taken:
-        tasks, suspect, pause = self.book.queue.take_limited(leases, holder, seconds, **how)
+    def _take_limited(self, leases: Sequence[str], holder: str, seconds: float, **how: Any) -> TakeResult:
+        tasks, suspect, pause = self.pool.queue.take_limited(leases, holder, seconds, **how)
         self.opens_at = monotonic() + (_LOOK if pause is None else min(pause, _LONGEST)) if pause != 0 else 0.0
-        return Taken(tasks, suspect)
+        return TakeResult(tasks, suspect)
 
 
-class Turns:
+class QueueOrder:
     """The queues of a worker.
 
     Args:
@@ -73,13 +67,13 @@ class Turns:
         ConfigurationError: not one weight above 0 for each queue.
     """
 
-    def __init__(self, books: Sequence[LeaseBook], weights: Sequence[float] | None, seconds: float) -> None:
-        if weights is not None and (len(weights) != len(books) or not all(0 < each < float("inf") for each in weights)):
+    def __init__(self, pools: Sequence[LeasePool], weights: Sequence[float] | None, seconds: float) -> None:
+        if weights is not None and (len(weights) != len(pools) or not all(0 < each < float("inf") for each in weights)):
             raise ConfigurationError(f"weights are numbers above 0, one for each queue, and not {list(weights)!r}")
         self.weighted = weights is not None
-        self._gates = [Gate(book, weight) for book, weight in zip(books, weights or [1.0] * len(books), strict=True)]
+        self._gates = [QueueGate(pool, weight) for pool, weight in zip(pools, weights or [1.0] * len(pools), strict=True)]
         self._seconds = seconds
-        self._pop = pack("BLPOP", *(book.queue.keys.noti for book in books), seconds)
+        self._pop = pack("BLPOP", *(pool.queue.keys.noti for pool in pools), seconds)
         self._level = 0.0  # `served` of the queue that was served last
         self.plain = not self.weighted  # strict order, and no limits: the first queue that has tasks is the one
 
@@ -88,16 +82,16 @@ class Turns:
         flags, *fields = reply
         self._gates[index].learn(Limits.of(fields))
         self.plain = not self.weighted and not any(gate.limits.any for gate in self._gates)
-        book = self._gates[index].book
-        book.grouped = book.grouped or bool(flags & 1)
-        book.deferred = bool(flags & 2)
+        pool = self._gates[index].pool
+        pool.grouped = pool.grouped or bool(flags & 1)
+        pool.deferred = bool(flags & 2)
 
     def feed(self) -> None:
         """Let groups take turns where there are any."""
         for gate in self._gates:
-            book = gate.book
-            if book.grouped:
-                book.grouped = book.queue.feed(_AHEAD * book.pace.size)
+            pool = gate.pool
+            if pool.grouped:
+                pool.grouped = pool.queue.feed(_AHEAD * pool.prefetch.size)
 
     def pop(self) -> tuple[bytes, float]:
         """The command that waits for a notification, packed, or nothing if no queue may be asked; and the seconds to wait."""
@@ -106,26 +100,26 @@ class Turns:
         now, seconds, notis = monotonic(), self._seconds, []
         for gate in self._sorted():
             if gate.open:
-                notis.append(gate.book.queue.keys.noti)
+                notis.append(gate.pool.queue.keys.noti)
             elif gate.opens_soon:
                 seconds = min(seconds, max(gate.opens_at - now, _SHORTEST))
         return pack("BLPOP", *notis, seconds) if notis else b"", seconds
 
-    def order(self) -> list[LeaseBook]:
+    def order(self) -> list[LeasePool]:
         """The queues in the order in which to look; those that may not be asked come last."""
         if self.plain:
-            return [gate.book for gate in self._gates]
-        return [gate.book for gate in sorted(self._sorted(), key=lambda gate: not gate.open)]
+            return [gate.pool for gate in self._gates]
+        return [gate.pool for gate in sorted(self._sorted(), key=lambda gate: not gate.open)]
 
-    def took(self, book: LeaseBook, count: int) -> bool:
+    def took(self, pool: LeasePool, count: int) -> bool:
         """So many tasks came from a queue. Returns whether more may come from it, but for a limit, after a while."""
-        gate = next(gate for gate in self._gates if gate.book is book)
+        gate = next(gate for gate in self._gates if gate.pool is pool)
         if self.weighted and count:
             # A queue that had nothing for a while begins where the others are: it has saved nothing up.
             gate.served = self._level = max(gate.served, self._level)
             gate.served += count / gate.weight
         return not count and gate.opens_soon
 
-    def _sorted(self) -> list[Gate]:
+    def _sorted(self) -> list[QueueGate]:
         """By what each has had of its share; strictly if there are no weights, as then nobody counts."""
         return sorted(self._gates, key=lambda gate: max(gate.served, self._level)) if self.weighted else self._gates

@@ -9,7 +9,7 @@ from ..system.process import resident_size
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
 
 
-class Wear:
+class Recycling:
     """The limits of one worker process.
 
     Args:
@@ -25,7 +25,7 @@ class Wear:
             raise ConfigurationError("max_tasks and max_rss are above 0, or None for no limit")
         self._max_tasks, self._max_rss = max_tasks, max_rss
         self._next_weighing = 0.0
-        self.out = False  # it was over a limit
+        self.due = False  # it was over a limit
 
     def left(self, finished: int) -> int:
         """How many more tasks it may run."""
@@ -34,8 +34,8 @@ class Wear:
     def is_out(self, finished: int) -> bool:
         """Whether it is over a limit, after so many tasks."""
         if self.left(finished) <= 0:
-            self.out = True
+            self.due = True
         elif self._max_rss is not None and monotonic() >= self._next_weighing:
             self._next_weighing = monotonic() + _WEIGHING
-            self.out = resident_size() > self._max_rss
-        return self.out
+            self.due = resident_size() > self._max_rss
+        return self.due

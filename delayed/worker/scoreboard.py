@@ -11,21 +11,13 @@ import msgpack
 from ..base.clock import monotonic
 
 _TURNS, _FINISHED, _WORKING, _LEFT, _BEAT, _CLIENT, _NAME = 0, 1, 2, 3, 4, 5, 7
-
-
 _END_BY = 9
-
-
 _QUEUES = 10  # where the queues begin: a serial number and a token for each
-
-
 _WORD = 8  # bytes
-
-
 _TOKEN = 2 * _WORD  # bytes; see `leases.token`
 
 
-class Slate:
+class Scoreboard:
     """One worker process, as its supervisor sees it.
 
     Args:
@@ -59,7 +51,7 @@ class Slate:
         """Its connection `which` (0: the worker's, 1: the heartbeat's) has this id on the server; 0 if that is not known."""
         self._words[_CLIENT + which] = client_id
 
-    def call_it(self, name: str) -> None:
+    def set_name(self, name: str) -> None:
         """The token of its own lease."""
         self._write(_NAME, name)
 

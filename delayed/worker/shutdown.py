@@ -13,8 +13,8 @@ EXIT_FORCED = 3  # the grace was over, or a second signal came: what ran was giv
 
 def leave_unheard(worker: Holder, reason: str, error: BaseException) -> None:
     """The end of a worker while Redis cannot be reached: say what that leaves behind."""
-    if not worker.abandoned and all(lease.book.idle for _, made in worker.holdings() for lease in list(made.values())):
-        worker.slate.leave()  # what is left of it runs out by itself
+    if not worker.abandoned and all(lease.pool.idle for _, made in worker.holdings() for lease in list(made.values())):
+        worker.scoreboard.leave()  # what is left of it runs out by itself
         logger.info("%s, with nothing to give back; Redis was not told: %s", reason, said(error))
     else:
         logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, said(error))
@@ -36,5 +36,5 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
     for lease in worker.abandoned:
         channel.call("UNLINK", lease.name)  # so the next sweep finds it
     if not worker.abandoned:
-        worker.slate.leave()
+        worker.scoreboard.leave()
     return count

@@ -7,7 +7,7 @@ from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.server_time import ServerTime
 from .leases import Lease
-from .scoreboard import Slate
+from .scoreboard import Scoreboard
 
 
 class Holder(Protocol):
@@ -20,11 +20,11 @@ class Holder(Protocol):
     running: Lease | None
     left: bool  # its loop has ended
     fresh_at: float  # monotonic time at which all its leases lived
-    slate: Slate  # what its supervisor sees
+    scoreboard: Scoreboard  # what its supervisor sees
     deadline: float | None  # monotonic time at which the task that runs must have ended
     abandoned: list[Lease]  # tasks that broke the worker itself: they count as lost
     clock: ServerTime
-    patience: float  # seconds that a round of its loop may take while no task runs
+    longest_round: float  # seconds that a round of its loop may take while no task runs
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """Its leases on each queue."""
@@ -33,7 +33,7 @@ class Holder(Protocol):
         """The leases whose tasks have begun."""
 
     def learn(self, index: int, reply: list[Any]) -> None:
-        """What operators want of a queue: see `Transitions.beat`."""
+        """What operators want of a queue: see `Store.beat`."""
 
     def ran(self, index: int) -> list[str]:
         """The SHA-1 of tasks of a queue that have run here since this was asked last, if anybody wants to know."""

@@ -17,43 +17,39 @@ from ..errors import ConfigurationError
 from ..events import BUS, Kind
 from ..hooks import NONE, Hooks
 from ..job.allow import AllowAny, AllowList
-from ..job.emitter import Reporter
+from ..job.emitter import Emitter
 from ..job.functions import Functions, settled
 from ..job.job import Job, announce, running
 from ..job.middleware import AsyncMiddleware, Middleware
-from ..job.runner import KILLED, Lifecycle, late
+from ..job.runner import KILLED, Runner, overran
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError
-from ..redis.outage import Outage
+from ..redis.outage import OutageLog
 from ..redis.server_time import ServerTime
 from ..system.exits import leave
 from ..system.process import resident_size
 from ..system.signals import SignalPipe, Stop
 from ..task.decode import Call, parse, path_of
-from .completer import Endings
-from .dispatcher import BrokenOff, Crew
+from .completer import Completer
+from .deferral import PATIENCE, Deferral
+from .dispatcher import BrokenOff, Dispatcher
 from .execution import Execution
-from .fetcher import Taker
+from .fetcher import Fetcher
 from .heartbeat import Heartbeat
 from .leases import Lease
 from .options import GRACE, KEEP_ALIVE_INTERVAL, allow_list, check_same_server, check_times, lease_ttl
-from .patience import PATIENCE, Patience
-from .recycling import Wear
-from .scoreboard import Slate
+from .recycling import Recycling
+from .scoreboard import Scoreboard
 from .shutdown import leave_unheard, say_goodbye
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two attempts to reach Redis again
-
-
 _DEFECTS = 10  # interruptions in a row that are no accident
-
-
 _CONNECTING = 30.0  # seconds that an attempt to reach Redis may take, asking many servers in turn
 
 
-class Worker(Crew):
+class Worker(Dispatcher):
     """Runs the Python tasks of one or several queues: in this thread, one at a time, if nothing else is said.
 
     Args:
@@ -65,7 +61,7 @@ class Worker(Crew):
             `AllowAny()` does so without.
         grace: seconds that a stopped worker has to finish its task; after that the task is given back and the process exits.
         burst: end when all queues are empty.
-        max_tasks: end after so many tasks, `worn` out; None for never.
+        max_tasks: end after so many tasks, `recycled` out; None for never.
         max_rss: likewise, between two tasks, when the process has more bytes of memory than this.
         middlewares: what wraps the execution of tasks that have headers, the outermost first.
         hooks: what to call for each of its tasks.
@@ -93,7 +89,7 @@ class Worker(Crew):
         max_rss: int | None = None,
         middlewares: Sequence[Middleware | AsyncMiddleware] = (),
         hooks: Hooks = NONE,
-        slate: Slate | None = None,
+        scoreboard: Scoreboard | None = None,
         weights: Sequence[float] | None = None,
         async_tasks: int = 1,
         threads: int = 0,
@@ -106,7 +102,7 @@ class Worker(Crew):
         if not 0 <= unready_for < 1e9:
             raise ConfigurationError(f"unready_for is a number of seconds, 0 or more, not {unready_for:g}")
         check_same_server(queues)
-        self._wear = Wear(max_tasks, max_rss)
+        self._recycling = Recycling(max_tasks, max_rss)
         self._interval, self._grace, self._burst = keep_alive_interval, grace, burst
         self._ttl = lease_ttl(queues, keep_alive_interval)
         self._place = f"{socket.gethostname()}:{os.getpid()}"
@@ -121,28 +117,28 @@ class Worker(Crew):
         self.left = False
         self.abandoned: list[Lease] = []
         self.clock = ServerTime(lambda: cast(Sequence[bytes], queues[0].call("TIME")))
-        self.slate = slate or Slate(len(queues))
-        self.slate.call_it(self.name)
+        self.scoreboard = scoreboard or Scoreboard(len(queues))
+        self.scoreboard.set_name(self.name)
         self._now = 0.0  # when the last task ended, which is when the next one begins
         self._in_flight: dict[str, Execution] = {}  # what runs, by lease, if it has headers or others run beside it
         self._stop = Stop()
 
-        self._reporter = Reporter(self._place, hooks, self._current, self._entered)
-        self._functions = Functions(allow_list(allow), self._reporter.wrap)
+        self._emitter = Emitter(self._place, hooks, self._current, self._entered)
+        self._functions = Functions(allow_list(allow), self._emitter.wrap)
         at_once = max(async_tasks, threads, 1)
-        self._lifecycle = Lifecycle(self._functions, self._place, self._entered, middlewares, at_once, clock=self.clock.now)
-        self._patience = Patience(unready_for)
+        self._runner = Runner(self._functions, self._place, self._entered, middlewares, at_once, clock=self.clock.now)
+        self._deferral = Deferral(unready_for)
         self._channel = Channel(queues[0].conn, queues[0].name)
-        self._outage = Outage(queues[0].conn)
+        self._outage = OutageLog(queues[0].conn)
         self._work_name = f"work on {', '.join(each.name for each in queues)}"
-        self._endings = Endings(
-            self._channel, self._lifecycle, self._reporter, self._patience, place=self._place, ttl=self._ttl
+        self._completer = Completer(
+            self._channel, self._runner, self._emitter, self._deferral, place=self._place, ttl=self._ttl
         )
-        self._taker = Taker(
-            queues, self._channel, holder=self.name, ttl=self._ttl, slate=self.slate, superseded=self._endings.superseded,
-            running=self._in_flight, weights=weights, burst=burst, await_notification=self._notification, rest=self._rest_for,
+        self._fetcher = Fetcher(
+            queues, self._channel, holder=self.name, ttl=self._ttl, scoreboard=self.scoreboard, running=self._in_flight,
+            superseded=self._completer.superseded, weights=weights, burst=burst, await_notification=self._notification, rest=self._rest_for,
         )  # fmt: skip
-        self.patience = self._taker.wait + _CONNECTING
+        self.longest_round = self._fetcher.wait + _CONNECTING
         self._signals: SignalPipe
         self._heartbeat: Heartbeat
         self._verbose = False
@@ -161,13 +157,13 @@ class Worker(Crew):
         self._verbose = logger.isEnabledFor(logging.DEBUG)
         with self._stop, SignalPipe() as self._signals:
             self._heartbeat = Heartbeat(
-                self, self._taker.books[0].queue, self._signals, interval=self._interval, ttl=self._ttl, grace=self._grace
+                self, self._fetcher.pools[0].queue, self._signals, interval=self._interval, ttl=self._ttl, grace=self._grace
             )
             self._heartbeat.start()
             self._heartbeat.began.wait()
-            names = ", ".join(book.queue.name for book in self._taker.books)
+            names = ", ".join(pool.queue.name for pool in self._fetcher.pools)
             logger.info("Worker %s serves %s", self._place, names)
-            self._reporter.say(Kind.WORKER_UP, names)
+            self._emitter.say(Kind.WORKER_UP, names)
             try:
                 if self._several:
                     self._run_many()
@@ -181,7 +177,7 @@ class Worker(Crew):
                 self._heartbeat.end()
                 self._goodbye()
                 logger.info("Worker %s stopped: %s", self._place, self._summary())
-                self._reporter.say(Kind.WORKER_DOWN, names)
+                self._emitter.say(Kind.WORKER_DOWN, names)
 
     def stop(self) -> None:
         """Finish the task that runs, give back the others, and let `run` return. Safe from any thread, at any time, twice."""
@@ -193,16 +189,16 @@ class Worker(Crew):
         return self._heartbeat.grace_left
 
     @property
-    def worn(self) -> bool:
+    def recycled(self) -> bool:
         """Whether another process should take over from this one: see `max_tasks` and `max_rss`."""
-        return self._wear.out
+        return self._recycling.due
 
     def _loop(self) -> None:
         failures = 0
-        while not self._stop.is_set() and not self._wear.is_out(self.finished):
+        while not self._stop.is_set() and not self._recycling.is_out(self.finished):
             try:
                 self.turns += 1
-                self.slate.turn(self.turns, self.finished)
+                self.scoreboard.turn(self.turns, self.finished)
                 self._signals.arm()
                 self._heed_listeners()
                 if not self._channel.is_open:
@@ -212,7 +208,7 @@ class Worker(Crew):
                     failures = self._recovered()
                 if found:
                     self._work()
-                    if pause := self._patience.rest(self.finished):
+                    if pause := self._deferral.rest(self.finished):
                         self._stop.wait(pause)
                 elif self._burst:
                     self._channel.settle()
@@ -227,7 +223,7 @@ class Worker(Crew):
 
     def _survive(self, error: BaseException) -> None:
         """Something has come out of our own code, or of what a task has left behind, such as a timer. The connection may be
-        out of step; what was in hand goes back over the next one. But whatever comes again and again is no accident."""
+        out of step; what was in the buffer goes back over the next one. But whatever comes again and again is no accident."""
         self._drop_connection()
         if self.abandoned:
             raise error
@@ -243,27 +239,27 @@ class Worker(Crew):
 
     def _heed_listeners(self) -> None:
         """If others listen than before, functions are wrapped anew."""
-        if self._reporter.version != BUS.version:
-            self._reporter.version = BUS.version
+        if self._emitter.version != BUS.version:
+            self._emitter.version = BUS.version
             self._functions.clear()
 
     def _connect(self) -> None:
-        self._taker.connect()
+        self._fetcher.connect()
 
     def _lost(self, error: RedisError, failures: int) -> float:
         """The connection cannot be used any more, for the `failures`th time. Returns the seconds until another is tried."""
         self._drop_connection()
-        for book in self._taker.books:
-            error = book.queue.explained(error)
+        for pool in self._fetcher.pools:
+            error = pool.queue.explained(error)
         self._outage.failed(self._work_name, error)
         return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
     def _drop_connection(self) -> None:
-        self._taker.hand.clear()  # what was in it goes back when the connection does
+        self._fetcher.buffer.clear()  # what was in it goes back when the connection does
         self.running = None  # and so does what did not come to run
-        self.slate.work(bool(self._in_flight))
+        self.scoreboard.work(bool(self._in_flight))
         self._channel.close()
-        self._taker.look = True
+        self._fetcher.recheck = True
 
     def _recovered(self) -> int:
         """The connection works again. Returns how many failures there have been since: none."""
@@ -279,9 +275,9 @@ class Worker(Crew):
             count = say_goodbye(self._channel, self)
             if count:
                 logger.info("Gave back %s", counted(count, "task"))
-            if self._taker.interrupted:  # the blocking pop may have had a notification by then
-                for book in self._taker.books:
-                    book.queue.repair()
+            if self._fetcher.interrupted:  # the blocking pop may have had a notification by then
+                for pool in self._fetcher.pools:
+                    pool.queue.repair()
         except BaseException as error:  # of Redis, or of what a task has left behind
             leave_unheard(self, "Stopped", error)
         finally:
@@ -290,12 +286,12 @@ class Worker(Crew):
     # Take
 
     def _take(self) -> bool:
-        return self._taker.take(self._wear.left(self.finished))
+        return self._fetcher.take(self._recycling.left(self.finished))
 
     def _notification(self, pop: bytes) -> Any:
         if self._several:
             return self._await_notification(pop)
-        return self._channel.block(pop, self._taker.wait, self._stop.fileno())
+        return self._channel.block(pop, self._fetcher.wait, self._stop.fileno())
 
     def _rest_for(self, seconds: float) -> None:
         """Wait before asking again, and hear a stop and, if several tasks run, their ends."""
@@ -307,24 +303,24 @@ class Worker(Crew):
     # Execute
 
     def _work(self) -> None:
-        """Run what is in hand."""
-        hand = self._taker.hand
-        if len(hand) > 1:
+        """Run what is in the buffer."""
+        buffer = self._fetcher.buffer
+        if len(buffer) > 1:
             self._heartbeat.watch()
         count = size = 0
-        self.slate.work(True)
+        self.scoreboard.work(True)
         began = self._now = monotonic()
-        fresh = self._taker.is_fresh(began)  # or Redis gave them to us long ago, and the reply was on its way for too long
+        fresh = self._fetcher.is_fresh(began)  # or Redis gave them to us long ago, and the reply was on its way for too long
         done = self.finished
         while not self._stop.is_set():
             try:
-                lease = hand.popleft()
+                lease = buffer.popleft()
             except IndexError:  # done, or the heartbeat has given back what was left
                 break
             data = lease.data
             if data is None or lease.gone or not fresh:
                 # We slept for longer than a lease lives, perhaps: others may have these tasks. What is still ours goes back.
-                hand.clear()
+                buffer.clear()
                 self._channel.close()
                 break
             size += len(data)
@@ -336,9 +332,9 @@ class Worker(Crew):
             except BaseException as error:
                 self.finished = done + count
                 self._break_off(lease, data, error)
-        self.slate.work(False)
+        self.scoreboard.work(False)
         if count:
-            self._taker.size = lease.book.pace.learn(count, self._now - began, size)
+            self._fetcher.size = lease.pool.prefetch.learn(count, self._now - began, size)
 
     def _run_one(self, lease: Lease, data: bytes) -> bool:
         """Run a task and end its lease. False if the other leases may have been lost meanwhile."""
@@ -357,18 +353,18 @@ class Worker(Crew):
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
         if call is not None and headers is not None:
-            return self._run_job(Execution(lease, Call(*call), self._lifecycle, self._entered))
+            return self._run_job(Execution(lease, Call(*call), self._runner, self._entered))
         self._entered(failure)
         self.running = None
         self.finished += 1
         began, self._now = self._now, monotonic()
         if self._verbose:
             logger.debug("Task under %s ended after %.6f s: %s", lease.name, self._now - began, shown(failure))
-        fresh = self._taker.is_fresh(self._now)
+        fresh = self._fetcher.is_fresh(self._now)
         if failure is None:
-            self._endings.succeed(lease, fresh)
+            self._completer.succeed(lease, fresh)
         else:
-            self._endings.fail(lease, data, call and Call(*call), function, failure)
+            self._completer.fail(lease, data, call and Call(*call), function, failure)
         return fresh
 
     def _run_job(self, execution: Execution) -> bool:
@@ -378,22 +374,22 @@ class Worker(Crew):
         try:
             if self._may_run(execution):
                 self._fly(execution)
-                execution.outcome = self._lifecycle.execute(job)
+                execution.outcome = self._runner.execute(job)
         finally:  # also if Redis did not answer: nothing runs any more that could be late
             self._in_flight.clear()
             self._note_deadline()
             self.running = None
         self.finished += 1
         self._now = monotonic()
-        self._endings.end(execution.lease, execution.data, job, execution.outcome)
-        return self._taker.is_fresh(self._now)
+        self._completer.end(execution.lease, execution.data, job, execution.outcome)
+        return self._fetcher.is_fresh(self._now)
 
     def _break_off(self, lease: Lease, data: bytes, error: BaseException) -> NoReturn:
         """Neither the task nor the connection, but our own code has failed, of this task. It becomes a dead letter; and if
         even that fails, the task is lost with this process, and whoever sweeps counts it: nothing may go round for ever."""
         self._entered(error)
         try:
-            self._endings.break_off(lease, data, error)
+            self._completer.break_off(lease, data, error)
         except BaseException:
             self._abandon(lease)
             raise
@@ -401,7 +397,7 @@ class Worker(Crew):
 
     def _abandon(self, lease: Lease) -> None:
         """Nobody gives it back."""
-        lease.book.made.pop(lease.name, None)
+        lease.pool.made.pop(lease.name, None)
         self.abandoned.append(lease)
 
     def _entered(self, failure: BaseException | None) -> None:
@@ -420,13 +416,13 @@ class Worker(Crew):
         for execution in self._in_flight.values():
             return execution.job
         lease = self.running
-        return None if lease is None or lease.data is None else Job(lease.book.pooled, Call(*parse(lease.data)))
+        return None if lease is None or lease.data is None else Job(lease.pool.pooled, Call(*parse(lease.data)))
 
     # What the heartbeat asks (see `holder.Holder`)
 
     def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
         """The leases on each queue."""
-        return [(book.queue, book.made) for book in self._taker.books]
+        return [(pool.queue, pool.made) for pool in self._fetcher.pools]
 
     def begun(self) -> set[str]:
         """The leases whose tasks have begun."""
@@ -436,20 +432,20 @@ class Worker(Crew):
     @property
     def fresh_at(self) -> float:
         """Monotonic time at which all leases lived."""
-        return self._taker.fresh_at
+        return self._fetcher.fresh_at
 
     @fresh_at.setter
     def fresh_at(self, moment: float) -> None:
-        self._taker.fresh_at = moment
+        self._fetcher.fresh_at = moment
 
     def learn(self, index: int, reply: Sequence[Any]) -> None:
         """What operators want of a queue."""
-        self._taker.turns.learn(index, reply)
+        self._fetcher.turns.learn(index, reply)
 
     def ran(self, index: int) -> list[str]:
         """The SHA-1 of tasks of a queue that have run here since this was asked last, if anybody wants to know."""
-        book = self._taker.books[index]
-        ran, book.ran = book.ran, set()
+        pool = self._fetcher.pools[index]
+        ran, pool.ran = pool.ran, set()
         return list(ran)
 
     def give_up_connection(self) -> None:
@@ -462,7 +458,7 @@ class Worker(Crew):
         leases: list[Lease] = []
         with contextlib.suppress(IndexError):
             while True:
-                leases.insert(0, self._taker.hand.pop())
+                leases.insert(0, self._fetcher.buffer.pop())
         return leases
 
     def tracked(self) -> list[str]:
@@ -472,13 +468,13 @@ class Worker(Crew):
     def end_early(self, channel: Channel, cancelled: Collection[str]) -> list[Callable[[], None]]:
         """End the leases of tasks that run, over another connection: of those that are over their hard timeout, and of those
         whose state is under one of the keys `cancelled`. Returns what tells those who listen."""
-        told = []
+        given_back = []
         for execution in list(self._in_flight.values()):
             if execution.job is not None and execution.state_key in cancelled:
-                told.append(self._endings.end_early(channel, execution.lease, execution.job, KILLED))
+                given_back.append(self._completer.end_early(channel, execution.lease, execution.job, KILLED))
             elif execution.job is not None and execution.deadline <= monotonic():
-                told.append(self._endings.end_early(channel, execution.lease, execution.job, late(execution.job)))
-        return told
+                given_back.append(self._completer.end_early(channel, execution.lease, execution.job, overran(execution.job)))
+        return given_back
 
     def describe(self) -> dict[str, Any]:
         """What stands in the register of workers."""
@@ -493,18 +489,18 @@ class Worker(Crew):
             "language": "python",
             "place": self._place,
             "ttl": self._ttl,
-            "queues": [book.queue.name for book in self._taker.books],
+            "queues": [pool.queue.name for pool in self._fetcher.pools],
             "started": self._started,
             "running": running,
             "running_for": monotonic() - began if running else None,
             "in_flight": len(in_flight) or int(running is not None),
-            "in_hand": len(self._taker.hand) + len(self._waiting),
+            "in_hand": len(self._fetcher.buffer) + len(self._waiting),
             "rss": resident_size(),
-            **self._endings.counted(self.finished),
+            **self._completer.counted(self.finished),
         }
 
     def _summary(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in self._endings.counted(self.finished).items())
+        return ", ".join(f"{count} {name}" for name, count in self._completer.counted(self.finished).items())
 
 
 def _leave_child(failure: BaseException | None) -> NoReturn:

@@ -72,7 +72,7 @@ def dawdle(path: str, number: int) -> None:
         delayed.worker.heartbeat.BUDGET = 0.001  # type: ignore[attr-defined]
         worker._heartbeat._next_look = 0.0
         worker._heartbeat.wake()
-        wait_for(lambda: worker._taker.books[0].returned, "nothing was given back")
+        wait_for(lambda: worker._fetcher.pools[0].returned, "nothing was given back")
 
 
 def outlast(path: str, number: int) -> None:

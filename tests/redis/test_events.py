@@ -17,7 +17,7 @@ from delayed.delay import delayed
 from delayed.errors import InvalidTask
 from delayed.events import ABOUT, BUS, Event, Kind, subscribe, table
 from delayed.hooks import Hooks
-from delayed.job.observed import Heard
+from delayed.job.observed import Observed
 from delayed.queue.async_queue import AsyncQueue
 from delayed.queue.queue import Queue
 from delayed.sweeper.sweep import sweep
@@ -236,7 +236,7 @@ def test_who_listens_later_is_heard_and_nobody_costs_nothing(queue: Queue) -> No
     ended = subscribe(note, [Kind.SUCCEEDED])
     queue.enqueue(PyTask(fine, (1,)))
     worker.run()
-    assert isinstance(worker._functions[f"{__name__}:fine"], Heard)
+    assert isinstance(worker._functions[f"{__name__}:fine"], Observed)
     assert kinds(SEEN) == ["succeeded"]
     ended()
     queue.enqueue(PyTask(fine, (1,)))

@@ -162,7 +162,7 @@ def remember(worker: Worker, seen: list[object]) -> Callable[[], None]:
     connect = worker._connect
 
     def connecting() -> None:
-        seen.append((worker.deadline, worker.running, worker.slate.late, worker.slate.working))
+        seen.append((worker.deadline, worker.running, worker.scoreboard.late, worker.scoreboard.working))
         connect()
 
     return connecting

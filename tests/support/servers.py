@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 
 from delayed.redis.embedded import EmbeddedRedis, server_path
-from delayed.system.child import Guarded
+from delayed.system.child import ChildProcess
 from tests.conftest import eventually
 
 SLOTS = 16384
@@ -96,7 +96,7 @@ class Sentinels:
             follow(server, primary)
         return port
 
-    def _sentinel(self, port: int, primary: int) -> Guarded:
+    def _sentinel(self, port: int, primary: int) -> ChildProcess:
         folder = self._folder / f"sentinel{port}"
         folder.mkdir()
         config = folder / "sentinel.conf"
@@ -107,7 +107,7 @@ class Sentinels:
             f"sentinel failover-timeout {SERVICE} 3000\n"
             f"sentinel parallel-syncs {SERVICE} 2\n"
         )
-        return Guarded([server_path(), str(config), "--sentinel"])
+        return ChildProcess([server_path(), str(config), "--sentinel"])
 
     def _knows(self, port: int, name: bytes, least: int) -> bool:
         with redis.Redis(port=port, protocol=2) as client:

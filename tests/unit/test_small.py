@@ -17,9 +17,9 @@ from delayed.job.failure import describe, misfit, verdict
 from delayed.job.functions import Functions
 from delayed.redis.keys import Keys
 from delayed.system.signals import SignalPipe, dump_threads
-from delayed.system.systemd import Notifier
+from delayed.system.systemd import ServiceManager
 from delayed.task.decode import Call
-from delayed.worker.prefetch import BUDGET, MOST, Pace
+from delayed.worker.prefetch import BUDGET, MOST, Prefetch
 
 
 def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:
@@ -85,34 +85,34 @@ def test_one_pattern_may_be_a_string() -> None:
 
 
 def test_pace_doubles_while_tasks_are_quick_and_falls_to_one_when_they_are_slow() -> None:
-    pace = Pace()
+    prefetch = Prefetch()
     sizes = []
     for _ in range(10):
-        sizes.append(pace.size)
-        pace.learn(pace.size, pace.size * 1e-6, pace.size * 10)
+        sizes.append(prefetch.size)
+        prefetch.learn(prefetch.size, prefetch.size * 1e-6, prefetch.size * 10)
     assert sizes == [1, 2, 4, 8, 16, 32, 64, 128, MOST, MOST]
-    pace.learn(128, 128 * 0.001, 1280)
-    assert pace.size == round(BUDGET / 0.001)
-    pace.learn(1, 2.0, 10)
-    assert pace.size == 1
+    prefetch.learn(128, 128 * 0.001, 1280)
+    assert prefetch.size == round(BUDGET / 0.001)
+    prefetch.learn(1, 2.0, 10)
+    assert prefetch.size == 1
 
 
 def test_pace_falls_when_there_is_little_to_take() -> None:
-    pace = Pace()
+    prefetch = Prefetch()
     for _ in range(10):
-        pace.learn(pace.size, 1e-6, 10)
+        prefetch.learn(prefetch.size, 1e-6, 10)
     sizes = []
     for _ in range(8):
-        pace.learn(1, 1e-6, 10)
-        sizes.append(pace.size)
+        prefetch.learn(1, 1e-6, 10)
+        sizes.append(prefetch.size)
     assert sizes == [64, 32, 16, 8, 4, 2, 2, 2]
 
 
 def test_pace_takes_few_large_tasks() -> None:
-    pace = Pace()
+    prefetch = Prefetch()
     for _ in range(10):
-        pace.learn(pace.size, 1e-6, pace.size << 18)
-    assert pace.size == 4
+        prefetch.learn(prefetch.size, 1e-6, prefetch.size << 18)
+    assert prefetch.size == 4
 
 
 def test_seconds_become_milliseconds_in_one_place() -> None:
@@ -214,7 +214,7 @@ def test_a_type_error_inside_a_task_is_a_failure() -> None:
 
 
 def test_without_a_service_manager_nothing_is_said() -> None:
-    notifier = Notifier()
+    notifier = ServiceManager()
     assert notifier.watchdog == 0
     notifier.ready("x")
 
@@ -224,7 +224,7 @@ def test_what_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         manager.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "4000000")
-        notifier = Notifier()
+        notifier = ServiceManager()
         assert notifier.watchdog == 4
         notifier.ready("working")
         notifier.alive()
@@ -241,7 +241,7 @@ def test_abstract_sockets_and_another_process_s_watchdog(monkeypatch: pytest.Mon
         monkeypatch.setenv("NOTIFY_SOCKET", "@delayed-test-notify")
         monkeypatch.setenv("WATCHDOG_USEC", "4000000")
         monkeypatch.setenv("WATCHDOG_PID", "1")
-        notifier = Notifier()
+        notifier = ServiceManager()
         notifier.alive()
         assert manager.recv(100) == b"WATCHDOG=1"
         assert notifier.watchdog == 0

@@ -35,7 +35,7 @@ ABOUT = [
 ]
 AROUND = 4 * 3600
 
-# Transitions of the past, as the rules of the future change: a zone, and a moment within a few hours of each.
+# Store of the past, as the rules of the future change: a zone, and a moment within a few hours of each.
 TRANSITIONS = {
     "Europe/Zurich": ["2023-03-26 03:00", "2023-10-29 03:00"],
     "Europe/Dublin": ["2023-03-26 01:00", "2023-10-29 02:00"],  # its winter time is the exception

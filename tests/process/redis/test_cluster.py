@@ -9,7 +9,7 @@ import redis
 import redis.asyncio
 
 from delayed.errors import ConfigurationError, NotDurable
-from delayed.ops.diagnosis import judge
+from delayed.ops.diagnosis import diagnose
 from delayed.ops.doctor import read
 from delayed.ops.fsck import check
 from delayed.ops.info import inspect
@@ -134,7 +134,7 @@ def test_fsck_and_doctor_on_a_cluster(
     facts = read(clustered, queue.name)
     assert (facts.mode, facts.through_cluster, facts.unreadable) == ("cluster", True, ())
     with cluster[0].client() as client:
-        assert "cluster" in [advice.about for advice in judge(read(client)) if advice.level == "problem"]
+        assert "cluster" in [advice.about for advice in diagnose(read(client)) if advice.level == "problem"]
 
 
 def test_worker_and_sweeper_processes_on_a_cluster(

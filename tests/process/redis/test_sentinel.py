@@ -15,7 +15,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.connect import check_access, connect
 from delayed.redis.embedded import EmbeddedRedis, server_path
 from delayed.redis.sentinels import NewestAsyncSentinel, NewestSentinel
-from delayed.system.child import Guarded
+from delayed.system.child import ChildProcess
 from delayed.task.task import PyTask
 from tests.conftest import burst, eventually
 from tests.support import tls
@@ -31,7 +31,7 @@ def sentinel_url(tmp_path: Path) -> Iterator[str]:
         config.write_text(
             f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
         )
-        sentinel = Guarded([server_path(), str(config), "--sentinel"])
+        sentinel = ChildProcess([server_path(), str(config), "--sentinel"])
         with contextlib.closing(redis.Redis(port=port)) as client:
 
             def knows() -> object:

@@ -17,9 +17,9 @@ from delayed.base.ids import token
 from delayed.dead_letters.letter import dead_letters
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
-from delayed.supervisor.recoverer import Keeper
+from delayed.supervisor.recoverer import Recoverer
 from delayed.task.task import PyTask
-from delayed.worker.scoreboard import Slate
+from delayed.worker.scoreboard import Scoreboard
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED, KILLS, begin_and_leave_waiting, kill_under_full_load, popped
 from tests.support.processes import Fleet, Process
@@ -221,16 +221,16 @@ def test_a_child_whose_tasks_all_fail_is_replaced(fleet: Fleet, queue: Queue, cl
 
 
 def test_children_whose_tasks_never_succeeded_are_left_alone(queue: Queue, client: redis.Redis) -> None:
-    with closing(Keeper([queue], interval=0.2, ttl=5, limit=3)) as keeper:
-        slate = Slate(1)
-        slate.call_it(name := token())
-        slate.beat(1.0)
+    with closing(Recoverer([queue], interval=0.2, ttl=5, limit=3)) as recoverer:
+        scoreboard = Scoreboard(1)
+        scoreboard.set_name(name := token())
+        scoreboard.beat(1.0)
 
         def failing(**counts: object) -> bool:
             client.hset(queue.keys.workers, queue.keys.lease(name), msgpack.packb(counts))
-            keeper._next_beat = 0.0
-            keeper.tend([slate])
-            return slate in keeper.failing
+            recoverer._next_beat = 0.0
+            recoverer.tend([scoreboard])
+            return scoreboard in recoverer.failing
 
         assert not failing(succeeded=0, failed=1000)
         assert not failing(succeeded=1, failed=1010)
@@ -239,9 +239,9 @@ def test_children_whose_tasks_never_succeeded_are_left_alone(queue: Queue, clien
         assert not failing(succeeded=2, failed=1029, retried=1)
         assert not failing(succeeded="many", failed=[])
         client.hset(queue.keys.workers, queue.keys.lease(name), b"\xc1")
-        keeper._next_beat = 0.0
-        keeper.tend([slate])
-        assert not keeper.failing
+        recoverer._next_beat = 0.0
+        recoverer.tend([scoreboard])
+        assert not recoverer.failing
         client.delete(queue.keys.workers)
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from delayed.cli.main import main
 from delayed.dead_letters.letter import dead_letters
-from delayed.dead_letters.lost import Graveyard
+from delayed.dead_letters.lost import LostTasks
 from delayed.dead_letters.retry import edited, purge, retry, retry_all, retry_ids
 from delayed.dead_letters.search import Search, search
 from delayed.errors import ConfigurationError, Duplicate, InvalidTask, Reason, TaskFailed
@@ -178,14 +178,14 @@ def test_bounds(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1000):
         queue.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
     with caplog.at_level(logging.WARNING, "delayed"):
-        yard = Graveyard(queue, most=300)
+        yard = LostTasks(queue, most=300)
         assert yard.trim() == 700
         assert yard.trim() == 0  # it looks once a minute
     assert "removed the oldest dead letters: 700 as there were more than 300" in caplog.text
     assert [letter.id for letter in dead_letters(queue, 1)] == ["1000-1"]
     queue.call("XADD", queue.keys.dead, "*", "task", "x", "reason", "", "detail", "", "worker", "")
-    assert Graveyard(queue, days=1).trim() == 300
-    assert Graveyard(queue, most=1, days=1).trim() == 0
+    assert LostTasks(queue, days=1).trim() == 300
+    assert LostTasks(queue, most=1, days=1).trim() == 0
     for bounds in ({"dead_max": 0}, {"dead_days": 0.0}):
         with pytest.raises(ConfigurationError):
             Sweeper([queue], **bounds)
@@ -207,7 +207,7 @@ def told(queue: Queue, handles: list[Any]) -> int:
 def test_a_new_sweeper_tells_all_however_many_there_are(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.dead_letters.lost._SCANNED", 100)
     handles = lost_letters(queue, 320)
-    yard = Graveyard(queue)
+    yard = LostTasks(queue)
     counts = [yard.tell() for _ in range(4)]
     assert counts == [150, 150, 20, 0]
     assert yard.told
@@ -217,7 +217,7 @@ def test_a_new_sweeper_tells_all_however_many_there_are(queue: Queue, monkeypatc
 def test_no_letter_is_removed_before_its_task_is_told_of(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.dead_letters.lost._SCANNED", 100)
     handles = lost_letters(queue, 320)
-    yard = Graveyard(queue, most=10)
+    yard = LostTasks(queue, most=10)
     assert [yard.trim() > 0 for _ in range(3)] == [False, False, True]
     assert told(queue, handles) == 320
 
@@ -229,7 +229,7 @@ def test_if_to_tell_is_refused_what_makes_room_goes_on(queue: Queue, monkeypatch
         raise redis.ResponseError("OOM command not allowed")
 
     monkeypatch.setattr(Queue, "tell_lost", refused)
-    assert Graveyard(queue, most=10).trim() > 0
+    assert LostTasks(queue, most=10).trim() > 0
 
 
 def test_a_letter_that_any_program_wrote_stops_no_others(
@@ -245,7 +245,7 @@ def test_a_letter_that_any_program_wrote_stops_no_others(
         return tell_lost(asked, letter, identity, **named)
 
     monkeypatch.setattr(Queue, "tell_lost", telling)
-    assert Graveyard(queue).tell() == 2
+    assert LostTasks(queue).tell() == 2
     assert told(queue, handles) == 2
     assert "nobody can be told of dead letter" in caplog.text
 
@@ -290,7 +290,7 @@ def test_a_kill_leaves_it_to_other_sweepers(queue: Queue, client: redis.Redis, k
     number, after, ended = 0, False, False
     while not ended:
         client.delete(*client.scan_iter(f"{queue.name}*"), "x")
-        other = Graveyard(queue)
+        other = LostTasks(queue)
         if knows:
             other.tell()
         handles = [queue.enqueue(PyTask("tasks:two", (each,), result_ttl=60)) for each in range(2)]
@@ -321,7 +321,7 @@ def test_what_was_retried_meanwhile_is_left_alone(queue: Queue) -> None:
     (letter,) = dead_letters(queue)
     assert letter.reason == Reason.LOST
     assert retry(queue, letter)
-    assert Graveyard(queue).tell() == 0
+    assert LostTasks(queue).tell() == 0
     burst(queue)
     assert handle.result(1) == 3
 
@@ -363,7 +363,7 @@ def test_a_letter_is_read_once(queue: Queue) -> None:
             asked.append(command)
             return queue.call(*command)
 
-    yard = Graveyard(queue.over(Noting()))
+    yard = LostTasks(queue.over(Noting()))
     assert yard.tell() == 0
     for expected in (True, False):
         if expected:

@@ -16,16 +16,16 @@ from delayed.errors import TaskFailed
 from delayed.events import BUS, Event
 from delayed.hooks import Hooks
 from delayed.job.allow import AllowAny
-from delayed.job.runner import Lifecycle
+from delayed.job.runner import Runner
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.sweeper.sweep import sweep
 from delayed.task.result import State
 from delayed.task.task import PyTask
-from delayed.worker.completer import Endings
+from delayed.worker.completer import Completer
 from delayed.worker.execution import Execution
-from delayed.worker.fetcher import Taker
+from delayed.worker.fetcher import Fetcher
 from delayed.worker.heartbeat import Heartbeat
 from delayed.worker.worker import Worker
 from tests.app import odd as names
@@ -111,11 +111,11 @@ def raising(method: Callable[..., Any], times: int, error: BaseException, after:
 
 
 PLACES: list[tuple[type, str, dict[str, Any]]] = [
-    (Endings, "succeed", {}),
-    (Endings, "fail", {"fails": True}),
-    (Endings, "end", {"result_ttl": 60}),
-    (Lifecycle, "begin", {"result_ttl": 60}),
-    (Lifecycle, "end", {"result_ttl": 60}),
+    (Completer, "succeed", {}),
+    (Completer, "fail", {"fails": True}),
+    (Completer, "end", {"result_ttl": 60}),
+    (Runner, "begin", {"result_ttl": 60}),
+    (Runner, "end", {"result_ttl": 60}),
 ]
 
 
@@ -147,7 +147,7 @@ def test_a_defect_costs_the_task_and_not_the_worker(
 def test_after_its_ending_a_defect_changes_nothing(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(Endings, "succeed", raising(Endings.succeed, 1, TypeError("a defect"), after=True))
+    monkeypatch.setattr(Completer, "succeed", raising(Completer.succeed, 1, TypeError("a defect"), after=True))
     queue.enqueue_many(PyTask("tasks:noop") for _ in range(3))
     assert burst(queue, **mode).finished == 3
     assert not list(dead_letters(queue))
@@ -159,13 +159,13 @@ def test_a_task_of_which_not_even_a_dead_letter_can_be_made_is_lost(
 ) -> None:
     """So the third time makes it one, and no crash loop is endless."""
     queue.enqueue(PyTask("tasks:noop"))
-    monkeypatch.setattr(Endings, "succeed", raising(Endings.succeed, 9, TypeError("a defect")))
-    monkeypatch.setattr(Endings, "break_off", raising(Endings.break_off, 9, TypeError("another")))
+    monkeypatch.setattr(Completer, "succeed", raising(Completer.succeed, 9, TypeError("a defect")))
+    monkeypatch.setattr(Completer, "break_off", raising(Completer.break_off, 9, TypeError("another")))
     for losses in range(1, 4):
         worker = Worker(queue, allow=AllowAny(), burst=True, **mode)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="another"):
             worker.run()
-        assert not worker.slate.left
+        assert not worker.scoreboard.left
         (lease,) = queue.call("HKEYS", queue.keys.processing)
         assert not queue.call("EXISTS", lease)
         sweep(queue)
@@ -180,7 +180,7 @@ def test_what_is_raised_between_tasks_is_survived(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int], after: bool
 ) -> None:
     """With the connection amid a reply, or with tasks that have been taken and are not in hand yet."""
-    monkeypatch.setattr(Taker, "take", raising(Taker.take, 3, names.Own(), after))
+    monkeypatch.setattr(Fetcher, "take", raising(Fetcher.take, 3, names.Own(), after))
     handles = [queue.enqueue(PyTask("tasks:two", (number,), result_ttl=60)) for number in range(5)]
     assert burst(queue, **mode).finished == 5
     assert [handle.result(1) for handle in handles] == [2, 3, 4, 5, 6]
@@ -189,7 +189,7 @@ def test_what_is_raised_between_tasks_is_survived(
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_but_not_without_end(queue: Queue, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int]) -> None:
     monkeypatch.setattr("delayed.worker.worker._LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(Taker, "take", raising(Taker.take, 1000, names.Own()))
+    monkeypatch.setattr(Fetcher, "take", raising(Fetcher.take, 1000, names.Own()))
     queue.enqueue(PyTask("tasks:noop"))
     with pytest.raises(names.Own):
         burst(queue, **mode)

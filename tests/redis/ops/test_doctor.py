@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from delayed.ops.diagnosis import Facts, judge
-from delayed.ops.doctor import read, serve
+from delayed.ops.diagnosis import ServerFacts, diagnose
+from delayed.ops.doctor import queue_facts, read
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask
@@ -14,12 +14,12 @@ from tests.conftest import eventually
 from tests.support.servers import OPEN, free_port
 
 
-def problems(facts: Facts) -> set[str]:
-    return {advice.about for advice in judge(facts) if advice.level == "problem"}
+def problems(facts: ServerFacts) -> set[str]:
+    return {advice.about for advice in diagnose(facts) if advice.level == "problem"}
 
 
-def warnings(facts: Facts) -> set[str]:
-    return {advice.about for advice in judge(facts) if advice.level == "warning"}
+def warnings(facts: ServerFacts) -> set[str]:
+    return {advice.about for advice in diagnose(facts) if advice.level == "warning"}
 
 
 def test_a_server_without_persistence(client: redis.Redis) -> None:
@@ -80,7 +80,7 @@ def test_what_a_provider_forbids_is_said(server: EmbeddedRedis, client: redis.Re
             facts = read(limited)
         assert facts.unreadable == forbidden
         assert problems(facts) == (set() if user == "viewer" else {"persistence"})
-        assert "permissions" in [advice.about for advice in judge(facts)]
+        assert "permissions" in [advice.about for advice in diagnose(facts)]
         assert facts.round_trip is not None
 
 
@@ -107,7 +107,7 @@ def test_a_queue_that_nobody_serves(queue: Queue) -> None:
     queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("m:f").serialize())
     for own, kind in (("a", b"worker"), ("b", b"sweeper"), ("c", b"sweeper")):
         queue.call("HSET", queue.keys.workers, queue.keys.lease(own), b"\x81\xa4kind" + bytes([0xA0 + len(kind)]) + kind)
-    assert serve(queue, 0.02)[:7] == (queue.name, 1, 0, 0, 1, 0.02, 3)
+    assert queue_facts(queue, 0.02)[:7] == (queue.name, 1, 0, 0, 1, 0.02, 3)
     for own in "abc":
         queue.call("SET", queue.keys.lease(own), own, "PX", 60_000)
-    assert serve(queue, 0.02)[:7] == (queue.name, 1, 1, 2, 1, 0.02, 0)
+    assert queue_facts(queue, 0.02)[:7] == (queue.name, 1, 1, 2, 1, 0.02, 0)

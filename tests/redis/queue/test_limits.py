@@ -59,7 +59,7 @@ def test_a_paused_queue_holds_and_goes_on(queue: Queue, threaded: Start, beats: 
     queue.resume()
     eventually(lambda: worker.finished == 3)
     queue.pause()
-    eventually(lambda: worker._taker.turns._gates[0].limits.paused)
+    eventually(lambda: worker._fetcher.turns._gates[0].limits.paused)
     put(queue, 2)
     turns = worker.turns
     eventually(lambda: worker.turns > turns + 5)
@@ -73,7 +73,7 @@ def test_a_worker_that_waits_hears_of_a_pause_in_time(queue: Queue, threaded: St
     threaded(worker)
     eventually(lambda: worker.turns == 1)
     queue.pause()
-    eventually(lambda: worker._taker.turns._gates[0].limits.paused)
+    eventually(lambda: worker._fetcher.turns._gates[0].limits.paused)
     put(queue, 1)
     eventually(lambda: worker.turns > 1)
     assert (worker.finished, queue.lengths()) == (0, (1, 1))
@@ -87,8 +87,8 @@ def test_a_worker_whose_connection_broke_waits_while_the_queue_is_paused(
     put(queue, 1)
     worker = Worker(queue, **beats)
     threaded(worker)
-    worker._taker.look = True
-    eventually(lambda: not worker._taker.look)  # else it would look without a pause
+    worker._fetcher.recheck = True
+    eventually(lambda: not worker._fetcher.recheck)  # else it would look without a pause
     assert worker.finished == 0
 
 
@@ -118,7 +118,7 @@ def test_a_queue_without_limits_is_taken_from_as_ever(queue: Queue, client: redi
     put(queue, 5)
     worker = burst(queue)
     assert worker.finished == 5
-    assert worker._taker.turns.plain
+    assert worker._fetcher.turns.plain
     assert not client.exists(queue.keys.bucket, queue.keys.control)
 
 
@@ -287,15 +287,15 @@ def test_without_weights_the_order_is_strict(name: str, client: redis.Redis, mon
 def test_a_queue_that_was_empty_has_saved_nothing_up(name: str, client: redis.Redis, threaded: Start) -> None:
     queues = [Queue(f"{name}{part}", client) for part in "ab"]
     worker = Worker(queues, allow=AllowAny(), weights=[1, 1])
-    turns = worker._taker.turns
+    turns = worker._fetcher.turns
     for _ in range(1000):
-        turns.took(worker._taker.books[0], 1)
-    assert turns.order()[0] is worker._taker.books[1]
+        turns.took(worker._fetcher.pools[0], 1)
+    assert turns.order()[0] is worker._fetcher.pools[1]
     order = []
     for _ in range(10):
-        book = turns.order()[0]
-        order.append(worker._taker.books.index(book))
-        turns.took(book, 1)
+        pool = turns.order()[0]
+        order.append(worker._fetcher.pools.index(pool))
+        turns.took(pool, 1)
     assert sorted(order[:4]) == [0, 0, 1, 1]
 
 

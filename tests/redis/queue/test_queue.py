@@ -19,7 +19,7 @@ from delayed.redis.connect import DEADLINE, connect, connect_async
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.decode import decode
 from delayed.task.task import GoTask, PyTask
-from delayed.worker.leases import LeaseBook
+from delayed.worker.leases import LeasePool
 from tests.conftest import eventually
 
 
@@ -369,7 +369,7 @@ def test_an_ending_that_is_asked_for_is_remembered_when_those_before_it_cannot_b
     """Else a task that has failed would be given back, and run again."""
     channel = Channel(client, queue.name)
     channel.open()
-    book = LeaseBook(queue, channel, lambda lease: None, lambda secret, count: None)
+    book = LeasePool(queue, channel, lambda lease: None, lambda secret, count: None)
     queue.enqueue_many(PyTask("m:f", (number,)) for number in range(2))
     leases, _ = book.get(2)
     queue.take([lease.name for lease in leases], "t", 60, waiting=True)

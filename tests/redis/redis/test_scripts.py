@@ -97,7 +97,7 @@ def test_defect_u11_a_surplus_notification_finds_nothing_and_no_error(queue: Que
     assert queue.take(leases(queue, 1), "me", 10, claims=1) == ([], False)
 
 
-# Endings
+# Completer
 
 
 def test_succeed_is_fenced(queue: Queue) -> None:

@@ -12,49 +12,49 @@ from delayed.base.ids import token
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.redis.channel import Channel
-from delayed.redis.store import Transitions
+from delayed.redis.store import Store
 from delayed.supervisor import recoverer as module
-from delayed.supervisor.recoverer import Keeper
+from delayed.supervisor.recoverer import Recoverer
 from delayed.system import process as causes
 from delayed.system.process import cause_of_death, out_of_memory_kills
 from delayed.task.task import PyTask
-from delayed.worker.scoreboard import Slate
+from delayed.worker.scoreboard import Scoreboard
 from tests.conftest import eventually
 
 
 @pytest.fixture
-def keeper(queue: Queue) -> Iterator[Keeper]:
-    with closing(Keeper([queue], interval=0.2, ttl=5, limit=3)) as kept:
+def recoverer(queue: Queue) -> Iterator[Recoverer]:
+    with closing(Recoverer([queue], interval=0.2, ttl=5, limit=3)) as kept:
         yield kept
 
 
-def holding(queue: Queue, count: int, seconds: float = 100) -> Slate:
+def holding(queue: Queue, count: int, seconds: float = 100) -> Scoreboard:
     """A worker that holds some tasks."""
-    slate = Slate(1)
-    slate.call_it(token())
+    scoreboard = Scoreboard(1)
+    scoreboard.set_name(token())
     secret = token()
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(count))
     names = [queue.keys.lease(secret, number) for number in range(count)]
-    queue.take(names, slate.name, seconds, waiting=True)
-    slate.lease(0, secret, count)
-    return slate
+    queue.take(names, scoreboard.name, seconds, waiting=True)
+    scoreboard.lease(0, secret, count)
+    return scoreboard
 
 
-def settle(keeper: Keeper) -> None:
+def settle(recoverer: Recoverer) -> None:
     def done() -> bool:
-        keeper.tend([])
-        return keeper.done
+        recoverer.tend([])
+        return recoverer.done
 
     eventually(done)
 
 
-def test_the_tasks_of_a_dead_process_go_back_in_order(queue: Queue, client: redis.Redis, keeper: Keeper) -> None:
-    slate = holding(queue, 3)
-    own = queue.keys.lease(slate.name)
+def test_the_tasks_of_a_dead_process_go_back_in_order(queue: Queue, client: redis.Redis, recoverer: Recoverer) -> None:
+    scoreboard = holding(queue, 3)
+    own = queue.keys.lease(scoreboard.name)
     client.set(own, "x")
     client.hset(queue.keys.workers, own, "x")
-    keeper.inherit(slate, "host:1", "killed by SIGKILL")
-    settle(keeper)
+    recoverer.add(scoreboard, "host:1", "killed by SIGKILL")
+    settle(recoverer)
     assert client.lrange(queue.name, 0, -1) == [PyTask("tasks:noop", (number,)).serialize() for number in range(3)]
     assert client.llen(queue.keys.noti) == 3
     assert inspect(queue).recovered == 3
@@ -63,61 +63,63 @@ def test_the_tasks_of_a_dead_process_go_back_in_order(queue: Queue, client: redi
 
 
 def test_nothing_is_touched_before_redis_has_read_all_that_the_process_sent(
-    queue: Queue, client: redis.Redis, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, client: redis.Redis, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_DRAIN", 1000)
-    slate = holding(queue, 2)
+    scoreboard = holding(queue, 2)
     with closing(Channel(queue.conn, queue.name)) as channel:
         channel.open()
-        slate.connect(0, channel.client_id)
-        keeper.inherit(slate, "host:1", "killed by SIGKILL")
+        scoreboard.connect(0, channel.client_id)
+        recoverer.add(scoreboard, "host:1", "killed by SIGKILL")
         for _ in range(3):
-            keeper.tend([])
+            recoverer.tend([])
         assert client.hlen(queue.keys.processing) == 2
-        channel.call("HDEL", queue.keys.processing, queue.keys.lease(slate.leases(0)[0], 0))
-    settle(keeper)
+        channel.call("HDEL", queue.keys.processing, queue.keys.lease(scoreboard.leases(0)[0], 0))
+    settle(recoverer)
     assert client.lrange(queue.name, 0, -1) == [PyTask("tasks:noop", (1,)).serialize()]
 
 
-def test_a_server_that_tells_no_ids_gets_some_time(queue: Queue, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_tells_no_ids_gets_some_time(
+    queue: Queue, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_DRAIN", 0.2)
-    keeper.inherit(holding(queue, 2), "host:1", "killed by SIGKILL")
-    keeper.tend([])
-    assert not keeper.done
-    settle(keeper)
+    recoverer.add(holding(queue, 2), "host:1", "killed by SIGKILL")
+    recoverer.tend([])
+    assert not recoverer.done
+    settle(recoverer)
     assert queue.len() == 2
 
 
-def test_it_beats_for_those_that_do_not(queue: Queue, client: redis.Redis, keeper: Keeper) -> None:
+def test_it_beats_for_those_that_do_not(queue: Queue, client: redis.Redis, recoverer: Recoverer) -> None:
     late, punctual, young = (holding(queue, 1, seconds=2) for _ in range(3))
     late.beat(monotonic() - 1)
     punctual.beat(monotonic())
-    keeper.tend([late, punctual, young])
-    ttls = [client.pttl(queue.keys.lease(*slate.leases(0)[:1], 0)) for slate in (late, punctual, young)]
+    recoverer.tend([late, punctual, young])
+    ttls = [client.pttl(queue.keys.lease(*scoreboard.leases(0)[:1], 0)) for scoreboard in (late, punctual, young)]
     assert [ttl > 3000 for ttl in ttls] == [True, False, False]
     client.delete(queue.keys.lease(late.leases(0)[0], 0))
-    keeper._next_beat = 0
-    keeper.tend([late])
+    recoverer._next_beat = 0
+    recoverer.tend([late])
     assert client.exists(queue.keys.lease(late.leases(0)[0], 0)) == 0  # a lease that was lost is not brought to life
 
 
-def test_it_goes_on_when_redis_is_back(queue: Queue, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper.inherit(holding(queue, 1), "host:1", "killed by SIGKILL")
+def test_it_goes_on_when_redis_is_back(queue: Queue, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch) -> None:
+    recoverer.add(holding(queue, 1), "host:1", "killed by SIGKILL")
     with monkeypatch.context() as broken:
         broken.setattr(Channel, "open", lambda channel: channel._refuse(b""))
-        keeper.tend([])
-    assert not keeper.done
-    settle(keeper)
+        recoverer.tend([])
+    assert not recoverer.done
+    settle(recoverer)
     assert queue.len() == 1
 
 
 def test_what_is_refused_keeps_no_other_waiting(
-    queue: Queue, client: redis.Redis, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, client: redis.Redis, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, late = holding(queue, 1), holding(queue, 1), holding(queue, 1, seconds=2)
     late.beat(monotonic() - 1)
     refused = queue.keys.lease(first.leases(0)[0], 0)
-    sweep = Transitions.sweep
+    sweep = Store.sweep
 
     def refusing(asked: Queue, names: list[str], *arguments: object) -> object:
         if refused in names:
@@ -125,52 +127,52 @@ def test_what_is_refused_keeps_no_other_waiting(
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Transitions, "sweep", refusing)
-        keeper.inherit(first, "host:1", "killed by SIGKILL")
-        keeper.inherit(second, "host:2", "killed by SIGKILL")
-        eventually(lambda: (keeper.tend([late]), keeper.left == ["host:1"])[1])
+        patched.setattr(Store, "sweep", refusing)
+        recoverer.add(first, "host:1", "killed by SIGKILL")
+        recoverer.add(second, "host:2", "killed by SIGKILL")
+        eventually(lambda: (recoverer.tend([late]), recoverer.left == ["host:1"])[1])
         assert client.pttl(queue.keys.lease(late.leases(0)[0], 0)) > 3000
-    settle(keeper)
+    settle(recoverer)
     assert queue.len() == 2
 
 
 def test_a_defect_leaves_it_to_sweepers_and_keeps_no_other_waiting(
-    queue: Queue, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    queue: Queue, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = holding(queue, 1), holding(queue, 1)
     failing = queue.keys.lease(first.leases(0)[0], 0)
-    sweep = Transitions.sweep
+    sweep = Store.sweep
 
     def odd(asked: Queue, names: list[str], *arguments: object) -> object:
         if failing in names:
             raise ValueError("what another program wrote")
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Transitions, "sweep", odd)
-    keeper.inherit(first, "host:1", "killed by SIGKILL")
-    keeper.inherit(second, "host:2", "killed by SIGKILL")
-    settle(keeper)
+    monkeypatch.setattr(Store, "sweep", odd)
+    recoverer.add(first, "host:1", "killed by SIGKILL")
+    recoverer.add(second, "host:2", "killed by SIGKILL")
+    settle(recoverer)
     assert queue.len() == 1
     assert "What worker host:1 held goes back when its leases have run out" in caplog.text
 
 
 def test_many_tasks_go_back_in_steps_and_in_order(
-    queue: Queue, client: redis.Redis, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    queue: Queue, client: redis.Redis, recoverer: Recoverer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_AT_A_TIME", 4)
     monkeypatch.setattr(module, "_BYTES", 30)  # of three tasks
     monkeypatch.setattr(module, "_DEADLINE", 0.0)  # there is always something else to do
     read: list[int] = []
-    sweep = Transitions.sweep
+    sweep = Store.sweep
 
     def noting(asked: Queue, names: list[str], *arguments: object) -> object:
         read.append(len(names))
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Transitions, "sweep", noting)
-    keeper._channel._deadline = 20
-    keeper.inherit(holding(queue, 10), "host:1", "killed by SIGKILL")
-    settle(keeper)
+    monkeypatch.setattr(Store, "sweep", noting)
+    recoverer._channel._deadline = 20
+    recoverer.add(holding(queue, 10), "host:1", "killed by SIGKILL")
+    settle(recoverer)
     assert client.lrange(queue.name, 0, -1) == [PyTask("tasks:noop", (number,)).serialize() for number in range(10)]
     assert inspect(queue).recovered == 10
     assert max(read) <= 3

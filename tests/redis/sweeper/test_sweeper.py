@@ -15,10 +15,10 @@ from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.redis.channel import Channel
 from delayed.redis.command import ResponseError
-from delayed.redis.store import Transitions
-from delayed.sweeper.server import Site
+from delayed.redis.store import Store
+from delayed.sweeper.server import SweptServer
 from delayed.sweeper.sweeper import Sweeper
-from delayed.sweeper.wake import Bell
+from delayed.sweeper.wake import WakeListener
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.support.clock import Clock, settable
@@ -52,7 +52,7 @@ class Looks:
 
     def __init__(self, sweeper: Sweeper, link: Link) -> None:
         self.sweeper, self._link = sweeper, link
-        (self.site,) = sweeper._sites.values()
+        (self.site,) = sweeper._servers.values()
 
     def __call__(self, after: float = 0.0) -> None:
         """Wait for so many seconds, and look."""
@@ -199,13 +199,13 @@ def test_a_clock_that_is_set_amid_a_sweep_is_seen(
     queue, clock = clocked
     hold(queue, "living", 10)
     clocked_look()
-    page = Transitions.page
+    page = Store.page
 
     def late(asked: Queue, *arguments: Any) -> Any:
         clock.set(3600)
         return page(asked, *arguments)
 
-    monkeypatch.setattr(Transitions, "page", late)
+    monkeypatch.setattr(Store, "page", late)
     clocked_look()
     assert held(queue) == 1
 
@@ -269,14 +269,14 @@ def test_the_steps_of_a_sweep_fail_one_by_one(
     for number in range(500):
         queue.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
     look.sweeper = Sweeper(queue, dead_max=100)
-    (look.site,) = look.sweeper._sites.values()
+    (look.site,) = look.sweeper._servers.values()
     hold(queue)
     client.rpush(queue.keys.noti, 1, 1)
     client.hset(queue.keys.workers, queue.keys.lease("gone"), b"\x80")
     if step == "call":  # whoever waits cannot be told
-        monkeypatch.setattr("delayed.dead_letters.lost.Graveyard.tell", goes_wrong)
+        monkeypatch.setattr("delayed.dead_letters.lost.LostTasks.tell", goes_wrong)
     else:
-        monkeypatch.setattr(Transitions, step, goes_wrong)
+        monkeypatch.setattr(Store, step, goes_wrong)
     look()
     assert (held(queue) == 0) == (step != "page")
     assert (client.llen(queue.keys.noti) == queue.len()) == (step != "repair")
@@ -302,8 +302,8 @@ def test_what_cannot_be_moved_keeps_no_schedule_and_is_no_outage(
 ) -> None:
     look()
     fired = threading.Event()
-    monkeypatch.setattr(Transitions, "due", refusing)
-    monkeypatch.setattr(Transitions, "feed", failing)
+    monkeypatch.setattr(Store, "due", refusing)
+    monkeypatch.setattr(Store, "feed", failing)
     monkeypatch.setattr("delayed.cron.schedules.Schedules.fire", lambda *_: fired.set())
     look.sweeper._move_due()
     look.site.channel.open()
@@ -325,7 +325,7 @@ def test_a_stop_is_heard_inside_each_loop(queue: Queue, monkeypatch: pytest.Monk
             asked.call("LLEN", asked.keys.queue)
             begun.set()
 
-    monkeypatch.setattr(Transitions, loop, endless)
+    monkeypatch.setattr(Store, loop, endless)
     monkeypatch.setattr("delayed.sweeper.sweeper._FINISH", 0.0)
     sweeper = Sweeper(queue, 600)
     thread = threading.Thread(target=sweeper.run)
@@ -356,7 +356,7 @@ def test_while_it_catches_up_it_sweeps_and_hears_a_stop(queue: Queue) -> None:
 
 def test_a_bell_is_one_for_all_queues_of_a_server(queue: Queue, client: redis.Redis) -> None:
     sweeper = Sweeper([queue, Queue(f"{queue.name}2", client)])
-    (site,) = sweeper._sites.values()
-    assert isinstance(site, Site)
-    assert isinstance(site.bell, Bell)
-    assert f"{queue.name}2_wake".encode() in site.bell._pop
+    (site,) = sweeper._servers.values()
+    assert isinstance(site, SweptServer)
+    assert isinstance(site.wake_listener, WakeListener)
+    assert f"{queue.name}2_wake".encode() in site.wake_listener._pop

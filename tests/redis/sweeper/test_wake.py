@@ -9,7 +9,7 @@ import redis
 
 from delayed.queue.queue import Queue
 from delayed.sweeper.sweeper import Sweeper
-from delayed.sweeper.wake import Bell
+from delayed.sweeper.wake import WakeListener
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 
@@ -28,23 +28,23 @@ def running(sweeper: Sweeper) -> Iterator[None]:
 def test_a_refused_bell_is_not_asked_again_at_once(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     client.set(queue.keys.wake, "another program's")
     begun: list[object] = []
-    begin = Bell._begin
+    begin = WakeListener._begin
 
-    def beginning(self: Bell) -> None:
+    def beginning(self: WakeListener) -> None:
         begun.append(self)
         begin(self)
 
-    monkeypatch.setattr(Bell, "_begin", beginning)
-    bell = Bell([queue])
-    descriptor = bell.listen()
+    monkeypatch.setattr(WakeListener, "_begin", beginning)
+    wake_listener = WakeListener([queue])
+    descriptor = wake_listener.listen()
     assert descriptor != -1
-    while bell.audible:
-        bell.hear()
-    assert [bell.listen() for _ in range(100)] == [-1] * 100
+    while wake_listener.listening:
+        wake_listener.hear()
+    assert [wake_listener.listen() for _ in range(100)] == [-1] * 100
     assert len(begun) == 1
     monkeypatch.setattr("delayed.sweeper.wake.monotonic", lambda: 1e12)
-    assert bell.listen() != -1
-    bell.close()
+    assert wake_listener.listen() != -1
+    wake_listener.close()
 
 
 def test_what_cannot_be_heard_is_looked_at(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,8 +57,8 @@ def test_what_cannot_be_heard_is_looked_at(queue: Queue, monkeypatch: pytest.Mon
         return due(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Queue, "due", looking)
-    monkeypatch.setattr(Bell, "listen", lambda _self: -1)
-    monkeypatch.setattr("delayed.sweeper.sweeper._DEAF", 0.05)
+    monkeypatch.setattr(WakeListener, "listen", lambda _self: -1)
+    monkeypatch.setattr("delayed.sweeper.sweeper._POLL", 0.05)
     with running(Sweeper([queue], 3600)):
         assert looked.acquire(timeout=20)
         queue.enqueue(PyTask("tasks:noop", after=0.05))

@@ -1,4 +1,4 @@
-"""Endings that Redis would refuse again and again: a worker must get past them, and no task may be lost."""
+"""Completer that Redis would refuse again and again: a worker must get past them, and no task may be lost."""
 
 from collections.abc import Callable
 from typing import Any

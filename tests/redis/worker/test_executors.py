@@ -353,7 +353,7 @@ def test_leases_in_flight_keep_their_token(queue: Queue, client: redis.Redis, th
         queue.enqueue(PyTask("coroutines:hold", (key, number)))
         eventually(lambda count=number + 1: client.llen(f"{key}:began") == count)  # type: ignore[misc]
         worker._channel.interrupt()
-    token, serial = worker.slate.leases(0)
+    token, serial = worker.scoreboard.leases(0)
     known = {queue.keys.lease(token, number).encode() for number in range(serial)}
     assert set(client.hkeys(queue.keys.processing)) <= known
     client.set(f"{key}:go", 1)
@@ -390,7 +390,7 @@ def test_after_so_many_tasks_it_ends(queue: Queue, threaded: Start) -> None:
     queue.enqueue_many(PyTask("coroutines:add", (number, 1)) for number in range(30))
     worker = Worker(queue, allow=AllowAny(), async_tasks=10, max_tasks=17)
     worker.run()
-    assert (worker.finished, worker.worn, queue.len()) == (17, True, 13)
+    assert (worker.finished, worker.recycled, queue.len()) == (17, True, 13)
 
 
 def test_several_queues(name: str, client: redis.Redis, threaded: Start) -> None:
@@ -441,7 +441,7 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
 ) -> None:
     """Else the process would be ended for a task that it does not run."""
     worker = Worker(queue, allow=AllowAny())
-    begin, faults = worker._lifecycle.begin, iter([True, False])
+    begin, faults = worker._runner.begin, iter([True, False])
     seen: list[object] = []
 
     def faulty(*args: Any) -> Any:
@@ -450,12 +450,12 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
             raise redis.ConnectionError("gone")
         return begin(*args)
 
-    monkeypatch.setattr(worker._lifecycle, "begin", faulty)
+    monkeypatch.setattr(worker._runner, "begin", faulty)
     lost = worker._lost
 
     def losing(*args: Any) -> float:
         pause = lost(*args)
-        seen.append((worker.deadline, worker.running, worker.slate.working))
+        seen.append((worker.deadline, worker.running, worker.scoreboard.working))
         return pause
 
     monkeypatch.setattr(worker, "_lost", losing)

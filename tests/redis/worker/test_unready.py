@@ -19,7 +19,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.store import scheduled
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
-from delayed.worker.patience import Patience
+from delayed.worker.deferral import Deferral
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 
@@ -158,15 +158,15 @@ def test_what_can_never_run_does_not_wait(queue: Queue, data: bytes, reason: str
 def test_a_stale_worker_says_it_once_and_slows_down(
     queue: Queue, caplog: pytest.LogCaptureFixture, mode: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayed.worker.patience._LONGEST", 0.001)
+    monkeypatch.setattr("delayed.worker.deferral._LONGEST", 0.001)
     rests: list[float] = []
-    rest = Patience.rest
+    rest = Deferral.rest
 
-    def noted(patience: Patience, finished: int) -> float:
+    def noted(patience: Deferral, finished: int) -> float:
         rests.append(rest(patience, finished))
         return rests[-1]
 
-    monkeypatch.setattr(Patience, "rest", noted)
+    monkeypatch.setattr(Deferral, "rest", noted)
     queue.enqueue_many(PyTask("tasks:not_yet", (number,)) for number in range(100))
     with caplog.at_level(logging.WARNING, "delayed"):
         Worker(queue, allow=["tasks:*"], burst=True, **mode).run()  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ def test_a_stale_worker_says_it_once_and_slows_down(
 
 
 def test_rests_grow_until_something_runs() -> None:
-    patience = Patience(600)
+    patience = Deferral(600)
 
     finished = [0]
 
@@ -194,8 +194,8 @@ def test_rests_grow_until_something_runs() -> None:
 
 def test_lines_are_counted_instead(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [1000.0]
-    monkeypatch.setattr("delayed.worker.patience.monotonic", lambda: moment[0])
-    patience = Patience(600)
+    monkeypatch.setattr("delayed.worker.deferral.monotonic", lambda: moment[0])
+    patience = Deferral(600)
     with caplog.at_level(logging.WARNING, "delayed"):
         for step in range(130):
             moment[0] = 1000.0 + step
@@ -220,7 +220,7 @@ def test_what_runs_elsewhere_makes_no_time_shorter(
     (noted,) = client.hkeys(queue.keys.deferred)
     worker = Worker(queue, 0.05, **cast(Any, {**mode, "allow": ["tasks:*"]}))
     threaded(worker)
-    eventually(lambda: worker._taker.books[0].deferred)
+    eventually(lambda: worker._fetcher.pools[0].deferred)
     queue.enqueue(PyTask("tasks:noop", **options))
     put(queue, data)
     eventually(lambda: not client.hexists(queue.keys.deferred, noted))

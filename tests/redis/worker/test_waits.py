@@ -14,7 +14,7 @@ from delayed.dead_letters.retry import retry, retry_all
 from delayed.dead_letters.search import Search, search
 from delayed.errors import Duplicate, Reason, ResultError, TaskCancelled, TaskFailed, UnknownTask
 from delayed.job.job import Job
-from delayed.ops.checks import View
+from delayed.ops.checks import Snapshot
 from delayed.ops.invariants import INVARIANTS
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
@@ -141,11 +141,11 @@ def test_a_sweeper_wakes_those_whose_key_something_else_has_freed(
     handle = stuck(queue, keys)
     unwoken = next(each for each in INVARIANTS if each.name == "waits-woken")
     client.hdel(queue.keys.processing, lease(queue, 0))
-    assert not list(unwoken.look(View(queue)))
+    assert not list(unwoken.look(Snapshot(queue)))
     client.delete(queue.keys.unique("u"), queue.keys.slots("s"))
-    assert list(unwoken.look(View(queue)))
+    assert list(unwoken.look(Snapshot(queue)))
     sweep(queue)
-    assert not list(unwoken.look(View(queue)))
+    assert not list(unwoken.look(Snapshot(queue)))
     burst(queue)
     assert handle.result(1) == 3
 
@@ -430,9 +430,9 @@ def test_lost_tasks_that_are_buried_are_told_in_the_same_step(queue: Queue) -> N
 def test_a_key_whose_task_has_ended_is_found(queue: Queue, client: redis.Redis) -> None:
     handle = queue.enqueue(PyTask("tasks:noop", (), unique="k"))
     owners = next(each for each in INVARIANTS if each.name == "unique-owners")
-    assert not list(owners.look(View(queue)))
+    assert not list(owners.look(Snapshot(queue)))
     client.hset(queue.keys.task(handle.id or ""), "state", "cancelled")
-    (finding,) = owners.look(View(queue))
+    (finding,) = owners.look(Snapshot(queue))
     assert finding.subject == queue.keys.unique("k")
     assert "cancelled" in finding.says
     client.delete(queue.keys.unique("k"))

@@ -395,21 +395,21 @@ def test_what_redis_gave_long_ago_does_not_begin(queue: Queue, client: redis.Red
     key = f"{queue.name}:r"
     queue.enqueue(PyTask("tasks:note", (key, 1)))
     worker = Worker(queue, allow=AllowAny(), burst=True)
-    take, begun, late = worker._taker.take, [], iter([True])
+    take, begun, late = worker._fetcher.take, [], iter([True])
 
     def slow(most: int) -> bool:
         found = take(most)
         if found and next(late, False):
             worker.fresh_at -= 100
             begun.append(client.llen(key))
-            (lease,) = worker._taker.hand
+            (lease,) = worker._fetcher.buffer
             queue.call("DEL", lease.name)
             sweep(queue)  # and they have it now
             queue.call("LPOP", queue.name)
             queue.call("LPOP", queue.keys.noti)
         return found
 
-    monkeypatch.setattr(worker._taker, "take", slow)
+    monkeypatch.setattr(worker._fetcher, "take", slow)
     worker.run()
     assert (begun, client.llen(key)) == ([0], 0)
 
@@ -503,7 +503,7 @@ def test_without_an_allow_list_python_is_warned_and_upstream_s_applications_run(
     queue.enqueue(PyTask("tasks:noop"))
     with pytest.warns(UserWarning, match="any importable function"):
         worker = Worker(queue, 15, 16)
-    worker._burst = worker._taker._burst = True
+    worker._burst = worker._fetcher._burst = True
     worker.run()
     assert worker.finished == 1
 

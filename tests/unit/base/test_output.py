@@ -24,7 +24,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 @pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _deferral(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.base.output._PATIENCE", 0.02)
 
 

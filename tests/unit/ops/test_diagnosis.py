@@ -2,11 +2,11 @@
 
 import pytest
 
-from delayed.ops.diagnosis import LEVELS, Advice, Facts, Served, judge, judge_queue, lines
+from delayed.ops.diagnosis import LEVELS, Advice, QueueFacts, ServerFacts, diagnose, diagnose_queue, lines
 from tests import ROOT
 
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-SAFE = Facts(
+SAFE = ServerFacts(
     version="7.4.1",
     mode="standalone",
     role="master",
@@ -24,7 +24,7 @@ SAFE = Facts(
     longest=0.5,
     clock_ahead=0.001,
 )
-SERVED = Served("default", 3, workers=2, sweepers=1, stuck=0, stuck_for=6, faults=0)
+SERVED = QueueFacts("default", 3, workers=2, sweepers=1, stuck=0, stuck_for=6, faults=0)
 
 
 def worst(advice: list[Advice]) -> str:
@@ -32,8 +32,8 @@ def worst(advice: list[Advice]) -> str:
 
 
 def test_a_safe_set_up_has_no_more_than_notes() -> None:
-    assert worst(judge(SAFE)) == "note"
-    assert {advice.about for advice in judge(SAFE) if advice.level == "note"} == {"replicas"}
+    assert worst(diagnose(SAFE)) == "note"
+    assert {advice.about for advice in diagnose(SAFE) if advice.level == "note"} == {"replicas"}
 
 
 @pytest.mark.parametrize(
@@ -74,16 +74,16 @@ def test_a_safe_set_up_has_no_more_than_notes() -> None:
     ],
 )
 def test_each_setting_that_matters_changes_the_advice(changed: dict[str, object], level: str, about: str, says: str) -> None:
-    advice = judge(SAFE._replace(**changed))  # type: ignore[arg-type]
+    advice = diagnose(SAFE._replace(**changed))  # type: ignore[arg-type]
     found = [each for each in advice if (each.level, each.about) == (level, about) and says in each.says]
     assert found, advice
-    assert found[0] not in judge(SAFE) or level == "ok"
+    assert found[0] not in diagnose(SAFE) or level == "ok"
     assert worst(advice) in (level, "note")
 
 
 def test_what_could_not_be_read_is_no_problem() -> None:
-    assert judge(Facts()) == []
-    assert worst(judge(Facts(unreadable=("INFO", "CONFIG")))) == "note"
+    assert diagnose(ServerFacts()) == []
+    assert worst(diagnose(ServerFacts(unreadable=("INFO", "CONFIG")))) == "note"
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_what_could_not_be_read_is_no_problem() -> None:
     ],
 )
 def test_each_lack_of_a_queue_is_said(changed: dict[str, int], level: str, says: str) -> None:
-    advice = judge_queue(SERVED._replace(**changed))  # type: ignore[arg-type]
+    advice = diagnose_queue(SERVED._replace(**changed))  # type: ignore[arg-type]
     assert len(advice) == 1
     assert (advice[0].level, advice[0].about) == (level, "default")
     assert says in advice[0].says
 
 
 def test_the_worst_comes_first_and_says_what_to_change() -> None:
-    advice = judge(SAFE._replace(aof=False, timeout=5, role="slave"))
+    advice = diagnose(SAFE._replace(aof=False, timeout=5, role="slave"))
     levels = [LEVELS.index(each.level) for each in advice]
     assert levels == sorted(levels)
     assert all(each.change for each in advice if each.level in ("problem", "warning") and each.about != "snapshots")
@@ -116,5 +116,5 @@ def test_the_worst_comes_first_and_says_what_to_change() -> None:
 
 def test_operations_shows_what_is_printed() -> None:
     facts = SAFE._replace(fsync=None, aof=False, save="3600 1", version="6.2.14", replicas=1, memory_limit=0)
-    shown = [*judge(facts), *judge_queue(SERVED._replace(sweepers=0, stuck=1))]
+    shown = [*diagnose(facts), *diagnose_queue(SERVED._replace(sweepers=0, stuck=1))]
     assert f"```\n$ delayed doctor default\n{chr(10).join(lines(shown))}\n```" in OPERATIONS

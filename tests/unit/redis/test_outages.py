@@ -7,7 +7,7 @@ import redis
 
 from delayed.redis import outage as module
 from delayed.redis.command import ResponseError
-from delayed.redis.outage import Outage
+from delayed.redis.outage import OutageLog
 
 AWAY = redis.ConnectionError("refused")
 REFUSED = ResponseError("WRONGTYPE")
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
     caplog.set_level(logging.INFO, "delayed")
-    monkeypatch.setattr(module, "_troubles", {})
+    monkeypatch.setattr(module, "_outages", {})
     fake = Clock()
     monkeypatch.setattr(module, "monotonic", fake)
     return fake
@@ -36,8 +36,8 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return said
 
 
-def outage(host: str = "h") -> Outage:
-    return Outage(redis.Redis(host))
+def outage(host: str = "h") -> OutageLog:
+    return OutageLog(redis.Redis(host))
 
 
 def test_a_line_at_once_then_every_ten_seconds_and_one_at_the_end(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,17 +8,9 @@ from ..base.text import clipped, summary
 from ..logger import logger
 
 PATIENCE = 600.0  # seconds that a task waits for a worker that can run it
-
-
 _EVERY = 60.0  # seconds between two lines about one function
-
-
 _MOST = 1000  # functions that are told apart
-
-
 _MANY = 10  # tasks in a row: then there is something wrong with this worker, or with the queue
-
-
 _FIRST, _LONGEST = 0.05, 1.0  # seconds that it rests then
 
 
@@ -28,7 +20,7 @@ class _Told:
     count: int = 0  # tasks since
 
 
-class Patience:
+class Deferral:
     """How long tasks wait that one worker cannot run, what it says of them, and how long it rests.
 
     Args:
@@ -47,14 +39,14 @@ class Patience:
         """A task waits: say so, but not of each."""
         self.count += 1
         moment = monotonic()
-        told = self._told.get((path, cause))
-        if told is not None and moment - told.at < _EVERY:
-            told.count += 1
+        last = self._told.get((path, cause))
+        if last is not None and moment - last.at < _EVERY:
+            last.count += 1
             return
         if len(self._told) >= _MOST:
             self._told.clear()
         self._told[path, cause] = _Told(moment)
-        more = f" ({told.count} more since the last line)" if told is not None and told.count else ""
+        more = f" ({last.count} more since the last line)" if last is not None and last.count else ""
         first = clipped(escaped(summary(detail)), 500)
         logger.warning(
             "Task %s cannot be run by this worker now, %s: %s; it waits for one that can, for %g s at most%s",
