@@ -1,8 +1,8 @@
 """The supervisor: a parent that runs worker processes, and no tasks.
 
 It is single-threaded, so that it may fork at any time. Each worker process writes on its scoreboard what it does; the
-supervisor reads that, also after the process has died. It waits for nothing but its poll: what it asks of the kernel, of Redis and of
-the service manager has an answer at once, or a deadline.
+supervisor reads that, also after the process has died. It waits for nothing but its poll: what it asks of the kernel, of Redis
+and of the service manager has an answer at once, or a deadline.
 """
 
 import ctypes

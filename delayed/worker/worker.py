@@ -136,7 +136,8 @@ class Worker(Dispatcher):
         )
         self._fetcher = Fetcher(
             queues, self._channel, holder=self.name, ttl=self._ttl, scoreboard=self.scoreboard, running=self._in_flight,
-            superseded=self._completer.superseded, weights=weights, burst=burst, await_notification=self._notification, rest=self._rest_for,
+            superseded=self._completer.superseded, weights=weights, burst=burst, rest=self._rest_for,
+            await_notification=self._notification,
         )  # fmt: skip
         self.longest_round = self._fetcher.wait + _CONNECTING
         self._signals: SignalPipe
