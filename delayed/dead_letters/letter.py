@@ -44,7 +44,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
     """
     last = "+"
     while count is None or count > 0:
-        page = queue.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
+        page = queue.store.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
         for entry_id, fields in page:
             letter = letter_of(entry_id, fields)
             if reason in (None, letter.reason) and (count is None or count > 0):
@@ -57,7 +57,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
 
 def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
     """One dead letter, if it is there."""
-    found = queue.call("XRANGE", queue.keys.dead, entry_id, entry_id)
+    found = queue.store.call("XRANGE", queue.keys.dead, entry_id, entry_id)
     return letter_of(*found[0]) if found else None
 
 

@@ -32,6 +32,18 @@ class _Waiter(Protocol):
     def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
 
 
+class _Store(Protocol):
+    def call(self, *command: Any) -> Any: ...
+
+    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
+class _AsyncStore(Protocol):
+    async def call(self, *command: Any) -> Any: ...
+
+    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
 class _Queue(Protocol):
     name: str
     keys: Keys
@@ -40,11 +52,10 @@ class _Queue(Protocol):
     @property
     def waiter(self) -> _Waiter: ...
 
-    def call(self, *command: Any) -> Any: ...
+    @property
+    def store(self) -> _Store: ...
 
     def ask_time(self) -> float: ...
-
-    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class _AsyncQueue(Protocol):
@@ -54,11 +65,10 @@ class _AsyncQueue(Protocol):
 
     async def waiter(self) -> _Waiter: ...
 
-    async def call(self, *command: Any) -> Any: ...
+    @property
+    def store(self) -> _AsyncStore: ...
 
     async def ask_time(self) -> float: ...
-
-    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class Handle(Generic[R_co]):
@@ -96,7 +106,7 @@ class Handle(Generic[R_co]):
             UnknownTask, NoResult: nothing is known.
             redis.exceptions.RedisError: it has been away for some seconds.
         """
-        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
         again = _Again()
         while True:
             try:
@@ -119,12 +129,12 @@ class Handle(Generic[R_co]):
         """
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         with wait.outage():
-            data = self._queue.call("LINDEX", wait.key, 0)
+            data = self._queue.store.call("LINDEX", wait.key, 0)
             if data is not None:
                 return cast(R_co, wait.value(data))
             if wait.looks_once:
-                state, error = self._queue.call("HMGET", wait.task, "state", "error")
-                data = self._queue.call(
+                state, error = self._queue.store.call("HMGET", wait.task, "state", "error")
+                data = self._queue.store.call(
                     "LINDEX", wait.key, 0
                 )  # both are stored at once, and we have asked one after the other
                 return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
@@ -174,7 +184,7 @@ class Handle(Generic[R_co]):
         Raises:
             UnknownTask, NoResult: nothing is known.
         """
-        state = self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return state_of(state, self._queue.name, self.id)
 
 
@@ -200,7 +210,7 @@ class AsyncHandle(Generic[R_co]):
 
     async def astatus(self) -> Status:
         """As `Handle.status`."""
-        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
         again = _Again()
         while True:
             try:
@@ -215,13 +225,13 @@ class AsyncHandle(Generic[R_co]):
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
-        state, error = await self._queue.call("HMGET", wait.task, "state", "error")
-        data = await self._queue.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
+        state, error = await self._queue.store.call("HMGET", wait.task, "state", "error")
+        data = await self._queue.store.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
         return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
-        state = await self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = await self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return state_of(state, self._queue.name, self.id)
 
 

@@ -39,7 +39,7 @@ class Enqueued(NamedTuple):
 def enqueued(queue: Queue | AsyncQueue) -> list[Enqueued]:
     """The tasks that wait, in order, and then those that wait for their time."""
     queue = beneath(queue)
-    call, keys = queue.call, queue.keys
+    call, keys = queue.store.call, queue.keys
     found = [_enqueued(data, None) for data in call("LRANGE", keys.queue, 0, -1)]
     return found + [_enqueued(scheduled(member)[1], due / 1000) for member, due in scheduled_tasks(queue)]
 
@@ -92,7 +92,7 @@ def assert_enqueued(
 
 def scheduled_tasks(queue: Queue) -> list[tuple[bytes, int]]:
     """The tasks in the schedule with the moments at which they are due, in milliseconds."""
-    found = queue.call("ZRANGE", queue.keys.scheduled, 0, -1, "WITHSCORES")
+    found = queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1, "WITHSCORES")
     pairs = (
         found if found and isinstance(found[0], list | tuple) else zip(found[::2], found[1::2], strict=True)
     )  # RESP3, RESP2

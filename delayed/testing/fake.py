@@ -10,6 +10,8 @@ import fakeredis
 from ..errors import ConfigurationError
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
+from ..redis.async_store import AsyncStore
+from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
 
 Either = TypeVar("Either", Queue, AsyncQueue)
@@ -52,34 +54,33 @@ def beneath(queue: Queue | AsyncQueue) -> Queue:
     """
     if isinstance(queue, Queue):
         return queue
-    if isinstance(queue._pooled, _Bridge):
-        return queue._pooled.queue
+    if isinstance(queue.store, _Bridge):
+        return queue.store.queue
     raise ConfigurationError(
         f"{queue!r} is on a real server: use it inside of `with faked(queue)`, or give this function a Queue of the same name"
     )
 
 
-class _Bridge:
-    """Through which an `AsyncQueue` sends its commands: a fake `Queue`. It makes nobody wait, so it belongs to no loop."""
+class _Bridge(AsyncStore):
+    """What an `AsyncQueue` hands everything to: a fake `Queue`. It makes nobody wait, so it belongs to no loop."""
 
     def __init__(self, queue: Queue) -> None:
+        pooled: Any = self
+        super().__init__(queue.keys, pooled, Durability(MEMORY))
         self.queue = queue
 
     async def call(self, *command: Argument) -> Any:
-        return self.queue._pooled.call(*command)
-
-    async def batch(self, *commands: tuple[Argument, ...]) -> list[Any]:
-        return self.queue._pooled.batch(*commands)
+        return self.queue.store.call(*command)
 
 
 def _dress(queue: Queue | AsyncQueue, server: fakeredis.FakeServer) -> dict[str, Any]:
     """From now on `queue` is on `server`. Returns the attributes that are others now, as they were."""
     fake = _fake(queue.name, server)
-    others: dict[str, Any] = {name: vars(fake)[name] for name in ("faked", "_durability")}  # nothing here outlives the test
+    others: dict[str, Any] = {name: vars(fake)[name] for name in ("faked",)}  # nothing here outlives the test
     if isinstance(queue, AsyncQueue):
-        others["_pooled"] = _Bridge(fake)
+        others["store"] = _Bridge(fake)
     else:
-        others |= {name: vars(fake)[name] for name in ("conn", "_pooled", "_caller")}
+        others |= {name: vars(fake)[name] for name in ("conn", "store")}
     before = {name: vars(queue)[name] for name in others}
     vars(queue).update(others)
     return before

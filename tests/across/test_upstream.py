@@ -153,7 +153,7 @@ def test_our_sweeper_brings_back_what_a_killed_upstream_worker_held(
     worker = start(RUN_WORKER, name=queue.name)
     queue.enqueue(PyTask("tasks:hold", (key, 1)))
     assert client.blpop([f"{key}:began"], 30)
-    assert sweep(queue).recovered == 0
+    assert sweep(queue.store).recovered == 0
     worker.kill()
     fleet.sweeper(queue.name)
     fleet.worker(queue.name)
