@@ -9,10 +9,21 @@ import msgpack
 
 from ..base.clock import monotonic
 from ..base.running import source as _source
-from ..errors import NotInTask, Unrunnable
+from ..errors import NotInTask, TaskCancelled, Unrunnable
 from ..queue.queue import Queue
 from ..task.decode import Call, parse
-from ..task.headers import Holds, concurrency_in, holds_in, id_in, milliseconds_in, number_in, text_in, unique_in
+from ..task.headers import (
+    Holds,
+    concurrency_in,
+    holds_in,
+    id_in,
+    metadata_in,
+    milliseconds_in,
+    number_in,
+    text_in,
+    uid_in,
+    unique_in,
+)
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -30,7 +41,8 @@ class Job:
         self._queue = queue
         self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
         self.headers = headers
-        self.id = id_in(headers)
+        self.tracked_id = id_in(headers)  # if Redis keeps its state
+        self.id = self.tracked_id or uid_in(headers)
         self.attempt = self.milliseconds("attempt") + 1  # counted from 1
         enqueued = number_in(headers, "enqueued")
         self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
@@ -63,9 +75,9 @@ class Job:
     @property
     def cancelled(self) -> bool:
         """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
-        if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
+        if self.tracked_id is not None and not self._cancelled and monotonic() >= self._next_look:
             self._next_look = monotonic() + _LOOK
-            self._cancelled = bool(self.queue.store.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
+            self._cancelled = bool(self.queue.store.call("HEXISTS", self.queue.keys.task(self.tracked_id), "cancelled"))
         return self._cancelled
 
     def cancel(self) -> None:
@@ -80,8 +92,8 @@ class Job:
 
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
-        if self.id is not None:
-            self.queue.store.progress(self.id, msgpack.packb([done, total, note]))
+        if self.tracked_id is not None:
+            self.queue.store.progress(self.tracked_id, msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
@@ -106,6 +118,20 @@ class Job:
     def holds(self) -> Holds:
         """What it may hold: its state and result, its keys."""
         return holds_in(self.headers)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What its producer said about it: a request id, a tenant. Tasks that it enqueues by an `App` inherit that."""
+        return metadata_in(self.headers)
+
+    def check_cancelled(self) -> None:
+        """Raise `TaskCancelled` if somebody has cancelled the task; if that leaves the function, the task ends as cancelled.
+
+        Raises:
+            TaskCancelled: it has been cancelled. It asks Redis, ten times a second at most.
+        """
+        if self.cancelled:
+            raise TaskCancelled(f"task {self.id} has been cancelled")
 
     @property
     def group(self) -> str | None:

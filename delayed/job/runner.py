@@ -188,7 +188,7 @@ class Runner:
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
-        if job.id is not None:
+        if job.tracked_id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(store.conclude, lease, job.holds, state=ended.state, result=ended.result)
             conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)

@@ -74,12 +74,13 @@ class AsyncQueue(Producer):
                 reply = await self.store.submit(*submission)
                 if reply[0] == b"first":
                     await self.store.turn([digest(task.options.group or "")], READY)
-                return AsyncHandle(self, *self._submitted(task, *submission[1][:2], reply))
-        data = self._serialize(task)
+                return AsyncHandle(self, *self._submitted(task, *submission[1][:2], reply), task.options.tracked)
+        identity = None if task.options is None else self._identity_of(task)
+        data = self._serialize(task, identity)
         await self.store.enqueue([data])
         if LISTENERS:
             self._tell([data])
-        return AsyncHandle(self, None)
+        return AsyncHandle(self, identity, path=task.func_path, tracked=False)
 
     async def ask_time(self) -> float:
         """As `Queue.ask_time`."""
@@ -95,25 +96,43 @@ class AsyncQueue(Producer):
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""
-        count = 0
+        return await self._enqueue_all(tasks, None)
+
+    async def enqueue_all(self, tasks: Iterable[Task]) -> list[AsyncHandle[Any]]:
+        """As `enqueue_many`, and returns a handle for each task, in their order."""
+        handles: list[AsyncHandle[Any]] = []
+        await self._enqueue_all(tasks, handles)
+        return handles
+
+    async def _enqueue_all(self, tasks: Iterable[Task], handles: list[AsyncHandle[Any]] | None) -> int:
+        count, ids = 0, None if handles is None else list[str | None]()
         try:
-            for chunk in self._chunks(tasks):
+            for chunk in self._chunks(tasks, ids):
                 if chunk is None:
                     await self.ask_time()
                     continue
                 if not isinstance(chunk, dict):
-                    await self.enqueue(chunk)
+                    handle = await self.enqueue(chunk)
+                    if handles is not None:
+                        handles.append(handle)
                     count += 1
                     continue
                 for group, some in chunk.items():
-                    if group is None:
-                        await self.store.enqueue(some)
-                    elif await self.store.enqueue_group(group, some):
-                        await self.store.turn([digest(group)], READY)
+                    await self._enqueue_chunk(group, some)
                     count += len(some)
-                    if LISTENERS:
-                        self._tell(some)
+                if handles is not None and ids is not None:
+                    size = sum(map(len, chunk.values()))
+                    handles += [AsyncHandle(self, identity, tracked=False) for identity in ids[:size]]
+                    del ids[:size]
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
+
+    async def _enqueue_chunk(self, group: str | None, tasks: list[bytes]) -> None:
+        if group is None:
+            await self.store.enqueue(tasks)
+        elif await self.store.enqueue_group(group, tasks):
+            await self.store.turn([digest(group)], READY)
+        if LISTENERS:
+            self._tell(tasks)

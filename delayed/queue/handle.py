@@ -77,12 +77,13 @@ class Handle(Generic[R_co]):
 
     Args:
         queue: where.
-        id: its id; None for a task that is not tracked, of which nothing is known.
+        id: its id; None for a task that has none.
         known: whether it was there before, so that the enqueue which returned this has added nothing.
         path: the path of its function, if that is known.
+        tracked: whether Redis keeps its state, without which there is neither status nor result.
     """
 
-    __slots__ = ("_path", "_queue", "id", "known")
+    __slots__ = ("_path", "_queue", "id", "known", "tracked")
 
     def __init__(
         self: "Handle[Any]",
@@ -90,11 +91,13 @@ class Handle(Generic[R_co]):
         id: str | None,  # noqa: A002  # its name everywhere
         known: bool = False,
         path: str = "",
+        tracked: bool = True,
     ) -> None:
         self._queue = queue
         self.id = id
         self.known = known
         self._path = path
+        self.tracked = tracked and id is not None
 
     def __repr__(self) -> str:
         return f"Handle({self._queue.name!r}, {self.id!r})"
@@ -106,7 +109,7 @@ class Handle(Generic[R_co]):
             UnknownTask, NoResult: nothing is known.
             redis.exceptions.RedisError: it has been away for some seconds.
         """
-        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id, self.tracked))
         again = _Again()
         while True:
             try:
@@ -127,7 +130,7 @@ class Handle(Generic[R_co]):
             NotDone: it has not ended in time; of a faked queue (`delayed.testing`): nothing has run it yet.
             UnknownTask, NoResult: there is nothing to wait for.
         """
-        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         with wait.outage():
             data = self._queue.store.call("LINDEX", wait.key, 0)
             if data is not None:
@@ -158,7 +161,7 @@ class Handle(Generic[R_co]):
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
-        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         if wait.looks_once:
             return self.result(timeout) if self._queue.faked else await asyncio.to_thread(self.result, timeout)
         return cast(R_co, await wait.answer(self._queue.waiter))
@@ -184,14 +187,16 @@ class Handle(Generic[R_co]):
         Raises:
             UnknownTask, NoResult: nothing is known.
         """
-        state = self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = self._queue.store.cancel(
+            known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
+        )
         return state_of(state, self._queue.name, self.id)
 
 
 class AsyncHandle(Generic[R_co]):
     """As `Handle`, for tasks of an `AsyncQueue`."""
 
-    __slots__ = ("_path", "_queue", "id", "known")
+    __slots__ = ("_path", "_queue", "id", "known", "tracked")
 
     def __init__(
         self: "AsyncHandle[Any]",
@@ -199,18 +204,20 @@ class AsyncHandle(Generic[R_co]):
         id: str | None,  # noqa: A002  # its name everywhere
         known: bool = False,
         path: str = "",
+        tracked: bool = True,
     ) -> None:
         self._queue = queue
         self.id = id
         self.known = known
         self._path = path
+        self.tracked = tracked and id is not None
 
     def __repr__(self) -> str:
         return f"AsyncHandle({self._queue.name!r}, {self.id!r})"
 
     async def astatus(self) -> Status:
         """As `Handle.status`."""
-        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id, self.tracked))
         again = _Again()
         while True:
             try:
@@ -222,7 +229,7 @@ class AsyncHandle(Generic[R_co]):
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `Handle.result`: any number of them wait at once over one connection, and end with their await."""
-        wait = _Wait(self._queue, known(self.id), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
         state, error = await self._queue.store.call("HMGET", wait.task, "state", "error")
@@ -231,7 +238,9 @@ class AsyncHandle(Generic[R_co]):
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
-        state = await self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = await self._queue.store.cancel(
+            known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
+        )
         return state_of(state, self._queue.name, self.id)
 
 

@@ -41,6 +41,12 @@ class Producer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
+    @staticmethod
+    def _identity_of(task: Task) -> str | None:
+        """A new id for a task that has one without being tracked."""
+        options = task.options
+        return new_id() if options is not None and options.identified else None
+
     def _serialize(self, task: Task, identity: str | None = None) -> bytes:
         data = task.serialize() if task.options is None else task.serialize(identity, self.server_time.now())
         if len(data) > self.max_task_size:
@@ -59,9 +65,11 @@ class Producer:
         if not isinstance(task, PyTask | GoTask):
             raise InvalidTask(_not_a_task(task))
 
-    def _chunks(self, tasks: Iterable[Task]) -> Iterator[dict[str | None, list[bytes]] | Task | None]:
+    def _chunks(
+        self, tasks: Iterable[Task], ids: list[str | None] | None = None
+    ) -> Iterator[dict[str | None, list[bytes]] | Task | None]:
         """Chunks of tasks that go in together, by their group, and, in between, those that ask for more; None where Redis is
-        to be asked for its time first."""
+        to be asked for its time first. `ids` gets the id of each task of a chunk, when that is yielded or before."""
         chunk: dict[str | None, list[bytes]] = {}
         count = size = 0
         if isinstance(tasks, PyTask | GoTask):
@@ -72,13 +80,16 @@ class Producer:
             alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
             if not alone and self._asks_time(task):
                 yield None
-            data = b"" if alone else self._serialize(task)
+            identity = self._identity_of(task) if options is not None and not alone else None
+            data = b"" if alone else self._serialize(task, identity)
             if chunk and (alone or count == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
                 yield chunk
                 chunk, count, size = {}, 0, 0
             if alone:
                 yield task
                 continue
+            if ids is not None:
+                ids.append(identity)
             chunk.setdefault(options.group if options is not None else None, []).append(data)
             count += 1
             size += len(data)
@@ -110,7 +121,7 @@ class Producer:
         and the path of its function."""
         state, other = reply[0].decode(), reply[1].decode()
         options = task.options
-        own = identity if options is not None and options.tracked else None
+        own = identity if options is not None and (options.tracked or options.identified) else None
         if state == "duplicate":
             if options is None or not options.join:
                 raise Duplicate(f"task {other} in {self.name!r} has the unique key already; nothing was enqueued", other)

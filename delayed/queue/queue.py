@@ -91,12 +91,13 @@ class Queue(Producer):
                 reply = self.store.submit(*submission)
                 if reply[0] == b"first":
                     self.store.turn([digest(task.options.group or "")], READY)
-                return Handle(self, *self._submitted(task, *submission[1][:2], reply))
-        data = self._serialize(task)
+                return Handle(self, *self._submitted(task, *submission[1][:2], reply), task.options.tracked)
+        identity = None if task.options is None else self._identity_of(task)
+        data = self._serialize(task, identity)
         self.store.enqueue([data])
         if LISTENERS:
             self._tell([data])
-        return Handle(self, None)
+        return Handle(self, identity, path=task.func_path, tracked=False)
 
     def ask_time(self) -> float:
         """The server's time, in seconds since 1970; it is asked once a minute at most."""
@@ -121,28 +122,46 @@ class Queue(Producer):
         Raises:
             As `enqueue`; a note on the error says how many tasks are in the queue for certain.
         """
-        count = 0
+        return self._enqueue_all(tasks, None)
+
+    def enqueue_all(self, tasks: Iterable[Task]) -> list[Handle[Any]]:
+        """As `enqueue_many`, and returns a handle for each task, in their order."""
+        handles: list[Handle[Any]] = []
+        self._enqueue_all(tasks, handles)
+        return handles
+
+    def _enqueue_all(self, tasks: Iterable[Task], handles: list[Handle[Any]] | None) -> int:
+        count, ids = 0, None if handles is None else list[str | None]()
         try:
-            for chunk in self._chunks(tasks):
+            for chunk in self._chunks(tasks, ids):
                 if chunk is None:
                     self.ask_time()
                     continue
                 if not isinstance(chunk, dict):
-                    self.enqueue(chunk)
+                    handle = self.enqueue(chunk)
+                    if handles is not None:
+                        handles.append(handle)
                     count += 1
                     continue
                 for group, some in chunk.items():
-                    if group is None:
-                        self.store.enqueue(some)
-                    elif self.store.enqueue_group(group, some):
-                        self.store.turn([digest(group)], READY)
+                    self._enqueue_chunk(group, some)
                     count += len(some)
-                    if LISTENERS:
-                        self._tell(some)
+                if handles is not None and ids is not None:
+                    size = sum(map(len, chunk.values()))
+                    handles += [Handle(self, identity, tracked=False) for identity in ids[:size]]
+                    del ids[:size]
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
+
+    def _enqueue_chunk(self, group: str | None, tasks: list[bytes]) -> None:
+        if group is None:
+            self.store.enqueue(tasks)
+        elif self.store.enqueue_group(group, tasks):
+            self.store.turn([digest(group)], READY)
+        if LISTENERS:
+            self._tell(tasks)
 
     def pause(self) -> None:
         """From now on no worker of ours takes a task from this queue. What runs goes on, and tasks can be enqueued. Workers

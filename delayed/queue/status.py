@@ -24,13 +24,13 @@ class Status(NamedTuple):
     note: str
 
 
-def known(identity: str | None) -> str:
+def known(identity: str | None, tracked: bool = True) -> str:
     """The id of a tracked task.
 
     Raises:
         NoResult: it is not tracked.
     """
-    if identity is None:
+    if identity is None or not tracked:
         raise NoResult("nothing is kept of this task: give it result_ttl, or track=True, where it is defined or enqueued")
     return identity
 

@@ -212,9 +212,9 @@ class Recoverer:
         """The tasks under these leases that were cancelled for good."""
         for name, data in zip(names, self._channel.call("HMGET", queue.keys.processing, *names), strict=True):
             job = job_of(queue, data) if data else None
-            if job is not None and job.id is not None:
+            if job is not None and job.tracked_id is not None:
                 with contextlib.suppress(ResponseError):  # a foreign type under its key
-                    if self._channel.call("HGET", queue.keys.task(job.id), "cancelled") == HARD:
+                    if self._channel.call("HGET", queue.keys.task(job.tracked_id), "cancelled") == HARD:
                         yield name, job
 
     def _settled(self, dead: DeadProcess) -> bool:

@@ -57,6 +57,20 @@ def id_in(headers: dict[str, Any]) -> str | None:
     return identity if identity is not None and _ID.fullmatch(identity) else None
 
 
+def uid_in(headers: dict[str, Any]) -> str | None:
+    """The id of a task that is not tracked: for logs, events and dead letters."""
+    identity = text_in(headers, "uid")
+    return identity if identity is not None and _ID.fullmatch(identity) else None
+
+
+def metadata_in(headers: dict[str, Any]) -> dict[str, str]:
+    """What the producer said about the task: texts by name."""
+    match headers.get("metadata"):
+        case dict(found) if all(type(name) is str and type(value) is str for name, value in found.items()):
+            return found
+    return {}
+
+
 def unique_in(headers: dict[str, Any]) -> tuple[str, str, int]:
     """The unique key, for how long a task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
     match headers.get("unique"):

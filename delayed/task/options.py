@@ -8,7 +8,7 @@ everywhere, as PyTask takes it by position, too.
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, Self, TypedDict, cast, get_args
 
 from ..backoff import Backoff
@@ -27,9 +27,9 @@ class CommonOptions(TypedDict, total=False):
     backoff: Backoff | None
     retry_on: ErrorType | Iterable[ErrorType]
     give_up_on: ErrorType | Iterable[ErrorType]
-    timeout: float | None
-    hard_timeout: float | None
-    expires: datetime | float | None
+    timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    expires: datetime | float | timedelta | None
     group: str | None
     concurrency_key: str | None
     concurrency: int | None
@@ -38,14 +38,15 @@ class CommonOptions(TypedDict, total=False):
 class TaskOptions(CommonOptions, total=False):
     """What one task may ask for."""
 
-    result_ttl: float | None
+    result_ttl: float | timedelta | None
     track: bool
     at: datetime | float | None
-    after: float | None
+    after: float | timedelta | None
     unique: str | None
     unique_mode: UniqueMode
-    unique_for: float | None
+    unique_for: float | timedelta | None
     join: bool
+    metadata: Mapping[str, str] | None
 
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
@@ -55,6 +56,7 @@ _MOST = 1e11  # seconds: 3,000 years; whoever gives more has taken milliseconds 
 TRACKED_FOR = 7 * 86400.0  # seconds that the state of a task is kept if nothing happens to it
 ENDED_FOR = 3600.0  # seconds that the end of a task is kept which keeps no result
 _MOST_RETRIES = 2**63  # other languages count with 64 bits
+_SPANS = ("timeout", "hard_timeout", "result_ttl", "unique_for", "after", "expires")
 _NEEDS = {  # what an option is for, and how that is asked for
     "backoff": ("retry", "retry=3"),
     "retry_on": ("retry", "retry=3"),
@@ -68,7 +70,7 @@ _NEEDS = {  # what an option is for, and how that is asked for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a task may ask for.
+    """What a task may ask for. Wherever seconds are, a `timedelta` will do.
 
     Args:
         backoff: how long a failed attempt is followed by a pause. Without one the next attempt comes at once.
@@ -89,6 +91,8 @@ class Options:
         group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
         concurrency_key: a key. Of the tasks with this key, on all workers together, no more run at once than
         concurrency: so many, by default one. The others wait until one of those has ended.
+        metadata: texts by name, such as a request id: the task has them, and so have its events.
+        identified: it has an id, also if it is not tracked. What an `App` asks for.
 
     Raises:
         InvalidTask: values that cannot work, alone or together. (That one does nothing without another, which may still come,
@@ -112,6 +116,8 @@ class Options:
     group: str | None = None
     concurrency_key: str | None = None
     concurrency: int | None = None
+    metadata: Mapping[str, str] | None = None
+    identified: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, object], beside: Collection[str] = ()) -> Self:
@@ -148,6 +154,9 @@ class Options:
                 )
 
     def __post_init__(self) -> None:
+        for name in _SPANS:
+            if isinstance(value := getattr(self, name), timedelta):
+                object.__setattr__(self, name, value.total_seconds())
         self._check_types()
         self._check_errors()
         self._check_times()
@@ -177,7 +186,10 @@ class Options:
                 )
             if value is not None and not _has_utf8(value):
                 raise NotEncodable(f"{name} has characters that have no UTF-8 form: {value!r:.200}")
-        for name in ("track", "join"):
+        texts = self.metadata if isinstance(self.metadata, Mapping) else {None: None}
+        if self.metadata is not None and not all(isinstance(each, str) for pair in texts.items() for each in pair):
+            raise InvalidTask(f"metadata is a dict of texts by name, not {self.metadata!r:.200}")
+        for name in ("track", "join", "identified"):
             if not isinstance(getattr(self, name), bool):
                 raise InvalidTask(f"{name} is True or False, not {getattr(self, name)!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
@@ -233,13 +245,16 @@ class Options:
         """What stands in the task: only what it needs.
 
         Args:
-            identity: the id of a tracked task.
+            identity: its id, if it has one.
             call_retry: the count of retries of a Go task, which has no other place; 0 for a Python task.
             at: the time of its enqueue, by Redis's clock; None for this machine's.
         """
         found: dict[str, Any] = {}
         if identity is not None:
-            found.update(id=identity, enqueued=round((now() if at is None else at) * 1000))
+            if self.tracked:
+                found.update(id=identity, enqueued=round((now() if at is None else at) * 1000))
+            else:
+                found["uid"] = identity
         if call_retry:
             found["retry"] = call_retry
         if self.backoff is not None:
@@ -263,11 +278,13 @@ class Options:
             found["group"] = self.group
         if self.concurrency_key is not None:
             found["concurrency"] = [self.concurrency_key, self.concurrency or 1]
+        if self.metadata:
+            found["metadata"] = dict(self.metadata)
         return found
 
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Options)}
-OPTIONS = frozenset(["retry", *_DEFAULTS])
+OPTIONS = frozenset(["retry", *_DEFAULTS]) - {"identified"}
 
 
 def count_of(retry: object) -> int:

@@ -174,4 +174,4 @@ Task = PyTask | GoTask
 
 def _identity(options: Options, identity: str | None) -> str | None:
     """The id of a task with these options, which is new if none is given."""
-    return (identity or new_id()) if options.tracked else None
+    return (identity or new_id()) if options.tracked or options.identified else None

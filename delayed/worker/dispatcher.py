@@ -426,8 +426,8 @@ class Dispatcher:
         if not self._watched or monotonic() < self._next_look:
             return
         self._next_look = monotonic() + _LOOK
-        watched = [execution for execution in self._watched.values() if execution.job is not None and execution.job.id]
-        keys = [each.lease.pool.store.keys.task(each.job.id) for each in watched if each.job and each.job.id]
+        watched = [execution for execution in self._watched.values() if execution.job is not None and execution.job.tracked_id]
+        keys = [each.lease.pool.store.keys.task(each.job.tracked_id) for each in watched if each.job and each.job.tracked_id]
         replies = self._channel.exchange(b"".join(pack("HEXISTS", key, "cancelled") for key in keys), len(keys))
         for execution, cancelled in zip(watched, replies, strict=True):
             if cancelled and execution.job is not None and self._async is not None:

@@ -47,7 +47,7 @@ class Execution:
     @property
     def state_key(self) -> str | None:
         """The key with the state of the task; None if it is not tracked."""
-        return None if self.job is None or self.job.id is None else self.job.queue.keys.task(self.job.id)
+        return None if self.job is None or self.job.tracked_id is None else self.job.queue.keys.task(self.job.tracked_id)
 
     def current(self) -> Job:
         """See `job.current_task`."""

@@ -1,0 +1,297 @@
+"""The application object: one place for Redis, queues, tasks, middlewares and what runs at the beginning and end of workers."""
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import groupby
+from typing import Any, Literal, Unpack, cast, overload
+
+from ..backoff import Exponential
+from ..errors import ConfigurationError, InvalidTask
+from ..hooks import NAMES, Hooks
+from ..job.allow import AllowList
+from ..job.middleware import AsyncMiddleware, Middleware, check_middlewares
+from ..queue.async_queue import AsyncQueue
+from ..queue.handle import AsyncHandle, Handle
+from ..queue.queue import Queue
+from ..redis.command import AsyncClient, Client
+from ..redis.connect import client_of, url_of_environment
+from ..task.options import Options
+from ..task.paths import path_of_function
+from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
+
+Wire = Literal["delayed", "upstream"]
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
+
+
+class App:
+    """An application's tasks and queues. Nothing connects to Redis before the first task is enqueued.
+
+    ```python
+    app = App("redis://localhost:6379/0")
+
+    @app.task(queue="mail", retry=5)
+    def welcome(user: int) -> None: ...
+
+    welcome.delay(7)
+    ```
+
+    Args:
+        redis: a URL, or a client as for `Queue`; None for DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL of the
+            environment, else localhost.
+        queue: where tasks go that name no queue.
+        wire: `delayed`: every task has an id. `upstream`: tasks are byte for byte those of the older packages, which may
+            serve the same queues; then they have neither ids nor options but `retry`.
+        include: modules with further tasks, which workers import.
+        middlewares: what wraps the execution of every task; the first is outermost.
+        priorities: queues whose tasks may have a priority. Each has three lists, and workers look into all of them.
+        prefix: what the names of all queues begin with, for several applications on one Redis.
+        queue_options: what else `Queue` takes, such as `durability`.
+
+    Raises:
+        ConfigurationError: something of that cannot work.
+    """
+
+    def __init__(
+        self,
+        redis: Client | str | None = None,
+        *,
+        queue: str = "default",
+        wire: Wire = "delayed",
+        include: Sequence[str] = (),
+        middlewares: Sequence[Middleware | AsyncMiddleware] = (),
+        priorities: Collection[str] = (),
+        prefix: str = "",
+        **queue_options: Any,
+    ) -> None:
+        if wire not in ("delayed", "upstream"):
+            raise ConfigurationError(f"wire is 'delayed' or 'upstream', not {wire!r}")
+        if isinstance(priorities, str) or isinstance(include, str):
+            raise ConfigurationError("priorities and include are lists of names, such as ['mail']")
+        check_middlewares(middlewares)
+        self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
+        self._options = queue_options
+        self._priorities, self._include = frozenset(priorities), tuple(include)
+        self.middlewares = list(middlewares)
+        self.tasks: dict[str, Task[..., Any]] = {}  # by the paths by which workers find them
+        self._names: dict[str, None] = {}  # of the queues, in the order in which they came
+        self._queues: dict[str, Queue] = {}
+        self._async_queues: dict[str, AsyncQueue] = {}
+        self._starts: list[Callable[[], object]] = []
+        self._stops: list[Callable[[], object]] = []
+
+    def __repr__(self) -> str:
+        return f"App({counted_names(self.queue_names())})"
+
+    # Tasks
+
+    @overload
+    def task(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self, func: None = None, /, *, retry: int | None = None, **options: Unpack[DefinitionOptions]
+    ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+    def task(self, func: Callable[..., Any] | None = None, /, *, retry: int | None = None, **options: Any) -> Any:
+        """Make a function a task of this application: `@app.task`, or `@app.task(queue="mail", retry=5)`.
+
+        The options are those of `delayed.task.options.Options`, `queue`, `priority`, and `on_start`, `on_success`,
+        `on_failure` and `on_retry` (see `delayed.hooks.Hooks`). With `retry` and without `backoff` the pauses grow from a
+        second to ten minutes, with jitter.
+
+        Raises:
+            InvalidTask, ConfigurationError: an option that there is not, or that cannot work.
+        """
+        hooks = Hooks.taken_from(options)
+        queue, priority = options.pop("queue", self._default), options.pop("priority", "normal")
+        chosen = Options.of(options, (*NAMES, "queue", "priority"))
+        if self.wire == "delayed":
+            backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
+            chosen = chosen.but({"backoff": backoff})
+            object.__setattr__(chosen, "identified", True)
+
+        def wrap(function: Callable[..., Any]) -> Any:
+            return self._add(function, Calls(self, function, retry, chosen, queue, priority), hooks)
+
+        return wrap if func is None else wrap(func)
+
+    def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
+        marked: Any = function
+        try:
+            marked.delay, marked.adelay, marked.call, marked.options = calls.delay, calls.adelay, calls.call, calls.options
+            hooks.put_on(function)
+        except (AttributeError, TypeError) as error:  # it is not written in Python
+            path = path_of_function(function)
+            raise InvalidTask(f"{path} cannot have a .delay(): write a function that calls it") from error
+        self.tasks[calls.path] = marked
+        self._names.setdefault(calls._queue)
+        return cast(Task[..., Any], marked)
+
+    def load(self) -> None:
+        """Import the modules of `include`.
+
+        Raises:
+            ImportError: there is none of that name; and whatever else a module raises.
+        """
+        for name in self._include:
+            import_module(name)
+
+    # Queues
+
+    def queue_names(self) -> list[str]:
+        """The names on Redis of all queues of this application, in the order in which workers look into them."""
+        names = dict.fromkeys([*self._names, *(name for name in self._priorities)]) or {self._default: None}
+        return [self.queue_of(name, each) for name in names for each in self._bands(name)]
+
+    def _bands(self, name: str) -> Sequence[Priority]:
+        return PRIORITIES if name in self._priorities else ("normal",)
+
+    def queue_of(self, name: str, priority: Priority) -> str:
+        """The name on Redis of the queue `name`, for tasks of this priority."""
+        return self._prefix + name + ("" if priority == "normal" else f".{priority}")
+
+    def queue(self, name: str | None = None, priority: Priority = "normal") -> Queue:
+        """The queue of this name, or the one for tasks that name none; made once.
+
+        Raises:
+            ConfigurationError: there is no such Redis, or the name cannot work.
+        """
+        full = self.queue_of(name or self._default, priority)
+        if full not in self._queues:
+            self._names.setdefault(name or self._default)
+            self._queues[full] = Queue(full, self.redis, **self._options)
+        return self._queues[full]
+
+    def async_queue(self, name: str | None = None, priority: Priority = "normal") -> AsyncQueue:
+        """As `queue`, for asyncio; the queue may be used in any number of event loops."""
+        full = self.queue_of(name or self._default, priority)
+        if full not in self._async_queues:
+            where = self._redis if self._redis is not None else url_of_environment()
+            if not isinstance(where, str | AsyncClient):
+                raise ConfigurationError("for asyncio, give App the URL of Redis instead of a client")
+            shared = {key: value for key, value in self._options.items() if key not in ("dequeue_timeout", "keep_alive_timeout")}
+            self._async_queues[full] = AsyncQueue(full, where, **shared)
+        return self._async_queues[full]
+
+    @property
+    def redis(self) -> Client:
+        """The client, which is made when it is needed first."""
+        if self._redis is None or isinstance(self._redis, str):
+            self._redis_client = getattr(self, "_redis_client", None) or client_of(self._redis or url_of_environment())
+            return self._redis_client
+        return client_of(self._redis)
+
+    def queues(self) -> list[Queue]:
+        """All queues, in the order of `queue_names`."""
+        names = dict.fromkeys([*self._names, *self._priorities]) or {self._default: None}
+        return [self.queue(name, each) for name in names for each in self._bands(name)]
+
+    def enqueue_many(self, calls: Iterable[BoundCall]) -> list[Handle[Any]]:
+        """Enqueue calls (`task.call(…)`), in order, in chunks as `Queue.enqueue_many` does, each with its options. Returns a
+        handle for each; raises as that does."""
+        handles: list[Handle[Any]] = []
+        for name, some in groupby(calls, _where):
+            handles += self._known(name).enqueue_all(call.task for call in some)
+        return handles
+
+    async def aenqueue_many(self, calls: Iterable[BoundCall]) -> list[AsyncHandle[Any]]:
+        """As `enqueue_many`, for asyncio."""
+        handles: list[AsyncHandle[Any]] = []
+        for name, some in groupby(calls, _where):
+            bare, priority = self._parts(name)
+            handles += await self.async_queue(bare, priority).enqueue_all(call.task for call in some)
+        return handles
+
+    def _known(self, full: str) -> Queue:
+        bare, priority = self._parts(full)
+        return self.queue(bare, priority)
+
+    def _parts(self, full: str) -> tuple[str, Priority]:
+        """The name and the priority that make `full`."""
+        name = full.removeprefix(self._prefix)
+        for priority in ("high", "low"):
+            bare = name.removesuffix(f".{priority}")
+            if bare != name and bare in self._priorities:
+                return bare, cast(Priority, priority)
+        return name, "normal"
+
+    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+        """Why tasks of this application cannot have these options; None if they can."""
+        if self.wire == "upstream" and options != Options():
+            return "with wire='upstream' a task has no option but retry, as the older packages know no other"
+        if place.get("priority") != "normal" and not self._priorities:
+            return "a priority needs App(…, priorities=['the queue']), so that workers look into its three lists"
+        return None
+
+    # Workers
+
+    @property
+    def allow(self) -> AllowList:
+        """Exactly the tasks of this application.
+
+        Raises:
+            ConfigurationError: it has none.
+        """
+        if not self.tasks:
+            raise ConfigurationError("this application has no tasks: decorate functions with @app.task, or name their modules in include")
+        return AllowList(sorted(self.tasks))
+
+    def middleware(self, func: Middleware) -> Middleware:
+        """Wrap every task in this one, too, inside of those before."""
+        check_middlewares([func])
+        self.middlewares.append(func)
+        return func
+
+    def on_start(self, func: Callable[[], object]) -> Callable[[], object]:
+        """Call this in each worker process, after the fork and before its first task. What it raises ends the process."""
+        self._starts.append(func)
+        return func
+
+    def on_stop(self, func: Callable[[], object]) -> Callable[[], object]:
+        """Call this in each worker process when it ends in order, in the opposite order of definition."""
+        self._stops.append(func)
+        return func
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Around the life of a worker process: `on_start` before, `on_stop` after."""
+        for each in self._starts:
+            each()
+        try:
+            yield
+        finally:
+            for each in reversed(self._stops):
+                each()
+
+
+def _where(call: BoundCall) -> str:
+    if not isinstance(call, BoundCall):
+        raise InvalidTask(f"enqueue_many takes calls of tasks, such as task.call(1, 2), not {call!r:.200}")
+    return call.queue
+
+
+def counted_names(names: Sequence[str]) -> str:
+    """Names for people."""
+    return ", ".join(map(repr, names))
+
+
+def find_app(reference: str) -> App:
+    """The application at `module:attribute`, imported as `python -m` would, with all that it includes.
+
+    Raises:
+        ConfigurationError: there is none.
+        ImportError: and whatever else its modules raise.
+    """
+    module_path, _, name = reference.partition(":")
+    if not module_path or not name:
+        raise ConfigurationError(f"--app is module.path:attribute, such as shop.jobs:app, not {reference!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    found = import_module(module_path)
+    for part in name.split("."):
+        found = getattr(found, part, None)  # type: ignore[assignment]
+    if not isinstance(found, App):
+        raise ConfigurationError(f"{reference!r} is no delayed.App, but {type(found).__name__}")
+    found.load()
+    return found

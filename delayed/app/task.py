@@ -1,0 +1,188 @@
+"""The tasks of an application: functions whose calls can be enqueued."""
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from functools import cached_property
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+
+from ..base.running import running_metadata
+from ..delay import HookOptions
+from ..errors import ConfigurationError, InvalidTask
+from ..queue.async_queue import AsyncQueue
+from ..queue.handle import AsyncHandle, Handle
+from ..queue.queue import Queue
+from ..task.options import Options, TaskOptions, count_of
+from ..task.paths import importable, path_of_function, see_that_it_leads_back
+from ..task.task import PyTask
+
+Priority = Literal["high", "normal", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Place(TypedDict, total=False):
+    """Where calls go."""
+
+    queue: str
+    priority: Priority
+
+
+class CallOptions(TaskOptions, Place, total=False):
+    """What one call may ask for."""
+
+
+class DefinitionOptions(CallOptions, HookOptions, total=False):
+    """What stands where a function is defined."""
+
+
+class BoundCall(NamedTuple):
+    """A call of a task with its arguments, and where it goes: what `App.enqueue_many` takes."""
+
+    task: PyTask
+    queue: str
+
+
+class Producer(Protocol):
+    """What calls need of their application."""
+
+    def queue(self, name: str, priority: Priority = "normal") -> Queue:
+        """The queue of this name."""
+
+    def async_queue(self, name: str, priority: Priority = "normal") -> AsyncQueue:
+        """The queue of this name, for asyncio."""
+
+    def queue_of(self, name: str, priority: Priority) -> str:
+        """The name on Redis of the queue for a priority."""
+
+    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+        """Why tasks of this application cannot have these options; None if they can."""
+
+
+class Calls(Generic[P, R_co]):
+    """Calls of a function with certain options: what `task.options(…)` returns.
+
+    Args:
+        app: the application.
+        func: the function.
+        retry: how often a failed call is repeated; None if nobody has said so.
+        options: the rest.
+        queue: where its calls go,
+        priority: and before or behind which others.
+
+    Raises:
+        InvalidTask: `retry` is no such number, or no worker could find `func`.
+        ConfigurationError: the application's tasks cannot have these options.
+    """
+
+    def __init__(
+        self,
+        app: Producer,
+        func: Callable[..., Any],
+        retry: int | None,
+        options: Options,
+        queue: str,
+        priority: Priority = "normal",
+    ) -> None:
+        count_of(retry)
+        options.check(retry is not None)
+        if priority not in PRIORITIES:
+            raise InvalidTask(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}")
+        if reason := app.refused(options, {"priority": priority}):
+            raise ConfigurationError(f"{func.__qualname__}: {reason}")
+        self._app, self._func, self._retry, self._options = app, func, retry, options
+        self._queue, self._priority = queue, priority
+        self.path = path_of_function(func)  # by which workers find it
+        self.queue = app.queue_of(queue, priority)
+        self._found = False  # it has been seen that the path leads to the function; while it is defined, it does not yet
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+        """The call with these arguments, for `App.enqueue_many`; nothing is enqueued.
+
+        Raises:
+            TypeError: the function does not take these arguments.
+            InvalidTask: no worker could find it.
+        """
+        return BoundCall(self._task(args, kwargs), self.queue)
+
+    @overload
+    def delay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]: ...
+    def delay(self, *args: Any, **kwargs: Any) -> Handle[Any]:
+        """Enqueue a call with these arguments; raises as `call` and as `Queue.enqueue`."""
+        return self._app.queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+
+    @overload
+    async def adelay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+    @overload
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R_co]: ...
+    async def adelay(self, *args: Any, **kwargs: Any) -> AsyncHandle[Any]:
+        """As `delay`, for asyncio."""
+        return await self._app.async_queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+
+    def options(self, *, retry: int | None = None, **options: Unpack[CallOptions]) -> "Calls[P, R_co]":
+        """The same with other options; see `delayed.task.options.Options`, and `queue` and `priority`.
+
+        Raises:
+            InvalidTask: an option that there is not, or that cannot work.
+        """
+        given = dict(options)
+        queue, priority = given.pop("queue", self._queue), given.pop("priority", self._priority)
+        count = self._retry if retry is None else retry
+        chosen = self._options.but(given) if given else self._options
+        return Calls(self._app, self._func, count, chosen, cast(str, queue), cast(Priority, priority))
+
+    @cached_property
+    def _signature(self) -> inspect.Signature | None:
+        try:
+            return inspect.signature(self._func)
+        except ValueError:  # it is not written in Python, and says nothing
+            return None
+
+    def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTask:
+        if self._signature is not None:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{self._func.__qualname__}{self._signature}: {error}") from None
+        if not self._found:
+            see_that_it_leads_back(self._func, self.path)
+            importable(self.path)
+            self._found = True
+        options = self._options
+        if inherited := running_metadata():
+            options = options.but({"metadata": {**inherited, **(options.metadata or {})}})
+        if options == _NONE:
+            return PyTask(self.path, args, kwargs, self._retry)
+        return PyTask.with_options(self.path, args, kwargs, self._retry, options)
+
+
+_NONE = Options()
+
+
+class Task(Protocol[P, R_co]):
+    """A function of an application that can also be enqueued. The result of an `async def` function is what awaiting it
+    gives."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Call the function here and now."""
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+        """See `Calls.call`."""
+
+    @overload
+    def delay(self: "Task[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
+    @overload
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
+        """Enqueue a call with these arguments; see `Calls.delay`."""
+
+    @overload
+    async def adelay(self: "Task[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
+    @overload
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R_co]:
+        """As `delay`, for asyncio."""
+
+    def options(self, *, retry: int | None = None, **options: Unpack[CallOptions]) -> Calls[P, R_co]:
+        """Calls with other options than the function was defined with: `f.options(after=60).delay(…)`."""
