@@ -34,7 +34,6 @@ class Producer:
         self.keys = Keys(name)
         self.max_task_size = max_task_size
         self._durability = durability
-        self.faked = False  # nothing works on it but what a test drains
         self.server_time = ServerTime()
         check_cluster(conn, name, self.keys.noti)
 
