@@ -46,7 +46,8 @@ def main() -> None:
                 for member in vars(value):
                     if not member.startswith("_"):
                         show(found.name, f"{name}.{member}", getattr(value, member))
-    show("delayed.delay", "delayed()", delayed.delay.delayed(None))  # the decorator itself
+    queue: Any = None
+    show("delayed.delay", "delayed()", delayed.delay.delayed(queue))  # the decorator itself
 
 
 if __name__ == "__main__":

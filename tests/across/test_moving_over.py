@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ def ours(module: str, name: str, queue: Queue) -> Any:
     return what
 
 
-def missing(offered: list[tuple[str, str, list[str] | None]], queue: Queue) -> set[str]:
-    """What the published package offers and we do not, in the notation of the page. What is missing is named without its parts."""
+def missing(offered: Sequence[tuple[str, str, list[str] | None]], queue: Queue) -> set[str]:
+    """What the published package offers and we do not, in the page's notation. What is missing is named without its parts."""
     found: set[str] = set()
     for module, name, parameters in offered:
         if name.partition(".")[0] in found:
@@ -48,11 +49,8 @@ def missing(offered: list[tuple[str, str, list[str] | None]], queue: Queue) -> s
             found.add(name)
             continue
         taken = list(inspect.signature(what).parameters) if parameters else []
-        found |= {
-            f"{name}({parameter})"
-            for place, parameter in enumerate(parameters or [])
-            if taken[place : place + 1] != [parameter]
-        }
+        wanted = enumerate(parameters or [])
+        found |= {f"{name}({parameter})" for place, parameter in wanted if taken[place : place + 1] != [parameter]}
     return found
 
 
@@ -77,9 +75,6 @@ def test_the_page_names_what_the_go_package_has() -> None:
 
 
 def test_a_name_that_is_gone_is_noticed(queue: Queue) -> None:
-    offered = [
-        ("delayed.queue", "Queue", ["name", "conn", "colour"]),
-        ("delayed.gone", "Gone", []),
-        ("delayed.gone", "Gone.by", []),
-    ]
+    gone = [("delayed.gone", name, list[str]()) for name in ("Gone", "Gone.by")]
+    offered = [("delayed.queue", "Queue", ["name", "conn", "colour"]), *gone]
     assert missing(offered, queue) == {"Queue(colour)", "Gone"}
