@@ -7,7 +7,7 @@ from ..base.clock import monotonic, now
 from ..errors import ConfigurationError, Reason
 from ..events import BUS, Event, Kind
 from ..logger import logger
-from ..redis.command import RedisError, ResponseError
+from ..redis.command import RedisError, ResponseError, pairs
 from ..redis.store import Store
 from ..task.decode import headers_of
 from ..task.headers import holds_in, milliseconds_in
@@ -87,7 +87,7 @@ class LostTasks:
 
     def _tell(self, letter: Any) -> bool:
         entry_id, fields = letter
-        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        named = pairs(fields)
         if named.get(b"reason") != Reason.LOST.encode():
             return False
         headers = headers_of(named.get(b"task", b""))

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import Duplicate, InvalidTask, Reason
 from ..queue.queue import Queue
-from ..task.decode import SEPARATOR, headers_of
+from ..task.decode import headers_of, is_python_path
 from ..task.edit import array_of, elements, without_header
 from ..task.headers import milliseconds_in, unique_in
 from ..task.options import TRACKED_FOR
@@ -29,7 +29,7 @@ def edited(data: bytes, args: Any = None, kwargs: Mapping[str, Any] | None = Non
         InvalidTask: it has no arguments that could be edited, or these cannot be sent.
     """
     raw, path = elements(data)
-    if SEPARATOR not in path:
+    if not is_python_path(path):
         if kwargs is not None:
             raise InvalidTask(f"{path} is a Go function, which has no keyword arguments: give it args alone")
         if args is None:

@@ -15,7 +15,7 @@ from ..logger import logger
 from ..redis.foreign import ForeignType
 from ..redis.store import Store
 from ..task.decode import Call
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.options import ENDED_FOR, type_name
 from ..task.result import CANCELLED, State, failure, success
 from .builtin import expiring, retrying, timing
@@ -199,11 +199,9 @@ class Runner:
 
     def _again(self, store: Store, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
-        left = job.retry
-        if outcome.counted and left > 0:
-            left -= 1
-        elif outcome.counted and not left and job.retries > 0:
-            changes["retry"] = job.retries - 1
+        left = next_retry(job.retry) if outcome.counted else job.retry
+        if outcome.counted and not job.retry and job.retries > 0:
+            changes["retry"] = next_retry(job.retries)
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
         again = with_retry(data, left, changes)
         try:

@@ -11,14 +11,14 @@ from ..dead_letters.letter import show
 from ..errors import Unrunnable
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
+from ..redis.keys import STATS
 from ..redis.store import scored
-from ..task.decode import SEPARATOR, headers_of, path_of, readable
-from ..task.headers import id_in
+from ..task.decode import headers_of, is_python_path, path_of, readable
+from ..task.headers import MOST, id_in
 from ..worker.scoreboard import description
 
 _LEASES_SHOWN = 100
 _HEADS = 10  # of the waiting tasks, from the first, that are asked how old they are
-_LATEST = 1 << 53  # milliseconds since 1970: more than any clock says
 
 
 class LeaseInfo(NamedTuple):
@@ -54,7 +54,7 @@ class QueueInfo(NamedTuple):
 def inspect(queue: Queue) -> QueueInfo:
     """Look at a queue."""
     call, keys = queue.store.call, queue.keys
-    stats = dict(zip(("recovered", "buried"), call("HMGET", keys.stats, "recovered", "buried"), strict=True))
+    stats = dict(zip(STATS, call("HMGET", keys.stats, *STATS), strict=True))
     processes = _processes(queue)
     return QueueInfo(
         queue=queue.name,
@@ -103,7 +103,7 @@ def _waiting(queue: Queue) -> dict[str, Any]:
 
 
 def _is_dated(headers: dict[str, Any]) -> bool:
-    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < _LATEST
+    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < MOST
 
 
 _TIMES = {"enqueued", "expires"}  # headers in milliseconds since 1970,
@@ -119,7 +119,7 @@ def described(data: bytes) -> Iterator[str]:
     if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
         yield f"task:   {show(data)}"
         return
-    is_go = SEPARATOR not in fields[0]
+    is_go = not is_python_path(fields[0])
     rest = dict(enumerate(fields[1:], 1))
     yield f"task:   {fields[0]}{' (Go)' if is_go else ''}"
     with contextlib.suppress(RecursionError):  # too deeply nested to be shown
@@ -140,7 +140,7 @@ def arguments(data: bytes) -> str:
         if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
             return ""
         rest = dict(enumerate(fields[1:], 1))
-        return ", ".join(_arguments(rest.get(1), rest.get(2) if SEPARATOR in fields[0] else None))
+        return ", ".join(_arguments(rest.get(1), rest.get(2) if is_python_path(fields[0]) else None))
     except (Unrunnable, RecursionError):
         return ""
 
@@ -153,7 +153,7 @@ def _arguments(args: Any, kwargs: Any) -> Iterator[str]:
 def _option(name: Any, value: Any) -> str:
     """What a task asks for; as it stands, if it has not the form that it should have."""
     match name, value:
-        case str(), int() if name in _TIMES and not isinstance(value, bool):
+        case str(), int() if name in _TIMES and is_whole(value):
             return as_time(value / 1000)
         case str(), int() if name in _SPANS:
             return f"{value / 1000:g} s"

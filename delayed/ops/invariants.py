@@ -12,17 +12,14 @@ import msgpack
 from ..base.ids import token
 from ..cron.definition import definition_of
 from ..queue.queue import Queue
-from ..redis.keys import TYPES, owner
+from ..redis.keys import CONTROL, LETTER, STATS, TYPES, owner
 from ..redis.store import scheduled
 from ..task.decode import is_task
 from .checks import LARGE, PAGE, Invariant, Snapshot, When, pages
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
-CONTROL = ("paused", "concurrency", "rate", "burst")
-STATS = (b"recovered", b"buried")
 ENDED = (b"succeeded", b"failed", b"expired", b"cancelled")  # states
-LETTER = (b"task", b"reason", b"detail", b"worker")
 _LETTERS = 1000  # the newest so many dead letters are looked at
 _BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
 _NEVER = 1_000_000_000  # losses: what is put back here is counted, but to bury is for a sweeper, which knows its limit
@@ -231,7 +228,7 @@ def _letters(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     while left > 0:
         page = snapshot.queue.store.call("XREVRANGE", snapshot.keys.dead, last, "-", "COUNT", LARGE)
         for entry_id, fields in page:
-            lacking = [name.decode() for name in LETTER if name not in fields[::2]]
+            lacking = [name for name in LETTER if name.encode() not in fields[::2]]
             if lacking:
                 yield f"{snapshot.keys.dead} {entry_id.decode()}", f"a dead letter without {', '.join(lacking)}"
         if len(page) < LARGE:
@@ -257,7 +254,7 @@ def _registered(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def _numbers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for names in snapshot.names(snapshot.keys.stats):
         for name, value in zip(names, snapshot.queue.store.call("HMGET", snapshot.keys.stats, *names), strict=True):
-            if name.encode(errors="surrogateescape") not in STATS:
+            if name not in STATS:
                 yield f"{snapshot.keys.stats} {name}", "no count of the protocol"
             elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
                 yield f"{snapshot.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
@@ -297,7 +294,7 @@ def _prune(queue: Queue, leases: list[str]) -> None:
 def _forget_counts(queue: Queue, subjects: list[str]) -> None:
     """What is no number stays none: every HINCRBY on it fails, so nothing can have been counted since we looked."""
     for subject in subjects:
-        name = subject.removeprefix(f"{queue.keys.stats} ").encode(errors="surrogateescape")
+        name = subject.removeprefix(f"{queue.keys.stats} ")
         if name in STATS:
             queue.store.call("HDEL", queue.keys.stats, name)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
+from ..base.checks import is_number
 from ..base.clock import monotonic
 from ..base.running import running
 from ..errors import ConfigurationError, DelayedError, NotDone, ResultError, Unrunnable
@@ -47,9 +48,7 @@ class _AsyncStore(Protocol):
 class _Queue(Protocol):
     name: str
     keys: Keys
-    faked: bool  # nothing works on it but what a test drains
 
-    @property
     def waiter(self) -> _Waiter: ...
 
     @property
@@ -61,7 +60,6 @@ class _Queue(Protocol):
 class _AsyncQueue(Protocol):
     name: str
     keys: Keys
-    faked: bool
 
     async def waiter(self) -> _Waiter: ...
 
@@ -127,7 +125,7 @@ class Handle(Generic[R_co]):
 
         Raises:
             TaskFailed, TaskExpired, TaskCancelled: it did not succeed.
-            NotDone: it has not ended in time; of a faked queue (`delayed.testing`): nothing has run it yet.
+            NotDone: it has not ended in time.
             UnknownTask, NoResult: there is nothing to wait for.
         """
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
@@ -150,7 +148,7 @@ class Handle(Generic[R_co]):
                 answered.set()
             looked.set()
 
-        waiter = self._queue.waiter
+        waiter = self._queue.waiter()
         with waiter.waiting(wait.key, wait.task, tell):
             for seconds in wait.slices():
                 if answered.wait(seconds):
@@ -163,8 +161,8 @@ class Handle(Generic[R_co]):
         """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         if wait.looks_once:
-            return self.result(timeout) if self._queue.faked else await asyncio.to_thread(self.result, timeout)
-        return cast(R_co, await wait.answer(self._queue.waiter))
+            return await asyncio.to_thread(self.result, timeout)
+        return cast(R_co, await wait.answer(self._queue.waiter()))
 
     async def astatus(self) -> Status:
         """As `status`, for asyncio: in another thread."""
@@ -265,14 +263,13 @@ class _Wait:
     def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str) -> None:
         self.task = queue.keys.task(identity)
         self.key = queue.keys.result(identity)
-        self._faked = queue.faked
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout)):
+        if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
             raise ConfigurationError(
                 f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
             )
         self._deadline = math.inf if timeout is None else monotonic() + timeout
-        self.looks_once = queue.faked or (timeout is not None and timeout <= 0)
+        self.looks_once = timeout is not None and timeout <= 0
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
@@ -363,8 +360,6 @@ class _Wait:
 
     def late(self, trouble: Exception | None) -> NoReturn:
         """It has not ended in time; `trouble`: or nobody can say."""
-        if self._faked:
-            raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
         late = f"{self._task} has not ended within {self._timeout:g} s; it may still"
         if trouble is not None:
             raise NotDone(f"{late}. Redis cannot be asked: {trouble}") from trouble

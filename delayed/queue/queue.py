@@ -107,7 +107,6 @@ class Queue(Producer):
                 self.server_time.learn(self.store.call("TIME"), asked, monotonic())
         return self.server_time.now()
 
-    @property
     def waiter(self) -> Waiter:
         """Through which handles wait for results."""
         return waiter_of(self.conn, self.name)

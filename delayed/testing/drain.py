@@ -19,7 +19,7 @@ from ..job.runner import Runner
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..task.decode import Call, decode, path_of
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.options import type_name
 from ..task.result import State, failure
 from .fake import beneath
@@ -127,7 +127,7 @@ class _Runner:
                 raise
             reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
-                self.queue.store.retry(self.name, with_retry(data, max(call.retry - 1, min(call.retry, 0))))
+                self.queue.store.retry(self.name, with_retry(data, next_retry(call.retry)))
                 self._emitter.retried(self.queue.name, function, error, detail, **names)
             else:
                 self.queue.store.bury(self.name, reason, detail, _PLACE)

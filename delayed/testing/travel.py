@@ -4,7 +4,7 @@ from ..base.clock import milliseconds
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..redis.store import scheduled
-from ..task.decode import decode, headers_of, path_of
+from ..task.decode import decode, headers_of, is_python_path, path_of
 from ..task.edit import with_retry
 from .assertions import scheduled_tasks
 from .fake import beneath
@@ -57,6 +57,6 @@ def _age(queue: Queue, key: str, passed: int) -> None:
 def _aged(data: bytes, passed: int) -> bytes:
     """A task that expires so much earlier."""
     expires = headers_of(data).get("expires")
-    if not isinstance(expires, int) or ":" not in path_of(data):
+    if not isinstance(expires, int) or not is_python_path(path_of(data)):
         return data
     return with_retry(data, decode(data).retry, {"expires": expires - passed})

@@ -23,7 +23,7 @@ from ..redis.command import RedisError, pack
 from ..redis.scripts import Argument
 from ..redis.store import Store
 from ..task.decode import Call, headers_of, path_of
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
 from ..task.result import State, failure
@@ -84,7 +84,7 @@ class Completer:
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
             self.counts["retried"] += 1
-            left = call.retry - 1 if call.retry > 0 else call.retry
+            left = next_retry(call.retry)
             path, count = escaped(call.func_path), left if left >= 0 else "all"
             logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
             store.retry(lease.name, with_retry(data, left))
