@@ -1,6 +1,6 @@
 """A polyglot task queue on Redis: Python and Go programs hand each other work by function path.
 
-What a producer needs is here, and `Worker` and `Sweeper`, which are imported when they are asked for.
+What a producer needs is here, and `App`, `Worker` and `Sweeper`, which are imported when they are asked for.
 """
 
 from importlib import import_module
@@ -34,10 +34,12 @@ from .task.result import State
 from .task.task import GoTask, PyTask
 
 if TYPE_CHECKING:
+    from .app import App
     from .sweeper import Sweeper
     from .worker import Worker
 
 __all__ = [
+    "App",
     "AsyncHandle",
     "AsyncQueue",
     "ConfigurationError",
@@ -71,7 +73,7 @@ __version__ = "2.0.0"
 
 
 def __getattr__(name: str) -> object:
-    """`Worker` and `Sweeper`, so that producers do not pay for their import (PEP 562)."""
-    if name in ("Sweeper", "Worker"):
+    """`App`, `Worker` and `Sweeper`, so that producers do not pay for their import (PEP 562)."""
+    if name in ("App", "Sweeper", "Worker"):
         return getattr(import_module(f".{name.lower()}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

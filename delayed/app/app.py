@@ -1,11 +1,11 @@
-"""The application object: one place for Redis, queues, tasks, middlewares and what runs at the beginning and end of workers."""
+"""The application object: Redis, queues, tasks, middlewares, and what runs when workers begin and end."""
 
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal, Unpack, cast, overload
 
 from ..backoff import Exponential
@@ -23,6 +23,7 @@ from ..task.paths import path_of_function
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
+_OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
 
@@ -72,6 +73,7 @@ class App:
             raise ConfigurationError("priorities and include are lists of names, such as ['mail']")
         check_middlewares(middlewares)
         self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
+        self._client: Client | None = None
         self._options = queue_options
         self._priorities, self._include = frozenset(priorities), tuple(include)
         self.middlewares = list(middlewares)
@@ -83,7 +85,7 @@ class App:
         self._stops: list[Callable[[], object]] = []
 
     def __repr__(self) -> str:
-        return f"App({counted_names(self.queue_names())})"
+        return f"App({', '.join(map(repr, self.queue_names()))})"
 
     # Tasks
 
@@ -112,7 +114,7 @@ class App:
             object.__setattr__(chosen, "identified", True)
 
         def wrap(function: Callable[..., Any]) -> Any:
-            return self._add(function, Calls(self, function, retry, chosen, queue, priority), hooks)
+            return self._add(function, Calls(self, function, retry, chosen, queue=queue, priority=priority), hooks)
 
         return wrap if func is None else wrap(func)
 
@@ -170,17 +172,18 @@ class App:
             where = self._redis if self._redis is not None else url_of_environment()
             if not isinstance(where, str | AsyncClient):
                 raise ConfigurationError("for asyncio, give App the URL of Redis instead of a client")
-            shared = {key: value for key, value in self._options.items() if key not in ("dequeue_timeout", "keep_alive_timeout")}
+            shared = {
+                key: value for key, value in self._options.items() if key not in ("dequeue_timeout", "keep_alive_timeout")
+            }
             self._async_queues[full] = AsyncQueue(full, where, **shared)
         return self._async_queues[full]
 
     @property
     def redis(self) -> Client:
         """The client, which is made when it is needed first."""
-        if self._redis is None or isinstance(self._redis, str):
-            self._redis_client = getattr(self, "_redis_client", None) or client_of(self._redis or url_of_environment())
-            return self._redis_client
-        return client_of(self._redis)
+        if self._client is None:
+            self._client = client_of(self._redis or url_of_environment())
+        return self._client
 
     def queues(self) -> list[Queue]:
         """All queues, in the order of `queue_names`."""
@@ -213,7 +216,7 @@ class App:
         for priority in ("high", "low"):
             bare = name.removesuffix(f".{priority}")
             if bare != name and bare in self._priorities:
-                return bare, cast(Priority, priority)
+                return bare, priority
         return name, "normal"
 
     def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
@@ -234,7 +237,9 @@ class App:
             ConfigurationError: it has none.
         """
         if not self.tasks:
-            raise ConfigurationError("this application has no tasks: decorate functions with @app.task, or name their modules in include")
+            raise ConfigurationError(
+                "this application has no tasks: decorate functions with @app.task, or name their modules in include"
+            )
         return AllowList(sorted(self.tasks))
 
     def middleware(self, func: Middleware) -> Middleware:
@@ -271,11 +276,6 @@ def _where(call: BoundCall) -> str:
     return call.queue
 
 
-def counted_names(names: Sequence[str]) -> str:
-    """Names for people."""
-    return ", ".join(map(repr, names))
-
-
 def find_app(reference: str) -> App:
     """The application at `module:attribute`, imported as `python -m` would, with all that it includes.
 
@@ -286,8 +286,8 @@ def find_app(reference: str) -> App:
     module_path, _, name = reference.partition(":")
     if not module_path or not name:
         raise ConfigurationError(f"--app is module.path:attribute, such as shop.jobs:app, not {reference!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     found = import_module(module_path)
     for part in name.split("."):
         found = getattr(found, part, None)  # type: ignore[assignment]

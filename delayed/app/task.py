@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
-from ..base.running import running_metadata
+from ..base.running import running
 from ..delay import HookOptions
 from ..errors import ConfigurationError, InvalidTask
 from ..queue.async_queue import AsyncQueue
@@ -82,6 +82,7 @@ class Calls(Generic[P, R_co]):
         func: Callable[..., Any],
         retry: int | None,
         options: Options,
+        *,
         queue: str,
         priority: Priority = "normal",
     ) -> None:
@@ -132,7 +133,8 @@ class Calls(Generic[P, R_co]):
         queue, priority = given.pop("queue", self._queue), given.pop("priority", self._priority)
         count = self._retry if retry is None else retry
         chosen = self._options.but(given) if given else self._options
-        return Calls(self._app, self._func, count, chosen, cast(str, queue), cast(Priority, priority))
+        where = {"queue": queue, "priority": priority}
+        return Calls(self._app, self._func, count, chosen, **cast(Any, where))
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
@@ -152,8 +154,9 @@ class Calls(Generic[P, R_co]):
             importable(self.path)
             self._found = True
         options = self._options
-        if inherited := running_metadata():
-            options = options.but({"metadata": {**inherited, **(options.metadata or {})}})
+        parent = running()
+        if parent is not None and parent.metadata:
+            options = options.but({"metadata": {**parent.metadata, **(options.metadata or {})}})
         if options == _NONE:
             return PyTask(self.path, args, kwargs, self._retry)
         return PyTask.with_options(self.path, args, kwargs, self._retry, options)

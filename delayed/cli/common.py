@@ -1,7 +1,6 @@
 """What the commands have in common: where Redis is, how errors are shown, options that several have."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -13,22 +12,18 @@ from typing import Any, ParamSpec
 import click
 
 from ..base.escape import escaped, indented
-from ..errors import DelayedError
+from ..errors import ConfigurationError, DelayedError
 from ..redis.command import RedisError
+from ..redis.connect import url_of_environment
 
-DEFAULT_URL = "redis://localhost:6379/0"
 P = ParamSpec("P")
 
 
 def _url() -> str:
-    """DELAYED_REDIS_URL_FILE, else DELAYED_REDIS_URL, else REDIS_URL, else localhost."""
-    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
-    if secret:
-        try:
-            return Path(secret).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise click.ClickException(f"DELAYED_REDIS_URL_FILE: {error}") from error
-    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+    try:
+        return url_of_environment()
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:

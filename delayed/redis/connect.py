@@ -39,6 +39,24 @@ _OURS = ("max_connections", "timeout", "sentinel_username", "sentinel_password")
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
 
 
+DEFAULT_URL = "redis://localhost:6379/0"
+
+
+def url_of_environment() -> str:
+    """Where Redis is: DELAYED_REDIS_URL_FILE (a file with the URL), else DELAYED_REDIS_URL, else REDIS_URL, else localhost.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
+    if secret:
+        try:
+            return Path(secret).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"DELAYED_REDIS_URL_FILE: {error}") from error
+    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
+
+
 def connect(url: str) -> Client:
     """A client for `url`. Where all its connections are busy, a command waits for one.
 

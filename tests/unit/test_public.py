@@ -22,6 +22,7 @@ UPSTREAM = ["queue:Queue", "queue:AsyncQueue", "task:PyTask", "task:GoTask", "wo
 def test_exports_are_these() -> None:
     assert delayed.__all__ == sorted(delayed.__all__)
     assert set(delayed.__all__) == {
+        "App",
         "AsyncHandle",
         "AsyncQueue",
         "ConfigurationError",
