@@ -25,7 +25,7 @@ func addressVectors(t *testing.T) (accepted []struct {
 	Means addressMeans
 }, refused []struct{ URL, Says, Secret string }) {
 	t.Helper()
-	text, err := os.ReadFile("../tests/vectors/addresses.json")
+	text, err := os.ReadFile("../../tests/vectors/addresses.json")
 	must(t, err)
 	file := struct{ Accepted, Refused any }{&accepted, &refused}
 	must(t, json.Unmarshal(text, &file))

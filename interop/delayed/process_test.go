@@ -240,11 +240,11 @@ func TestQuickstart(t *testing.T) {
 // elsewhere builds an example as a program of another module, which replaces ours and no other: so it is where a tag of ours is used.
 func elsewhere(t *testing.T, name string) string {
 	t.Helper()
-	root, err := filepath.Abs("..")
+	root, err := filepath.Abs("../..")
 	must(t, err)
-	program, err := os.ReadFile(filepath.Join("examples", name, "main.go"))
+	program, err := os.ReadFile(filepath.Join("..", "examples", name, "main.go"))
 	must(t, err)
-	sums, err := os.ReadFile("../go.sum")
+	sums, err := os.ReadFile("../../go.sum")
 	must(t, err)
 	const ours = "github.com/delayedq/delayed"
 	module := fmt.Sprintf("module example.com/elsewhere\n\ngo 1.26.0\n\nrequire %s v0.0.0\n\nreplace %s => %s\n", ours, ours, root)

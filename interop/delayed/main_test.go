@@ -205,7 +205,7 @@ func command(t *testing.T, name string) string {
 	t.Helper()
 	build.Do(func() {
 		build.folder = shared.folder
-		output, err := exec.Command("go", "build", "-o", build.folder+"/", "./cmd/...", "./examples/...").CombinedOutput()
+		output, err := exec.Command("go", "build", "-o", build.folder+"/", "../cmd/...", "../examples/...").CombinedOutput()
 		if err != nil {
 			build.err = fmt.Errorf("%w: %s", err, output)
 		}

@@ -290,7 +290,7 @@ func (l loggedLines) Write(line []byte) (int, error) {
 // tlsBefore speaks TLS, and passes everything on to a server.
 func tlsBefore(t *testing.T, network, address string) int {
 	t.Helper()
-	certificate, err := tls.LoadX509KeyPair("../tests/certificates/certificate.pem", "../tests/certificates/key.pem")
+	certificate, err := tls.LoadX509KeyPair("../../tests/certificates/certificate.pem", "../tests/certificates/key.pem")
 	must(t, err)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	must(t, err)
@@ -314,7 +314,7 @@ func tlsBefore(t *testing.T, network, address string) int {
 }
 
 func TestPrivateAuthorities(t *testing.T) {
-	pem, err := os.ReadFile("../tests/certificates/certificate.pem")
+	pem, err := os.ReadFile("../../tests/certificates/certificate.pem")
 	must(t, err)
 	port := tlsBefore(t, "unix", shared.socket())
 	ping := func(host, options string) error {

@@ -261,7 +261,7 @@ func TestWhatIdentifiesAFailureSurvives(t *testing.T) {
 	} {
 		detail := outermost(value).detail()
 		text, stack, _ := strings.Cut(detail, "\n\n")
-		if len(detail) > longestDetail || !strings.HasPrefix(text, want) || !strings.Contains(stack, "interop.innermost(") ||
+		if len(detail) > longestDetail || !strings.HasPrefix(text, want) || !strings.Contains(stack, "delayed.innermost(") ||
 			!strings.HasPrefix(stack, "panic(") {
 			t.Errorf("%.60s … %.300s", text, stack)
 		}

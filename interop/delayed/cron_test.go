@@ -24,7 +24,7 @@ type cronVectors struct {
 
 func readCronVectors(t *testing.T) cronVectors {
 	t.Helper()
-	text, err := os.ReadFile("../tests/vectors/cron.json")
+	text, err := os.ReadFile("../../tests/vectors/cron.json")
 	must(t, err)
 	decoder := json.NewDecoder(strings.NewReader(string(text)))
 	decoder.UseNumber()

@@ -65,7 +65,7 @@ func spelled(value any, queue string) any {
 }
 
 func TestScriptVectors(t *testing.T) {
-	text, err := os.ReadFile("../tests/vectors/scripts.json")
+	text, err := os.ReadFile("../../tests/vectors/scripts.json")
 	must(t, err)
 	var file struct{ Vectors []scriptVector }
 	must(t, json.Unmarshal(text, &file))

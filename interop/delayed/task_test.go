@@ -31,7 +31,7 @@ type taskVector struct {
 
 func taskVectors(t *testing.T) []taskVector {
 	t.Helper()
-	text, err := os.ReadFile("../tests/vectors/tasks.json")
+	text, err := os.ReadFile("../../tests/vectors/tasks.json")
 	must(t, err)
 	var file struct{ Vectors []taskVector }
 	must(t, json.Unmarshal(text, &file))
