@@ -35,12 +35,12 @@ func sitesOf(queues []*Queue, settling time.Duration) []*site {
 	var sites []*site
 	known := map[redis.UniversalClient]*site{}
 	for _, queue := range queues {
-		_, clustered := queue.client.(*redis.ClusterClient)
-		there := known[queue.client]
+		_, clustered := queue.store.client.(*redis.ClusterClient)
+		there := known[queue.store.client]
 		if there == nil || clustered {
 			there = &site{caution: newCaution(settling), suspects: map[string]*suspects{}}
 			sites = append(sites, there)
-			known[queue.client] = there
+			known[queue.store.client] = there
 		}
 		there.queues = append(there.queues, queue)
 		there.suspects[queue.Name()] = newSuspects(there.caution)
@@ -98,7 +98,7 @@ func (s *site) open(ctx context.Context) error {
 	if s.conn != nil {
 		return nil
 	}
-	c, err := dial(ctx, s.queues[0].client, s.queues[0].Name())
+	c, err := dial(ctx, s.queues[0].store.client, s.queues[0].Name())
 	if err == nil {
 		s.caution.heardAt = time.Now()
 		s.conn, s.leave = c, context.AfterFunc(ctx, func() { c.Close() })
@@ -117,11 +117,11 @@ func answered(err error) bool {
 func (s *site) listen(ctx context.Context, rung, broke func()) {
 	args := []string{"BLPOP"}
 	for _, queue := range s.queues {
-		args = append(args, queue.Keys.Wake)
+		args = append(args, queue.store.Keys.Wake)
 	}
 	pop := appendCommand(nil, append(args, decimal(int64(bellAnew/time.Second)))...)
 	for failures := 0; ctx.Err() == nil; failures++ {
-		c, err := dial(ctx, s.queues[0].client, s.queues[0].Name())
+		c, err := dial(ctx, s.queues[0].store.client, s.queues[0].Name())
 		if err == nil {
 			leave := context.AfterFunc(ctx, func() { c.Close() })
 			for err == nil {

@@ -153,10 +153,10 @@ func newQueueNamed(t *testing.T, name string) *Queue {
 
 func holdDead(t *testing.T, queue *Queue) {
 	t.Helper()
-	must(t, queue.client.HSet(ctx, queue.Keys.Processing, queue.Keys.Lease("dead", 0), "\x91\xa1f").Err())
+	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, queue.store.Keys.Lease("dead", 0), "\x91\xa1f").Err())
 }
 
-func held(queue *Queue) int64 { return queue.client.HLen(ctx, queue.Keys.Processing).Val() }
+func held(queue *Queue) int64 { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() }
 
 func TestAfterASlowAnswerTheLivingGoFirst(t *testing.T) {
 	queue, there, look, lag, log := looking(t, time.Hour)
@@ -180,9 +180,9 @@ func TestAfterASlowAnswerTheLivingGoFirst(t *testing.T) {
 func TestOutagesAtEachLookKeepNothingForEver(t *testing.T) {
 	queue, there, look, _, log := looking(t, settle)
 	holdDead(t, queue)
-	must(t, queue.client.HSet(ctx, queue.Keys.Workers, queue.Keys.Own("dead"), "\x80").Err())
+	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "\x80").Err())
 	looks := 0
-	for ; held(queue) > 0 || queue.client.HExists(ctx, queue.Keys.Workers, queue.Keys.Own("dead")).Val(); looks++ {
+	for ; held(queue) > 0 || queue.store.client.HExists(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead")).Val(); looks++ {
 		if looks > 20 {
 			t.Fatal("it is never judged", log)
 		}
@@ -209,13 +209,13 @@ func TestStepsFailOneByOne(t *testing.T) {
 	for _, wrong := range []string{"held", "register", "dead letters", "notifications"} {
 		t.Run(wrong, func(t *testing.T) {
 			queue, _, look, _, log := looking(t, settle)
-			k := queue.Keys
+			k := queue.store.Keys
 			holdDead(t, queue)
-			must(t, queue.client.HSet(ctx, k.Workers, k.Own("dead"), "\x80").Err())
-			must(t, queue.client.ZAdd(ctx, k.Scheduled, redis.Z{Score: 1, Member: "0123456789abcdef\x91\xa1f"}).Err())
+			must(t, queue.store.client.HSet(ctx, k.Workers, k.Own("dead"), "\x80").Err())
+			must(t, queue.store.client.ZAdd(ctx, k.Scheduled, redis.Z{Score: 1, Member: "0123456789abcdef\x91\xa1f"}).Err())
 			usurp(t, queue, map[string]string{"held": k.Processing, "register": k.Workers, "dead letters": k.Dead, "notifications": k.Noti}[wrong])
 			look()
-			if gone := wrong == "register" || !queue.client.HExists(ctx, k.Workers, k.Own("dead")).Val(); !gone {
+			if gone := wrong == "register" || !queue.store.client.HExists(ctx, k.Workers, k.Own("dead")).Val(); !gone {
 				t.Error("the register is not pruned", log)
 			}
 			if wrong == "register" && held(queue) != 0 || !strings.Contains(log.String(), "a sweep could not do all") {
@@ -253,5 +253,5 @@ func TestAStopIsHeardWhileASweeperCatchesUp(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it is deaf")
 	}
-	must(t, queue.client.Unlink(ctx, queue.Name(), queue.Keys.Noti).Err())
+	must(t, queue.store.client.Unlink(ctx, queue.Name(), queue.store.Keys.Noti).Err())
 }

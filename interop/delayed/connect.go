@@ -246,7 +246,7 @@ func refused(err error) bool {
 // admitted asks the server once whether it lets us in. One that cannot be asked now may be up later: that is no error. The error wraps
 // ErrConfiguration.
 func (q *Queue) admitted(ctx context.Context) error {
-	c, err := dialBare(ctx, q.client, q.Keys.Queue)
+	c, err := dialBare(ctx, q.store.client, q.store.Keys.Queue)
 	if err == nil {
 		_, err = c.call(ctx, "PING")
 		c.Close()

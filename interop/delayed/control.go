@@ -17,13 +17,13 @@ type Limits struct {
 // Pause lets no worker take a task from this queue from now on. What runs goes on, and tasks can be enqueued. Workers hear of it at
 // their next beat (every 3 s).
 func (q *Queue) Pause(ctx context.Context) error {
-	_, err := q.caller.call(ctx, "HSET", q.Keys.Control, "paused", "1")
+	_, err := q.store.caller.call(ctx, "HSET", q.store.Keys.Control, "paused", "1")
 	return err
 }
 
 // Resume is the opposite of Pause. Workers hear of it at their next beat, and look within their dequeue timeout.
 func (q *Queue) Resume(ctx context.Context) error {
-	_, err := q.caller.call(ctx, "HDEL", q.Keys.Control, "paused")
+	_, err := q.store.caller.call(ctx, "HDEL", q.store.Keys.Control, "paused")
 	return err
 }
 
@@ -36,7 +36,7 @@ func (q *Queue) Limit(ctx context.Context, l Limits) error {
 	case l.Burst > 0 && l.Rate == 0:
 		return fmt.Errorf("%w: Burst goes with a Rate", ErrConfiguration)
 	case l == Limits{}:
-		_, err := q.caller.call(ctx, "HDEL", q.Keys.Control, "concurrency", "rate", "burst")
+		_, err := q.store.caller.call(ctx, "HDEL", q.store.Keys.Control, "concurrency", "rate", "burst")
 		return err
 	case l.Rate > 0 && l.Burst == 0:
 		l.Burst = max(1, int(math.RoundToEven(min(l.Rate, math.MaxInt32))))
@@ -48,14 +48,14 @@ func (q *Queue) Limit(ctx context.Context, l Limits) error {
 		return strconv.FormatFloat(n, 'f', -1, 64)
 	}
 	// One command, so that there is no moment without limits.
-	_, err := q.caller.call(ctx, "HSET", q.Keys.Control, "concurrency", text(float64(l.Concurrency)), "rate", text(l.Rate),
+	_, err := q.store.caller.call(ctx, "HSET", q.store.Keys.Control, "concurrency", text(float64(l.Concurrency)), "rate", text(l.Rate),
 		"burst", text(float64(l.Burst)))
 	return err
 }
 
 // Limits are the limits of this queue at the moment, and whether it is paused. What makes no sense there is no limit.
 func (q *Queue) Limits(ctx context.Context) (l Limits, paused bool, err error) {
-	reply, err := q.caller.call(ctx, "HGETALL", q.Keys.Control)
+	reply, err := q.store.caller.call(ctx, "HGETALL", q.store.Keys.Control)
 	fields := fieldsOf(reply)
 	number := func(name string) float64 {
 		n, err := strconv.ParseFloat(fields[name], 64)

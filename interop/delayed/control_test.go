@@ -33,6 +33,6 @@ func TestPauseAndLimits(t *testing.T) {
 	if !clean(t, queue) {
 		t.Error("something is left")
 	}
-	must(t, queue.client.HSet(ctx, queue.Keys.Control, "concurrency", "x", "rate", "inf", "burst", "").Err())
+	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Control, "concurrency", "x", "rate", "inf", "burst", "").Err())
 	look(Limits{}, false)
 }

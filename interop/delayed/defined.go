@@ -59,7 +59,7 @@ func (d *definitions) all() map[string]defined {
 // noteDefined says in Redis that a schedule was there: if it is not any more, and this is, somebody has removed it on purpose.
 func (q *Queue) noteDefined(ctx context.Context, name string, this defined) error {
 	sum := sha1.Sum(this.definition) //nolint:gosec // as above
-	_, err := q.caller.call(ctx, "HSET", q.Keys.CronDefined, name, hex.EncodeToString(sum[:]))
+	_, err := q.store.caller.call(ctx, "HSET", q.store.Keys.CronDefined, name, hex.EncodeToString(sum[:]))
 	if err == nil {
 		q.defined.note(name, this)
 	}
@@ -74,7 +74,7 @@ func (q *Queue) restoreSchedules(ctx context.Context) (count int, err error) {
 		return 0, nil
 	}
 	names := slices.Sorted(maps.Keys(ours))
-	reply, err := q.caller.call(ctx, append([]string{"HMGET", q.Keys.CronDefined}, names...)...)
+	reply, err := q.store.caller.call(ctx, append([]string{"HMGET", q.store.Keys.CronDefined}, names...)...)
 	known, _ := reply.([]any)
 	if err != nil || len(known) != len(names) {
 		return 0, err

@@ -1,11 +1,7 @@
 package delayed
 
 import (
-	"context"
 	"fmt"
-	"strconv"
-
-	"github.com/redis/go-redis/v9"
 )
 
 const mostMilliseconds = 1 << 53 // of a header or a schedule: Redis refuses what is more
@@ -103,65 +99,4 @@ func unpackSchedule(definition []byte) (entry, error) {
 func sameTimes(definition []byte, c Cron) bool {
 	t, err := unpackSchedule(definition)
 	return err == nil && t.Expression == c.Expression && t.TZ == c.TZ
-}
-
-// now is the server's time, in milliseconds since 1970.
-func (q *Queue) now(ctx context.Context) (int64, error) {
-	ask := q.caller
-	if _, clustered := q.client.(*redis.ClusterClient); clustered && ask == (pooled{q.client}) {
-		single, err := master(ctx, q.client, q.Keys.Queue) // any server might answer otherwise
-		if err != nil {
-			return 0, err
-		}
-		ask = pooled{single}
-	}
-	reply, err := ask.call(ctx, "TIME")
-	if err != nil {
-		return 0, err
-	}
-	parts, _ := reply.([]any)
-	if len(parts) != 2 {
-		return 0, fmt.Errorf("delayed: Redis says that it is %v", reply)
-	}
-	seconds, err := strconv.ParseInt(string(bulk(parts[0])), 10, 64)
-	microseconds, err2 := strconv.ParseInt(string(bulk(parts[1])), 10, 64)
-	if err != nil || err2 != nil {
-		return 0, fmt.Errorf("delayed: Redis says that it is %q", parts)
-	}
-	return seconds*1000 + microseconds/1000, nil
-}
-
-// score is when a schedule fires next, as Redis has it: exactly what was read, by which another change is noticed; empty for never.
-type score string
-
-// scoreOf reads the score of a schedule.
-func (q *Queue) scoreOf(ctx context.Context, name string) (score, error) {
-	reply, err := q.caller.call(ctx, "ZSCORE", q.Keys.CronDue, name)
-	if number, isNumber := reply.(float64); isNumber { // RESP3
-		return score(strconv.FormatFloat(number, 'g', -1, 64)), err
-	}
-	return score(bulk(reply)), err
-}
-
-// at is the score of a moment in milliseconds since 1970, or of never.
-func at(moment int64) score {
-	if moment == never {
-		return ""
-	}
-	return score(decimal(moment))
-}
-
-// moment is what a score says, in milliseconds since 1970; never if there is none, or if it makes no sense.
-func (s score) moment() int64 {
-	number, err := strconv.ParseFloat(string(s), 64)
-	if err != nil || !(number >= 0 && number < (lastInstant+1)*1000) {
-		return never
-	}
-	return int64(number)
-}
-
-// after tells whether that is later than a moment. A score that is no number is not.
-func (s score) after(moment int64) bool {
-	number, err := strconv.ParseFloat(string(s), 64)
-	return err == nil && number > float64(moment)
 }

@@ -75,7 +75,7 @@ func (d *durability) add(ctx context.Context, q *Queue, script []string) (any, e
 	proof, err := d.proof(ctx, q)
 	if err == nil {
 		var replies []any
-		if replies, err = q.batch(ctx, d.timeout, script, proof); err == nil {
+		if replies, err = q.store.batch(ctx, d.timeout, script, proof); err == nil {
 			if err = failureIn(replies[0]); err == nil {
 				err = d.judge(proof, replies[1])
 			}
@@ -97,7 +97,7 @@ func (d *durability) proof(ctx context.Context, q *Queue) ([]string, error) {
 	if known := d.aof.Load(); known != nil {
 		return *known, nil
 	}
-	replies, err := q.batch(ctx, d.timeout, []string{"WAITAOF", "1", "0", "1"}, appendConfig)
+	replies, err := q.store.batch(ctx, d.timeout, []string{"WAITAOF", "1", "0", "1"}, appendConfig)
 	if err != nil {
 		return nil, err
 	}

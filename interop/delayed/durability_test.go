@@ -74,7 +74,7 @@ func TestDurableTasks(t *testing.T) {
 		t.Error(n, err)
 	}
 	must(t, client.Set(ctx, queue.Name()+"x", "not a list", 0).Err())
-	queue.Keys.Queue += "x"
+	queue.store.Keys.Queue += "x"
 	if err := queue.Enqueue(ctx, NewGoTask("main.F")); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") || errors.Is(err, ErrNotDurable) {
 		t.Error(err)
 	}

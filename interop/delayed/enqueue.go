@@ -13,7 +13,7 @@ const (
 
 // Len is how many tasks wait.
 func (q *Queue) Len(ctx context.Context) (int, error) {
-	reply, err := q.caller.call(ctx, "LLEN", q.Keys.Queue)
+	reply, err := q.store.caller.call(ctx, "LLEN", q.store.Keys.Queue)
 	n, _ := reply.(int64)
 	return int(n), err
 }
@@ -61,7 +61,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 			count++
 			continue
 		}
-		c.add(q.Keys.spotOf(o), data)
+		c.add(q.store.Keys.spotOf(o), data)
 	}
 	err := flush()
 	return count, err
@@ -96,7 +96,7 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 		if to.word == notification {
 			err = q.enqueue(ctx, c.tasks[i])
 		} else if first, failure := q.enqueueAt(ctx, to, c.tasks[i]); first {
-			q.itsTurn(ctx, to)
+			q.store.itsTurn(ctx, to)
 		} else {
 			err = failure
 		}
@@ -112,14 +112,13 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 // add runs a script that adds tasks, and sees that they are durable.
 func (q *Queue) add(ctx context.Context, name string, keys []string, args ...string) (any, error) {
 	if q.durability.text == inMemory {
-		return q.run(ctx, name, keys, args...)
+		return q.store.run(ctx, name, keys, args...)
 	}
-	script := scripts[name]
-	return q.durability.add(ctx, q, script.withSource(script.command(keys, args)))
+	return q.durability.add(ctx, q, withSource(scriptCall(name, keys, args...)))
 }
 
 func (q *Queue) enqueue(ctx context.Context, chunk []string) error {
-	_, err := q.add(ctx, "enqueue", []string{q.Keys.Queue, q.Keys.Noti}, chunk...)
+	_, err := q.add(ctx, "enqueue", []string{q.store.Keys.Queue, q.store.Keys.Noti}, chunk...)
 	return err
 }
 

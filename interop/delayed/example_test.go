@@ -40,7 +40,7 @@ func Example() {
 	waiting, err := queue.Len(ctx)
 	check(err)
 	fmt.Println(waiting, count)
-	client.Del(ctx, queue.Name(), queue.Keys.Noti, queue.Keys.Cron, queue.Keys.CronDue, queue.Keys.Wake)
+	client.Del(ctx, queue.Name(), queue.store.Keys.Noti, queue.store.Keys.Cron, queue.store.Keys.CronDue, queue.store.Keys.Wake)
 	// Output: 1 0
 }
 

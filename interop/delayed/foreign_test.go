@@ -15,12 +15,12 @@ import (
 // usurp puts another program's data under a key.
 func usurp(t *testing.T, queue *Queue, key string) {
 	t.Helper()
-	must(t, queue.client.Del(ctx, key).Err())
-	must(t, queue.client.ZAdd(ctx, key, redis.Z{Score: 1, Member: "x"}).Err())
+	must(t, queue.store.client.Del(ctx, key).Err())
+	must(t, queue.store.client.ZAdd(ctx, key, redis.Z{Score: 1, Member: "x"}).Err())
 }
 
 func (q *Queue) isUsurped(key string) bool {
-	return slices.Equal(q.client.ZRange(ctx, key, 0, -1).Val(), []string{"x"})
+	return slices.Equal(q.store.client.ZRange(ctx, key, 0, -1).Val(), []string{"x"})
 }
 
 func failedAs(t *testing.T, handle *Handle) TaskFailed {
@@ -45,7 +45,7 @@ func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			queue := newQueue(t)
 			handle := submit(t, queue, NewGoTask("main.F").With(c.option, Retry(3)))
-			key := c.key(queue.Keys, handle.ID)
+			key := c.key(queue.store.Keys, handle.ID)
 			usurp(t, queue, key)
 			other := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
 			worker := newWorker(t, queue, map[string]any{"main.F": func() int { return 5 }}, Burst())
@@ -56,7 +56,7 @@ func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 				t.Errorf("%q", letters)
 			}
 			must(t, other.Result(soon(t), nil))
-			if held := queue.client.HLen(ctx, queue.Keys.Processing).Val(); held != 0 || !queue.isUsurped(key) || worker.succeeded() != 1 {
+			if held := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); held != 0 || !queue.isUsurped(key) || worker.succeeded() != 1 {
 				t.Error(held, worker.succeeded())
 			}
 			if handle.ID != "" && failedAs(t, handle).Kind != string(ForeignKey) {
@@ -76,7 +76,7 @@ func TestWhatBecomesForeignMeanwhileIsLeftAlone(t *testing.T) {
 			queue := newQueue(t)
 			handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute), Unique("u", UntilDone, time.Hour), ConcurrencyKey("c", 1)))
 			enqueue(t, queue, NewGoTask("main.Nothing"))
-			name := key(queue.Keys, handle.ID)
+			name := key(queue.store.Keys, handle.ID)
 			functions := map[string]any{"main.F": func() error { usurp(t, queue, name); return failure }, "main.Nothing": func() {}}
 			worker := newWorker(t, queue, functions, Burst())
 			must(t, worker.Run(ctx))
@@ -84,7 +84,7 @@ func TestWhatBecomesForeignMeanwhileIsLeftAlone(t *testing.T) {
 			if failure != nil {
 				letters = 1
 			}
-			if n := queue.client.HLen(ctx, queue.Keys.Processing).Val(); n != 0 || len(deadLetters(t, queue)) != letters || !queue.isUsurped(name) ||
+			if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 0 || len(deadLetters(t, queue)) != letters || !queue.isUsurped(name) ||
 				worker.finished.Load() != 2 {
 				t.Errorf("%s, %v: %d held, %q", part, failure, n, deadLetters(t, queue))
 			}
@@ -99,13 +99,13 @@ func TestItIsAskedAgainUnlessAKeyOfTheTaskIsForeign(t *testing.T) {
 	answers := []error{redisError("OOM no memory"), redisError("WRONGTYPE of a moment"), context.DeadlineExceeded, nil}
 	asked := 0
 	ask := func() (Start, error) { asked++; return StartBegins, answers[asked-1] }
-	if err := worker.insistently(ctx, job, ask, typed{queue.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
+	if err := worker.insistently(ctx, job, ask, typed{queue.store.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
-	usurp(t, queue, queue.Keys.Processing) // then no task can be worked on
-	usurp(t, queue, queue.Keys.Task("x"))
+	usurp(t, queue, queue.store.Keys.Processing) // then no task can be worked on
+	usurp(t, queue, queue.store.Keys.Task("x"))
 	asked = 0
-	if err := worker.insistently(ctx, job, ask, typed{queue.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
+	if err := worker.insistently(ctx, job, ask, typed{queue.store.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
 }
@@ -132,7 +132,7 @@ func TestAResultThatIsTooLargeFailsAtOnce(t *testing.T) {
 	if len(text) != 900 || stateOf(t, unkept) != StateSucceeded || len(deadLetters(t, queue)) != 1 {
 		t.Error(len(text), deadLetters(t, queue))
 	}
-	if length := queue.client.LLen(ctx, queue.Keys.Result(unkept.ID)).Val(); length != 1 {
+	if length := queue.store.client.LLen(ctx, queue.store.Keys.Result(unkept.ID)).Val(); length != 1 {
 		t.Error(length)
 	}
 }
@@ -153,8 +153,8 @@ func TestThoseWhoWaitHearThatATaskCannotBeRead(t *testing.T) {
 	} {
 		queue := newQueue(t)
 		handle := submit(t, queue, c.task)
-		data := queue.client.LIndex(ctx, queue.Name(), 0).Val()
-		must(t, queue.client.LSet(ctx, queue.Name(), 0, c.spoilt([]byte(data))).Err())
+		data := queue.store.client.LIndex(ctx, queue.Name(), 0).Val()
+		must(t, queue.store.client.LSet(ctx, queue.Name(), 0, c.spoilt([]byte(data))).Err())
 		worker := newWorker(t, queue, nil, Burst(), UnreadyFor(0))
 		must(t, worker.Run(ctx))
 		letters := deadLetters(t, queue)
@@ -164,7 +164,7 @@ func TestThoseWhoWaitHearThatATaskCannotBeRead(t *testing.T) {
 		if failed := failedAs(t, handle); failed.Kind != string(reason) || failed.Message != letters[0].detail || stateOf(t, handle) != StateFailed {
 			t.Errorf("%+v", failed)
 		}
-		if n := queue.client.Exists(ctx, queue.Keys.Unique("u"), queue.Keys.Processing, queue.Keys.Slots("c")).Val(); n != 0 {
+		if n := queue.store.client.Exists(ctx, queue.store.Keys.Unique("u"), queue.store.Keys.Processing, queue.store.Keys.Slots("c")).Val(); n != 0 {
 			t.Errorf("%s: %d keys are left", reason, n)
 		}
 	}

@@ -42,8 +42,15 @@ func idOf(headers map[string]any) string {
 	return ""
 }
 
+// How long a task has its unique key, as the header says it.
+const (
+	whileQueued  = "while_queued"
+	whileRunning = "while_running"
+	untilDone    = "until_done"
+)
+
 // uniqueOf are unique key, mode and bound in milliseconds of a task with these headers; zero for none.
-func uniqueOf(headers map[string]any) (key string, mode UniqueMode, bound int64) {
+func uniqueOf(headers map[string]any) (key, mode string, bound int64) {
 	list, _ := headers["unique"].([]any)
 	if len(list) != 3 {
 		return "", "", 0
@@ -54,7 +61,7 @@ func uniqueOf(headers map[string]any) (key string, mode UniqueMode, bound int64)
 	if !isKey || !isMode || !isBound {
 		return "", "", 0
 	}
-	return key, UniqueMode(word), bound
+	return key, word, bound
 }
 
 // concurrencyOf are concurrency key and limit of a task with these headers; zero for none.

@@ -35,7 +35,7 @@ type yard struct {
 }
 
 func (s *Sweeper) graveyardOf(queue *Queue) *graveyard {
-	key := yard{queue.client, queue.Name()}
+	key := yard{queue.store.client, queue.Name()}
 	if s.graveyards[key] == nil {
 		s.graveyards[key] = &graveyard{older: "+"}
 	}
@@ -61,17 +61,17 @@ func (s *Sweeper) trim(ctx context.Context, queue *Queue) error {
 	var many, old any
 	var err error
 	if s.deadMax > 0 {
-		if many, err = queue.caller.call(ctx, "XTRIM", queue.Keys.Dead, "MAXLEN", "~", strconv.Itoa(s.deadMax)); err != nil {
+		if many, err = queue.store.caller.call(ctx, "XTRIM", queue.store.Keys.Dead, "MAXLEN", "~", strconv.Itoa(s.deadMax)); err != nil {
 			return err
 		}
 	}
 	if s.deadAge > 0 {
-		now, err := queue.now(ctx)
+		now, err := queue.store.now(ctx)
 		if err != nil {
 			return err
 		}
 		oldest := decimal(max(now-s.deadAge.Milliseconds(), 0))
-		if old, err = queue.caller.call(ctx, "XTRIM", queue.Keys.Dead, "MINID", "~", oldest); err != nil {
+		if old, err = queue.store.caller.call(ctx, "XTRIM", queue.store.Keys.Dead, "MINID", "~", oldest); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func (h *Handle) Status(ctx context.Context) (Status, error) {
 }
 
 func (h *Handle) status(ctx context.Context) (Status, error) {
-	reply, err := h.queue.caller.call(ctx, "HGETALL", h.queue.Keys.Task(h.ID))
+	reply, err := h.queue.store.caller.call(ctx, "HGETALL", h.queue.store.Keys.Task(h.ID))
 	if err != nil {
 		return Status{}, err
 	}
@@ -85,7 +85,7 @@ func (h *Handle) status(ctx context.Context) (Status, error) {
 	}
 	status.Attempt, _ = strconv.Atoi(fields["attempt"]) //nolint:errcheck // it is there once the task has begun
 	if status.State == StateScheduled {
-		now, err := h.queue.clock(ctx)
+		now, err := h.queue.serverTime(ctx)
 		if err != nil {
 			return Status{}, err
 		}
@@ -122,7 +122,7 @@ func (h *Handle) look(ctx context.Context) ([]byte, error) {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), deadline)
 		defer cancel()
 	}
-	reply, err := h.queue.caller.call(ctx, "LINDEX", h.queue.Keys.Result(h.ID), "0")
+	reply, err := h.queue.store.caller.call(ctx, "LINDEX", h.queue.store.Keys.Result(h.ID), "0")
 	if data := bulk(reply); data != nil || over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
 		return data, err
 	}
@@ -178,11 +178,11 @@ func (h *Handle) cancel(ctx context.Context, how string) (State, error) {
 	if err != nil {
 		return "", err
 	}
-	state, err := h.queue.Cancel(ctx, h.ID, result, endedFor, how)
+	state, err := h.queue.store.Cancel(ctx, h.ID, result, endedFor, how)
 	if err == nil && state == "" {
 		err = h.unknown()
 	}
-	return state, err
+	return State(state), err
 }
 
 func (h *Handle) known() error {
@@ -195,22 +195,6 @@ func (h *Handle) known() error {
 func (h *Handle) unknown() error {
 	return fmt.Errorf("%w: %s in %q: what was kept of it has run out (see ResultTTL), or it is elsewhere",
 		ErrUnknownTask, h.ID, h.queue.Name())
-}
-
-// fieldsOf is a hash, in the form of RESP2 or of RESP3.
-func fieldsOf(reply any) map[string]string {
-	fields := map[string]string{}
-	switch reply := reply.(type) {
-	case []any:
-		for i := 0; i+1 < len(reply); i += 2 {
-			fields[string(bulk(reply[i]))] = string(bulk(reply[i+1]))
-		}
-	case map[any]any:
-		for name, value := range reply {
-			fields[string(bulk(name))] = string(bulk(value))
-		}
-	}
-	return fields
 }
 
 // moment is an instant that is stored in milliseconds since 1970; 0 is none.

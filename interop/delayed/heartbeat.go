@@ -76,7 +76,7 @@ func (w *Worker) runs() bool {
 func (w *Worker) beatOnce(ctx context.Context, c **conn) (failure error) {
 	defer catchFault(&failure)
 	if *c == nil {
-		opened, err := dial(ctx, w.queues[0].client, w.queues[0].Name())
+		opened, err := dial(ctx, w.queues[0].store.client, w.queues[0].Name())
 		if err != nil {
 			return err
 		}
@@ -116,7 +116,11 @@ func (w *Worker) askTime(c *conn) error {
 		}
 		return err
 	}
-	if ahead, ok := w.clock.learn(replies[0], asked, time.Now()); ok && ahead.Abs() > notableSkew && !w.skewed {
+	said, err := timeIn(replies[0])
+	if err != nil {
+		return nil //nolint:nilerr // no server says so, and the clock of this machine will do
+	}
+	if ahead := w.clock.learn(said, asked, time.Now()); ahead.Abs() > notableSkew && !w.skewed {
 		w.skewed = true
 		w.log.Warn("the clocks of Redis and of this machine differ; tasks expire by that of Redis", "ahead", ahead.Round(time.Millisecond))
 	}
@@ -132,7 +136,7 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 	if err != nil {
 		return err
 	}
-	grouped, deferred, control, err := b.queue.over(c).Beat(ctx, w.name, w.ttl, about)
+	grouped, deferred, control, err := b.queue.over(c).store.Beat(ctx, w.name, w.ttl, about)
 	if err != nil {
 		if answered(err) { // a foreign type: leases matter, the rest does not
 			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.queue.Name(), "error", err)
@@ -149,7 +153,7 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 		b.gate.grouped.Store(true)
 	}
 	if ran := b.takeRun(deferred); len(ran) > 0 {
-		if _, err := c.call(ctx, append([]string{"HDEL", b.queue.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
+		if _, err := c.call(ctx, append([]string{"HDEL", b.queue.store.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
 			return err
 		}
 	}

@@ -13,12 +13,12 @@ import (
 // begins takes the task that comes next under a lease, and lets it begin.
 func begins(t *testing.T, queue *Queue, lease string, want Start) Holds {
 	t.Helper()
-	taken, err := queue.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+	taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
 	if err != nil || len(taken.Tasks) != 1 {
 		t.Fatal(taken, err)
 	}
 	h := holdsIn(taken.Tasks[0])
-	if began, err := queue.Start(ctx, lease, Beginning{Holds: h, Bound: time.Minute}); began != want || err != nil {
+	if began, err := queue.store.Start(ctx, lease, Beginning{Holds: h, Bound: time.Minute}); began != want || err != nil {
 		t.Fatal(began, err)
 	}
 	return h
@@ -38,13 +38,13 @@ func TestASweeperWakesThoseWhoseKeyIsFree(t *testing.T) {
 	if slot.ID != "" {
 		t.Error("it is tracked")
 	}
-	must(t, queue.client.Del(ctx, queue.Keys.Unique("u")).Err())           // it ran out
-	must(t, queue.client.HDel(ctx, queue.Keys.Processing, "a", "c").Err()) // something else has swept these
+	must(t, queue.store.client.Del(ctx, queue.store.Keys.Unique("u")).Err())           // it ran out
+	must(t, queue.store.client.HDel(ctx, queue.store.Keys.Processing, "a", "c").Err()) // something else has swept these
 	must(t, newSweeper(t, queue).Sweep(ctx))
 	worker := newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst())
 	must(t, worker.Run(ctx))
 	must(t, errors.Join(resultOf(t, waits), resultOf(t, kept)))
-	if n := queue.client.Exists(ctx, queue.Keys.Waited).Val(); n != 0 || worker.succeeded() != 2 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 || worker.succeeded() != 2 {
 		t.Error(n, worker.succeeded())
 	}
 }
@@ -67,7 +67,7 @@ func TestOneThatWaitsForAKeyIsCancelledAtOnce(t *testing.T) {
 		if err := resultOf(t, handle); !errors.Is(err, ErrTaskCancelled) {
 			t.Error(err)
 		}
-		if n := queue.client.Exists(ctx, queue.Keys.Waited).Val(); n != 0 {
+		if n := queue.store.client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 {
 			t.Error("it still waits")
 		}
 	}
@@ -91,7 +91,7 @@ func TestATaskThatIsGivenBackWaits(t *testing.T) {
 	if state := stateOf(t, handle); state != StateQueued {
 		t.Error(state)
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Slots("s")).Val(); n != 0 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("s")).Val(); n != 0 {
 		t.Error("its slot is left")
 	}
 }
@@ -100,7 +100,7 @@ func TestProgressMakesNoKey(t *testing.T) {
 	queue := newQueue(t)
 	id := token()
 	must(t, newJob(queue, call{headers: map[string]any{"id": id}}).Progress(ctx, 1, 2, "still here"))
-	if n := queue.client.Exists(ctx, queue.Keys.Task(id)).Val(); n != 0 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Task(id)).Val(); n != 0 {
 		t.Error("there is a key without a TTL")
 	}
 }
@@ -111,11 +111,18 @@ func TestWhoWaitsLooksAtTheState(t *testing.T) {
 	} {
 		queue := newQueue(t)
 		handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
-		must(t, queue.client.HSet(ctx, queue.Keys.Task(handle.ID), "state", string(state), "error", "X: no").Err())
+		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Task(handle.ID), "state", string(state), "error", "X: no").Err())
 		if err := resultOf(t, handle); !errors.Is(err, want) {
 			t.Error(state, err)
 		}
 	}
+}
+
+// putOff ends a lease whose task cannot run here.
+func putOff(queue *Queue, lease string, h Holds, limit time.Duration) (said Deferred, pause time.Duration, err error) {
+	reply, err := queue.store.send(ctx, queue.store.deferring(lease, h, queue.store.Keys.tail(), limit, "why"))
+	said, pause, _ = deferredOf(reply)
+	return said, pause, err
 }
 
 func TestWhatCannotRunYetWaits(t *testing.T) {
@@ -123,13 +130,13 @@ func TestWhatCannotRunYetWaits(t *testing.T) {
 	handle := submit(t, queue, NewGoTask("main.F").With(Track()))
 	var pauses []time.Duration
 	for _, lease := range []string{"a", "b"} {
-		taken, err := queue.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+		taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
 		must(t, err)
 		h := holdsIn(taken.Tasks[0])
-		if said, _, _, err := queue.Defer(ctx, lease, h, nil, 0, "why"); said != DeferOver || err != nil {
+		if said, _, err := putOff(queue, lease, h, 0); said != DeferOver || err != nil {
 			t.Fatal(said, err)
 		}
-		said, pause, _, err := queue.Defer(ctx, lease, h, nil, time.Hour, "why")
+		said, pause, err := putOff(queue, lease, h, time.Hour)
 		if said != DeferDone || err != nil {
 			t.Fatal(said, err)
 		}
@@ -138,16 +145,16 @@ func TestWhatCannotRunYetWaits(t *testing.T) {
 		if err != nil || status.State != StateScheduled || status.Waits != "why" {
 			t.Errorf("%+v %v", status, err)
 		}
-		for digest := range queue.client.HGetAll(ctx, queue.Keys.Deferred).Val() { // as if that had been in 1970
-			must(t, queue.client.HSet(ctx, queue.Keys.Deferred, digest, "1:1:5").Err())
+		for digest := range queue.store.client.HGetAll(ctx, queue.store.Keys.Deferred).Val() { // as if that had been in 1970
+			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Deferred, digest, "1:1:5").Err())
 		}
-		for _, member := range queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Val() {
-			must(t, queue.client.ZAdd(ctx, queue.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
+		for _, member := range queue.store.client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Val() {
+			must(t, queue.store.client.ZAdd(ctx, queue.store.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
 		}
-		_, err = queue.Due(ctx, []*Queue{queue}, 10)
+		_, err = queue.store.Due(ctx, []*store{queue.store}, 10)
 		must(t, err)
 	}
-	if said, _, _, err := queue.Defer(ctx, "a", Holds{}, nil, time.Hour, ""); said != DeferSuperseded || err != nil {
+	if said, _, err := putOff(queue, "a", Holds{}, time.Hour); said != DeferSuperseded || err != nil {
 		t.Error(said, err)
 	}
 	if !slices.Equal(pauses, []time.Duration{time.Second, time.Second}) { // after so long it is the first time again
@@ -175,14 +182,14 @@ func TestASweepReadsOnlyTheDeadAndEachOnce(t *testing.T) {
 	queue := newQueue(t)
 	body, read := slices.Repeat([]byte{1}, 100_000), 0
 	for i := range 60 {
-		lease := queue.Keys.Lease("t", i)
-		must(t, queue.client.HSet(ctx, queue.Keys.Processing, lease, body).Err())
+		lease := queue.store.Keys.Lease("t", i)
+		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, lease, body).Err())
 		if i%2 == 0 {
-			must(t, queue.client.Set(ctx, lease, "t", time.Minute).Err())
+			must(t, queue.store.client.Set(ctx, lease, "t", time.Minute).Err())
 		}
 	}
-	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.caller, &read}), &leaseJudge{}))
-	if n := queue.client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
+	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.store.caller, &read}), &leaseJudge{}))
+	if n := queue.store.client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
 		t.Error(n, read)
 	}
 }

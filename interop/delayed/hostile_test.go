@@ -402,7 +402,7 @@ func TestForeignHeaders(t *testing.T) {
 	add := func(headers ...any) {
 		task, err := encode([]any{"m.F", raw("\xc4\x01\xc0"), raw(append(mapHead(len(headers)/2), packed(t, headers)...))}, false)
 		must(t, err)
-		must(t, queue.client.RPush(ctx, queue.Name(), task).Err())
+		must(t, queue.store.client.RPush(ctx, queue.Name(), task).Err())
 		count++
 	}
 	for _, name := range names {
@@ -422,12 +422,12 @@ func TestForeignHeaders(t *testing.T) {
 	}
 	worker := newWorker(t, queue, map[string]any{"m.F": func() error { return failsNowAndThen(random) }}, Burst(), UnreadyFor(0))
 	must(t, worker.Run(soon(t)))
-	if left := queue.client.HLen(ctx, queue.Keys.Processing).Val() + queue.client.LLen(ctx, queue.Name()).Val(); left != 0 || worker.finished.Load() < int64(count) {
+	if left := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.client.LLen(ctx, queue.Name()).Val(); left != 0 || worker.finished.Load() < int64(count) {
 		t.Error(left, worker.finished.Load(), count)
 	}
-	for _, key := range queue.client.Keys(ctx, queue.Name()+"_*").Val() {
+	for _, key := range queue.store.client.Keys(ctx, queue.Name()+"_*").Val() {
 		if kept := strings.Contains(key, "_task_") || strings.Contains(key, "_result_") || strings.Contains(key, "_unique_") || strings.Contains(key, "_slots_"); kept &&
-			queue.client.PTTL(ctx, key).Val() < 0 {
+			queue.store.client.PTTL(ctx, key).Val() < 0 {
 			t.Errorf("%s has no TTL", key)
 		}
 	}
@@ -467,7 +467,7 @@ func TestWhatAHeaderIs(t *testing.T) {
 // Of two headers of one name a reader takes the last: if only the first were lowered, the task would be retried without end.
 func TestAHeaderThatIsThereTwice(t *testing.T) {
 	queue := newQueue(t)
-	must(t, queue.client.RPush(ctx, queue.Name(), "\x93\xa3m.F\xc4\x01\xc0\x83\xa5retry\x01\xa5retry\x01\xa7attempt\x00").Err())
+	must(t, queue.store.client.RPush(ctx, queue.Name(), "\x93\xa3m.F\xc4\x01\xc0\x83\xa5retry\x01\xa5retry\x01\xa7attempt\x00").Err())
 	calls := 0
 	worker := newWorker(t, queue, map[string]any{"m.F": func() error { calls++; return errors.New("no") }}, Burst())
 	must(t, worker.Run(soon(t)))
@@ -485,7 +485,7 @@ func TestTheLastResort(t *testing.T) {
 		leases, _ := worker.books[0].get(1)
 		l := leases[0]
 		l.data = packed(t, []any{[]any{"m.F", number}})
-		must(t, queue.client.HSet(ctx, queue.Keys.Processing, l.name, l.data).Err())
+		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, l.name, l.data).Err())
 		return l
 	}
 	if l := held(1); !worker.settle(l, nil, (*failure)(nil)) {
@@ -500,9 +500,9 @@ func TestTheLastResort(t *testing.T) {
 	l.book.queue = nil
 	worker.settle(l, nil, (*failure)(nil))
 	l.book.queue = &own
-	must(t, queue.client.Set(ctx, l.name, "x", time.Minute).Err())
+	must(t, queue.store.client.Set(ctx, l.name, "x", time.Minute).Err())
 	must(t, worker.part())
-	if n := queue.client.HLen(ctx, queue.Keys.Processing).Val(); n != 1 || queue.client.Exists(ctx, l.name).Val() != 0 || len(worker.books[0].names()) > 1 {
+	if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 1 || queue.store.client.Exists(ctx, l.name).Val() != 0 || len(worker.books[0].names()) > 1 {
 		t.Error("it is not left to the sweepers", n, worker.books[0].names())
 	}
 }
@@ -557,16 +557,16 @@ func TestTextFromRedisIsEscapedInTheLog(t *testing.T) {
 			if headers != nil {
 				fields = append(fields, headers)
 			}
-			must(t, queue.client.RPush(ctx, queue.Name(), packed(t, []any{fields})).Err())
+			must(t, queue.store.client.RPush(ctx, queue.Name(), packed(t, []any{fields})).Err())
 		}
 	}
-	must(t, queue.client.RPush(ctx, queue.Name(), packed(t, []any{[]any{"m.Int", packed(t, []any{evil})}})).Err())
+	must(t, queue.store.client.RPush(ctx, queue.Name(), packed(t, []any{[]any{"m.Int", packed(t, []any{evil})}})).Err())
 	functions := map[string]any{"m.Fail": func() error { return errors.New(evil) }, "m.Int": func(int) {}}
 	for _, limit := range []time.Duration{0, time.Minute} {
 		worker := newWorker(t, queue, functions, Burst(), Logger(slog.New(log)), UnreadyFor(limit))
 		must(t, worker.Run(soon(t)))
 		for _, letter := range deadLetters(t, queue) {
-			must(t, queue.client.RPush(ctx, queue.Name(), letter.task).Err())
+			must(t, queue.store.client.RPush(ctx, queue.Name(), letter.task).Err())
 		}
 	}
 	close(log.lines)

@@ -46,7 +46,7 @@ func (j *Job) Progress(ctx context.Context, done, total float64, note string) er
 	}
 	packed, err := encode(list, false)
 	if err == nil {
-		_, err = j.queue.Progress(ctx, j.ID, packed)
+		_, err = j.queue.store.Progress(ctx, j.ID, packed)
 	}
 	return err
 }
@@ -129,18 +129,7 @@ func (j *Job) number(name string) int64 { return wholeNumber(j.headers, name) }
 func (j *Job) duration(name string) time.Duration { return span(j.number(name)) }
 
 // keeps is how long the end of the task is kept.
-func (j *Job) keeps() time.Duration {
-	if ttl := j.duration("result_ttl"); ttl > 0 {
-		return ttl
-	}
-	return endedFor
-}
-
-// span is a number of milliseconds that a task has, which may be any nonsense.
-func span(milliseconds int64) time.Duration {
-	const most = int64(100 * 365 * 24 * time.Hour / time.Millisecond)
-	return time.Duration(min(max(milliseconds, 0), most)) * time.Millisecond
-}
+func (j *Job) keeps() time.Duration { return keepsOf(j.headers) }
 
 // holds is what the task may hold.
 func (j *Job) holds() Holds { return holdsOf(j.headers) }
@@ -207,7 +196,7 @@ func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 func (j *Job) isCancelled(ctx context.Context) bool {
 	ask := func() (found any, err error) {
 		defer catchFault(&err)
-		return j.queue.caller.call(ctx, "HEXISTS", j.queue.Keys.Task(j.ID), "cancelled")
+		return j.queue.store.caller.call(ctx, "HEXISTS", j.queue.store.Keys.Task(j.ID), "cancelled")
 	}
 	found, err := ask()
 	return err == nil && found == int64(1)
@@ -240,7 +229,8 @@ type lateWith struct {
 	err  error
 }
 
-func (l *lateWith) Error() string   { return said(l.late) + "; " + said(l.err) }
+func (l *lateWith) Error() string { return said(l.late) + "; " + said(l.err) }
+
 func (l *lateWith) Unwrap() []error { return []error{l.late, l.err} }
 
 // retries tells whether a failed attempt shall be followed by another, and after which pause.

@@ -106,7 +106,7 @@ func (b *book) takeRun(deferred bool) []string {
 }
 
 func newBook(queue *Queue, superseded func(*lease)) *book {
-	hash := appendBulk(nil, queue.Keys.Processing)
+	hash := appendBulk(nil, queue.store.Keys.Processing)
 	return &book{queue: queue, hash: hash, superseded: superseded, token: token(), made: map[string]*lease{}}
 }
 
@@ -120,7 +120,7 @@ func (b *book) get(count int) (leases []*lease, living int) {
 	leases = append(leases, b.free[rest:]...)
 	b.free = b.free[:rest]
 	for len(leases) < count {
-		l := &lease{book: b, name: b.queue.Keys.Lease(b.token, b.serial)}
+		l := &lease{book: b, name: b.queue.store.Keys.Lease(b.token, b.serial)}
 		l.field = appendBulk(nil, l.name)
 		l.ended = l.answered
 		b.serial++

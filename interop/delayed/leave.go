@@ -48,11 +48,11 @@ func (w *Worker) part() (failure error) {
 	err := w.ends.settle()
 	for _, b := range w.books {
 		names, tasks, begun := b.held()
-		own := b.queue.Keys.Own(w.name)
+		own := b.queue.store.Keys.Own(w.name)
 		queue := b.queue.over(w.takes)
 		if len(names) > 0 && err == nil {
 			var count int
-			if count, err = queue.GiveBack(context.Background(), names, tasks, begun); count > 0 {
+			if count, err = queue.store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
 				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
 			}
 		}
@@ -60,10 +60,10 @@ func (w *Worker) part() (failure error) {
 			_, err = w.takes.call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.ruined...)...)
 		}
 		if err == nil {
-			_, err = w.takes.call(context.Background(), "HDEL", queue.Keys.Workers, own)
+			_, err = w.takes.call(context.Background(), "HDEL", queue.store.Keys.Workers, own)
 		}
 		if err == nil && w.woken {
-			_, _, _, err = queue.Repair(context.Background())
+			_, _, _, err = queue.store.Repair(context.Background())
 		}
 	}
 	return err

@@ -73,11 +73,11 @@ func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error
 	_, headers, _ := glance(data)
 	key, mode, bound := uniqueOf(headers)
 	id := letter.TaskID()
-	if mode == WhileRunning || id == "" {
+	if mode == whileRunning || id == "" {
 		bound = 0
 	}
 	enqueued, _ := headers["enqueued"].(int64)
-	done, err := q.Revive(ctx, Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0), Enqueued: max(enqueued, 0)})
+	done, err := q.store.Revive(ctx, Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0), Enqueued: max(enqueued, 0)})
 	if err == nil && done == ReviveBusy {
 		err = &Duplicate{Queue: q.Name()}
 	}
@@ -92,7 +92,7 @@ func (q *Queue) RetryLetters(ctx context.Context, letters ...DeadLetter) (int, e
 	flush := func() error {
 		n, err := 0, error(nil)
 		if len(plain) > 0 {
-			n, err = q.DeadRetry(ctx, plain)
+			n, err = q.store.DeadRetry(ctx, plain)
 		}
 		count, plain = count+n, nil
 		return err
@@ -125,51 +125,18 @@ func (q *Queue) PurgeLetters(ctx context.Context, letters ...DeadLetter) (int, e
 	if len(letters) == 0 {
 		return 0, nil
 	}
-	command := []string{"XDEL", q.Keys.Dead}
+	command := []string{"XDEL", q.store.Keys.Dead}
 	for _, letter := range letters {
 		command = append(command, letter.ID)
 	}
-	reply, err := q.caller.call(ctx, command...)
+	reply, err := q.store.caller.call(ctx, command...)
 	n, _ := reply.(int64)
 	return int(n), err
 }
 
-// Revival is a dead letter that shall wait again.
-type Revival struct {
-	Letter string // its id
-	Data   []byte // the task as it shall wait
-	ID     string // of a tracked task, or empty
-	Unique string // its unique key, or anything
-	Bound  int64  // milliseconds that it has its unique key again, or 0
-	// When it was enqueued, in milliseconds since 1970, or 0: for the state of a tracked task that has none any more.
-	Enqueued int64
-}
-
-// Revived is what Queue.Revive says.
-type Revived int
-
-// What Queue.Revive says.
-const (
-	ReviveGone Revived = iota // the letter is not there any more
-	ReviveDone
-	ReviveBusy // another task has the unique key; nothing has happened
-)
-
-// Revive moves one dead letter to the end of the queue; a tracked task waits again. See RetryLetter.
-func (q *Queue) Revive(ctx context.Context, r Revival) (Revived, error) {
-	name := r.ID
-	if name == "" {
-		name = token()
-	}
-	k := q.Keys
-	keys := []string{k.Queue, k.Noti, k.Dead, k.Deferred, k.Task(name), k.Result(name), k.Unique(r.Unique)}
-	n, err := q.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, milliseconds(trackedFor), decimal(r.Bound), decimal(r.Enqueued))
-	return Revived(n), err
-}
-
 // letters is a page of the dead letters between two ids, by XRANGE or XREVRANGE.
 func (q *Queue) letters(ctx context.Context, command, from, to string) ([]DeadLetter, error) {
-	reply, err := q.caller.call(ctx, command, q.Keys.Dead, from, to, "COUNT", strconv.Itoa(letterPage))
+	reply, err := q.store.caller.call(ctx, command, q.store.Keys.Dead, from, to, "COUNT", strconv.Itoa(letterPage))
 	entries, _ := reply.([]any)
 	if err != nil {
 		return nil, err

@@ -24,13 +24,13 @@ func lettersOf(t *testing.T, queue *Queue) []DeadLetter {
 func bury(t *testing.T, queue *Queue, reason Reason) {
 	t.Helper()
 	for length(t, queue) > 0 {
-		lease := queue.Keys.Lease(token(), 0)
-		_, err := queue.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+		lease := queue.store.Keys.Lease(token(), 0)
+		_, err := queue.store.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
 		must(t, err)
-		if done, err := queue.Bury(ctx, lease, reason, "because", "me"); err != nil || !done {
+		if done, err := queue.store.send(ctx, queue.store.burial(lease, Holds{}, string(reason), "because", "me")); err != nil || done != int64(1) {
 			t.Fatal(done, err)
 		}
-		must(t, queue.client.Del(ctx, lease).Err())
+		must(t, queue.store.client.Del(ctx, lease).Err())
 	}
 }
 
@@ -39,8 +39,8 @@ func TestDeadLettersAreListedRetriedAndPurged(t *testing.T) {
 	for i := range 120 {
 		enqueue(t, queue, NewPyTask("m:f", []any{i}, nil))
 	}
-	must(t, queue.client.RPush(ctx, queue.Name(), "\xc1").Err())
-	must(t, queue.client.RPush(ctx, queue.Keys.Noti, "1").Err())
+	must(t, queue.store.client.RPush(ctx, queue.Name(), "\xc1").Err())
+	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Noti, "1").Err())
 	bury(t, queue, Failed)
 	letters := lettersOf(t, queue)
 	if len(letters) != 121 || letters[0].Task != "" || letters[1].Task != "m:f" || letters[1].Reason != Failed ||
@@ -59,7 +59,7 @@ func TestDeadLettersAreListedRetriedAndPurged(t *testing.T) {
 	if there, err := queue.RetryLetter(ctx, letters[5]); there || err != nil {
 		t.Error("it is gone", err)
 	}
-	if first := queue.client.LIndex(ctx, queue.Name(), 0).Val(); first != string(letters[2].Data) {
+	if first := queue.store.client.LIndex(ctx, queue.Name(), 0).Val(); first != string(letters[2].Data) {
 		t.Errorf("%q is not the first", first)
 	}
 	if n, err := queue.PurgeLetters(ctx); n != 0 || err != nil {
@@ -111,7 +111,7 @@ func TestAnExpiredLetterDoesNotExpireAgain(t *testing.T) {
 		if n, err := queue.RetryLetters(ctx, letters...); n != 1 || err != nil {
 			t.Error(n, err)
 		}
-		data := []byte(queue.client.LIndex(ctx, queue.Name(), 0).Val())
+		data := []byte(queue.store.client.LIndex(ctx, queue.Name(), 0).Val())
 		path, headers, ok := glance(data)
 		_, before, _ := glance(letters[0].Data)
 		if _, expires := headers["expires"]; !ok || expires || path != task.FuncPath() || len(headers) != len(before)-1 {
@@ -143,9 +143,9 @@ func TestGlance(t *testing.T) {
 
 func TestTooManyAndTooOldLettersAreRemoved(t *testing.T) {
 	add := func(queue *Queue, id string) {
-		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, id, "task", "\x91\xa1f", "reason", "failed", "detail", "", "worker", "").Err())
+		must(t, queue.store.client.Do(ctx, "XADD", queue.store.Keys.Dead, id, "task", "\x91\xa1f", "reason", "failed", "detail", "", "worker", "").Err())
 	}
-	count := func(queue *Queue) int64 { return queue.client.XLen(ctx, queue.Keys.Dead).Val() }
+	count := func(queue *Queue) int64 { return queue.store.client.XLen(ctx, queue.store.Keys.Dead).Val() }
 	var log bytes.Buffer
 	sweep := func(queue *Queue, options ...SweeperOption) {
 		options = append(options, SweeperNoSignals(), SweeperLogger(slog.New(slog.NewTextHandler(&log, nil))))

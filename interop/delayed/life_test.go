@@ -323,7 +323,7 @@ func TestASweeperMovesWhatIsDue(t *testing.T) {
 	began := make(chan string, 9)
 	start(t, queue, map[string]any{"m.F": func(name string) { began <- name }})
 	eventually(t, "the sweeper listens", func() bool {
-		clients := queue.client.ClientList(ctx).Val()
+		clients := queue.store.client.ClientList(ctx).Val()
 		return strings.Count(clients, "cmd=blpop") >= 2
 	})
 	must(t, queue.Enqueue(ctx, NewGoTask("m.F", "later").With(After(time.Hour))))
@@ -339,7 +339,7 @@ func TestASweeperMovesWhatIsDue(t *testing.T) {
 			t.Fatal("not in time: " + want)
 		}
 	}
-	if n := queue.client.ZCard(ctx, queue.Keys.Scheduled).Val(); n != 1 {
+	if n := queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val(); n != 1 {
 		t.Error(n)
 	}
 	sweeper.Stop()
@@ -356,7 +356,7 @@ func TestManyWithAndWithoutOptions(t *testing.T) {
 		}
 	})
 	waiting, _ := queue.Len(ctx)
-	if count != 4 || err != nil || waiting != 3 || queue.client.ZCard(ctx, queue.Keys.Scheduled).Val() != 1 {
+	if count != 4 || err != nil || waiting != 3 || queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val() != 1 {
 		t.Error(count, err, waiting)
 	}
 }
@@ -366,13 +366,13 @@ func TestARefusedEndingComesBeforeAnythingIsGivenBack(t *testing.T) {
 	for name, options := range map[string][]TaskOption{"plain": nil, "tracked": {Track()}} {
 		t.Run(name, func(t *testing.T) {
 			queue := newQueue(t)
-			must(t, queue.client.Set(ctx, queue.Keys.Dead, "foreign", 0).Err()) // no dead letter can be written
+			must(t, queue.store.client.Set(ctx, queue.store.Keys.Dead, "foreign", 0).Err()) // no dead letter can be written
 			var calls atomic.Int32
 			log := &watched{}
 			enqueue(t, queue, NewGoTask("m.Fail").With(options...))
 			start(t, queue, map[string]any{"m.Fail": func() error { calls.Add(1); return errors.New("no") }}, Logger(slog.New(log)))
 			eventually(t, "it has begun anew, several times", func() bool { return log.lost.Load() >= 3 })
-			must(t, queue.client.Del(ctx, queue.Keys.Dead).Err())
+			must(t, queue.store.client.Del(ctx, queue.store.Keys.Dead).Err())
 			eventually(t, "the ending is done", func() bool { return len(deadLetters(t, queue)) == 1 })
 			if n, err := queue.Len(ctx); calls.Load() != 1 || n != 0 || err != nil {
 				t.Error(calls.Load(), n, err)
@@ -399,27 +399,27 @@ func TestASweeperWaitsAfterAnOutage(t *testing.T) {
 	redisServer := own(t)
 	queue := queueOn(t, redisServer)
 	enqueue(t, queue, NewGoTask("m.F"))
-	lease := queue.Keys.Lease("x", 0)
-	taken, err := queue.Take(ctx, []string{lease}, TakeOptions{Holder: "x", TTL: time.Hour, Waiting: true})
+	lease := queue.store.Keys.Lease("x", 0)
+	taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{Holder: "x", TTL: time.Hour, Waiting: true})
 	if err != nil || len(taken.Tasks) != 1 {
 		t.Fatal(taken, err)
 	}
 	sweeper := sweeping(t, queue, SweepInterval(50*time.Millisecond), func(s *Sweeper) { s.settling = 2 * time.Second })
-	registered := func() bool { return queue.client.HLen(ctx, queue.Keys.Workers).Val() == 1 }
+	registered := func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 }
 	eventually(t, "it sweeps", registered)
 	redisServer.kill()
 	must(t, redisServer.start(true))
-	pipe := queue.client.TxPipeline() // what a failover or a long outage does to leases and to the register
-	pipe.Del(ctx, lease, queue.Keys.Workers)
+	pipe := queue.store.client.TxPipeline() // what a failover or a long outage does to leases and to the register
+	pipe.Del(ctx, lease, queue.store.Keys.Workers)
 	_, err = pipe.Exec(ctx)
 	must(t, err)
 	eventually(t, "it is there again", registered)
-	must(t, queue.client.RPush(ctx, queue.Keys.Noti, "1", "1").Err())
-	eventually(t, "it repairs meanwhile", func() bool { return queue.client.LLen(ctx, queue.Keys.Noti).Val() == 0 })
-	must(t, queue.client.Set(ctx, lease, "x", time.Hour).Err()) // the worker beats
-	must(t, queue.client.HSet(ctx, queue.Keys.Workers, queue.Keys.Own("dead"), "").Err())
+	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Noti, "1", "1").Err())
+	eventually(t, "it repairs meanwhile", func() bool { return queue.store.client.LLen(ctx, queue.store.Keys.Noti).Val() == 0 })
+	must(t, queue.store.client.Set(ctx, lease, "x", time.Hour).Err()) // the worker beats
+	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "").Err())
 	eventually(t, "it judges again", registered)
-	if queue.client.HLen(ctx, queue.Keys.Processing).Val() != 1 || sweeper.recovered != 0 {
+	if queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() != 1 || sweeper.recovered != 0 {
 		t.Error("it took the task from a living worker")
 	}
 }

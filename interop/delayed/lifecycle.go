@@ -75,11 +75,11 @@ func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
 		return nil
 	}
 	b := Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
-	start := func() (Start, error) { return queue.Start(ctx, l.name, b) }
+	start := func() (Start, error) { return queue.store.Start(ctx, l.name, b) }
 	var own []typed
 	kinds := []string{"hash", "list", "string", "zset", "hash", "zset"}
-	for i, key := range queue.Keys.own(h) {
-		if key != queue.Keys.Processing { // which stands for what it has not
+	for i, key := range queue.store.Keys.own(h) {
+		if key != queue.store.Keys.Processing { // which stands for what it has not
 			own = append(own, typed{key, kinds[i]})
 		}
 	}
@@ -98,8 +98,9 @@ func (w *Worker) insistently(ctx context.Context, job *Job, ask func() (Start, e
 			return refusals[answer]
 		}
 		if aboutTypes(err) {
-			if refusal := job.queue.foreign(ctx, own...); refusal != nil {
-				return refusal
+			if foreign := job.queue.store.foreign(ctx, own...); foreign != "" {
+				return unrunnable(ForeignKey, "%s: another program uses that key: rename it (RENAME) or remove it, or give the queue another "+
+					"name; then the task can be retried", foreign)
 			}
 		}
 		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "error", err)
@@ -179,11 +180,11 @@ func (w *Worker) retryJob(l *lease, job *Job, f *failure) {
 }
 
 func (w *Worker) postpone(l *lease, data []byte, job *Job, pause time.Duration, why string) {
-	to := l.book.queue.Keys.tail()
+	to := l.book.queue.store.Keys.tail()
 	if job.grouped {
-		to = l.book.queue.Keys.within(job.Group)
+		to = l.book.queue.store.Keys.within(job.Group)
 	}
-	w.end(l, scripts["postpone"].command(l.book.queue.postponing(l.name, data, job.holds(), to, pause, why)))
+	w.end(l, l.book.queue.store.postponing(l.name, data, job.holds(), to, pause, why))
 }
 
 // end ends the lease of a task that has headers.
@@ -193,12 +194,12 @@ func (w *Worker) end(l *lease, command []string) {
 
 // succeedUntracked is succeed for a task with headers, which may have a slot.
 func (w *Worker) succeedUntracked(l *lease, job *Job) {
-	k, h := l.book.queue.Keys, job.holds()
+	h := job.holds()
 	if h.Limit == 0 {
 		w.succeed(l)
 		return
 	}
-	w.end(l, scripts["succeed"].command(k.ending(h, k.Lost), []string{l.name}))
+	w.end(l, l.book.queue.store.success(l.name, h))
 }
 
 // failJob makes a dead letter of a task that failed for good, or could not run.
@@ -245,9 +246,8 @@ func (w *Worker) conclusion(l *lease, job *Job, state State, reason Reason, deta
 	if state == StateFailed {
 		text = fmt.Sprintf("%v: %v", result[1], result[2])
 	}
-	keys, args := l.book.queue.concluding(l.name, Conclusion{
-		Holds: job.holds(), State: state, Result: packed, Keep: job.keeps(), Reason: reason, Detail: detail, Worker: w.place,
+	return l.book.queue.store.concluding(l.name, Conclusion{
+		Holds: job.holds(), State: string(state), Result: packed, Keep: job.keeps(), Reason: string(reason), Detail: detail, Worker: w.place,
 		Error: text,
 	})
-	return scripts["conclude"].command(keys, args)
 }

@@ -95,36 +95,6 @@ func (g *gate) refused(pause time.Duration) {
 	}
 }
 
-// TakeLimited is Take within the limits that operators have set for the queue. pause is after how long to ask again, if a limit was
-// in the way, and below 0 if the queue is paused. Then a claim of the caller's goes back.
-func (q *Queue) TakeLimited(ctx context.Context, leases []string, o TakeOptions) (taken Taken, pause time.Duration, err error) {
-	k := q.Keys
-	keys := append([]string{k.Queue, k.Noti, k.Processing, k.Lost, k.Control, k.Bucket}, leases...)
-	reply, err := q.run(ctx, "take_limited", keys, o.arguments()...)
-	values, _ := reply.([]any)
-	if err != nil || len(values) < 2 {
-		return Taken{}, 0, err
-	}
-	milliseconds, _ := values[1].(int64)
-	return takenFrom(values[0], values[2:]), time.Duration(milliseconds) * time.Millisecond, nil
-}
-
-// Beat says that the process which calls itself holder lives for so long, and what it says about itself. It returns whether groups
-// have waiting tasks, whether tasks are noted that could not run somewhere, and the fields of Keys.Control: what operators want.
-func (q *Queue) Beat(
-	ctx context.Context, holder string, ttl time.Duration, about []byte,
-) (grouped, deferred bool, control map[string]string, err error) {
-	k := q.Keys
-	keys := []string{k.Own(holder), k.Workers, k.Control, k.Groups, k.Deferred}
-	reply, err := q.run(ctx, "beat", keys, holder, milliseconds(ttl), string(about))
-	values, _ := reply.([]any)
-	if err != nil || len(values) == 0 {
-		return false, false, nil, err
-	}
-	flags, _ := values[0].(int64)
-	return flags&1 != 0, flags&2 != 0, fieldsOf(values[1:]), nil
-}
-
 // ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
 // of others that could run; nor if they may be such as other workers can run, and this one cannot.
 func (w *Worker) ahead(b *book) int {
@@ -154,7 +124,7 @@ func (w *Worker) pop(now time.Time) (packed []byte, timeout time.Duration) {
 	for _, b := range w.books {
 		timeout = min(timeout, b.queue.timeout)
 		if b.gate.open(now) {
-			args = append(args, b.queue.Keys.Noti)
+			args = append(args, b.queue.store.Keys.Noti)
 		} else if wait := b.gate.opensIn(now); wait > 0 {
 			timeout = min(timeout, max(wait, shortestWait))
 		}
@@ -169,10 +139,10 @@ func (w *Worker) pop(now time.Time) (packed []byte, timeout time.Duration) {
 func (w *Worker) takeUnder(b *book, names []string, options TakeOptions) (taken Taken, err error) {
 	queue := b.queue.over(w.takes)
 	if b.gate.heed() == nil {
-		return queue.Take(context.Background(), names, options)
+		return queue.store.Take(context.Background(), names, options)
 	}
 	b.gate.ended = w.finished.Load()
-	taken, pause, err := queue.TakeLimited(context.Background(), names, options)
+	taken, pause, err := queue.store.TakeLimited(context.Background(), names, options)
 	b.gate.refused(pause)
 	return taken, err
 }

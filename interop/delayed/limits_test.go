@@ -16,22 +16,22 @@ func turned(t *testing.T, queue *Queue, workers int) {
 	t.Helper()
 	var leases []string
 	eventually(t, "all are in the register", func() bool {
-		leases = queue.client.HKeys(ctx, queue.Keys.Workers).Val()
+		leases = queue.store.client.HKeys(ctx, queue.store.Keys.Workers).Val()
 		return len(leases) == workers
 	})
-	must(t, queue.client.Del(ctx, leases...).Err())
-	eventually(t, "all have beaten", func() bool { return queue.client.Exists(ctx, leases...).Val() == int64(workers) })
+	must(t, queue.store.client.Del(ctx, leases...).Err())
+	eventually(t, "all have beaten", func() bool { return queue.store.client.Exists(ctx, leases...).Val() == int64(workers) })
 }
 
 // control sets what operators want.
 func control(t *testing.T, queue *Queue, fields ...any) {
 	t.Helper()
-	must(t, queue.client.HSet(ctx, queue.Keys.Control, fields...).Err())
+	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Control, fields...).Err())
 }
 
 func lengths(t *testing.T, queue *Queue) [2]int64 {
 	t.Helper()
-	return [2]int64{queue.client.LLen(ctx, queue.Name()).Val(), queue.client.LLen(ctx, queue.Keys.Noti).Val()}
+	return [2]int64{queue.store.client.LLen(ctx, queue.Name()).Val(), queue.store.client.LLen(ctx, queue.store.Keys.Noti).Val()}
 }
 
 func TestLimitsAreRead(t *testing.T) {
@@ -84,7 +84,7 @@ func TestAPausedQueueStaysFull(t *testing.T) {
 	if n := lengths(t, queue); n != [2]int64{5, 5} || len(ran) != 0 {
 		t.Fatal(n, len(ran))
 	}
-	must(t, queue.client.HDel(ctx, queue.Keys.Control, "paused").Err())
+	must(t, queue.store.client.HDel(ctx, queue.store.Keys.Control, "paused").Err())
 	for i := range 5 {
 		<-ran
 		_ = i
@@ -98,13 +98,13 @@ func TestAPausedQueueStaysFull(t *testing.T) {
 	if n := lengths(t, queue); n != [2]int64{5, 5} || len(ran) != 0 {
 		t.Fatal(n, len(ran))
 	}
-	must(t, queue.client.Del(ctx, queue.Keys.Control).Err())
+	must(t, queue.store.client.Del(ctx, queue.store.Keys.Control).Err())
 	eventually(t, "all ran", func() bool { return len(ran) == 5 && worker.inFlight() == 0 })
 }
 
 func TestAPauseOfOneQueueIsNotOthers(t *testing.T) {
 	still := newQueue(t)
-	open, err := NewQueue("q"+token(), still.client, DequeueTimeout(300*time.Millisecond))
+	open, err := NewQueue("q"+token(), still.store.client, DequeueTimeout(300*time.Millisecond))
 	must(t, err)
 	control(t, still, "paused", "1")
 	enqueue(t, still, NewGoTask("main.F"), NewGoTask("main.F"))
@@ -133,7 +133,7 @@ func TestAPauseOfOneQueueIsNotOthers(t *testing.T) {
 
 func TestWhichNotificationsAreWaitedFor(t *testing.T) {
 	first := newQueue(t)
-	second, err := NewQueue("q"+token(), first.client, DequeueTimeout(100*time.Millisecond))
+	second, err := NewQueue("q"+token(), first.store.client, DequeueTimeout(100*time.Millisecond))
 	must(t, err)
 	w, err := NewWorker([]*Queue{first, second}, NoSignals())
 	must(t, err)
@@ -144,12 +144,12 @@ func TestWhichNotificationsAreWaitedFor(t *testing.T) {
 		notis  []string
 		wait   time.Duration
 	}{
-		{[2]limits{}, 0, []string{first.Keys.Noti, second.Keys.Noti}, 100 * time.Millisecond},
-		{[2]limits{{paused: true}}, 0, []string{second.Keys.Noti}, 100 * time.Millisecond},
-		{[2]limits{{rate: "1"}}, 50 * time.Millisecond, []string{second.Keys.Noti}, 50 * time.Millisecond},
+		{[2]limits{}, 0, []string{first.store.Keys.Noti, second.store.Keys.Noti}, 100 * time.Millisecond},
+		{[2]limits{{paused: true}}, 0, []string{second.store.Keys.Noti}, 100 * time.Millisecond},
+		{[2]limits{{rate: "1"}}, 50 * time.Millisecond, []string{second.store.Keys.Noti}, 50 * time.Millisecond},
 		{[2]limits{{rate: "2"}, {paused: true}}, time.Millisecond, nil, shortestWait},
 		{[2]limits{{paused: true}, {paused: true}}, 0, nil, 100 * time.Millisecond},
-		{[2]limits{}, time.Hour, []string{first.Keys.Noti, second.Keys.Noti}, 100 * time.Millisecond},
+		{[2]limits{}, time.Hour, []string{first.store.Keys.Noti, second.store.Keys.Noti}, 100 * time.Millisecond},
 	} {
 		for j, b := range w.books {
 			b.gate.learn(c.limits[j])
@@ -179,7 +179,7 @@ func TestNoMoreAtOnceThanTheLimit(t *testing.T) {
 				now := running.Add(1)
 				for known := most.Load(); now > known && !most.CompareAndSwap(known, now); known = most.Load() {
 				}
-				if n := int32(queue.client.HLen(ctx, queue.Keys.Processing).Val()); n > limit {
+				if n := int32(queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val()); n > limit {
 					held.Store(n)
 				}
 				running.Add(-1)
@@ -205,7 +205,7 @@ func TestAWorkerAloneIsNotHeldUpByItsOwnTasks(t *testing.T) {
 	control(t, queue, "concurrency", 1)
 	_, err := queue.EnqueueMany(ctx, many(200, func(int) Task { return NewGoTask("main.F") }))
 	must(t, err)
-	must(t, queue.client.ConfigResetStat(ctx).Err())
+	must(t, queue.store.client.ConfigResetStat(ctx).Err())
 	worker := newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst())
 	must(t, worker.Run(ctx))
 	if taken := calls(t, queue)["hmget"] / 2; worker.succeeded() != 200 || taken > 210 {
@@ -217,7 +217,7 @@ func TestAWorkerAloneIsNotHeldUpByItsOwnTasks(t *testing.T) {
 func calls(t *testing.T, queue *Queue) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
-	for _, line := range strings.Split(queue.client.Info(ctx, "commandstats").Val(), "\r\n") {
+	for _, line := range strings.Split(queue.store.client.Info(ctx, "commandstats").Val(), "\r\n") {
 		name, rest, found := strings.Cut(strings.TrimPrefix(line, "cmdstat_"), ":calls=")
 		if found {
 			text, _, _ := strings.Cut(rest, ",")
@@ -244,8 +244,8 @@ func TestARateIsForAllWorkersTogether(t *testing.T) {
 	if n := lengths(t, queue); n != [2]int64{4, 4} || ran.Load() != 6 {
 		t.Error(n, ran.Load())
 	}
-	must(t, queue.client.Del(ctx, queue.Keys.Bucket).Err()) // as after a rest,
-	control(t, queue, "rate", "0.002")                      // and what workers know of how long to wait is no longer right
+	must(t, queue.store.client.Del(ctx, queue.store.Keys.Bucket).Err()) // as after a rest,
+	control(t, queue, "rate", "0.002")                                  // and what workers know of how long to wait is no longer right
 	eventually(t, "all ran", func() bool { return ran.Load() == 10 })
 }
 
@@ -264,7 +264,7 @@ func TestABurstWaitsForARate(t *testing.T) {
 
 func TestAForeignControlKeyDoesNotStopTheHeart(t *testing.T) {
 	queue := newQueue(t)
-	must(t, queue.client.Set(ctx, queue.Keys.Control, "foreign", 0).Err())
+	must(t, queue.store.client.Set(ctx, queue.store.Keys.Control, "foreign", 0).Err())
 	start(t, queue, map[string]any{"main.F": func() {}}, Beat(quick))
 	enqueue(t, queue, NewGoTask("main.F"))
 	eventually(t, "the task ran", func() bool { return lengths(t, queue) == [2]int64{} })
@@ -277,7 +277,7 @@ func TestAPlainTaskCostsNoMore(t *testing.T) {
 	queue := queueOn(t, redisServer)
 	_, err := queue.EnqueueMany(ctx, many(2000, func(int) Task { return NewGoTask("main.F") }))
 	must(t, err)
-	must(t, queue.client.ConfigResetStat(ctx).Err())
+	must(t, queue.store.client.ConfigResetStat(ctx).Err())
 	must(t, newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst(), Beat(time.Minute), TTL(time.Hour)).Run(ctx))
 	calls := calls(t, queue)
 	for name, most := range map[string]int{"lrange": 0, "hmget": 0, "xrange": 0, "hgetall": 1, "pexpire": 0} {
@@ -311,9 +311,11 @@ func TestLimitsOutliveRedis(t *testing.T) {
 		must(t, redisServer.start(true))
 	}
 	eventually(t, "all ran", func() bool {
-		k := queue.Keys
-		left := queue.client.Exists(ctx, queue.Name(), k.Groups, k.Scheduled, k.Processing).Val()
+		k := queue.store.Keys
+		left := queue.store.client.Exists(ctx, queue.Name(), k.Groups, k.Scheduled, k.Processing).Val()
 		return left == 0 && min(ran[0].Load(), ran[1].Load(), ran[2].Load()) >= rounds*each
 	})
-	eventually(t, "no slot is left", func() bool { return queue.client.Exists(ctx, queue.Keys.Slots("k"), queue.Keys.Noti).Val() == 0 })
+	eventually(t, "no slot is left", func() bool {
+		return queue.store.client.Exists(ctx, queue.store.Keys.Slots("k"), queue.store.Keys.Noti).Val() == 0
+	})
 }

@@ -176,7 +176,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 // clean tells whether nothing is left of a queue and its workers.
 func clean(t *testing.T, queue *Queue) bool {
 	t.Helper()
-	keys, err := queue.client.Keys(context.Background(), queue.Name()+"*").Result()
+	keys, err := queue.store.client.Keys(context.Background(), queue.Name()+"*").Result()
 	must(t, err)
 	return len(keys) == 0
 }
@@ -185,7 +185,7 @@ type letter struct{ task, reason, detail string }
 
 func deadLetters(t *testing.T, queue *Queue) []letter {
 	t.Helper()
-	entries, err := queue.client.XRange(context.Background(), queue.Keys.Dead, "-", "+").Result()
+	entries, err := queue.store.client.XRange(context.Background(), queue.store.Keys.Dead, "-", "+").Result()
 	must(t, err)
 	letters := make([]letter, len(entries))
 	for i, entry := range entries {

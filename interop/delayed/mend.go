@@ -44,7 +44,7 @@ func (w *Worker) giveBack(leases []*lease) {
 				others = append(others, l)
 			}
 		}
-		command := scripts["give_back"].command(b.queue.givingBack(names, tasks, 0))
+		command := b.queue.store.givingBack(names, tasks, 0)
 		w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: func(any, bool) {
 			for _, l := range mine {
 				l.release()
@@ -65,7 +65,7 @@ func (w *Worker) open() error {
 	w.giveBackUnbegun()
 	connections := make([]*conn, 3)
 	for i := range connections {
-		c, err := dial(context.Background(), w.queues[0].client, w.queues[0].Name())
+		c, err := dial(context.Background(), w.queues[0].store.client, w.queues[0].Name())
 		if err != nil {
 			connections[0].closeIfAny()
 			connections[1].closeIfAny()
@@ -86,7 +86,7 @@ func (w *Worker) open() error {
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = b.queue.over(w.takes).GiveBack(context.Background(), names, nil, 0); err == nil {
+		if _, err = b.queue.over(w.takes).store.GiveBack(context.Background(), names, nil, 0); err == nil {
 			b.forget(names)
 			_, err = w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}

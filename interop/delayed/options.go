@@ -15,9 +15,9 @@ type UniqueMode string
 
 // The modes.
 const (
-	WhileQueued  UniqueMode = "while_queued"  // until it begins
-	WhileRunning UniqueMode = "while_running" // from its beginning to its end
-	UntilDone    UniqueMode = "until_done"    // from its enqueue to its end
+	WhileQueued  UniqueMode = whileQueued  // until it begins
+	WhileRunning UniqueMode = whileRunning // from its beginning to its end
+	UntilDone    UniqueMode = untilDone    // from its enqueue to its end
 )
 
 // taskOptions are what a task asks for beyond a call. A task that asks for nothing has none, and no headers: it is byte for byte
@@ -242,9 +242,3 @@ func (o *taskOptions) packed(retry int, b birth) (raw, error) {
 	}
 	return packHeaders(headers)
 }
-
-// rounded is a duration in whole milliseconds.
-func rounded(d time.Duration) int64 { return d.Round(time.Millisecond).Milliseconds() }
-
-// epoch is an instant in milliseconds since 1970.
-func epoch(t time.Time) int64 { return t.Round(time.Millisecond).UnixMilli() }

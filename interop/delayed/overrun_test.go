@@ -31,9 +31,9 @@ func TestATaskPastItsHardTimeoutEndsItsProcess(t *testing.T) {
 	if len(letters) != 1 || letters[0].reason != "timed_out" || letters[0].detail != want.Message {
 		t.Errorf("%q", letters)
 	}
-	keys := queue.client.Keys(ctx, queue.Name()+"*").Val()
+	keys := queue.store.client.Keys(ctx, queue.Name()+"*").Val()
 	slices.Sort(keys)
-	left := []string{queue.Name(), queue.Keys.Dead, queue.Keys.Noti, queue.Keys.Result(handle.ID), queue.Keys.Task(handle.ID)}
+	left := []string{queue.Name(), queue.store.Keys.Dead, queue.store.Keys.Noti, queue.store.Keys.Result(handle.ID), queue.store.Keys.Task(handle.ID)}
 	slices.Sort(left)
 	if !slices.Equal(keys, left) || lengths(t, queue) != [2]int64{1, 1} {
 		t.Error(keys, lengths(t, queue))
@@ -85,13 +85,13 @@ func TestALateTaskIsRetriedOrBuried(t *testing.T) {
 				t.Error(letters, worker.succeeded(), worker.retried.Load(), worker.failed.Load())
 			}
 			if c.waiting > 0 {
-				task, err := decode([]byte(queue.client.LIndex(ctx, queue.Name(), 0).Val()))
+				task, err := decode([]byte(queue.store.client.LIndex(ctx, queue.Name(), 0).Val()))
 				must(t, err)
 				if task.headers["attempt"] != c.attempts || task.headers["error"] != (&overran{hard}).Error() {
 					t.Error(task.headers)
 				}
 			}
-			if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Workers).Val(); n != 0 {
+			if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Workers).Val(); n != 0 {
 				t.Error("traces are left")
 			}
 		})
@@ -123,7 +123,7 @@ func TestSeveralAreLate(t *testing.T) {
 		handles = append(handles, submit(t, queue, NewGoTask("main.Stuck").With(HardTimeout(hard), Track())))
 	}
 	worker := newWorker(t, queue, stuck(t), Concurrency(4))
-	begun := func() bool { return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 4 }
+	begun := func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 4 }
 	done := background(func() { worker.Run(ctx) }) //nolint:errcheck // it is ErrForced
 	eventually(t, "all run", func() bool { return begun() || worker.forced.Load() })
 	<-done
@@ -144,7 +144,7 @@ func TestAHardCancelEndsTheTaskAndTheProcess(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.Stuck"))
 	go func() {
 		eventually(t, "both run", func() bool {
-			return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 2 && stateOf(t, handle) == StateRunning
+			return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 2 && stateOf(t, handle) == StateRunning
 		})
 		if state, err := handle.CancelHard(ctx); state != StateRunning || err != nil {
 			t.Error(state, err)
@@ -199,7 +199,7 @@ func TestWhoIsAskedWhetherItIsCancelled(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.Wait"), NewGoTask("main.Wait").With(HardTimeout(time.Hour)))
 	<-begun
 	<-begun
-	must(t, queue.client.ConfigResetStat(ctx).Err())
+	must(t, queue.store.client.ConfigResetStat(ctx).Err())
 	for range 3 {
 		turned(t, queue, 1)
 	}

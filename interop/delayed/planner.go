@@ -24,16 +24,16 @@ func (s *Sweeper) fire(ctx context.Context, queue *Queue) (time.Duration, error)
 // fireUntil is fire until it is enough, which is asked after each step; what had no turn yet comes first at the next call. It returns 0
 // if there is more to do now.
 func (s *Sweeper) fireUntil(ctx context.Context, queue *Queue, enough func() bool) (time.Duration, error) {
-	key := queue.Keys.CronDue
-	reply, err := queue.caller.call(ctx, "ZRANGE", key, "0", "0")
+	key := queue.store.Keys.CronDue
+	reply, err := queue.store.caller.call(ctx, "ZRANGE", key, "0", "0")
 	if some, _ := reply.([]any); err != nil || len(some) == 0 {
 		return -1, err // most queues have no schedules: this is all that it costs
 	}
-	now, err := queue.now(ctx)
+	now, err := queue.store.now(ctx)
 	if err != nil {
 		return -1, err
 	}
-	if reply, err = queue.caller.call(ctx, "ZRANGEBYSCORE", key, "-inf", decimal(now)); err != nil {
+	if reply, err = queue.store.caller.call(ctx, "ZRANGEBYSCORE", key, "-inf", decimal(now)); err != nil {
 		return -1, err
 	}
 	var due []string
@@ -48,27 +48,12 @@ func (s *Sweeper) fireUntil(ctx context.Context, queue *Queue, enough func() boo
 	if more {
 		return 0, nil
 	}
-	return queue.nextAfter(ctx, now)
-}
-
-// nextAfter is how long it takes from now to the next occurrence of a schedule; negative if there is none.
-func (q *Queue) nextAfter(ctx context.Context, now int64) (time.Duration, error) {
-	reply, err := q.caller.call(ctx, "ZRANGEBYSCORE", q.Keys.CronDue, "("+decimal(now), "+inf", "LIMIT", "0", "1")
-	first, _ := reply.([]any)
-	if err != nil || len(first) == 0 {
-		return -1, err
-	}
-	due, err := q.scoreOf(ctx, string(bulk(first[0])))
-	moment := due.moment()
-	if err != nil || moment == never {
-		return -1, err
-	}
-	return time.Duration(max(0, moment-now)) * time.Millisecond, nil
+	return queue.store.nextAfter(ctx, now)
 }
 
 // fireAll fires schedules that are due, and those first that had no turn yet. One that cannot be run does not stop the others.
 func (s *Sweeper) fireAll(ctx context.Context, queue *Queue, due []string, now int64, enough func() bool) (more bool, err error) {
-	this := yard{queue.client, queue.Name()}
+	this := yard{queue.store.client, queue.Name()}
 	isDue, waits := map[string]bool{}, map[string]bool{}
 	for _, name := range due {
 		isDue[name] = true
@@ -112,12 +97,12 @@ func (s *Sweeper) fireAll(ctx context.Context, queue *Queue, due []string, now i
 // fireOne fires one schedule. False if there is more to do.
 func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now int64, enough func() bool) (done bool, err error) {
 	for range mostTries {
-		seen, due, err := queue.schedule(ctx, name)
+		seen, due, err := queue.store.schedule(ctx, name)
 		if err != nil || due == "" || due.after(now) {
 			return true, err // if there is no error, somebody else has done it
 		}
 		if seen == nil { // a name without a schedule
-			_, err := queue.cron(ctx, cronChange{name: name, due: due})
+			_, err := queue.store.cron(ctx, cronChange{name: name, due: due})
 			return true, err
 		}
 		this, err := unpackSchedule(seen)
@@ -130,7 +115,7 @@ func (s *Sweeper) fireOne(ctx context.Context, queue *Queue, name string, now in
 		if err != nil {
 			return true, err
 		}
-		done, err := queue.cron(ctx, cronChange{name, seen, due, seen, at(next), task, count})
+		done, err := queue.store.cron(ctx, cronChange{name, seen, due, seen, at(next), task, count})
 		if err != nil {
 			return true, err
 		}

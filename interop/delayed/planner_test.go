@@ -60,8 +60,8 @@ func TestOccurrencesThatAreTooLateAreNotEnqueued(t *testing.T) {
 		lasts := 150 * time.Minute
 		_, err := queue.Schedule(ctx, "a", NewPyTask("m:f", nil, nil, Expires(lasts)), Cron{Expression: "0 * * * *", CatchUp: catchUp})
 		must(t, err)
-		definition := queue.client.HGet(ctx, queue.Keys.Cron, "a").Val()
-		now, err := queue.now(ctx)
+		definition := queue.store.client.HGet(ctx, queue.store.Keys.Cron, "a").Val()
+		now, err := queue.store.now(ctx)
 		must(t, err)
 		hour := time.Hour.Milliseconds()
 		newest := now / hour * hour
@@ -77,18 +77,18 @@ func TestOccurrencesThatAreTooLateAreNotEnqueued(t *testing.T) {
 			want = []int64{newest + lasts.Milliseconds()}
 		}
 		var got []int64
-		for _, data := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+		for _, data := range queue.store.client.LRange(ctx, queue.Name(), 0, -1).Val() {
 			_, headers, _ := glance([]byte(data))
 			got = append(got, newJob(queue, call{headers: headers}).number("expires"))
 		}
 		if !slices.Equal(got, want) || strings.Contains(log.String(), "missed") != (catchUp == AllMissed || len(want) == 0) {
 			t.Errorf("%s: %v, not %v; %s", catchUp, got, want, log)
 		}
-		if again := queue.client.HGet(ctx, queue.Keys.Cron, "a").Val(); again != definition || nextOf(t, queue, "a").UnixMilli() != newest+hour {
+		if again := queue.store.client.HGet(ctx, queue.store.Keys.Cron, "a").Val(); again != definition || nextOf(t, queue, "a").UnixMilli() != newest+hour {
 			t.Error("the definition has changed, or it does not go on")
 		}
 		must(t, queue.RunSchedule(ctx, "a")) // from now on
-		last := queue.client.LIndex(ctx, queue.Name(), -1).Val()
+		last := queue.store.client.LIndex(ctx, queue.Name(), -1).Val()
 		_, headers, _ := glance([]byte(last))
 		if expires := newJob(queue, call{headers: headers}).number("expires"); expires < now+lasts.Milliseconds() {
 			t.Error(expires)
@@ -113,7 +113,7 @@ func TestManyFireEachOccurrenceOnce(t *testing.T) {
 	}
 	all.Wait()
 	tasks := map[string]int{}
-	for _, task := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+	for _, task := range queue.store.client.LRange(ctx, queue.Name(), 0, -1).Val() {
 		tasks[task]++
 	}
 	for task, n := range tasks {
@@ -132,10 +132,10 @@ func TestWhatCannotBeReadIsReportedAndHoldsNothingUp(t *testing.T) {
 	good, err := encode(map[string]any{"expression": newYear, "tz": "Moon/Crater", "catch_up": "one", "task": []byte("\x91\xa1f")}, false)
 	must(t, err)
 	for name, definition := range map[string]string{"noise": "\xc1", "zone": string(good), "no task": "\x80", "empty": ""} {
-		must(t, queue.client.HSet(ctx, queue.Keys.Cron, name, definition).Err())
-		must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, name).Err())
+		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Cron, name, definition).Err())
+		must(t, queue.store.client.Do(ctx, "ZADD", queue.store.Keys.CronDue, 1, name).Err())
 	}
-	must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, "orphan").Err())
+	must(t, queue.store.client.Do(ctx, "ZADD", queue.store.Keys.CronDue, 1, "orphan").Err())
 	schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed})
 	makeDue(t, queue, "a", past)
 	if fire() <= 0 || length(t, queue) != 1 {
@@ -146,8 +146,8 @@ func TestWhatCannotBeReadIsReportedAndHoldsNothingUp(t *testing.T) {
 			t.Errorf("%q is not in %s", words, log)
 		}
 	}
-	if queue.client.ZCard(ctx, queue.Keys.CronDue).Val() != 5 { // the orphan is gone
-		t.Error(queue.client.ZRange(ctx, queue.Keys.CronDue, 0, -1).Val())
+	if queue.store.client.ZCard(ctx, queue.store.Keys.CronDue).Val() != 5 { // the orphan is gone
+		t.Error(queue.store.client.ZRange(ctx, queue.store.Keys.CronDue, 0, -1).Val())
 	}
 	if listed, err := queue.Schedules(ctx); err != nil || len(listed) != 5 {
 		t.Error(listed, err)
@@ -163,7 +163,7 @@ func TestSweepersFireInTimeAndHearOfNewSchedules(t *testing.T) {
 	for range 3 {
 		sweeping(t, queue, SweepInterval(10*time.Minute))
 	}
-	eventually(t, "they have begun", func() bool { return queue.client.HLen(ctx, queue.Keys.Workers).Val() == 3 })
+	eventually(t, "they have begun", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 3 })
 	schedule(t, queue, "a", Cron{Expression: "* * * * * *", CatchUp: AllMissed})
 	began := nextOf(t, queue, "a")
 	eventually(t, "it fires", func() bool { n, _ := queue.Len(ctx); return n >= 2 })
@@ -190,9 +190,9 @@ func TestBrokenConnectionsFireEachOccurrenceOnce(t *testing.T) {
 		for _, name := range names {
 			makeDue(t, queue, name, past)
 		}
-		must(t, queue.client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+		must(t, queue.store.client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 		eventually(t, "all have fired", func() bool {
-			return queue.client.Do(ctx, "ZCOUNT", queue.Keys.CronDue, "-inf", past).Val() == int64(0)
+			return queue.store.client.Do(ctx, "ZCOUNT", queue.store.Keys.CronDue, "-inf", past).Val() == int64(0)
 		})
 		if n := length(t, queue); n != round*len(names) {
 			t.Fatalf("%d tasks after %d rounds", n, round)
@@ -229,12 +229,12 @@ func TestASweeperThatDiesAtAnyCommandFiresEachOccurrenceOnce(t *testing.T) {
 				schedule(t, queue, name, Cron{Expression: newYear, CatchUp: catchUp}, name)
 				makeDue(t, queue, name, past)
 			}
-			must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, 1, "orphan").Err())
+			must(t, queue.store.client.Do(ctx, "ZADD", queue.store.Keys.CronDue, 1, "orphan").Err())
 			sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
 			must(t, err)
-			_, err = sweeper.fire(ctx, queue.over(&cut{queue.caller, left, after}))
+			_, err = sweeper.fire(ctx, queue.over(&cut{queue.store.caller, left, after}))
 			fire()
-			if n := length(t, queue); n != 1+years || queue.client.ZCard(ctx, queue.Keys.CronDue).Val() != 3 {
+			if n := length(t, queue); n != 1+years || queue.store.client.ZCard(ctx, queue.store.Keys.CronDue).Val() != 3 {
 				t.Errorf("%d tasks after a cut at command %d (after: %v)", n, left, after)
 			}
 			if err == nil {
@@ -254,7 +254,7 @@ func TestAnyScoreHoldsNothingUp(t *testing.T) {
 			queue := newQueue(t)
 			fire, log := firing(t, queue)
 			schedule(t, queue, "odd", Cron{Expression: newYear, CatchUp: catchUp})
-			must(t, queue.client.Do(ctx, "ZADD", queue.Keys.CronDue, text, "odd").Err())
+			must(t, queue.store.client.Do(ctx, "ZADD", queue.store.Keys.CronDue, text, "odd").Err())
 			schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed}, 2)
 			makeDue(t, queue, "a", past)
 			fire()
@@ -289,7 +289,7 @@ type overtaken struct {
 func (e *overtaken) call(ctx context.Context, args ...string) (any, error) {
 	if args[0] == "EVALSHA" && args[1] == scripts["cron"].sha {
 		e.count++
-		if err := e.queue.client.Do(ctx, "ZADD", e.queue.Keys.CronDue, e.count, "a").Err(); err != nil {
+		if err := e.queue.store.client.Do(ctx, "ZADD", e.queue.store.Keys.CronDue, e.count, "a").Err(); err != nil {
 			return nil, err
 		}
 	}
@@ -300,7 +300,7 @@ func TestAChangeThatOthersAreAlwaysFasterThanEnds(t *testing.T) {
 	queue := newQueue(t)
 	schedule(t, queue, "a", Cron{Expression: newYear, CatchUp: OneMissed})
 	makeDue(t, queue, "a", past)
-	busy := &overtaken{queue.caller, queue, 0}
+	busy := &overtaken{queue.store.caller, queue, 0}
 	ours := queue.over(busy)
 	if err := ours.RunSchedule(ctx, "a"); err == nil || !strings.Contains(err.Error(), "changed by others 100 times; try again") {
 		t.Error(err)
@@ -325,7 +325,7 @@ func TestStepsAreBoundedAndAllHaveTheirTurn(t *testing.T) {
 		}
 	}
 	tasks := map[string]int{}
-	for _, task := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+	for _, task := range queue.store.client.LRange(ctx, queue.Name(), 0, -1).Val() {
 		tasks[task]++
 	}
 	for task, n := range tasks {
@@ -341,17 +341,17 @@ func TestSchedulesComeBackWhenRedisHasLostThem(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		schedule(t, queue, name, Cron{Expression: newYear})
 	}
-	k := queue.Keys
-	noted := func() bool { return queue.client.HLen(ctx, k.CronDefined).Val() == 2 }
+	k := queue.store.Keys
+	noted := func() bool { return queue.store.client.HLen(ctx, k.CronDefined).Val() == 2 }
 	eventually(t, "the worker has noted them", noted)
-	must(t, queue.client.Unlink(ctx, k.Cron, k.CronDue, k.CronDefined).Err())
-	eventually(t, "they are back", func() bool { return queue.client.HLen(ctx, k.Cron).Val() == 2 && noted() })
-	must(t, queue.client.HDel(ctx, k.Cron, "a").Err()) // an operator removes one
+	must(t, queue.store.client.Unlink(ctx, k.Cron, k.CronDue, k.CronDefined).Err())
+	eventually(t, "they are back", func() bool { return queue.store.client.HLen(ctx, k.Cron).Val() == 2 && noted() })
+	must(t, queue.store.client.HDel(ctx, k.Cron, "a").Err()) // an operator removes one
 	other := newQueueNamed(t, queue.Name())
 	must(t, other.RemoveSchedule(ctx, "b"))
-	beats := queue.client.HGetAll(ctx, k.Workers).Val()
+	beats := queue.store.client.HGetAll(ctx, k.Workers).Val()
 	eventually(t, "it beats", func() bool {
-		now := queue.client.HGetAll(ctx, k.Workers).Val()
+		now := queue.store.client.HGetAll(ctx, k.Workers).Val()
 		for name, about := range now {
 			if about == beats[name] {
 				return false
@@ -359,7 +359,7 @@ func TestSchedulesComeBackWhenRedisHasLostThem(t *testing.T) {
 		}
 		return len(now) > 0
 	})
-	if n := queue.client.HLen(ctx, k.Cron).Val(); n != 0 {
+	if n := queue.store.client.HLen(ctx, k.Cron).Val(); n != 0 {
 		t.Error("what an operator has removed is back", n)
 	}
 }

@@ -57,6 +57,15 @@ func unknown(err error) error {
 	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 }
 
+// certain is an error without the note that a command may or may not have been carried out: nothing has come of it.
+func certain(err error) error {
+	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, ErrOutcomeUnknown) { //nolint:errorlint // we have made it
+		wrapped := both.Unwrap()
+		return wrapped[len(wrapped)-1]
+	}
+	return err
+}
+
 // failureIn is a reply that is an error.
 func failureIn(reply any) error {
 	failure, _ := reply.(redis.Error)
@@ -68,9 +77,9 @@ func failureIn(reply any) error {
 
 // batch sends commands at once, and once, over one connection of the pool, and gives each of them time. An error reply is a
 // redis.Error among the replies. Other errors wrap ErrOutcomeUnknown if something was sent.
-func (q *Queue) batch(ctx context.Context, extra time.Duration, commands ...[]string) ([]any, error) {
+func (s *store) batch(ctx context.Context, extra time.Duration, commands ...[]string) ([]any, error) {
 	for redirections := 0; ; redirections++ {
-		single, err := q.server(ctx, redirections > 0)
+		single, err := s.server(ctx, redirections > 0)
 		if err != nil {
 			return nil, err
 		}
@@ -111,10 +120,10 @@ func (q *Queue) batch(ctx context.Context, extra time.Duration, commands ...[]st
 }
 
 // server is the client of the one server that has the queue; again says that it has moved.
-func (q *Queue) server(ctx context.Context, again bool) (*redis.Client, error) {
-	cluster, clustered := q.client.(*redis.ClusterClient)
+func (s *store) server(ctx context.Context, again bool) (*redis.Client, error) {
+	cluster, clustered := s.client.(*redis.ClusterClient)
 	if !clustered || again {
-		return master(ctx, q.client, q.Keys.Queue)
+		return master(ctx, s.client, s.Keys.Queue)
 	}
-	return cluster.MasterForKey(ctx, q.Keys.Queue)
+	return cluster.MasterForKey(ctx, s.Keys.Queue)
 }

@@ -40,7 +40,10 @@ type step struct {
 // steps are those of one sweep of a queue.
 func (s *Sweeper) steps(judge *leaseJudge) []step {
 	return []step{
-		{"wake what waits for a key", wakeWaiting}, // before keys are set free here: each of those wakes one
+		{"wake what waits for a key", func(ctx context.Context, queue *Queue) error {
+			_, err := queue.store.WakeAll(ctx)
+			return err
+		}}, // before keys are set free here: each of those wakes one
 		{"sweep", func(ctx context.Context, queue *Queue) error { return s.sweep(ctx, queue, judge) }},
 		{"repair the notifications", repair},
 		{"prune the register", func(ctx context.Context, queue *Queue) error { return prune(ctx, queue, judge) }},
@@ -140,7 +143,7 @@ func (s *Sweeper) postpone(there *site, settling time.Duration) {
 // lookAtTheClock is there because leases run out by the server's clock: if it was set forward, those of living workers are gone.
 func (s *Sweeper) lookAtTheClock(ctx context.Context, there *site) error {
 	asked := time.Now()
-	clock, err := there.queues[0].over(there.conn).now(ctx)
+	clock, err := there.queues[0].over(there.conn).store.now(ctx)
 	if err != nil {
 		if answered(err) {
 			s.log.Warn("cannot look at the server's clock", "queues", there.names(), "error", err)
@@ -180,7 +183,7 @@ func (s *Sweeper) lookAgain(ctx context.Context, there *site) error {
 // longestBeat is the time in which each living worker beats: it does so at least twice while its leases live.
 func longestBeat(ctx context.Context, there *site) (longest time.Duration, err error) {
 	for _, queue := range there.queues {
-		reply, err := there.conn.call(ctx, "HVALS", queue.Keys.Workers)
+		reply, err := there.conn.call(ctx, "HVALS", queue.store.Keys.Workers)
 		if err != nil && !answered(err) {
 			return longest, err
 		}
@@ -296,11 +299,11 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 		for _, queue := range there.queues {
 			for _, step := range []step{
 				{"let groups take turns", func(ctx context.Context, queue *Queue) error {
-					_, err := queue.feed(ctx, fewReady)
+					_, err := queue.store.feed(ctx, fewReady)
 					return err
 				}},
 				{"move what is due", func(ctx context.Context, queue *Queue) error {
-					found, err := queue.Due(ctx, []*Queue{queue}, dueInOneCall)
+					found, err := queue.store.Due(ctx, []*store{queue.store}, dueInOneCall)
 					note(found.Pause)
 					return err
 				}},

@@ -149,9 +149,8 @@ func (w *Worker) abandon(l *lease, f *failure) {
 
 func (w *Worker) succeed(l *lease) {
 	if l.suspect {
-		k := l.book.queue.Keys
 		w.ends.post(ending{
-			packed:   appendCommand(nil, scripts["succeed"].command(append(k.home(), k.Lost), []string{l.name})...),
+			packed:   appendCommand(nil, l.book.queue.store.success(l.name, Holds{})...),
 			answered: l.ended,
 		})
 		return
@@ -169,12 +168,7 @@ func (w *Worker) endBadly(l *lease, err error) {
 
 // burial is the command that buries the task of a lease, which may have a slot.
 func (l *lease) burial(reason Reason, detail, worker string) []string {
-	k := l.book.queue.Keys
-	keys := append(k.home(), k.Lost, k.Dead)
-	if h := holdsIn(l.data); h.Limit > 0 {
-		keys = append(keys, k.own(h)...)
-	}
-	return scripts["bury"].command(keys, []string{l.name, string(reason), detail, worker})
+	return l.book.queue.store.burial(l.name, holdsIn(l.data), string(reason), detail, worker)
 }
 
 // isRefusal tells whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
@@ -216,7 +210,7 @@ func (w *Worker) countBad(err error) {
 
 // logBad logs a task that has become one.
 func (w *Worker) logBad(b *book, path string, err error) {
-	stream := b.queue.Keys.Dead
+	stream := b.queue.store.Keys.Dead
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
 		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
 		return

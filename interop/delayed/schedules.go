@@ -3,9 +3,7 @@ package delayed
 import (
 	"bytes"
 	"cmp"
-	"context"
-	"crypto/sha1" //nolint:gosec // a name, no secret
-	"encoding/hex"
+	"context" //nolint:gosec // a name, no secret
 	"errors"
 	"fmt"
 	"slices"
@@ -53,19 +51,19 @@ func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (b
 // putSchedule writes a schedule to Redis. It returns whether there was another before, or none.
 func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (bool, error) {
 	for range mostTries {
-		seen, due, err := q.schedule(ctx, name)
+		seen, due, err := q.store.schedule(ctx, name)
 		if err != nil || seen != nil && bytes.Equal(seen, this.definition) {
 			return false, err
 		}
 		next := due
 		if seen == nil || due != "" && !sameTimes(seen, this.timetable.Cron) {
-			now, err := q.now(ctx)
+			now, err := q.store.now(ctx)
 			if err != nil {
 				return false, err
 			}
 			next = at(this.timetable.after(now))
 		}
-		done, err := q.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: this.definition, next: next})
+		done, err := q.store.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: this.definition, next: next})
 		if done || err != nil {
 			return done, err
 		}
@@ -79,7 +77,7 @@ func (q *Queue) restless(name string) error {
 
 // Schedules are the schedules of the queue, by their next occurrence; those that are paused come last.
 func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
-	reply, err := q.caller.call(ctx, "HKEYS", q.Keys.Cron)
+	reply, err := q.store.caller.call(ctx, "HKEYS", q.store.Keys.Cron)
 	names, _ := reply.([]any)
 	found := make([]Scheduled, 0, len(names))
 	for _, each := range names {
@@ -89,7 +87,7 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 		name := string(bulk(each))
 		var seen []byte
 		var due score
-		if seen, due, err = q.schedule(ctx, name); seen == nil {
+		if seen, due, err = q.store.schedule(ctx, name); seen == nil {
 			continue // it was there
 		}
 		listed := Scheduled{Name: name}
@@ -134,7 +132,7 @@ func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		now, err := q.now(ctx)
+		now, err := q.store.now(ctx)
 		return &cronChange{definition: seen, next: at(this.after(now))}, err
 	})
 }
@@ -147,7 +145,7 @@ func (q *Queue) RunSchedule(ctx context.Context, name string) error {
 		if err != nil {
 			return nil, err
 		}
-		now, err := q.now(ctx)
+		now, err := q.store.now(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -167,7 +165,7 @@ func (q *Queue) RemoveSchedule(ctx context.Context, name string) error {
 // changeSchedule tries a change until nobody else was faster; nil says that there is nothing to change.
 func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, score) (*cronChange, error)) (bool, error) {
 	for range mostTries {
-		seen, due, err := q.schedule(ctx, name)
+		seen, due, err := q.store.schedule(ctx, name)
 		if err != nil {
 			return false, err
 		}
@@ -180,45 +178,10 @@ func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]b
 			return false, err
 		}
 		wanted.name, wanted.seen, wanted.due = name, seen, due
-		done, err := q.cron(ctx, *wanted)
+		done, err := q.store.cron(ctx, *wanted)
 		if done || err != nil {
 			return done, err
 		}
 	}
 	return false, q.restless(name)
-}
-
-// cronChange is a change of a schedule, and what the caller has seen of it.
-type cronChange struct {
-	name       string
-	seen       []byte // its definition; nil: there was none
-	due        score  // its next occurrence; empty: it had none
-	definition []byte // from now on; nil: it is removed
-	next       score  // its next occurrence from now on; empty: it is paused
-	task       []byte // what to enqueue,
-	count      int    // and how often
-}
-
-// cron changes a schedule, if it still is as the caller saw it, and enqueues its task. False if it is not so: nothing has happened.
-func (q *Queue) cron(ctx context.Context, c cronChange) (bool, error) {
-	digest := ""
-	if c.seen != nil {
-		sum := sha1.Sum(c.seen) //nolint:gosec // as above
-		digest = hex.EncodeToString(sum[:])
-	}
-	k := q.Keys
-	n, err := q.count(ctx, "cron", []string{k.Queue, k.Noti, k.Cron, k.CronDue, k.Wake}, c.name, digest, string(c.due),
-		string(c.definition), string(c.next), string(c.task), decimal(int64(c.count)))
-	return n == 1, err
-}
-
-// schedule reads the definition of a schedule, nil if there is none, and its next occurrence.
-func (q *Queue) schedule(ctx context.Context, name string) (definition []byte, due score, err error) {
-	reply, err := q.caller.call(ctx, "HGET", q.Keys.Cron, name)
-	if err != nil {
-		return nil, "", err
-	}
-	definition = bulk(reply)
-	due, err = q.scoreOf(ctx, name)
-	return definition, due, err
 }

@@ -45,10 +45,19 @@ func (s script) command(keys, args []string) []string {
 	return append(append(command, keys...), args...)
 }
 
-// withSource is the same command for a server that does not have the script (yet, or any more).
-func (s script) withSource(command []string) []string {
-	return append([]string{"EVAL", s.source}, command[2:]...)
+// withSource is a command that runs a script, for a server that does not have it (yet, or any more).
+func withSource(command []string) []string {
+	return append([]string{"EVAL", sources[command[1]]}, command[2:]...)
 }
+
+// sources are the scripts by their SHA-1.
+var sources = func() map[string]string {
+	found := map[string]string{}
+	for _, script := range scripts {
+		found[script.sha] = script.source
+	}
+	return found
+}()
 
 // loadCommands are the commands that give a server the scripts that it lacks. known is its reply to the command that asks for them. (Some
 // servers write each script that they are sent to their replicas, and to the append-only file.)

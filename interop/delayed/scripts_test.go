@@ -83,9 +83,9 @@ func TestScriptVectors(t *testing.T) {
 
 func runVector(t *testing.T, vector scriptVector) {
 	queue := newQueue(t)
-	name, client := queue.Name(), queue.client
+	name, client := queue.Name(), queue.store.client
 	for key, stored := range vector.Before {
-		store(t, client, spelled(key, name).(string), stored, name)
+		keepValue(t, client, spelled(key, name).(string), stored, name)
 	}
 	var keys []string
 	for _, key := range spelled(vector.Keys, name).([]any) {
@@ -126,7 +126,7 @@ func samePage(reply, want any) bool {
 	return reply.([]any)[0] == want.([]any)[0] && len(reply.([]any)) == len(want.([]any))
 }
 
-func store(t *testing.T, client redis.UniversalClient, key string, stored storedKey, queue string) {
+func keepValue(t *testing.T, client redis.UniversalClient, key string, stored storedKey, queue string) {
 	t.Helper()
 	ctx := context.Background()
 	value := spelled(stored.Value, queue)

@@ -14,7 +14,7 @@ func keyed(t *testing.T, queue *Queue, key string, limit int, task *GoTask) {
 	data, err = withHeaders(append(data, 0x80), header{"concurrency", []any{key, limit}})
 	must(t, err)
 	data[0]++ // an array of three
-	_, err = queue.run(ctx, "enqueue", []string{queue.Name(), queue.Keys.Noti}, string(data))
+	_, err = queue.store.run(ctx, "enqueue", []string{queue.Name(), queue.store.Keys.Noti}, string(data))
 	must(t, err)
 }
 
@@ -31,16 +31,16 @@ func TestTasksWithOneKeyBesideEachOtherAreFew(t *testing.T) {
 	keyed(t, queue, "user-8", 2, NewGoTask("main.F", 100))
 	workers := []*Worker{start(t, queue, functions, Concurrency(3)), start(t, queue, functions, Concurrency(3))}
 	eventually(t, "the others have been refused a slot, and wait", func() bool {
-		return queue.client.ZCard(ctx, queue.Keys.WaitsForSlot("user-7")).Val() == 3 && len(begun) == 3
+		return queue.store.client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 3 && len(begun) == 3
 	})
 	release <- struct{}{}
 	release <- struct{}{}
 	eventually(t, "others begin instead of those that have ended", func() bool {
-		return queue.client.ZCard(ctx, queue.Keys.WaitsForSlot("user-7")).Val() == 1 && len(begun) == 5
+		return queue.store.client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 1 && len(begun) == 5
 	})
 	close(release)
 	eventually(t, "all ran", func() bool { return workers[0].succeeded()+workers[1].succeeded() == 6 })
-	if n := queue.client.Exists(ctx, queue.Keys.Slots("user-7"), queue.Keys.Slots("user-8"), queue.Keys.Waited).Val(); n != 0 || len(begun) != 6 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("user-7"), queue.store.Keys.Slots("user-8"), queue.store.Keys.Waited).Val(); n != 0 || len(begun) != 6 {
 		t.Error(n, len(begun))
 	}
 }
@@ -61,7 +61,7 @@ func TestASlotIsFreeAtOnce(t *testing.T) {
 	if worker.aside.Load() != 0 || worker.succeeded() != 20 || worker.failed.Load() != 20 || most.Load() != 1 {
 		t.Error(worker.aside.Load(), worker.succeeded(), worker.failed.Load(), most.Load())
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Slots("k")).Val(); n != 0 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("k")).Val(); n != 0 {
 		t.Error("a slot is left")
 	}
 }

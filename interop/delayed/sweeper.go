@@ -171,15 +171,15 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 	if err != nil {
 		return err
 	}
-	own := queue.Keys.Own(s.name)
+	own := queue.store.Keys.Own(s.name)
 	lives := []string{"SET", own, s.name, "PX", milliseconds(3 * s.interval)}
-	isHere := []string{"HSET", queue.Keys.Workers, own, string(about)}
-	if c, ours := queue.caller.(*conn); ours { // in one round trip
+	isHere := []string{"HSET", queue.store.Keys.Workers, own, string(about)}
+	if c, ours := queue.store.caller.(*conn); ours { // in one round trip
 		_, err = c.exchange(appendCommand(appendCommand(nil, lives...), isHere...), 2)
 		return err
 	}
-	if _, err = queue.caller.call(ctx, lives...); err == nil {
-		_, err = queue.caller.call(ctx, isHere...)
+	if _, err = queue.store.caller.call(ctx, lives...); err == nil {
+		_, err = queue.store.caller.call(ctx, isHere...)
 	}
 	return err
 }
@@ -191,10 +191,10 @@ func (s *Sweeper) goodbye(ctx context.Context) {
 		there.close()
 	}
 	for _, queue := range s.queues {
-		own := queue.Keys.Own(s.name)
-		_, err := queue.caller.call(ctx, "HDEL", queue.Keys.Workers, own)
+		own := queue.store.Keys.Own(s.name)
+		_, err := queue.store.caller.call(ctx, "HDEL", queue.store.Keys.Workers, own)
 		if err == nil {
-			_, err = queue.caller.call(ctx, "UNLINK", own)
+			_, err = queue.store.caller.call(ctx, "UNLINK", own)
 		}
 		if err != nil {
 			s.log.Warn("could not strike the sweeper off the register; another will", "error", err)
@@ -206,9 +206,9 @@ func (s *Sweeper) goodbye(ctx context.Context) {
 // sweep puts back what dead workers hold.
 func (s *Sweeper) sweep(ctx context.Context, queue *Queue, judge *leaseJudge) error {
 	pass := token()
-	return judge.eachPage(ctx, queue, queue.Keys.Processing, func(dead []string) error {
+	return judge.eachPage(ctx, queue, queue.store.Keys.Processing, func(dead []string) error {
 		for more := true; more; {
-			swept, err := queue.Sweep(ctx, dead, s.limit, pass, s.place)
+			swept, err := queue.store.Sweep(ctx, dead, s.limit, pass, s.place)
 			if err != nil {
 				return err
 			}
@@ -225,7 +225,7 @@ func (s *Sweeper) sweep(ctx context.Context, queue *Queue, judge *leaseJudge) er
 
 func repair(ctx context.Context, queue *Queue) error {
 	for range mostRepairs {
-		_, _, left, err := queue.Repair(ctx)
+		_, _, left, err := queue.store.Repair(ctx)
 		if err != nil || left == 0 {
 			return err
 		}
@@ -234,8 +234,8 @@ func repair(ctx context.Context, queue *Queue) error {
 }
 
 func prune(ctx context.Context, queue *Queue, judge *leaseJudge) error {
-	return judge.eachPage(ctx, queue, queue.Keys.Workers, func(dead []string) error {
-		_, err := queue.Prune(ctx, dead)
+	return judge.eachPage(ctx, queue, queue.store.Keys.Workers, func(dead []string) error {
+		_, err := queue.store.Prune(ctx, dead)
 		return err
 	})
 }
@@ -248,14 +248,14 @@ type leaseJudge struct {
 
 // eachPage calls act with the dead leases of each page of those named in a hash. act checks them again.
 func (j *leaseJudge) eachPage(ctx context.Context, queue *Queue, key string, act func([]string) error) error {
-	_, clustered := queue.client.(*redis.ClusterClient)
+	_, clustered := queue.store.client.(*redis.ClusterClient)
 	for cursor := "0"; ; {
-		next, leases, err := queue.Page(ctx, key, cursor, pageSize)
+		next, leases, err := queue.store.Page(ctx, key, cursor, pageSize)
 		if err != nil {
 			return err
 		}
 		if clustered { // upstream's leases lie in other slots, where no script of the queue can look
-			leases = within(leases, queue.Keys.Queue+leasePart)
+			leases = within(leases, queue.store.Keys.Queue+leasePart)
 		}
 		dead, err := gone(ctx, queue, leases)
 		if err == nil && len(dead) > 0 && j.suspects != nil {
@@ -281,11 +281,11 @@ func (j *leaseJudge) eachPage(ctx context.Context, queue *Queue, key string, act
 
 // gone are those of the leases whose keys are. (A key of another type than a string has no value either: the scripts see that it lives.)
 func gone(ctx context.Context, queue *Queue, leases []string) ([]string, error) {
-	alive, err := queue.Alive(ctx, leases)
+	alive, err := queue.store.Alive(ctx, leases)
 	if err != nil || alive == len(leases) {
 		return nil, err
 	}
-	reply, err := queue.caller.call(ctx, append([]string{"MGET"}, leases...)...)
+	reply, err := queue.store.caller.call(ctx, append([]string{"MGET"}, leases...)...)
 	holders, _ := reply.([]any)
 	var found []string
 	for i, holder := range holders[:min(len(holders), len(leases))] {

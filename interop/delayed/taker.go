@@ -133,9 +133,9 @@ func (w *Worker) takeAnnounced(b *book) error {
 // look takes without an announcement, as a notification can get lost.
 func (w *Worker) look() (more bool, err error) {
 	books := w.inTurn(time.Now())
-	queues := make([]*Queue, len(books))
+	queues := make([]*store, len(books))
 	for i, b := range books {
-		queues[i] = b.queue
+		queues[i] = b.queue.store
 	}
 	found, err := queues[0].over(w.takes).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
@@ -195,7 +195,7 @@ func (w *Worker) wait(pop []byte, timeout time.Duration) (*book, error) {
 		return nil, err
 	}
 	for _, b := range w.books {
-		if b.queue.Keys.Noti == string(bulk(values[0])) {
+		if b.queue.store.Keys.Noti == string(bulk(values[0])) {
 			return b, nil
 		}
 	}

@@ -4,17 +4,9 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"time"
 )
 
 const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest, in one sweep
-
-// TellLost stores that a tracked task has failed which a sweep of an older version has made this dead letter, for those who wait for it,
-// and sets its unique key free. False if there was nobody to tell.
-func (q *Queue) TellLost(ctx context.Context, letter string, h Holds, result []byte, keep time.Duration) (bool, error) {
-	n, err := q.count(ctx, "tell_lost", q.Keys.ending(h, q.Keys.Dead), letter, h.word(), string(result), milliseconds(keep))
-	return n == 1, err
-}
 
 // tellLost tells those who wait for tasks that sweepers of older versions have buried as lost: ours do that in the same step. Each sweeper
 // looks at all letters that have come since it looked last.
@@ -88,6 +80,6 @@ func (l DeadLetter) tell(ctx context.Context, queue *Queue) error {
 	if err != nil { // cannot be: they are texts
 		return err
 	}
-	_, err = queue.TellLost(ctx, l.ID, job.holds(), result, job.keeps())
+	_, err = queue.store.TellLost(ctx, l.ID, job.holds(), result, job.keeps())
 	return err
 }

@@ -11,11 +11,11 @@ import (
 func lose(t *testing.T, queue *Queue, sweep func()) {
 	t.Helper()
 	for range 3 {
-		taken, err := queue.Take(ctx, []string{"x"}, TakeOptions{TTL: time.Minute, Waiting: true})
+		taken, err := queue.store.Take(ctx, []string{"x"}, TakeOptions{TTL: time.Minute, Waiting: true})
 		if err != nil || len(taken.Tasks) != 1 {
 			t.Fatal(taken, err)
 		}
-		must(t, queue.client.Del(ctx, "x").Err())
+		must(t, queue.store.client.Del(ctx, "x").Err())
 		sweep()
 	}
 }
@@ -53,7 +53,7 @@ func TestThoseWhoWaitHearThatATaskIsLost(t *testing.T) {
 		lose(t, queue, func() { must(t, sweeper.Sweep(ctx)) })
 		wasLost(t, handle)
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Unique("k")).Val(); n != 0 || len(deadLetters(t, queue)) != 2 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Unique("k")).Val(); n != 0 || len(deadLetters(t, queue)) != 2 {
 		t.Error("the key is not free")
 	}
 }
@@ -63,17 +63,17 @@ func TestASweeperTellsOfWhatOlderOnesHaveBuried(t *testing.T) {
 	queue := newQueue(t)
 	for range 60 { // others, of which nobody has to be told: more than a page
 		enqueue(t, queue, NewGoTask("main.F"))
-		taken, err := queue.Take(ctx, []string{"y"}, TakeOptions{TTL: time.Minute, Waiting: true})
+		taken, err := queue.store.Take(ctx, []string{"y"}, TakeOptions{TTL: time.Minute, Waiting: true})
 		if err != nil || len(taken.Tasks) != 1 {
 			t.Fatal(taken, err)
 		}
-		_, err = queue.Bury(ctx, "y", Failed, "no", "me")
+		_, err = queue.store.send(ctx, queue.store.burial("y", Holds{}, string(Failed), "no", "me"))
 		must(t, err)
 	}
 	handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
-	data := queue.client.LPop(ctx, queue.Keys.Queue).Val()
+	data := queue.store.client.LPop(ctx, queue.store.Keys.Queue).Val()
 	detail := "its worker died or lost its lease 3 times"
-	must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", data, "reason", "lost", "detail", detail, "worker", "").Err())
+	must(t, queue.store.client.Do(ctx, "XADD", queue.store.Keys.Dead, "*", "task", data, "reason", "lost", "detail", detail, "worker", "").Err())
 	if state := stateOf(t, handle); state != StateQueued {
 		t.Fatal(state)
 	}
@@ -85,17 +85,17 @@ func TestASweeperReadsEachLetterOnce(t *testing.T) {
 	queue := newQueue(t)
 	sweeper := newSweeper(t, queue)
 	for range 120 {
-		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", "\xc1", "reason", "lost", "detail", "", "worker", "").Err())
+		must(t, queue.store.client.Do(ctx, "XADD", queue.store.Keys.Dead, "*", "task", "\xc1", "reason", "lost", "detail", "", "worker", "").Err())
 	}
-	newest := queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
+	newest := queue.store.client.XRevRangeN(ctx, queue.store.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
 	if sweeper.graveyardOf(queue).told != newest {
 		t.Error(sweeper.graveyardOf(queue).told)
 	}
 	for range 120 {
-		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", "\x91\xa1f", "reason", "lost", "detail", "", "worker", "").Err())
+		must(t, queue.store.client.Do(ctx, "XADD", queue.store.Keys.Dead, "*", "task", "\x91\xa1f", "reason", "lost", "detail", "", "worker", "").Err())
 	}
-	newest = queue.client.XRevRangeN(ctx, queue.Keys.Dead, "+", "-", 1).Val()[0].ID
+	newest = queue.store.client.XRevRangeN(ctx, queue.store.Keys.Dead, "+", "-", 1).Val()[0].ID
 	must(t, sweeper.Sweep(ctx))
 	if sweeper.graveyardOf(queue).told != newest {
 		t.Error(sweeper.graveyardOf(queue).told)
@@ -122,12 +122,12 @@ func lostLetters(t *testing.T, queue *Queue, count int) (results []string) {
 	t.Helper()
 	for range count {
 		handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
-		results = append(results, queue.Keys.Result(handle.ID))
+		results = append(results, queue.store.Keys.Result(handle.ID))
 	}
-	for _, data := range queue.client.LRange(ctx, queue.Name(), 0, -1).Val() {
-		must(t, queue.client.Do(ctx, "XADD", queue.Keys.Dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w").Err())
+	for _, data := range queue.store.client.LRange(ctx, queue.Name(), 0, -1).Val() {
+		must(t, queue.store.client.Do(ctx, "XADD", queue.store.Keys.Dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w").Err())
 	}
-	must(t, queue.client.Unlink(ctx, queue.Name(), queue.Keys.Noti).Err())
+	must(t, queue.store.client.Unlink(ctx, queue.Name(), queue.store.Keys.Noti).Err())
 	return results
 }
 
@@ -143,7 +143,7 @@ func TestNoLetterIsRemovedBeforeItsTaskIsToldOf(t *testing.T) {
 	for range 2 {
 		must(t, sweeper.trimIfTime(ctx, queue))
 	}
-	told := queue.client.Exists(ctx, results...).Val()
+	told := queue.store.client.Exists(ctx, results...).Val()
 	if n := len(deadLetters(t, queue)); n >= 300 || told != 1300 {
 		t.Error(n, told)
 	}

@@ -16,13 +16,13 @@ import (
 // group puts tasks into the list of their group.
 func group(t *testing.T, queue *Queue, name string, tasks ...*GoTask) {
 	t.Helper()
-	k, to := queue.Keys, queue.Keys.within(name)
+	k, to := queue.store.Keys, queue.store.Keys.within(name)
 	for _, task := range tasks {
 		data, err := task.With(Group(name)).Serialize()
 		must(t, err)
 		id := token()
 		keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(id), k.Unique("")}
-		_, err = queue.run(ctx, "submit", keys, string(data), id, "0", "0", "0", "0", to.word)
+		_, err = queue.store.run(ctx, "submit", keys, string(data), id, "0", "0", "0", "0", to.word)
 		must(t, err)
 	}
 }
@@ -85,7 +85,7 @@ func TestGroupsTakeTurns(t *testing.T) {
 		if got := ran.all(); !slices.Equal(got, want) {
 			t.Errorf("%q", got)
 		}
-		if n := queue.client.Exists(ctx, queue.Keys.Groups, queue.Keys.Group(digest("a"))).Val(); n != 0 {
+		if n := queue.store.client.Exists(ctx, queue.store.Keys.Groups, queue.store.Keys.Group(digest("a"))).Val(); n != 0 {
 			t.Error("something is left of the groups")
 		}
 	}
@@ -128,7 +128,7 @@ func TestASweeperLetsGroupsTakeTurns(t *testing.T) {
 	group(t, queue, "b", NewGoTask("main.F", 0))
 	sweeping(t, queue, SweepInterval(time.Hour))
 	eventually(t, "sixteen are ready", func() bool { return lengths(t, queue) == [2]int64{16, 16} })
-	if n := queue.client.LLen(ctx, queue.Keys.Group(digest("a"))).Val(); n != 5 || queue.client.LLen(ctx, queue.Keys.Groups).Val() != 1 {
+	if n := queue.store.client.LLen(ctx, queue.store.Keys.Group(digest("a"))).Val(); n != 5 || queue.store.client.LLen(ctx, queue.store.Keys.Groups).Val() != 1 {
 		t.Error(n)
 	}
 }
@@ -140,7 +140,7 @@ func TestARetryWithoutPauseWaitsWithItsGroup(t *testing.T) {
 		options []TaskOption
 		in      string
 	}{
-		{[]TaskOption{Retry(1), Group("a")}, queue.Keys.Group(digest("a"))},
+		{[]TaskOption{Retry(1), Group("a")}, queue.store.Keys.Group(digest("a"))},
 		{[]TaskOption{Retry(1)}, queue.Name()},
 	} {
 		data, err := NewGoTask("main.F").With(c.options...).Serialize()
@@ -158,23 +158,23 @@ func TestARetryWithoutPauseWaitsWithItsGroup(t *testing.T) {
 // A task that waits for a key or a slot keeps its group, too: by the schedule it comes back to it.
 func TestATaskThatHasToWaitKeepsItsGroup(t *testing.T) {
 	queue := newQueue(t)
-	task := NewGoTask("main.F").With(Group("a"), ConcurrencyKey("k", 1), Unique("u", WhileRunning, time.Hour))
-	holds := []Holds{{Slots: "k", Limit: 1}, {ID: token(), Unique: "u", Mode: WhileRunning}}
-	for i, key := range []string{queue.Keys.WaitsForSlot("k"), queue.Keys.WaitsForUnique(queue.Keys.Unique("u"))} {
+	task := NewGoTask("main.F").With(Group("a"), ConcurrencyKey("k", 1), Unique("u", whileRunning, time.Hour))
+	holds := []Holds{{Slots: "k", Limit: 1}, {ID: token(), Unique: "u", Mode: whileRunning}}
+	for i, key := range []string{queue.store.Keys.WaitsForSlot("k"), queue.store.Keys.WaitsForUnique(queue.store.Keys.Unique("u"))} {
 		for lease, want := range []Start{StartBegins, StartFull - Start(i)} {
 			data, err := task.Serialize()
 			must(t, err)
-			must(t, queue.client.HSet(ctx, queue.Keys.Processing, fmt.Sprint(lease), data).Err())
+			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, fmt.Sprint(lease), data).Err())
 			group := "a"
 			b := Beginning{Holds: holds[i], Bound: time.Minute, Group: &group}
 			if b.Holds.ID != "" {
 				b.Holds.ID = token()
 			}
-			if began, err := queue.Start(ctx, fmt.Sprint(lease), b); began != want || err != nil {
+			if began, err := queue.store.Start(ctx, fmt.Sprint(lease), b); began != want || err != nil {
 				t.Fatal(began, err)
 			}
 		}
-		if members := queue.client.ZRange(ctx, key, 0, -1).Val(); len(members) != 1 || members[0][16:57] != ":"+digest("a") {
+		if members := queue.store.client.ZRange(ctx, key, 0, -1).Val(); len(members) != 1 || members[0][16:57] != ":"+digest("a") {
 			t.Errorf("%q", members)
 		}
 	}
@@ -183,10 +183,10 @@ func TestATaskThatHasToWaitKeepsItsGroup(t *testing.T) {
 // allDue makes everything due that is in the schedule.
 func allDue(t *testing.T, queue *Queue) {
 	t.Helper()
-	members, err := queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Result()
+	members, err := queue.store.client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Result()
 	must(t, err)
 	for i, member := range members {
-		must(t, queue.client.ZAdd(ctx, queue.Keys.Scheduled, redis.Z{Score: float64(i + 1), Member: member}).Err())
+		must(t, queue.store.client.ZAdd(ctx, queue.store.Keys.Scheduled, redis.Z{Score: float64(i + 1), Member: member}).Err())
 	}
 }
 
@@ -200,9 +200,9 @@ func TestTasksOfGroupsComeBackToTheirGroups(t *testing.T) {
 			NewGoTask("main.F", "plain").With(After(time.Duration(22)*time.Hour)))
 		allDue(t, queue)
 		if by == "sweeper" {
-			found, err := queue.Due(ctx, []*Queue{queue}, 100)
+			found, err := queue.store.Due(ctx, []*store{queue.store}, 100)
 			must(t, err)
-			if n := queue.client.LLen(ctx, queue.Keys.Group(digest("a"))).Val(); n != 6 || found.Moved != 22 || found.First != 0 || found.Pause != -1*time.Millisecond {
+			if n := queue.store.client.LLen(ctx, queue.store.Keys.Group(digest("a"))).Val(); n != 6 || found.Moved != 22 || found.First != 0 || found.Pause != -1*time.Millisecond {
 				t.Error(n, found)
 			}
 			continue
@@ -218,11 +218,11 @@ func TestTasksOfGroupsComeBackToTheirGroups(t *testing.T) {
 
 func TestADueCallLeavesNothingBehindInAnotherQueue(t *testing.T) {
 	first := newQueue(t)
-	second, err := NewQueue("q"+token(), first.client)
+	second, err := NewQueue("q"+token(), first.store.client)
 	must(t, err)
 	enqueue(t, second, NewGoTask("main.F").With(Group("a"), After(time.Hour)))
 	allDue(t, second)
-	found, err := first.Due(ctx, []*Queue{first, second}, 100)
+	found, err := first.store.Due(ctx, []*store{first.store, second.store}, 100)
 	if err != nil || found.First != 1 || found.Moved != 1 || lengths(t, second) != [2]int64{1, 1} {
 		t.Error(found, err)
 	}
@@ -251,22 +251,22 @@ func TestManyTasksOfGroupsGoInTogether(t *testing.T) {
 		}
 		return task.With(Group(string(rune('a' + i%3))))
 	}
-	counting := &counted{caller: queue.caller}
+	counting := &counted{caller: queue.store.caller}
 	count, err := queue.over(counting).EnqueueMany(ctx, many(1500, tasks))
 	// Two chunks of three calls, and a turn for each group that had no tasks: the sixteen that are ready hold the second one up.
 	if err != nil || count != 1500 || counting.scripts > 2*3+3 {
 		t.Error(count, err, counting.scripts)
 	}
 	var sizes []int64
-	for _, list := range []string{queue.Name(), queue.Keys.Group(digest("a")), queue.Keys.Group(digest("b")), queue.Keys.Groups} {
-		sizes = append(sizes, queue.client.LLen(ctx, list).Val())
+	for _, list := range []string{queue.Name(), queue.store.Keys.Group(digest("a")), queue.store.Keys.Group(digest("b")), queue.store.Keys.Groups} {
+		sizes = append(sizes, queue.store.client.LLen(ctx, list).Val())
 	}
 	if sizes[0]+sizes[1]+sizes[2] != 1501 || sizes[1] < 480 || sizes[2] < 480 || sizes[3] != 2 {
 		t.Error(sizes)
 	}
 	data, err := tasks(1497).Serialize()
 	must(t, err)
-	if last := queue.client.LRange(ctx, queue.Keys.Group(digest("a")), -1, -1).Val(); last[0] != string(data) {
+	if last := queue.store.client.LRange(ctx, queue.store.Keys.Group(digest("a")), -1, -1).Val(); last[0] != string(data) {
 		t.Errorf("%q", last)
 	}
 }

@@ -43,17 +43,17 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
 	path, q := pathIn(l.data), l.book.queue
 	var held Holds
-	to := q.Keys.tail()
+	to := q.store.Keys.tail()
 	if job != nil {
 		held = job.holds()
 		if job.grouped {
-			to = q.Keys.within(job.Group)
+			to = q.store.Keys.within(job.Group)
 		}
 	}
 	w.aside.Add(1)
 	w.stale.meet(w, path, cause)
-	keys, args := q.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
-	w.ends.post(ending{packed: appendCommand(nil, scripts["defer"].command(keys, args)...), answered: func(reply any, repeated bool) {
+	command := q.store.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
+	w.ends.post(ending{packed: appendCommand(nil, command...), answered: func(reply any, repeated bool) {
 		switch said, _, age := deferredOf(reply); said {
 		case DeferOver:
 			w.aside.Add(-1)

@@ -13,8 +13,8 @@ import (
 // later lets what is in the schedule be due.
 func later(t *testing.T, queue *Queue) (count int) {
 	t.Helper()
-	for _, member := range queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Val() {
-		must(t, queue.client.ZAdd(ctx, queue.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
+	for _, member := range queue.store.client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Val() {
+		must(t, queue.store.client.ZAdd(ctx, queue.store.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
 		count++
 	}
 	return count
@@ -26,27 +26,27 @@ func TestATaskThatCannotRunHereWaitsForOneThatCan(t *testing.T) {
 	tracked := submit(t, queue, NewGoTask("m.New", "tracked").With(ResultTTL(time.Minute), Group("g")))
 	enqueue(t, queue, NewGoTask("m.New", "plain"), NewGoTask("m.New", "retried").With(Retry(1)))
 	task := packed(t, []any{[]any{"m.New", packed(t, []any{"header"}), map[string]any{"!new": map[string]any{}}}})
-	must(t, queue.client.RPush(ctx, queue.Name(), task).Err())
-	before := queue.client.LRange(ctx, queue.Name(), 0, -1).Val()
+	must(t, queue.store.client.RPush(ctx, queue.Name(), task).Err())
+	before := queue.store.client.LRange(ctx, queue.Name(), 0, -1).Val()
 	stale := newWorker(t, queue, nil, Burst())
 	for round := range 3 {
 		must(t, stale.Run(ctx))
-		n := queue.client.ZCard(ctx, queue.Keys.Scheduled).Val()
+		n := queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val()
 		if n != 4 || len(deadLetters(t, queue)) != 0 || stale.aside.Load() != 4 || stale.succeeded() != 0 {
 			t.Fatal(n, deadLetters(t, queue), stale.aside.Load())
 		}
-		for name, note := range queue.client.HGetAll(ctx, queue.Keys.Deferred).Val() {
+		for name, note := range queue.store.client.HGetAll(ctx, queue.store.Keys.Deferred).Val() {
 			var first, last, count int64
 			if _, err := fmt.Sscanf(note, "%d:%d:%d", &first, &last, &count); err != nil || count != int64(round+1) {
 				t.Error(note, err)
 			}
-			must(t, queue.client.HSet(ctx, queue.Keys.Deferred, name, fmt.Sprintf("%d:%d:%d", first, last-60_000, count)).Err()) // a minute passes
+			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Deferred, name, fmt.Sprintf("%d:%d:%d", first, last-60_000, count)).Err()) // a minute passes
 		}
 		status, err := tracked.Status(ctx)
 		if err != nil || status.State != StateScheduled || !strings.Contains(status.Waits, "nothing is registered") {
 			t.Errorf("%+v %v", status, err)
 		}
-		for _, z := range queue.client.ZRangeWithScores(ctx, queue.Keys.Scheduled, 0, -1).Val() {
+		for _, z := range queue.store.client.ZRangeWithScores(ctx, queue.store.Keys.Scheduled, 0, -1).Val() {
 			if pause := time.Until(time.UnixMilli(int64(z.Score))); pause > time.Second<<round || pause < time.Second<<round-20*time.Second {
 				t.Error(round, pause)
 			}
@@ -67,7 +67,7 @@ func TestATaskThatCannotRunHereWaitsForOneThatCan(t *testing.T) {
 		}
 	}
 	eventually(t, "only what nobody can read waits", func() bool {
-		left := queue.client.ZRange(ctx, queue.Keys.Scheduled, 0, -1).Val()
+		left := queue.store.client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Val()
 		return len(left) == 1 && left[0][16:] == before[len(before)-1]
 	})
 }
@@ -78,9 +78,9 @@ func TestATaskThatNobodyCanRunIsBuriedAfterAWhile(t *testing.T) {
 	enqueue(t, queue, NewGoTask("m.Gone"))
 	run := func() { must(t, newWorker(t, queue, nil, Burst(), UnreadyFor(time.Minute)).Run(ctx)) }
 	run()
-	for name := range queue.client.HGetAll(ctx, queue.Keys.Deferred).Val() { // a minute passes
+	for name := range queue.store.client.HGetAll(ctx, queue.store.Keys.Deferred).Val() { // a minute passes
 		now := time.Now().UnixMilli()
-		must(t, queue.client.HSet(ctx, queue.Keys.Deferred, name, fmt.Sprintf("%d:%d:7", now-61_000, now-1000)).Err())
+		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Deferred, name, fmt.Sprintf("%d:%d:7", now-61_000, now-1000)).Err())
 	}
 	later(t, queue)
 	run()
@@ -97,10 +97,10 @@ func TestATaskThatNobodyCanRunIsBuriedAfterAWhile(t *testing.T) {
 	if failed := failedAs(t, handle); failed.Kind != string(UnknownFunction) || failed.Message != want {
 		t.Errorf("%+v", failed)
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Unique("k"), queue.Keys.Scheduled).Val(); n != 0 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Unique("k"), queue.store.Keys.Scheduled).Val(); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
-	if ttl := queue.client.TTL(ctx, queue.Keys.Deferred).Val(); ttl <= 0 { // others of the same bytes have waited for as long
+	if ttl := queue.store.client.TTL(ctx, queue.store.Keys.Deferred).Val(); ttl <= 0 { // others of the same bytes have waited for as long
 		t.Errorf("what is noted lives for %s", ttl)
 	}
 	if _, err := NewWorker([]*Queue{queue}, UnreadyFor(-1)); err == nil {
@@ -117,7 +117,7 @@ func TestWhatNeedNotRunAnyMoreDoesNotWait(t *testing.T) {
 		t.Fatal(state, err)
 	}
 	must(t, newWorker(t, queue, nil, Burst()).Run(ctx))
-	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Scheduled).Val(); n != 0 || stateOf(t, cancelled) != StateCancelled ||
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Scheduled).Val(); n != 0 || stateOf(t, cancelled) != StateCancelled ||
 		stateOf(t, expired) != StateExpired {
 		t.Error(n, stateOf(t, cancelled), stateOf(t, expired))
 	}
@@ -168,13 +168,13 @@ func TestExpiresByTheServersClock(t *testing.T) {
 	queue := newQueue(t)
 	began := make(chan struct{}, 2)
 	worker := start(t, queue, map[string]any{"m.F": func() { began <- struct{}{} }}, Beat(time.Hour), TTL(3*time.Hour))
-	eventually(t, "it has asked", func() bool { return worker.clock.known.Load() != nil })
-	worker.clock.known.Store(&reading{time.Now().Add(time.Hour), time.Now()})
+	eventually(t, "it has asked", func() bool { return !worker.clock.stale() })
+	worker.clock.learn(time.Now().Add(time.Hour), time.Now(), time.Now())
 	late := submit(t, queue, NewGoTask("m.F").With(Track(), Expires(time.Minute)))
 	if err := late.Result(soon(t), nil); err != ErrTaskExpired { //nolint:errorlint // it is itself
 		t.Error(err)
 	}
-	worker.clock.known.Store(&reading{time.Now().Add(-time.Hour), time.Now()})
+	worker.clock.learn(time.Now().Add(-time.Hour), time.Now(), time.Now())
 	must(t, submit(t, queue, NewGoTask("m.F").With(Track(), ExpiresAt(time.Now().Add(-time.Minute)))).Result(soon(t), nil))
 	<-began
 }
@@ -186,13 +186,15 @@ func TestTheServersClock(t *testing.T) {
 	}
 	asked := time.Now()
 	for _, reply := range []any{nil, []any{}, []any{"x", "1"}, []any{"1", "x"}, []any{int64(1), "1"}} {
-		if _, ok := clock.learn(reply, asked, asked); ok || clock.known.Load() != nil {
-			t.Error(reply)
+		if said, err := timeIn(reply); err == nil {
+			t.Error(reply, said)
 		}
 	}
-	ahead, ok := clock.learn([]any{[]byte(fmt.Sprint(asked.Unix() + 100)), "500000"}, asked, asked.Add(2*time.Second))
+	said, err := timeIn([]any{[]byte(fmt.Sprint(asked.Unix() + 100)), "500000"})
+	must(t, err)
+	ahead := clock.learn(said, asked, asked.Add(2*time.Second))
 	want := time.Unix(asked.Unix()+100, 500_000_000).Sub(asked.Add(time.Second))
-	if !ok || ahead != want || time.Until(clock.now()) < 90*time.Second {
+	if ahead != want || time.Until(clock.now()) < 90*time.Second {
 		t.Error(ahead, want, clock.now())
 	}
 }

@@ -64,7 +64,7 @@ type answer struct {
 
 // await waits for a result until ctx ends: then the error is that of ctx, and trouble says why Redis could not be asked.
 func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err error) {
-	one := &wait{q.Keys.Result(id), q.Keys.Task(id), make(chan answer, 1)}
+	one := &wait{q.store.Keys.Result(id), q.store.Keys.Task(id), make(chan answer, 1)}
 	w := q.waiter(one)
 	defer w.drop(one)
 	select {
@@ -79,15 +79,15 @@ func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err
 
 // waiter is the one of the queue's client, which knows of the wait.
 func (q *Queue) waiter(first *wait) *waiter {
-	self := waiterKey{client: q.client}
-	if _, clustered := q.client.(*redis.ClusterClient); clustered {
+	self := waiterKey{client: q.store.client}
+	if _, clustered := q.store.client.(*redis.ClusterClient); clustered {
 		self.queue = q.Name()
 	}
 	waiters.Lock()
 	defer waiters.Unlock()
 	w, found := waiters.running[self]
 	if !found {
-		w = &waiter{client: q.client, key: q.Keys.Queue, self: self, bell: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{},
+		w = &waiter{client: q.store.client, key: q.store.Keys.Queue, self: self, bell: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{},
 			ended: map[string]bool{}}
 		if waiters.running == nil {
 			waiters.running = map[waiterKey]*waiter{}

@@ -53,9 +53,9 @@ func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting,
 			case ForKey:
 				err = q.forKeys(ctx, next)
 			case Schedule:
-				_, err = q.inOrder(ctx, q.Keys.Scheduled, Schedule, next)
+				_, err = q.inOrder(ctx, q.store.Keys.Scheduled, Schedule, next)
 			default:
-				err = q.inList(ctx, q.Keys.Queue, InQueue, next)
+				err = q.inList(ctx, q.store.Keys.Queue, InQueue, next)
 			}
 			if err != nil {
 				yield(Waiting{}, err)
@@ -69,7 +69,7 @@ func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting,
 
 func (q *Queue) inList(ctx context.Context, key string, place Place, next func(Waiting) bool) error {
 	for start := 0; ; start += waitingPage {
-		page, err := q.listed(ctx, key, start)
+		page, err := q.store.listed(ctx, key, start)
 		for _, data := range page {
 			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
 			var headers map[string]any
@@ -88,13 +88,13 @@ func (q *Queue) inList(ctx context.Context, key string, place Place, next func(W
 
 func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
 	for start := 0; ; start += waitingPage {
-		page, err := q.listed(ctx, q.Keys.Groups, start)
+		page, err := q.store.listed(ctx, q.store.Keys.Groups, start)
 		if err != nil {
 			return err
 		}
 		for _, group := range page {
 			goesOn := true
-			err := q.inList(ctx, q.Keys.Group(string(group)), InGroup, func(waits Waiting) bool {
+			err := q.inList(ctx, q.store.Keys.Group(string(group)), InGroup, func(waits Waiting) bool {
 				goesOn = next(waits)
 				return goesOn
 			})
@@ -110,7 +110,7 @@ func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
 
 func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
 	for cursor := "0"; ; {
-		reply, err := q.caller.call(ctx, "HSCAN", q.Keys.Waited, cursor, "COUNT", strconv.Itoa(waitingPage))
+		reply, err := q.store.caller.call(ctx, "HSCAN", q.store.Keys.Waited, cursor, "COUNT", strconv.Itoa(waitingPage))
 		page, _ := reply.([]any)
 		if err != nil || len(page) != 2 {
 			return err
@@ -118,7 +118,7 @@ func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
 		fields, _ := page[1].([]any)
 		for i := 0; i < len(fields); i += 2 {
 			if name := string(bulk(fields[i])); isDigest(name) {
-				if goesOn, err := q.inOrder(ctx, q.Keys.waits(name), ForKey, next); err != nil || !goesOn {
+				if goesOn, err := q.inOrder(ctx, q.store.Keys.waits(name), ForKey, next); err != nil || !goesOn {
 					return err
 				}
 			}
@@ -132,7 +132,7 @@ func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
 // inOrder reads a sorted set, and says whether to go on after it.
 func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(Waiting) bool) (bool, error) {
 	for start := 0; ; start += waitingPage {
-		reply, err := q.caller.call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
+		reply, err := q.store.caller.call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
 		if err != nil {
 			return false, err
 		}
@@ -169,17 +169,6 @@ func scoreOf(reply any) float64 {
 	return score
 }
 
-// listed is a part of a list.
-func (q *Queue) listed(ctx context.Context, key string, start int) ([][]byte, error) {
-	reply, err := q.caller.call(ctx, "LRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1))
-	items, _ := reply.([]any)
-	page := make([][]byte, len(items))
-	for i, item := range items {
-		page[i] = bulk(item)
-	}
-	return page, err
-}
-
 // scheduled is a member of the schedule, with its score.
 func scheduled(member []byte, score float64) Waiting {
 	waits := Waiting{Where: Schedule, member: string(member), ID: string(member[:min(len(member), 16)])}
@@ -210,7 +199,7 @@ func (q *Queue) CancelWaiting(ctx context.Context, waits Waiting) (bool, error) 
 	if waits.Where != Schedule && waits.Where != ForKey {
 		return false, nil
 	}
-	reply, err := q.caller.call(ctx, "ZREM", waits.key, waits.member)
+	reply, err := q.store.caller.call(ctx, "ZREM", waits.key, waits.member)
 	n, _ := reply.(int64)
 	return n == 1, err
 }
@@ -222,13 +211,5 @@ func (q *Queue) MoveWaiting(ctx context.Context, waits Waiting, due time.Time) (
 	}
 	_, headers, _ := glance(waits.Data)
 	unique, _, _ := uniqueOf(headers)
-	return q.Move(ctx, waits.member, due, unique)
-}
-
-// Move lets a member of the schedule wait for another time; unique is the task's unique key, or anything. See MoveWaiting.
-func (q *Queue) Move(ctx context.Context, member string, due time.Time, unique string) (bool, error) {
-	k := q.Keys
-	keys := []string{k.Scheduled, k.Wake, k.Task(member[:min(len(member), 16)]), k.Unique(unique)}
-	n, err := q.count(ctx, "move", keys, member, decimal(max(due.UnixMilli(), 1)), milliseconds(trackedFor))
-	return n == 1, err
+	return q.store.Move(ctx, waits.member, due, unique)
 }

@@ -32,13 +32,13 @@ func TestWhatWaitsForAKeyIsListedAndCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := queue.Keys.WaitsForSlot("k")
+	key := queue.store.Keys.WaitsForSlot("k")
 	name := key[len(key)-40:]
 	for _, command := range [][]string{
 		{"ZADD", key, "1", "0123456789abcdef" + string(data)},
-		{"HSET", queue.Keys.Waited, name, "slots:" + name + ":1"},
+		{"HSET", queue.store.Keys.Waited, name, "slots:" + name + ":1"},
 	} {
-		if _, err := queue.caller.call(ctx, command...); err != nil {
+		if _, err := queue.store.caller.call(ctx, command...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -25,15 +25,15 @@ func done(t *testing.T, queue *Queue, handle *Handle, value any) {
 	t.Helper()
 	data, err := packResult(string(StateSucceeded), value)
 	must(t, err)
-	must(t, queue.client.RPush(ctx, queue.Keys.Result(handle.ID), data).Err())
-	must(t, queue.client.Expire(ctx, queue.Keys.Result(handle.ID), time.Minute).Err())
+	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Result(handle.ID), data).Err())
+	must(t, queue.store.client.Expire(ctx, queue.store.Keys.Result(handle.ID), time.Minute).Err())
 }
 
 // waitingFor is how many wait for results of a client.
 func waitingFor(queue *Queue) int {
 	waiters.Lock()
 	defer waiters.Unlock()
-	w := waiters.running[waiterKey{client: queue.client}]
+	w := waiters.running[waiterKey{client: queue.store.client}]
 	if w == nil {
 		return 0
 	}
@@ -62,8 +62,8 @@ func TestWhatIsSubmittedTwiceIsThereTwice(t *testing.T) {
 		must(t, queue.Enqueue(ctx, task))
 		n, err := queue.EnqueueMany(ctx, slices.Values([]Task{task, task}))
 		must(t, err)
-		there := length(t, queue) + int(queue.client.ZCard(ctx, queue.Keys.Scheduled).Val()) +
-			int(queue.client.LLen(ctx, queue.Keys.Group(digest("g"))).Val())
+		there := length(t, queue) + int(queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val()) +
+			int(queue.store.client.LLen(ctx, queue.store.Keys.Group(digest("g"))).Val())
 		if there != 5 || n != 2 || first.Known || second.Known || asksOf(task).tracked() == (first.ID == second.ID) {
 			t.Errorf("%s: %d are there", task.FuncPath(), there)
 		}
@@ -98,16 +98,16 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 	for _, skew := range []time.Duration{time.Hour, -time.Hour} { // of the server
 		queue := newQueue(t)
 		must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(ExpiresAt(time.Now().Add(time.Hour)))))
-		if !queue.time.stale() {
+		if !queue.clock.stale() {
 			t.Error("it was asked without a need")
 		}
-		queue.client.Del(ctx, queue.Keys.Queue, queue.Keys.Noti)
-		queue.time.learn(time.Now().Add(skew), time.Now(), time.Now())
+		queue.store.client.Del(ctx, queue.store.Keys.Queue, queue.store.Keys.Noti)
+		queue.clock.learn(time.Now().Add(skew), time.Now(), time.Now())
 		must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(Expires(30*time.Second))))
 		n, err := queue.EnqueueMany(ctx, slices.Values([]Task{NewPyTask("m:f", nil, nil, Expires(30*time.Second))}))
 		must(t, err)
 		for i := range int64(n) + 1 {
-			_, headers, _ := glance([]byte(queue.client.LIndex(ctx, queue.Keys.Queue, i).Val()))
+			_, headers, _ := glance([]byte(queue.store.client.LIndex(ctx, queue.store.Keys.Queue, i).Val()))
 			if in := time.UnixMilli(headers["expires"].(int64)).Sub(time.Now().Add(skew)); in < 28*time.Second || in > 31*time.Second {
 				t.Error(in)
 			}
@@ -118,17 +118,18 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 			t.Errorf("by a server that is %s ahead it is %s", skew, state)
 		}
 		job := newJob(queue, call{headers: map[string]any{"expires": time.Now().Add(skew / 2).UnixMilli()}})
-		if late := job.expired(queue.time.now()); (late != nil) != (skew > 0) {
+		if late := job.expired(queue.clock.now()); (late != nil) != (skew > 0) {
 			t.Errorf("by a server that is %s ahead it is %v", skew, late)
 		}
 	}
 	queue := newQueue(t)
 	must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(Expires(time.Minute))))
-	if queue.time.stale() || time.Until(queue.time.now()).Abs() > time.Second {
+	if queue.clock.stale() || time.Until(queue.clock.now()).Abs() > time.Second {
 		t.Error("the server was not asked")
 	}
-	queue.time.learned = queue.time.learned.Add(-2 * time.Minute)
-	if !queue.time.stale() {
+	then := time.Now().Add(-2 * time.Minute)
+	queue.clock.learn(then, then, then)
+	if !queue.clock.stale() {
 		t.Error("what was said long ago counts")
 	}
 }
@@ -198,11 +199,11 @@ func TestEveryAnswerReachesWhoeverWaits(t *testing.T) {
 		go func() { answers <- handle.Result(soon(t), nil) }()
 	}
 	eventually(t, "both wait", func() bool { return waitingFor(queue) == 2 })
-	must(t, queue.client.Set(ctx, queue.Keys.Result(foreign.ID), "another program's", time.Minute).Err())
+	must(t, queue.store.client.Set(ctx, queue.store.Keys.Result(foreign.ID), "another program's", time.Minute).Err())
 	if err := <-answers; err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Error(err)
 	}
-	must(t, queue.client.Del(ctx, queue.Keys.Task(gone.ID)).Err())
+	must(t, queue.store.client.Del(ctx, queue.store.Keys.Task(gone.ID)).Err())
 	if err := <-answers; !errors.Is(err, ErrUnknownTask) {
 		t.Error(err)
 	}
@@ -212,8 +213,8 @@ func TestWhoMayNotTrackLooksMoreOften(t *testing.T) {
 	for _, denied := range [][]any{{"-client"}, {"-hello"}, {"-client", "-hello"}} {
 		user := "u" + token()
 		queue := newQueue(t)
-		must(t, queue.client.Do(ctx, append([]any{"ACL", "SETUSER", user, "on", ">pw", "~*", "+@all"}, denied...)...).Err())
-		t.Cleanup(func() { queue.client.Do(ctx, "ACL", "DELUSER", user) })
+		must(t, queue.store.client.Do(ctx, append([]any{"ACL", "SETUSER", user, "on", ">pw", "~*", "+@all"}, denied...)...).Err())
+		t.Cleanup(func() { queue.store.client.Do(ctx, "ACL", "DELUSER", user) })
 		client, err := Connect(strings.Replace(shared.url(), "//", "//"+user+":pw@", 1) + "?protocol=2")
 		must(t, err)
 		limited, err := NewQueue(queue.Name(), client)
@@ -290,7 +291,7 @@ func (l loggedLines) Write(line []byte) (int, error) {
 // tlsBefore speaks TLS, and passes everything on to a server.
 func tlsBefore(t *testing.T, network, address string) int {
 	t.Helper()
-	certificate, err := tls.LoadX509KeyPair("../../tests/certificates/certificate.pem", "../tests/certificates/key.pem")
+	certificate, err := tls.LoadX509KeyPair("../../tests/certificates/certificate.pem", "../../tests/certificates/key.pem")
 	must(t, err)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	must(t, err)

@@ -150,12 +150,12 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		w.slots[i] = &slot{}
 	}
 	for _, queue := range queues {
-		if queue.client != queues[0].client {
+		if queue.store.client != queues[0].store.client {
 			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
 		}
 		w.books = append(w.books, newBook(queue, w.wasSuperseded))
 	}
-	if _, clustered := queues[0].client.(*redis.ClusterClient); clustered && len(queues) > 1 {
+	if _, clustered := queues[0].store.client.(*redis.ClusterClient); clustered && len(queues) > 1 {
 		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
 	}
 	w.hand = make(chan *lease, 2*(paceMost+len(w.slots)))

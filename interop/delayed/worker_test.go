@@ -67,7 +67,7 @@ func TestATaskThatArrivesLaterRuns(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	must(t, queue.client.RPush(ctx, queue.Name(), "\x92\xa6main.F\xc4\x02\xa1c").Err()) // its notification was lost
+	must(t, queue.store.client.RPush(ctx, queue.Name(), "\x92\xa6main.F\xc4\x02\xa1c").Err()) // its notification was lost
 	if got := <-ran; got != "c" {
 		t.Fatal(got)
 	}
@@ -89,7 +89,7 @@ func TestEndings(t *testing.T) {
 		NewGoTask("main.Missing"), NewGoTask("main.One", "x"), NewPyTask("m:f", nil, nil), NewGoTask("main.Fine"),
 		NewGoTask("main.Struct", pair{1, "x"}))
 	for _, task := range []string{"\xc1", "\xa9main.Bare", "\x93\xa9main.Fine\xc0\x81\xa2!x\xc0", "\x93\xa9main.Fine\xc0\x81\xa1x\xc0"} {
-		must(t, queue.client.RPush(ctx, queue.Name(), task).Err())
+		must(t, queue.store.client.RPush(ctx, queue.Name(), task).Err())
 	}
 	must(t, worker.Run(ctx))
 	want := [][2]string{
@@ -146,7 +146,7 @@ func TestWhatWaitsBehindASlowTaskIsGivenBack(t *testing.T) {
 	eventually(t, "the tasks behind it are in the queue again", func() bool {
 		waiting, err := queue.Len(ctx)
 		must(t, err)
-		announced, err := queue.client.LLen(ctx, queue.Keys.Noti).Result()
+		announced, err := queue.store.client.LLen(ctx, queue.store.Keys.Noti).Result()
 		must(t, err)
 		return waiting == 50 && announced == 50
 	})
@@ -165,10 +165,10 @@ func TestASuspectRunsAloneAndClearsItsName(t *testing.T) {
 	for i := range 3 {
 		enqueue(t, queue, NewGoTask("main.F", i))
 	}
-	taken, err := queue.Take(ctx, []string{"x", "y", "z"}, TakeOptions{TTL: time.Minute})
+	taken, err := queue.store.Take(ctx, []string{"x", "y", "z"}, TakeOptions{TTL: time.Minute})
 	must(t, err)
-	must(t, queue.client.Del(ctx, "x", "y", "z").Err())
-	swept, err := queue.Sweep(ctx, []string{"x", "y", "z"}, 3, "p", "me")
+	must(t, queue.store.client.Del(ctx, "x", "y", "z").Err())
+	swept, err := queue.store.Sweep(ctx, []string{"x", "y", "z"}, 3, "p", "me")
 	if err != nil || len(taken.Tasks) != 3 || swept.Recovered != 3 {
 		t.Fatal(taken, swept, err)
 	}
@@ -176,7 +176,7 @@ func TestASuspectRunsAloneAndClearsItsName(t *testing.T) {
 	if most.Load() != 1 {
 		t.Errorf("%d suspects ran together", most.Load())
 	}
-	if n := queue.client.HLen(ctx, queue.Keys.Lost).Val(); n != 0 {
+	if n := queue.store.client.HLen(ctx, queue.store.Keys.Lost).Val(); n != 0 {
 		t.Errorf("%d are still suspects", n)
 	}
 }
@@ -190,10 +190,10 @@ func TestSuperseded(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.F"))
 	done := background(func() { worker.Run(ctx) }) //nolint:errcheck // looked at below
 	<-begun
-	held := queue.client.HKeys(ctx, queue.Keys.Processing).Val()
-	must(t, queue.client.Del(ctx, held...).Err())
-	must(t, queue.client.Del(ctx, queue.Keys.Processing).Err()) // as a sweeper does who finds the key gone
-	eventually(t, "a beat finds the key gone", func() bool { return queue.client.Exists(ctx, held...).Val() == 1 })
+	held := queue.store.client.HKeys(ctx, queue.store.Keys.Processing).Val()
+	must(t, queue.store.client.Del(ctx, held...).Err())
+	must(t, queue.store.client.Del(ctx, queue.store.Keys.Processing).Err()) // as a sweeper does who finds the key gone
+	eventually(t, "a beat finds the key gone", func() bool { return queue.store.client.Exists(ctx, held...).Val() == 1 })
 	close(release)
 	<-done
 	if worker.superseded.Load() != 1 || !strings.Contains(log.String(), "superseded: the lease") {
@@ -208,23 +208,23 @@ func TestHeartbeat(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.F"))
 	defer close(release)
 	<-begun
-	held := queue.client.HKeys(ctx, queue.Keys.Processing).Val()
+	held := queue.store.client.HKeys(ctx, queue.store.Keys.Processing).Val()
 	if len(held) != 1 {
 		t.Fatal(held)
 	}
-	must(t, queue.client.Del(ctx, held[0]).Err())
-	eventually(t, "the lease's key is made again", func() bool { return queue.client.Exists(ctx, held[0]).Val() == 1 })
+	must(t, queue.store.client.Del(ctx, held[0]).Err())
+	eventually(t, "the lease's key is made again", func() bool { return queue.store.client.Exists(ctx, held[0]).Val() == 1 })
 	until := time.Now().Add(600 * time.Millisecond)
 	eventually(t, "the lease outlives its TTL", func() bool {
-		if queue.client.Exists(ctx, held[0]).Val() != 1 {
+		if queue.store.client.Exists(ctx, held[0]).Val() != 1 {
 			t.Fatal("it died")
 		}
 		return time.Now().After(until)
 	})
-	for own, text := range queue.client.HGetAll(ctx, queue.Keys.Workers).Val() {
+	for own, text := range queue.store.client.HGetAll(ctx, queue.store.Keys.Workers).Val() {
 		var about map[string]any
 		must(t, msgpack.Unmarshal([]byte(text), &about))
-		if queue.client.Exists(ctx, own).Val() != 1 || about["language"] != "go" || about["kind"] != "worker" || about["running"] != "main.F" {
+		if queue.store.client.Exists(ctx, own).Val() != 1 || about["language"] != "go" || about["kind"] != "worker" || about["running"] != "main.F" {
 			t.Errorf("%s %v", own, about)
 		}
 	}
@@ -248,7 +248,7 @@ func TestGrace(t *testing.T) {
 	if n, err := queue.Len(ctx); n != 1 || err != nil {
 		t.Error(n, err)
 	}
-	if n := queue.client.HLen(ctx, queue.Keys.Processing).Val() + queue.client.HLen(ctx, queue.Keys.Workers).Val(); n != 0 {
+	if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val(); n != 0 {
 		t.Error("traces are left")
 	}
 }
@@ -271,7 +271,7 @@ func TestAStoppedWorkerFinishesWhatRuns(t *testing.T) {
 
 func TestPriority(t *testing.T) {
 	high, client := newQueue(t), connect(t, shared)
-	low, err := NewQueue("q"+token(), high.client)
+	low, err := NewQueue("q"+token(), high.store.client)
 	must(t, err)
 	var order []string
 	enqueue(t, low, NewGoTask("main.F", "low"), NewGoTask("main.F", "low"))
@@ -322,7 +322,7 @@ func TestRedisGoesAwayAndComesBack(t *testing.T) {
 		return true
 	})
 	eventually(t, "all are released", func() bool {
-		return queue.client.HLen(ctx, queue.Keys.Processing).Val() == 0 && worker.inFlight() == 0
+		return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 && worker.inFlight() == 0
 	})
 	if worker.superseded.Load() != 0 || worker.succeeded() < 6001 {
 		t.Errorf("%d superseded, %d succeeded", worker.superseded.Load(), worker.succeeded())
@@ -416,7 +416,7 @@ func TestUpstreamMix(t *testing.T) {
 		if vector.Language == "go" {
 			data, err := hex.DecodeString(vector.Hex)
 			must(t, err)
-			must(t, queue.client.HSet(ctx, queue.Keys.Processing, "worker of "+vector.Name, data).Err()) // held by dead workers
+			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, "worker of "+vector.Name, data).Err()) // held by dead workers
 		}
 	}
 	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
@@ -435,7 +435,7 @@ func TestUpstreamMix(t *testing.T) {
 	if !maps.Equal(saw, want) || worker.succeeded() != 6 {
 		t.Errorf("%v %q", saw, deadLetters(t, queue))
 	}
-	if n := queue.client.Exists(ctx, queue.Keys.Processing, queue.Keys.Lost, queue.Keys.Noti).Val(); n != 0 {
+	if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Lost, queue.store.Keys.Noti).Val(); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
 }
