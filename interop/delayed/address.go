@@ -70,11 +70,11 @@ func (w wrongAddress) Error() string { return string(w) }
 
 func wrongf(format string, args ...any) error { return wrongAddress(fmt.Sprintf(format, args...)) }
 
-// readAddress is what a URL says. The error wraps ErrConfiguration, and nothing else.
+// readAddress is what a URL says. The error wraps errConfiguration, and nothing else.
 func readAddress(text string) (address, error) {
 	found, err := parseAddress(text)
 	if err != nil {
-		err = fmt.Errorf("%w: %s does not say where Redis is: %s; %s", ErrConfiguration, shownAddress(text), err.Error(), addressExamples)
+		err = fmt.Errorf("%w: %s does not say where Redis is: %s; %s", errConfiguration, shownAddress(text), err.Error(), addressExamples)
 	}
 	return found, err
 }

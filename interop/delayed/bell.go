@@ -2,7 +2,6 @@ package delayed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -104,12 +103,6 @@ func (s *site) open(ctx context.Context) error {
 		s.conn, s.leave = c, context.AfterFunc(ctx, func() { c.Close() })
 	}
 	return err
-}
-
-// answered tells whether the error is Redis's own word, so that it was not away.
-func answered(err error) bool {
-	var refusal redisError
-	return errors.As(err, &refusal) && !refusal.misplaced()
 }
 
 // listen waits for a server's bells until ctx ends, over a connection that does nothing else. It says so when one has rung, and when

@@ -1,9 +1,6 @@
 package delayed
 
 import (
-	"context"
-	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -44,36 +41,4 @@ func (c *serverClock) stale() bool {
 	passed := now.Sub(known.here)                           // by the monotonic clock,
 	apart := now.Round(0).Sub(known.here.Round(0)) - passed // and by the other
 	return passed > clockTrusted || apart.Abs() > clockStepped
-}
-
-// now is the server's time, in milliseconds since 1970.
-func (s *store) now(ctx context.Context) (int64, error) {
-	ask := s.caller
-	if s.clustered() && ask == (pooled{s.client}) {
-		single, err := master(ctx, s.client, s.Keys.Queue) // any server might answer otherwise
-		if err != nil {
-			return 0, err
-		}
-		ask = pooled{single}
-	}
-	reply, err := ask.call(ctx, "TIME")
-	if err != nil {
-		return 0, err
-	}
-	said, err := timeIn(reply)
-	return said.UnixMilli(), err
-}
-
-// timeIn is what a reply to TIME says.
-func timeIn(reply any) (time.Time, error) {
-	parts, _ := reply.([]any)
-	if len(parts) != 2 {
-		return time.Time{}, fmt.Errorf("delayed: Redis says that it is %v", reply)
-	}
-	seconds, err := strconv.ParseInt(string(bulk(parts[0])), 10, 64)
-	microseconds, err2 := strconv.ParseInt(string(bulk(parts[1])), 10, 64)
-	if err != nil || err2 != nil {
-		return time.Time{}, fmt.Errorf("delayed: Redis says that it is %q", parts)
-	}
-	return time.Unix(seconds, microseconds*1000), nil
 }

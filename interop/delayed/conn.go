@@ -73,24 +73,12 @@ func dialTo(ctx context.Context, client redis.UniversalClient, key string, scrip
 	return c, nil
 }
 
-// master is the client of one server: the master that Sentinel names is found by the client's own dialer.
-func master(ctx context.Context, client redis.UniversalClient, key string) (*redis.Client, error) {
-	switch client := client.(type) {
-	case *redis.Client:
-		return client, nil
-	case *redis.ClusterClient:
-		client.ReloadState(ctx) // the servers may have changed roles
-		return client.MasterForKey(ctx, key)
-	}
-	return nil, fmt.Errorf("%w: a worker needs a *redis.Client or a *redis.ClusterClient, not %T", ErrConfiguration, client)
-}
-
 func (c *conn) introduce(ctx context.Context, options *redis.Options, scripts bool) error {
 	user, password := options.Username, options.Password
 	var err error
 	switch {
 	case options.StreamingCredentialsProvider != nil:
-		return fmt.Errorf("%w: a worker cannot use a StreamingCredentialsProvider", ErrConfiguration)
+		return fmt.Errorf("%w: a worker cannot use a StreamingCredentialsProvider", errConfiguration)
 	case options.CredentialsProviderContext != nil:
 		user, password, err = options.CredentialsProviderContext(ctx)
 	case options.CredentialsProvider != nil:
@@ -125,8 +113,12 @@ func (c *conn) introduce(ctx context.Context, options *redis.Options, scripts bo
 	if err != nil && !answered(err) { // else it may not be asked
 		return err
 	}
-	if load, lacking := loadCommands(known); lacking > 0 {
-		_, err = c.exchange(load, lacking)
+	packed, count = nil, 0
+	for _, command := range loadCommands(known) {
+		add(command...)
+	}
+	if count > 0 {
+		_, err = c.exchange(packed, count)
 		return err
 	}
 	return nil
@@ -254,4 +246,16 @@ func appendBulk(to []byte, arg string) []byte {
 	to = append(to, '\r', '\n')
 	to = append(to, arg...)
 	return append(to, '\r', '\n')
+}
+
+func (c *conn) closeIfAny() {
+	if c != nil {
+		c.Close()
+	}
+}
+
+// answered tells whether the error is Redis's own word, so that it was not away.
+func answered(err error) bool {
+	var refusal redisError
+	return errors.As(err, &refusal) && !refusal.misplaced()
 }

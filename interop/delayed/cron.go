@@ -3,9 +3,6 @@ package delayed
 import (
 	"errors"
 	"fmt"
-	"path"
-	"strings"
-	"time"
 )
 
 // CatchUp says what becomes of occurrences that were missed.
@@ -13,17 +10,9 @@ type CatchUp string
 
 // What becomes of them.
 const (
-	SkipMissed CatchUp = "skip"
-	OneMissed  CatchUp = "one" // one task stands for all
-	AllMissed  CatchUp = "all"
-)
-
-const (
-	punctual     = 60_000 // milliseconds: what is not later than this has not been missed
-	mostCaughtUp = 1000   // occurrences that are caught up with at once
-	day          = 86400  // seconds; no zone changes its offset and changes it back within a day
-	firstInstant = -62135596800
-	lastInstant  = 253402300799 // seconds: the years 1 to 9999, beyond which the Python package finds nothing
+	SkipMissed CatchUp = skipMissed
+	OneMissed  CatchUp = oneMissed // one task stands for all
+	AllMissed  CatchUp = allMissed
 )
 
 // ErrInvalidSchedule says that there is no such schedule: an expression, a time zone or a definition that cannot be read, or that
@@ -43,147 +32,14 @@ type Cron struct {
 	CatchUp CatchUp
 }
 
-// timetable is a Cron that can be used.
-type timetable struct {
-	Cron
-	fields  *cronFields
-	zone    *time.Location
-	certain bool // a schedule of certain times
-}
-
 // read makes sense of it. The error wraps ErrInvalidSchedule.
 func (c Cron) read() (*timetable, error) {
-	if c.TZ == "" {
-		c.TZ = "UTC"
-	}
-	if c.CatchUp == "" {
-		c.CatchUp = SkipMissed
-	}
-	if c.CatchUp != SkipMissed && c.CatchUp != OneMissed && c.CatchUp != AllMissed {
-		return nil, fmt.Errorf("%w: what becomes of missed occurrences is %s, %s or %s, not %q",
-			ErrInvalidSchedule, SkipMissed, OneMissed, AllMissed, c.CatchUp)
-	}
-	fields, err := parseCron(c.Expression)
+	t, err := readTimetable(c.Expression, c.TZ, string(c.CatchUp))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %.200q: %w", ErrInvalidSchedule, c.Expression, err)
+		return nil, fmt.Errorf("%w: %w", ErrInvalidSchedule, err)
 	}
-	zone, err := time.LoadLocation(c.TZ)
-	if err == nil && (path.Clean(c.TZ) != c.TZ || c.TZ == "Local") { // the zone of one machine is not that of another
-		err = errors.New("that is no name of a zone")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: there is no time zone %q on this machine (%w); they are called as in 'Europe/Zurich'; if it should "+
-			"be there, install tzdata, or import time/tzdata in the program", ErrInvalidSchedule, c.TZ, err)
-	}
-	words := wordsOf(c.Expression)
-	minute, hour := words[len(words)-5], words[len(words)-4]
-	return &timetable{c, fields, zone, !strings.HasPrefix(minute, "*") && !strings.HasPrefix(hour, "*")}, nil
+	return t, nil
 }
 
-// after is the first occurrence after a moment, both in milliseconds since 1970; never if there is none in 50 years.
-func (c *timetable) after(moment int64) int64 {
-	seconds := moment / 1000
-	if moment%1000 < 0 {
-		seconds--
-	}
-	if seconds < firstInstant || seconds > lastInstant {
-		return never
-	}
-	found := c.anyAfter
-	if c.certain {
-		found = c.certainAfter
-	}
-	if instant := found(seconds); instant != never && instant <= lastInstant {
-		return instant * 1000
-	}
-	return never
-}
-
-// decide says how many tasks a schedule enqueues now whose next occurrence was to be at due, and when its next one is, in
-// milliseconds since 1970; that may have passed too, and may be never.
-func (c *timetable) decide(due, now int64) (tasks int, next int64) {
-	if due > now {
-		return 0, due
-	}
-	if c.CatchUp == AllMissed {
-		for next = due; tasks < mostCaughtUp && next != never && next <= now; tasks++ {
-			next = c.after(next)
-		}
-		return tasks, next
-	}
-	newest := due
-	if c.CatchUp == SkipMissed && now-due > punctual {
-		newest = c.after(now - punctual - 1)
-	}
-	if newest != never && newest <= now {
-		tasks = 1
-	}
-	return tasks, c.after(now)
-}
-
-func (c *timetable) certainAfter(seconds int64) int64 {
-	for reading := c.fields.next(seconds + c.offset(seconds)); reading != never; reading = c.fields.next(reading) {
-		if instant := c.first(reading); instant > seconds { // else this reading is past: its first time was
-			return instant
-		}
-	}
-	return never
-}
-
-func (c *timetable) anyAfter(seconds int64) int64 {
-	offset := c.offset(seconds)
-	for begin := seconds + offset; ; {
-		reading := c.fields.next(begin)
-		if reading == never {
-			return never
-		}
-		change := c.change(seconds, reading-offset)
-		if change == never {
-			return reading - offset
-		}
-		seconds, offset = change, c.offset(change)
-		begin = change + offset - 1 // the very instant of the change may match
-	}
-}
-
-func (c *timetable) offset(seconds int64) int64 {
-	_, offset := time.Unix(seconds, 0).In(c.zone).Zone()
-	return int64(offset)
-}
-
-// first is when the clock shows a reading for the first time; if it never does, when the gap ends.
-func (c *timetable) first(reading int64) int64 {
-	for begin := reading - day; ; { // where the clock has not come so far, in any zone
-		instant := reading - c.offset(begin)
-		if instant < begin {
-			return begin
-		}
-		change := c.change(begin, instant)
-		if change == never {
-			return instant
-		}
-		begin = change
-	}
-}
-
-// change is when the offset changes for the first time after early and not after late; never if it does not. (ZoneBounds would say
-// it, but what it says of the years that a zone's rule stands for is not always ahead.)
-func (c *timetable) change(early, late int64) int64 {
-	offset := c.offset(early)
-	for early < late {
-		middle := min(early+day, late)
-		if c.offset(middle) == offset {
-			early = middle
-			continue
-		}
-		for middle-early > 1 {
-			if half := early + (middle-early)/2; c.offset(half) == offset {
-				early = half
-			} else {
-				middle = half
-			}
-		}
-		return middle
-	}
-	return never
-}
+// cronIn is what a timetable was read from.
+func cronIn(t *timetable) Cron { return Cron{t.expression, t.tz, CatchUp(t.catchUp)} }

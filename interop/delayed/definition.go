@@ -51,7 +51,7 @@ func lasting(task Task) Task {
 
 // pack is the definition of a schedule: the same bytes for the same schedule, whichever language writes it.
 func (e entry) pack() ([]byte, error) {
-	fields := []header{{"expression", e.Expression}, {"tz", e.TZ}, {"catch_up", string(e.CatchUp)}, {"task", e.task}}
+	fields := []header{{"expression", e.expression}, {"tz", e.tz}, {"catch_up", e.catchUp}, {"task", e.task}}
 	if e.expires > 0 {
 		fields = append(fields, header{"expires", e.expires})
 	}
@@ -98,5 +98,5 @@ func unpackSchedule(definition []byte) (entry, error) {
 // sameTimes tells whether a definition fires when c does.
 func sameTimes(definition []byte, c Cron) bool {
 	t, err := unpackSchedule(definition)
-	return err == nil && t.Expression == c.Expression && t.TZ == c.TZ
+	return err == nil && t.expression == c.Expression && t.tz == c.TZ
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 )
 
+const waitingPage = 50 // elements of a list or a schedule that are read at once
+
 // Found is what Due found.
 type Found struct {
 	First int           // index of the first queue that has waiting tasks, or -1

@@ -29,6 +29,8 @@ var ownEncoding = []reflect.Type{
 	reflect.TypeFor[interface{ MarshalText() ([]byte, error) }](),
 }
 
+var errType = reflect.TypeFor[error]()
+
 // walker looks through a value before somebody else does who has no bound.
 type walker struct {
 	left  int  // values that it may still meet
@@ -62,7 +64,7 @@ func (w *walker) walk(v reflect.Value, depth, pointers int) error {
 	if !v.IsValid() || isPlain(v.Kind()) {
 		return nil
 	}
-	if v.Kind() == reflect.Interface && v.Type() != errorType {
+	if v.Kind() == reflect.Interface && v.Type() != errType {
 		return w.walk(v.Elem(), depth, pointers)
 	}
 	facts := factsOf(v.Type())
@@ -153,7 +155,7 @@ func factsOf(t reflect.Type) typeFacts {
 	if known, found := knownTypes.Load(t); found {
 		return known.(typeFacts) //nolint:forcetypeassert // nothing else is in it
 	}
-	facts := typeFacts{endless: embeds(t, 0), packsItself: t == errorType}
+	facts := typeFacts{endless: embeds(t, 0), packsItself: t == errType}
 	for _, own := range ownEncoding {
 		facts.packsItself = facts.packsItself || t.Implements(own) || t.Kind() != reflect.Pointer && reflect.PointerTo(t).Implements(own)
 	}

@@ -61,7 +61,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 			count++
 			continue
 		}
-		c.add(q.store.Keys.spotOf(o), data)
+		c.add(spotOf(q.store.Keys, o), data)
 	}
 	err := flush()
 	return count, err
@@ -135,4 +135,17 @@ func (q *Queue) serialize(task Task, b birth) (string, error) {
 			"or make the queue with a larger MaxTaskSize", ErrTaskTooLarge, task.FuncPath(), len(data), q.Name(), q.maxSize)
 	}
 	return string(data), err
+}
+
+// spotOf is the spot of a task that asks for this; nil for one that asks for nothing.
+func spotOf(k Keys, o *taskOptions) spot {
+	if o == nil || o.group == nil {
+		return k.tail()
+	}
+	return k.within(*o.group)
+}
+
+func (q *Queue) enqueueAt(ctx context.Context, to spot, tasks []string) (first bool, err error) {
+	reply, err := q.add(ctx, "enqueue_group", []string{to.list, to.announces}, append([]string{to.word}, tasks...)...)
+	return reply == int64(1), err
 }

@@ -42,6 +42,8 @@ func idOf(headers map[string]any) string {
 	return ""
 }
 
+const mostCount = 1 << 53 // attempts, or tasks at once: more are nonsense
+
 // How long a task has its unique key, as the header says it.
 const (
 	whileQueued  = "while_queued"
@@ -76,3 +78,16 @@ func concurrencyOf(headers map[string]any) (key string, limit int64) {
 	}
 	return key, min(limit, mostCount)
 }
+
+// isID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
+func isID(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return len(text) == 16
+}
+
+const separator = ":" // in the path of a Python function, and in no other

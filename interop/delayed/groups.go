@@ -83,3 +83,5 @@ func (s *store) feed(ctx context.Context, most int) (bool, error) {
 	_, err = s.Turn(ctx, groups, most)
 	return true, err
 }
+
+const notification = "1" // what announces a task that waits in the queue itself

@@ -10,19 +10,6 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
-// understood, and none is so far.
-func readHeaders(data []byte, at int) (map[string]any, error) {
-	if h, _ := headAt(data, at); h.kind != kindMap {
-		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
-	}
-	headers, strange := headersAt(data, at)
-	if strange != "" {
-		return headers, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
-	}
-	return headers, nil
-}
-
 // headersAt are the headers in the map at a place of a task, nil if there are none, and one of them that must be understood. A value
 // that no header of ours may have is as if it were not there: see scalars.
 func headersAt(data []byte, at int) (headers map[string]any, strange string) {
@@ -207,4 +194,10 @@ func mapHead(count int) []byte {
 		return []byte{0x80 | byte(count)}
 	}
 	return []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
+}
+
+// header is one of a task's headers.
+type header struct {
+	name  string
+	value any
 }

@@ -136,16 +136,16 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 	if err != nil {
 		return err
 	}
-	grouped, deferred, control, err := b.queue.over(c).store.Beat(ctx, w.name, w.ttl, about)
+	grouped, deferred, control, err := b.store.over(c).Beat(ctx, w.name, w.ttl, about)
 	if err != nil {
 		if answered(err) { // a foreign type: leases matter, the rest does not
-			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.queue.Name(), "error", err)
+			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.store.Keys.Queue, "error", err)
 			return nil
 		}
 		return err
 	}
-	if n, err := b.queue.over(c).restoreSchedules(ctx); n > 0 {
-		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.queue.Name(), "schedules", n)
+	if n, err := w.queueOf(b).over(c).restoreSchedules(ctx); n > 0 {
+		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.store.Keys.Queue, "schedules", n)
 	} else if err != nil && !answered(err) {
 		return err
 	}
@@ -153,7 +153,7 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 		b.gate.grouped.Store(true)
 	}
 	if ran := b.takeRun(deferred); len(ran) > 0 {
-		if _, err := c.call(ctx, append([]string{"HDEL", b.queue.store.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
+		if _, err := c.call(ctx, append([]string{"HDEL", b.store.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
 			return err
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"time"
 )
 
-const waitedPage = 100 // keys that tasks wait for, in one call of Wake
-
 // sought is what a field of Q_waited says.
 var sought = regexp.MustCompile(`^(unique):([0-9a-f]{40})$|^(slots):([0-9a-f]{40}):([0-9]{1,16})$`)
 

@@ -496,10 +496,10 @@ func TestTheLastResort(t *testing.T) {
 		t.Fatalf("%q", letters)
 	}
 	l := held(2)
-	own := *l.book.queue
-	l.book.queue = nil
+	own := l.book.store
+	l.book.store = nil
 	worker.settle(l, nil, (*failure)(nil))
-	l.book.queue = &own
+	l.book.store = own
 	must(t, queue.store.client.Set(ctx, l.name, "x", time.Minute).Err())
 	must(t, worker.part())
 	if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 1 || queue.store.client.Exists(ctx, l.name).Val() != 0 || len(worker.books[0].names()) > 1 {

@@ -9,7 +9,6 @@ import (
 
 const (
 	lookEvery = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
-	mostCount = 1 << 53                // attempts, or tasks at once: more are nonsense
 )
 
 // Job is one execution of a task that has headers; inside of it, CurrentTask.
@@ -110,17 +109,6 @@ func buriedJob(queue *Queue, data []byte) *Job {
 		return nil
 	}
 	return newJob(queue, call{path: []byte(path), headers: headers})
-}
-
-// isID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
-func isID(text string) bool {
-	for i := range len(text) {
-		c := text[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
-			return false
-		}
-	}
-	return len(text) == 16
 }
 
 func (j *Job) number(name string) int64 { return wholeNumber(j.headers, name) }

@@ -44,11 +44,11 @@ type Keys struct {
 	Groups      string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
 }
 
-// NewKeys are the keys of the queue called name. The error wraps ErrConfiguration if the name is empty, or would make keys that
+// NewKeys are the keys of the queue called name. The error wraps errConfiguration if the name is empty, or would make keys that
 // belong to another queue.
 func NewKeys(name string) (Keys, error) {
 	if name == "" {
-		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", ErrConfiguration)
+		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", errConfiguration)
 	}
 	clash := strings.Contains(name, leasePart) || ofOne.MatchString(name)
 	for _, suffix := range suffixes {
@@ -57,7 +57,7 @@ func NewKeys(name string) (Keys, error) {
 	if clash {
 		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
 			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _waits_ or "+
-			"_group_ and 40 hexadecimal digits", ErrConfiguration, name, leasePart, strings.Join(suffixes, ", "))
+			"_group_ and 40 hexadecimal digits", errConfiguration, name, leasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{
 		Queue:       name,

@@ -56,7 +56,8 @@ func (l *lease) release() {
 
 // book has the leases that a worker has made on one queue.
 type book struct {
-	queue      *Queue
+	store      *store
+	place      int            // of the queue among its worker's
 	hash       []byte         // the key of Q_processing as it stands in a command
 	pace       pace           // the taker's alone
 	superseded func(l *lease) // called when a lease was lost while its task ran
@@ -105,9 +106,9 @@ func (b *book) takeRun(deferred bool) []string {
 	return ran
 }
 
-func newBook(queue *Queue, superseded func(*lease)) *book {
-	hash := appendBulk(nil, queue.store.Keys.Processing)
-	return &book{queue: queue, hash: hash, superseded: superseded, token: token(), made: map[string]*lease{}}
+func newBook(store *store, place int, superseded func(*lease)) *book {
+	hash := appendBulk(nil, store.Keys.Processing)
+	return &book{store: store, place: place, hash: hash, superseded: superseded, token: token(), made: map[string]*lease{}}
 }
 
 // get is count leases that hold nothing, and how many of them, from the first, should have a living key.
@@ -120,7 +121,7 @@ func (b *book) get(count int) (leases []*lease, living int) {
 	leases = append(leases, b.free[rest:]...)
 	b.free = b.free[:rest]
 	for len(leases) < count {
-		l := &lease{book: b, name: b.queue.store.Keys.Lease(b.token, b.serial)}
+		l := &lease{book: b, name: b.store.Keys.Lease(b.token, b.serial)}
 		l.field = appendBulk(nil, l.name)
 		l.ended = l.answered
 		b.serial++

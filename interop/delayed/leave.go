@@ -48,22 +48,22 @@ func (w *Worker) part() (failure error) {
 	err := w.ends.settle()
 	for _, b := range w.books {
 		names, tasks, begun := b.held()
-		own := b.queue.store.Keys.Own(w.name)
-		queue := b.queue.over(w.takes)
+		own := b.store.Keys.Own(w.name)
+		store := b.store.over(w.takes)
 		if len(names) > 0 && err == nil {
 			var count int
-			if count, err = queue.store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
-				w.log.Info("gave back tasks", "queue", queue.Name(), "tasks", count)
+			if count, err = store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
+				w.log.Info("gave back tasks", "queue", store.Keys.Queue, "tasks", count)
 			}
 		}
 		if err == nil {
 			_, err = w.takes.call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.ruined...)...)
 		}
 		if err == nil {
-			_, err = w.takes.call(context.Background(), "HDEL", queue.store.Keys.Workers, own)
+			_, err = w.takes.call(context.Background(), "HDEL", store.Keys.Workers, own)
 		}
 		if err == nil && w.woken {
-			_, _, _, err = queue.store.Repair(context.Background())
+			_, _, _, err = store.Repair(context.Background())
 		}
 	}
 	return err

@@ -70,16 +70,16 @@ var refusals = map[Start]error{
 
 // begin says that a task begins which is tracked or has a concurrency key.
 func (w *Worker) begin(ctx context.Context, l *lease, job *Job) error {
-	queue, h := l.book.queue, job.holds()
+	store, h := l.book.store, job.holds()
 	if h.ID == "" && h.Limit == 0 {
 		return nil
 	}
 	b := Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
-	start := func() (Start, error) { return queue.store.Start(ctx, l.name, b) }
+	start := func() (Start, error) { return store.Start(ctx, l.name, b) }
 	var own []typed
 	kinds := []string{"hash", "list", "string", "zset", "hash", "zset"}
-	for i, key := range queue.store.Keys.own(h) {
-		if key != queue.store.Keys.Processing { // which stands for what it has not
+	for i, key := range store.Keys.own(h) {
+		if key != store.Keys.Processing { // which stands for what it has not
 			own = append(own, typed{key, kinds[i]})
 		}
 	}
@@ -180,11 +180,11 @@ func (w *Worker) retryJob(l *lease, job *Job, f *failure) {
 }
 
 func (w *Worker) postpone(l *lease, data []byte, job *Job, pause time.Duration, why string) {
-	to := l.book.queue.store.Keys.tail()
+	to := l.book.store.Keys.tail()
 	if job.grouped {
-		to = l.book.queue.store.Keys.within(job.Group)
+		to = l.book.store.Keys.within(job.Group)
 	}
-	w.end(l, l.book.queue.store.postponing(l.name, data, job.holds(), to, pause, why))
+	w.end(l, l.book.store.postponing(l.name, data, job.holds(), to, pause, why))
 }
 
 // end ends the lease of a task that has headers.
@@ -199,7 +199,7 @@ func (w *Worker) succeedUntracked(l *lease, job *Job) {
 		w.succeed(l)
 		return
 	}
-	w.end(l, l.book.queue.store.success(l.name, h))
+	w.end(l, l.book.store.success(l.name, h))
 }
 
 // failJob makes a dead letter of a task that failed for good, or could not run.
@@ -246,7 +246,7 @@ func (w *Worker) conclusion(l *lease, job *Job, state State, reason Reason, deta
 	if state == StateFailed {
 		text = fmt.Sprintf("%v: %v", result[1], result[2])
 	}
-	return l.book.queue.store.concluding(l.name, Conclusion{
+	return l.book.store.concluding(l.name, Conclusion{
 		Holds: job.holds(), State: string(state), Result: packed, Keep: job.keeps(), Reason: string(reason), Detail: detail, Worker: w.place,
 		Error: text,
 	})

@@ -44,7 +44,7 @@ func (w *Worker) giveBack(leases []*lease) {
 				others = append(others, l)
 			}
 		}
-		command := b.queue.store.givingBack(names, tasks, 0)
+		command := b.store.givingBack(names, tasks, 0)
 		w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: func(any, bool) {
 			for _, l := range mine {
 				l.release()
@@ -86,7 +86,7 @@ func (w *Worker) open() error {
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = b.queue.over(w.takes).store.GiveBack(context.Background(), names, nil, 0); err == nil {
+		if _, err = b.store.over(w.takes).GiveBack(context.Background(), names, nil, 0); err == nil {
 			b.forget(names)
 			_, err = w.takes.call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}

@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+const (
+	trackedFor = 7 * 24 * time.Hour // that the state of a task is kept if nothing happens to it
+	endedFor   = time.Hour          // that the end of a task is kept which keeps no result
+)
+
 // milliseconds is a duration in the whole milliseconds that Redis takes; never less than one.
 func milliseconds(d time.Duration) string { return decimal(max(1, rounded(d))) }
 

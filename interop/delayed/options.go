@@ -5,11 +5,6 @@ import (
 	"time"
 )
 
-const (
-	trackedFor = 7 * 24 * time.Hour // that the state of a task is kept if nothing happens to it
-	endedFor   = time.Hour          // that the end of a task is kept which keeps no result
-)
-
 // UniqueMode says for how long a task counts as there: see Unique.
 type UniqueMode string
 
@@ -174,12 +169,6 @@ func (o *taskOptions) check() error {
 		return fmt.Errorf("%w: %s", ErrInvalidTask, wrong)
 	}
 	return nil
-}
-
-// header is one of a task's headers.
-type header struct {
-	name  string
-	value any
 }
 
 // headers are what stands in the task, in this order: only what it needs.

@@ -37,7 +37,7 @@ func TestTextFromRedisIsOneLineOfTheLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lease := &lease{data: data, book: &book{queue: newQueue(t)}}
+		lease := &lease{data: data, book: &book{store: newQueue(t).store}}
 		worker.logBad(lease.book, evil, errors.New(evil))
 		worker.logBad(lease.book, evil, &Unrunnable{Failed, evil})
 		worker.wasSuperseded(lease)

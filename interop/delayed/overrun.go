@@ -96,7 +96,7 @@ func (w *Worker) heedCancels(c *conn) error {
 	for _, s := range w.slots {
 		if this := s.seen.Load(); this != nil && this.job.ID != "" {
 			asked = append(asked, this)
-			packed = appendCommand(packed, "HGET", this.lease.book.queue.store.Keys.Task(this.job.ID), "cancelled")
+			packed = appendCommand(packed, "HGET", this.lease.book.store.Keys.Task(this.job.ID), "cancelled")
 		}
 	}
 	if err := w.keepStates(c, asked); err != nil {
@@ -132,7 +132,7 @@ func (w *Worker) keepStates(c *conn, running []*seen) error {
 	w.keptAt = time.Now()
 	var packed []byte
 	for _, this := range running {
-		packed = appendCommand(packed, "PEXPIRE", this.lease.book.queue.store.Keys.Task(this.job.ID), milliseconds(trackedFor))
+		packed = appendCommand(packed, "PEXPIRE", this.lease.book.store.Keys.Task(this.job.ID), milliseconds(trackedFor))
 	}
 	_, err := c.exchange(packed, len(running))
 	return err

@@ -142,7 +142,7 @@ func (e entry) fires(due, now int64) (task []byte, count int, next int64, err er
 		count, next = e.decide(due, now)
 		return e.task, count, next, nil
 	}
-	moment, next := e.choose(due, now)
+	moment, next := e.choose(due, now, e.expires)
 	if moment != never {
 		count = 1
 	}

@@ -54,12 +54,12 @@ func unknown(err error) error {
 	if errors.As(err, &answered) || neverSent || errors.Is(err, redis.ErrClosed) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	return fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 }
 
 // certain is an error without the note that a command may or may not have been carried out: nothing has come of it.
 func certain(err error) error {
-	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, ErrOutcomeUnknown) { //nolint:errorlint // we have made it
+	if both, ok := err.(interface{ Unwrap() []error }); ok && errors.Is(err, errOutcomeUnknown) { //nolint:errorlint // we have made it
 		wrapped := both.Unwrap()
 		return wrapped[len(wrapped)-1]
 	}
@@ -76,7 +76,7 @@ func failureIn(reply any) error {
 }
 
 // batch sends commands at once, and once, over one connection of the pool, and gives each of them time. An error reply is a
-// redis.Error among the replies. Other errors wrap ErrOutcomeUnknown if something was sent.
+// redis.Error among the replies. Other errors wrap errOutcomeUnknown if something was sent.
 func (s *store) batch(ctx context.Context, extra time.Duration, commands ...[]string) ([]any, error) {
 	for redirections := 0; ; redirections++ {
 		single, err := s.server(ctx, redirections > 0)
@@ -126,4 +126,16 @@ func (s *store) server(ctx context.Context, again bool) (*redis.Client, error) {
 		return master(ctx, s.client, s.Keys.Queue)
 	}
 	return cluster.MasterForKey(ctx, s.Keys.Queue)
+}
+
+// master is the client of one server: the master that Sentinel names is found by the client's own dialer.
+func master(ctx context.Context, client redis.UniversalClient, key string) (*redis.Client, error) {
+	switch client := client.(type) {
+	case *redis.Client:
+		return client, nil
+	case *redis.ClusterClient:
+		client.ReloadState(ctx) // the servers may have changed roles
+		return client.MasterForKey(ctx, key)
+	}
+	return nil, fmt.Errorf("%w: a worker needs a *redis.Client or a *redis.ClusterClient, not %T", errConfiguration, client)
 }

@@ -11,10 +11,7 @@ import (
 
 const (
 	maxTaskSize    = 1 << 20         // bytes
-	repairStep     = 4000            // notifications that one call of Repair adds or removes at most
 	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
-	sweptAtOnce    = 100             // leases in one call of the script sweep, …
-	sweptBytes     = 1 << 20         // … and bytes of what they hold
 )
 
 // Queue is a task queue on Redis: what producers and operators call. It is safe for use by many

@@ -45,13 +45,13 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	task, err := decode(data)
 	switch {
 	case err != nil && reasonOf(err) == UnknownHeader:
-		s.job = newJob(s.current.book.queue, task)
+		s.job = newJob(w.queueOf(s.current.book), task)
 		return w.notReady(ctx, s.job, err.(*Unrunnable)) //nolint:forcetypeassert,errorlint // it has a reason
 	case err != nil:
-		s.job = buriedJob(s.current.book.queue, data)
+		s.job = buriedJob(w.queueOf(s.current.book), data)
 		return err
 	case task.headers != nil:
-		s.job = newJob(s.current.book.queue, task)
+		s.job = newJob(w.queueOf(s.current.book), task)
 		return w.live(ctx, s, task, data)
 	}
 	h, missing := w.find(task)
@@ -150,7 +150,7 @@ func (w *Worker) abandon(l *lease, f *failure) {
 func (w *Worker) succeed(l *lease) {
 	if l.suspect {
 		w.ends.post(ending{
-			packed:   appendCommand(nil, l.book.queue.store.success(l.name, Holds{})...),
+			packed:   appendCommand(nil, l.book.store.success(l.name, Holds{})...),
 			answered: l.ended,
 		})
 		return
@@ -168,7 +168,7 @@ func (w *Worker) endBadly(l *lease, err error) {
 
 // burial is the command that buries the task of a lease, which may have a slot.
 func (l *lease) burial(reason Reason, detail, worker string) []string {
-	return l.book.queue.store.burial(l.name, holdsIn(l.data), string(reason), detail, worker)
+	return l.book.store.burial(l.name, holdsIn(l.data), string(reason), detail, worker)
 }
 
 // isRefusal tells whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
@@ -210,7 +210,7 @@ func (w *Worker) countBad(err error) {
 
 // logBad logs a task that has become one.
 func (w *Worker) logBad(b *book, path string, err error) {
-	stream := b.queue.store.Keys.Dead
+	stream := b.store.Keys.Dead
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
 		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/hex"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -91,4 +92,36 @@ func (s *store) nextAfter(ctx context.Context, now int64) (time.Duration, error)
 		return -1, err
 	}
 	return time.Duration(max(0, moment-now)) * time.Millisecond, nil
+}
+
+// now is the server's time, in milliseconds since 1970.
+func (s *store) now(ctx context.Context) (int64, error) {
+	ask := s.caller
+	if s.clustered() && ask == (pooled{s.client}) {
+		single, err := master(ctx, s.client, s.Keys.Queue) // any server might answer otherwise
+		if err != nil {
+			return 0, err
+		}
+		ask = pooled{single}
+	}
+	reply, err := ask.call(ctx, "TIME")
+	if err != nil {
+		return 0, err
+	}
+	said, err := timeIn(reply)
+	return said.UnixMilli(), err
+}
+
+// timeIn is what a reply to TIME says.
+func timeIn(reply any) (time.Time, error) {
+	parts, _ := reply.([]any)
+	if len(parts) != 2 {
+		return time.Time{}, fmt.Errorf("delayed: Redis says that it is %v", reply)
+	}
+	seconds, err := strconv.ParseInt(string(bulk(parts[0])), 10, 64)
+	microseconds, err2 := strconv.ParseInt(string(bulk(parts[1])), 10, 64)
+	if err != nil || err2 != nil {
+		return time.Time{}, fmt.Errorf("delayed: Redis says that it is %q", parts)
+	}
+	return time.Unix(seconds, microseconds*1000), nil
 }

@@ -56,7 +56,7 @@ func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (boo
 			return false, err
 		}
 		next := due
-		if seen == nil || due != "" && !sameTimes(seen, this.timetable.Cron) {
+		if seen == nil || due != "" && !sameTimes(seen, cronIn(this.timetable)) {
 			now, err := q.store.now(ctx)
 			if err != nil {
 				return false, err
@@ -96,7 +96,7 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 		}
 		this, broken := unpackSchedule(seen)
 		if listed.Err = broken; broken == nil {
-			listed.Cron, listed.Expires = this.Cron, span(this.expires)
+			listed.Cron, listed.Expires = cronIn(this.timetable), span(this.expires)
 			listed.Task, _, _ = glance(this.task)
 		}
 		found = append(found, listed)

@@ -61,14 +61,14 @@ var sources = func() map[string]string {
 
 // loadCommands are the commands that give a server the scripts that it lacks. known is its reply to the command that asks for them. (Some
 // servers write each script that they are sent to their replicas, and to the append-only file.)
-func loadCommands(known any) (packed []byte, count int) {
+func loadCommands(known any) (commands [][]string) {
 	there, _ := known.([]any)
 	for i, name := range scriptNames {
 		if i >= len(there) || there[i] != int64(1) {
-			packed, count = appendCommand(packed, "SCRIPT", "LOAD", scripts[name].source), count+1
+			commands = append(commands, []string{"SCRIPT", "LOAD", scripts[name].source})
 		}
 	}
-	return packed, count
+	return commands
 }
 
 // scriptNames are the names of the scripts, in the order of haveScripts, which asks a server which of them it has.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 )
 
-const notification = "1" // what announces a task that waits in the queue itself
-
 // asking is a task that may ask for more than a call.
 type asking interface {
 	asks() *taskOptions
@@ -99,7 +97,7 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 		}
 	}
 	k := q.store.Keys
-	to := k.spotOf(o)
+	to := spotOf(k, o)
 	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(b.id), k.Unique(unique)}
 	reply, err := q.add(ctx, "submit", keys, data, b.id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
 	values, _ := reply.([]any)

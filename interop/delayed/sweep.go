@@ -6,6 +6,13 @@ import (
 	"time"
 )
 
+const (
+	repairStep  = 4000    // notifications that one call of Repair adds or removes at most
+	sweptAtOnce = 100     // leases in one call of the script sweep, …
+	sweptBytes  = 1 << 20 // … and bytes of what they hold
+	waitedPage  = 100     // keys that tasks wait for, in one call of Wake
+)
+
 // Page lists some leases named in the hash key (Keys.Processing or Keys.Workers), and the cursor of the next page or "0".
 func (s *store) Page(ctx context.Context, key, cursor string, count int) (next string, leases []string, err error) {
 	reply, err := s.run(ctx, "page", []string{key}, cursor, strconv.Itoa(count))

@@ -48,12 +48,6 @@ func (w *Worker) take() {
 	}
 }
 
-func (c *conn) closeIfAny() {
-	if c != nil {
-		c.Close()
-	}
-}
-
 // turn takes once; false if there is nothing left to do.
 func (w *Worker) turn() (more bool, err error) {
 	defer catchFault(&err)
@@ -135,7 +129,7 @@ func (w *Worker) look() (more bool, err error) {
 	books := w.inTurn(time.Now())
 	queues := make([]*store, len(books))
 	for i, b := range books {
-		queues[i] = b.queue.store
+		queues[i] = b.store
 	}
 	found, err := queues[0].over(w.takes).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
@@ -195,7 +189,7 @@ func (w *Worker) wait(pop []byte, timeout time.Duration) (*book, error) {
 		return nil, err
 	}
 	for _, b := range w.books {
-		if b.queue.store.Keys.Noti == string(bulk(values[0])) {
+		if b.store.Keys.Noti == string(bulk(values[0])) {
 			return b, nil
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"strings"
 )
 
-const separator = ":" // in the path of a Python function, and in no other
-
 // Task is what can be enqueued: a GoTask or a PyTask.
 type Task interface {
 	// FuncPath is the path of the function to call.
@@ -219,4 +217,17 @@ func pathIn(data []byte) string {
 		return "(not a Go task)"
 	}
 	return string(task.path)
+}
+
+// readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
+// understood, and none is so far.
+func readHeaders(data []byte, at int) (map[string]any, error) {
+	if h, _ := headAt(data, at); h.kind != kindMap {
+		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
+	}
+	headers, strange := headersAt(data, at)
+	if strange != "" {
+		return headers, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
+	}
+	return headers, nil
 }

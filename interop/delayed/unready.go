@@ -41,18 +41,18 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
 func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
-	path, q := pathIn(l.data), l.book.queue
+	path, s := pathIn(l.data), l.book.store
 	var held Holds
-	to := q.store.Keys.tail()
+	to := s.Keys.tail()
 	if job != nil {
 		held = job.holds()
 		if job.grouped {
-			to = q.store.Keys.within(job.Group)
+			to = s.Keys.within(job.Group)
 		}
 	}
 	w.aside.Add(1)
 	w.stale.meet(w, path, cause)
-	command := q.store.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
+	command := s.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
 	w.ends.post(ending{packed: appendCommand(nil, command...), answered: func(reply any, repeated bool) {
 		switch said, _, age := deferredOf(reply); said {
 		case DeferOver:

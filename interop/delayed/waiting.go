@@ -8,8 +8,6 @@ import (
 	"time"
 )
 
-const waitingPage = 50
-
 // Place is where a task waits.
 type Place string
 

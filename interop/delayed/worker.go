@@ -149,11 +149,11 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	for i := range w.slots {
 		w.slots[i] = &slot{}
 	}
-	for _, queue := range queues {
+	for i, queue := range queues {
 		if queue.store.client != queues[0].store.client {
 			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
 		}
-		w.books = append(w.books, newBook(queue, w.wasSuperseded))
+		w.books = append(w.books, newBook(queue.store, i, w.wasSuperseded))
 	}
 	if _, clustered := queues[0].store.client.(*redis.ClusterClient); clustered && len(queues) > 1 {
 		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
@@ -294,6 +294,8 @@ func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }
 func (w *Worker) succeeded() int64 {
 	return w.finished.Load() - w.failed.Load() - w.buried.Load() - w.retried.Load() - w.aside.Load()
 }
+
+func (w *Worker) queueOf(b *book) *Queue { return w.queues[b.place] }
 
 func (w *Worker) queueNames() []string {
 	names := make([]string, len(w.queues))
