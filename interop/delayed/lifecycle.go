@@ -213,7 +213,7 @@ func (w *Worker) failJob(l *lease, job *Job, reason Reason, err error) {
 func (w *Worker) burialOf(l *lease, job *Job, reason Reason, err error) []string {
 	detail := detailOf(err)
 	if job.ID == "" {
-		return l.burial(reason, detail, w.place)
+		return burial(l, reason, detail, w.place)
 	}
 	if reason == Expired {
 		return w.conclusion(l, job, StateExpired, reason, detail, []any{string(StateExpired)})

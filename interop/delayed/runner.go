@@ -162,12 +162,12 @@ func (w *Worker) succeed(l *lease) {
 func (w *Worker) endBadly(l *lease, err error) {
 	detail, path := detailOf(err), pathIn(l.data)
 	w.countBad(err)
-	w.ends.post(ending{packed: appendCommand(nil, l.burial(reasonOf(err), detail, w.place)...), answered: l.ended})
+	w.ends.post(ending{packed: appendCommand(nil, burial(l, reasonOf(err), detail, w.place)...), answered: l.ended})
 	w.logBad(l.book, path, err)
 }
 
 // burial is the command that buries the task of a lease, which may have a slot.
-func (l *lease) burial(reason Reason, detail, worker string) []string {
+func burial(l *lease, reason Reason, detail, worker string) []string {
 	return l.book.store.burial(l.name, holdsIn(l.data), string(reason), detail, worker)
 }
 

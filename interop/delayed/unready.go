@@ -69,7 +69,7 @@ func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
 // waitedInVain makes a dead letter of a task that nobody could run for too long. It does not wait for Redis.
 func (w *Worker) waitedInVain(l *lease, job *Job, path string, cause *Unrunnable, age time.Duration) {
 	late := unrunnable(cause.Reason, "%s; it has waited for %s for a worker that can run it", cause.Detail, age.Round(time.Second))
-	command := l.burial(late.Reason, detailOf(late), w.place)
+	command := burial(l, late.Reason, detailOf(late), w.place)
 	if job != nil {
 		command = w.burialOf(l, job, late.Reason, late)
 	}
