@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/connect"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -43,21 +44,21 @@ func addressShown(value any) string {
 func TestAddressesMeanTheSameInBothLanguages(t *testing.T) {
 	accepted, _ := addressVectors(t)
 	for _, vector := range accepted {
-		a, err := readAddress(vector.URL)
+		a, err := connect.Read(vector.URL)
 		must(t, err)
 		want := vector.Means
 		var hosts [][]any
-		for _, each := range a.hosts {
-			hosts = append(hosts, []any{each.host, float64(each.port)})
+		for _, each := range a.Hosts {
+			hosts = append(hosts, []any{each.Host, float64(each.Port)})
 		}
-		got := fmt.Sprint(a.kind, a.tls, hosts, a.path, a.service, a.db, a.username, a.password, len(a.options))
+		got := fmt.Sprint(a.Kind, a.Tls, hosts, a.Path, a.Service, a.Db, a.Username, a.Password, len(a.Options))
 		if expected := fmt.Sprint(want.Kind, want.TLS, want.Hosts, want.Path, want.Service, want.DB, want.Username, want.Password,
 			len(want.Options)); got != expected {
 			t.Errorf("%s: %s, not %s", vector.URL, got, expected)
 		}
 		for name, value := range want.Options {
-			if addressShown(a.options[name]) != addressShown(value) {
-				t.Errorf("%s: %s is %v", vector.URL, name, a.options[name])
+			if addressShown(a.Options[name]) != addressShown(value) {
+				t.Errorf("%s: %s is %v", vector.URL, name, a.Options[name])
 			}
 		}
 	}

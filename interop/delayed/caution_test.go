@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -89,7 +91,7 @@ func TestThoseThatBeatSeldomHaveMoreTime(t *testing.T) {
 	for about, want := range map[any]time.Duration{
 		10.0: 10 * time.Second, int64(60): time.Minute, true: 0, "60": 0, -5.0: 0, 1e9: 0, nil: 0,
 	} {
-		packed, err := encode(map[string]any{"ttl": about}, false)
+		packed, err := wire.Encode(map[string]any{"ttl": about}, false)
 		must(t, err)
 		if got := ttlIn(packed); got != want {
 			t.Error(about, got)
@@ -125,7 +127,7 @@ func (l lagging) Write(data []byte) (int, error) {
 }
 
 // looking is a sweeper that sweeps when it is told, over a link with a lag.
-func looking(t *testing.T, settling time.Duration) (queue *Queue, there *site, look func(), lag *time.Duration, log *bytes.Buffer) {
+func looking(t *testing.T, settling time.Duration) (queue *Queue, there *server, look func(), lag *time.Duration, log *bytes.Buffer) {
 	t.Helper()
 	lag, log = new(time.Duration), &bytes.Buffer{}
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: shared.socket(), Dialer: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -133,30 +135,30 @@ func looking(t *testing.T, settling time.Duration) (queue *Queue, there *site, l
 		return lagging{c, lag}, err
 	}})
 	t.Cleanup(func() { client.Close() })
-	queue, err := NewQueue("q"+token(), client)
+	queue, err := NewQueue("q"+rdb.Token(), client)
 	must(t, err)
 	s, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.NewTextHandler(log, nil))),
 		func(s *Sweeper) { s.settling = settling })
 	must(t, err)
-	s.sites = sitesOf(s.queues, settling)
-	there = s.sites[0]
+	s.servers = serversOf(s.queues, settling)
+	there = s.servers[0]
 	t.Cleanup(there.close)
-	return newQueueNamed(t, queue.Name()), there, func() { s.visit(ctx, there) }, lag, log
+	return newQueueNamed(t, queue.Name()), there, func() { s.sweepServer(ctx, there) }, lag, log
 }
 
 func newQueueNamed(t *testing.T, name string) *Queue {
 	t.Helper()
-	queue, err := NewQueue(name, connect(t, shared))
+	queue, err := NewQueue(name, connectTo(t, shared))
 	must(t, err)
 	return queue
 }
 
 func holdDead(t *testing.T, queue *Queue) {
 	t.Helper()
-	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, queue.store.Keys.Lease("dead", 0), "\x91\xa1f").Err())
+	must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Processing, queue.store.Keys.Lease("dead", 0), "\x91\xa1f").Err())
 }
 
-func held(queue *Queue) int64 { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() }
+func held(queue *Queue) int64 { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() }
 
 func TestAfterASlowAnswerTheLivingGoFirst(t *testing.T) {
 	queue, there, look, lag, log := looking(t, time.Hour)
@@ -180,9 +182,9 @@ func TestAfterASlowAnswerTheLivingGoFirst(t *testing.T) {
 func TestOutagesAtEachLookKeepNothingForEver(t *testing.T) {
 	queue, there, look, _, log := looking(t, settle)
 	holdDead(t, queue)
-	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "\x80").Err())
+	must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "\x80").Err())
 	looks := 0
-	for ; held(queue) > 0 || queue.store.client.HExists(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead")).Val(); looks++ {
+	for ; held(queue) > 0 || queue.store.Client.HExists(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead")).Val(); looks++ {
 		if looks > 20 {
 			t.Fatal("it is never judged", log)
 		}
@@ -198,7 +200,7 @@ func TestOutagesAtEachLookKeepNothingForEver(t *testing.T) {
 func TestAProcessThatWasStoppedLetsOthersGoFirst(t *testing.T) {
 	queue, there, look, _, log := looking(t, time.Hour)
 	look()
-	there.woke(time.Now().Add(-3 * time.Second))
+	there.checkOversleep(time.Now().Add(-3 * time.Second))
 	holdDead(t, queue)
 	if look(); held(queue) != 1 || !strings.Contains(log.String(), "was stopped for 3") {
 		t.Error(log)
@@ -211,11 +213,11 @@ func TestStepsFailOneByOne(t *testing.T) {
 			queue, _, look, _, log := looking(t, settle)
 			k := queue.store.Keys
 			holdDead(t, queue)
-			must(t, queue.store.client.HSet(ctx, k.Workers, k.Own("dead"), "\x80").Err())
-			must(t, queue.store.client.ZAdd(ctx, k.Scheduled, redis.Z{Score: 1, Member: "0123456789abcdef\x91\xa1f"}).Err())
+			must(t, queue.store.Client.HSet(ctx, k.Workers, k.Own("dead"), "\x80").Err())
+			must(t, queue.store.Client.ZAdd(ctx, k.Scheduled, redis.Z{Score: 1, Member: "0123456789abcdef\x91\xa1f"}).Err())
 			usurp(t, queue, map[string]string{"held": k.Processing, "register": k.Workers, "dead letters": k.Dead, "notifications": k.Noti}[wrong])
 			look()
-			if gone := wrong == "register" || !queue.store.client.HExists(ctx, k.Workers, k.Own("dead")).Val(); !gone {
+			if gone := wrong == "register" || !queue.store.Client.HExists(ctx, k.Workers, k.Own("dead")).Val(); !gone {
 				t.Error("the register is not pruned", log)
 			}
 			if wrong == "register" && held(queue) != 0 || !strings.Contains(log.String(), "a sweep could not do all") {
@@ -253,5 +255,5 @@ func TestAStopIsHeardWhileASweeperCatchesUp(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("it is deaf")
 	}
-	must(t, queue.store.client.Unlink(ctx, queue.Name(), queue.store.Keys.Noti).Err())
+	must(t, queue.store.Client.Unlink(ctx, queue.Name(), queue.store.Keys.Noti).Err())
 }

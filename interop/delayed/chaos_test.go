@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -40,13 +41,13 @@ func TestBrokenConnectionsRepeatNothing(t *testing.T) {
 			}
 			worker := start(t, queue, map[string]any{"main.F": function, "main.Fail": function}, Concurrency(concurrency))
 			for worker.finished.Load() < count {
-				must(t, queue.store.client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+				must(t, queue.store.Client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 				before := worker.finished.Load()
 				pause := time.Duration(rand.N(15)) * time.Millisecond
 				eventually(t, "it goes on", func() bool { return worker.finished.Load() > before || worker.finished.Load() >= count })
 				time.Sleep(pause) // some work between two faults
 			}
-			eventually(t, "all are released", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
+			eventually(t, "all are released", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
 			for i := range ran {
 				if n := ran[i].Load(); n != 1 {
 					t.Errorf("task %d ran %d times", i, n)
@@ -70,7 +71,7 @@ func TestRedisHangs(t *testing.T) {
 	eventually(t, "the worker gives its connections up", worker.broken.Load)
 	must(t, redisServer.process.Process.Signal(syscall.SIGCONT))
 	eventually(t, "all ran", func() bool { return worker.finished.Load() == 20000 && worker.inFlight() == 0 })
-	eventually(t, "all are released", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
+	eventually(t, "all are released", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
 	if worker.superseded.Load() != 0 || ran.Load() != 20000 {
 		t.Errorf("%d superseded, %d ran", worker.superseded.Load(), ran.Load())
 	}
@@ -85,13 +86,13 @@ func TestRedisRefusesToWrite(t *testing.T) {
 	ran := make([]atomic.Int32, count)
 	worker := start(t, queue, map[string]any{"main.F": func(i int) { ran[i].Add(1) }}, Concurrency(2))
 	for worker.finished.Load() < count {
-		must(t, queue.store.client.ConfigSet(ctx, "min-replicas-to-write", "1").Err())
+		must(t, queue.store.Client.ConfigSet(ctx, "min-replicas-to-write", "1").Err())
 		eventually(t, "it is refused", func() bool { return worker.broken.Load() || worker.finished.Load() >= count })
-		must(t, queue.store.client.ConfigSet(ctx, "min-replicas-to-write", "0").Err())
+		must(t, queue.store.Client.ConfigSet(ctx, "min-replicas-to-write", "0").Err())
 		before := worker.finished.Load()
 		eventually(t, "it goes on", func() bool { return worker.finished.Load() > before || worker.finished.Load() >= count })
 	}
-	eventually(t, "all are released", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
+	eventually(t, "all are released", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
 	for i := range ran {
 		if n := ran[i].Load(); n != 1 {
 			t.Errorf("task %d ran %d times", i, n)
@@ -112,13 +113,13 @@ func TestSweepersSideBySide(t *testing.T) {
 		leases = append(leases, queue.store.Keys.Lease("x", i))
 	}
 	for chunk := range slices.Chunk(leases, 250) {
-		_, err := queue.store.Take(ctx, chunk, TakeOptions{TTL: time.Minute, Waiting: true})
+		_, err := queue.store.Take(ctx, chunk, rdb.TakeOptions{TTL: time.Minute, Waiting: true})
 		must(t, err)
 		dead = append(dead, chunk[:200]...)
 	}
-	must(t, queue.store.client.Del(ctx, dead...).Err())
-	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("gone"), "x").Err())
-	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Noti, make([]any, 9000)...).Err()) // surplus
+	must(t, queue.store.Client.Del(ctx, dead...).Err())
+	must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("gone"), "x").Err())
+	must(t, queue.store.Client.RPush(ctx, queue.store.Keys.Noti, make([]any, 9000)...).Err()) // surplus
 	sweepers := make([]*Sweeper, 4)
 	done := make(chan error)
 	for i := range sweepers {
@@ -129,8 +130,8 @@ func TestSweepersSideBySide(t *testing.T) {
 	eventually(t, "all is in order", func() bool {
 		waiting, err := queue.Len(ctx)
 		must(t, err)
-		return waiting == 400 && queue.store.client.LLen(ctx, queue.store.Keys.Noti).Val() == 400 &&
-			!queue.store.client.HExists(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("gone")).Val()
+		return waiting == 400 && queue.store.Client.LLen(ctx, queue.store.Keys.Noti).Val() == 400 &&
+			!queue.store.Client.HExists(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("gone")).Val()
 	})
 	recovered := 0
 	for _, sweeper := range sweepers {
@@ -140,7 +141,7 @@ func TestSweepersSideBySide(t *testing.T) {
 	for _, sweeper := range sweepers {
 		recovered += sweeper.recovered
 	}
-	if recovered != 400 || queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() != 100 || queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() != 0 {
+	if recovered != 400 || queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() != 100 || queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() != 0 {
 		t.Errorf("%d recovered", recovered)
 	}
 }

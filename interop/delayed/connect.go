@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/connect"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -12,17 +14,17 @@ import (
 // `redis+cluster://[…@]host[:port][,host[:port]…]` for some nodes of a cluster (both with `rediss+` for TLS). Each with options as query,
 // such as `?socket_timeout=3&ssl_ca_certs=/ca.pem`: see docs/operations.md. Any other client of go-redis serves as well. The error wraps
 // ErrConfiguration, and shows no password.
-func Connect(url string) (redis.UniversalClient, error) { return newClient(url) }
+func Connect(url string) (redis.UniversalClient, error) { return connect.NewClient(url) }
 
 // admitted asks the server once whether it lets us in. One that cannot be asked now may be up later: that is no error. The error wraps
 // ErrConfiguration.
 func (q *Queue) admitted(ctx context.Context) error {
-	c, err := dialBare(ctx, q.store.client, q.store.Keys.Queue)
+	c, err := conn.DialBare(ctx, q.store.Client, q.store.Keys.Queue)
 	if err == nil {
-		_, err = c.call(ctx, "PING")
+		_, err = c.Call(ctx, "PING")
 		c.Close()
 	}
-	if !refused(err) {
+	if !connect.Refused(err) {
 		return nil
 	}
 	return fmt.Errorf("%w: Redis does not let us in: %w; correct the user, the password or the database in the URL", ErrConfiguration, err)

@@ -3,6 +3,8 @@ package delayed
 import (
 	"errors"
 	"fmt"
+
+	"github.com/delayedq/delayed/interop/internal/cron"
 )
 
 // CatchUp says what becomes of occurrences that were missed.
@@ -10,9 +12,9 @@ type CatchUp string
 
 // What becomes of them.
 const (
-	SkipMissed CatchUp = skipMissed
-	OneMissed  CatchUp = oneMissed // one task stands for all
-	AllMissed  CatchUp = allMissed
+	SkipMissed CatchUp = cron.SkipMissed
+	OneMissed  CatchUp = cron.OneMissed // one task stands for all
+	AllMissed  CatchUp = cron.AllMissed
 )
 
 // ErrInvalidSchedule says that there is no such schedule: an expression, a time zone or a definition that cannot be read, or that
@@ -33,8 +35,8 @@ type Cron struct {
 }
 
 // read makes sense of it. The error wraps ErrInvalidSchedule.
-func (c Cron) read() (*timetable, error) {
-	t, err := readTimetable(c.Expression, c.TZ, string(c.CatchUp))
+func (c Cron) read() (*cron.Timetable, error) {
+	t, err := cron.Read(c.Expression, c.TZ, string(c.CatchUp))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidSchedule, err)
 	}
@@ -42,4 +44,4 @@ func (c Cron) read() (*timetable, error) {
 }
 
 // cronIn is what a timetable was read from.
-func cronIn(t *timetable) Cron { return Cron{t.expression, t.tz, CatchUp(t.catchUp)} }
+func cronIn(t *cron.Timetable) Cron { return Cron{t.Expression, t.Tz, CatchUp(t.CatchUp)} }

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/cron"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // cronVectors are tests/vectors/cron.json: see "about" in the file.
@@ -36,7 +39,7 @@ func readCronVectors(t *testing.T) cronVectors {
 	return vectors
 }
 
-func cronOf(t *testing.T, expression, tz string, catchUp CatchUp) *timetable {
+func cronOf(t *testing.T, expression, tz string, catchUp CatchUp) *cron.Timetable {
 	t.Helper()
 	c, err := Cron{expression, tz, catchUp}.read()
 	must(t, err)
@@ -46,7 +49,7 @@ func cronOf(t *testing.T, expression, tz string, catchUp CatchUp) *timetable {
 // whole is a number of the vectors; null is never.
 func whole(value any) int64 {
 	if value == nil {
-		return never
+		return cron.Never
 	}
 	n, err := value.(json.Number).Int64()
 	if err != nil {
@@ -60,7 +63,7 @@ func TestCronWalks(t *testing.T) {
 		for expression, offsets := range walk.Fires {
 			c := cronOf(t, expression, walk.TZ, "")
 			for start := walk.From - 1; start < walk.To; start += 29 * 60 { // from anywhere, also inside of what is repeated
-				got, want := c.after(start*1000), int64(0)
+				got, want := c.After(start*1000), int64(0)
 				for _, offset := range offsets {
 					if at := walk.From + offset; at > start && want == 0 {
 						want = at * 1000
@@ -72,7 +75,7 @@ func TestCronWalks(t *testing.T) {
 			}
 			before := walk.From - 1
 			for _, offset := range offsets {
-				if got := c.after(before * 1000); got != (walk.From+offset)*1000 {
+				if got := c.After(before * 1000); got != (walk.From+offset)*1000 {
 					t.Errorf("%s in %s after %d: %d", expression, walk.TZ, before, got)
 				}
 				before = walk.From + offset
@@ -87,10 +90,10 @@ func TestCronNext(t *testing.T) {
 		after := whole(vector[2])
 		for _, each := range vector[3].([]any) {
 			want := whole(each)
-			if want != never {
+			if want != cron.Never {
 				want *= 1000
 			}
-			got := c.after(after * 1000)
+			got := c.After(after * 1000)
 			if got != want {
 				t.Errorf("%v after %d: %d, not %d", vector[:2], after, got, want)
 			}
@@ -102,7 +105,7 @@ func TestCronNext(t *testing.T) {
 func TestCronDecides(t *testing.T) {
 	for _, vector := range readCronVectors(t).Decide {
 		c := cronOf(t, vector[0].(string), vector[1].(string), CatchUp(vector[2].(string)))
-		tasks, next := c.decide(whole(vector[3]), whole(vector[4]))
+		tasks, next := c.Decide(whole(vector[3]), whole(vector[4]))
 		if int64(tasks) != whole(vector[5]) || next != whole(vector[6]) {
 			t.Errorf("%v: %d, %d", vector, tasks, next)
 		}
@@ -115,7 +118,7 @@ func TestDefinitionsOfSchedules(t *testing.T) {
 		timetable := cronOf(t, vector[0].(string), vector[1].(string), CatchUp(vector[2].(string)))
 		path, args, want := vector[3].(string), vector[4].([]any), vector[5].(string)
 		var task Task = NewGoTask(path, []any{"a", 2.5})
-		if strings.Contains(path, separator) {
+		if strings.Contains(path, wire.Separator) {
 			task = NewPyTask(path, []any{1, args[1]}, nil)
 		}
 		if vector[6] != nil {
@@ -130,7 +133,7 @@ func TestDefinitionsOfSchedules(t *testing.T) {
 		}
 		again, err := unpackSchedule(definition)
 		must(t, err)
-		if cronIn(again.timetable) != cronIn(timetable) || !bytes.Equal(again.task, schedule.task) || again.expires != schedule.expires {
+		if cronIn(again.Timetable) != cronIn(timetable) || !bytes.Equal(again.task, schedule.task) || again.expires != schedule.expires {
 			t.Errorf("%+v", again)
 		}
 	}
@@ -146,7 +149,7 @@ func lastingFor(task Task, d time.Duration) Task {
 func TestWhatIsDoneAboutOccurrencesThatExpire(t *testing.T) {
 	for _, vector := range readCronVectors(t).Expiring {
 		e := entry{cronOf(t, vector[0].(string), vector[1].(string), CatchUp(vector[2].(string))), nil, whole(vector[5])}
-		if moment, next := e.choose(whole(vector[3]), whole(vector[4]), e.expires); moment != whole(vector[6]) || next != whole(vector[7]) {
+		if moment, next := e.DecideExpiring(whole(vector[3]), whole(vector[4]), e.expires); moment != whole(vector[6]) || next != whole(vector[7]) {
 			t.Errorf("%v: %d, %d", vector, moment, next)
 		}
 	}
@@ -156,7 +159,7 @@ func TestAnyTaskCanSayWhenItExpires(t *testing.T) {
 	for _, vector := range readCronVectors(t).Headers {
 		data, err := hex.DecodeString(vector[0].(string))
 		must(t, err)
-		after, err := withExpiry(data, whole(vector[1]))
+		after, err := wire.WithExpiry(data, whole(vector[1]))
 		if hex.EncodeToString(after) != vector[2] || err != nil {
 			t.Errorf("%x, not %v (%v)", after, vector[2], err)
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 const (
@@ -75,8 +77,8 @@ func (d *durability) add(ctx context.Context, q *Queue, script []string) (any, e
 	proof, err := d.proof(ctx, q)
 	if err == nil {
 		var replies []any
-		if replies, err = q.store.batch(ctx, d.timeout, script, proof); err == nil {
-			if err = failureIn(replies[0]); err == nil {
+		if replies, err = q.store.Batch(ctx, d.timeout, script, proof); err == nil {
+			if err = rdb.FailureIn(replies[0]); err == nil {
 				err = d.judge(proof, replies[1])
 			}
 			if err == nil {
@@ -90,14 +92,14 @@ func (d *durability) add(ctx context.Context, q *Queue, script []string) (any, e
 
 // proof is the command that goes out with an enqueue.
 func (d *durability) proof(ctx context.Context, q *Queue) ([]string, error) {
-	wait := milliseconds(d.timeout)
+	wait := rdb.Milliseconds(d.timeout)
 	if d.replicas > 0 {
 		return []string{"WAIT", strconv.Itoa(d.replicas), wait}, nil
 	}
 	if known := d.aof.Load(); known != nil {
 		return *known, nil
 	}
-	replies, err := q.store.batch(ctx, d.timeout, []string{"WAITAOF", "1", "0", "1"}, appendConfig)
+	replies, err := q.store.Batch(ctx, d.timeout, []string{"WAITAOF", "1", "0", "1"}, appendConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +113,7 @@ func (d *durability) proof(ctx context.Context, q *Queue) ([]string, error) {
 // aofProof chooses by what WAITAOF and CONFIG GET say. The error wraps ErrConfiguration if this server cannot make anything durable, or
 // does not say whether it does; or it is the server's, which is not a primary, or not now.
 func aofProof(asked, settings any, wait string) ([]string, error) {
-	refusal, closed := failureIn(asked), failureIn(settings)
+	refusal, closed := rdb.FailureIn(asked), rdb.FailureIn(settings)
 	switch {
 	case refusal == nil:
 		return []string{"WAITAOF", "1", "0", wait}, nil
@@ -133,7 +135,7 @@ func aofProof(asked, settings any, wait string) ([]string, error) {
 
 // judge looks at the reply to the proof.
 func (d *durability) judge(proof []string, reply any) error {
-	if refusal := failureIn(reply); refusal != nil {
+	if refusal := rdb.FailureIn(reply); refusal != nil {
 		return &NotDurable{0, fmt.Sprintf("%s: Redis took the task and then said: %s", d.text, refusal)}
 	}
 	switch proof[0] {
@@ -156,6 +158,6 @@ func (d *durability) judge(proof []string, reply any) error {
 
 // always tells whether CONFIG says that what was acknowledged is on the disk.
 func always(settings any) bool {
-	known := fieldsOf(settings)
+	known := rdb.Fields(settings)
 	return known["appendonly"] == "yes" && known["appendfsync"] == "always"
 }

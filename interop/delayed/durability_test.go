@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -31,7 +33,7 @@ func primaryWithReplica(t *testing.T) redis.UniversalClient {
 }
 
 func TestWhatIsNoDurability(t *testing.T) {
-	client := connect(t, shared)
+	client := connectTo(t, shared)
 	for _, text := range []string{"", "disk", "replicas", "replicas:", "replicas:0", "replicas:-1", "replicas:1.5", "AOF", "aof\n"} {
 		if _, err := NewQueue("q", client, Durability(text)); !errors.Is(err, ErrConfiguration) {
 			t.Errorf("%q: %v", text, err)
@@ -47,7 +49,7 @@ func TestWhatIsNoDurability(t *testing.T) {
 func TestDurableTasks(t *testing.T) {
 	client := primaryWithReplica(t)
 	for _, text := range []string{"aof", "replicas:1"} {
-		queue := onPrimary(t, client, "q"+token(), Durability(text))
+		queue := onPrimary(t, client, "q"+rdb.Token(), Durability(text))
 		enqueue(t, queue, NewGoTask("main.F"))
 		handle, err := queue.Submit(ctx, NewGoTask("main.F").With(Track()))
 		if err != nil || handle.ID == "" {
@@ -58,7 +60,7 @@ func TestDurableTasks(t *testing.T) {
 			t.Error(n, err)
 		}
 	}
-	queue := onPrimary(t, client, "q"+token(), Durability("replicas:2"), DurabilityTimeout(50*time.Millisecond))
+	queue := onPrimary(t, client, "q"+rdb.Token(), Durability("replicas:2"), DurabilityTimeout(50*time.Millisecond))
 	err := queue.Enqueue(ctx, NewGoTask("main.F"))
 	var not *NotDurable
 	if !errors.As(err, &not) || not.Acknowledged != 1 || !errors.Is(err, ErrNotDurable) || length(t, queue) != 1 {
@@ -84,7 +86,7 @@ func TestDurableTasks(t *testing.T) {
 func TestADurabilityTimeoutAboveTheClientsOwn(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Network: "unix", Addr: shared.socket(), ReadTimeout: 50 * time.Millisecond})
 	defer client.Close()
-	queue := onPrimary(t, client, "q"+token(), Durability("replicas:1"), DurabilityTimeout(300*time.Millisecond))
+	queue := onPrimary(t, client, "q"+rdb.Token(), Durability("replicas:1"), DurabilityTimeout(300*time.Millisecond))
 	if err := queue.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) {
 		t.Error(err)
 	}
@@ -92,8 +94,8 @@ func TestADurabilityTimeoutAboveTheClientsOwn(t *testing.T) {
 
 func TestAServerThatIsSetOtherwiseMeanwhile(t *testing.T) {
 	redisServer := own(t)
-	client := connect(t, redisServer)
-	queue := onPrimary(t, client, "q"+token(), Durability("aof"), DurabilityTimeout(200*time.Millisecond))
+	client := connectTo(t, redisServer)
+	queue := onPrimary(t, client, "q"+rdb.Token(), Durability("aof"), DurabilityTimeout(200*time.Millisecond))
 	enqueue(t, queue, NewGoTask("main.F"))
 	must(t, client.ConfigSet(ctx, "appendonly", "no").Err())
 	if err := queue.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) || length(t, queue) != 2 {
@@ -113,10 +115,10 @@ func TestAServerThatIsSetOtherwiseMeanwhile(t *testing.T) {
 }
 
 func TestHowTheDiskProvesIt(t *testing.T) {
-	unknown := redisError("ERR unknown command 'WAITAOF', with args beginning with: '1'")
-	forbidden := redisError("NOPERM this user has no permissions to run the 'waitaof' command")
+	unknown := conn.ReplyError("ERR unknown command 'WAITAOF', with args beginning with: '1'")
+	forbidden := conn.ReplyError("NOPERM this user has no permissions to run the 'waitaof' command")
 	config := func(fsync string) any { return []any{"appendonly", "yes", "appendfsync", fsync} }
-	for _, refusal := range []redisError{unknown, forbidden} {
+	for _, refusal := range []conn.ReplyError{unknown, forbidden} {
 		if proof, err := aofProof(refusal, config("always"), "3000"); err != nil || proof[0] != "CONFIG" {
 			t.Error(proof, err)
 		}
@@ -131,7 +133,7 @@ func TestHowTheDiskProvesIt(t *testing.T) {
 	if err != nil || strings.Join(proof, " ") != "WAITAOF 1 0 3000" {
 		t.Error(proof, err)
 	}
-	replica := redisError("ERR WAITAOF cannot be used with replica instances.")
+	replica := conn.ReplyError("ERR WAITAOF cannot be used with replica instances.")
 	if _, err := aofProof(replica, config("always"), "3000"); err == nil || errors.Is(err, ErrConfiguration) {
 		t.Error("a replica is no wrong setting", err)
 	}
@@ -141,7 +143,7 @@ func TestHowTheDiskProvesIt(t *testing.T) {
 		reply any
 		fine  bool
 	}{
-		{"WAITAOF", []any{int64(1), int64(0)}, true}, {"WAITAOF", []any{int64(0), int64(0)}, false}, {"WAITAOF", redisError("ERR x"), false},
+		{"WAITAOF", []any{int64(1), int64(0)}, true}, {"WAITAOF", []any{int64(0), int64(0)}, false}, {"WAITAOF", conn.ReplyError("ERR x"), false},
 		{"CONFIG", config("always"), true}, {"CONFIG", map[any]any{"appendonly": "yes", "appendfsync": "always"}, true},
 		{"CONFIG", config("everysec"), false}, {"CONFIG", []any{}, false},
 	} {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 const (
@@ -13,7 +15,7 @@ const (
 
 // Len is how many tasks wait.
 func (q *Queue) Len(ctx context.Context) (int, error) {
-	reply, err := q.store.caller.call(ctx, "LLEN", q.store.Keys.Queue)
+	reply, err := q.store.Caller.Call(ctx, "LLEN", q.store.Keys.Queue)
 	n, _ := reply.(int64)
 	return int(n), err
 }
@@ -61,7 +63,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 			count++
 			continue
 		}
-		c.add(spotOf(q.store.Keys, o), data)
+		c.add(destinationOf(q.store.Keys, o), data)
 	}
 	err := flush()
 	return count, err
@@ -69,21 +71,21 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 
 // chunk is what goes in together, by where it goes.
 type chunk struct {
-	spots       []spot // in the order of their first tasks
-	tasks       [][]string
-	places      map[spot]int
-	count, size int
+	destinations []rdb.Destination // in the order of their first tasks
+	tasks        [][]string
+	places       map[rdb.Destination]int
+	count, size  int
 }
 
-func (c *chunk) add(to spot, data string) {
+func (c *chunk) add(to rdb.Destination, data string) {
 	i, known := c.places[to]
 	if !known {
 		if c.places == nil {
-			c.places = map[spot]int{}
+			c.places = map[rdb.Destination]int{}
 		}
-		i = len(c.spots)
+		i = len(c.destinations)
 		c.places[to] = i
-		c.spots, c.tasks = append(c.spots, to), append(c.tasks, nil)
+		c.destinations, c.tasks = append(c.destinations, to), append(c.tasks, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
@@ -92,11 +94,11 @@ func (c *chunk) add(to spot, data string) {
 
 // send empties a chunk into the queue. It returns how many tasks are there for certain.
 func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
-	for i, to := range c.spots {
-		if to.word == notification {
+	for i, to := range c.destinations {
+		if to.Word == rdb.Notification {
 			err = q.enqueue(ctx, c.tasks[i])
 		} else if first, failure := q.enqueueAt(ctx, to, c.tasks[i]); first {
-			q.store.itsTurn(ctx, to)
+			q.store.GiveTurn(ctx, to)
 		} else {
 			err = failure
 		}
@@ -112,9 +114,9 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 // add runs a script that adds tasks, and sees that they are durable.
 func (q *Queue) add(ctx context.Context, name string, keys []string, args ...string) (any, error) {
 	if q.durability.text == inMemory {
-		return q.store.run(ctx, name, keys, args...)
+		return q.store.Run(ctx, name, keys, args...)
 	}
-	return q.durability.add(ctx, q, withSource(scriptCall(name, keys, args...)))
+	return q.durability.add(ctx, q, rdb.WithSource(rdb.ScriptCall(name, keys, args...)))
 }
 
 func (q *Queue) enqueue(ctx context.Context, chunk []string) error {
@@ -137,15 +139,15 @@ func (q *Queue) serialize(task Task, b birth) (string, error) {
 	return string(data), err
 }
 
-// spotOf is the spot of a task that asks for this; nil for one that asks for nothing.
-func spotOf(k Keys, o *taskOptions) spot {
+// destinationOf is the spot of a task that asks for this; nil for one that asks for nothing.
+func destinationOf(k rdb.Keys, o *taskOptions) rdb.Destination {
 	if o == nil || o.group == nil {
-		return k.tail()
+		return k.Tail()
 	}
-	return k.within(*o.group)
+	return k.GroupTail(*o.group)
 }
 
-func (q *Queue) enqueueAt(ctx context.Context, to spot, tasks []string) (first bool, err error) {
-	reply, err := q.add(ctx, "enqueue_group", []string{to.list, to.announces}, append([]string{to.word}, tasks...)...)
+func (q *Queue) enqueueAt(ctx context.Context, to rdb.Destination, tasks []string) (first bool, err error) {
+	reply, err := q.add(ctx, "enqueue_group", []string{to.List, to.Announces}, append([]string{to.Word}, tasks...)...)
 	return reply == int64(1), err
 }

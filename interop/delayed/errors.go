@@ -3,12 +3,14 @@ package delayed
 import (
 	"errors"
 	"fmt"
+
+	"github.com/delayedq/delayed/interop/internal/errs"
 )
 
 // What can go wrong. Errors of this package wrap one of these; faults of Redis itself stay go-redis's and net's own.
 var (
 	// ErrConfiguration says that something was set up in a way that cannot work; the message says what to change.
-	ErrConfiguration = errConfiguration
+	ErrConfiguration = errs.ErrConfiguration
 	// ErrInvalidTask says that no worker could run the task; nothing was enqueued.
 	ErrInvalidTask = errors.New("delayed: invalid task")
 	// ErrNotEncodable says that an argument has no form in MessagePack; nothing was enqueued.
@@ -17,7 +19,7 @@ var (
 	ErrTaskTooLarge = fmt.Errorf("%w: too large", ErrInvalidTask)
 	// ErrOutcomeUnknown says that the connection broke after a command was sent: Redis may or may not have carried it out. It is
 	// never sent a second time behind the caller's back, as only the caller knows whether twice is all right.
-	ErrOutcomeUnknown = errOutcomeUnknown
+	ErrOutcomeUnknown = errs.ErrOutcomeUnknown
 	// ErrForced is what Run returns if tasks still ran when the grace was over, or when now was asked for: they were given back,
 	// and their goroutines go on without a lease. Likewise if a task was over its HardTimeout, or cancelled by CancelHard: that one was
 	// ended, and the others were given back.

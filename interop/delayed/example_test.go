@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // What a team of only Go does with schedules, durability and dead letters; docs/guide.md shows it.
@@ -15,7 +17,7 @@ func Example() {
 	check(err)
 	defer client.Close()
 
-	queue, err := NewQueue("example-"+token(), client, Durability("memory")) // or "aof", or "replicas:1"
+	queue, err := NewQueue("example-"+rdb.Token(), client, Durability("memory")) // or "aof", or "replicas:1"
 	check(err)
 	nightly := Cron{Expression: "30 2 * * *", TZ: "Europe/Zurich", CatchUp: OneMissed}
 	_, err = queue.Schedule(ctx, "report", NewGoTask("main.Report", "daily").With(Retry(3)), nightly)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 const (
@@ -48,7 +50,7 @@ func failed(err error) error {
 	}
 	f := &failure{reason: Failed, kind: typeName(err), text: cutMiddle(said(err), longestDetail), leaves: leavesOf(err)}
 	switch err := err.(type) { //nolint:errorlint // likewise
-	case *overran:
+	case *hardTimeout:
 		f.reason, f.kind = Overran, string(Overran)
 	case *lateWith:
 		f.kind, f.leaves = typeName(err.late), slices.DeleteFunc(f.leaves, func(each leaf) bool { return each.cancelled || each.overdue })
@@ -144,7 +146,7 @@ func shownValue(value any) (text string) {
 	case error:
 		return said(value)
 	}
-	if err := showable(value); err != nil {
+	if err := wire.Showable(value); err != nil {
 		return "(" + err.Error() + ")"
 	}
 	return fmt.Sprint(value)
@@ -154,7 +156,7 @@ func shownValue(value any) (text string) {
 func typeName(value any) string { return strings.TrimPrefix(fmt.Sprintf("%T", value), "*") }
 
 // annotated is the type of fmt.Errorf with several %w: it says more about one failure, where errors.Join has several.
-var annotated = reflect.TypeOf(fmt.Errorf("%w%w", errEndless, errMany))
+var annotated = reflect.TypeOf(fmt.Errorf("%w%w", wire.ErrEndless, wire.ErrMany))
 
 // leavesOf are the failures that an error joins.
 func leavesOf(err error) []leaf {

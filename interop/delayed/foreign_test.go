@@ -9,18 +9,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/redis/go-redis/v9"
 )
 
 // usurp puts another program's data under a key.
 func usurp(t *testing.T, queue *Queue, key string) {
 	t.Helper()
-	must(t, queue.store.client.Del(ctx, key).Err())
-	must(t, queue.store.client.ZAdd(ctx, key, redis.Z{Score: 1, Member: "x"}).Err())
+	must(t, queue.store.Client.Del(ctx, key).Err())
+	must(t, queue.store.Client.ZAdd(ctx, key, redis.Z{Score: 1, Member: "x"}).Err())
 }
 
 func (q *Queue) isUsurped(key string) bool {
-	return slices.Equal(q.store.client.ZRange(ctx, key, 0, -1).Val(), []string{"x"})
+	return slices.Equal(q.store.Client.ZRange(ctx, key, 0, -1).Val(), []string{"x"})
 }
 
 func failedAs(t *testing.T, handle *Handle) TaskFailed {
@@ -35,12 +38,12 @@ func failedAs(t *testing.T, handle *Handle) TaskFailed {
 func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 	for name, c := range map[string]struct {
 		option TaskOption
-		key    func(Keys, string) string
+		key    func(rdb.Keys, string) string
 	}{
-		"state":                {Track(), Keys.Task},
-		"key at its beginning": {Unique("u", WhileRunning, time.Hour), func(k Keys, _ string) string { return k.Unique("u") }},
-		"key":                  {Unique("u", UntilDone, time.Hour), func(k Keys, _ string) string { return k.Unique("u") }},
-		"slots":                {ConcurrencyKey("c", 1), func(k Keys, _ string) string { return k.Slots("c") }},
+		"state":                {Track(), rdb.Keys.Task},
+		"key at its beginning": {Unique("u", WhileRunning, time.Hour), func(k rdb.Keys, _ string) string { return k.Unique("u") }},
+		"key":                  {Unique("u", UntilDone, time.Hour), func(k rdb.Keys, _ string) string { return k.Unique("u") }},
+		"slots":                {ConcurrencyKey("c", 1), func(k rdb.Keys, _ string) string { return k.Slots("c") }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			queue := newQueue(t)
@@ -56,7 +59,7 @@ func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 				t.Errorf("%q", letters)
 			}
 			must(t, other.Result(soon(t), nil))
-			if held := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); held != 0 || !queue.isUsurped(key) || worker.succeeded() != 1 {
+			if held := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val(); held != 0 || !queue.isUsurped(key) || worker.succeeded() != 1 {
 				t.Error(held, worker.succeeded())
 			}
 			if handle.ID != "" && failedAs(t, handle).Kind != string(ForeignKey) {
@@ -67,9 +70,9 @@ func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 }
 
 func TestWhatBecomesForeignMeanwhileIsLeftAlone(t *testing.T) {
-	parts := map[string]func(Keys, string) string{
-		"task": Keys.Task, "result": Keys.Result,
-		"unique": func(k Keys, _ string) string { return k.Unique("u") }, "slots": func(k Keys, _ string) string { return k.Slots("c") },
+	parts := map[string]func(rdb.Keys, string) string{
+		"task": rdb.Keys.Task, "result": rdb.Keys.Result,
+		"unique": func(k rdb.Keys, _ string) string { return k.Unique("u") }, "slots": func(k rdb.Keys, _ string) string { return k.Slots("c") },
 	}
 	for part, key := range parts {
 		for _, failure := range []error{nil, errors.New("no")} {
@@ -84,7 +87,7 @@ func TestWhatBecomesForeignMeanwhileIsLeftAlone(t *testing.T) {
 			if failure != nil {
 				letters = 1
 			}
-			if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 0 || len(deadLetters(t, queue)) != letters || !queue.isUsurped(name) ||
+			if n := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 0 || len(deadLetters(t, queue)) != letters || !queue.isUsurped(name) ||
 				worker.finished.Load() != 2 {
 				t.Errorf("%s, %v: %d held, %q", part, failure, n, deadLetters(t, queue))
 			}
@@ -96,16 +99,16 @@ func TestItIsAskedAgainUnlessAKeyOfTheTaskIsForeign(t *testing.T) {
 	queue := newQueue(t)
 	worker := newWorker(t, queue, nil)
 	job := newJob(queue, call{})
-	answers := []error{redisError("OOM no memory"), redisError("WRONGTYPE of a moment"), context.DeadlineExceeded, nil}
+	answers := []error{conn.ReplyError("OOM no memory"), conn.ReplyError("WRONGTYPE of a moment"), context.DeadlineExceeded, nil}
 	asked := 0
-	ask := func() (Start, error) { asked++; return StartBegins, answers[asked-1] }
-	if err := worker.insistently(ctx, job, ask, typed{queue.store.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
+	ask := func() (rdb.StartResult, error) { asked++; return rdb.StartBegins, answers[asked-1] }
+	if err := worker.insistently(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
 	usurp(t, queue, queue.store.Keys.Processing) // then no task can be worked on
 	usurp(t, queue, queue.store.Keys.Task("x"))
 	asked = 0
-	if err := worker.insistently(ctx, job, ask, typed{queue.store.Keys.Task("x"), "hash"}); err != nil || asked != len(answers) {
+	if err := worker.insistently(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
 }
@@ -132,7 +135,7 @@ func TestAResultThatIsTooLargeFailsAtOnce(t *testing.T) {
 	if len(text) != 900 || stateOf(t, unkept) != StateSucceeded || len(deadLetters(t, queue)) != 1 {
 		t.Error(len(text), deadLetters(t, queue))
 	}
-	if length := queue.store.client.LLen(ctx, queue.store.Keys.Result(unkept.ID)).Val(); length != 1 {
+	if length := queue.store.Client.LLen(ctx, queue.store.Keys.Result(unkept.ID)).Val(); length != 1 {
 		t.Error(length)
 	}
 }
@@ -146,15 +149,15 @@ func TestThoseWhoWaitHearThatATaskCannotBeRead(t *testing.T) {
 		WrongLanguage: {NewPyTask("m:f", []any{1}, nil, asked...), func(data []byte) []byte { return data }},
 		Undecodable:   {NewGoTask("main.F").With(asked...), func(data []byte) []byte { return bytes.Replace(data, []byte("\xc4\x01\xc0"), []byte{5}, 1) }},
 		UnknownHeader: {NewGoTask("main.F").With(asked...), func(data []byte) []byte {
-			data, err := withHeaders(data, header{"!x", 1})
+			data, err := wire.WithHeaders(data, wire.Header{Name: "!x", Value: 1})
 			must(t, err)
 			return data
 		}},
 	} {
 		queue := newQueue(t)
 		handle := submit(t, queue, c.task)
-		data := queue.store.client.LIndex(ctx, queue.Name(), 0).Val()
-		must(t, queue.store.client.LSet(ctx, queue.Name(), 0, c.spoilt([]byte(data))).Err())
+		data := queue.store.Client.LIndex(ctx, queue.Name(), 0).Val()
+		must(t, queue.store.Client.LSet(ctx, queue.Name(), 0, c.spoilt([]byte(data))).Err())
 		worker := newWorker(t, queue, nil, Burst(), UnreadyFor(0))
 		must(t, worker.Run(ctx))
 		letters := deadLetters(t, queue)
@@ -164,7 +167,7 @@ func TestThoseWhoWaitHearThatATaskCannotBeRead(t *testing.T) {
 		if failed := failedAs(t, handle); failed.Kind != string(reason) || failed.Message != letters[0].detail || stateOf(t, handle) != StateFailed {
 			t.Errorf("%+v", failed)
 		}
-		if n := queue.store.client.Exists(ctx, queue.store.Keys.Unique("u"), queue.store.Keys.Processing, queue.store.Keys.Slots("c")).Val(); n != 0 {
+		if n := queue.store.Client.Exists(ctx, queue.store.Keys.Unique("u"), queue.store.Keys.Processing, queue.store.Keys.Slots("c")).Val(); n != 0 {
 			t.Errorf("%s: %d keys are left", reason, n)
 		}
 	}

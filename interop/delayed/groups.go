@@ -2,86 +2,23 @@ package delayed
 
 import (
 	"context"
-	"strconv"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
-const (
-	batchesReady = 2   // that a queue with groups has ready for a worker: a longer queue would make groups wait
-	mostReady    = 256 // tasks, likewise
-	fewReady     = 16  // tasks that it has ready at least, whoever works on it
-)
-
-// spot is where a task waits: the list, the list that announces it, and the word that does.
-type spot struct{ list, announces, word string }
-
-// tail is the spot of tasks without a group.
-func (k Keys) tail() spot { return spot{k.Queue, k.Noti, notification} }
-
-// within is the spot of a group's tasks.
-func (k Keys) within(group string) spot {
-	name := digest(group)
-	return spot{k.Group(name), k.Groups, name}
+// feed lets groups take turns where there are any.
+func (w *Worker) feed() error {
+	for _, b := range w.pools {
+		if !b.Gate.Grouped.Load() {
+			continue
+		}
+		more, err := b.Store.Over(w.fetchConn).Feed(context.Background(), min(rdb.BatchesReady*(len(w.slots)+w.ahead(b)), rdb.MostReady))
+		if err != nil {
+			return err
+		}
+		if !more {
+			b.Gate.Grouped.Store(false)
+		}
+	}
+	return nil
 }
-
-// Turn fills the queue up to most tasks from the lists of these groups (named by their SHA-1), which are the first in the rotation:
-// one from each, in turns. It returns how many were moved.
-func (s *store) Turn(ctx context.Context, groups []string, most int) (int, error) {
-	keys := []string{s.Keys.Queue, s.Keys.Noti, s.Keys.Groups}
-	for _, group := range groups {
-		keys = append(keys, s.Keys.Group(group))
-	}
-	return s.count(ctx, "turn", keys, append([]string{strconv.Itoa(most)}, groups...)...)
-}
-
-// Regroup moves, of the first most tasks in the schedule, those that are due and belong to one of these groups (named by their SHA-1) to
-// its list. It returns how many there were, and which other groups have tasks that are due.
-func (s *store) Regroup(ctx context.Context, groups []string, most int) (moved int, others []string, err error) {
-	keys := []string{s.Keys.Queue, s.Keys.Noti, s.Keys.Scheduled, s.Keys.Groups}
-	for _, group := range groups {
-		keys = append(keys, s.Keys.Group(group))
-	}
-	reply, err := s.run(ctx, "regroup", keys, append([]string{strconv.Itoa(most)}, groups...)...)
-	values, _ := reply.([]any)
-	if err != nil || len(values) == 0 {
-		return 0, nil, err
-	}
-	count, _ := values[0].(int64)
-	for _, value := range values[1:] {
-		others = append(others, string(bulk(value)))
-	}
-	return int(count), others, nil
-}
-
-// toGroups lets tasks of groups that are due wait in their groups, and some in the queue. It returns how many there were.
-func (s *store) toGroups(ctx context.Context, most int) (moved int, err error) {
-	_, groups, err := s.Regroup(ctx, nil, most)
-	if err == nil {
-		moved, _, err = s.Regroup(ctx, groups, most)
-	}
-	if err == nil {
-		_, err = s.feed(ctx, fewReady)
-	}
-	return moved, err
-}
-
-// itsTurn lets a group have its turn which had no tasks before. The tasks are in Redis: if this fails, a worker or a sweeper does it.
-func (s *store) itsTurn(ctx context.Context, to spot) {
-	s.Turn(ctx, []string{to.word}, fewReady) //nolint:errcheck // see above
-}
-
-// feed fills the queue up to most tasks from its groups. False if no group has any.
-func (s *store) feed(ctx context.Context, most int) (bool, error) {
-	reply, err := s.caller.call(ctx, "LRANGE", s.Keys.Groups, "0", strconv.Itoa(most-1))
-	values, _ := reply.([]any)
-	if err != nil || len(values) == 0 {
-		return false, err
-	}
-	groups := make([]string, len(values))
-	for i, value := range values {
-		groups[i] = string(bulk(value))
-	}
-	_, err = s.Turn(ctx, groups, most)
-	return true, err
-}
-
-const notification = "1" // what announces a task that waits in the queue itself

@@ -7,6 +7,10 @@ import (
 	"log/slog"
 	"strconv"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 const statusPatience = 5 * time.Second // for which a status is asked for again while Redis is away
@@ -70,11 +74,11 @@ func (h *Handle) Status(ctx context.Context) (Status, error) {
 }
 
 func (h *Handle) status(ctx context.Context) (Status, error) {
-	reply, err := h.queue.store.caller.call(ctx, "HGETALL", h.queue.store.Keys.Task(h.ID))
+	reply, err := h.queue.store.Caller.Call(ctx, "HGETALL", h.queue.store.Keys.Task(h.ID))
 	if err != nil {
 		return Status{}, err
 	}
-	fields := fieldsOf(reply)
+	fields := rdb.Fields(reply)
 	if len(fields) == 0 {
 		return Status{}, h.unknown()
 	}
@@ -119,11 +123,11 @@ func (h *Handle) look(ctx context.Context) ([]byte, error) {
 	over := ctx.Err() != nil
 	if over {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), deadline)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), conn.Deadline)
 		defer cancel()
 	}
-	reply, err := h.queue.store.caller.call(ctx, "LINDEX", h.queue.store.Keys.Result(h.ID), "0")
-	if data := bulk(reply); data != nil || over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
+	reply, err := h.queue.store.Caller.Call(ctx, "LINDEX", h.queue.store.Keys.Result(h.ID), "0")
+	if data := rdb.Bulk(reply); data != nil || over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
 		return data, err
 	}
 	if over {
@@ -178,7 +182,7 @@ func (h *Handle) cancel(ctx context.Context, how string) (State, error) {
 	if err != nil {
 		return "", err
 	}
-	state, err := h.queue.store.Cancel(ctx, h.ID, result, endedFor, how)
+	state, err := h.queue.store.Cancel(ctx, h.ID, result, rdb.EndedFor, how)
 	if err == nil && state == "" {
 		err = h.unknown()
 	}
@@ -210,7 +214,7 @@ func progressFrom(text string) *Progress {
 	if text == "" {
 		return nil
 	}
-	value, err := newDecoder([]byte(text)).anything()
+	value, err := wire.NewDecoder([]byte(text)).Anything()
 	list, _ := value.([]any)
 	if err != nil || len(list) != 3 {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
@@ -70,13 +71,13 @@ const mostNested = 8 // types in types that are looked into
 
 // unfit is the type, of a parameter or of what it consists of, that no argument of a task can have; nil if there is none.
 func unfit(t reflect.Type, depth int) reflect.Type {
-	if factsOf(t).endless {
+	if wire.FactsOf(t).Endless {
 		return t
 	}
 	if depth > mostNested { // a type may consist of itself
 		return nil
 	}
-	for _, own := range ownDecoding {
+	for _, own := range wire.OwnDecoding {
 		if reflect.PointerTo(t).Implements(own) {
 			return nil
 		}
@@ -207,40 +208,40 @@ func (h *handler) arguments(payload []byte) ([]reflect.Value, error) {
 	if len(payload) == 0 {
 		payload = []byte{msgpcode.Nil}
 	}
-	if end, err := skip(payload, 0); err != nil {
+	if end, err := wire.Skip(payload, 0); err != nil {
 		return nil, err
 	} else if end != len(payload) {
 		return nil, errors.New("bytes follow the arguments")
 	}
-	h0, _ := headAt(payload, 0)
-	d := newDecoder(payload)
+	h0, _ := wire.HeadAt(payload, 0)
+	d := wire.NewDecoder(payload)
 	switch {
-	case len(args) == 1 && h.variadic && h0.kind != kindArray && h0.kind != kindNil:
+	case len(args) == 1 && h.variadic && h0.Kind != wire.KindArray && h0.Kind != wire.KindNil:
 		args[0].Set(reflect.MakeSlice(h.params[0], 1, 1)) // one argument is packed bare
-		return args, d.into(args[0].Index(0))
-	case len(args) == 1 && h0.kind == kindArray && h0.values == 1 && isScalar(h.params[0]):
+		return args, d.Into(args[0].Index(0))
+	case len(args) == 1 && h0.Kind == wire.KindArray && h0.Values == 1 && isScalar(h.params[0]):
 		// Python's GoTask(path, (value,)): there is nothing else that it could mean.
 		if _, err := d.DecodeArrayLen(); err != nil {
 			return nil, err
 		}
-		return args, d.into(args[0])
+		return args, d.Into(args[0])
 	case len(args) == 1:
-		return args, d.into(args[0])
-	case len(args) == 0 && h0.kind == kindNil:
+		return args, d.Into(args[0])
+	case len(args) == 0 && h0.Kind == wire.KindNil:
 		return args, nil
 	}
 	least := len(args)
 	if h.variadic {
 		least--
 	}
-	if h0.kind != kindArray || h0.values < least || h0.values > len(args) {
+	if h0.Kind != wire.KindArray || h0.Values < least || h0.Values > len(args) {
 		return nil, fmt.Errorf("it takes %d arguments, and the task has %s", len(args), describePayload(h0))
 	}
 	if _, err := d.DecodeArrayLen(); err != nil {
 		return nil, err
 	}
-	for i := range h0.values {
-		if err := d.into(args[i]); err != nil {
+	for i := range h0.Values {
+		if err := d.Into(args[i]); err != nil {
 			return nil, fmt.Errorf("argument %d: %w", i+1, err)
 		}
 	}
@@ -255,12 +256,12 @@ func isScalar(t reflect.Type) bool {
 	return t.Kind() == reflect.String || t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64
 }
 
-func describePayload(h head) string {
-	switch h.kind {
-	case kindNil:
+func describePayload(h wire.Head) string {
+	switch h.Kind {
+	case wire.KindNil:
 		return "none"
-	case kindArray:
-		return fmt.Sprint(h.values)
+	case wire.KindArray:
+		return fmt.Sprint(h.Values)
 	}
 	return "one"
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 type pair struct {
@@ -98,7 +100,7 @@ func TestBadArguments(t *testing.T) {
 		{func([2]int) {}, []any{[]int{1, 2, 3}}},
 		{func(pair) {}, []any{[]any{"x", "y"}}},
 		{func(map[string]int) {}, []any{map[string]string{"a": "b"}}},
-		{func(any) {}, []any{raw{0x81, 0x91, 0x01, 0x02}}}, // an array as a key
+		{func(any) {}, []any{wire.Raw{0x81, 0x91, 0x01, 0x02}}}, // an array as a key
 		{func(time.Time) {}, []any{"x"}},
 	}
 	for i, c := range cases {
@@ -181,7 +183,7 @@ func TestInstants(t *testing.T) {
 	}
 	for _, at := range []time.Time{time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), time.Date(1969, 12, 31, 0, 0, 0, 0, time.UTC),
 		time.Date(2106, 2, 8, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC)} {
-		data, err := encode(at, true)
+		data, err := wire.Encode(at, true)
 		must(t, err)
 		must(t, h.call(context.Background(), data))
 		if !saw.Equal(at) {
@@ -194,10 +196,10 @@ func TestStructsRoundTrip(t *testing.T) {
 	when := time.Unix(4102444800, 7)
 	want := outer{A: -8, B: 1 << 63, Inner: inner{when, []byte{1}}, Deep: &inner{Raw: []byte("x")}, Many: map[int]inner{-1: {Raw: []byte{}}}}
 	for _, arrays := range []bool{true, false} {
-		data, err := encode(want, arrays)
+		data, err := wire.Encode(want, arrays)
 		must(t, err)
 		var got outer
-		must(t, newDecoder(data).into(reflect.ValueOf(&got).Elem()))
+		must(t, wire.NewDecoder(data).Into(reflect.ValueOf(&got).Elem()))
 		if !got.Inner.When.Equal(when) {
 			t.Errorf("%v", got)
 		}

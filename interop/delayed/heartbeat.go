@@ -8,6 +8,11 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 const (
@@ -17,16 +22,16 @@ const (
 
 // heartbeat keeps the leases alive, and returns what waits behind slow tasks. It has a connection of its own.
 func (w *Worker) heartbeat(ctx context.Context) {
-	var c *conn
-	defer func() { c.closeIfAny() }()
+	var c *conn.Conn
+	defer func() { c.CloseIfAny() }()
 	next := time.NewTimer(0)
 	defer next.Stop()
 	var look <-chan time.Time // while there may be tasks in hand behind a slow one
 	seen := int64(-1)
 	ready := false
-	feeding, stop := w.notifier.feeding()
+	feeding, stop := w.manager.Feeding()
 	defer stop()
-	w.notifier.alive()
+	w.manager.Alive()
 	progress := int64(0)
 	began := sync.OnceFunc(func() { close(w.began) })
 	defer began()
@@ -41,7 +46,7 @@ func (w *Worker) heartbeat(ctx context.Context) {
 				pause = min(beatAgain, w.beat)
 			} else if !ready {
 				ready = true
-				w.notifier.ready("working")
+				w.manager.Ready("working")
 			}
 			began()
 			if len(w.doomed) > 0 {
@@ -49,34 +54,34 @@ func (w *Worker) heartbeat(ctx context.Context) {
 			}
 			next.Reset(pause)
 		case <-feeding: // while tasks run or the taker's loop goes round, all is well
-			if sum := w.turns.Load() + w.finished.Load(); sum != progress || w.runs() {
+			if sum := w.rounds.Load() + w.finished.Load(); sum != progress || w.runs() {
 				progress = sum
-				w.notifier.alive()
+				w.manager.Alive()
 			}
 		case <-w.watching:
 			if look == nil {
-				look, seen = time.After(paceBudget), w.finished.Load()
+				look, seen = time.After(lease.PrefetchBudget), w.finished.Load()
 			}
 		case <-look:
 			look = nil
 			finished := w.finished.Load()
 			if finished == seen && w.giveBackUnbegun() > 0 {
 				w.stumbled.Store(true)
-			} else if len(w.hand) > 0 {
-				look, seen = time.After(paceBudget), finished
+			} else if len(w.buffer) > 0 {
+				look, seen = time.After(lease.PrefetchBudget), finished
 			}
 		}
 	}
 }
 
 func (w *Worker) runs() bool {
-	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.running.Load() != nil })
+	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.handler.Load() != nil })
 }
 
-func (w *Worker) beatOnce(ctx context.Context, c **conn) (failure error) {
+func (w *Worker) beatOnce(ctx context.Context, c **conn.Conn) (failure error) {
 	defer catchFault(&failure)
 	if *c == nil {
-		opened, err := dial(ctx, w.queues[0].store.client, w.queues[0].Name())
+		opened, err := conn.Dial(ctx, w.queues[0].store.Client, w.queues[0].Name())
 		if err != nil {
 			return err
 		}
@@ -84,13 +89,13 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) (failure error) {
 	}
 	began := time.Since(w.started)
 	var err error
-	for _, b := range w.books {
+	for _, b := range w.pools {
 		if err == nil {
 			err = w.beatFor(ctx, *c, b)
 		}
 	}
 	if err == nil {
-		err = w.heedCancels(*c)
+		err = w.applyCancels(*c)
 	}
 	if err == nil {
 		err = w.askTime(*c)
@@ -107,20 +112,20 @@ func (w *Worker) beatOnce(ctx context.Context, c **conn) (failure error) {
 }
 
 // askTime learns what the server's clock shows. What expires does so by that.
-func (w *Worker) askTime(c *conn) error {
+func (w *Worker) askTime(c *conn.Conn) error {
 	asked := time.Now()
-	replies, err := c.exchange(appendCommand(nil, "TIME"), 1)
+	replies, err := c.Exchange(conn.AppendCommand(nil, "TIME"), 1)
 	if err != nil {
-		if answered(err) { // there are rules (ACL) that forbid it
+		if conn.Answered(err) { // there are rules (ACL) that forbid it
 			return nil
 		}
 		return err
 	}
-	said, err := timeIn(replies[0])
+	said, err := rdb.TimeIn(replies[0])
 	if err != nil {
 		return nil //nolint:nilerr // no server says so, and the clock of this machine will do
 	}
-	if ahead := w.clock.learn(said, asked, time.Now()); ahead.Abs() > notableSkew && !w.skewed {
+	if ahead := w.clock.Learn(said, asked, time.Now()); ahead.Abs() > notableSkew && !w.skewed {
 		w.skewed = true
 		w.log.Warn("the clocks of Redis and of this machine differ; tasks expire by that of Redis", "ahead", ahead.Round(time.Millisecond))
 	}
@@ -128,7 +133,7 @@ func (w *Worker) askTime(c *conn) error {
 }
 
 // beatFor lets all leases on one queue live for another TTL, brings the register up to date, and hears what operators want.
-func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
+func (w *Worker) beatFor(ctx context.Context, c *conn.Conn, b *lease.Pool) error {
 	if err := w.prolong(c, b); err != nil {
 		return err
 	}
@@ -136,44 +141,44 @@ func (w *Worker) beatFor(ctx context.Context, c *conn, b *book) error {
 	if err != nil {
 		return err
 	}
-	grouped, deferred, control, err := b.store.over(c).Beat(ctx, w.name, w.ttl, about)
+	grouped, deferred, control, err := b.Store.Over(c).Beat(ctx, w.name, w.ttl, about)
 	if err != nil {
-		if answered(err) { // a foreign type: leases matter, the rest does not
-			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.store.Keys.Queue, "error", err)
+		if conn.Answered(err) { // a foreign type: leases matter, the rest does not
+			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.Store.Keys.Queue, "error", err)
 			return nil
 		}
 		return err
 	}
 	if n, err := w.queueOf(b).over(c).restoreSchedules(ctx); n > 0 {
-		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.store.Keys.Queue, "schedules", n)
-	} else if err != nil && !answered(err) {
+		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.Store.Keys.Queue, "schedules", n)
+	} else if err != nil && !conn.Answered(err) {
 		return err
 	}
 	if grouped {
-		b.gate.grouped.Store(true)
+		b.Gate.Grouped.Store(true)
 	}
-	if ran := b.takeRun(deferred); len(ran) > 0 {
-		if _, err := c.call(ctx, append([]string{"HDEL", b.store.Keys.Deferred}, ran...)...); err != nil && !answered(err) {
+	if ran := b.TakeRun(deferred); len(ran) > 0 {
+		if _, err := c.Call(ctx, append([]string{"HDEL", b.Store.Keys.Deferred}, ran...)...); err != nil && !conn.Answered(err) {
 			return err
 		}
 	}
-	if b.gate.learn(limitsOf(control)) {
+	if b.Gate.Apply(lease.LimitsOf(control)) {
 		w.signalRoom() // if the taker waits for a queue to open, it looks again
 	}
 	return nil
 }
 
 // prolong lets all leases on one queue live for another TTL.
-func (w *Worker) prolong(c *conn, b *book) error {
-	names, ttl := b.names(), milliseconds(w.ttl)
+func (w *Worker) prolong(c *conn.Conn, b *lease.Pool) error {
+	names, ttl := b.Names(), rdb.Milliseconds(w.ttl)
 	if len(names) == 0 {
 		return nil
 	}
 	var packed []byte
 	for _, name := range names {
-		packed = appendCommand(packed, "PEXPIRE", name, ttl)
+		packed = conn.AppendCommand(packed, "PEXPIRE", name, ttl)
 	}
-	replies, err := c.exchange(packed, len(names))
+	replies, err := c.Exchange(packed, len(names))
 	if err != nil {
 		return err
 	}
@@ -182,13 +187,13 @@ func (w *Worker) prolong(c *conn, b *book) error {
 	packed = packed[:0]
 	count := 0
 	for i, name := range names {
-		if replies[i] != int64(1) && b.lapsed(name) {
-			packed = appendCommand(packed, "SET", name, w.name, "PX", ttl)
+		if replies[i] != int64(1) && b.Lapsed(name) {
+			packed = conn.AppendCommand(packed, "SET", name, w.name, "PX", ttl)
 			count++
 		}
 	}
 	if count > 0 {
-		_, err = c.exchange(packed, count)
+		_, err = c.Exchange(packed, count)
 	}
 	return err
 }
@@ -200,13 +205,13 @@ func (w *Worker) about() ([]byte, error) {
 	now, longest := int64(time.Since(w.started)), int64(-1)
 
 	for _, s := range w.slots {
-		if h := s.running.Load(); h != nil {
+		if h := s.handler.Load(); h != nil {
 			if spent := now - s.since.Load(); spent > longest {
 				longest, running, runningFor = spent, h.name, float64(spent)/1e9
 			}
 		}
 	}
-	return encode(map[string]any{
+	return wire.Encode(map[string]any{
 		"kind":        "worker",
 		"language":    "go",
 		"place":       w.place,
@@ -214,7 +219,7 @@ func (w *Worker) about() ([]byte, error) {
 		"started":     float64(w.started.UnixMicro()) / 1e6,
 		"running":     running,
 		"running_for": runningFor,
-		"in_hand":     len(w.hand),
+		"in_hand":     len(w.buffer),
 		"rss":         rss(),
 		"ttl":         w.ttl.Seconds(),
 		"succeeded":   max(w.succeeded(), 0),

@@ -7,18 +7,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
 // begins takes the task that comes next under a lease, and lets it begin.
-func begins(t *testing.T, queue *Queue, lease string, want Start) Holds {
+func begins(t *testing.T, queue *Queue, lease string, want rdb.StartResult) rdb.Holds {
 	t.Helper()
-	taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+	taken, err := queue.store.Take(ctx, []string{lease}, rdb.TakeOptions{TTL: time.Minute, Waiting: true})
 	if err != nil || len(taken.Tasks) != 1 {
 		t.Fatal(taken, err)
 	}
-	h := holdsIn(taken.Tasks[0])
-	if began, err := queue.store.Start(ctx, lease, Beginning{Holds: h, Bound: time.Minute}); began != want || err != nil {
+	h := rdb.HoldsIn(taken.Tasks[0])
+	if began, err := queue.store.Start(ctx, lease, rdb.Beginning{Holds: h, Bound: time.Minute}); began != want || err != nil {
 		t.Fatal(began, err)
 	}
 	return h
@@ -31,20 +32,20 @@ func TestASweeperWakesThoseWhoseKeyIsFree(t *testing.T) {
 	waits := submit(t, queue, NewGoTask("main.F").With(unique, ResultTTL(time.Minute)))
 	slot := submit(t, queue, NewGoTask("main.F").With(ConcurrencyKey("s", 1)))
 	kept := submit(t, queue, NewGoTask("main.F").With(ConcurrencyKey("s", 1), ResultTTL(time.Minute)))
-	begins(t, queue, "a", StartBegins)
-	begins(t, queue, "b", StartBusy)
-	begins(t, queue, "c", StartBegins)
-	begins(t, queue, "d", StartFull)
+	begins(t, queue, "a", rdb.StartBegins)
+	begins(t, queue, "b", rdb.StartBusy)
+	begins(t, queue, "c", rdb.StartBegins)
+	begins(t, queue, "d", rdb.StartFull)
 	if slot.ID != "" {
 		t.Error("it is tracked")
 	}
-	must(t, queue.store.client.Del(ctx, queue.store.Keys.Unique("u")).Err())           // it ran out
-	must(t, queue.store.client.HDel(ctx, queue.store.Keys.Processing, "a", "c").Err()) // something else has swept these
+	must(t, queue.store.Client.Del(ctx, queue.store.Keys.Unique("u")).Err())           // it ran out
+	must(t, queue.store.Client.HDel(ctx, queue.store.Keys.Processing, "a", "c").Err()) // something else has swept these
 	must(t, newSweeper(t, queue).Sweep(ctx))
 	worker := newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst())
 	must(t, worker.Run(ctx))
 	must(t, errors.Join(resultOf(t, waits), resultOf(t, kept)))
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 || worker.succeeded() != 2 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 || worker.succeeded() != 2 {
 		t.Error(n, worker.succeeded())
 	}
 }
@@ -59,15 +60,15 @@ func TestOneThatWaitsForAKeyIsCancelledAtOnce(t *testing.T) {
 	for i, option := range []TaskOption{Unique("u", WhileRunning, time.Hour), ConcurrencyKey("s", 1)} {
 		submit(t, queue, NewGoTask("main.F").With(option))
 		handle := submit(t, queue, NewGoTask("main.F").With(option, Track()))
-		begins(t, queue, "a"+decimal(int64(i)), StartBegins)
-		begins(t, queue, "b"+decimal(int64(i)), StartBusy+Start(i))
+		begins(t, queue, "a"+rdb.Decimal(int64(i)), rdb.StartBegins)
+		begins(t, queue, "b"+rdb.Decimal(int64(i)), rdb.StartBusy+rdb.StartResult(i))
 		if state, err := handle.Cancel(ctx); state != StateQueued || err != nil {
 			t.Error(state, err)
 		}
 		if err := resultOf(t, handle); !errors.Is(err, ErrTaskCancelled) {
 			t.Error(err)
 		}
-		if n := queue.store.client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 {
+		if n := queue.store.Client.Exists(ctx, queue.store.Keys.Waited).Val(); n != 0 {
 			t.Error("it still waits")
 		}
 	}
@@ -91,16 +92,16 @@ func TestATaskThatIsGivenBackWaits(t *testing.T) {
 	if state := stateOf(t, handle); state != StateQueued {
 		t.Error(state)
 	}
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("s")).Val(); n != 0 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Slots("s")).Val(); n != 0 {
 		t.Error("its slot is left")
 	}
 }
 
 func TestProgressMakesNoKey(t *testing.T) {
 	queue := newQueue(t)
-	id := token()
+	id := rdb.Token()
 	must(t, newJob(queue, call{headers: map[string]any{"id": id}}).Progress(ctx, 1, 2, "still here"))
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Task(id)).Val(); n != 0 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Task(id)).Val(); n != 0 {
 		t.Error("there is a key without a TTL")
 	}
 }
@@ -111,7 +112,7 @@ func TestWhoWaitsLooksAtTheState(t *testing.T) {
 	} {
 		queue := newQueue(t)
 		handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
-		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Task(handle.ID), "state", string(state), "error", "X: no").Err())
+		must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Task(handle.ID), "state", string(state), "error", "X: no").Err())
 		if err := resultOf(t, handle); !errors.Is(err, want) {
 			t.Error(state, err)
 		}
@@ -119,9 +120,9 @@ func TestWhoWaitsLooksAtTheState(t *testing.T) {
 }
 
 // putOff ends a lease whose task cannot run here.
-func putOff(queue *Queue, lease string, h Holds, limit time.Duration) (said Deferred, pause time.Duration, err error) {
-	reply, err := queue.store.send(ctx, queue.store.deferring(lease, h, queue.store.Keys.tail(), limit, "why"))
-	said, pause, _ = deferredOf(reply)
+func putOff(queue *Queue, lease string, h rdb.Holds, limit time.Duration) (said rdb.DeferResult, pause time.Duration, err error) {
+	reply, err := queue.store.Send(ctx, queue.store.Deferring(lease, h, queue.store.Keys.Tail(), limit, "why"))
+	said, pause, _ = rdb.DeferredOf(reply)
 	return said, pause, err
 }
 
@@ -130,14 +131,14 @@ func TestWhatCannotRunYetWaits(t *testing.T) {
 	handle := submit(t, queue, NewGoTask("main.F").With(Track()))
 	var pauses []time.Duration
 	for _, lease := range []string{"a", "b"} {
-		taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{TTL: time.Minute, Waiting: true})
+		taken, err := queue.store.Take(ctx, []string{lease}, rdb.TakeOptions{TTL: time.Minute, Waiting: true})
 		must(t, err)
-		h := holdsIn(taken.Tasks[0])
-		if said, _, err := putOff(queue, lease, h, 0); said != DeferOver || err != nil {
+		h := rdb.HoldsIn(taken.Tasks[0])
+		if said, _, err := putOff(queue, lease, h, 0); said != rdb.DeferOver || err != nil {
 			t.Fatal(said, err)
 		}
 		said, pause, err := putOff(queue, lease, h, time.Hour)
-		if said != DeferDone || err != nil {
+		if said != rdb.DeferDone || err != nil {
 			t.Fatal(said, err)
 		}
 		pauses = append(pauses, pause)
@@ -145,16 +146,16 @@ func TestWhatCannotRunYetWaits(t *testing.T) {
 		if err != nil || status.State != StateScheduled || status.Waits != "why" {
 			t.Errorf("%+v %v", status, err)
 		}
-		for digest := range queue.store.client.HGetAll(ctx, queue.store.Keys.Deferred).Val() { // as if that had been in 1970
-			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Deferred, digest, "1:1:5").Err())
+		for digest := range queue.store.Client.HGetAll(ctx, queue.store.Keys.Deferred).Val() { // as if that had been in 1970
+			must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Deferred, digest, "1:1:5").Err())
 		}
-		for _, member := range queue.store.client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Val() {
-			must(t, queue.store.client.ZAdd(ctx, queue.store.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
+		for _, member := range queue.store.Client.ZRange(ctx, queue.store.Keys.Scheduled, 0, -1).Val() {
+			must(t, queue.store.Client.ZAdd(ctx, queue.store.Keys.Scheduled, redis.Z{Score: 1, Member: member}).Err())
 		}
-		_, err = queue.store.Due(ctx, []*store{queue.store}, 10)
+		_, err = queue.store.Due(ctx, []*rdb.Store{queue.store}, 10)
 		must(t, err)
 	}
-	if said, _, err := putOff(queue, "a", Holds{}, time.Hour); said != DeferSuperseded || err != nil {
+	if said, _, err := putOff(queue, "a", rdb.Holds{}, time.Hour); said != rdb.DeferSuperseded || err != nil {
 		t.Error(said, err)
 	}
 	if !slices.Equal(pauses, []time.Duration{time.Second, time.Second}) { // after so long it is the first time again
@@ -164,15 +165,15 @@ func TestWhatCannotRunYetWaits(t *testing.T) {
 
 // counting adds up what is read of a hash.
 type counting struct {
-	caller
+	rdb.Caller
 	read *int
 }
 
-func (c counting) call(ctx context.Context, args ...string) (any, error) {
-	reply, err := c.caller.call(ctx, args...)
+func (c counting) Call(ctx context.Context, args ...string) (any, error) {
+	reply, err := c.Caller.Call(ctx, args...)
 	if args[0] == "HMGET" {
 		for _, value := range reply.([]any) {
-			*c.read += len(bulk(value))
+			*c.read += len(rdb.Bulk(value))
 		}
 	}
 	return reply, err
@@ -183,13 +184,13 @@ func TestASweepReadsOnlyTheDeadAndEachOnce(t *testing.T) {
 	body, read := slices.Repeat([]byte{1}, 100_000), 0
 	for i := range 60 {
 		lease := queue.store.Keys.Lease("t", i)
-		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, lease, body).Err())
+		must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Processing, lease, body).Err())
 		if i%2 == 0 {
-			must(t, queue.store.client.Set(ctx, lease, "t", time.Minute).Err())
+			must(t, queue.store.Client.Set(ctx, lease, "t", time.Minute).Err())
 		}
 	}
-	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.store.caller, &read}), &leaseJudge{}))
-	if n := queue.store.client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
+	must(t, newSweeper(t, queue).sweep(ctx, queue.over(counting{queue.store.Caller, &read}), &leaseJudge{}))
+	if n := queue.store.Client.LLen(ctx, queue.Name()).Val(); n != 30 || read != 30*len(body) {
 		t.Error(n, read)
 	}
 }

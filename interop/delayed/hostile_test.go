@@ -16,6 +16,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -149,7 +152,7 @@ func hostile() (functions map[string]any, words map[string]string) {
 		"Both":     {func() (any, any) { return 1, mapped }, "contains itself"},
 		"Itself":   {func() itself { return null }, "contains itself"},
 		"Embeds":   {func() any { return embedsItself{} }, "contains itself"},
-		"Deep":     {func() any { return deep(deepestValue + 1) }, "deeper than"},
+		"Deep":     {func() any { return deep(wire.DeepestValue + 1) }, "deeper than"},
 		"Value":    {func() error { return nil }, ""},
 	} {
 		functions["m.Kept"+name], words["m.Kept"+name] = c.function, c.word
@@ -211,13 +214,13 @@ func TestHowDeepAResultMayBe(t *testing.T) {
 	for range 40 { // 2⁴⁰ values, in 40 lists
 		shared = []any{shared, shared}
 	}
-	worker := newWorker(t, queue, map[string]any{"m.Deep": func() any { return deep(deepestValue) }, "m.Many": func() any { return shared }}, Burst())
+	worker := newWorker(t, queue, map[string]any{"m.Deep": func() any { return deep(wire.DeepestValue) }, "m.Many": func() any { return shared }}, Burst())
 	worker.resultSize = 1 << 20
 	deepest, many := submit(t, queue, NewGoTask("m.Deep").With(ResultTTL(time.Minute))), submit(t, queue, NewGoTask("m.Many").With(ResultTTL(time.Minute)))
 	must(t, worker.Run(ctx))
 	var value any
 	must(t, deepest.Result(soon(t), &value))
-	for range deepestValue {
+	for range wire.DeepestValue {
 		value = value.([]any)[0]
 	}
 	if value != int64(0) {
@@ -295,35 +298,35 @@ func (brokenError) Error() string { return "broken" }
 func TestJoinedErrors(t *testing.T) {
 	again := func(d time.Duration) error { return RetryAfter(d) }
 	busy, broken := error(busyError{}), error(brokenError{})
-	only, never := header{"retry_on", []any{"busyError"}}, header{"give_up_on", []any{"delayed.brokenError"}}
+	only, never := wire.Header{Name: "retry_on", Value: []any{"busyError"}}, wire.Header{Name: "give_up_on", Value: []any{"delayed.brokenError"}}
 	for i, c := range []struct {
 		err     error
-		headers []header
+		headers []wire.Header
 		again   bool
 		counted bool
 		pause   time.Duration
 	}{
-		{errors.Join(busy, busy), []header{only}, true, true, 0},
-		{errors.Join(busy, broken), []header{only}, false, false, 0},
-		{errors.Join(busy, broken), []header{never}, false, false, 0},
-		{errors.Join(busy, fmt.Errorf("at last: %w", broken)), []header{never}, false, false, 0},
-		{errors.Join(busy, errors.Join(busy, broken)), []header{only}, false, false, 0},
-		{errors.Join(busy, errors.Join(busy, nil)), []header{only}, true, true, 0},
-		{fmt.Errorf("both: %w", errors.Join(busy, broken)), []header{only}, false, false, 0},
-		{fmt.Errorf("%w: %w", ErrConfiguration, busy), []header{only}, true, true, 0},
-		{fmt.Errorf("%w: %w", broken, busy), []header{never}, false, false, 0},
+		{errors.Join(busy, busy), []wire.Header{only}, true, true, 0},
+		{errors.Join(busy, broken), []wire.Header{only}, false, false, 0},
+		{errors.Join(busy, broken), []wire.Header{never}, false, false, 0},
+		{errors.Join(busy, fmt.Errorf("at last: %w", broken)), []wire.Header{never}, false, false, 0},
+		{errors.Join(busy, errors.Join(busy, broken)), []wire.Header{only}, false, false, 0},
+		{errors.Join(busy, errors.Join(busy, nil)), []wire.Header{only}, true, true, 0},
+		{fmt.Errorf("both: %w", errors.Join(busy, broken)), []wire.Header{only}, false, false, 0},
+		{fmt.Errorf("%w: %w", ErrConfiguration, busy), []wire.Header{only}, true, true, 0},
+		{fmt.Errorf("%w: %w", broken, busy), []wire.Header{never}, false, false, 0},
 		{errors.Join(again(time.Second), again(time.Minute)), nil, true, false, time.Minute},
 		{errors.Join(again(time.Second), context.Canceled), nil, true, false, time.Second},
-		{errors.Join(context.Canceled), []header{only}, false, false, 0},
-		{errors.Join(again(time.Second), busy), []header{never}, true, true, 0},
-		{errors.Join(again(time.Second), broken), []header{never}, false, false, 0},
-		{fmt.Errorf("why: %w", again(time.Second)), []header{never}, true, false, time.Second},
-		{fmt.Errorf("%w: %w", broken, again(time.Second)), []header{never}, true, false, time.Second},
+		{errors.Join(context.Canceled), []wire.Header{only}, false, false, 0},
+		{errors.Join(again(time.Second), busy), []wire.Header{never}, true, true, 0},
+		{errors.Join(again(time.Second), broken), []wire.Header{never}, false, false, 0},
+		{fmt.Errorf("why: %w", again(time.Second)), []wire.Header{never}, true, false, time.Second},
+		{fmt.Errorf("%w: %w", broken, again(time.Second)), []wire.Header{never}, true, false, time.Second},
 		{errors.Join(fmt.Errorf("%w: %w", broken, again(time.Second)), again(-time.Second)), nil, true, false, time.Second},
 	} {
 		job := &Job{headers: map[string]any{"retry": int64(1)}}
 		for _, h := range c.headers {
-			job.headers[h.name] = h.value
+			job.headers[h.Name] = h.Value
 		}
 		pause, counted, again := job.retries(failed(c.err).(*failure))
 		if pause != c.pause || counted != c.counted || again != c.again {
@@ -380,8 +383,8 @@ func TestForeignHeaders(t *testing.T) {
 	names := []string{"id", "enqueued", "retry", "backoff", "retry_on", "give_up_on", "attempt", "error", "timeout", "hard_timeout", "expires",
 		"result_ttl", "unique", "group", "concurrency", "x"}
 	odd := []any{nil, true, false, 0, 1, -1, 1.0, 0.5, math.NaN(), math.Inf(1), math.MaxInt64, math.MinInt64, uint64(math.MaxUint64), "", "x",
-		[]byte("x"), time.Unix(1, 0), []any{}, map[string]any{}, map[any]any{1.5: nil}, raw("\xc7\x00\x05"), raw("\xd6\x7f1234"),
-		deep(200), raw("\x81\x91\x01\x02"), "while_running", "0123456789abcdef", "exponential"}
+		[]byte("x"), time.Unix(1, 0), []any{}, map[string]any{}, map[any]any{1.5: nil}, wire.Raw("\xc7\x00\x05"), wire.Raw("\xd6\x7f1234"),
+		deep(200), wire.Raw("\x81\x91\x01\x02"), "while_running", "0123456789abcdef", "exponential"}
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func() any { return odd[random.IntN(len(odd))] }
 	value := func() any {
@@ -400,9 +403,9 @@ func TestForeignHeaders(t *testing.T) {
 	queue := newQueue(t)
 	count := 0
 	add := func(headers ...any) {
-		task, err := encode([]any{"m.F", raw("\xc4\x01\xc0"), raw(append(mapHead(len(headers)/2), packed(t, headers)...))}, false)
+		task, err := wire.Encode([]any{"m.F", wire.Raw("\xc4\x01\xc0"), wire.Raw(append(wire.MapHead(len(headers)/2), packed(t, headers)...))}, false)
 		must(t, err)
-		must(t, queue.store.client.RPush(ctx, queue.Name(), task).Err())
+		must(t, queue.store.Client.RPush(ctx, queue.Name(), task).Err())
 		count++
 	}
 	for _, name := range names {
@@ -410,7 +413,7 @@ func TestForeignHeaders(t *testing.T) {
 			add(name, value)
 			add("id", strings.Repeat("a", 16), name, value)
 			add(name, []any{"k", value})
-			add("id", token(), name, []any{"k", "while_running", value})
+			add("id", rdb.Token(), name, []any{"k", "while_running", value})
 		}
 	}
 	for range 3000 {
@@ -422,12 +425,12 @@ func TestForeignHeaders(t *testing.T) {
 	}
 	worker := newWorker(t, queue, map[string]any{"m.F": func() error { return failsNowAndThen(random) }}, Burst(), UnreadyFor(0))
 	must(t, worker.Run(soon(t)))
-	if left := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.client.LLen(ctx, queue.Name()).Val(); left != 0 || worker.finished.Load() < int64(count) {
+	if left := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.Client.LLen(ctx, queue.Name()).Val(); left != 0 || worker.finished.Load() < int64(count) {
 		t.Error(left, worker.finished.Load(), count)
 	}
-	for _, key := range queue.store.client.Keys(ctx, queue.Name()+"_*").Val() {
+	for _, key := range queue.store.Client.Keys(ctx, queue.Name()+"_*").Val() {
 		if kept := strings.Contains(key, "_task_") || strings.Contains(key, "_result_") || strings.Contains(key, "_unique_") || strings.Contains(key, "_slots_"); kept &&
-			queue.store.client.PTTL(ctx, key).Val() < 0 {
+			queue.store.Client.PTTL(ctx, key).Val() < 0 {
 			t.Errorf("%s has no TTL", key)
 		}
 	}
@@ -443,7 +446,7 @@ func failsNowAndThen(random *rand.Rand) error {
 func packed(t *testing.T, values []any) (all []byte) {
 	t.Helper()
 	for _, value := range values {
-		data, err := encode(value, false)
+		data, err := wire.Encode(value, false)
 		must(t, err)
 		all = append(all, data...)
 	}
@@ -452,13 +455,13 @@ func packed(t *testing.T, values []any) (all []byte) {
 
 func TestWhatAHeaderIs(t *testing.T) {
 	for _, c := range []struct{ value, want any }{
-		{raw("\x05"), int64(5)}, {raw("\xe0"), int64(-32)}, {raw("\xcc\xff"), int64(255)}, {raw("\xcd\xff\xff"), int64(65535)},
-		{raw("\xce\xff\xff\xff\xff"), int64(1<<32 - 1)}, {uint64(math.MaxUint64), int64(math.MaxInt64)}, {raw("\xd0\x80"), int64(-128)},
-		{raw("\xd1\x80\x00"), int64(-32768)}, {raw("\xd2\x80\x00\x00\x00"), int64(math.MinInt32)}, {int64(math.MinInt64), int64(math.MinInt64)},
+		{wire.Raw("\x05"), int64(5)}, {wire.Raw("\xe0"), int64(-32)}, {wire.Raw("\xcc\xff"), int64(255)}, {wire.Raw("\xcd\xff\xff"), int64(65535)},
+		{wire.Raw("\xce\xff\xff\xff\xff"), int64(1<<32 - 1)}, {uint64(math.MaxUint64), int64(math.MaxInt64)}, {wire.Raw("\xd0\x80"), int64(-128)},
+		{wire.Raw("\xd1\x80\x00"), int64(-32768)}, {wire.Raw("\xd2\x80\x00\x00\x00"), int64(math.MinInt32)}, {int64(math.MinInt64), int64(math.MinInt64)},
 		{1.5, 1.5}, {float32(1.5), 1.5}, {"x", "x"}, {true, true}, {[]any{"k", 1, false}, []any{"k", int64(1), false}}, {[]any{}, []any{}},
 		{nil, nil}, {[]byte("x"), nil}, {map[string]any{}, nil}, {[]any{nil}, nil}, {[]any{[]any{}}, nil}, {time.Unix(1, 0), nil},
 	} {
-		if got := scalars(packed(t, []any{c.value}), 0); !reflect.DeepEqual(got, c.want) {
+		if got := wire.Scalars(packed(t, []any{c.value}), 0); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%v became %#v", c.value, got)
 		}
 	}
@@ -467,7 +470,7 @@ func TestWhatAHeaderIs(t *testing.T) {
 // Of two headers of one name a reader takes the last: if only the first were lowered, the task would be retried without end.
 func TestAHeaderThatIsThereTwice(t *testing.T) {
 	queue := newQueue(t)
-	must(t, queue.store.client.RPush(ctx, queue.Name(), "\x93\xa3m.F\xc4\x01\xc0\x83\xa5retry\x01\xa5retry\x01\xa7attempt\x00").Err())
+	must(t, queue.store.Client.RPush(ctx, queue.Name(), "\x93\xa3m.F\xc4\x01\xc0\x83\xa5retry\x01\xa5retry\x01\xa7attempt\x00").Err())
 	calls := 0
 	worker := newWorker(t, queue, map[string]any{"m.F": func() error { calls++; return errors.New("no") }}, Burst())
 	must(t, worker.Run(soon(t)))
@@ -481,11 +484,11 @@ func TestTheLastResort(t *testing.T) {
 	queue := newQueue(t)
 	worker := newWorker(t, queue, nil)
 	must(t, worker.open())
-	held := func(number int) *lease {
-		leases, _ := worker.books[0].get(1)
+	held := func(number int) *lease.Lease {
+		leases, _ := worker.pools[0].Get(1)
 		l := leases[0]
-		l.data = packed(t, []any{[]any{"m.F", number}})
-		must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, l.name, l.data).Err())
+		l.Data = packed(t, []any{[]any{"m.F", number}})
+		must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Processing, l.Name, l.Data).Err())
 		return l
 	}
 	if l := held(1); !worker.settle(l, nil, (*failure)(nil)) {
@@ -496,14 +499,14 @@ func TestTheLastResort(t *testing.T) {
 		t.Fatalf("%q", letters)
 	}
 	l := held(2)
-	own := l.book.store
-	l.book.store = nil
+	own := l.Pool.Store
+	l.Pool.Store = nil
 	worker.settle(l, nil, (*failure)(nil))
-	l.book.store = own
-	must(t, queue.store.client.Set(ctx, l.name, "x", time.Minute).Err())
-	must(t, worker.part())
-	if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 1 || queue.store.client.Exists(ctx, l.name).Val() != 0 || len(worker.books[0].names()) > 1 {
-		t.Error("it is not left to the sweepers", n, worker.books[0].names())
+	l.Pool.Store = own
+	must(t, queue.store.Client.Set(ctx, l.Name, "x", time.Minute).Err())
+	must(t, worker.giveBackAll())
+	if n := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val(); n != 1 || queue.store.Client.Exists(ctx, l.Name).Val() != 0 || len(worker.pools[0].Names()) > 1 {
+		t.Error("it is not left to the sweepers", n, worker.pools[0].Names())
 	}
 }
 
@@ -557,16 +560,16 @@ func TestTextFromRedisIsEscapedInTheLog(t *testing.T) {
 			if headers != nil {
 				fields = append(fields, headers)
 			}
-			must(t, queue.store.client.RPush(ctx, queue.Name(), packed(t, []any{fields})).Err())
+			must(t, queue.store.Client.RPush(ctx, queue.Name(), packed(t, []any{fields})).Err())
 		}
 	}
-	must(t, queue.store.client.RPush(ctx, queue.Name(), packed(t, []any{[]any{"m.Int", packed(t, []any{evil})}})).Err())
+	must(t, queue.store.Client.RPush(ctx, queue.Name(), packed(t, []any{[]any{"m.Int", packed(t, []any{evil})}})).Err())
 	functions := map[string]any{"m.Fail": func() error { return errors.New(evil) }, "m.Int": func(int) {}}
 	for _, limit := range []time.Duration{0, time.Minute} {
 		worker := newWorker(t, queue, functions, Burst(), Logger(slog.New(log)), UnreadyFor(limit))
 		must(t, worker.Run(soon(t)))
 		for _, letter := range deadLetters(t, queue) {
-			must(t, queue.store.client.RPush(ctx, queue.Name(), letter.task).Err())
+			must(t, queue.store.Client.RPush(ctx, queue.Name(), letter.task).Err())
 		}
 	}
 	close(log.lines)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 const (
@@ -21,9 +24,9 @@ type Job struct {
 
 	queue   *Queue
 	headers map[string]any
-	result  raw  // what the function has returned, packed …
-	kept    bool // … if anybody wants it
-	grouped bool // it belongs to Group
+	result  wire.Raw // what the function has returned, packed …
+	kept    bool     // … if anybody wants it
+	grouped bool     // it belongs to Group
 }
 
 type jobKey struct{}
@@ -43,7 +46,7 @@ func (j *Job) Progress(ctx context.Context, done, total float64, note string) er
 	if total != 0 {
 		list[1] = total
 	}
-	packed, err := encode(list, false)
+	packed, err := wire.Encode(list, false)
 	if err == nil {
 		_, err = j.queue.store.Progress(ctx, j.ID, packed)
 	}
@@ -91,9 +94,9 @@ func (r *resultTooLarge) Error() string {
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	j.ID = idOf(j.headers)
+	j.ID = wire.IdOf(j.headers)
 	j.Group, j.grouped = j.headers["group"].(string)
-	j.Attempt = int(min(max(j.number("attempt"), 0), mostCount)) + 1
+	j.Attempt = int(min(max(j.number("attempt"), 0), wire.MostCount)) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
 	}
@@ -104,28 +107,28 @@ func newJob(queue *Queue, task call) *Job {
 // buriedJob is what ends a task that cannot be run: somebody may wait for it, if it has the id of a tracked task, in either language. Nil
 // for others.
 func buriedJob(queue *Queue, data []byte) *Job {
-	path, headers, _ := glance(data)
-	if idOf(headers) == "" {
+	path, headers, _ := wire.Peek(data)
+	if wire.IdOf(headers) == "" {
 		return nil
 	}
 	return newJob(queue, call{path: []byte(path), headers: headers})
 }
 
-func (j *Job) number(name string) int64 { return wholeNumber(j.headers, name) }
+func (j *Job) number(name string) int64 { return wire.WholeNumber(j.headers, name) }
 
 // duration is a header in milliseconds, 0 if it is not there.
-func (j *Job) duration(name string) time.Duration { return span(j.number(name)) }
+func (j *Job) duration(name string) time.Duration { return rdb.Span(j.number(name)) }
 
 // keeps is how long the end of the task is kept.
-func (j *Job) keeps() time.Duration { return keepsOf(j.headers) }
+func (j *Job) keeps() time.Duration { return rdb.KeepsOf(j.headers) }
 
 // holds is what the task may hold.
-func (j *Job) holds() Holds { return holdsOf(j.headers) }
+func (j *Job) holds() rdb.Holds { return rdb.HoldsOf(j.headers) }
 
 // bound is how long a unique key stays taken that the task takes when it begins.
 func (j *Job) bound() time.Duration {
-	_, _, milliseconds := uniqueOf(j.headers)
-	return max(span(milliseconds), time.Millisecond)
+	_, _, milliseconds := wire.UniqueOf(j.headers)
+	return max(rdb.Span(milliseconds), time.Millisecond)
 }
 
 // group is whose task it is, nil for a task without one.
@@ -184,7 +187,7 @@ func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 func (j *Job) isCancelled(ctx context.Context) bool {
 	ask := func() (found any, err error) {
 		defer catchFault(&err)
-		return j.queue.store.caller.call(ctx, "HEXISTS", j.queue.store.Keys.Task(j.ID), "cancelled")
+		return j.queue.store.Caller.Call(ctx, "HEXISTS", j.queue.store.Keys.Task(j.ID), "cancelled")
 	}
 	found, err := ask()
 	return err == nil && found == int64(1)
@@ -235,7 +238,7 @@ func (j *Job) retries(f *failure) (pause time.Duration, counted, again bool) {
 // worthIt tells what the task says about errors of these types, or of those that they wrap: each of those that are joined has to be
 // among those that are retried, and none among those that are not.
 func (j *Job) worthIt(f *failure) bool {
-	only, never := texts(j.headers, "retry_on"), texts(j.headers, "give_up_on")
+	only, never := wire.Texts(j.headers, "retry_on"), wire.Texts(j.headers, "give_up_on")
 	for _, each := range f.leaves {
 		if slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(never, name) }) {
 			return false
@@ -252,9 +255,9 @@ func (j *Job) pack(value any, most int) error {
 	if !j.kept {
 		return nil
 	}
-	packed, size, err := encodeWithin(value, most-resultHead)
+	packed, size, err := wire.EncodeWithin(value, most-resultHead)
 	switch {
-	case isA(err, errMany):
+	case isA(err, wire.ErrMany):
 		return &resultTooLarge{value, fmt.Sprintf("more than %d", most), most}
 	case err != nil:
 		return &notEncodable{value, err}

@@ -25,7 +25,7 @@ func TestASuspendedWorkerBeginsNothingThatItHeld(t *testing.T) {
 	eventually(t, "it is in full swing", func() bool { return left() <= count*2/3 })
 	eventually(t, "it is stopped with tasks in hand", func() bool {
 		first.signal(t, syscall.SIGSTOP)
-		holds := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() > 0
+		holds := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() > 0
 		if !holds {
 			first.signal(t, syscall.SIGCONT)
 		}
@@ -37,10 +37,10 @@ func TestASuspendedWorkerBeginsNothingThatItHeld(t *testing.T) {
 	run(t, queue, "delayed-sweeper", "-interval", "100ms")
 	run(t, queue, "delayed-worker")
 	eventually(t, "others have run all", func() bool {
-		return queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.Name()).Val() == 0
+		return queue.store.Client.Exists(ctx, queue.store.Keys.Processing, queue.Name()).Val() == 0
 	})
 	first.signal(t, syscall.SIGCONT)
-	eventually(t, "it lives", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 3 })
+	eventually(t, "it lives", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() == 3 })
 	first.signal(t, syscall.SIGTERM)
 	if status := first.status(t); status != 0 {
 		t.Error(status)
@@ -98,7 +98,7 @@ func TestAKilledWorkerRepeatsOnlyWhatItExecuted(t *testing.T) {
 			}
 			worker()
 			eventually(t, "all are released", func() bool {
-				return queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.Name()).Val() == 0
+				return queue.store.Client.Exists(ctx, queue.store.Keys.Processing, queue.Name()).Val() == 0
 			})
 			sweeper.signal(t, syscall.SIGTERM)
 			numbers := logged(t, path)

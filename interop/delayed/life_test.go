@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // soon is a context for what must come.
@@ -323,7 +325,7 @@ func TestASweeperMovesWhatIsDue(t *testing.T) {
 	began := make(chan string, 9)
 	start(t, queue, map[string]any{"m.F": func(name string) { began <- name }})
 	eventually(t, "the sweeper listens", func() bool {
-		clients := queue.store.client.ClientList(ctx).Val()
+		clients := queue.store.Client.ClientList(ctx).Val()
 		return strings.Count(clients, "cmd=blpop") >= 2
 	})
 	must(t, queue.Enqueue(ctx, NewGoTask("m.F", "later").With(After(time.Hour))))
@@ -339,7 +341,7 @@ func TestASweeperMovesWhatIsDue(t *testing.T) {
 			t.Fatal("not in time: " + want)
 		}
 	}
-	if n := queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val(); n != 1 {
+	if n := queue.store.Client.ZCard(ctx, queue.store.Keys.Scheduled).Val(); n != 1 {
 		t.Error(n)
 	}
 	sweeper.Stop()
@@ -356,7 +358,7 @@ func TestManyWithAndWithoutOptions(t *testing.T) {
 		}
 	})
 	waiting, _ := queue.Len(ctx)
-	if count != 4 || err != nil || waiting != 3 || queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val() != 1 {
+	if count != 4 || err != nil || waiting != 3 || queue.store.Client.ZCard(ctx, queue.store.Keys.Scheduled).Val() != 1 {
 		t.Error(count, err, waiting)
 	}
 }
@@ -366,13 +368,13 @@ func TestARefusedEndingComesBeforeAnythingIsGivenBack(t *testing.T) {
 	for name, options := range map[string][]TaskOption{"plain": nil, "tracked": {Track()}} {
 		t.Run(name, func(t *testing.T) {
 			queue := newQueue(t)
-			must(t, queue.store.client.Set(ctx, queue.store.Keys.Dead, "foreign", 0).Err()) // no dead letter can be written
+			must(t, queue.store.Client.Set(ctx, queue.store.Keys.Dead, "foreign", 0).Err()) // no dead letter can be written
 			var calls atomic.Int32
 			log := &watched{}
 			enqueue(t, queue, NewGoTask("m.Fail").With(options...))
 			start(t, queue, map[string]any{"m.Fail": func() error { calls.Add(1); return errors.New("no") }}, Logger(slog.New(log)))
 			eventually(t, "it has begun anew, several times", func() bool { return log.lost.Load() >= 3 })
-			must(t, queue.store.client.Del(ctx, queue.store.Keys.Dead).Err())
+			must(t, queue.store.Client.Del(ctx, queue.store.Keys.Dead).Err())
 			eventually(t, "the ending is done", func() bool { return len(deadLetters(t, queue)) == 1 })
 			if n, err := queue.Len(ctx); calls.Load() != 1 || n != 0 || err != nil {
 				t.Error(calls.Load(), n, err)
@@ -400,26 +402,26 @@ func TestASweeperWaitsAfterAnOutage(t *testing.T) {
 	queue := queueOn(t, redisServer)
 	enqueue(t, queue, NewGoTask("m.F"))
 	lease := queue.store.Keys.Lease("x", 0)
-	taken, err := queue.store.Take(ctx, []string{lease}, TakeOptions{Holder: "x", TTL: time.Hour, Waiting: true})
+	taken, err := queue.store.Take(ctx, []string{lease}, rdb.TakeOptions{Holder: "x", TTL: time.Hour, Waiting: true})
 	if err != nil || len(taken.Tasks) != 1 {
 		t.Fatal(taken, err)
 	}
 	sweeper := sweeping(t, queue, SweepInterval(50*time.Millisecond), func(s *Sweeper) { s.settling = 2 * time.Second })
-	registered := func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 }
+	registered := func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 }
 	eventually(t, "it sweeps", registered)
 	redisServer.kill()
 	must(t, redisServer.start(true))
-	pipe := queue.store.client.TxPipeline() // what a failover or a long outage does to leases and to the register
+	pipe := queue.store.Client.TxPipeline() // what a failover or a long outage does to leases and to the register
 	pipe.Del(ctx, lease, queue.store.Keys.Workers)
 	_, err = pipe.Exec(ctx)
 	must(t, err)
 	eventually(t, "it is there again", registered)
-	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Noti, "1", "1").Err())
-	eventually(t, "it repairs meanwhile", func() bool { return queue.store.client.LLen(ctx, queue.store.Keys.Noti).Val() == 0 })
-	must(t, queue.store.client.Set(ctx, lease, "x", time.Hour).Err()) // the worker beats
-	must(t, queue.store.client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "").Err())
+	must(t, queue.store.Client.RPush(ctx, queue.store.Keys.Noti, "1", "1").Err())
+	eventually(t, "it repairs meanwhile", func() bool { return queue.store.Client.LLen(ctx, queue.store.Keys.Noti).Val() == 0 })
+	must(t, queue.store.Client.Set(ctx, lease, "x", time.Hour).Err()) // the worker beats
+	must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Workers, queue.store.Keys.Own("dead"), "").Err())
 	eventually(t, "it judges again", registered)
-	if queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() != 1 || sweeper.recovered != 0 {
+	if queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() != 1 || sweeper.recovered != 0 {
 		t.Error("it took the task from a living worker")
 	}
 }

@@ -2,105 +2,70 @@ package delayed
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"strconv"
-	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
-const shortestWait = 10 * time.Millisecond // to Redis, no time at all means for ever
-
-// ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
-// of others that could run; nor if they may be such as other workers can run, and this one cannot.
-func (w *Worker) ahead(b *book) int {
-	if b.gate.heed().counted() || w.stale.inRow.Load() > 0 {
-		return 0
-	}
-	return b.pace.ahead
+// Limits are what operators want of a queue, for all workers together; 0 is no limit.
+type Limits struct {
+	Concurrency int     // tasks that may run at once
+	Rate        float64 // tasks that may begin in a second, on average
+	Burst       int     // tasks that may begin at once after a rest; by default as many as in a second, and at least one
 }
 
-// inTurn are the queues in the order in which to look: those that may not be asked come last.
-func (w *Worker) inTurn(now time.Time) []*book {
-	books, closed := make([]*book, 0, len(w.books)), []*book(nil)
-	for _, b := range w.books {
-		if b.gate.open(now) {
-			books = append(books, b)
-		} else {
-			closed = append(closed, b)
-		}
-	}
-	return append(books, closed...)
+// Pause lets no worker take a task from this queue from now on. What runs goes on, and tasks can be enqueued. Workers hear of it at
+// their next beat (every 3 s).
+func (q *Queue) Pause(ctx context.Context) error {
+	_, err := q.store.Caller.Call(ctx, "HSET", q.store.Keys.Control, "paused", "1")
+	return err
 }
 
-// pop is the command that waits for a notification, or nil if no queue may be asked; and how long to wait.
-func (w *Worker) pop(now time.Time) (packed []byte, timeout time.Duration) {
-	timeout = w.queues[0].timeout
-	args := []string{"BLPOP"}
-	for _, b := range w.books {
-		timeout = min(timeout, w.queueOf(b).timeout)
-		if b.gate.open(now) {
-			args = append(args, b.store.Keys.Noti)
-		} else if wait := b.gate.opensIn(now); wait > 0 {
-			timeout = min(timeout, max(wait, shortestWait))
-		}
-	}
-	if len(args) == 1 {
-		return nil, timeout
-	}
-	return appendCommand(nil, append(args, strconv.FormatFloat(timeout.Seconds(), 'f', 3, 64))...), timeout
+// Resume is the opposite of Pause. Workers hear of it at their next beat, and look within their dequeue timeout.
+func (q *Queue) Resume(ctx context.Context) error {
+	_, err := q.store.Caller.Call(ctx, "HDEL", q.store.Keys.Control, "paused")
+	return err
 }
 
-// takeUnder takes under these leases, within the limits of the queue.
-func (w *Worker) takeUnder(b *book, names []string, options TakeOptions) (taken Taken, err error) {
-	store := b.store.over(w.takes)
-	if b.gate.heed() == nil {
-		return store.Take(context.Background(), names, options)
-	}
-	b.gate.ended = w.finished.Load()
-	taken, pause, err := store.TakeLimited(context.Background(), names, options)
-	b.gate.refused(pause)
-	return taken, err
-}
-
-// linger waits until a queue may be asked again, or one of our own tasks ends, whose place may be the one that was missing.
-func (w *Worker) linger(d time.Duration) {
-	w.low.Store(w.inFlight() - 1)
-	if w.reopen() {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-w.room:
-	case <-w.stopping:
-	}
-}
-
-// reopen lets queues be asked again where one of our own tasks has ended since we were refused for want of a place.
-func (w *Worker) reopen() (some bool) {
-	ended := w.finished.Load()
-	for _, b := range w.books {
-		if b.gate.heed().counted() && b.gate.ended != ended && !b.gate.opensAt.IsZero() {
-			b.gate.opensAt, some = time.Time{}, true
-		}
-	}
-	return some
-}
-
-// turnedAway is called when a queue had tasks and gave none; false if there is nothing left to do. With Burst a worker ends when the
-// queues are empty or paused, not when a limit is reached.
-func (w *Worker) turnedAway(b *book) bool {
-	now := time.Now()
-	wait := b.gate.opensIn(now)
+// Limit sets all limits of this queue. The error wraps ErrConfiguration for numbers that would let nothing run; for that there is
+// Pause.
+func (q *Queue) Limit(ctx context.Context, l Limits) error {
 	switch {
-	case !w.burst || b.gate.open(now): // or another worker was quicker
-		return true
-	case wait > 0:
-		w.linger(wait)
-		return true
+	case l.Concurrency < 0 || l.Burst < 0 || !(l.Rate >= 0) || math.IsInf(l.Rate, 0):
+		return fmt.Errorf("%w: limits are numbers above 0, or 0 for none; to stop a queue, pause it", ErrConfiguration)
+	case l.Burst > 0 && l.Rate == 0:
+		return fmt.Errorf("%w: Burst goes with a Rate", ErrConfiguration)
+	case l == Limits{}:
+		_, err := q.store.Caller.Call(ctx, "HDEL", q.store.Keys.Control, "concurrency", "rate", "burst")
+		return err
+	case l.Rate > 0 && l.Burst == 0:
+		l.Burst = max(1, int(math.RoundToEven(min(l.Rate, math.MaxInt32))))
 	}
-	if n := w.inFlight(); n > 0 {
-		w.awaitRoom(n - 1)
-		return true
+	text := func(n float64) string {
+		if n == 0 {
+			return "" // an empty value is none
+		}
+		return strconv.FormatFloat(n, 'f', -1, 64)
 	}
-	return false
+	// One command, so that there is no moment without limits.
+	_, err := q.store.Caller.Call(ctx, "HSET", q.store.Keys.Control, "concurrency", text(float64(l.Concurrency)), "rate", text(l.Rate),
+		"burst", text(float64(l.Burst)))
+	return err
+}
+
+// Limits are the limits of this queue at the moment, and whether it is paused. What makes no sense there is no limit.
+func (q *Queue) Limits(ctx context.Context) (l Limits, paused bool, err error) {
+	reply, err := q.store.Caller.Call(ctx, "HGETALL", q.store.Keys.Control)
+	fields := rdb.Fields(reply)
+	number := func(name string) float64 {
+		n, err := strconv.ParseFloat(fields[name], 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return 0
+		}
+		return n
+	}
+	_, paused = fields["paused"]
+	return Limits{int(number("concurrency")), number("rate"), int(number("burst"))}, paused, err
 }

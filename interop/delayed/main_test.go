@@ -11,21 +11,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
-// server is a private real Redis: one for all tests, or one that a test may kill.
-type server struct {
+// redisServer is a private real Redis: one for all tests, or one that a test may kill.
+type redisServer struct {
 	binary  string
 	folder  string
 	process *exec.Cmd
 }
 
-func (s *server) url() string { return "unix://" + s.socket() }
+func (s *redisServer) url() string { return "unix://" + s.socket() }
 
-func (s *server) socket() string { return filepath.Join(s.folder, "redis.sock") }
+func (s *redisServer) socket() string { return filepath.Join(s.folder, "redis.sock") }
 
-func (s *server) start(persistent bool) error {
+func (s *redisServer) start(persistent bool) error {
 	args := []string{"--port", "0", "--unixsocket", s.socket(), "--dir", s.folder, "--save", ""}
 	if persistent {
 		args = append(args, "--appendonly", "yes", "--appendfsync", "always")
@@ -46,12 +47,12 @@ func (s *server) start(persistent bool) error {
 	}
 }
 
-func (s *server) kill() {
+func (s *redisServer) kill() {
 	s.process.Process.Kill() //nolint:errcheck // it may be dead already
 	s.process.Wait()         //nolint:errcheck // it was killed
 }
 
-var shared *server
+var shared *redisServer
 
 func TestMain(m *testing.M) {
 	os.Exit(withServer(m))
@@ -73,7 +74,7 @@ func withServer(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(folder)
-	shared = &server{binary: binary, folder: folder}
+	shared = &redisServer{binary: binary, folder: folder}
 	if err := shared.start(false); err != nil {
 		panic(err)
 	}
@@ -91,17 +92,17 @@ func findServer() string {
 }
 
 // own starts a Redis that the test may kill.
-func own(t *testing.T) *server {
+func own(t *testing.T) *redisServer {
 	t.Helper()
 	folder, err := os.MkdirTemp("", "delayed") // t.TempDir is too long for the path of a socket
 	must(t, err)
-	s := &server{binary: shared.binary, folder: folder}
+	s := &redisServer{binary: shared.binary, folder: folder}
 	must(t, s.start(true))
 	t.Cleanup(func() { s.kill(); os.RemoveAll(folder) })
 	return s
 }
 
-func connect(t *testing.T, s *server) redis.UniversalClient {
+func connectTo(t *testing.T, s *redisServer) redis.UniversalClient {
 	t.Helper()
 	client, err := Connect(s.url())
 	must(t, err)
@@ -115,9 +116,9 @@ func newQueue(t *testing.T, options ...QueueOption) *Queue {
 	return queueOn(t, shared, options...)
 }
 
-func queueOn(t *testing.T, s *server, options ...QueueOption) *Queue {
+func queueOn(t *testing.T, s *redisServer, options ...QueueOption) *Queue {
 	t.Helper()
-	queue, err := NewQueue("q"+token(), connect(t, s), append([]QueueOption{DequeueTimeout(300 * time.Millisecond)}, options...)...)
+	queue, err := NewQueue("q"+rdb.Token(), connectTo(t, s), append([]QueueOption{DequeueTimeout(300 * time.Millisecond)}, options...)...)
 	must(t, err)
 	return queue
 }
@@ -176,7 +177,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 // clean tells whether nothing is left of a queue and its workers.
 func clean(t *testing.T, queue *Queue) bool {
 	t.Helper()
-	keys, err := queue.store.client.Keys(context.Background(), queue.Name()+"*").Result()
+	keys, err := queue.store.Client.Keys(context.Background(), queue.Name()+"*").Result()
 	must(t, err)
 	return len(keys) == 0
 }
@@ -185,7 +186,7 @@ type letter struct{ task, reason, detail string }
 
 func deadLetters(t *testing.T, queue *Queue) []letter {
 	t.Helper()
-	entries, err := queue.store.client.XRange(context.Background(), queue.store.Keys.Dead, "-", "+").Result()
+	entries, err := queue.store.Client.XRange(context.Background(), queue.store.Keys.Dead, "-", "+").Result()
 	must(t, err)
 	letters := make([]letter, len(entries))
 	for i, entry := range entries {

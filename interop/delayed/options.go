@@ -3,6 +3,9 @@ package delayed
 import (
 	"fmt"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // UniqueMode says for how long a task counts as there: see Unique.
@@ -10,9 +13,9 @@ type UniqueMode string
 
 // The modes.
 const (
-	WhileQueued  UniqueMode = whileQueued  // until it begins
-	WhileRunning UniqueMode = whileRunning // from its beginning to its end
-	UntilDone    UniqueMode = untilDone    // from its enqueue to its end
+	WhileQueued  UniqueMode = wire.WhileQueued  // until it begins
+	WhileRunning UniqueMode = wire.WhileRunning // from its beginning to its end
+	UntilDone    UniqueMode = wire.UntilDone    // from its enqueue to its end
 )
 
 // taskOptions are what a task asks for beyond a call. A task that asks for nothing has none, and no headers: it is byte for byte
@@ -43,7 +46,7 @@ type birth struct {
 }
 
 // newBirth is one of now, by this machine's clock.
-func newBirth() birth { return birth{token(), time.Now()} }
+func newBirth() birth { return birth{rdb.Token(), time.Now()} }
 
 // TaskOption changes what a task asks for: see NewPyTask and GoTask.With.
 type TaskOption func(*taskOptions)
@@ -172,12 +175,12 @@ func (o *taskOptions) check() error {
 }
 
 // headers are what stands in the task, in this order: only what it needs.
-func (o *taskOptions) headers(retry int, b birth) []header {
-	var found []header
-	add := func(name string, value any) { found = append(found, header{name, value}) }
+func (o *taskOptions) headers(retry int, b birth) []wire.Header {
+	var found []wire.Header
+	add := func(name string, value any) { found = append(found, wire.Header{Name: name, Value: value}) }
 	if o.tracked() {
 		add("id", b.id)
-		add("enqueued", epoch(b.at))
+		add("enqueued", rdb.Epoch(b.at))
 	}
 	if retry != 0 {
 		add("retry", retry)
@@ -192,21 +195,21 @@ func (o *taskOptions) headers(retry int, b birth) []header {
 		add("give_up_on", o.giveUpOn)
 	}
 	if o.timeout != nil {
-		add("timeout", rounded(*o.timeout))
+		add("timeout", rdb.Rounded(*o.timeout))
 	}
 	if o.hardTimeout != nil {
-		add("hard_timeout", rounded(*o.hardTimeout))
+		add("hard_timeout", rdb.Rounded(*o.hardTimeout))
 	}
 	if o.resultTTL != nil {
-		add("result_ttl", rounded(*o.resultTTL))
+		add("result_ttl", rdb.Rounded(*o.resultTTL))
 	}
 	if o.expiresIn != nil {
-		add("expires", epoch(b.at.Add(*o.expiresIn)))
+		add("expires", rdb.Epoch(b.at.Add(*o.expiresIn)))
 	} else if o.expiresAt != nil {
-		add("expires", epoch(*o.expiresAt))
+		add("expires", rdb.Epoch(*o.expiresAt))
 	}
 	if o.unique != nil {
-		add("unique", []any{*o.unique, string(o.mode), rounded(o.bound)})
+		add("unique", []any{*o.unique, string(o.mode), rdb.Rounded(o.bound)})
 	}
 	if o.group != nil {
 		add("group", *o.group)
@@ -218,7 +221,7 @@ func (o *taskOptions) headers(retry int, b birth) []header {
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.
-func (o *taskOptions) packed(retry int, b birth) (raw, error) {
+func (o *taskOptions) packed(retry int, b birth) (wire.Raw, error) {
 	if o == nil {
 		return nil, nil
 	}
@@ -229,5 +232,5 @@ func (o *taskOptions) packed(retry int, b birth) (raw, error) {
 	if len(headers) == 0 {
 		return nil, nil
 	}
-	return packHeaders(headers)
+	return wire.PackHeaders(headers)
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // options are those that the vector says, which is in Python's words.
@@ -150,16 +152,16 @@ func TestPauses(t *testing.T) {
 func TestHeadersAreChangedInPlace(t *testing.T) {
 	// ["m.F", nil, {"attempt": 1, nil: [2], "x": -1}, 5]
 	data := []byte("\x94\xa3m.F\xc0\x83\xa7attempt\xd1\x00\x01\xc0\x91\x02\xa1x\xff\x05")
-	got, err := withHeaders(data, header{"attempt", 2}, header{"error", "no"})
+	got, err := wire.WithHeaders(data, wire.Header{Name: "attempt", Value: 2}, wire.Header{Name: "error", Value: "no"})
 	must(t, err)
 	if want := "\x94\xa3m.F\xc0\x84\xa7attempt\x02\xc0\x91\x02\xa1x\xff\xa5error\xa2no\x05"; string(got) != want {
 		t.Errorf("%q", got)
 	}
-	var many []header
+	var many []wire.Header
 	for i := range 20 {
-		many = append(many, header{fmt.Sprint(i), i})
+		many = append(many, wire.Header{Name: fmt.Sprint(i), Value: i})
 	}
-	got, err = withHeaders(got, many...)
+	got, err = wire.WithHeaders(got, many...)
 	must(t, err)
 	task, err := decode(got)
 	if err != nil || len(task.headers) != 23 || task.headers["19"] != int64(19) || task.headers["attempt"] != int64(2) {

@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/system"
 )
 
 func TestProcess1IsWarnedOfOrphans(t *testing.T) {
@@ -16,7 +19,7 @@ func TestProcess1IsWarnedOfOrphans(t *testing.T) {
 		says bool
 	}{{1, true}, {2, false}} {
 		var log bytes.Buffer
-		warnOfOrphans(slog.New(slog.NewTextHandler(&log, nil)), c.pid)
+		system.WarnOfOrphans(slog.New(slog.NewTextHandler(&log, nil)), c.pid)
 		if strings.Contains(log.String(), "docker run --init") != c.says {
 			t.Errorf("process %d: %q", c.pid, log.String())
 		}
@@ -37,9 +40,9 @@ func TestTextFromRedisIsOneLineOfTheLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lease := &lease{data: data, book: &book{store: newQueue(t).store}}
-		worker.logBad(lease.book, evil, errors.New(evil))
-		worker.logBad(lease.book, evil, &Unrunnable{Failed, evil})
+		lease := &lease.Lease{Data: data, Pool: &lease.Pool{Store: newQueue(t).store}}
+		worker.logBad(lease.Pool, evil, errors.New(evil))
+		worker.logBad(lease.Pool, evil, &Unrunnable{Failed, evil})
 		worker.wasSuperseded(lease)
 		said := text.String() + plain.String()
 		text.Reset()

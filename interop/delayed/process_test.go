@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -99,8 +100,8 @@ func TestAKilledWorkersTaskComesBack(t *testing.T) {
 	if status := sweeper.status(t); status != 0 {
 		t.Errorf("the sweeper ended with %d", status)
 	}
-	stats := queue.store.client.HGetAll(ctx, queue.store.Keys.Stats).Val()
-	eventually(t, "success has cleared the count", func() bool { return queue.store.client.Exists(ctx, queue.store.Keys.Lost).Val() == 0 })
+	stats := queue.store.Client.HGetAll(ctx, queue.store.Keys.Stats).Val()
+	eventually(t, "success has cleared the count", func() bool { return queue.store.Client.Exists(ctx, queue.store.Keys.Lost).Val() == 0 })
 	if stats["recovered"] == "" {
 		t.Error(stats)
 	}
@@ -112,11 +113,11 @@ func TestATaskThatKillsItsWorkerIsBuried(t *testing.T) {
 	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals())
 	must(t, err)
 	for range 3 {
-		taken, err := queue.store.Take(ctx, []string{"x"}, TakeOptions{TTL: time.Minute, Waiting: true})
+		taken, err := queue.store.Take(ctx, []string{"x"}, rdb.TakeOptions{TTL: time.Minute, Waiting: true})
 		if err != nil || len(taken.Tasks) != 1 {
 			t.Fatal(taken, err)
 		}
-		must(t, queue.store.client.Del(ctx, "x").Err())
+		must(t, queue.store.Client.Del(ctx, "x").Err())
 		must(t, sweeper.Sweep(ctx))
 	}
 	if letters := deadLetters(t, queue); len(letters) != 1 || letters[0].reason != "lost" {
@@ -138,7 +139,7 @@ func TestGracefulSignals(t *testing.T) {
 			if got := lines(t, path); !slices.Equal(got, []string{"x-begins", "x-ends"}) {
 				t.Error(got)
 			}
-			keys := queue.store.client.Keys(ctx, queue.Name()+"*").Val()
+			keys := queue.store.Client.Keys(ctx, queue.Name()+"*").Val()
 			slices.Sort(keys)
 			if !slices.Equal(keys, []string{queue.Name(), queue.store.Keys.Noti}) { // U3: the finished task is released
 				t.Error(keys)
@@ -176,7 +177,7 @@ func TestForcedSignals(t *testing.T) {
 			if n, err := queue.Len(ctx); n != 1 || err != nil {
 				t.Error(n, err)
 			}
-			if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Workers, queue.store.Keys.Lost).Val(); n != 0 {
+			if n := queue.store.Client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Workers, queue.store.Keys.Lost).Val(); n != 0 {
 				t.Error("traces are left")
 			}
 		})
@@ -206,11 +207,11 @@ func TestASuspendedWorkerIsSuperseded(t *testing.T) { // U6
 		must(t, err)
 		return n == 1
 	})
-	taken, err := queue.store.Take(ctx, []string{queue.Name() + "_lease_other"}, TakeOptions{TTL: time.Minute, Waiting: true})
+	taken, err := queue.store.Take(ctx, []string{queue.Name() + "_lease_other"}, rdb.TakeOptions{TTL: time.Minute, Waiting: true})
 	must(t, err)
 	first.signal(t, syscall.SIGCONT)
 	eventually(t, "it says so", func() bool { return first.logged("superseded: the lease") })
-	if len(taken.Tasks) != 1 || queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() != 1 {
+	if len(taken.Tasks) != 1 || queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() != 1 {
 		t.Error("it ended a lease that is not its own")
 	}
 }
@@ -224,7 +225,7 @@ func TestSha256File(t *testing.T) {
 		t.Fatal(status)
 	}
 	var result []any
-	must(t, msgpack.Unmarshal([]byte(queue.store.client.LPop(ctx, key).Val()), &result))
+	must(t, msgpack.Unmarshal([]byte(queue.store.Client.LPop(ctx, key).Val()), &result))
 	digest := sha256.Sum256([]byte("hello"))
 	if len(result) != 3 || result[0] != path || result[2] != hex.EncodeToString(digest[:]) {
 		t.Error(result)
@@ -263,7 +264,7 @@ func elsewhere(t *testing.T, name string) string {
 
 func greets(t *testing.T, binary string) {
 	redisServer := own(t)
-	client := connect(t, redisServer)
+	client := connectTo(t, redisServer)
 	queue, err := NewQueue("go", client)
 	must(t, err)
 	enqueue(t, queue, NewGoTask("main.Greet", "Ada"))

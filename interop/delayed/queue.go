@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/clock"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -17,12 +19,12 @@ const (
 // Queue is a task queue on Redis: what producers and operators call. It is safe for use by many
 // goroutines.
 type Queue struct {
-	store      *store
+	store      *rdb.Store
 	maxSize    int
 	timeout    time.Duration
 	durability *durability
 	defined    *definitions
-	clock      *serverClock
+	clock      *clock.Server
 }
 
 // QueueOption changes a Queue.
@@ -37,12 +39,12 @@ func DequeueTimeout(d time.Duration) QueueOption { return func(q *Queue) { q.tim
 // NewQueue makes a queue, without asking Redis. client stays the caller's; its pool is used, its retries are not. On Redis Cluster
 // the name holds a `{tag}`. The error wraps ErrConfiguration.
 func NewQueue(name string, client redis.UniversalClient, options ...QueueOption) (*Queue, error) {
-	keys, err := NewKeys(name)
+	keys, err := rdb.NewKeys(name)
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{store: newStore(keys, client), maxSize: maxTaskSize, timeout: dequeueTimeout,
-		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}, clock: &serverClock{}}
+	q := &Queue{store: rdb.NewStore(keys, client), maxSize: maxTaskSize, timeout: dequeueTimeout,
+		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}, clock: &clock.Server{}}
 	for _, option := range options {
 		option(q)
 	}
@@ -55,7 +57,7 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 		return nil, fmt.Errorf("%w: MaxTaskSize is a number of bytes above 0, not %d", ErrConfiguration, q.maxSize)
 	case q.timeout < 10*time.Millisecond: // Redis takes less than a millisecond for ever
 		return nil, fmt.Errorf("%w: DequeueTimeout is at least 10 ms, not %s", ErrConfiguration, q.timeout)
-	case clustered && !sharesSlot(name):
+	case clustered && !rdb.SharesSlot(name):
 		return nil, fmt.Errorf("%w: on Redis Cluster the keys of a queue must share a slot: call it %q instead of %q",
 			ErrConfiguration, "{"+name+"}", name)
 	}
@@ -66,24 +68,24 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 func (q *Queue) Name() string { return q.store.Keys.Queue }
 
 // over is the same queue with its commands sent through another caller, for example a worker's own connection.
-func (q *Queue) over(c caller) *Queue {
+func (q *Queue) over(c rdb.Caller) *Queue {
 	other := *q
-	other.store = q.store.over(c)
+	other.store = q.store.Over(c)
 	return &other
 }
 
 // serverTime is the server's time; it is asked once a minute at most. Who may not ask has to do with the clock of this machine.
 func (q *Queue) serverTime(ctx context.Context) (time.Time, error) {
-	if q.clock.stale() {
+	if q.clock.Stale() {
 		asked := time.Now()
-		said, err := q.store.now(ctx)
+		said, err := q.store.Now(ctx)
 		var answered redis.Error
 		if err != nil && !errors.As(err, &answered) {
-			return q.clock.now(), err
+			return q.clock.Now(), err
 		}
 		if err == nil {
-			q.clock.learn(time.UnixMilli(said), asked, time.Now())
+			q.clock.Learn(time.UnixMilli(said), asked, time.Now())
 		}
 	}
-	return q.clock.now(), nil
+	return q.clock.Now(), nil
 }

@@ -6,16 +6,20 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // slot is where one task at a time runs.
 type slot struct {
-	current *lease                  // its goroutine's alone
-	job     *Job                    // likewise: what runs, if it has headers
-	seen    atomic.Pointer[seen]    // what runs, if others may end it
-	began   time.Time               // likewise
-	running atomic.Pointer[handler] // what the register shows
-	since   atomic.Int64            // nanoseconds from the worker's start
+	current *lease.Lease                // its goroutine's alone
+	job     *Job                        // likewise: what runs, if it has headers
+	running atomic.Pointer[runningTask] // what runs, if others may end it
+	began   time.Time                   // likewise
+	handler atomic.Pointer[handler]     // what the register shows
+	since   atomic.Int64                // nanoseconds from the worker's start
 }
 
 // serve runs what comes into the hand, until it is closed.
@@ -26,16 +30,16 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 			go w.serve(ctx, s)
 		}
 	}()
-	for l := range w.hand {
+	for l := range w.buffer {
 		now := time.Now()
-		if w.broken.Load() || w.stopped() || l.old.Load() || !w.lives(now) { // nothing begins any more, or others may have these tasks
-			w.giveBack([]*lease{l})
+		if w.broken.Load() || w.stopped() || l.Old.Load() || !w.lives(now) { // nothing begins any more, or others may have these tasks
+			w.giveBack([]*lease.Lease{l})
 			continue
 		}
 		s.current, s.began = l, now
-		l.begun.Store(true)
+		l.Begun.Store(true)
 		s.since.Store(int64(s.began.Sub(w.started)))
-		w.conclude(s, l, w.execute(ctx, s, l.data))
+		w.conclude(s, l, w.execute(ctx, s, l.Data))
 	}
 }
 
@@ -45,22 +49,22 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	task, err := decode(data)
 	switch {
 	case err != nil && reasonOf(err) == UnknownHeader:
-		s.job = newJob(w.queueOf(s.current.book), task)
+		s.job = newJob(w.queueOf(s.current.Pool), task)
 		return w.notReady(ctx, s.job, err.(*Unrunnable)) //nolint:forcetypeassert,errorlint // it has a reason
 	case err != nil:
-		s.job = buriedJob(w.queueOf(s.current.book), data)
+		s.job = buriedJob(w.queueOf(s.current.Pool), data)
 		return err
 	case task.headers != nil:
-		s.job = newJob(w.queueOf(s.current.book), task)
-		return w.live(ctx, s, task, data)
+		s.job = newJob(w.queueOf(s.current.Pool), task)
+		return w.runJob(ctx, s, task, data)
 	}
 	h, missing := w.find(task)
 	if missing != nil {
 		return w.notReady(ctx, nil, missing)
 	}
-	w.stale.ready()
-	s.current.book.noteRun(data)
-	s.running.Store(h)
+	w.unready.reset()
+	s.current.Pool.NoteRun(data)
+	s.handler.Store(h)
 	if err = h.call(ctx, task.payload); isRefusal(err) {
 		return err
 	}
@@ -77,35 +81,35 @@ func (w *Worker) find(task call) (*handler, *Unrunnable) {
 }
 
 // conclude ends the lease of a task that ran, or could not run, and does the accounts.
-func (w *Worker) conclude(s *slot, l *lease, err error) {
+func (w *Worker) conclude(s *slot, l *lease.Lease, err error) {
 	job := s.job
 	s.current, s.job = nil, nil
-	s.running.Store(nil)
-	if job != nil && !s.mine() {
+	s.handler.Store(nil)
+	if job != nil && !s.claimEnd() {
 		return // it has been ended from outside
 	}
-	size := int64(len(l.data))
+	size := int64(len(l.Data))
 	if !w.settle(l, job, err) {
 		return
 	}
-	b := l.book
-	b.count.Add(1)
-	b.size.Add(size)
-	b.busy.Add(int64(time.Since(s.began)))
-	if w.handed.Load()-w.finished.Add(1) <= w.low.Load() {
+	b := l.Pool
+	b.Count.Add(1)
+	b.Size.Add(size)
+	b.Busy.Add(int64(time.Since(s.began)))
+	if w.buffered.Load()-w.finished.Add(1) <= w.low.Load() {
 		w.signalRoom()
 	}
 }
 
 // settle ends the lease of a task, whatever happens meanwhile. False if it has given the task back.
-func (w *Worker) settle(l *lease, job *Job, err error) (ended bool) {
+func (w *Worker) settle(l *lease.Lease, job *Job, err error) (ended bool) {
 	defer func() {
 		if value := recover(); value != nil {
 			w.lastResort(l, job, panicked(value, debug.Stack()))
 			ended = true
 		}
 	}()
-	unready, waits := err.(*unready) //nolint:errorlint // what a task returns is a failure, whatever it wraps
+	unready, waits := err.(*unreadyError) //nolint:errorlint // what a task returns is a failure, whatever it wraps
 	switch {
 	case waits:
 		w.putOff(l, job, unready.cause)
@@ -121,7 +125,7 @@ func (w *Worker) settle(l *lease, job *Job, err error) (ended bool) {
 
 // lastResort is for a task whose ending failed by a fault of this program. As a dead letter it harms nobody any more. If even that fails,
 // its lease runs out without having been given back, so that a sweeper counts the loss.
-func (w *Worker) lastResort(l *lease, job *Job, f *failure) {
+func (w *Worker) lastResort(l *lease.Lease, job *Job, f *failure) {
 	for _, attempt := range []func(){
 		func() { w.failJob(l, job, Failed, f) },
 		func() { w.endBadly(l, f) },
@@ -141,34 +145,34 @@ func survives(f func()) (returned bool) {
 }
 
 // abandon lets a lease run out with its task.
-func (w *Worker) abandon(l *lease, f *failure) {
-	l.book.abandon(l)
-	w.aside.Add(1)
-	w.log.Error("could not end a task: its lease runs out, and a sweeper will see to it", "lease", l.name, "error", stacked(f.detail()))
+func (w *Worker) abandon(l *lease.Lease, f *failure) {
+	l.Pool.Abandon(l)
+	w.setAside.Add(1)
+	w.log.Error("could not end a task: its lease runs out, and a sweeper will see to it", "lease", l.Name, "error", stacked(f.detail()))
 }
 
-func (w *Worker) succeed(l *lease) {
-	if l.suspect {
-		w.ends.post(ending{
-			packed:   appendCommand(nil, l.book.store.success(l.name, Holds{})...),
-			answered: l.ended,
+func (w *Worker) succeed(l *lease.Lease) {
+	if l.Suspect {
+		w.acks.Post(conn.Ending{
+			Packed:   conn.AppendCommand(nil, l.Pool.Store.Success(l.Name, rdb.Holds{})...),
+			Answered: l.Ended,
 		})
 		return
 	}
-	w.ends.post(ending{field: l.field, hash: l.book.hash, ask: l.old.Load(), answered: l.ended})
+	w.acks.Post(conn.Ending{Field: l.Field, Hash: l.Pool.Hash, Ask: l.Old.Load(), Answered: l.Ended})
 }
 
 // endBadly buries a task.
-func (w *Worker) endBadly(l *lease, err error) {
-	detail, path := detailOf(err), pathIn(l.data)
+func (w *Worker) endBadly(l *lease.Lease, err error) {
+	detail, path := detailOf(err), pathIn(l.Data)
 	w.countBad(err)
-	w.ends.post(ending{packed: appendCommand(nil, burial(l, reasonOf(err), detail, w.place)...), answered: l.ended})
-	w.logBad(l.book, path, err)
+	w.acks.Post(conn.Ending{Packed: conn.AppendCommand(nil, burial(l, reasonOf(err), detail, w.place)...), Answered: l.Ended})
+	w.logBad(l.Pool, path, err)
 }
 
 // burial is the command that buries the task of a lease, which may have a slot.
-func burial(l *lease, reason Reason, detail, worker string) []string {
-	return l.book.store.burial(l.name, holdsIn(l.data), string(reason), detail, worker)
+func burial(l *lease.Lease, reason Reason, detail, worker string) []string {
+	return l.Pool.Store.Burial(l.Name, rdb.HoldsIn(l.Data), string(reason), detail, worker)
 }
 
 // isRefusal tells whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
@@ -209,8 +213,8 @@ func (w *Worker) countBad(err error) {
 }
 
 // logBad logs a task that has become one.
-func (w *Worker) logBad(b *book, path string, err error) {
-	stream := b.store.Keys.Dead
+func (w *Worker) logBad(b *lease.Pool, path string, err error) {
+	stream := b.Store.Keys.Dead
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
 		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
 		return
@@ -218,8 +222,8 @@ func (w *Worker) logBad(b *book, path string, err error) {
 	w.log.Error("a task failed", "path", path, "error", stacked(detailOf(err)), "stream", stream)
 }
 
-func (w *Worker) wasSuperseded(l *lease) {
+func (w *Worker) wasSuperseded(l *lease.Lease) {
 	w.superseded.Add(1)
 	w.log.Error("superseded: the lease under which a task ran is gone, so that its end counts for nothing, and another worker may "+
-		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?", "path", pathIn(l.data), "ttl", w.ttl)
+		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?", "path", pathIn(l.Data), "ttl", w.ttl)
 }

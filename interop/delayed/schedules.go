@@ -3,13 +3,19 @@ package delayed
 import (
 	"bytes"
 	"cmp"
-	"context" //nolint:gosec // a name, no secret
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/cron"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
+
+//nolint:gosec // a name, no secret
 
 // ErrUnknownSchedule says that a queue has no schedule of this name.
 var ErrUnknownSchedule = errors.New("delayed: unknown schedule")
@@ -51,19 +57,19 @@ func (q *Queue) Schedule(ctx context.Context, name string, task Task, c Cron) (b
 // putSchedule writes a schedule to Redis. It returns whether there was another before, or none.
 func (q *Queue) putSchedule(ctx context.Context, name string, this defined) (bool, error) {
 	for range mostTries {
-		seen, due, err := q.store.schedule(ctx, name)
+		seen, due, err := q.store.Schedule(ctx, name)
 		if err != nil || seen != nil && bytes.Equal(seen, this.definition) {
 			return false, err
 		}
 		next := due
 		if seen == nil || due != "" && !sameTimes(seen, cronIn(this.timetable)) {
-			now, err := q.store.now(ctx)
+			now, err := q.store.Now(ctx)
 			if err != nil {
 				return false, err
 			}
-			next = at(this.timetable.after(now))
+			next = rdb.ScoreAt(this.timetable.After(now))
 		}
-		done, err := q.store.cron(ctx, cronChange{name: name, seen: seen, due: due, definition: this.definition, next: next})
+		done, err := q.store.ChangeSchedule(ctx, rdb.ScheduleChange{Name: name, Seen: seen, Due: due, Definition: this.definition, Next: next})
 		if done || err != nil {
 			return done, err
 		}
@@ -77,27 +83,27 @@ func (q *Queue) restless(name string) error {
 
 // Schedules are the schedules of the queue, by their next occurrence; those that are paused come last.
 func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
-	reply, err := q.store.caller.call(ctx, "HKEYS", q.store.Keys.Cron)
+	reply, err := q.store.Caller.Call(ctx, "HKEYS", q.store.Keys.Cron)
 	names, _ := reply.([]any)
 	found := make([]Scheduled, 0, len(names))
 	for _, each := range names {
 		if err != nil {
 			break
 		}
-		name := string(bulk(each))
+		name := string(rdb.Bulk(each))
 		var seen []byte
-		var due score
-		if seen, due, err = q.store.schedule(ctx, name); seen == nil {
+		var due rdb.Score
+		if seen, due, err = q.store.Schedule(ctx, name); seen == nil {
 			continue // it was there
 		}
 		listed := Scheduled{Name: name}
-		if moment := due.moment(); moment != never {
+		if moment := due.Moment(); moment != cron.Never {
 			listed.Next = time.UnixMilli(moment)
 		}
 		this, broken := unpackSchedule(seen)
 		if listed.Err = broken; broken == nil {
-			listed.Cron, listed.Expires = cronIn(this.timetable), span(this.expires)
-			listed.Task, _, _ = glance(this.task)
+			listed.Cron, listed.Expires = cronIn(this.Timetable), rdb.Span(this.expires)
+			listed.Task, _, _ = wire.Peek(this.task)
 		}
 		found = append(found, listed)
 	}
@@ -113,44 +119,44 @@ func (q *Queue) Schedules(ctx context.Context) ([]Scheduled, error) {
 // PauseSchedule lets a schedule not fire until it is resumed. It returns whether it was not paused before. The error wraps
 // ErrUnknownSchedule if there is none.
 func (q *Queue) PauseSchedule(ctx context.Context, name string) (bool, error) {
-	return q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
+	return q.changeSchedule(ctx, name, func(seen []byte, due rdb.Score) (*rdb.ScheduleChange, error) {
 		if due == "" {
 			return nil, nil
 		}
-		return &cronChange{definition: seen}, nil
+		return &rdb.ScheduleChange{Definition: seen}, nil
 	})
 }
 
 // ResumeSchedule lets a paused schedule fire from now on; what would have been meanwhile is not caught up with. It returns whether
 // it was paused. The error wraps ErrUnknownSchedule, or ErrInvalidSchedule if it cannot be read here.
 func (q *Queue) ResumeSchedule(ctx context.Context, name string) (bool, error) {
-	return q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
-		if due.moment() != never {
+	return q.changeSchedule(ctx, name, func(seen []byte, due rdb.Score) (*rdb.ScheduleChange, error) {
+		if due.Moment() != cron.Never {
 			return nil, nil
 		}
 		this, err := unpackSchedule(seen)
 		if err != nil {
 			return nil, err
 		}
-		now, err := q.store.now(ctx)
-		return &cronChange{definition: seen, next: at(this.after(now))}, err
+		now, err := q.store.Now(ctx)
+		return &rdb.ScheduleChange{Definition: seen, Next: rdb.ScoreAt(this.After(now))}, err
 	})
 }
 
 // RunSchedule enqueues the task of a schedule now, whether it is paused or not; its next occurrence stays. The error is as of
 // ResumeSchedule.
 func (q *Queue) RunSchedule(ctx context.Context, name string) error {
-	_, err := q.changeSchedule(ctx, name, func(seen []byte, due score) (*cronChange, error) {
+	_, err := q.changeSchedule(ctx, name, func(seen []byte, due rdb.Score) (*rdb.ScheduleChange, error) {
 		this, err := unpackSchedule(seen)
 		if err != nil {
 			return nil, err
 		}
-		now, err := q.store.now(ctx)
+		now, err := q.store.Now(ctx)
 		if err != nil {
 			return nil, err
 		}
 		task, err := this.taskOf(now)
-		return &cronChange{definition: seen, next: due, task: task, count: 1}, err
+		return &rdb.ScheduleChange{Definition: seen, Next: due, Task: task, Count: 1}, err
 	})
 	return err
 }
@@ -158,14 +164,14 @@ func (q *Queue) RunSchedule(ctx context.Context, name string) error {
 // RemoveSchedule forgets a schedule. The error wraps ErrUnknownSchedule if there is none.
 func (q *Queue) RemoveSchedule(ctx context.Context, name string) error {
 	q.defined.forget(name)
-	_, err := q.changeSchedule(ctx, name, func([]byte, score) (*cronChange, error) { return &cronChange{}, nil })
+	_, err := q.changeSchedule(ctx, name, func([]byte, rdb.Score) (*rdb.ScheduleChange, error) { return &rdb.ScheduleChange{}, nil })
 	return err
 }
 
 // changeSchedule tries a change until nobody else was faster; nil says that there is nothing to change.
-func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, score) (*cronChange, error)) (bool, error) {
+func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]byte, rdb.Score) (*rdb.ScheduleChange, error)) (bool, error) {
 	for range mostTries {
-		seen, due, err := q.store.schedule(ctx, name)
+		seen, due, err := q.store.Schedule(ctx, name)
 		if err != nil {
 			return false, err
 		}
@@ -177,8 +183,8 @@ func (q *Queue) changeSchedule(ctx context.Context, name string, change func([]b
 		if err != nil || wanted == nil {
 			return false, err
 		}
-		wanted.name, wanted.seen, wanted.due = name, seen, due
-		done, err := q.store.cron(ctx, *wanted)
+		wanted.Name, wanted.Seen, wanted.Due = name, seen, due
+		done, err := q.store.ChangeSchedule(ctx, *wanted)
 		if done || err != nil {
 			return done, err
 		}

@@ -23,7 +23,7 @@ func schedule(t *testing.T, queue *Queue, name string, c Cron, args ...any) bool
 
 func makeDue(t *testing.T, queue *Queue, name string, moment int64) {
 	t.Helper()
-	must(t, queue.store.client.Do(ctx, "ZADD", queue.store.Keys.CronDue, "XX", "CH", moment, name).Err())
+	must(t, queue.store.Client.Do(ctx, "ZADD", queue.store.Keys.CronDue, "XX", "CH", moment, name).Err())
 }
 
 func nextOf(t *testing.T, queue *Queue, name string) time.Time {
@@ -41,7 +41,7 @@ func length(t *testing.T, queue *Queue) int {
 	t.Helper()
 	n, err := queue.Len(ctx)
 	must(t, err)
-	if noti := queue.store.client.LLen(ctx, queue.store.Keys.Noti).Val(); int(noti) != n {
+	if noti := queue.store.Client.LLen(ctx, queue.store.Keys.Noti).Val(); int(noti) != n {
 		t.Errorf("%d tasks, %d notifications", n, noti)
 	}
 	return n
@@ -94,7 +94,7 @@ func TestPauseResumeRunRemove(t *testing.T) {
 		t.Error(n, nextOf(t, queue, "a"))
 	}
 	must(t, queue.RemoveSchedule(ctx, "a"))
-	if queue.store.client.Exists(ctx, queue.store.Keys.Cron, queue.store.Keys.CronDue).Val() != 0 {
+	if queue.store.Client.Exists(ctx, queue.store.Keys.Cron, queue.store.Keys.CronDue).Val() != 0 {
 		t.Error("something is left")
 	}
 	if err := queue.RunSchedule(ctx, "a"); !errors.Is(err, ErrUnknownSchedule) {
@@ -142,7 +142,7 @@ func TestSchedulesThatCannotWork(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, queue.RemoveSchedule(ctx, "a"))
-	must(t, queue.store.client.Del(ctx, queue.store.Keys.Wake).Err())
+	must(t, queue.store.Client.Del(ctx, queue.store.Keys.Wake).Err())
 	if _, err := queue.Schedule(ctx, "a", NewGoTask("main.F"), Cron{Expression: "0 0 30 2 *"}); !errors.Is(err, ErrInvalidSchedule) {
 		t.Error(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -74,7 +75,7 @@ func TestScriptVectors(t *testing.T) {
 		seen[vector.Script] = true
 		t.Run(vector.Script+"/"+vector.Name, func(t *testing.T) { runVector(t, vector) })
 	}
-	for name := range scripts {
+	for name := range rdb.Scripts {
 		if !seen[name] {
 			t.Errorf("no vector for %s", name)
 		}
@@ -83,7 +84,7 @@ func TestScriptVectors(t *testing.T) {
 
 func runVector(t *testing.T, vector scriptVector) {
 	queue := newQueue(t)
-	name, client := queue.Name(), queue.store.client
+	name, client := queue.Name(), queue.store.Client
 	for key, stored := range vector.Before {
 		keepValue(t, client, spelled(key, name).(string), stored, name)
 	}
@@ -91,7 +92,7 @@ func runVector(t *testing.T, vector scriptVector) {
 	for _, key := range spelled(vector.Keys, name).([]any) {
 		keys = append(keys, key.(string))
 	}
-	reply, err := client.Eval(context.Background(), scripts[vector.Script].source, keys, spelled(vector.Argv, name).([]any)...).Result()
+	reply, err := client.Eval(context.Background(), rdb.Scripts[vector.Script].Source, keys, spelled(vector.Argv, name).([]any)...).Result()
 	must(t, err)
 	if want := spelled(vector.Reply, name); !reflect.DeepEqual(reply, want) && vector.Script != "page" || vector.Script == "page" && !samePage(reply, want) {
 		t.Errorf("reply: %#v, not %#v", reply, want)

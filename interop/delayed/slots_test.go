@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // keyed is a task with a concurrency key, as other producers make it.
@@ -11,10 +13,10 @@ func keyed(t *testing.T, queue *Queue, key string, limit int, task *GoTask) {
 	t.Helper()
 	data, err := task.Serialize()
 	must(t, err)
-	data, err = withHeaders(append(data, 0x80), header{"concurrency", []any{key, limit}})
+	data, err = wire.WithHeaders(append(data, 0x80), wire.Header{Name: "concurrency", Value: []any{key, limit}})
 	must(t, err)
 	data[0]++ // an array of three
-	_, err = queue.store.run(ctx, "enqueue", []string{queue.Name(), queue.store.Keys.Noti}, string(data))
+	_, err = queue.store.Run(ctx, "enqueue", []string{queue.Name(), queue.store.Keys.Noti}, string(data))
 	must(t, err)
 }
 
@@ -31,16 +33,16 @@ func TestTasksWithOneKeyBesideEachOtherAreFew(t *testing.T) {
 	keyed(t, queue, "user-8", 2, NewGoTask("main.F", 100))
 	workers := []*Worker{start(t, queue, functions, Concurrency(3)), start(t, queue, functions, Concurrency(3))}
 	eventually(t, "the others have been refused a slot, and wait", func() bool {
-		return queue.store.client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 3 && len(begun) == 3
+		return queue.store.Client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 3 && len(begun) == 3
 	})
 	release <- struct{}{}
 	release <- struct{}{}
 	eventually(t, "others begin instead of those that have ended", func() bool {
-		return queue.store.client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 1 && len(begun) == 5
+		return queue.store.Client.ZCard(ctx, queue.store.Keys.WaitsForSlot("user-7")).Val() == 1 && len(begun) == 5
 	})
 	close(release)
 	eventually(t, "all ran", func() bool { return workers[0].succeeded()+workers[1].succeeded() == 6 })
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("user-7"), queue.store.Keys.Slots("user-8"), queue.store.Keys.Waited).Val(); n != 0 || len(begun) != 6 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Slots("user-7"), queue.store.Keys.Slots("user-8"), queue.store.Keys.Waited).Val(); n != 0 || len(begun) != 6 {
 		t.Error(n, len(begun))
 	}
 }
@@ -58,10 +60,10 @@ func TestASlotIsFreeAtOnce(t *testing.T) {
 	}
 	worker := newWorker(t, queue, map[string]any{"main.F": function, "main.Fail": func() error { function(); return errors.New("no") }}, Burst())
 	must(t, worker.Run(ctx))
-	if worker.aside.Load() != 0 || worker.succeeded() != 20 || worker.failed.Load() != 20 || most.Load() != 1 {
-		t.Error(worker.aside.Load(), worker.succeeded(), worker.failed.Load(), most.Load())
+	if worker.setAside.Load() != 0 || worker.succeeded() != 20 || worker.failed.Load() != 20 || most.Load() != 1 {
+		t.Error(worker.setAside.Load(), worker.succeeded(), worker.failed.Load(), most.Load())
 	}
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Slots("k")).Val(); n != 0 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Slots("k")).Val(); n != 0 {
 		t.Error("a slot is left")
 	}
 }

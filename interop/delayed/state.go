@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // State is where a tracked task is in its life.
@@ -74,11 +76,11 @@ func (d *Duplicate) Error() string {
 func (d *Duplicate) Unwrap() error { return ErrDuplicate }
 
 // packResult is how a task ended, as it is stored.
-func packResult(parts ...any) ([]byte, error) { return encode(parts, false) }
+func packResult(parts ...any) ([]byte, error) { return wire.Encode(parts, false) }
 
 // readResult reads how a task ended, and its value into the variable that into points to, if it is not nil.
 func readResult(data []byte, into any) error {
-	d := newDecoder(data)
+	d := wire.NewDecoder(data)
 	count, err := d.DecodeArrayLen()
 	if err != nil || count < 1 {
 		return fmt.Errorf("delayed: %.100x is no result: %w", data, err)
@@ -112,5 +114,5 @@ func readResult(data []byte, into any) error {
 		return fmt.Errorf("%w: Result takes a pointer, not %T", ErrConfiguration, into)
 	}
 	target.Elem().SetZero()
-	return d.into(target.Elem())
+	return d.Into(target.Elem())
 }

@@ -3,6 +3,9 @@ package delayed
 import (
 	"context"
 	"fmt"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // asking is a task that may ask for more than a call.
@@ -27,7 +30,7 @@ type SubmitOption func(*birth)
 func ID(id string) SubmitOption { return func(b *birth) { b.id = id } }
 
 // NewID is an id for a tracked task that nobody has used.
-func NewID() string { return token() }
+func NewID() string { return rdb.Token() }
 
 // Submit puts a task where its options say, as Enqueue does, and returns its handle. What is submitted twice is there twice, unless it
 // has the same ID. If another task has its unique key, the error is a *Duplicate, unless it says Join.
@@ -39,7 +42,7 @@ func (q *Queue) Submit(ctx context.Context, task Task, options ...SubmitOption) 
 	}
 	switch {
 	case len(options) == 0:
-	case !isID(named.id):
+	case !wire.IsID(named.id):
 		return nil, fmt.Errorf("%w: an id has 16 characters of A-Z, a-z, 0-9, - and _, as NewID draws one; not %.100q", ErrInvalidTask, named.id)
 	case !o.tracked():
 		return nil, fmt.Errorf("%w: only a tracked task has an id: give it ResultTTL, or Track", ErrInvalidTask)
@@ -64,14 +67,14 @@ func (q *Queue) birth(ctx context.Context, o *taskOptions, id string) (birth, er
 		return birth{}, nil
 	}
 	if id == "" {
-		id = token()
+		id = rdb.Token()
 	}
 	if o.expiresIn == nil {
-		return birth{id, q.clock.now()}, nil
+		return birth{id, q.clock.Now()}, nil
 	}
 	now, err := q.serverTime(ctx)
 	if err != nil {
-		err = fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", certain(err))
+		err = fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", rdb.Certain(err))
 	}
 	return birth{id, now}, err
 }
@@ -81,36 +84,36 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	unique := ""
 	var due, delay, tracked, bound int64
 	if o.at != nil {
-		due = epoch(*o.at)
+		due = rdb.Epoch(*o.at)
 	}
 	if o.after != nil {
-		delay = rounded(*o.after)
+		delay = rdb.Rounded(*o.after)
 	}
 	id := ""
 	if o.tracked() {
-		tracked, id = rounded(trackedFor), b.id
+		tracked, id = rdb.Rounded(rdb.TrackedFor), b.id
 	}
 	if o.unique != nil {
 		unique = *o.unique
 		if o.mode != WhileRunning {
-			bound = rounded(o.bound)
+			bound = rdb.Rounded(o.bound)
 		}
 	}
 	k := q.store.Keys
-	to := spotOf(k, o)
-	keys := []string{to.list, to.announces, k.Scheduled, k.Wake, k.Task(b.id), k.Unique(unique)}
-	reply, err := q.add(ctx, "submit", keys, data, b.id, decimal(due), decimal(delay), decimal(tracked), decimal(bound), to.word)
+	to := destinationOf(k, o)
+	keys := []string{to.List, to.Announces, k.Scheduled, k.Wake, k.Task(b.id), k.Unique(unique)}
+	reply, err := q.add(ctx, "submit", keys, data, b.id, rdb.Decimal(due), rdb.Decimal(delay), rdb.Decimal(tracked), rdb.Decimal(bound), to.Word)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err
 	}
-	switch string(bulk(values[0])) {
+	switch string(rdb.Bulk(values[0])) {
 	case "first":
-		q.store.itsTurn(ctx, to)
+		q.store.GiveTurn(ctx, to)
 	case "known":
 		return q.handle(id, true, task), nil
 	case "duplicate":
-		other := string(bulk(values[1]))
+		other := string(rdb.Bulk(values[1]))
 		if !o.join {
 			return nil, &Duplicate{q.Name(), other}
 		}

@@ -9,6 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/system"
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -36,12 +40,12 @@ type Sweeper struct {
 	started     time.Time
 	recovered   int
 	buried      int
-	graveyards  map[yard]*graveyard
-	unfired     map[yard][]string // schedules that were due, and had no turn yet
-	sites       []*site
-	manager     *notifier
+	retentions  map[letterKey]*retention
+	unfired     map[letterKey][]string // schedules that were due, and had no turn yet
+	servers     []*server
+	manager     *system.ServiceManager
 	aliveAt     time.Time     // when the service manager has heard last that we live
-	rung        chan struct{} // something is due earlier than we knew
+	woken       chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
 	stopping    chan struct{}
 	stop        sync.Once
@@ -65,10 +69,10 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 // NewSweeper makes a sweeper for queues. The error wraps ErrConfiguration.
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
-		deadMax: defaultLetters, deadAge: defaultAge, graveyards: map[yard]*graveyard{}, unfired: map[yard][]string{},
+		deadMax: defaultLetters, deadAge: defaultAge, retentions: map[letterKey]*retention{}, unfired: map[letterKey][]string{},
 		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
-		name: token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
-		rung: make(chan struct{}, 1), checks: make(chan struct{}, 1),
+		name: rdb.Token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
+		woken: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
 	for _, option := range options {
 		option(s)
@@ -99,41 +103,41 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if s.withSignals {
-		defer listen(s.log, s.Stop, func() { s.Stop(); cancel() })()
+		defer system.HandleSignals(s.log, s.Stop, func() { s.Stop(); cancel() })()
 	}
 	s.log.Info("sweeper starts", "place", s.place, "queues", len(s.queues))
-	var manager *notifier
+	var manager *system.ServiceManager
 	if s.withSignals {
-		manager = newNotifier(s.log)
+		manager = system.NewServiceManager(s.log)
 	}
 	s.manager = manager
-	s.sites = sitesOf(s.queues, s.settling)
+	s.servers = serversOf(s.queues, s.settling)
 	ears, deafen := context.WithCancel(ctx)
 	defer deafen()
-	for _, there := range s.sites {
-		go there.listen(ears, func() { tell(s.rung) }, func() { tell(s.checks) })
+	for _, there := range s.servers {
+		go there.listen(ears, func() { signal(s.woken) }, func() { signal(s.checks) })
 	}
-	manager.ready("sweeping")
+	manager.Ready("sweeping")
 	work, halt := context.WithCancel(ctx)
 	defer halt()
-	go s.hurry(work, halt)
+	go s.haltSoon(work, halt)
 	for work.Err() == nil {
-		for _, there := range s.sites {
-			s.visit(work, there)
+		for _, there := range s.servers {
+			s.sweepServer(work, there)
 		}
-		if !s.rest(work, manager) {
+		if !s.waitForSweep(work, manager) {
 			break
 		}
 	}
 	deafen()
-	manager.stopping("going")
+	manager.Stopping("going")
 	s.goodbye(context.WithoutCancel(ctx))
 	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
 	return nil
 }
 
-// hurry ends what is under way a second after Stop: each command leaves all in order.
-func (s *Sweeper) hurry(work context.Context, halt func()) {
+// haltSoon ends what is under way a second after Stop: each command leaves all in order.
+func (s *Sweeper) haltSoon(work context.Context, halt func()) {
 	select {
 	case <-s.stopping:
 	case <-work.Done():
@@ -164,7 +168,7 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 	for i, q := range s.queues {
 		names[i] = q.Name()
 	}
-	about, err := encode(map[string]any{
+	about, err := wire.Encode(map[string]any{
 		"kind": "sweeper", "language": "go", "place": s.place, "queues": names,
 		"started": float64(s.started.UnixMicro()) / 1e6, "rss": rss(),
 	}, false)
@@ -172,29 +176,29 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 		return err
 	}
 	own := queue.store.Keys.Own(s.name)
-	lives := []string{"SET", own, s.name, "PX", milliseconds(3 * s.interval)}
+	lives := []string{"SET", own, s.name, "PX", rdb.Milliseconds(3 * s.interval)}
 	isHere := []string{"HSET", queue.store.Keys.Workers, own, string(about)}
-	if c, ours := queue.store.caller.(*conn); ours { // in one round trip
-		_, err = c.exchange(appendCommand(appendCommand(nil, lives...), isHere...), 2)
+	if c, ours := queue.store.Caller.(*conn.Conn); ours { // in one round trip
+		_, err = c.Exchange(conn.AppendCommand(conn.AppendCommand(nil, lives...), isHere...), 2)
 		return err
 	}
-	if _, err = queue.store.caller.call(ctx, lives...); err == nil {
-		_, err = queue.store.caller.call(ctx, isHere...)
+	if _, err = queue.store.Caller.Call(ctx, lives...); err == nil {
+		_, err = queue.store.Caller.Call(ctx, isHere...)
 	}
 	return err
 }
 
 func (s *Sweeper) goodbye(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, conn.Deadline)
 	defer cancel()
-	for _, there := range s.sites {
+	for _, there := range s.servers {
 		there.close()
 	}
 	for _, queue := range s.queues {
 		own := queue.store.Keys.Own(s.name)
-		_, err := queue.store.caller.call(ctx, "HDEL", queue.store.Keys.Workers, own)
+		_, err := queue.store.Caller.Call(ctx, "HDEL", queue.store.Keys.Workers, own)
 		if err == nil {
-			_, err = queue.store.caller.call(ctx, "UNLINK", own)
+			_, err = queue.store.Caller.Call(ctx, "UNLINK", own)
 		}
 		if err != nil {
 			s.log.Warn("could not strike the sweeper off the register; another will", "error", err)
@@ -205,7 +209,7 @@ func (s *Sweeper) goodbye(ctx context.Context) {
 
 // sweep puts back what dead workers hold.
 func (s *Sweeper) sweep(ctx context.Context, queue *Queue, judge *leaseJudge) error {
-	pass := token()
+	pass := rdb.Token()
 	return judge.eachPage(ctx, queue, queue.store.Keys.Processing, func(dead []string) error {
 		for more := true; more; {
 			swept, err := queue.store.Sweep(ctx, dead, s.limit, pass, s.place)
@@ -248,14 +252,14 @@ type leaseJudge struct {
 
 // eachPage calls act with the dead leases of each page of those named in a hash. act checks them again.
 func (j *leaseJudge) eachPage(ctx context.Context, queue *Queue, key string, act func([]string) error) error {
-	_, clustered := queue.store.client.(*redis.ClusterClient)
+	_, clustered := queue.store.Client.(*redis.ClusterClient)
 	for cursor := "0"; ; {
 		next, leases, err := queue.store.Page(ctx, key, cursor, pageSize)
 		if err != nil {
 			return err
 		}
 		if clustered { // upstream's leases lie in other slots, where no script of the queue can look
-			leases = within(leases, queue.store.Keys.Queue+leasePart)
+			leases = within(leases, queue.store.Keys.Queue+rdb.LeasePart)
 		}
 		dead, err := gone(ctx, queue, leases)
 		if err == nil && len(dead) > 0 && j.suspects != nil {
@@ -285,7 +289,7 @@ func gone(ctx context.Context, queue *Queue, leases []string) ([]string, error) 
 	if err != nil || alive == len(leases) {
 		return nil, err
 	}
-	reply, err := queue.store.caller.call(ctx, append([]string{"MGET"}, leases...)...)
+	reply, err := queue.store.Caller.Call(ctx, append([]string{"MGET"}, leases...)...)
 	holders, _ := reply.([]any)
 	var found []string
 	for i, holder := range holders[:min(len(holders), len(leases))] {

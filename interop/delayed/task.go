@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // Task is what can be enqueued: a GoTask or a PyTask.
@@ -47,7 +49,7 @@ func (t *GoTask) FuncPath() string { return t.path }
 func (t *GoTask) Serialize() ([]byte, error) { return t.serialize(newBirth()) }
 
 func (t *GoTask) serialize(b birth) ([]byte, error) {
-	if t.path == "" || strings.Contains(t.path, separator) {
+	if t.path == "" || strings.Contains(t.path, wire.Separator) {
 		return nil, fmt.Errorf("%w: %q is not the path of a Go function: write it as 'package/path.Function'", ErrInvalidTask, t.path)
 	}
 	var payload any
@@ -58,7 +60,7 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 	default:
 		payload = t.args
 	}
-	data, err := encode(payload, true)
+	data, err := wire.Encode(payload, true)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the arguments of %s: %w", ErrNotEncodable, t.path, err)
 	}
@@ -72,7 +74,7 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 			fields = append(fields, headers)
 		}
 	}
-	return encode(fields, true)
+	return wire.Encode(fields, true)
 }
 
 // PyTask is a call of a Python function.
@@ -100,15 +102,15 @@ func (t *PyTask) FuncPath() string { return t.path }
 func (t *PyTask) Serialize() ([]byte, error) { return t.serialize(newBirth()) }
 
 func (t *PyTask) serialize(b birth) ([]byte, error) {
-	module, name, _ := strings.Cut(t.path, separator)
+	module, name, _ := strings.Cut(t.path, wire.Separator)
 	if module == "" || name == "" {
 		return nil, fmt.Errorf("%w: %q is not the path of a Python function: write it as 'module.path:function'", ErrInvalidTask, t.path)
 	}
-	args, hasArgs, err := t.field("args", t.args, kindArray, 0x90)
+	args, hasArgs, err := t.field("args", t.args, wire.KindArray, 0x90)
 	if err != nil {
 		return nil, err
 	}
-	kwargs, hasKwargs, err := t.field("kwargs", t.kwargs, kindMap, 0x80)
+	kwargs, hasKwargs, err := t.field("kwargs", t.kwargs, wire.KindMap, 0x80)
 	if err != nil {
 		return nil, err
 	}
@@ -131,26 +133,26 @@ func (t *PyTask) serialize(b birth) ([]byte, error) {
 	case hasArgs:
 		fields = append(fields, args)
 	}
-	return encode(fields, false)
+	return wire.Encode(fields, false)
 }
 
 // field encodes one of the two fields that hold arguments, and tells whether there is anything in it.
-func (t *PyTask) field(name string, value any, want kind, empty byte) (raw, bool, error) {
-	data, err := encode(value, false)
+func (t *PyTask) field(name string, value any, want wire.Kind, empty byte) (wire.Raw, bool, error) {
+	data, err := wire.Encode(value, false)
 	if err != nil {
 		return nil, false, fmt.Errorf("%w: %s of %s: %w", ErrNotEncodable, name, t.path, err)
 	}
-	h, err := headAt(data, 0)
+	h, err := wire.HeadAt(data, 0)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("%w: %s of %s: %w", ErrNotEncodable, name, t.path, err)
-	case h.kind == kindNil:
-		return raw{empty}, false, nil
-	case h.kind != want:
+	case h.Kind == wire.KindNil:
+		return wire.Raw{empty}, false, nil
+	case h.Kind != want:
 		return nil, false, fmt.Errorf("%w: %s: args is a slice or an array, and kwargs a map or a struct; %s is %T",
 			ErrInvalidTask, t.path, name, value)
 	}
-	return data, h.values > 0, nil
+	return data, h.Values > 0, nil
 }
 
 // pathOf is the path of a function, as the runtime knows it; empty for what is no function.
@@ -171,38 +173,38 @@ type call struct {
 
 // decode reads the Go task in data, whoever wrote it.
 func decode(data []byte) (call, error) {
-	end, err := skip(data, 0)
+	end, err := wire.Skip(data, 0)
 	if err == nil && end != len(data) {
 		err = fmt.Errorf("not a task: %d bytes follow it", len(data)-end)
 	}
 	if err != nil {
 		return call{}, &Unrunnable{Undecodable, err.Error()}
 	}
-	first, _ := headAt(data, 0)
+	first, _ := wire.HeadAt(data, 0)
 	fields, at := 1, 0 // a bare string stands for a task without arguments
-	if first.kind == kindArray {
-		fields, at = first.values, first.body
+	if first.Kind == wire.KindArray {
+		fields, at = first.Values, first.Body
 	}
 	if fields == 0 {
 		return call{}, unrunnable(Undecodable, "not a task: an empty array")
 	}
-	h, _ := headAt(data, at)
-	if h.kind != kindString {
+	h, _ := wire.HeadAt(data, at)
+	if h.Kind != wire.KindString {
 		return call{}, unrunnable(Undecodable, "not a task: expected an array that begins with a path, found %.100x", data)
 	}
-	task := call{path: data[h.body : h.body+h.size]}
-	if bytes.Contains(task.path, []byte(separator)) {
+	task := call{path: data[h.Body : h.Body+h.Size]}
+	if bytes.Contains(task.path, []byte(wire.Separator)) {
 		return task, unrunnable(WrongLanguage,
 			"%q is the path of a Python function, and this is a Go worker: give Python tasks a queue of their own", task.path)
 	}
-	at = h.body + h.size
+	at = h.Body + h.Size
 	if fields > 1 {
-		h, _ = headAt(data, at)
-		if h.kind != kindBytes && h.kind != kindString && h.kind != kindNil {
+		h, _ = wire.HeadAt(data, at)
+		if h.Kind != wire.KindBytes && h.Kind != wire.KindString && h.Kind != wire.KindNil {
 			return call{}, unrunnable(Undecodable, "not a task: expected bytes after the path, found %.100x", data[at:])
 		}
-		task.payload = data[h.body : h.body+h.size]
-		at = h.body + h.size
+		task.payload = data[h.Body : h.Body+h.Size]
+		at = h.Body + h.Size
 	}
 	if fields > 2 {
 		task.headers, err = readHeaders(data, at)
@@ -222,10 +224,10 @@ func pathIn(data []byte) string {
 // readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
 // understood, and none is so far.
 func readHeaders(data []byte, at int) (map[string]any, error) {
-	if h, _ := headAt(data, at); h.kind != kindMap {
+	if h, _ := wire.HeadAt(data, at); h.Kind != wire.KindMap {
 		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
 	}
-	headers, strange := headersAt(data, at)
+	headers, strange := wire.HeadersAt(data, at)
 	if strange != "" {
 		return headers, unrunnable(UnknownHeader, "this worker is too old for the header %q: upgrade it", strange)
 	}

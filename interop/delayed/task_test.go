@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/vmihailenco/msgpack/v5"
 )
 
@@ -81,7 +82,7 @@ func TestTaskVectors(t *testing.T) {
 				must(t, err)
 				var payload any
 				if len(task.payload) > 0 {
-					payload, err = newDecoder(task.payload).anything()
+					payload, err = wire.NewDecoder(task.payload).Anything()
 					must(t, err)
 				}
 				if string(task.path) != vector.Means.FuncPath || !reflect.DeepEqual(payload, vector.Means.Payload) {

@@ -7,15 +7,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 const (
-	defaultUnready = 10 * time.Minute
-	tellAgain      = time.Minute           // between two warnings about tasks of one path
-	mostPaths      = 1000                  // that are told apart
-	manyUnready    = 5                     // tasks in a row that cannot run here, after which the worker slows down
-	firstRest      = 50 * time.Millisecond // how long it rests then at first …
-	longestRest    = time.Second           // … and at last
+	defaultUnready  = 10 * time.Minute
+	warnAgain       = time.Minute           // between two warnings about tasks of one path
+	mostPaths       = 1000                  // that are told apart
+	manyUnready     = 5                     // tasks in a row that cannot run here, after which the worker slows down
+	firstSlowdown   = 50 * time.Millisecond // how long it rests then at first …
+	longestSlowdown = time.Second           // … and at last
 )
 
 // UnreadyFor says for how long a task waits, and is tried again, that this worker does not know how to run: nothing is registered under
@@ -23,10 +27,10 @@ const (
 // becomes a dead letter. 10 minutes by default; with 0 it becomes one at once.
 func UnreadyFor(d time.Duration) WorkerOption { return func(w *Worker) { w.unreadyFor = d } }
 
-// unready says that a task cannot run here now.
-type unready struct{ cause *Unrunnable }
+// unreadyError says that a task cannot run here now.
+type unreadyError struct{ cause *Unrunnable }
 
-func (u *unready) Error() string { return u.cause.Error() }
+func (u *unreadyError) Error() string { return u.cause.Error() }
 
 // notReady is what becomes of a task that cannot run here; job is nil for one without headers.
 func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) error {
@@ -36,74 +40,74 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 	case job != nil && job.ID != "" && job.isCancelled(ctx): // nobody has to run it any more
 		return errCancelled
 	}
-	return &unready{cause}
+	return &unreadyError{cause}
 }
 
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
-func (w *Worker) putOff(l *lease, job *Job, cause *Unrunnable) {
-	path, s := pathIn(l.data), l.book.store
-	var held Holds
-	to := s.Keys.tail()
+func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
+	path, s := pathIn(l.Data), l.Pool.Store
+	var held rdb.Holds
+	to := s.Keys.Tail()
 	if job != nil {
 		held = job.holds()
 		if job.grouped {
-			to = s.Keys.within(job.Group)
+			to = s.Keys.GroupTail(job.Group)
 		}
 	}
-	w.aside.Add(1)
-	w.stale.meet(w, path, cause)
-	command := s.deferring(l.name, held, to, w.unreadyFor, cause.Detail)
-	w.ends.post(ending{packed: appendCommand(nil, command...), answered: func(reply any, repeated bool) {
-		switch said, _, age := deferredOf(reply); said {
-		case DeferOver:
-			w.aside.Add(-1)
+	w.setAside.Add(1)
+	w.unready.note(w, path, cause)
+	command := s.Deferring(l.Name, held, to, w.unreadyFor, cause.Detail)
+	w.acks.Post(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: func(reply any, repeated bool) {
+		switch said, _, age := rdb.DeferredOf(reply); said {
+		case rdb.DeferOver:
+			w.setAside.Add(-1)
 			w.waitedInVain(l, job, path, cause, age)
-		case DeferDone:
-			l.release()
+		case rdb.DeferDone:
+			l.Release()
 		default:
-			l.answered(int64(0), repeated)
+			l.Answered(int64(0), repeated)
 		}
 	}})
 }
 
 // waitedInVain makes a dead letter of a task that nobody could run for too long. It does not wait for Redis.
-func (w *Worker) waitedInVain(l *lease, job *Job, path string, cause *Unrunnable, age time.Duration) {
+func (w *Worker) waitedInVain(l *lease.Lease, job *Job, path string, cause *Unrunnable, age time.Duration) {
 	late := unrunnable(cause.Reason, "%s; it has waited for %s for a worker that can run it", cause.Detail, age.Round(time.Second))
 	command := burial(l, late.Reason, detailOf(late), w.place)
 	if job != nil {
 		command = w.burialOf(l, job, late.Reason, late)
 	}
 	w.countBad(late)
-	w.ends.postLater(ending{packed: appendCommand(nil, command...), answered: l.ended})
-	w.logBad(l.book, path, late)
+	w.acks.PostLater(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: l.Ended})
+	w.logBad(l.Pool, path, late)
 }
 
-// stale is what a worker knows of tasks that it does not know how to run.
-type stale struct {
+// unreadyTasks is what a worker knows of tasks that it does not know how to run.
+type unreadyTasks struct {
 	inRow atomic.Int64 // they came one after the other
 
 	// The taker's alone.
-	rested int64 // of these, how many there were when it rested last
-	rests  int   // since one could run
+	slowedAt  int64 // of these, how many there were when it rested last
+	slowdowns int   // since one could run
 
 	mu    sync.Mutex
-	paths map[string]*told
+	paths map[string]*warned
 }
 
-// told is what has been said about tasks of one path.
-type told struct {
+// warned is what has been said about tasks of one path.
+type warned struct {
 	at    time.Time
 	since int // how many came since then
 }
 
-// meet is called with each such task. It says so, once for each path and cause, and then once a minute.
-func (s *stale) meet(w *Worker, path string, cause *Unrunnable) {
+// note is called with each such task. It says so, once for each path and cause, and then once a minute.
+func (s *unreadyTasks) note(w *Worker, path string, cause *Unrunnable) {
 	s.inRow.Add(1)
 	s.mu.Lock()
 	known := s.about(fmt.Sprintf("%s %.200s %.200s", cause.Reason, path, cause.Detail))
 	known.since++
 	count := known.since
-	tell := time.Since(known.at) >= tellAgain
+	tell := time.Since(known.at) >= warnAgain
 	if tell {
 		known.at, known.since = time.Now(), 0
 	}
@@ -115,44 +119,44 @@ func (s *stale) meet(w *Worker, path string, cause *Unrunnable) {
 }
 
 // about is what has been said about tasks like this. If there are too many kinds of them, they share what is said.
-func (s *stale) about(key string) *told {
+func (s *unreadyTasks) about(key string) *warned {
 	if s.paths == nil {
-		s.paths = map[string]*told{}
+		s.paths = map[string]*warned{}
 	}
 	if s.paths[key] == nil && len(s.paths) >= mostPaths {
-		maps.DeleteFunc(s.paths, func(_ string, known *told) bool { return time.Since(known.at) >= tellAgain })
+		maps.DeleteFunc(s.paths, func(_ string, known *warned) bool { return time.Since(known.at) >= warnAgain })
 		if len(s.paths) >= mostPaths {
 			key = ""
 		}
 	}
 	if s.paths[key] == nil {
-		s.paths[key] = &told{}
+		s.paths[key] = &warned{}
 	}
 	return s.paths[key]
 }
 
-// ready is called when a task can run.
-func (s *stale) ready() {
+// reset is called when a task can run.
+func (s *unreadyTasks) reset() {
 	if s.inRow.Load() != 0 {
 		s.inRow.Store(0)
 	}
 }
 
-// restIfStale lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
-func (w *Worker) restIfStale() {
-	s := &w.stale
+// slowDownIfUnready lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
+func (w *Worker) slowDownIfUnready() {
+	s := &w.unready
 	count := s.inRow.Load()
 	switch {
 	case count < manyUnready:
-		s.rested, s.rests = 0, 0
+		s.slowedAt, s.slowdowns = 0, 0
 		return
-	case count <= s.rested:
+	case count <= s.slowedAt:
 		return
-	case s.rests == 0:
+	case s.slowdowns == 0:
 		w.log.Warn("slowing down: these tasks cannot run here (yet)", "in_a_row", count)
 	}
-	pause := min(firstRest<<min(s.rests, 10), longestRest)
-	s.rested, s.rests = count, s.rests+1
+	pause := min(firstSlowdown<<min(s.slowdowns, 10), longestSlowdown)
+	s.slowedAt, s.slowdowns = count, s.slowdowns+1
 	select {
 	case <-time.After(pause):
 	case <-w.stopping:

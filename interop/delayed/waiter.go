@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/connect"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -32,7 +35,7 @@ type waiter struct {
 	waiting map[string]map[*wait]struct{} // by the key of the result
 	ended   map[string]bool               // those whose task has ended, as was seen once, though there was no result yet
 	trouble error                         // why Redis cannot be asked now
-	bell    chan struct{}                 // it has something to send
+	poked   chan struct{}                 // it has something to send
 	outbox  []byte                        // likewise, if there is a connection
 	replies []func(any) error             // who gets those that are to come
 	heard   time.Time                     // since when they are due
@@ -53,7 +56,7 @@ var waiters struct {
 // wait is one who waits.
 type wait struct {
 	key, task string
-	told      chan answer
+	answered  chan answer
 }
 
 // answer is a result as it stands in Redis, or why there will be none.
@@ -68,7 +71,7 @@ func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err
 	w := q.waiter(one)
 	defer w.drop(one)
 	select {
-	case found := <-one.told:
+	case found := <-one.answered:
 		return found.data, nil, found.err
 	case <-ctx.Done():
 		w.mu.Lock()
@@ -79,15 +82,15 @@ func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err
 
 // waiter is the one of the queue's client, which knows of the wait.
 func (q *Queue) waiter(first *wait) *waiter {
-	self := waiterKey{client: q.store.client}
-	if _, clustered := q.store.client.(*redis.ClusterClient); clustered {
+	self := waiterKey{client: q.store.Client}
+	if _, clustered := q.store.Client.(*redis.ClusterClient); clustered {
 		self.queue = q.Name()
 	}
 	waiters.Lock()
 	defer waiters.Unlock()
 	w, found := waiters.running[self]
 	if !found {
-		w = &waiter{client: q.store.client, key: q.store.Keys.Queue, self: self, bell: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{},
+		w = &waiter{client: q.store.Client, key: q.store.Keys.Queue, self: self, poked: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{},
 			ended: map[string]bool{}}
 		if waiters.running == nil {
 			waiters.running = map[waiterKey]*waiter{}
@@ -109,7 +112,7 @@ func (w *waiter) add(one *wait) {
 	if w.open {
 		w.ask(one.key, one.task)
 	}
-	tell(w.bell)
+	signal(w.poked)
 }
 
 func (w *waiter) drop(one *wait) {
@@ -148,7 +151,7 @@ func (w *waiter) over(err error) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open, w.trouble = false, err
-	if refused(err) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrConfiguration) {
+	if connect.Refused(err) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrConfiguration) {
 		for key := range w.waiting {
 			w.answer(key, answer{err: err})
 		}
@@ -162,7 +165,7 @@ func (w *waiter) over(err error) bool {
 
 // serve uses one connection, until it breaks or nobody has waited for a while.
 func (w *waiter) serve() error {
-	c, err := dialBare(context.Background(), w.client, w.key)
+	c, err := conn.DialBare(context.Background(), w.client, w.key)
 	if err != nil {
 		return err
 	}
@@ -180,7 +183,7 @@ func (w *waiter) serve() error {
 		w.outbox = nil
 		w.mu.Unlock()
 		if len(out) > 0 {
-			if err := c.SetWriteDeadline(time.Now().Add(deadline)); err != nil {
+			if err := c.SetWriteDeadline(time.Now().Add(conn.Deadline)); err != nil {
 				return err
 			}
 			if _, err := c.Write(out); err != nil {
@@ -189,13 +192,13 @@ func (w *waiter) serve() error {
 		}
 		timer := time.NewTimer(pause)
 		select {
-		case <-w.bell:
+		case <-w.poked:
 		case reply := <-arrived:
 			if err := w.received(reply); err != nil {
 				return err
 			}
 		case <-timer.C:
-			if idle, err := w.look(); idle || err != nil {
+			if idle, err := w.checkSilence(); idle || err != nil {
 				return err
 			}
 		}
@@ -204,9 +207,9 @@ func (w *waiter) serve() error {
 }
 
 // receive hands on what arrives, at last the error that ends it.
-func receive(c *conn, arrived chan<- any, done <-chan struct{}) {
+func receive(c *conn.Conn, arrived chan<- any, done <-chan struct{}) {
 	for {
-		reply, err := c.read()
+		reply, err := c.Read()
 		if err != nil {
 			reply = err
 		}
@@ -227,7 +230,7 @@ func (w *waiter) opened() {
 	w.open, w.outbox, w.replies, w.between = true, nil, nil, lookOften
 	w.expect(func(any) error { return nil }, "HELLO", "3")
 	w.expect(func(reply any) error {
-		if _, refusal := reply.(redisError); !refusal {
+		if _, refusal := reply.(conn.ReplyError); !refusal {
 			w.between = lookAtAll
 		}
 		return nil
@@ -239,19 +242,19 @@ func (w *waiter) opened() {
 func (w *waiter) pause() time.Duration {
 	switch {
 	case len(w.replies) > 0:
-		return max(time.Until(w.heard.Add(deadline)), 0)
+		return max(time.Until(w.heard.Add(conn.Deadline)), 0)
 	case len(w.waiting) == 0:
 		return waitLinger
 	}
 	return w.between
 }
 
-// look is called when nothing has arrived for so long. It says whether nobody waits.
-func (w *waiter) look() (idle bool, err error) {
+// checkSilence is called when nothing has arrived for so long. It says whether nobody waits.
+func (w *waiter) checkSilence() (idle bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.replies) > 0 {
-		return false, fmt.Errorf("delayed: Redis has not answered for %s", deadline)
+		return false, fmt.Errorf("delayed: Redis has not answered for %s", conn.Deadline)
 	}
 	w.askAll()
 	return len(w.waiting) == 0, nil
@@ -291,7 +294,7 @@ func (w *waiter) found(key, task string, reply any) {
 
 // withoutResult says why a task with this state and error has no result, and will have none; nil if it may have one.
 func withoutResult(fields []any) error {
-	state, text := bulk(fields[0]), string(bulk(fields[1]))
+	state, text := rdb.Bulk(fields[0]), string(rdb.Bulk(fields[1]))
 	switch State(state) {
 	case StateFailed:
 		kind, message, _ := strings.Cut(text, ": ")
@@ -314,16 +317,16 @@ func (w *waiter) expect(then func(any) error, args ...string) {
 		w.heard = time.Now()
 	}
 	w.replies = append(w.replies, then)
-	w.outbox = appendCommand(w.outbox, args...)
+	w.outbox = conn.AppendCommand(w.outbox, args...)
 }
 
 func (w *waiter) read(key string, reply any) error {
-	if refusal, ok := reply.(redisError); ok {
-		if refusal.misplaced() {
+	if refusal, ok := reply.(conn.ReplyError); ok {
+		if refusal.Misplaced() {
 			return refusal
 		}
 		w.answer(key, answer{err: refusal})
-	} else if data := bulk(reply); data != nil {
+	} else if data := rdb.Bulk(reply); data != nil {
 		w.answer(key, answer{data: data})
 	}
 	return nil
@@ -335,10 +338,10 @@ func (w *waiter) received(reply any) error {
 	defer w.mu.Unlock()
 	w.heard = time.Now()
 	switch reply := reply.(type) {
-	case redisError: // a reply
+	case conn.ReplyError: // a reply
 	case error:
 		return reply
-	case pushed:
+	case conn.Push:
 		w.changed(reply)
 		return nil
 	}
@@ -352,13 +355,13 @@ func (w *waiter) received(reply any) error {
 }
 
 // changed reads again what Redis says has changed: keys, or all of them.
-func (w *waiter) changed(message pushed) {
+func (w *waiter) changed(message conn.Push) {
 	keys, some := message[len(message)-1].([]any)
 	if !some {
 		w.askAll()
 	}
 	for _, each := range keys {
-		key := string(bulk(each))
+		key := string(rdb.Bulk(each))
 		for one := range w.waiting[key] {
 			w.ask(key, one.task)
 			break
@@ -368,7 +371,7 @@ func (w *waiter) changed(message pushed) {
 
 func (w *waiter) answer(key string, found answer) {
 	for one := range w.waiting[key] {
-		one.told <- found
+		one.answered <- found
 	}
 	delete(w.waiting, key)
 	delete(w.ended, key)
@@ -378,10 +381,10 @@ func (w *waiter) answer(key string, found answer) {
 func again(err error) bool {
 	var said redis.Error
 	switch {
-	case refused(err) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrConfiguration):
+	case connect.Refused(err) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrConfiguration):
 		return false
 	case errors.As(err, &said):
-		return redisError(said.Error()).misplaced()
+		return conn.ReplyError(said.Error()).Misplaced()
 	}
 	return true
 }

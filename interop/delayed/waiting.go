@@ -6,6 +6,9 @@ import (
 	"iter"
 	"strconv"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // Place is where a task waits.
@@ -66,27 +69,27 @@ func (q *Queue) Waiting(ctx context.Context, places ...Place) iter.Seq2[Waiting,
 }
 
 func (q *Queue) inList(ctx context.Context, key string, place Place, next func(Waiting) bool) error {
-	for start := 0; ; start += waitingPage {
-		page, err := q.store.listed(ctx, key, start)
+	for start := 0; ; start += rdb.WaitingPage {
+		page, err := q.store.ListPage(ctx, key, start)
 		for _, data := range page {
 			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
 			var headers map[string]any
-			waits.Task, headers, _ = glance(data)
-			waits.ID = idOf(headers)
+			waits.Task, headers, _ = wire.Peek(data)
+			waits.ID = wire.IdOf(headers)
 			waits.Tracked = waits.ID != ""
 			if !next(waits) {
 				return nil
 			}
 		}
-		if err != nil || len(page) < waitingPage {
+		if err != nil || len(page) < rdb.WaitingPage {
 			return err
 		}
 	}
 }
 
 func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
-	for start := 0; ; start += waitingPage {
-		page, err := q.store.listed(ctx, q.store.Keys.Groups, start)
+	for start := 0; ; start += rdb.WaitingPage {
+		page, err := q.store.ListPage(ctx, q.store.Keys.Groups, start)
 		if err != nil {
 			return err
 		}
@@ -100,7 +103,7 @@ func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
 				return err
 			}
 		}
-		if len(page) < waitingPage {
+		if len(page) < rdb.WaitingPage {
 			return nil
 		}
 	}
@@ -108,20 +111,20 @@ func (q *Queue) inGroups(ctx context.Context, next func(Waiting) bool) error {
 
 func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
 	for cursor := "0"; ; {
-		reply, err := q.store.caller.call(ctx, "HSCAN", q.store.Keys.Waited, cursor, "COUNT", strconv.Itoa(waitingPage))
+		reply, err := q.store.Caller.Call(ctx, "HSCAN", q.store.Keys.Waited, cursor, "COUNT", strconv.Itoa(rdb.WaitingPage))
 		page, _ := reply.([]any)
 		if err != nil || len(page) != 2 {
 			return err
 		}
 		fields, _ := page[1].([]any)
 		for i := 0; i < len(fields); i += 2 {
-			if name := string(bulk(fields[i])); isDigest(name) {
-				if goesOn, err := q.inOrder(ctx, q.store.Keys.waits(name), ForKey, next); err != nil || !goesOn {
+			if name := string(rdb.Bulk(fields[i])); rdb.IsDigest(name) {
+				if goesOn, err := q.inOrder(ctx, q.store.Keys.Waits(name), ForKey, next); err != nil || !goesOn {
 					return err
 				}
 			}
 		}
-		if cursor = string(bulk(page[0])); cursor == "0" {
+		if cursor = string(rdb.Bulk(page[0])); cursor == "0" {
 			return nil
 		}
 	}
@@ -129,8 +132,8 @@ func (q *Queue) forKeys(ctx context.Context, next func(Waiting) bool) error {
 
 // inOrder reads a sorted set, and says whether to go on after it.
 func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(Waiting) bool) (bool, error) {
-	for start := 0; ; start += waitingPage {
-		reply, err := q.store.caller.call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+waitingPage-1), "WITHSCORES")
+	for start := 0; ; start += rdb.WaitingPage {
+		reply, err := q.store.Caller.Call(ctx, "ZRANGE", key, strconv.Itoa(start), strconv.Itoa(start+rdb.WaitingPage-1), "WITHSCORES")
 		if err != nil {
 			return false, err
 		}
@@ -143,7 +146,7 @@ func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(
 			} else {
 				score, i = page[min(i+1, len(page)-1)], i+2
 			}
-			waits := scheduled(bulk(member), scoreOf(score))
+			waits := scheduled(rdb.Bulk(member), scoreOf(score))
 			waits.key, waits.Where = key, place
 			if place != Schedule {
 				waits.Due = time.Time{}
@@ -152,7 +155,7 @@ func (q *Queue) inOrder(ctx context.Context, key string, place Place, next func(
 				return false, nil
 			}
 		}
-		if count < waitingPage {
+		if count < rdb.WaitingPage {
 			return true, nil
 		}
 	}
@@ -163,7 +166,7 @@ func scoreOf(reply any) float64 {
 	if score, ok := reply.(float64); ok {
 		return score
 	}
-	score, _ := strconv.ParseFloat(string(bulk(reply)), 64)
+	score, _ := strconv.ParseFloat(string(rdb.Bulk(reply)), 64)
 	return score
 }
 
@@ -177,8 +180,8 @@ func scheduled(member []byte, score float64) Waiting {
 	waits.Data = rest
 	waits.Due = time.UnixMilli(int64(score))
 	var headers map[string]any
-	waits.Task, headers, _ = glance(rest)
-	waits.Tracked = waits.ID == idOf(headers)
+	waits.Task, headers, _ = wire.Peek(rest)
+	waits.Tracked = waits.ID == wire.IdOf(headers)
 	return waits
 }
 
@@ -197,7 +200,7 @@ func (q *Queue) CancelWaiting(ctx context.Context, waits Waiting) (bool, error) 
 	if waits.Where != Schedule && waits.Where != ForKey {
 		return false, nil
 	}
-	reply, err := q.store.caller.call(ctx, "ZREM", waits.key, waits.member)
+	reply, err := q.store.Caller.Call(ctx, "ZREM", waits.key, waits.member)
 	n, _ := reply.(int64)
 	return n == 1, err
 }
@@ -207,7 +210,7 @@ func (q *Queue) MoveWaiting(ctx context.Context, waits Waiting, due time.Time) (
 	if waits.Where != Schedule {
 		return false, nil
 	}
-	_, headers, _ := glance(waits.Data)
-	unique, _, _ := uniqueOf(headers)
+	_, headers, _ := wire.Peek(waits.Data)
+	unique, _, _ := wire.UniqueOf(headers)
 	return q.store.Move(ctx, waits.member, due, unique)
 }

@@ -3,6 +3,8 @@ package delayed
 import (
 	"testing"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 func waitingOf(t *testing.T, queue *Queue, places ...Place) []Waiting {
@@ -38,7 +40,7 @@ func TestWhatWaitsForAKeyIsListedAndCancelled(t *testing.T) {
 		{"ZADD", key, "1", "0123456789abcdef" + string(data)},
 		{"HSET", queue.store.Keys.Waited, name, "slots:" + name + ":1"},
 	} {
-		if _, err := queue.store.caller.call(ctx, command...); err != nil {
+		if _, err := queue.store.Caller.Call(ctx, command...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +58,7 @@ func TestWhatWaitsForAKeyIsListedAndCancelled(t *testing.T) {
 
 func TestWhatWaitsIsListedCancelledAndMoved(t *testing.T) {
 	queue := newQueue(t)
-	for range waitingPage + 5 {
+	for range rdb.WaitingPage + 5 {
 		enqueueWaiting(t, queue, "main.Plain")
 	}
 	tracked := enqueueWaiting(t, queue, "main.Tracked", Track())
@@ -65,7 +67,7 @@ func TestWhatWaitsIsListedCancelledAndMoved(t *testing.T) {
 	}
 	later := enqueueWaiting(t, queue, "main.Later", After(time.Hour), Track(), Group("g"))
 	enqueueWaiting(t, queue, "main.Plain", After(2*time.Hour))
-	if n := len(waitingOf(t, queue)); n != waitingPage+5+1+20+2 {
+	if n := len(waitingOf(t, queue)); n != rdb.WaitingPage+5+1+20+2 {
 		t.Fatalf("%d tasks wait", n)
 	}
 	scheduled := waitingOf(t, queue, Schedule)

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -25,15 +28,15 @@ func done(t *testing.T, queue *Queue, handle *Handle, value any) {
 	t.Helper()
 	data, err := packResult(string(StateSucceeded), value)
 	must(t, err)
-	must(t, queue.store.client.RPush(ctx, queue.store.Keys.Result(handle.ID), data).Err())
-	must(t, queue.store.client.Expire(ctx, queue.store.Keys.Result(handle.ID), time.Minute).Err())
+	must(t, queue.store.Client.RPush(ctx, queue.store.Keys.Result(handle.ID), data).Err())
+	must(t, queue.store.Client.Expire(ctx, queue.store.Keys.Result(handle.ID), time.Minute).Err())
 }
 
 // waitingFor is how many wait for results of a client.
 func waitingFor(queue *Queue) int {
 	waiters.Lock()
 	defer waiters.Unlock()
-	w := waiters.running[waiterKey{client: queue.store.client}]
+	w := waiters.running[waiterKey{client: queue.store.Client}]
 	if w == nil {
 		return 0
 	}
@@ -42,12 +45,12 @@ func waitingFor(queue *Queue) int {
 	return len(w.waiting)
 }
 
-func narrow(t *testing.T, s *server, size int) *Queue {
+func narrow(t *testing.T, s *redisServer, size int) *Queue {
 	t.Helper()
 	client, err := Connect(s.url() + "?timeout=5&max_connections=" + strconv.Itoa(size))
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
-	queue, err := NewQueue("q"+token(), client)
+	queue, err := NewQueue("q"+rdb.Token(), client)
 	must(t, err)
 	return queue
 }
@@ -62,8 +65,8 @@ func TestWhatIsSubmittedTwiceIsThereTwice(t *testing.T) {
 		must(t, queue.Enqueue(ctx, task))
 		n, err := queue.EnqueueMany(ctx, slices.Values([]Task{task, task}))
 		must(t, err)
-		there := length(t, queue) + int(queue.store.client.ZCard(ctx, queue.store.Keys.Scheduled).Val()) +
-			int(queue.store.client.LLen(ctx, queue.store.Keys.Group(digest("g"))).Val())
+		there := length(t, queue) + int(queue.store.Client.ZCard(ctx, queue.store.Keys.Scheduled).Val()) +
+			int(queue.store.Client.LLen(ctx, queue.store.Keys.Group(rdb.Digest("g"))).Val())
 		if there != 5 || n != 2 || first.Known || second.Known || asksOf(task).tracked() == (first.ID == second.ID) {
 			t.Errorf("%s: %d are there", task.FuncPath(), there)
 		}
@@ -98,16 +101,16 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 	for _, skew := range []time.Duration{time.Hour, -time.Hour} { // of the server
 		queue := newQueue(t)
 		must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(ExpiresAt(time.Now().Add(time.Hour)))))
-		if !queue.clock.stale() {
+		if !queue.clock.Stale() {
 			t.Error("it was asked without a need")
 		}
-		queue.store.client.Del(ctx, queue.store.Keys.Queue, queue.store.Keys.Noti)
-		queue.clock.learn(time.Now().Add(skew), time.Now(), time.Now())
+		queue.store.Client.Del(ctx, queue.store.Keys.Queue, queue.store.Keys.Noti)
+		queue.clock.Learn(time.Now().Add(skew), time.Now(), time.Now())
 		must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(Expires(30*time.Second))))
 		n, err := queue.EnqueueMany(ctx, slices.Values([]Task{NewPyTask("m:f", nil, nil, Expires(30*time.Second))}))
 		must(t, err)
 		for i := range int64(n) + 1 {
-			_, headers, _ := glance([]byte(queue.store.client.LIndex(ctx, queue.store.Keys.Queue, i).Val()))
+			_, headers, _ := wire.Peek([]byte(queue.store.Client.LIndex(ctx, queue.store.Keys.Queue, i).Val()))
 			if in := time.UnixMilli(headers["expires"].(int64)).Sub(time.Now().Add(skew)); in < 28*time.Second || in > 31*time.Second {
 				t.Error(in)
 			}
@@ -118,18 +121,18 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 			t.Errorf("by a server that is %s ahead it is %s", skew, state)
 		}
 		job := newJob(queue, call{headers: map[string]any{"expires": time.Now().Add(skew / 2).UnixMilli()}})
-		if late := job.expired(queue.clock.now()); (late != nil) != (skew > 0) {
+		if late := job.expired(queue.clock.Now()); (late != nil) != (skew > 0) {
 			t.Errorf("by a server that is %s ahead it is %v", skew, late)
 		}
 	}
 	queue := newQueue(t)
 	must(t, queue.Enqueue(ctx, NewGoTask("main.F").With(Expires(time.Minute))))
-	if queue.clock.stale() || time.Until(queue.clock.now()).Abs() > time.Second {
+	if queue.clock.Stale() || time.Until(queue.clock.Now()).Abs() > time.Second {
 		t.Error("the server was not asked")
 	}
 	then := time.Now().Add(-2 * time.Minute)
-	queue.clock.learn(then, then, then)
-	if !queue.clock.stale() {
+	queue.clock.Learn(then, then, then)
+	if !queue.clock.Stale() {
 		t.Error("what was said long ago counts")
 	}
 }
@@ -199,11 +202,11 @@ func TestEveryAnswerReachesWhoeverWaits(t *testing.T) {
 		go func() { answers <- handle.Result(soon(t), nil) }()
 	}
 	eventually(t, "both wait", func() bool { return waitingFor(queue) == 2 })
-	must(t, queue.store.client.Set(ctx, queue.store.Keys.Result(foreign.ID), "another program's", time.Minute).Err())
+	must(t, queue.store.Client.Set(ctx, queue.store.Keys.Result(foreign.ID), "another program's", time.Minute).Err())
 	if err := <-answers; err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Error(err)
 	}
-	must(t, queue.store.client.Del(ctx, queue.store.Keys.Task(gone.ID)).Err())
+	must(t, queue.store.Client.Del(ctx, queue.store.Keys.Task(gone.ID)).Err())
 	if err := <-answers; !errors.Is(err, ErrUnknownTask) {
 		t.Error(err)
 	}
@@ -211,10 +214,10 @@ func TestEveryAnswerReachesWhoeverWaits(t *testing.T) {
 
 func TestWhoMayNotTrackLooksMoreOften(t *testing.T) {
 	for _, denied := range [][]any{{"-client"}, {"-hello"}, {"-client", "-hello"}} {
-		user := "u" + token()
+		user := "u" + rdb.Token()
 		queue := newQueue(t)
-		must(t, queue.store.client.Do(ctx, append([]any{"ACL", "SETUSER", user, "on", ">pw", "~*", "+@all"}, denied...)...).Err())
-		t.Cleanup(func() { queue.store.client.Do(ctx, "ACL", "DELUSER", user) })
+		must(t, queue.store.Client.Do(ctx, append([]any{"ACL", "SETUSER", user, "on", ">pw", "~*", "+@all"}, denied...)...).Err())
+		t.Cleanup(func() { queue.store.Client.Do(ctx, "ACL", "DELUSER", user) })
 		client, err := Connect(strings.Replace(shared.url(), "//", "//"+user+":pw@", 1) + "?protocol=2")
 		must(t, err)
 		limited, err := NewQueue(queue.Name(), client)
@@ -325,7 +328,7 @@ func TestPrivateAuthorities(t *testing.T) {
 		if err := client.Ping(ctx).Err(); err != nil {
 			return err
 		}
-		c, err := dial(ctx, client, "q") // a worker connects in its own way
+		c, err := conn.Dial(ctx, client, "q") // a worker connects in its own way
 		if err == nil {
 			c.Close()
 		}

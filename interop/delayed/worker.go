@@ -9,6 +9,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/clock"
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/system"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -22,8 +27,8 @@ const (
 
 // Worker runs the Go tasks of one or several queues, several at a time in one process.
 type Worker struct {
-	queues      []*Queue // in order of priority
-	books       []*book  // one for each
+	queues      []*Queue      // in order of priority
+	pools       []*lease.Pool // one for each
 	slots       []*slot
 	handlers    map[string]*handler
 	ttl         time.Duration
@@ -43,38 +48,38 @@ type Worker struct {
 	running atomic.Bool
 	beaten  atomic.Int64 // nanoseconds from started to when all leases lived for certain
 
-	takes    *conn // the taker's own connection; nil while there is none
-	takesMu  sync.Mutex
-	blocking bool // guarded by takesMu: the taker is inside a blocking pop, and may be woken
-	ends     *endings
-	stumbled atomic.Bool // tasks waited behind slow ones: take none ahead
-	broken   atomic.Bool // a connection broke: begin anew
-	woken    bool        // the blocking pop was abandoned, and may have had a notification by then
-	again    bool        // the first queue had tasks a moment ago, and no other goes before it
+	fetchConn   *conn.Conn // the taker's own connection; nil while there is none
+	fetchMu     sync.Mutex
+	blocking    bool // guarded by takesMu: the taker is inside a blocking pop, and may be woken
+	acks        *conn.AckPair
+	stumbled    atomic.Bool // tasks waited behind slow ones: take none ahead
+	broken      atomic.Bool // a connection broke: begin anew
+	woken       bool        // the blocking pop was abandoned, and may have had a notification by then
+	moreInFirst bool        // the first queue had tasks a moment ago, and no other goes before it
 
-	hand     chan *lease  // taken and not begun
-	handed   atomic.Int64 // tasks that went into hand, less those that were taken out unbegun
-	finished atomic.Int64 // tasks that ended, well or not
-	low      atomic.Int64 // the taker wants to know when no more than these are in hand or run
+	buffer   chan *lease.Lease // taken and not begun
+	buffered atomic.Int64      // tasks that went into hand, less those that were taken out unbegun
+	finished atomic.Int64      // tasks that ended, well or not
+	low      atomic.Int64      // the taker wants to know when no more than these are in hand or run
 	room     chan struct{}
 	watching chan struct{}
 	began    chan struct{} // closed when the first beat has been tried
 
-	clock serverClock
-	stale stale
+	clock   clock.Server
+	unready unreadyTasks
 
 	failed, buried, superseded, retried atomic.Int64
-	aside                               atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
+	setAside                            atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
 
-	notifier *notifier // nil with NoSignals: then the process is not ours
-	turns    atomic.Int64
+	manager  *system.ServiceManager // nil with NoSignals: then the process is not ours
+	rounds   atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
-	skewed   bool          // the heartbeat's alone: it has said that the clocks differ
-	doomed   []*seen       // the heartbeat's alone: what should end by itself since the last beat
-	keptAt   time.Time     // likewise: when the states of what runs were kept for longer
-	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
-	now      chan struct{} // closed when nothing may be waited for
+	skewed   bool           // the heartbeat's alone: it has said that the clocks differ
+	doomed   []*runningTask // the heartbeat's alone: what should end by itself since the last beat
+	keptAt   time.Time      // likewise: when the states of what runs were kept for longer
+	forced   atomic.Bool    // a task was ended that still runs, so that the process must leave
+	now      chan struct{}  // closed when nothing may be waited for
 	hurry    sync.Once
 	watchdog atomic.Pointer[time.Timer] // ends the process if it does not leave in time
 	guarded  sync.Once
@@ -120,7 +125,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		resultSize:  maxResultSize,
 		unreadyFor:  defaultUnready,
 		lastWords:   lastWords,
-		name:        token(),
+		name:        rdb.Token(),
 		place:       place(),
 		room:        make(chan struct{}, 1),
 		watching:    make(chan struct{}, 1),
@@ -143,22 +148,22 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
 	}
 	if w.withSignals {
-		w.notifier = newNotifier(w.log)
+		w.manager = system.NewServiceManager(w.log)
 	}
-	w.ends = newEndings(w.lives, w.breaks)
+	w.acks = conn.NewAckPair(w.lives, w.connectionBroke)
 	for i := range w.slots {
 		w.slots[i] = &slot{}
 	}
 	for i, queue := range queues {
-		if queue.store.client != queues[0].store.client {
+		if queue.store.Client != queues[0].store.Client {
 			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
 		}
-		w.books = append(w.books, newBook(queue.store, i, w.wasSuperseded))
+		w.pools = append(w.pools, lease.NewPool(queue.store, i, w.wasSuperseded))
 	}
-	if _, clustered := queues[0].store.client.(*redis.ClusterClient); clustered && len(queues) > 1 {
+	if _, clustered := queues[0].store.Client.(*redis.ClusterClient); clustered && len(queues) > 1 {
 		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
 	}
-	w.hand = make(chan *lease, 2*(paceMost+len(w.slots)))
+	w.buffer = make(chan *lease.Lease, 2*(lease.MostAhead+len(w.slots)))
 	return w, nil
 }
 
@@ -196,8 +201,8 @@ func (w *Worker) RegisterAs(path string, function any) error {
 func (w *Worker) Stop() {
 	w.stop.Do(func() {
 		close(w.stopping)
-		w.wake()
-		w.notifier.stopping("finishing what runs")
+		w.wakeFetcher()
+		w.manager.Stopping("finishing what runs")
 	})
 }
 
@@ -248,8 +253,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.started = time.Now()
 	if w.withSignals {
-		warnOfOrphans(w.log, os.Getpid())
-		defer listen(w.log, w.Stop, w.insist)()
+		system.WarnOfOrphans(w.log, os.Getpid())
+		defer system.HandleSignals(w.log, w.Stop, w.insist)()
 	}
 	defer context.AfterFunc(ctx, w.Stop)()
 	life, end := context.WithCancel(context.WithoutCancel(ctx)) // a task is not given up because its worker is asked to stop
@@ -260,7 +265,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for _, s := range w.slots {
 		go w.serve(life, s)
 	}
-	<-background(w.take)
+	<-background(w.fetchLoop)
 	w.Stop()
 	done := w.finish()
 	w.watch()
@@ -270,7 +275,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	end() // only now, or tasks that give up at once would fail rather than go back
 	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
 		"buried", w.buried.Load(), "superseded", w.superseded.Load())
-	close(w.hand)
+	close(w.buffer)
 	written(w.log)
 	if done {
 		if dog := w.watchdog.Load(); dog != nil {
@@ -289,13 +294,13 @@ func (w *Worker) lives(at time.Time) bool {
 	return at.Sub(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
 }
 
-func (w *Worker) inFlight() int64 { return w.handed.Load() - w.finished.Load() }
+func (w *Worker) inFlight() int64 { return w.buffered.Load() - w.finished.Load() }
 
 func (w *Worker) succeeded() int64 {
-	return w.finished.Load() - w.failed.Load() - w.buried.Load() - w.retried.Load() - w.aside.Load()
+	return w.finished.Load() - w.failed.Load() - w.buried.Load() - w.retried.Load() - w.setAside.Load()
 }
 
-func (w *Worker) queueOf(b *book) *Queue { return w.queues[b.place] }
+func (w *Worker) queueOf(b *lease.Pool) *Queue { return w.queues[b.Index] }
 
 func (w *Worker) queueNames() []string {
 	names := make([]string, len(w.queues))

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/lease"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -67,7 +69,7 @@ func TestATaskThatArrivesLaterRuns(t *testing.T) {
 			t.Fatal(got)
 		}
 	}
-	must(t, queue.store.client.RPush(ctx, queue.Name(), "\x92\xa6main.F\xc4\x02\xa1c").Err()) // its notification was lost
+	must(t, queue.store.Client.RPush(ctx, queue.Name(), "\x92\xa6main.F\xc4\x02\xa1c").Err()) // its notification was lost
 	if got := <-ran; got != "c" {
 		t.Fatal(got)
 	}
@@ -89,7 +91,7 @@ func TestEndings(t *testing.T) {
 		NewGoTask("main.Missing"), NewGoTask("main.One", "x"), NewPyTask("m:f", nil, nil), NewGoTask("main.Fine"),
 		NewGoTask("main.Struct", pair{1, "x"}))
 	for _, task := range []string{"\xc1", "\xa9main.Bare", "\x93\xa9main.Fine\xc0\x81\xa2!x\xc0", "\x93\xa9main.Fine\xc0\x81\xa1x\xc0"} {
-		must(t, queue.store.client.RPush(ctx, queue.Name(), task).Err())
+		must(t, queue.store.Client.RPush(ctx, queue.Name(), task).Err())
 	}
 	must(t, worker.Run(ctx))
 	want := [][2]string{
@@ -146,7 +148,7 @@ func TestWhatWaitsBehindASlowTaskIsGivenBack(t *testing.T) {
 	eventually(t, "the tasks behind it are in the queue again", func() bool {
 		waiting, err := queue.Len(ctx)
 		must(t, err)
-		announced, err := queue.store.client.LLen(ctx, queue.store.Keys.Noti).Result()
+		announced, err := queue.store.Client.LLen(ctx, queue.store.Keys.Noti).Result()
 		must(t, err)
 		return waiting == 50 && announced == 50
 	})
@@ -165,9 +167,9 @@ func TestASuspectRunsAloneAndClearsItsName(t *testing.T) {
 	for i := range 3 {
 		enqueue(t, queue, NewGoTask("main.F", i))
 	}
-	taken, err := queue.store.Take(ctx, []string{"x", "y", "z"}, TakeOptions{TTL: time.Minute})
+	taken, err := queue.store.Take(ctx, []string{"x", "y", "z"}, rdb.TakeOptions{TTL: time.Minute})
 	must(t, err)
-	must(t, queue.store.client.Del(ctx, "x", "y", "z").Err())
+	must(t, queue.store.Client.Del(ctx, "x", "y", "z").Err())
 	swept, err := queue.store.Sweep(ctx, []string{"x", "y", "z"}, 3, "p", "me")
 	if err != nil || len(taken.Tasks) != 3 || swept.Recovered != 3 {
 		t.Fatal(taken, swept, err)
@@ -176,7 +178,7 @@ func TestASuspectRunsAloneAndClearsItsName(t *testing.T) {
 	if most.Load() != 1 {
 		t.Errorf("%d suspects ran together", most.Load())
 	}
-	if n := queue.store.client.HLen(ctx, queue.store.Keys.Lost).Val(); n != 0 {
+	if n := queue.store.Client.HLen(ctx, queue.store.Keys.Lost).Val(); n != 0 {
 		t.Errorf("%d are still suspects", n)
 	}
 }
@@ -190,10 +192,10 @@ func TestSuperseded(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.F"))
 	done := background(func() { worker.Run(ctx) }) //nolint:errcheck // looked at below
 	<-begun
-	held := queue.store.client.HKeys(ctx, queue.store.Keys.Processing).Val()
-	must(t, queue.store.client.Del(ctx, held...).Err())
-	must(t, queue.store.client.Del(ctx, queue.store.Keys.Processing).Err()) // as a sweeper does who finds the key gone
-	eventually(t, "a beat finds the key gone", func() bool { return queue.store.client.Exists(ctx, held...).Val() == 1 })
+	held := queue.store.Client.HKeys(ctx, queue.store.Keys.Processing).Val()
+	must(t, queue.store.Client.Del(ctx, held...).Err())
+	must(t, queue.store.Client.Del(ctx, queue.store.Keys.Processing).Err()) // as a sweeper does who finds the key gone
+	eventually(t, "a beat finds the key gone", func() bool { return queue.store.Client.Exists(ctx, held...).Val() == 1 })
 	close(release)
 	<-done
 	if worker.superseded.Load() != 1 || !strings.Contains(log.String(), "superseded: the lease") {
@@ -208,23 +210,23 @@ func TestHeartbeat(t *testing.T) {
 	enqueue(t, queue, NewGoTask("main.F"))
 	defer close(release)
 	<-begun
-	held := queue.store.client.HKeys(ctx, queue.store.Keys.Processing).Val()
+	held := queue.store.Client.HKeys(ctx, queue.store.Keys.Processing).Val()
 	if len(held) != 1 {
 		t.Fatal(held)
 	}
-	must(t, queue.store.client.Del(ctx, held[0]).Err())
-	eventually(t, "the lease's key is made again", func() bool { return queue.store.client.Exists(ctx, held[0]).Val() == 1 })
+	must(t, queue.store.Client.Del(ctx, held[0]).Err())
+	eventually(t, "the lease's key is made again", func() bool { return queue.store.Client.Exists(ctx, held[0]).Val() == 1 })
 	until := time.Now().Add(600 * time.Millisecond)
 	eventually(t, "the lease outlives its TTL", func() bool {
-		if queue.store.client.Exists(ctx, held[0]).Val() != 1 {
+		if queue.store.Client.Exists(ctx, held[0]).Val() != 1 {
 			t.Fatal("it died")
 		}
 		return time.Now().After(until)
 	})
-	for own, text := range queue.store.client.HGetAll(ctx, queue.store.Keys.Workers).Val() {
+	for own, text := range queue.store.Client.HGetAll(ctx, queue.store.Keys.Workers).Val() {
 		var about map[string]any
 		must(t, msgpack.Unmarshal([]byte(text), &about))
-		if queue.store.client.Exists(ctx, own).Val() != 1 || about["language"] != "go" || about["kind"] != "worker" || about["running"] != "main.F" {
+		if queue.store.Client.Exists(ctx, own).Val() != 1 || about["language"] != "go" || about["kind"] != "worker" || about["running"] != "main.F" {
 			t.Errorf("%s %v", own, about)
 		}
 	}
@@ -248,7 +250,7 @@ func TestGrace(t *testing.T) {
 	if n, err := queue.Len(ctx); n != 1 || err != nil {
 		t.Error(n, err)
 	}
-	if n := queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val(); n != 0 {
+	if n := queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() + queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val(); n != 0 {
 		t.Error("traces are left")
 	}
 }
@@ -270,8 +272,8 @@ func TestAStoppedWorkerFinishesWhatRuns(t *testing.T) {
 }
 
 func TestPriority(t *testing.T) {
-	high, client := newQueue(t), connect(t, shared)
-	low, err := NewQueue("q"+token(), high.store.client)
+	high, client := newQueue(t), connectTo(t, shared)
+	low, err := NewQueue("q"+rdb.Token(), high.store.Client)
 	must(t, err)
 	var order []string
 	enqueue(t, low, NewGoTask("main.F", "low"), NewGoTask("main.F", "low"))
@@ -283,7 +285,7 @@ func TestPriority(t *testing.T) {
 	if !slices.Equal(order, []string{"high", "high", "low", "low"}) {
 		t.Error(order)
 	}
-	other, err := NewQueue("q"+token(), client)
+	other, err := NewQueue("q"+rdb.Token(), client)
 	must(t, err)
 	if _, err := NewWorker([]*Queue{high, other}); !errors.Is(err, ErrConfiguration) {
 		t.Error(err)
@@ -322,7 +324,7 @@ func TestRedisGoesAwayAndComesBack(t *testing.T) {
 		return true
 	})
 	eventually(t, "all are released", func() bool {
-		return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 && worker.inFlight() == 0
+		return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 && worker.inFlight() == 0
 	})
 	if worker.superseded.Load() != 0 || worker.succeeded() < 6001 {
 		t.Errorf("%d superseded, %d succeeded", worker.superseded.Load(), worker.succeeded())
@@ -382,7 +384,7 @@ func TestAnEnqueueIsSentOnce(t *testing.T) {
 }
 
 func TestConfiguration(t *testing.T) {
-	client := connect(t, shared)
+	client := connectTo(t, shared)
 	for _, name := range []string{"", "a_noti", "a_processing", "a_lost", "a_dead", "a_workers", "a_stats", "a_scheduled", "a_cron", "a_cron_due", "a_lease_b",
 		"a_task_" + strings.Repeat("x", 16), "a_result_" + strings.Repeat("-", 16), "a_unique_" + strings.Repeat("0", 40),
 		"a_slots_" + strings.Repeat("f", 40), "a_waits_" + strings.Repeat("f", 40), "a_group_" + strings.Repeat("a", 40)} {
@@ -416,7 +418,7 @@ func TestUpstreamMix(t *testing.T) {
 		if vector.Language == "go" {
 			data, err := hex.DecodeString(vector.Hex)
 			must(t, err)
-			must(t, queue.store.client.HSet(ctx, queue.store.Keys.Processing, "worker of "+vector.Name, data).Err()) // held by dead workers
+			must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Processing, "worker of "+vector.Name, data).Err()) // held by dead workers
 		}
 	}
 	sweeper, err := NewSweeper([]*Queue{queue}, SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler)))
@@ -435,32 +437,32 @@ func TestUpstreamMix(t *testing.T) {
 	if !maps.Equal(saw, want) || worker.succeeded() != 6 {
 		t.Errorf("%v %q", saw, deadLetters(t, queue))
 	}
-	if n := queue.store.client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Lost, queue.store.Keys.Noti).Val(); n != 0 {
+	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Lost, queue.store.Keys.Noti).Val(); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
 }
 
 func TestPace(t *testing.T) {
-	var p pace
+	var p lease.Prefetch
 	sizes := []int{}
 	for range 10 {
-		p.learn(10, 1000, time.Microsecond, 1)
-		sizes = append(sizes, p.ahead)
+		p.Adapt(10, 1000, time.Microsecond, 1)
+		sizes = append(sizes, p.Ahead)
 	}
 	if !slices.Equal(sizes, []int{1, 3, 7, 15, 31, 63, 64, 64, 64, 64}) {
 		t.Error(sizes)
 	}
-	p.learn(1, 100, 10*time.Millisecond, 1)
-	if p.ahead != 0 {
+	p.Adapt(1, 100, 10*time.Millisecond, 1)
+	if p.Ahead != 0 {
 		t.Error("slow tasks are taken ahead")
 	}
-	p.ahead = 100
-	p.learn(1, 1<<19, time.Microsecond, 1)
-	if p.ahead != 2 {
-		t.Errorf("%d large tasks are taken ahead", p.ahead)
+	p.Ahead = 100
+	p.Adapt(1, 1<<19, time.Microsecond, 1)
+	if p.Ahead != 2 {
+		t.Errorf("%d large tasks are taken ahead", p.Ahead)
 	}
-	p.stumble()
-	if p.ahead != 0 {
+	p.Reset()
+	if p.Ahead != 0 {
 		t.Error("it did not begin anew")
 	}
 }

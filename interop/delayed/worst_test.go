@@ -87,7 +87,7 @@ func TestWhateverEndsTheProcessIsALoss(t *testing.T) {
 				broughtBack(t, queue, nil).status(t)
 				eventually(t, "the loss is counted", func() bool {
 					must(t, sweeper.Sweep(ctx))
-					return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0
+					return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0
 				})
 			}
 			letters := deadLetters(t, queue)
@@ -137,7 +137,7 @@ func TestABlockedLogKeepsNoWorker(t *testing.T) {
 			queue := newQueue(t)
 			enqueue(t, queue, c.task)
 			worker := broughtBack(t, queue, blocked(t))
-			held := func() int64 { return queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() }
+			held := func() int64 { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() }
 			eventually(t, "it runs", func() bool { return held() == 1 || len(deadLetters(t, queue)) == 1 })
 			if c.signals > 0 {
 				turned(t, queue, 1)
@@ -161,7 +161,7 @@ func TestGoroutinesLeftBehindKeepNoWorker(t *testing.T) {
 	worker := broughtBack(t, queue, nil)
 	eventually(t, "it has run", func() bool {
 		n, err := queue.Len(ctx)
-		return n == 0 && err == nil && queue.store.client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 && queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 1
+		return n == 0 && err == nil && queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 && queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() == 1
 	})
 	worker.signal(t, syscall.SIGTERM)
 	if status := worker.status(t); status != 0 || !clean(t, queue) {
@@ -177,7 +177,7 @@ func TestALeavingWorkerIsWatched(t *testing.T) {
 	left := make(chan int, 2)
 	worker.withSignals, worker.lastWords, worker.exit = true, 50*time.Millisecond, func(status int) { left <- status }
 	done := background(func() { worker.Run(ctx) }) //nolint:errcheck // it is ErrForced or nil
-	eventually(t, "it works", func() bool { return queue.store.client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 })
+	eventually(t, "it works", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 })
 	must(t, redisServer.process.Process.Signal(syscall.SIGSTOP))
 	worker.insist()
 	select {

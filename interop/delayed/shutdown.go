@@ -1,0 +1,70 @@
+package delayed
+
+import (
+	"context"
+	"time"
+)
+
+// finish gives back what has not begun, and waits for what runs; false if it has to be given back too.
+func (w *Worker) finish() bool {
+	w.giveBackUnbegun()
+	grace := time.NewTimer(w.grace)
+	defer grace.Stop()
+	w.low.Store(0)
+	for w.inFlight() > 0 && !w.forced.Load() {
+		select {
+		case <-w.room:
+		case <-grace.C:
+			w.log.Warn("the grace is over", "grace", w.grace)
+			return false
+		case <-w.now:
+			w.log.Warn("leaving now, as asked")
+			return false
+		}
+	}
+	return !w.forced.Load()
+}
+
+// goodbye gives back all that is held, and removes every trace of the worker.
+func (w *Worker) goodbye() {
+	w.endOverdue()
+	err := w.giveBackAll()
+	w.acks.Close()
+	if w.fetchConn != nil {
+		w.fetchConn.Close()
+	}
+	if err != nil {
+		w.log.Error("left without giving back what was held; a sweeper will", "error", err)
+	}
+}
+
+func (w *Worker) giveBackAll() (failure error) {
+	defer catchFault(&failure)
+	if w.fetchConn == nil || w.broken.Load() {
+		if err := w.open(); err != nil {
+			return err
+		}
+	}
+	err := w.acks.Settle()
+	for _, b := range w.pools {
+		names, tasks, begun := b.Held()
+		own := b.Store.Keys.Own(w.name)
+		store := b.Store.Over(w.fetchConn)
+		if len(names) > 0 && err == nil {
+			var count int
+			if count, err = store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
+				w.log.Info("gave back tasks", "queue", store.Keys.Queue, "tasks", count)
+			}
+		}
+		if err == nil {
+			_, err = w.fetchConn.Call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.Ruined...)...)
+		}
+		if err == nil {
+			_, err = w.fetchConn.Call(context.Background(), "HDEL", store.Keys.Workers, own)
+		}
+		if err == nil && w.woken {
+			_, _, _, err = store.Repair(context.Background())
+		}
+	}
+	return err
+}

@@ -1,0 +1,353 @@
+package delayed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/system"
+	"github.com/delayedq/delayed/interop/internal/wire"
+)
+
+const (
+	dueInOneCall = 1000                   // tasks that one call moves from the schedule at most
+	finish       = time.Second            // that a sweeper which is asked to stop goes on with what it is doing
+	firingSlice  = 500 * time.Millisecond // for the schedules that are due, before other things have their turn
+	doubtful     = 250 * time.Millisecond // between two looks whether a server is there, while leases cannot be judged
+)
+
+// sweepServer sweeps the queues of one server. The steps fail one by one: each is done though another is refused.
+func (s *Sweeper) sweepServer(ctx context.Context, there *server) {
+	if !s.attempt(ctx, there, nil, "greet", func(ctx context.Context, _ *Queue) error { return s.checkIn(ctx, there) }) {
+		return
+	}
+	for _, queue := range there.queues {
+		judge := &leaseJudge{there.suspects[queue.Name()], func(ctx context.Context) error { return s.recheck(ctx, there) }}
+		for _, step := range s.steps(judge) {
+			if !s.attempt(ctx, there, queue, step.name, step.do) {
+				return
+			}
+		}
+	}
+}
+
+type step struct {
+	name string
+	do   func(context.Context, *Queue) error
+}
+
+// steps are those of one sweep of a queue.
+func (s *Sweeper) steps(judge *leaseJudge) []step {
+	return []step{
+		{"wake what waits for a key", func(ctx context.Context, queue *Queue) error {
+			_, err := queue.store.WakeAll(ctx)
+			return err
+		}}, // before keys are set free here: each of those wakes one
+		{"sweep", func(ctx context.Context, queue *Queue) error { return s.sweep(ctx, queue, judge) }},
+		{"repair the notifications", repair},
+		{"prune the register", func(ctx context.Context, queue *Queue) error { return prune(ctx, queue, judge) }},
+		{"tell those who wait for lost tasks", s.notifyLost},
+		{"bound the dead letters", s.trimIfTime},
+	}
+}
+
+// attempt does one of several things, for a queue if there is one: whatever goes wrong, the others have their turn. It tells whether
+// that makes sense: else there is no connection.
+func (s *Sweeper) attempt(ctx context.Context, there *server, queue *Queue, name string, do func(context.Context, *Queue) error) bool {
+	if now := time.Now(); now.Sub(s.aliveAt) > pollPause {
+		s.aliveAt = now
+		s.manager.Alive()
+	}
+	err := there.open(ctx)
+	if err == nil {
+		if queue != nil {
+			queue = queue.over(there.conn)
+		}
+		err = guarded(func() error { return do(ctx, queue) })
+	}
+	var defect *broken
+	switch {
+	case err == nil:
+		there.caution.heard(time.Now())
+		return true
+	case ctx.Err() != nil:
+		there.broke()
+		return false
+	}
+	s.log.Warn("a sweep could not do all; trying again", "what", name, "queues", there.names(), "error", err)
+	switch {
+	case errors.As(err, &defect):
+		there.close() // there may be replies that nobody has read
+	case there.conn == nil || !conn.Answered(err):
+		there.broke()
+		return false
+	}
+	return true
+}
+
+// broken is a panic, with its stack.
+type broken struct {
+	value any
+	stack []byte
+}
+
+func (b *broken) Error() string { return fmt.Sprintf("panic: %v\n%s", b.value, b.stack) }
+
+// guarded turns a panic, over what any program may have written, into an error.
+func guarded(do func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &broken{value, debug.Stack()}
+		}
+	}()
+	return do()
+}
+
+// checkIn says that we live; what the answers tell of the server's health decides whether leases are judged.
+func (s *Sweeper) checkIn(ctx context.Context, there *server) error {
+	asked := time.Now()
+	if err := s.checkClock(ctx, there); err != nil {
+		return err
+	}
+	for _, queue := range there.queues { // no memory: the sweep matters, the register does not
+		if err := s.register(ctx, queue.over(there.conn)); err != nil && !conn.Answered(err) {
+			return err
+		}
+	}
+	there.failures = 0
+	now := time.Now()
+	if there.caution.isStalled(asked, now) && there.doubts == "" {
+		there.doubts = fmt.Sprintf("it took %.2f s to answer", now.Sub(asked).Seconds())
+	}
+	if there.doubts == "" {
+		there.caution.trust()
+	} else {
+		s.postpone(there, s.settling)
+	}
+	return nil
+}
+
+// postpone lets living workers go first.
+func (s *Sweeper) postpone(there *server, settling time.Duration) {
+	c, why := there.caution, there.doubts
+	there.doubts = ""
+	c.doubt(settling)
+	s.log.Info("after an outage leases are judged later", "queues", there.names(), "outage", why, "after", c.settling)
+	if c.postponed%manyTimes == 0 && bits.OnesCount(uint(c.postponed/manyTimes)) == 1 { // the 3rd, 6th, 12th … time
+		s.log.Warn("leases could not be judged at once, again and again; so what a killed worker held comes back later; is the network "+
+			"unreliable, or this machine too busy?", "queues", there.names(), "times", c.postponed, "outage", why, "after", c.settling)
+	}
+}
+
+// checkClock is there because leases run out by the server's clock: if it was set forward, those of living workers are gone.
+func (s *Sweeper) checkClock(ctx context.Context, there *server) error {
+	asked := time.Now()
+	clock, err := there.queues[0].over(there.conn).store.Now(ctx)
+	if err != nil {
+		if conn.Answered(err) {
+			s.log.Warn("cannot look at the server's clock", "queues", there.names(), "error", err)
+			return nil
+		}
+		return err
+	}
+	switch step := there.caution.step(asked, time.Now(), clock); {
+	case step > 0:
+		s.log.Warn("the clock of the Redis server was set forward, so leases of living workers have run out", "queues", there.names(),
+			"by", step)
+		if there.caution.postponed < manyTimes { // a clock that steps again and again acquits nobody for ever
+			for _, these := range there.suspects {
+				these.acquit()
+			}
+		}
+		beat, err := longestBeat(ctx, there)
+		there.doubts = "the server's clock was set forward"
+		s.postpone(there, max(s.settling, beat))
+		return err
+	case step < 0:
+		s.log.Warn("the clock of the Redis server was set back: what workers held that died before comes back later by as much",
+			"queues", there.names(), "by", -step)
+	}
+	return nil
+}
+
+// recheck is for leases that seem to be dead: is there a reason for doubt by now?
+func (s *Sweeper) recheck(ctx context.Context, there *server) error {
+	err := s.checkClock(ctx, there)
+	if err == nil {
+		there.caution.heard(time.Now())
+	}
+	return err
+}
+
+// longestBeat is the time in which each living worker beats: it does so at least twice while its leases live.
+func longestBeat(ctx context.Context, there *server) (longest time.Duration, err error) {
+	for _, queue := range there.queues {
+		reply, err := there.conn.Call(ctx, "HVALS", queue.store.Keys.Workers)
+		if err != nil && !conn.Answered(err) {
+			return longest, err
+		}
+		values, _ := reply.([]any)
+		for _, value := range values {
+			if ttl := ttlIn(rdb.Bulk(value)); ttl > 0 {
+				longest = max(longest, ttl/2+time.Second)
+			}
+		}
+	}
+	return longest, nil
+}
+
+// ttlIn is how long the leases of a process live that says this of itself; 0 if it does not say, or no sense.
+func ttlIn(about []byte) time.Duration {
+	if end, err := wire.Skip(about, 0); err != nil || end != len(about) {
+		return 0
+	}
+	value, err := wire.NewDecoder(about).Anything()
+	fields, _ := value.(map[string]any)
+	if ttl := secondsFrom(fields["ttl"]); err == nil && ttl <= longestTTL {
+		return max(ttl, 0)
+	}
+	return 0
+}
+
+// waitForSweep moves what becomes due until the next sweep is, or a connection breaks; false if the sweeper is to stop.
+func (s *Sweeper) waitForSweep(ctx context.Context, manager *system.ServiceManager) bool {
+	feeding, stop := manager.Feeding()
+	defer stop()
+	wait := s.pause()
+	pause, sweepAt := time.NewTimer(wait), time.Now().Add(wait)
+	defer pause.Stop()
+	due, dueAt := time.NewTimer(0), time.Now()
+	defer due.Stop()
+	deafUntil := time.Now()
+	again := func(d time.Duration) { due.Reset(d); dueAt = time.Now().Add(d) }
+	for {
+		select {
+		case <-feeding:
+			manager.Alive()
+		case <-pause.C:
+			s.checkOversleep(sweepAt)
+			return true
+		case <-due.C:
+			s.checkOversleep(dueAt)
+			next := s.moveDue(ctx)
+			if time.Now().Before(deafUntil) {
+				next = min(next, pollPause)
+			}
+			if s.inDoubt() {
+				next = min(next, doubtful)
+			}
+			again(next)
+		case <-s.woken:
+			again(0)
+		case <-s.checks: // a bell cannot be heard: has Redis gone?
+			if deafUntil = time.Now().Add(2 * pollPause); s.connectionLost(ctx) {
+				return true
+			}
+			again(0)
+		case <-s.stopping:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// checkOversleep is called after a wait that was to end at a time.
+func (s *Sweeper) checkOversleep(planned time.Time) {
+	for _, there := range s.servers {
+		there.checkOversleep(planned)
+	}
+}
+
+// inDoubt tells whether there are leases that cannot be judged yet. Then servers are asked more often whether they are there.
+func (s *Sweeper) inDoubt() bool {
+	for _, there := range s.servers {
+		if _, doubtful := there.pause(); doubtful {
+			return true
+		}
+	}
+	return false
+}
+
+// pause is how long to wait for the next sweep.
+func (s *Sweeper) pause() time.Duration {
+	failures := 0
+	pause := s.interval*3/4 + rand.N(s.interval/2+1)
+	for _, there := range s.servers {
+		failures = max(failures, there.failures)
+		if judged, doubtful := there.pause(); doubtful {
+			pause = min(pause, judged)
+		}
+	}
+	if failures > 0 {
+		longest := min(firstWait<<min(failures-1, 10), longestPause)
+		return min(longest/2+rand.N(longest/2), s.interval)
+	}
+	return pause
+}
+
+// moveDue puts what is due into its queue, and runs schedules. It returns how long it takes until there may be more to do.
+func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
+	pause := s.interval
+	note := func(next time.Duration) {
+		if next >= 0 {
+			pause = min(pause, next)
+		}
+	}
+	for _, there := range s.servers {
+		for _, queue := range there.queues {
+			for _, step := range []step{
+				{"let groups take turns", func(ctx context.Context, queue *Queue) error {
+					_, err := queue.store.Feed(ctx, rdb.FewReady)
+					return err
+				}},
+				{"move what is due", func(ctx context.Context, queue *Queue) error {
+					found, err := queue.store.Due(ctx, []*rdb.Store{queue.store}, dueInOneCall)
+					note(found.Pause)
+					return err
+				}},
+				{"run schedules", func(ctx context.Context, queue *Queue) error {
+					next, err := s.fireSome(ctx, queue)
+					note(next)
+					return err
+				}},
+			} {
+				if there.conn == nil {
+					break
+				}
+				if !s.attempt(ctx, there, queue, step.name, step.do) {
+					signal(s.checks)
+				}
+			}
+		}
+	}
+	return pause
+}
+
+// connectionLost tells whether a connection has broken.
+func (s *Sweeper) connectionLost(ctx context.Context) bool {
+	broken := false
+	for _, there := range s.servers {
+		if there.conn != nil {
+			if _, err := there.conn.Call(ctx, "PING"); err != nil {
+				there.broke()
+			}
+		}
+		broken = broken || there.conn == nil
+	}
+	return broken
+}
+
+// signal says something to who listens to a channel of one element.
+func signal(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
