@@ -57,7 +57,6 @@ func (w *Worker) fetch() (more bool, err error) {
 	if w.slowDownIfUnready(); w.stopped() {
 		return true, nil
 	}
-	more = true
 	if w.fetchConn == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return true, err
@@ -68,14 +67,7 @@ func (w *Worker) fetch() (more bool, err error) {
 		return true, nil
 	}
 	if w.moreInFirst && w.pools[0].Gate.Open(time.Now()) {
-		ended := w.acks.Swap // their leases can be used again
-		if w.pools[0].Gate.Current().Counted() {
-			ended = w.acks.Settle // what has ended holds nothing any more
-		}
-		if err := ended(); err != nil {
-			return true, err
-		}
-		if found, err := w.fetchFrom(w.pools[0], 0, false); found || err != nil {
+		if found, err := w.fetchMore(); found || err != nil {
 			return true, err
 		}
 	}
@@ -87,27 +79,45 @@ func (w *Worker) fetch() (more bool, err error) {
 		w.awaitRoom(int64(len(w.slots)) - 1)
 		return true, nil
 	}
-	if err := w.feed(); err != nil {
+	if err := w.feedGroups(); err != nil {
 		return true, err
 	}
 	if !w.burst {
-		pop, timeout := w.pop(time.Now())
-		if pop == nil { // all are paused, or have reached a limit
-			w.linger(timeout)
-			return true, nil
-		}
-		announced, err := w.wait(pop, timeout)
-		if err != nil || announced != nil {
-			if announced != nil && err == nil {
-				err = w.fetchAnnounced(announced)
-			}
+		if done, err := w.fetchNext(); done || err != nil {
 			return true, err
-		}
-		if w.stopped() || w.broken.Load() {
-			return true, nil
 		}
 	}
 	return w.recheck()
+}
+
+// fetchMore takes from the first queue, which had tasks a moment ago; false if there was nothing.
+func (w *Worker) fetchMore() (bool, error) {
+	ended := w.acks.Swap // their leases can be used again
+	if w.pools[0].Gate.Current().Counted() {
+		ended = w.acks.Settle // what has ended holds nothing any more
+	}
+	if err := ended(); err != nil {
+		return false, err
+	}
+	return w.fetchFrom(w.pools[0], 0, false)
+}
+
+// fetchNext waits for a notification, and takes what it announces; false if there was none for so long that the queues have to be
+// looked at.
+func (w *Worker) fetchNext() (done bool, err error) {
+	pop, timeout := w.pop(time.Now())
+	if pop == nil { // all are paused, or have reached a limit
+		w.linger(timeout)
+		return true, nil
+	}
+	announced, err := w.wait(pop, timeout)
+	if err != nil {
+		return true, err
+	}
+	if announced != nil {
+		return true, w.fetchAnnounced(announced)
+	}
+	return w.stopped() || w.broken.Load(), nil
 }
 
 // fetchAnnounced takes what a notification has announced. Producers that know no scripts may push that before the task.

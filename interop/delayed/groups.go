@@ -6,8 +6,8 @@ import (
 	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
-// feed lets groups take turns where there are any.
-func (w *Worker) feed() error {
+// feedGroups lets groups take turns where there are any.
+func (w *Worker) feedGroups() error {
 	for _, b := range w.pools {
 		if !b.Gate.Grouped.Load() {
 			continue

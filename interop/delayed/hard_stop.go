@@ -94,22 +94,22 @@ func (w *Worker) endOverdue() {
 
 // applyCancels asks, at each beat, whether a tracked task that runs was cancelled for good. It is told, as others are; if it runs on until
 // the next beat nevertheless, the process ends with it.
-func (w *Worker) applyCancels(c *conn.Conn) error {
+func (h *heartbeat) applyCancels() error {
 	var asked []*runningTask
 	var packed []byte
-	for _, s := range w.slots {
+	for _, s := range h.slots {
 		if this := s.running.Load(); this != nil && this.job.ID != "" {
 			asked = append(asked, this)
 			packed = conn.AppendCommand(packed, "HGET", this.lease.Pool.Store.Keys.Task(this.job.ID), "cancelled")
 		}
 	}
-	if err := w.keepStates(c, asked); err != nil {
+	if err := h.keepStates(asked); err != nil {
 		return err
 	}
 	var replies []any
 	if len(asked) > 0 {
 		var err error
-		if replies, err = c.Exchange(packed, len(asked)); err != nil && !conn.Answered(err) {
+		if replies, err = h.conn.Exchange(packed, len(asked)); err != nil && !conn.Answered(err) {
 			return err
 		}
 	}
@@ -118,27 +118,27 @@ func (w *Worker) applyCancels(c *conn.Conn) error {
 	for i, this := range asked {
 		if string(rdb.Bulk(replies[i])) == cancelledHard {
 			doomed = append(doomed, this)
-			again = again || slices.Contains(w.doomed, this)
+			again = again || slices.Contains(h.doomed, this)
 		}
 	}
-	w.doomed = doomed
+	h.doomed = doomed
 	if again {
-		go w.cancelHard(doomed) // Redis may be slow, and the heart must beat
+		go h.cancelHard(doomed) // Redis may be slow, and the heart must beat
 	}
 	return nil
 }
 
 // keepStates lets a task that runs for longer than its state is kept have one nevertheless.
-func (w *Worker) keepStates(c *conn.Conn, running []*runningTask) error {
-	if len(running) == 0 || time.Since(w.keptAt) < keeping {
+func (h *heartbeat) keepStates(running []*runningTask) error {
+	if len(running) == 0 || time.Since(h.keptAt) < keeping {
 		return nil
 	}
-	w.keptAt = time.Now()
+	h.keptAt = time.Now()
 	var packed []byte
 	for _, this := range running {
 		packed = conn.AppendCommand(packed, "PEXPIRE", this.lease.Pool.Store.Keys.Task(this.job.ID), rdb.Milliseconds(rdb.TrackedFor))
 	}
-	_, err := c.Exchange(packed, len(running))
+	_, err := h.conn.Exchange(packed, len(running))
 	return err
 }
 

@@ -20,57 +20,81 @@ const (
 	notableSkew = time.Second            // between two clocks
 )
 
-// heartbeat keeps the leases alive, and returns what waits behind slow tasks. It has a connection of its own.
-func (w *Worker) heartbeat(ctx context.Context) {
-	var c *conn.Conn
-	defer func() { c.CloseIfAny() }()
-	next := time.NewTimer(0)
-	defer next.Stop()
-	var look <-chan time.Time // while there may be tasks in hand behind a slow one
-	seen := int64(-1)
-	ready := false
-	feeding, stop := w.manager.Feeding()
+// heartbeat keeps a worker's leases alive, and gives back what waits behind slow tasks. All fields are its own goroutine's.
+type heartbeat struct {
+	*Worker
+	conn     *conn.Conn       // its own; nil while there is none
+	next     *time.Timer      // the next beat
+	check    <-chan time.Time // the next look at tasks that may wait behind slow ones; nil while there are none
+	ended    int64            // tasks that had ended at the last such look
+	ready    bool             // the service manager has been told that we work
+	progress int64            // what had been done when the service manager was told last that we live
+	skewed   bool             // it has been said that the clocks differ
+	doomed   []*runningTask   // what should end by itself since the last beat
+	keptAt   time.Time        // when the states of what runs were kept for longer
+}
+
+// run beats until ctx is done.
+func (h *heartbeat) run(ctx context.Context) {
+	defer func() { h.conn.CloseIfAny() }()
+	h.next = time.NewTimer(0)
+	defer h.next.Stop()
+	feeding, stop := h.manager.Feeding()
 	defer stop()
-	w.manager.Alive()
-	progress := int64(0)
-	began := sync.OnceFunc(func() { close(w.began) })
+	h.manager.Alive()
+	began := sync.OnceFunc(func() { close(h.began) })
 	defer began()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-next.C:
-			pause := w.beat
-			if err := w.beatOnce(ctx, &c); err != nil {
-				w.log.Warn("the heartbeat failed", "error", err)
-				pause = min(beatAgain, w.beat)
-			} else if !ready {
-				ready = true
-				w.manager.Ready("working")
-			}
+		case <-h.next.C:
+			h.next.Reset(h.beatAndPause(ctx))
 			began()
-			if len(w.doomed) > 0 {
-				pause = min(pause, lastMoments)
+		case <-feeding:
+			h.feed()
+		case <-h.watching:
+			if h.check == nil {
+				h.check, h.ended = time.After(lease.PrefetchBudget), h.finished.Load()
 			}
-			next.Reset(pause)
-		case <-feeding: // while tasks run or the taker's loop goes round, all is well
-			if sum := w.rounds.Load() + w.finished.Load(); sum != progress || w.runs() {
-				progress = sum
-				w.manager.Alive()
-			}
-		case <-w.watching:
-			if look == nil {
-				look, seen = time.After(lease.PrefetchBudget), w.finished.Load()
-			}
-		case <-look:
-			look = nil
-			finished := w.finished.Load()
-			if finished == seen && w.giveBackUnbegun() > 0 {
-				w.stumbled.Store(true)
-			} else if len(w.buffer) > 0 {
-				look, seen = time.After(lease.PrefetchBudget), finished
-			}
+		case <-h.check:
+			h.freeStuck()
 		}
+	}
+}
+
+// beatAndPause beats, and says when to beat again.
+func (h *heartbeat) beatAndPause(ctx context.Context) time.Duration {
+	pause := h.beat
+	if err := h.beatOnce(ctx); err != nil {
+		h.log.Warn("the heartbeat failed", "error", err)
+		pause = min(beatAgain, h.beat)
+	} else if !h.ready {
+		h.ready = true
+		h.manager.Ready("working")
+	}
+	if len(h.doomed) > 0 {
+		pause = min(pause, lastMoments)
+	}
+	return pause
+}
+
+// feed tells the service manager that we live: while tasks run or the fetcher's loop goes round, all is well.
+func (h *heartbeat) feed() {
+	if progress := h.rounds.Load() + h.finished.Load(); progress != h.progress || h.runs() {
+		h.progress = progress
+		h.manager.Alive()
+	}
+}
+
+// freeStuck gives back the tasks in the buffer if none has ended since the last look.
+func (h *heartbeat) freeStuck() {
+	h.check = nil
+	ended := h.finished.Load()
+	if ended == h.ended && h.giveBackUnbegun() > 0 {
+		h.stumbled.Store(true)
+	} else if len(h.buffer) > 0 {
+		h.check, h.ended = time.After(lease.PrefetchBudget), ended
 	}
 }
 
@@ -78,43 +102,44 @@ func (w *Worker) runs() bool {
 	return slices.ContainsFunc(w.slots, func(s *slot) bool { return s.handler.Load() != nil })
 }
 
-func (w *Worker) beatOnce(ctx context.Context, c **conn.Conn) (failure error) {
+// beatOnce lets everything live for another TTL, and learns what others want.
+func (h *heartbeat) beatOnce(ctx context.Context) (failure error) {
 	defer catchFault(&failure)
-	if *c == nil {
-		opened, err := conn.Dial(ctx, w.queues[0].store.Client, w.queues[0].Name())
+	if h.conn == nil {
+		opened, err := conn.Dial(ctx, h.queues[0].store.Client, h.queues[0].Name())
 		if err != nil {
 			return err
 		}
-		*c = opened
+		h.conn = opened
 	}
-	began := time.Since(w.started)
+	began := time.Since(h.started)
 	var err error
-	for _, b := range w.pools {
+	for _, pool := range h.pools {
 		if err == nil {
-			err = w.beatFor(ctx, *c, b)
+			err = h.beatFor(ctx, pool)
 		}
 	}
 	if err == nil {
-		err = w.applyCancels(*c)
+		err = h.applyCancels()
 	}
 	if err == nil {
-		err = w.askTime(*c)
+		err = h.askTime()
 	}
 	if err != nil {
-		(*c).Close()
-		*c = nil
+		h.conn.Close()
+		h.conn = nil
 		return err
 	}
-	if last := w.beaten.Load(); int64(began)-last < int64(w.ttl/2) {
-		w.beaten.CompareAndSwap(last, max(last, int64(began)))
-	} // else there was a gap in which leases may have run out, also some that hold nothing: the taker takes others
+	if last := h.beaten.Load(); int64(began)-last < int64(h.ttl/2) {
+		h.beaten.CompareAndSwap(last, max(last, int64(began)))
+	} // else there was a gap in which leases may have run out, also some that hold nothing: the fetcher takes others
 	return nil
 }
 
 // askTime learns what the server's clock shows. What expires does so by that.
-func (w *Worker) askTime(c *conn.Conn) error {
+func (h *heartbeat) askTime() error {
 	asked := time.Now()
-	replies, err := c.Exchange(conn.AppendCommand(nil, "TIME"), 1)
+	replies, err := h.conn.Exchange(conn.AppendCommand(nil, "TIME"), 1)
 	if err != nil {
 		if conn.Answered(err) { // there are rules (ACL) that forbid it
 			return nil
@@ -125,32 +150,32 @@ func (w *Worker) askTime(c *conn.Conn) error {
 	if err != nil {
 		return nil //nolint:nilerr // no server says so, and the clock of this machine will do
 	}
-	if ahead := w.clock.Learn(said, asked, time.Now()); ahead.Abs() > notableSkew && !w.skewed {
-		w.skewed = true
-		w.log.Warn("the clocks of Redis and of this machine differ; tasks expire by that of Redis", "ahead", ahead.Round(time.Millisecond))
+	if ahead := h.clock.Learn(said, asked, time.Now()); ahead.Abs() > notableSkew && !h.skewed {
+		h.skewed = true
+		h.log.Warn("the clocks of Redis and of this machine differ; tasks expire by that of Redis", "ahead", ahead.Round(time.Millisecond))
 	}
 	return nil
 }
 
 // beatFor lets all leases on one queue live for another TTL, brings the register up to date, and hears what operators want.
-func (w *Worker) beatFor(ctx context.Context, c *conn.Conn, b *lease.Pool) error {
-	if err := w.prolong(c, b); err != nil {
+func (h *heartbeat) beatFor(ctx context.Context, b *lease.Pool) error {
+	if err := h.prolong(b); err != nil {
 		return err
 	}
-	about, err := w.about()
+	about, err := h.about()
 	if err != nil {
 		return err
 	}
-	grouped, deferred, control, err := b.Store.Over(c).Beat(ctx, w.name, w.ttl, about)
+	grouped, deferred, control, err := b.Store.Over(h.conn).Beat(ctx, h.name, h.ttl, about)
 	if err != nil {
 		if conn.Answered(err) { // a foreign type: leases matter, the rest does not
-			w.log.Warn("the heartbeat cannot hear what operators want", "queue", b.Store.Keys.Queue, "error", err)
+			h.log.Warn("the heartbeat cannot hear what operators want", "queue", b.Store.Keys.Queue, "error", err)
 			return nil
 		}
 		return err
 	}
-	if n, err := w.queueOf(b).over(c).restoreSchedules(ctx); n > 0 {
-		w.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.Store.Keys.Queue, "schedules", n)
+	if n, err := h.queueOf(b).over(h.conn).restoreSchedules(ctx); n > 0 {
+		h.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.Store.Keys.Queue, "schedules", n)
 	} else if err != nil && !conn.Answered(err) {
 		return err
 	}
@@ -158,19 +183,19 @@ func (w *Worker) beatFor(ctx context.Context, c *conn.Conn, b *lease.Pool) error
 		b.Gate.Grouped.Store(true)
 	}
 	if ran := b.TakeRun(deferred); len(ran) > 0 {
-		if _, err := c.Call(ctx, append([]string{"HDEL", b.Store.Keys.Deferred}, ran...)...); err != nil && !conn.Answered(err) {
+		if _, err := h.conn.Call(ctx, append([]string{"HDEL", b.Store.Keys.Deferred}, ran...)...); err != nil && !conn.Answered(err) {
 			return err
 		}
 	}
 	if b.Gate.Apply(lease.LimitsOf(control)) {
-		w.signalRoom() // if the taker waits for a queue to open, it looks again
+		h.signalRoom() // if the taker waits for a queue to open, it looks again
 	}
 	return nil
 }
 
 // prolong lets all leases on one queue live for another TTL.
-func (w *Worker) prolong(c *conn.Conn, b *lease.Pool) error {
-	names, ttl := b.Names(), rdb.Milliseconds(w.ttl)
+func (h *heartbeat) prolong(b *lease.Pool) error {
+	names, ttl := b.Names(), rdb.Milliseconds(h.ttl)
 	if len(names) == 0 {
 		return nil
 	}
@@ -178,7 +203,7 @@ func (w *Worker) prolong(c *conn.Conn, b *lease.Pool) error {
 	for _, name := range names {
 		packed = conn.AppendCommand(packed, "PEXPIRE", name, ttl)
 	}
-	replies, err := c.Exchange(packed, len(names))
+	replies, err := h.conn.Exchange(packed, len(names))
 	if err != nil {
 		return err
 	}
@@ -188,45 +213,45 @@ func (w *Worker) prolong(c *conn.Conn, b *lease.Pool) error {
 	count := 0
 	for i, name := range names {
 		if replies[i] != int64(1) && b.Lapsed(name) {
-			packed = conn.AppendCommand(packed, "SET", name, w.name, "PX", ttl)
+			packed = conn.AppendCommand(packed, "SET", name, h.name, "PX", ttl)
 			count++
 		}
 	}
 	if count > 0 {
-		_, err = c.Exchange(packed, count)
+		_, err = h.conn.Exchange(packed, count)
 	}
 	return err
 }
 
 // about is what stands in the register of workers.
-func (w *Worker) about() ([]byte, error) {
+func (h *heartbeat) about() ([]byte, error) {
 	var running any
 	var runningFor any
-	now, longest := int64(time.Since(w.started)), int64(-1)
+	now, longest := int64(time.Since(h.started)), int64(-1)
 
-	for _, s := range w.slots {
-		if h := s.handler.Load(); h != nil {
+	for _, s := range h.slots {
+		if handler := s.handler.Load(); handler != nil {
 			if spent := now - s.since.Load(); spent > longest {
-				longest, running, runningFor = spent, h.name, float64(spent)/1e9
+				longest, running, runningFor = spent, handler.name, float64(spent)/1e9
 			}
 		}
 	}
 	return wire.Encode(map[string]any{
 		"kind":        "worker",
 		"language":    "go",
-		"place":       w.place,
-		"queues":      w.queueNames(),
-		"started":     float64(w.started.UnixMicro()) / 1e6,
+		"place":       h.place,
+		"queues":      h.queueNames(),
+		"started":     float64(h.started.UnixMicro()) / 1e6,
 		"running":     running,
 		"running_for": runningFor,
-		"in_hand":     len(w.buffer),
+		"in_hand":     len(h.buffer),
 		"rss":         rss(),
-		"ttl":         w.ttl.Seconds(),
-		"succeeded":   max(w.succeeded(), 0),
-		"retried":     w.retried.Load(),
-		"failed":      w.failed.Load(),
-		"buried":      w.buried.Load(),
-		"superseded":  w.superseded.Load(),
+		"ttl":         h.ttl.Seconds(),
+		"succeeded":   max(h.succeeded(), 0),
+		"retried":     h.retried.Load(),
+		"failed":      h.failed.Load(),
+		"buried":      h.buried.Load(),
+		"superseded":  h.superseded.Load(),
 	}, false)
 }
 

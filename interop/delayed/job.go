@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	lookEvery = 250 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+	lookEvery = 500 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
 )
 
 // Job is one execution of a task that has headers; inside of it, CurrentTask.

@@ -51,9 +51,6 @@ func newBirth() birth { return birth{rdb.Token(), time.Now()} }
 // TaskOption changes what a task asks for: see NewPyTask and GoTask.With.
 type TaskOption func(*taskOptions)
 
-// PyOption is TaskOption.
-type PyOption = TaskOption
-
 // Retry says how often a failed call is repeated; negative: until it succeeds.
 func Retry(times int) TaskOption { return func(o *taskOptions) { o.retry = times } }
 

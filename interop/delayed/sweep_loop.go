@@ -11,7 +11,6 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/rdb"
-	"github.com/delayedq/delayed/interop/internal/system"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
@@ -216,8 +215,8 @@ func ttlIn(about []byte) time.Duration {
 }
 
 // waitForSweep moves what becomes due until the next sweep is, or a connection breaks; false if the sweeper is to stop.
-func (s *Sweeper) waitForSweep(ctx context.Context, manager *system.ServiceManager) bool {
-	feeding, stop := manager.Feeding()
+func (s *Sweeper) waitForSweep(ctx context.Context) bool {
+	feeding, stop := s.manager.Feeding()
 	defer stop()
 	wait := s.pause()
 	pause, sweepAt := time.NewTimer(wait), time.Now().Add(wait)
@@ -229,7 +228,7 @@ func (s *Sweeper) waitForSweep(ctx context.Context, manager *system.ServiceManag
 	for {
 		select {
 		case <-feeding:
-			manager.Alive()
+			s.manager.Alive()
 		case <-pause.C:
 			s.checkOversleep(sweepAt)
 			return true

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/conn"
@@ -18,9 +19,10 @@ import (
 
 const (
 	defaultInterval = 5 * time.Second
-	defaultLimit    = 3    // losses that bury a task
-	pageSize        = 100  // leases looked at in one call
-	mostRepairs     = 1000 // in one sweep: who adds tasks meanwhile cannot keep it busy for ever
+	shortestOwnTTL  = 10 * time.Second // of the sweeper's own lease, however often it sweeps
+	defaultLimit    = 3                // losses that bury a task
+	pageSize        = 100              // leases looked at in one call
+	mostRepairs     = 1000             // in one sweep: who adds tasks meanwhile cannot keep it busy for ever
 )
 
 // Sweeper puts the tasks of dead workers back, repairs notifications, strikes dead workers off the register, moves what is due, fires
@@ -44,6 +46,7 @@ type Sweeper struct {
 	unfired     map[letterKey][]string // schedules that were due, and had no turn yet
 	servers     []*server
 	manager     *system.ServiceManager
+	running     atomic.Bool
 	aliveAt     time.Time     // when the service manager has heard last that we live
 	woken       chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
@@ -95,8 +98,12 @@ func (s *Sweeper) Stop() { s.stop.Do(func() { close(s.stopping) }) }
 //
 // After an outage (its connection broke, or an answer took much longer than usual: a restart, a failover, a stall; or the server's
 // clock was set forward) it repairs the notifications at once, and judges leases once the workers that live have had 5 seconds to say
-// so. A lease that was dead before and after so many seconds is dead, however often there is another outage in between.
+// so. A lease that was dead before and after so many seconds is dead, however often there is another outage in between. Run can be called
+// once.
 func (s *Sweeper) Run(ctx context.Context) error {
+	if s.running.Swap(true) {
+		return fmt.Errorf("%w: Run is called once", ErrConfiguration)
+	}
 	if err := s.queues[0].admitted(ctx); err != nil {
 		return err
 	}
@@ -106,34 +113,36 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		defer system.HandleSignals(s.log, s.Stop, func() { s.Stop(); cancel() })()
 	}
 	s.log.Info("sweeper starts", "place", s.place, "queues", len(s.queues))
-	var manager *system.ServiceManager
 	if s.withSignals {
-		manager = system.NewServiceManager(s.log)
+		s.manager = system.NewServiceManager(s.log)
 	}
-	s.manager = manager
 	s.servers = serversOf(s.queues, s.settling)
-	ears, deafen := context.WithCancel(ctx)
-	defer deafen()
-	for _, there := range s.servers {
-		go there.listen(ears, func() { signal(s.woken) }, func() { signal(s.checks) })
-	}
-	manager.Ready("sweeping")
+	s.work(ctx)
+	s.manager.Stopping("going")
+	s.goodbye(context.WithoutCancel(ctx))
+	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
+	return nil
+}
+
+// work sweeps until the sweeper is stopped.
+func (s *Sweeper) work(ctx context.Context) {
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
 	work, halt := context.WithCancel(ctx)
 	defer halt()
-	go s.haltSoon(work, halt)
+	for _, there := range s.servers {
+		helpers.Go(func() { there.listen(work, func() { signal(s.woken) }, func() { signal(s.checks) }) })
+	}
+	helpers.Go(func() { s.haltSoon(work, halt) })
+	s.manager.Ready("sweeping")
 	for work.Err() == nil {
 		for _, there := range s.servers {
 			s.sweepServer(work, there)
 		}
-		if !s.waitForSweep(work, manager) {
-			break
+		if !s.waitForSweep(work) {
+			return
 		}
 	}
-	deafen()
-	manager.Stopping("going")
-	s.goodbye(context.WithoutCancel(ctx))
-	s.log.Info("sweeper stops", "place", s.place, "recovered", s.recovered, "buried", s.buried)
-	return nil
 }
 
 // haltSoon ends what is under way a second after Stop: each command leaves all in order.
@@ -176,7 +185,7 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 		return err
 	}
 	own := queue.store.Keys.Own(s.name)
-	lives := []string{"SET", own, s.name, "PX", rdb.Milliseconds(3 * s.interval)}
+	lives := []string{"SET", own, s.name, "PX", rdb.Milliseconds(s.ownTTL())}
 	isHere := []string{"HSET", queue.store.Keys.Workers, own, string(about)}
 	if c, ours := queue.store.Caller.(*conn.Conn); ours { // in one round trip
 		_, err = c.Exchange(conn.AppendCommand(conn.AppendCommand(nil, lives...), isHere...), 2)
@@ -187,6 +196,9 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 	}
 	return err
 }
+
+// ownTTL is how long the sweeper's own lease lives after each sweep.
+func (s *Sweeper) ownTTL() time.Duration { return max(3*s.interval, shortestOwnTTL) }
 
 func (s *Sweeper) goodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, conn.Deadline)

@@ -336,8 +336,8 @@ func TestPrivateAuthorities(t *testing.T) {
 	}
 	escaped := strings.NewReplacer("\n", "%0A", "+", "%2B", "/", "%2F", " ", "%20").Replace(string(pem))
 	for _, options := range []string{
-		"ssl_ca_certs=../tests/certificates/certificate.pem", "ssl_ca_path=../tests/certificates", "ssl_ca_data=" + escaped,
-		"ssl_cert_reqs=none", "ssl_ca_certs=../tests/certificates/certificate.pem&ssl_check_hostname=no&ssl_min_version=772",
+		"ssl_ca_certs=../../tests/certificates/certificate.pem", "ssl_ca_path=../../tests/certificates", "ssl_ca_data=" + escaped,
+		"ssl_cert_reqs=none", "ssl_ca_certs=../../tests/certificates/certificate.pem&ssl_check_hostname=no&ssl_min_version=772",
 	} {
 		for _, host := range []string{"127.0.0.1", "localhost"} {
 			if err := ping(host, options); err != nil {

@@ -75,11 +75,8 @@ type Worker struct {
 	rounds   atomic.Int64
 	stopping chan struct{}
 	stop     sync.Once
-	skewed   bool           // the heartbeat's alone: it has said that the clocks differ
-	doomed   []*runningTask // the heartbeat's alone: what should end by itself since the last beat
-	keptAt   time.Time      // likewise: when the states of what runs were kept for longer
-	forced   atomic.Bool    // a task was ended that still runs, so that the process must leave
-	now      chan struct{}  // closed when nothing may be waited for
+	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
+	now      chan struct{} // closed when nothing may be waited for
 	hurry    sync.Once
 	watchdog atomic.Pointer[time.Timer] // ends the process if it does not leave in time
 	guarded  sync.Once
@@ -137,15 +134,8 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		option(w)
 	}
 	w.log = steadily(w.log)
-	switch {
-	case len(queues) == 0:
-		return nil, fmt.Errorf("%w: a worker needs at least one queue", ErrConfiguration)
-	case len(w.slots) == 0:
-		return nil, fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
-	case w.unreadyFor < 0:
-		return nil, fmt.Errorf("%w: UnreadyFor is not below 0: %s", ErrConfiguration, w.unreadyFor)
-	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
-		return nil, fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
+	if err := w.check(); err != nil {
+		return nil, err
 	}
 	if w.withSignals {
 		w.manager = system.NewServiceManager(w.log)
@@ -155,16 +145,34 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		w.slots[i] = &slot{}
 	}
 	for i, queue := range queues {
-		if queue.store.Client != queues[0].store.Client {
-			return nil, fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
-		}
 		w.pools = append(w.pools, lease.NewPool(queue.store, i, w.wasSuperseded))
-	}
-	if _, clustered := queues[0].store.Client.(*redis.ClusterClient); clustered && len(queues) > 1 {
-		return nil, fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
 	}
 	w.buffer = make(chan *lease.Lease, 2*(lease.MostAhead+len(w.slots)))
 	return w, nil
+}
+
+// check says what is wrong with the options; nil if they are in order.
+func (w *Worker) check() error {
+	switch {
+	case len(w.queues) == 0:
+		return fmt.Errorf("%w: a worker needs at least one queue", ErrConfiguration)
+	case len(w.slots) == 0:
+		return fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
+	case w.unreadyFor < 0:
+		return fmt.Errorf("%w: UnreadyFor is not below 0: %s", ErrConfiguration, w.unreadyFor)
+	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
+		return fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
+	}
+	client := w.queues[0].store.Client
+	for _, queue := range w.queues {
+		if queue.store.Client != client {
+			return fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
+		}
+	}
+	if _, clustered := client.(*redis.ClusterClient); clustered && len(w.queues) > 1 {
+		return fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
+	}
+	return nil
 }
 
 // Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it
@@ -257,27 +265,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		defer system.HandleSignals(w.log, w.Stop, w.insist)()
 	}
 	defer context.AfterFunc(ctx, w.Stop)()
-	life, end := context.WithCancel(context.WithoutCancel(ctx)) // a task is not given up because its worker is asked to stop
-	defer end()
-	heart, endHeart := context.WithCancel(life)
-	beats := background(func() { w.heartbeat(heart) })
-	w.log.Info("worker starts", "place", w.place, "queues", w.queueNames(), "concurrency", len(w.slots))
-	for _, s := range w.slots {
-		go w.serve(life, s)
-	}
-	<-background(w.fetchLoop)
-	w.Stop()
-	done := w.finish()
-	w.watch()
-	endHeart()
-	<-beats
-	w.goodbye()
-	end() // only now, or tasks that give up at once would fail rather than go back
-	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
-		"buried", w.buried.Load(), "superseded", w.superseded.Load())
-	close(w.buffer)
-	written(w.log)
-	if done {
+	if w.work(ctx) {
 		if dog := w.watchdog.Load(); dog != nil {
 			dog.Stop()
 		}
@@ -287,6 +275,31 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.exit(exitForced)
 	}
 	return ErrForced
+}
+
+// work works until the worker is stopped, and leaves nothing behind; false if tasks still ran, and were given back.
+func (w *Worker) work(ctx context.Context) (done bool) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx)) // a task is not given up because its worker is asked to stop
+	defer end()
+	heart, endHeart := context.WithCancel(life)
+	beats := background(func() { (&heartbeat{Worker: w}).run(heart) })
+	w.log.Info("worker starts", "place", w.place, "queues", w.queueNames(), "concurrency", len(w.slots))
+	for _, s := range w.slots {
+		go w.serve(life, s)
+	}
+	<-background(w.fetchLoop)
+	w.Stop()
+	done = w.finish()
+	w.watch()
+	endHeart()
+	<-beats
+	w.goodbye()
+	end() // only now, or tasks that give up at once would fail rather than go back
+	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
+		"buried", w.buried.Load(), "superseded", w.superseded.Load())
+	close(w.buffer)
+	written(w.log)
+	return done
 }
 
 // lives tells whether all leases live for certain, so that nobody can have swept what they hold.

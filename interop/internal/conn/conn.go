@@ -15,7 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const Deadline = 5 * time.Second // that a reply may take before the connection is given up
+const Deadline = 4 * time.Second // that a reply may take before the connection is given up; below the 5 in which work goes on
 
 // ReplyError is an error reply.
 type ReplyError string
