@@ -46,7 +46,7 @@ func (c *caution) heard(now time.Time) {
 	}
 }
 
-// isStalled tells whether an answer took so much longer than usual that living workers may not have been able to beat.
+// isStalled reports whether an answer took so much longer than usual that living workers may not have been able to beat.
 func (c *caution) isStalled(asked, answered time.Time) bool {
 	var usual time.Duration
 	if sorted := slices.Sorted(slices.Values(c.took)); len(sorted) > 0 {
@@ -102,7 +102,7 @@ func (c *caution) trust() {
 	}
 }
 
-// settled tells whether living workers have had the time to beat.
+// settled reports whether living workers have had the time to beat.
 func (c *caution) settled() bool { return c.present >= c.settledAt }
 
 // suspects are the leases of one queue that were dead when there was doubt, and since when they are known to be.

@@ -156,7 +156,7 @@ func (d *durability) judge(proof []string, reply any) error {
 	return nil
 }
 
-// always tells whether CONFIG says that what was acknowledged is on the disk.
+// always reports whether CONFIG says that what was acknowledged is on the disk.
 func always(settings any) bool {
 	known := rdb.Fields(settings)
 	return known["appendonly"] == "yes" && known["appendfsync"] == "always"

@@ -139,7 +139,7 @@ func (q *Queue) serialize(task Task, b birth) (string, error) {
 	return string(data), err
 }
 
-// destinationOf is the spot of a task that asks for this; nil for one that asks for nothing.
+// destinationOf is where a task waits that asks for this; o is nil for one that asks for nothing.
 func destinationOf(k rdb.Keys, o *taskOptions) rdb.Destination {
 	if o == nil || o.group == nil {
 		return k.Tail()

@@ -251,7 +251,7 @@ func isWithin(err, target error, left *int) bool {
 	return false
 }
 
-// isOne tells whether an error is the target, or says so.
+// isOne reports whether an error is the target, or says so.
 func isOne(err, target error) (is bool) {
 	defer func() {
 		if recover() != nil {
@@ -265,7 +265,7 @@ func isOne(err, target error) (is bool) {
 	return ok && says.Is(target)
 }
 
-// asks tells whether the task wants to run again, and after which pause: it has returned RetryAfter, and beside that nothing but that
+// asks reports whether the task wants to run again, and after which pause: it has returned RetryAfter, and beside that nothing but that
 // it was cancelled. The longest pause counts.
 func (f *failure) asks() (pause time.Duration, asked bool) {
 	for _, each := range f.leaves {
@@ -277,7 +277,7 @@ func (f *failure) asks() (pause time.Duration, asked bool) {
 	return pause, asked
 }
 
-// isBare tells whether err is nothing but targets.
+// isBare reports whether err is nothing but targets.
 func isBare(err error, targets ...error) bool {
 	inner := unwrapped(err)
 	if len(inner) > 1 && reflect.TypeOf(err) != annotated {

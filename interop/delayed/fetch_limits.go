@@ -14,35 +14,35 @@ const shortestWait = 10 * time.Millisecond // to Redis, no time at all means for
 
 // ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
 // of others that could run; nor if they may be such as other workers can run, and this one cannot.
-func (w *Worker) ahead(b *lease.Pool) int {
-	if b.Gate.Current().Counted() || w.unready.inRow.Load() > 0 {
+func (w *Worker) ahead(pool *lease.Pool) int {
+	if pool.Gate.Current().Counted() || w.unready.inRow.Load() > 0 {
 		return 0
 	}
-	return b.Prefetch.Ahead
+	return pool.Prefetch.Ahead
 }
 
 // inTurn are the queues in the order in which to look: those that may not be asked come last.
 func (w *Worker) inTurn(now time.Time) []*lease.Pool {
-	books, closed := make([]*lease.Pool, 0, len(w.pools)), []*lease.Pool(nil)
-	for _, b := range w.pools {
-		if b.Gate.Open(now) {
-			books = append(books, b)
+	pools, closed := make([]*lease.Pool, 0, len(w.pools)), []*lease.Pool(nil)
+	for _, pool := range w.pools {
+		if pool.Gate.Open(now) {
+			pools = append(pools, pool)
 		} else {
-			closed = append(closed, b)
+			closed = append(closed, pool)
 		}
 	}
-	return append(books, closed...)
+	return append(pools, closed...)
 }
 
 // pop is the command that waits for a notification, or nil if no queue may be asked; and how long to wait.
 func (w *Worker) pop(now time.Time) (packed []byte, timeout time.Duration) {
 	timeout = w.queues[0].timeout
 	args := []string{"BLPOP"}
-	for _, b := range w.pools {
-		timeout = min(timeout, w.queueOf(b).timeout)
-		if b.Gate.Open(now) {
-			args = append(args, b.Store.Keys.Noti)
-		} else if wait := b.Gate.OpensIn(now); wait > 0 {
+	for _, pool := range w.pools {
+		timeout = min(timeout, w.queueOf(pool).timeout)
+		if pool.Gate.Open(now) {
+			args = append(args, pool.Store.Keys.Noti)
+		} else if wait := pool.Gate.OpensIn(now); wait > 0 {
 			timeout = min(timeout, max(wait, shortestWait))
 		}
 	}
@@ -53,14 +53,14 @@ func (w *Worker) pop(now time.Time) (packed []byte, timeout time.Duration) {
 }
 
 // fetchUnder takes under these leases, within the limits of the queue.
-func (w *Worker) fetchUnder(b *lease.Pool, names []string, options rdb.TakeOptions) (taken rdb.TakeResult, err error) {
-	store := b.Store.Over(w.fetchConn)
-	if b.Gate.Current() == nil {
+func (w *Worker) fetchUnder(pool *lease.Pool, names []string, options rdb.TakeOptions) (taken rdb.TakeResult, err error) {
+	store := pool.Store.Over(w.fetchConn)
+	if pool.Gate.Current() == nil {
 		return store.Take(context.Background(), names, options)
 	}
-	b.Gate.Ended = w.finished.Load()
+	pool.Gate.Ended = w.finished.Load()
 	taken, pause, err := store.TakeLimited(context.Background(), names, options)
-	b.Gate.Refused(pause)
+	pool.Gate.Refused(pause)
 	return taken, err
 }
 
@@ -82,9 +82,9 @@ func (w *Worker) linger(d time.Duration) {
 // reopen lets queues be asked again where one of our own tasks has ended since we were refused for want of a place.
 func (w *Worker) reopen() (some bool) {
 	ended := w.finished.Load()
-	for _, b := range w.pools {
-		if b.Gate.Current().Counted() && b.Gate.Ended != ended && !b.Gate.OpensAt.IsZero() {
-			b.Gate.OpensAt, some = time.Time{}, true
+	for _, pool := range w.pools {
+		if pool.Gate.Current().Counted() && pool.Gate.Ended != ended && !pool.Gate.OpensAt.IsZero() {
+			pool.Gate.OpensAt, some = time.Time{}, true
 		}
 	}
 	return some
@@ -92,11 +92,11 @@ func (w *Worker) reopen() (some bool) {
 
 // turnedAway is called when a queue had tasks and gave none; false if there is nothing left to do. With Burst a worker ends when the
 // queues are empty or paused, not when a limit is reached.
-func (w *Worker) turnedAway(b *lease.Pool) bool {
+func (w *Worker) turnedAway(pool *lease.Pool) bool {
 	now := time.Now()
-	wait := b.Gate.OpensIn(now)
+	wait := pool.Gate.OpensIn(now)
 	switch {
-	case !w.burst || b.Gate.Open(now): // or another worker was quicker
+	case !w.burst || pool.Gate.Open(now): // or another worker was quicker
 		return true
 	case wait > 0:
 		w.linger(wait)

@@ -22,7 +22,7 @@ const (
 // After so long a worker looks for a task that was announced before it was added.
 var announcedBefore = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// fetchLoop is the loop that fills the hand, until the worker is stopped.
+// fetchLoop is the loop that fills the buffer, until the worker is stopped.
 func (w *Worker) fetchLoop() {
 	select {
 	case <-w.began: // what operators want is known before anything is taken
@@ -121,15 +121,15 @@ func (w *Worker) fetchNext() (done bool, err error) {
 }
 
 // fetchAnnounced takes what a notification has announced. Producers that know no scripts may push that before the task.
-func (w *Worker) fetchAnnounced(b *lease.Pool) error {
-	found, err := w.fetchFrom(b, 1, false)
+func (w *Worker) fetchAnnounced(pool *lease.Pool) error {
+	found, err := w.fetchFrom(pool, 1, false)
 	for _, pause := range announcedBefore {
-		if found || err != nil || b.Gate.Current() != nil { // where there are limits, the claim has gone back
+		if found || err != nil || pool.Gate.Current() != nil { // where there are limits, the claim has gone back
 			return err
 		}
 		select {
 		case <-time.After(pause):
-			found, err = w.fetchFrom(b, 1, false)
+			found, err = w.fetchFrom(pool, 1, false)
 		case <-w.stopping:
 			return nil
 		}
@@ -139,23 +139,23 @@ func (w *Worker) fetchAnnounced(b *lease.Pool) error {
 
 // recheck takes without an announcement, as a notification can get lost.
 func (w *Worker) recheck() (more bool, err error) {
-	books := w.inTurn(time.Now())
-	queues := make([]*rdb.Store, len(books))
-	for i, b := range books {
-		queues[i] = b.Store
+	pools := w.inTurn(time.Now())
+	queues := make([]*rdb.Store, len(pools))
+	for i, pool := range pools {
+		queues[i] = pool.Store
 	}
 	found, err := queues[0].Over(w.fetchConn).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
 		return true, err
 	}
 	if found.First >= 0 {
-		b := books[found.First]
-		if b.Gate.Open(time.Now()) {
-			if taken, err := w.fetchFrom(b, 0, true); taken || err != nil {
+		pool := pools[found.First]
+		if pool.Gate.Open(time.Now()) {
+			if taken, err := w.fetchFrom(pool, 0, true); taken || err != nil {
 				return true, err
 			}
 		}
-		if more := w.turnedAway(b); more {
+		if more := w.turnedAway(pool); more {
 			return true, nil
 		}
 		return false, w.releaseIdle()
@@ -170,11 +170,11 @@ func (w *Worker) recheck() (more bool, err error) {
 }
 
 // roomFor is how many tasks more the worker would like to have.
-func (w *Worker) roomFor(b *lease.Pool) int {
-	return len(w.slots) + w.ahead(b) - int(w.inFlight())
+func (w *Worker) roomFor(pool *lease.Pool) int {
+	return len(w.slots) + w.ahead(pool) - int(w.inFlight())
 }
 
-// awaitRoom waits until no more than low tasks are in hand or run.
+// awaitRoom waits until no more than low tasks are in the buffer or run.
 func (w *Worker) awaitRoom(low int64) {
 	w.low.Store(low)
 	for w.inFlight() > low && !w.stopped() && !w.broken.Load() {
@@ -201,9 +201,9 @@ func (w *Worker) wait(pop []byte, timeout time.Duration) (*lease.Pool, error) {
 	if err != nil || !ok || len(values) != 2 {
 		return nil, err
 	}
-	for _, b := range w.pools {
-		if b.Store.Keys.Noti == string(rdb.Bulk(values[0])) {
-			return b, nil
+	for _, pool := range w.pools {
+		if pool.Store.Keys.Noti == string(rdb.Bulk(values[0])) {
+			return pool, nil
 		}
 	}
 	return nil, nil
@@ -225,7 +225,7 @@ func (w *Worker) unblock() {
 	w.blocking = false
 }
 
-// wakeFetcher ends the blocking pop of the taker, and whatever else it waits for.
+// wakeFetcher ends the blocking pop of the fetcher, and whatever else it waits for.
 func (w *Worker) wakeFetcher() {
 	w.fetchMu.Lock()
 	if w.blocking {
@@ -243,10 +243,10 @@ func (w *Worker) signalRoom() {
 }
 
 // fetchFrom takes from one queue what there is room for; false if there was nothing.
-func (w *Worker) fetchFrom(b *lease.Pool, claims int, waiting bool) (bool, error) {
-	b.Adapt(len(w.slots))
+func (w *Worker) fetchFrom(pool *lease.Pool, claims int, waiting bool) (bool, error) {
+	pool.Adapt(len(w.slots))
 	if w.stumbled.Swap(false) {
-		b.Prefetch.Reset()
+		pool.Prefetch.Reset()
 	}
 	if !w.lives(time.Now()) { // after a gap in the beats their keys may be gone: let them go, and make others
 		for _, each := range w.pools {
@@ -254,18 +254,18 @@ func (w *Worker) fetchFrom(b *lease.Pool, claims int, waiting bool) (bool, error
 		}
 		w.beaten.Store(int64(time.Since(w.started)))
 	}
-	leases, living := b.Get(min(max(w.roomFor(b), 1), mostAtOnce))
+	leases, living := pool.Get(min(max(w.roomFor(pool), 1), mostAtOnce))
 	names := make([]string, len(leases))
 	for i, l := range leases {
 		names[i] = l.Name
 	}
-	taken, err := w.fetchUnder(b, names, rdb.TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting})
+	taken, err := w.fetchUnder(pool, names, rdb.TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting})
 	if err != nil {
 		return false, err
 	}
 	count := len(taken.Tasks)
-	b.PutBack(leases[count:], max(living-count, 0))
-	w.moreInFirst = count > 0 && b == w.pools[0]
+	pool.PutBack(leases[count:], max(living-count, 0))
+	w.moreInFirst = count > 0 && pool == w.pools[0]
 	for i, data := range taken.Tasks {
 		leases[i].Data, leases[i].Suspect = data, taken.Suspect
 	}
@@ -306,8 +306,8 @@ func (w *Worker) releaseIdle() error {
 	if err := w.acks.Settle(); err != nil {
 		return err
 	}
-	for _, b := range w.pools {
-		if names := b.ReleaseIdle(); len(names) > 0 {
+	for _, pool := range w.pools {
+		if names := pool.ReleaseIdle(); len(names) > 0 {
 			if _, err := w.fetchConn.Call(context.Background(), append([]string{"UNLINK"}, names...)...); err != nil {
 				return err
 			}

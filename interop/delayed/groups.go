@@ -8,16 +8,16 @@ import (
 
 // feedGroups lets groups take turns where there are any.
 func (w *Worker) feedGroups() error {
-	for _, b := range w.pools {
-		if !b.Gate.Grouped.Load() {
+	for _, pool := range w.pools {
+		if !pool.Gate.Grouped.Load() {
 			continue
 		}
-		more, err := b.Store.Over(w.fetchConn).Feed(context.Background(), min(rdb.BatchesReady*(len(w.slots)+w.ahead(b)), rdb.MostReady))
+		more, err := pool.Store.Over(w.fetchConn).Feed(context.Background(), min(rdb.BatchesReady*(len(w.slots)+w.ahead(pool)), rdb.MostReady))
 		if err != nil {
 			return err
 		}
 		if !more {
-			b.Gate.Grouped.Store(false)
+			pool.Gate.Grouped.Store(false)
 		}
 	}
 	return nil

@@ -97,7 +97,7 @@ func unfit(t reflect.Type, depth int) reflect.Type {
 	return nil // what is wrong with a field may not matter
 }
 
-// isAnonymous tells whether the path is of a function without a name, whose path changes with what stands beside it.
+// isAnonymous reports whether the path is of a function without a name, whose path changes with what stands beside it.
 func isAnonymous(path string) bool {
 	parts := strings.Split(path[strings.LastIndex(path, "/")+1:], ".")
 	return len(parts) > 2 && slices.ContainsFunc(parts[2:], anonymous.MatchString)
@@ -230,25 +230,30 @@ func (h *handler) arguments(payload []byte) ([]reflect.Value, error) {
 	case len(args) == 0 && h0.Kind == wire.KindNil:
 		return args, nil
 	}
+	return args, h.several(d, h0, args)
+}
+
+// several reads the elements of an array into args.
+func (h *handler) several(d wire.Decoder, h0 wire.Head, args []reflect.Value) error {
 	least := len(args)
 	if h.variadic {
 		least--
 	}
 	if h0.Kind != wire.KindArray || h0.Values < least || h0.Values > len(args) {
-		return nil, fmt.Errorf("it takes %d arguments, and the task has %s", len(args), describePayload(h0))
+		return fmt.Errorf("it takes %d arguments, and the task has %s", len(args), describePayload(h0))
 	}
 	if _, err := d.DecodeArrayLen(); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range h0.Values {
 		if err := d.Into(args[i]); err != nil {
-			return nil, fmt.Errorf("argument %d: %w", i+1, err)
+			return fmt.Errorf("argument %d: %w", i+1, err)
 		}
 	}
-	return args, nil
+	return nil
 }
 
-// isScalar tells whether no array could be a value of the type.
+// isScalar reports whether no array could be a value of the type.
 func isScalar(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

@@ -57,7 +57,7 @@ func (w *Worker) trackRunning(s *slot) (end func()) {
 	return func() { timer.Stop() }
 }
 
-// claimEnd tells whether what has run in s is for its slot to end.
+// claimEnd reports whether what has run in s is for its slot to end.
 func (s *slot) claimEnd() bool {
 	this := s.running.Swap(nil)
 	return this == nil || !this.ended.Swap(true)

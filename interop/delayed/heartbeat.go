@@ -157,45 +157,45 @@ func (h *heartbeat) askTime() error {
 	return nil
 }
 
-// beatFor lets all leases on one queue live for another TTL, brings the register up to date, and hears what operators want.
-func (h *heartbeat) beatFor(ctx context.Context, b *lease.Pool) error {
-	if err := h.prolong(b); err != nil {
+// beatFor lets all leases on one queue live for another TTL, brings the register up to date, and reads what operators want.
+func (h *heartbeat) beatFor(ctx context.Context, pool *lease.Pool) error {
+	if err := h.prolong(pool); err != nil {
 		return err
 	}
 	about, err := h.about()
 	if err != nil {
 		return err
 	}
-	grouped, deferred, control, err := b.Store.Over(h.conn).Beat(ctx, h.name, h.ttl, about)
+	grouped, deferred, control, err := pool.Store.Over(h.conn).Beat(ctx, h.name, h.ttl, about)
 	if err != nil {
 		if conn.Answered(err) { // a foreign type: leases matter, the rest does not
-			h.log.Warn("the heartbeat cannot hear what operators want", "queue", b.Store.Keys.Queue, "error", err)
+			h.log.Warn("the heartbeat cannot hear what operators want", "queue", pool.Store.Keys.Queue, "error", err)
 			return nil
 		}
 		return err
 	}
-	if n, err := h.queueOf(b).over(h.conn).restoreSchedules(ctx); n > 0 {
-		h.log.Warn("Redis has lost its data: schedules are registered again", "queue", b.Store.Keys.Queue, "schedules", n)
+	if n, err := h.queueOf(pool).over(h.conn).restoreSchedules(ctx); n > 0 {
+		h.log.Warn("Redis has lost its data: schedules are registered again", "queue", pool.Store.Keys.Queue, "schedules", n)
 	} else if err != nil && !conn.Answered(err) {
 		return err
 	}
 	if grouped {
-		b.Gate.Grouped.Store(true)
+		pool.Gate.Grouped.Store(true)
 	}
-	if ran := b.TakeRun(deferred); len(ran) > 0 {
-		if _, err := h.conn.Call(ctx, append([]string{"HDEL", b.Store.Keys.Deferred}, ran...)...); err != nil && !conn.Answered(err) {
+	if ran := pool.TakeRun(deferred); len(ran) > 0 {
+		if _, err := h.conn.Call(ctx, append([]string{"HDEL", pool.Store.Keys.Deferred}, ran...)...); err != nil && !conn.Answered(err) {
 			return err
 		}
 	}
-	if b.Gate.Apply(lease.LimitsOf(control)) {
-		h.signalRoom() // if the taker waits for a queue to open, it looks again
+	if pool.Gate.Apply(lease.LimitsOf(control)) {
+		h.signalRoom() // if the fetcher waits for a queue to open, it looks again
 	}
 	return nil
 }
 
 // prolong lets all leases on one queue live for another TTL.
-func (h *heartbeat) prolong(b *lease.Pool) error {
-	names, ttl := b.Names(), rdb.Milliseconds(h.ttl)
+func (h *heartbeat) prolong(pool *lease.Pool) error {
+	names, ttl := pool.Names(), rdb.Milliseconds(h.ttl)
 	if len(names) == 0 {
 		return nil
 	}
@@ -212,7 +212,7 @@ func (h *heartbeat) prolong(b *lease.Pool) error {
 	packed = packed[:0]
 	count := 0
 	for i, name := range names {
-		if replies[i] != int64(1) && b.Lapsed(name) {
+		if replies[i] != int64(1) && pool.Lapsed(name) {
 			packed = conn.AppendCommand(packed, "SET", name, h.name, "PX", ttl)
 			count++
 		}

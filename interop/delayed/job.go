@@ -224,7 +224,7 @@ func (l *lateWith) Error() string { return said(l.late) + "; " + said(l.err) }
 
 func (l *lateWith) Unwrap() []error { return []error{l.late, l.err} }
 
-// retries tells whether a failed attempt shall be followed by another, and after which pause.
+// retries reports whether a failed attempt shall be followed by another, and after which pause.
 func (j *Job) retries(f *failure) (pause time.Duration, counted, again bool) {
 	if pause, asked := f.asks(); asked {
 		return pause, false, true

@@ -16,14 +16,14 @@ type Limits struct {
 	Burst       int     // tasks that may begin at once after a rest; by default as many as in a second, and at least one
 }
 
-// Pause lets no worker take a task from this queue from now on. What runs goes on, and tasks can be enqueued. Workers hear of it at
+// Pause lets no worker take a task from this queue from now on. What runs goes on, and tasks can be enqueued. Workers learn of it at
 // their next beat (every 3 s).
 func (q *Queue) Pause(ctx context.Context) error {
 	_, err := q.store.Caller.Call(ctx, "HSET", q.store.Keys.Control, "paused", "1")
 	return err
 }
 
-// Resume is the opposite of Pause. Workers hear of it at their next beat, and look within their dequeue timeout.
+// Resume is the opposite of Pause. Workers learn of it at their next beat, and look within their dequeue timeout.
 func (q *Queue) Resume(ctx context.Context) error {
 	_, err := q.store.Caller.Call(ctx, "HDEL", q.store.Keys.Control, "paused")
 	return err

@@ -11,12 +11,12 @@ import (
 
 const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest, in one sweep
 
-// notifyLost tells those who wait for tasks that sweepers of older versions have buried as lost: ours do that in the same step. Each sweeper
+// notifyLost stores the end of tasks, for those who wait for them, that sweepers of older versions have buried as lost: ours do that in the same step. Each sweeper
 // looks at all letters that have come since it looked last.
 func (s *Sweeper) notifyLost(ctx context.Context, queue *Queue) error {
-	yard := s.retentionOf(queue)
-	for yard.notified != "" {
-		letters, err := queue.letters(ctx, "XRANGE", "("+yard.notified, "+")
+	kept := s.retentionOf(queue)
+	for kept.notified != "" {
+		letters, err := queue.letters(ctx, "XRANGE", "("+kept.notified, "+")
 		if err != nil {
 			return err
 		}
@@ -24,20 +24,20 @@ func (s *Sweeper) notifyLost(ctx context.Context, queue *Queue) error {
 			if err := s.notifyOne(ctx, queue, letter); err != nil {
 				return err
 			}
-			yard.notified = letter.ID
+			kept.notified = letter.ID
 		}
 		if len(letters) < letterPage {
 			break
 		}
 	}
-	return s.notifyOlder(ctx, queue, yard)
+	return s.notifyOlder(ctx, queue, kept)
 }
 
 // notifyOlder is for a sweeper that has just begun, and does not know what others had left to do. It reads backwards, some letters at each
 // call, until the end, or until what is kept of their tasks has run out.
-func (s *Sweeper) notifyOlder(ctx context.Context, queue *Queue, yard *retention) error {
-	for looked := 0; looked <= lettersLookedAt && yard.older != ""; looked += letterPage { // a page more, to see that there are no others
-		letters, err := queue.letters(ctx, "XREVRANGE", yard.older, "-")
+func (s *Sweeper) notifyOlder(ctx context.Context, queue *Queue, kept *retention) error {
+	for looked := 0; looked <= lettersLookedAt && kept.older != ""; looked += letterPage { // a page more, to see that there are no others
+		letters, err := queue.letters(ctx, "XREVRANGE", kept.older, "-")
 		if err != nil {
 			return err
 		}
@@ -46,22 +46,22 @@ func (s *Sweeper) notifyOlder(ctx context.Context, queue *Queue, yard *retention
 				return err
 			}
 		}
-		if yard.notified == "" {
-			yard.notified = "0-0"
+		if kept.notified == "" {
+			kept.notified = "0-0"
 			if len(letters) > 0 {
-				yard.notified, yard.newest = letters[0].ID, letters[0].Time
+				kept.notified, kept.newest = letters[0].ID, letters[0].Time
 			}
 		}
-		if len(letters) < letterPage || yard.newest.Sub(letters[len(letters)-1].Time) > rdb.TrackedFor {
-			yard.older = ""
+		if len(letters) < letterPage || kept.newest.Sub(letters[len(letters)-1].Time) > rdb.TrackedFor {
+			kept.older = ""
 		} else {
-			yard.older = "(" + letters[len(letters)-1].ID
+			kept.older = "(" + letters[len(letters)-1].ID
 		}
 	}
 	return nil
 }
 
-// notifyOne tells of a letter; one that any program may have written stops no others.
+// notifyOne does so for one letter; one that any program may have written stops no others.
 func (s *Sweeper) notifyOne(ctx context.Context, queue *Queue, letter DeadLetter) error {
 	err := guarded(func() error { return letter.notifyLost(ctx, queue) })
 	var defect *broken
@@ -72,7 +72,7 @@ func (s *Sweeper) notifyOne(ctx context.Context, queue *Queue, letter DeadLetter
 	return err
 }
 
-// notifyLost tells those who wait for the task of a letter that a sweep has made.
+// notifyLost stores the end of the task of a letter that a sweep has made, for those who wait for it.
 func (l DeadLetter) notifyLost(ctx context.Context, queue *Queue) error {
 	_, headers, _ := wire.Peek(l.Data)
 	job := newJob(queue, call{headers: headers})

@@ -174,7 +174,7 @@ func eventually(t *testing.T, what string, check func() bool) {
 	}
 }
 
-// clean tells whether nothing is left of a queue and its workers.
+// clean reports whether nothing is left of a queue and its workers.
 func clean(t *testing.T, queue *Queue) bool {
 	t.Helper()
 	keys, err := queue.store.Client.Keys(context.Background(), queue.Name()+"*").Result()

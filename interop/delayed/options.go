@@ -121,15 +121,15 @@ func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 	return o
 }
 
-// tracked tells whether the task has an id, and Redis keeps its state.
+// tracked reports whether the task has an id, and Redis keeps its state.
 func (o *taskOptions) tracked() bool {
 	return o != nil && (o.track || o.resultTTL != nil || o.unique != nil)
 }
 
-// submits tells whether the task asks for more than a place at the tail.
+// submits reports whether the task asks for more than a place at the tail.
 func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
 
-// alone tells whether it goes in by itself, also among many.
+// alone reports whether it goes in by itself, also among many.
 func (o *taskOptions) alone() bool {
 	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
 }

@@ -17,7 +17,7 @@ func (w *Worker) connectionBroke(err error) {
 	w.wakeFetcher()
 }
 
-// giveBackUnbegun gives back what is in the hand. It returns how many tasks those were.
+// giveBackUnbegun gives back what is in the buffer. It returns how many tasks those were.
 func (w *Worker) giveBackUnbegun() int {
 	var leases []*lease.Lease
 	for {
@@ -34,22 +34,22 @@ func (w *Worker) giveBackUnbegun() int {
 	}
 }
 
-// giveBack gives back leases of one hand that were handed out and have not begun: at once, or when there is a connection again.
+// giveBack gives back leases whose tasks went into the buffer and have not begun: at once, or when there is a connection again.
 func (w *Worker) giveBack(leases []*lease.Lease) {
-	for len(leases) > 0 { // usually all of one queue, but a hand may hold tasks of two
-		b := leases[0].Pool
+	for len(leases) > 0 { // usually all of one queue, but the buffer may hold tasks of two
+		pool := leases[0].Pool
 		var mine, others []*lease.Lease
 		var names []string
 		tasks := map[string][]byte{}
 		for _, l := range leases {
-			if l.Pool == b {
+			if l.Pool == pool {
 				mine, names = append(mine, l), append(names, l.Name)
 				tasks[l.Name] = l.Data
 			} else {
 				others = append(others, l)
 			}
 		}
-		command := b.Store.GivingBack(names, tasks, 0)
+		command := pool.Store.GivingBack(names, tasks, 0)
 		w.acks.PostLater(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: func(any, bool) {
 			for _, l := range mine {
 				l.Release()
@@ -86,13 +86,13 @@ func (w *Worker) open() error {
 		return err
 	}
 	err := w.acks.Settle()
-	for _, b := range w.pools {
-		names := b.Renew()
+	for _, pool := range w.pools {
+		names := pool.Renew()
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = b.Store.Over(w.fetchConn).GiveBack(context.Background(), names, nil, 0); err == nil {
-			b.Forget(names)
+		if _, err = pool.Store.Over(w.fetchConn).GiveBack(context.Background(), names, nil, 0); err == nil {
+			pool.Forget(names)
 			_, err = w.fetchConn.Call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}
 	}

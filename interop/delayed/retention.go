@@ -47,14 +47,14 @@ func (s *Sweeper) retentionOf(queue *Queue) *retention {
 // trimIfTime removes the letters that are too many or too old, if it is time to look, and if those who may wait for their tasks have been
 // told; unless Redis refuses that: what makes room matters more.
 func (s *Sweeper) trimIfTime(ctx context.Context, queue *Queue) error {
-	yard := s.retentionOf(queue)
-	if time.Now().Before(yard.trimAt) {
+	kept := s.retentionOf(queue)
+	if time.Now().Before(kept.trimAt) {
 		return nil
 	}
-	if err := s.notifyLost(ctx, queue); err != nil && !conn.Answered(err) || err == nil && yard.older != "" {
+	if err := s.notifyLost(ctx, queue); err != nil && !conn.Answered(err) || err == nil && kept.older != "" {
 		return err
 	}
-	yard.trimAt = time.Now().Add(trimming)
+	kept.trimAt = time.Now().Add(trimming)
 	return s.trim(ctx, queue)
 }
 

@@ -22,7 +22,7 @@ type slot struct {
 	since   atomic.Int64                // nanoseconds from the worker's start
 }
 
-// serve runs what comes into the hand, until it is closed.
+// serve runs what comes into the buffer, until it is closed.
 func (w *Worker) serve(ctx context.Context, s *slot) {
 	defer func() {
 		if s.current != nil { // the task called runtime.Goexit, which ends this goroutine whatever we do
@@ -92,10 +92,10 @@ func (w *Worker) conclude(s *slot, l *lease.Lease, err error) {
 	if !w.settle(l, job, err) {
 		return
 	}
-	b := l.Pool
-	b.Count.Add(1)
-	b.Size.Add(size)
-	b.Busy.Add(int64(time.Since(s.began)))
+	pool := l.Pool
+	pool.Count.Add(1)
+	pool.Size.Add(size)
+	pool.Busy.Add(int64(time.Since(s.began)))
 	if w.buffered.Load()-w.finished.Add(1) <= w.low.Load() {
 		w.signalRoom()
 	}
@@ -137,7 +137,7 @@ func (w *Worker) lastResort(l *lease.Lease, job *Job, f *failure) {
 	}
 }
 
-// survives tells whether f returned.
+// survives reports whether f returned.
 func survives(f func()) (returned bool) {
 	defer func() { returned = recover() == nil }()
 	f()
@@ -175,7 +175,7 @@ func burial(l *lease.Lease, reason Reason, detail, worker string) []string {
 	return l.Pool.Store.Burial(l.Name, rdb.HoldsIn(l.Data), string(reason), detail, worker)
 }
 
-// isRefusal tells whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
+// isRefusal reports whether err says that a task has not run. What a task returns itself is a failure, whatever it wraps.
 func isRefusal(err error) bool {
 	_, refused := err.(*Unrunnable) //nolint:errorlint // see above
 	return refused
@@ -213,8 +213,8 @@ func (w *Worker) countBad(err error) {
 }
 
 // logBad logs a task that has become one.
-func (w *Worker) logBad(b *lease.Pool, path string, err error) {
-	stream := b.Store.Keys.Dead
+func (w *Worker) logBad(pool *lease.Pool, path string, err error) {
+	stream := pool.Store.Keys.Dead
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
 		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
 		return

@@ -99,7 +99,7 @@ func unpackSchedule(definition []byte) (entry, error) {
 	return entry{t, task, expires}, err
 }
 
-// sameTimes tells whether a definition fires when c does.
+// sameTimes reports whether a definition fires when c does.
 func sameTimes(definition []byte, c Cron) bool {
 	t, err := unpackSchedule(definition)
 	return err == nil && t.Expression == c.Expression && t.Tz == c.TZ

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	pollPause  = time.Second            // between two looks at a schedule whose bell cannot be heard
+	pollPause  = time.Second            // between two looks at a schedule while nothing says when it changes
 	wakeAgain  = 60 * time.Second       // after which it is asked again: a connection may be gone without a word
 	firstWait  = 100 * time.Millisecond // between two attempts of a sweeper to reach Redis again
 	overslept  = time.Second            // longer than asked for, that speaks of a process which was stopped, as others may have been
@@ -107,7 +107,7 @@ func (s *server) open(ctx context.Context) error {
 	return err
 }
 
-// listen waits for a server's bells until ctx ends, over a connection that does nothing else. It says so when one has rung, and when
+// listen waits for the wake-up lists (Q_wake) of a server until ctx ends, over a connection that does nothing else. It calls woken when something came, and broke when
 // the connection broke or there is none.
 func (s *server) listen(ctx context.Context, rung, broke func()) {
 	args := []string{"BLPOP"}

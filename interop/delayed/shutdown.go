@@ -46,10 +46,10 @@ func (w *Worker) giveBackAll() (failure error) {
 		}
 	}
 	err := w.acks.Settle()
-	for _, b := range w.pools {
-		names, tasks, begun := b.Held()
-		own := b.Store.Keys.Own(w.name)
-		store := b.Store.Over(w.fetchConn)
+	for _, pool := range w.pools {
+		names, tasks, begun := pool.Held()
+		own := pool.Store.Keys.Own(w.name)
+		store := pool.Store.Over(w.fetchConn)
 		if len(names) > 0 && err == nil {
 			var count int
 			if count, err = store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
@@ -57,7 +57,7 @@ func (w *Worker) giveBackAll() (failure error) {
 			}
 		}
 		if err == nil {
-			_, err = w.fetchConn.Call(context.Background(), append(append([]string{"UNLINK", own}, names...), b.Ruined...)...)
+			_, err = w.fetchConn.Call(context.Background(), append(append([]string{"UNLINK", own}, names...), pool.Ruined...)...)
 		}
 		if err == nil {
 			_, err = w.fetchConn.Call(context.Background(), "HDEL", store.Keys.Workers, own)

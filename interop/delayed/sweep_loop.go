@@ -56,7 +56,7 @@ func (s *Sweeper) steps(judge *leaseJudge) []step {
 	}
 }
 
-// attempt does one of several things, for a queue if there is one: whatever goes wrong, the others have their turn. It tells whether
+// attempt does one of several things, for a queue if there is one: whatever goes wrong, the others have their turn. It reports whether
 // that makes sense: else there is no connection.
 func (s *Sweeper) attempt(ctx context.Context, there *server, queue *Queue, name string, do func(context.Context, *Queue) error) bool {
 	if now := time.Now(); now.Sub(s.aliveAt) > pollPause {
@@ -244,7 +244,7 @@ func (s *Sweeper) waitForSweep(ctx context.Context) bool {
 			again(next)
 		case <-s.woken:
 			again(0)
-		case <-s.checks: // a bell cannot be heard: has Redis gone?
+		case <-s.checks: // nobody says when something is due: has Redis gone?
 			if deafUntil = time.Now().Add(2 * pollPause); s.connectionLost(ctx) {
 				return true
 			}
@@ -264,7 +264,7 @@ func (s *Sweeper) checkOversleep(planned time.Time) {
 	}
 }
 
-// inDoubt tells whether there are leases that cannot be judged yet. Then servers are asked more often whether they are there.
+// inDoubt reports whether there are leases that cannot be judged yet. Then servers are asked more often whether they are there.
 func (s *Sweeper) inDoubt() bool {
 	for _, there := range s.servers {
 		if _, doubtful := there.pause(); doubtful {
@@ -329,7 +329,7 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 	return pause
 }
 
-// connectionLost tells whether a connection has broken.
+// connectionLost reports whether a connection has broken.
 func (s *Sweeper) connectionLost(ctx context.Context) bool {
 	broken := false
 	for _, there := range s.servers {

@@ -47,7 +47,7 @@ type Sweeper struct {
 	servers     []*server
 	manager     *system.ServiceManager
 	running     atomic.Bool
-	aliveAt     time.Time     // when the service manager has heard last that we live
+	aliveAt     time.Time     // when the service manager was told last that we live
 	woken       chan struct{} // something is due earlier than we knew
 	checks      chan struct{} // a connection may have broken
 	stopping    chan struct{}

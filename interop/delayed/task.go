@@ -136,7 +136,7 @@ func (t *PyTask) serialize(b birth) ([]byte, error) {
 	return wire.Encode(fields, false)
 }
 
-// field encodes one of the two fields that hold arguments, and tells whether there is anything in it.
+// field encodes one of the two fields that hold arguments, and reports whether there is anything in it.
 func (t *PyTask) field(name string, value any, want wire.Kind, empty byte) (wire.Raw, bool, error) {
 	data, err := wire.Encode(value, false)
 	if err != nil {

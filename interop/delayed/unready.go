@@ -86,7 +86,7 @@ func (w *Worker) waitedInVain(l *lease.Lease, job *Job, path string, cause *Unru
 type unreadyTasks struct {
 	inRow atomic.Int64 // they came one after the other
 
-	// The taker's alone.
+	// The fetcher's alone.
 	slowedAt  int64 // of these, how many there were when it rested last
 	slowdowns int   // since one could run
 
@@ -142,7 +142,7 @@ func (s *unreadyTasks) reset() {
 	}
 }
 
-// slowDownIfUnready lets the taker wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
+// slowDownIfUnready lets the fetcher wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
 func (w *Worker) slowDownIfUnready() {
 	s := &w.unready
 	count := s.inRow.Load()

@@ -377,7 +377,7 @@ func (w *waiter) answer(key string, found answer) {
 	delete(w.ended, key)
 }
 
-// again tells whether what Redis could not answer may be asked again: it is away for a moment.
+// again reports whether what Redis could not answer may be asked again: it is away for a moment.
 func again(err error) bool {
 	var said redis.Error
 	switch {

@@ -14,7 +14,6 @@ import (
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/system"
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -25,8 +24,10 @@ const (
 	lastWords    = 10 * time.Second
 )
 
-// Worker runs the Go tasks of one or several queues, several at a time in one process.
+// Worker runs the Go tasks of one or several queues, several at a time in one process. One goroutine fetches (fetcher.go), one beats
+// (heartbeat.go), and one for each slot runs tasks (runner.go); what several of them use is atomic, a channel, or has a lock.
 type Worker struct {
+	// Set by NewWorker and Register, and by nobody any more when Run has begun.
 	queues      []*Queue      // in order of priority
 	pools       []*lease.Pool // one for each
 	slots       []*slot
@@ -37,42 +38,45 @@ type Worker struct {
 	burst       bool
 	withSignals bool
 	log         *slog.Logger
+	manager     *system.ServiceManager // nil with NoSignals: then the process is not ours
 	exit        func(int)
 	resultSize  int // bytes that a result may have
 	unreadyFor  time.Duration
 	lastWords   time.Duration // from when it is certain that the process leaves until it has left, whatever happens
+	name        string        // the token of its own lease, and the value of all its leases
+	place       string        // host:pid
+	started     time.Time     // set by Run, before the goroutines begin
 
-	name    string // the token of its own lease, and the value of all its leases
-	place   string // host:pid
-	started time.Time
-	running atomic.Bool
-	beaten  atomic.Int64 // nanoseconds from started to when all leases lived for certain
-
-	fetchConn   *conn.Conn // the taker's own connection; nil while there is none
+	// The fetcher's, and after its end that of who says goodbye.
+	fetchConn   *conn.Conn // its own connection; nil while there is none. Set with fetchMu
 	fetchMu     sync.Mutex
-	blocking    bool // guarded by takesMu: the taker is inside a blocking pop, and may be woken
-	acks        *conn.AckPair
-	stumbled    atomic.Bool // tasks waited behind slow ones: take none ahead
-	broken      atomic.Bool // a connection broke: begin anew
-	woken       bool        // the blocking pop was abandoned, and may have had a notification by then
-	moreInFirst bool        // the first queue had tasks a moment ago, and no other goes before it
+	blocking    bool // guarded by fetchMu: it is inside a blocking pop, and may be woken
+	woken       bool // the blocking pop was abandoned, and may have had a notification by then
+	moreInFirst bool // the first queue had tasks a moment ago, and no other goes before it
+	unready     unreadyTasks
 
+	// Between the fetcher and the slots.
 	buffer   chan *lease.Lease // taken and not begun
-	buffered atomic.Int64      // tasks that went into hand, less those that were taken out unbegun
+	buffered atomic.Int64      // tasks that went into the buffer, less those that were taken out unbegun
 	finished atomic.Int64      // tasks that ended, well or not
-	low      atomic.Int64      // the taker wants to know when no more than these are in hand or run
+	low      atomic.Int64      // the fetcher wants to know, by room, when no more than these are in the buffer or run
 	room     chan struct{}
-	watching chan struct{}
-	began    chan struct{} // closed when the first beat has been tried
+	acks     *conn.AckPair // over which leases are ended
+	stumbled atomic.Bool   // tasks waited behind slow ones: take none ahead
+	broken   atomic.Bool   // a connection broke: begin anew
 
-	clock   clock.Server
-	unready unreadyTasks
+	// Written by the heartbeat, read by all.
+	beaten   atomic.Int64 // nanoseconds from started to when all leases lived for certain
+	clock    clock.Server
+	began    chan struct{} // closed when the first beat has been tried
+	watching chan struct{} // to the heartbeat: there are tasks in the buffer while all slots run
+	rounds   atomic.Int64  // of the fetcher, by which the heartbeat sees that it is not stuck
 
 	failed, buried, superseded, retried atomic.Int64
 	setAside                            atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
 
-	manager  *system.ServiceManager // nil with NoSignals: then the process is not ours
-	rounds   atomic.Int64
+	// How it ends.
+	running  atomic.Bool // Run has been called
 	stopping chan struct{}
 	stop     sync.Once
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
@@ -81,30 +85,6 @@ type Worker struct {
 	watchdog atomic.Pointer[time.Timer] // ends the process if it does not leave in time
 	guarded  sync.Once
 }
-
-// WorkerOption changes a Worker.
-type WorkerOption func(*Worker)
-
-// Concurrency says how many tasks run at a time, each in its goroutine and under its lease: 1 by default.
-func Concurrency(n int) WorkerOption { return func(w *Worker) { w.slots = make([]*slot, max(n, 0)) } }
-
-// TTL says how long the leases live after a beat: 10 s by default. After that, tasks of a dead worker are taken from it.
-func TTL(d time.Duration) WorkerOption { return func(w *Worker) { w.ttl = d } }
-
-// Beat says how often the leases are kept alive: every 3 s by default. The TTL is at least twice as long.
-func Beat(d time.Duration) WorkerOption { return func(w *Worker) { w.beat = d } }
-
-// Grace says how long a stopped worker may go on with what runs: 25 s by default.
-func Grace(d time.Duration) WorkerOption { return func(w *Worker) { w.grace = d } }
-
-// Burst makes Run return when all queues are empty.
-func Burst() WorkerOption { return func(w *Worker) { w.burst = true } }
-
-// NoSignals leaves the process's signals alone, never ends the process, and tells the service manager nothing.
-func NoSignals() WorkerOption { return func(w *Worker) { w.withSignals = false } }
-
-// Logger says where to log: slog.Default() by default.
-func Logger(log *slog.Logger) WorkerOption { return func(w *Worker) { w.log = log } }
 
 // NewWorker makes a worker for queues on the same Redis, in order of priority: a later one is served when the earlier ones are
 // empty. The error wraps ErrConfiguration.
@@ -137,6 +117,12 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	if err := w.check(); err != nil {
 		return nil, err
 	}
+	w.assemble()
+	return w, nil
+}
+
+// assemble makes what the options are for.
+func (w *Worker) assemble() {
 	if w.withSignals {
 		w.manager = system.NewServiceManager(w.log)
 	}
@@ -144,35 +130,10 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 	for i := range w.slots {
 		w.slots[i] = &slot{}
 	}
-	for i, queue := range queues {
+	for i, queue := range w.queues {
 		w.pools = append(w.pools, lease.NewPool(queue.store, i, w.wasSuperseded))
 	}
 	w.buffer = make(chan *lease.Lease, 2*(lease.MostAhead+len(w.slots)))
-	return w, nil
-}
-
-// check says what is wrong with the options; nil if they are in order.
-func (w *Worker) check() error {
-	switch {
-	case len(w.queues) == 0:
-		return fmt.Errorf("%w: a worker needs at least one queue", ErrConfiguration)
-	case len(w.slots) == 0:
-		return fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
-	case w.unreadyFor < 0:
-		return fmt.Errorf("%w: UnreadyFor is not below 0: %s", ErrConfiguration, w.unreadyFor)
-	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
-		return fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
-	}
-	client := w.queues[0].store.Client
-	for _, queue := range w.queues {
-		if queue.store.Client != client {
-			return fmt.Errorf("%w: all queues of a worker use one client", ErrConfiguration)
-		}
-	}
-	if _, clustered := client.(*redis.ClusterClient); clustered && len(w.queues) > 1 {
-		return fmt.Errorf("%w: on Redis Cluster a worker serves one queue, as the slots of others may lie elsewhere", ErrConfiguration)
-	}
-	return nil
 }
 
 // Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it
@@ -302,7 +263,7 @@ func (w *Worker) work(ctx context.Context) (done bool) {
 	return done
 }
 
-// lives tells whether all leases live for certain, so that nobody can have swept what they hold.
+// lives reports whether all leases live for certain, so that nobody can have swept what they hold.
 func (w *Worker) lives(at time.Time) bool {
 	return at.Sub(w.started)-time.Duration(w.beaten.Load()) < w.ttl/2
 }
@@ -313,7 +274,7 @@ func (w *Worker) succeeded() int64 {
 	return w.finished.Load() - w.failed.Load() - w.buried.Load() - w.retried.Load() - w.setAside.Load()
 }
 
-func (w *Worker) queueOf(b *lease.Pool) *Queue { return w.queues[b.Index] }
+func (w *Worker) queueOf(pool *lease.Pool) *Queue { return w.queues[pool.Index] }
 
 func (w *Worker) queueNames() []string {
 	names := make([]string, len(w.queues))

@@ -60,8 +60,8 @@ class Recorded:
 
     sent = b""
 
-    def exchange(self, packed: list[bytes], count: int) -> None:
-        self.sent = b"".join(packed)
+    def exchange(self, packed: bytes, count: int) -> None:
+        self.sent = packed
 
 
 @pytest.mark.parametrize(("interval", "ttl"), DEFAULTS["sweeper_ttl"])

@@ -16,7 +16,7 @@ type Server struct{ known atomic.Pointer[reading] }
 // reading is what the server's clock showed at an instant of ours, which has a monotonic clock.
 type reading struct{ server, here time.Time }
 
-// Learn is told what the server said, and between which instants. It returns by how much the server's clock is ahead of ours.
+// Learn sets what the server said, and between which instants. It returns by how much the server's clock is ahead of ours.
 func (c *Server) Learn(said, asked, answered time.Time) (ahead time.Duration) {
 	here := asked.Add(answered.Sub(asked) / 2)
 	c.known.Store(&reading{said, here})
@@ -31,7 +31,7 @@ func (c *Server) Now() time.Time {
 	return time.Now()
 }
 
-// Stale tells whether it is time to ask: never asked, not for a minute, or this machine has slept or its clock was set since.
+// Stale reports whether it is time to ask: never asked, not for a minute, or this machine has slept or its clock was set since.
 func (c *Server) Stale() bool {
 	known := c.known.Load()
 	if known == nil {

@@ -25,7 +25,7 @@ func (e ReplyError) Error() string { return string(e) }
 // RedisError marks it as what go-redis calls a redis.Error: Redis has answered.
 func (e ReplyError) RedisError() {}
 
-// Misplaced tells whether the error says "not this server, not now": a new connection may find the right one.
+// Misplaced reports whether the error says "not this server, not now": a new connection may find the right one.
 func (e ReplyError) Misplaced() bool {
 	word, _, _ := strings.Cut(string(e), " ")
 	switch word {
@@ -89,9 +89,8 @@ func (c *Conn) introduce(ctx context.Context, options *redis.Options, scripts bo
 	if err != nil {
 		return err
 	}
-	var packed []byte
-	count := 0
-	add := func(args ...string) { packed, count = AppendCommand(packed, args...), count+1 }
+	var commands [][]string
+	add := func(args ...string) { commands = append(commands, args) }
 	if user != "" && password != "" {
 		add("AUTH", user, password)
 	} else if password != "" {
@@ -103,27 +102,32 @@ func (c *Conn) introduce(ctx context.Context, options *redis.Options, scripts bo
 	if options.ClientName != "" {
 		add("CLIENT", "SETNAME", options.ClientName)
 	}
-	if count > 0 {
-		if _, err := c.Exchange(packed, count); err != nil {
-			return err
-		}
+	if err := c.sendAll(commands); err != nil || !scripts {
+		return err
 	}
-	if !scripts {
+	return c.loadScripts(ctx)
+}
+
+// sendAll sends commands at once, and reads their replies.
+func (c *Conn) sendAll(commands [][]string) error {
+	if len(commands) == 0 {
 		return nil
 	}
+	var packed []byte
+	for _, command := range commands {
+		packed = AppendCommand(packed, command...)
+	}
+	_, err := c.Exchange(packed, len(commands))
+	return err
+}
+
+// loadScripts gives the server the scripts that it lacks.
+func (c *Conn) loadScripts(ctx context.Context) error {
 	known, err := c.Call(ctx, rdb.AskForScripts()...)
 	if err != nil && !Answered(err) { // else it may not be asked
 		return err
 	}
-	packed, count = nil, 0
-	for _, command := range rdb.MissingScripts(known) {
-		add(command...)
-	}
-	if count > 0 {
-		_, err = c.Exchange(packed, count)
-		return err
-	}
-	return nil
+	return c.sendAll(rdb.MissingScripts(known))
 }
 
 // Exchange sends count packed commands at once and returns their replies. An error reply is the error for all.
@@ -198,24 +202,30 @@ func (c *Conn) Read() (any, error) {
 		if err != nil || count < 0 {
 			return nil, err
 		}
-		switch line[0] {
-		case '$':
-			return c.readBulk(count)
-		case '%': // a map is its keys and values in turn
-			count *= 2
-		}
-		values := make([]any, count)
-		for i := range values {
-			if values[i], err = c.Read(); err != nil {
-				return nil, err
-			}
-		}
-		if line[0] == '>' {
-			return Push(values), nil
-		}
-		return values, nil
+		return c.readCounted(line[0], count)
 	}
 	return nil, fmt.Errorf("delayed: Redis sent %q", line)
+}
+
+// readCounted reads the rest of a reply that began with its kind and a count.
+func (c *Conn) readCounted(kind byte, count int) (any, error) {
+	switch kind {
+	case '$':
+		return c.readBulk(count)
+	case '%': // a map is its keys and values in turn
+		count *= 2
+	}
+	values := make([]any, count)
+	for i := range values {
+		var err error
+		if values[i], err = c.Read(); err != nil {
+			return nil, err
+		}
+	}
+	if kind == '>' {
+		return Push(values), nil
+	}
+	return values, nil
 }
 
 func (c *Conn) readBulk(size int) (any, error) {
@@ -256,7 +266,7 @@ func (c *Conn) CloseIfAny() {
 	}
 }
 
-// Answered tells whether the error is Redis's own word, so that it was not away.
+// Answered reports whether the error is Redis's own word, so that it was not away.
 func Answered(err error) bool {
 	var refusal ReplyError
 	return errors.As(err, &refusal) && !refusal.Misplaced()

@@ -132,6 +132,12 @@ func (a address) tlsConfig() (*tls.Config, error) {
 	} else if a.text("ssl_keyfile") != "" {
 		return nil, errors.New("ssl_keyfile needs ssl_certfile")
 	}
+	a.setChecks(config)
+	return config, nil
+}
+
+// setChecks says what has to be right about the server's certificate.
+func (a address) setChecks(config *tls.Config) {
 	checks, said := a.Options["ssl_check_hostname"].(bool)
 	switch {
 	case a.text("ssl_cert_reqs") == "none":
@@ -147,7 +153,6 @@ func (a address) tlsConfig() (*tls.Config, error) {
 			return err
 		}
 	}
-	return config, nil
 }
 
 // authorities are those whose certificates count: the system's, and those that the options name. Nil for the system's alone.
@@ -230,7 +235,7 @@ func askSentinels(ctx context.Context, options *redis.FailoverOptions) string {
 	return strings.Join(says, "; ")
 }
 
-// Refused tells whether Redis (or a sentinel) does not let us in, and would not the next time.
+// Refused reports whether Redis (or a sentinel) does not let us in, and would not the next time.
 func Refused(err error) bool {
 	if err == nil {
 		return false

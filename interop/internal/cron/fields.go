@@ -96,7 +96,7 @@ func wordsOf(expression string) []string {
 	return strings.FieldsFunc(expression, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
 }
 
-// possible tells whether a month that matches has as many days.
+// possible reports whether a month that matches has as many days.
 func (f *fields) possible() bool {
 	days := f.fields[ofDay]
 	if days.last || days.lastWorkday || !f.both {

@@ -23,10 +23,10 @@ func LimitsOf(control map[string]string) Limits {
 	return Limits{paused, control["concurrency"], control["rate"], control["burst"]}
 }
 
-// Counted tells whether only so many tasks may be held at once.
+// Counted reports whether only so many tasks may be held at once.
 func (l *Limits) Counted() bool { return l != nil && finite(l.concurrency) }
 
-// Any tells whether there is anything to heed. What makes no sense is no limit.
+// Any reports whether there is any limit. What makes no sense is no limit.
 func (l Limits) Any() bool { return l.Paused || finite(l.concurrency) || finite(l.Rate) }
 
 func finite(text string) bool {
@@ -36,16 +36,16 @@ func finite(text string) bool {
 
 // Gate is whether a worker may take from one of its queues.
 type Gate struct {
-	limits  atomic.Pointer[Limits] // what the heartbeat has heard last; nil for none
+	limits  atomic.Pointer[Limits] // what the heartbeat has read last; nil for none
 	Grouped atomic.Bool            // groups may have tasks waiting
 
-	// The taker's alone.
+	// The fetcher's alone.
 	Known   *Limits   // those of its last look
 	OpensAt time.Time // from when on it is worth asking
 	Ended   int64     // how many of the worker's tasks had ended when it asked last
 }
 
-// Apply is told what operators want now. It tells whether that is something new.
+// Apply sets what operators want now. It reports whether that is something new.
 func (g *Gate) Apply(found Limits) bool {
 	known := g.limits.Load()
 	if found.Any() && known != nil && *known == found || !found.Any() && known == nil {
@@ -67,7 +67,7 @@ func (g *Gate) Current() *Limits {
 	return g.Known
 }
 
-// Open tells whether it is worth asking.
+// Open reports whether it is worth asking.
 func (g *Gate) Open(now time.Time) bool {
 	l := g.Current()
 	return l == nil || !l.Paused && !now.Before(g.OpensAt)
@@ -81,7 +81,7 @@ func (g *Gate) OpensIn(now time.Time) time.Duration {
 	return max(g.OpensAt.Sub(now), 0)
 }
 
-// Refused is told what take_limited said: after how long to ask again, or a time below 0 if the queue is paused.
+// Refused applies what take_limited said: after how long to ask again, or a time below 0 if the queue is paused.
 func (g *Gate) Refused(pause time.Duration) {
 	switch {
 	case pause == 0:

@@ -64,15 +64,15 @@ type Pool struct {
 	Store      *rdb.Store
 	Index      int            // of the queue among its worker's
 	Hash       []byte         // the key of Q_processing as it stands in a command
-	Prefetch   Prefetch       // the taker's alone
+	Prefetch   Prefetch       // the fetcher's alone
 	superseded func(l *Lease) // called when a lease was lost while its task ran
 	Gate       Gate
 
-	// What ended since the taker last looked, for the pace.
+	// What ended since the fetcher last looked, for the prefetch.
 	Count, Size, Busy atomic.Int64
 
 	token  string
-	serial int // the taker's alone; it is never set back, so that no name is used twice
+	serial int // the fetcher's alone; it is never set back, so that no name is used twice
 	mu     sync.Mutex
 	made   map[string]*Lease // all that may hold something or have a key
 	free   []*Lease          // those of them that hold nothing and may be used, the next one last
@@ -84,30 +84,30 @@ type Pool struct {
 
 const mostNoted = 1000 // different tasks between two beats of which it is noted that they could run
 
-// NoteRun is told of a task that can run here: others of the same bytes may be noted as such that could not run elsewhere, which must not
+// NoteRun notes a task that can run here: others of the same bytes may be noted as such that could not run elsewhere, which must not
 // make the time shorter for which the next one waits.
-func (b *Pool) NoteRun(data []byte) {
-	if !b.deferred.Load() {
+func (p *Pool) NoteRun(data []byte) {
+	if !p.deferred.Load() {
 		return
 	}
 	digest := sha1.Sum(data)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.ran == nil {
-		b.ran = map[string]struct{}{}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ran == nil {
+		p.ran = map[string]struct{}{}
 	}
-	if len(b.ran) < mostNoted {
-		b.ran[hex.EncodeToString(digest[:])] = struct{}{}
+	if len(p.ran) < mostNoted {
+		p.ran[hex.EncodeToString(digest[:])] = struct{}{}
 	}
 }
 
 // TakeRun is what noteRun has noted, once, and says whether there is anything to note from now on.
-func (b *Pool) TakeRun(deferred bool) []string {
-	b.deferred.Store(deferred)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ran := slices.Collect(maps.Keys(b.ran))
-	b.ran = nil
+func (p *Pool) TakeRun(deferred bool) []string {
+	p.deferred.Store(deferred)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ran := slices.Collect(maps.Keys(p.ran))
+	p.ran = nil
 	return ran
 }
 
@@ -117,100 +117,100 @@ func NewPool(store *rdb.Store, place int, superseded func(*Lease)) *Pool {
 }
 
 // Get is count leases that hold nothing, and how many of them, from the first, should have a living key.
-func (b *Pool) Get(count int) (leases []*Lease, living int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	living = min(count, len(b.free))
+func (p *Pool) Get(count int) (leases []*Lease, living int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	living = min(count, len(p.free))
 	leases = make([]*Lease, 0, count)
-	rest := len(b.free) - living
-	leases = append(leases, b.free[rest:]...)
-	b.free = b.free[:rest]
+	rest := len(p.free) - living
+	leases = append(leases, p.free[rest:]...)
+	p.free = p.free[:rest]
 	for len(leases) < count {
-		l := &Lease{Pool: b, Name: b.Store.Keys.Lease(b.token, b.serial)}
+		l := &Lease{Pool: p, Name: p.Store.Keys.Lease(p.token, p.serial)}
 		l.Field = conn.AppendBulk(nil, l.Name)
 		l.Ended = l.Answered
-		b.serial++
-		b.made[l.Name] = l
+		p.serial++
+		p.made[l.Name] = l
 		leases = append(leases, l)
 	}
 	return leases, living
 }
 
 // PutBack takes back leases that get gave and that hold nothing; the first living of them have a key.
-func (b *Pool) PutBack(leases []*Lease, living int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free = append(b.free, leases[:living]...)
+func (p *Pool) PutBack(leases []*Lease, living int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, leases[:living]...)
 	for _, l := range leases[living:] {
-		delete(b.made, l.Name)
+		delete(p.made, l.Name)
 	}
 }
 
 // ReleaseIdle forgets the leases that hold nothing, and returns their names: an idle worker keeps none.
-func (b *Pool) ReleaseIdle() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	names := make([]string, len(b.free))
-	for i, l := range b.free {
+func (p *Pool) ReleaseIdle() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := make([]string, len(p.free))
+	for i, l := range p.free {
 		names[i] = l.Name
-		delete(b.made, l.Name)
+		delete(p.made, l.Name)
 	}
-	b.free = nil
+	p.free = nil
 	return names
 }
 
 // Renew is called after the connection broke, or after a gap in the beats: nothing is taken under the old names again. Those that
 // still run stay; the names of the others are returned. After a fault these may hold tasks that nobody here knows of, and are
 // forgotten once that has been given back.
-func (b *Pool) Renew() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (p *Pool) Renew() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var names []string
-	for name, l := range b.made {
+	for name, l := range p.made {
 		l.Old.Store(true)
 		if !l.Busy.Load() {
 			names = append(names, name)
 		}
 	}
-	b.free = nil
+	p.free = nil
 	return names
 }
 
-func (b *Pool) Forget(names []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (p *Pool) Forget(names []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, name := range names {
-		delete(b.made, name)
+		delete(p.made, name)
 	}
 }
 
 // Names are those of all leases that may hold something or have a key.
-func (b *Pool) Names() []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	names := make([]string, 0, len(b.made))
-	for name := range b.made {
+func (p *Pool) Names() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	names := make([]string, 0, len(p.made))
+	for name := range p.made {
 		names = append(names, name)
 	}
 	return names
 }
 
 // Abandon lets a lease run out that holds a task: it is neither kept alive nor given back.
-func (b *Pool) Abandon(l *Lease) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.made, l.Name)
-	b.Ruined = append(b.Ruined, l.Name)
+func (p *Pool) Abandon(l *Lease) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.made, l.Name)
+	p.Ruined = append(p.Ruined, l.Name)
 }
 
 // Held are the names of all leases that may hold something or have a key, those first whose tasks have begun, and what they hold, as far as
 // that is known.
-func (b *Pool) Held() (names []string, tasks map[string][]byte, begun int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (p *Pool) Held() (names []string, tasks map[string][]byte, begun int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var others []string
 	tasks = map[string][]byte{}
-	for name, l := range b.made {
+	for name, l := range p.made {
 		tasks[name] = l.Data
 		if l.Begun.Load() {
 			names = append(names, name)
@@ -221,11 +221,11 @@ func (b *Pool) Held() (names []string, tasks map[string][]byte, begun int) {
 	return append(names, others...), tasks, len(names)
 }
 
-// Lapsed is called when the key of a lease was found gone. It tells whether there is a task in hand or in execution under it.
-func (b *Pool) Lapsed(name string) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	l, found := b.made[name]
+// Lapsed is called when the key of a lease was found gone. It reports whether there is a task in the buffer or in execution under it.
+func (p *Pool) Lapsed(name string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, found := p.made[name]
 	if !found {
 		return false
 	}
@@ -233,14 +233,14 @@ func (b *Pool) Lapsed(name string) bool {
 		l.Old.Store(true)
 		return true
 	}
-	if i := slices.Index(b.free, l); i >= 0 { // else a take that makes its key is on its way
-		b.free = slices.Delete(b.free, i, i+1)
-		delete(b.made, name)
+	if i := slices.Index(p.free, l); i >= 0 { // else a take that makes its key is on its way
+		p.free = slices.Delete(p.free, i, i+1)
+		delete(p.made, name)
 	}
 	return false
 }
 
-// Adapt tells the pace what ended since it was last asked.
-func (b *Pool) Adapt(slots int) {
-	b.Prefetch.Adapt(b.Count.Swap(0), b.Size.Swap(0), time.Duration(b.Busy.Swap(0)), slots)
+// Adapt adapts the prefetch to what ended since it was last asked.
+func (p *Pool) Adapt(slots int) {
+	p.Prefetch.Adapt(p.Count.Swap(0), p.Size.Swap(0), time.Duration(p.Busy.Swap(0)), slots)
 }

@@ -4,7 +4,7 @@ import "time"
 
 const (
 	MostAhead      = 64                   // tasks taken ahead; with more, Redis spends longer on looking for them in Q_processing
-	PrefetchBudget = 5 * time.Millisecond // of work in hand: what a task may have to wait behind others that its worker holds
+	PrefetchBudget = 5 * time.Millisecond // of work in the buffer: what a task may have to wait behind others that its worker holds
 	prefetchBytes  = 1 << 20              // in one reply
 )
 
@@ -13,7 +13,7 @@ type Prefetch struct {
 	Ahead int // how many tasks to hold beyond those that run
 }
 
-// Adapt is told that count tasks with size bytes together took busy time, over slots goroutines.
+// Adapt learns that count tasks with size bytes together took busy time, over slots goroutines.
 func (p *Prefetch) Adapt(count, size int64, busy time.Duration, slots int) {
 	if count == 0 {
 		return

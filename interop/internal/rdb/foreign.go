@@ -9,7 +9,7 @@ import (
 // TypedKey is a key, and the type that it has while no other program uses it.
 type TypedKey struct{ Key, Kind string }
 
-// IsTypeError tells whether Redis refused a command because of what stands in a key. From a script the word may stand anywhere.
+// IsTypeError reports whether Redis refused a command because of what stands in a key. From a script the word may stand anywhere.
 func IsTypeError(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }
 
 // ForeignKeys says what is wrong with those of a task's own keys that hold another program's data; nothing if none does. If the queue's keys

@@ -14,10 +14,10 @@ const (
 // Destination is where a task waits: the list, the list that announces it, and the word that does.
 type Destination struct{ List, Announces, Word string }
 
-// Tail is the spot of tasks without a group.
+// Tail is where tasks without a group wait.
 func (k Keys) Tail() Destination { return Destination{k.Queue, k.Noti, Notification} }
 
-// GroupTail is the spot of a group's tasks.
+// GroupTail is where a group's tasks wait.
 func (k Keys) GroupTail(group string) Destination {
 	name := Digest(group)
 	return Destination{k.Group(name), k.Groups, name}

@@ -21,7 +21,7 @@ const LeasePart = "_lease_"
 var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
 	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_waited", "_deferred"}
 
-// IsDigest tells whether this is a SHA-1 in hexadecimal.
+// IsDigest reports whether this is a SHA-1 in hexadecimal.
 var IsDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
@@ -117,7 +117,7 @@ func (k Keys) WaitsForUnique(key string) string {
 
 func (k Keys) Waits(sha1 string) string { return k.Queue + "_waits_" + sha1 }
 
-// ownsUnique tells whether this is a unique key of the queue, by its form, and ownsWaits, whether tasks wait there for one of its keys.
+// ownsUnique reports whether this is a unique key of the queue, by its form, and ownsWaits, whether tasks wait there for one of its keys.
 func (k Keys) ownsUnique(key string) bool {
 	sha1, found := strings.CutPrefix(key, k.Queue+"_unique_")
 	return found && IsDigest(sha1)
@@ -148,7 +148,7 @@ func Token() string {
 	return text
 }
 
-// SharesSlot tells whether, on Redis Cluster, all keys of the queue lie in the slot of its name: it has a {tag}.
+// SharesSlot reports whether, on Redis Cluster, all keys of the queue lie in the slot of its name: it has a {tag}.
 func SharesSlot(name string) bool {
 	_, rest, found := strings.Cut(name, "{")
 	return found && strings.Index(rest, "}") > 0

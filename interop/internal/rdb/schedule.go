@@ -77,7 +77,7 @@ func (s Score) Moment() int64 {
 	return int64(number)
 }
 
-// After tells whether that is later than a moment. A score that is no number is not.
+// After reports whether that is later than a moment. A score that is no number is not.
 func (s Score) After(moment int64) bool {
 	number, err := strconv.ParseFloat(string(s), 64)
 	return err == nil && number > float64(moment)

@@ -21,7 +21,7 @@ func NewStore(keys Keys, client redis.UniversalClient) *Store {
 // Over is the same store with its commands sent through another caller, for example a worker's own connection.
 func (s *Store) Over(c Caller) *Store { return &Store{s.Keys, s.Client, c} }
 
-// clustered tells whether the queue is on Redis Cluster.
+// clustered reports whether the queue is on Redis Cluster.
 func (s *Store) clustered() bool {
 	_, clustered := s.Client.(*redis.ClusterClient)
 	return clustered

@@ -45,7 +45,7 @@ func packable(value any, most int) error {
 	return (&walker{left: most}).walk(reflect.ValueOf(value), 0, 0)
 }
 
-// isComplex tells whether there may be something in a value.
+// isComplex reports whether there may be something in a value.
 func isComplex(value any) bool {
 	switch value.(type) {
 	case nil, bool, string, []byte, int, int64, uint64, float64, Raw:
@@ -129,13 +129,13 @@ func (w *walker) fields(v reflect.Value, depth int) error {
 	return nil
 }
 
-// isUnpacked tells whether MessagePack leaves a field of a struct out.
+// isUnpacked reports whether MessagePack leaves a field of a struct out.
 func isUnpacked(field reflect.StructField) bool {
 	name, _, _ := strings.Cut(field.Tag.Get("msgpack"), ",")
 	return name == "-" || !field.IsExported() && !field.Anonymous
 }
 
-// isPlain tells whether nothing can be in a value of this kind.
+// isPlain reports whether nothing can be in a value of this kind.
 func isPlain(kind reflect.Kind) bool {
 	switch kind {
 	case reflect.Interface, reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map, reflect.Struct:

@@ -79,7 +79,7 @@ func ConcurrencyOf(headers map[string]any) (key string, limit int64) {
 	return key, min(limit, MostCount)
 }
 
-// IsID tells whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
+// IsID reports whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
 func IsID(text string) bool {
 	for i := range len(text) {
 		c := text[i]

@@ -68,14 +68,14 @@ func (b *bounded) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// decoder reads arguments into Go values. The library's own decoding lets a number that is too large for its variable wrap
+// Decoder reads arguments into Go values. The library's own decoding lets a number that is too large for its variable wrap
 // around; here that is an error, as is a fraction for an integer.
-type decoder struct {
+type Decoder struct {
 	*msgpack.Decoder
 }
 
-func NewDecoder(data []byte) decoder {
-	return decoder{msgpack.NewDecoder(bytes.NewReader(data))}
+func NewDecoder(data []byte) Decoder {
+	return Decoder{msgpack.NewDecoder(bytes.NewReader(data))}
 }
 
 var OwnDecoding = []reflect.Type{
@@ -86,7 +86,7 @@ var OwnDecoding = []reflect.Type{
 }
 
 // Into reads the next value into v, which is addressable and zero. nil leaves it so.
-func (d decoder) Into(v reflect.Value) error {
+func (d Decoder) Into(v reflect.Value) error {
 	code, err := d.PeekCode()
 	if err != nil {
 		return err
@@ -122,17 +122,22 @@ func (d decoder) Into(v reflect.Value) error {
 		}
 	case reflect.Interface:
 		if v.NumMethod() == 0 {
-			value, err := d.Anything()
-			if err == nil && value != nil {
-				v.Set(reflect.ValueOf(value))
-			}
-			return err
+			return d.whatever(v)
 		}
 	}
 	return d.DecodeValue(v)
 }
 
-func (d decoder) integer(v reflect.Value) error {
+// whatever reads a value of any type into an interface.
+func (d Decoder) whatever(v reflect.Value) error {
+	value, err := d.Anything()
+	if err == nil && value != nil {
+		v.Set(reflect.ValueOf(value))
+	}
+	return err
+}
+
+func (d Decoder) integer(v reflect.Value) error {
 	value, err := d.DecodeInterfaceLoose()
 	if err != nil {
 		return err
@@ -170,7 +175,7 @@ func setUint(v reflect.Value, n uint64) bool {
 	return v.Uint() == n
 }
 
-func (d decoder) list(v reflect.Value) error {
+func (d Decoder) list(v reflect.Value) error {
 	count, err := d.DecodeArrayLen()
 	if err != nil {
 		return err
@@ -191,7 +196,7 @@ func (d decoder) list(v reflect.Value) error {
 	return nil
 }
 
-func (d decoder) mapping(v reflect.Value) error {
+func (d Decoder) mapping(v reflect.Value) error {
 	count, err := d.DecodeMapLen()
 	if err != nil {
 		return err
@@ -215,7 +220,7 @@ func (d decoder) mapping(v reflect.Value) error {
 }
 
 // structure reads an array of the fields in order, which may be shorter or longer, or a map by their names.
-func (d decoder) structure(v reflect.Value, fields []field) error {
+func (d Decoder) structure(v reflect.Value, fields []field) error {
 	code, err := d.PeekCode()
 	if err != nil {
 		return err
@@ -236,7 +241,7 @@ func (d decoder) structure(v reflect.Value, fields []field) error {
 	return err
 }
 
-func (d decoder) named(v reflect.Value, fields []field) error {
+func (d Decoder) named(v reflect.Value, fields []field) error {
 	count, err := d.DecodeMapLen()
 	for i := 0; i < count && err == nil; i++ {
 		var key any
@@ -259,7 +264,7 @@ func (d decoder) named(v reflect.Value, fields []field) error {
 
 // Anything reads a value that nobody said the type of: nil, bool, int64 (or uint64 if it is larger), float32, float64, string,
 // []byte, time.Time, []any, and map[string]any (or map[any]any if a key is not a string).
-func (d decoder) Anything() (any, error) {
+func (d Decoder) Anything() (any, error) {
 	code, err := d.PeekCode()
 	switch {
 	case err != nil:
@@ -281,7 +286,7 @@ func (d decoder) Anything() (any, error) {
 	return value, err
 }
 
-func (d decoder) anyMap() (any, error) {
+func (d Decoder) anyMap() (any, error) {
 	loose := map[any]any{}
 	if err := d.mapping(reflect.ValueOf(&loose).Elem()); err != nil {
 		return nil, err
