@@ -72,7 +72,7 @@ def _missing_files(*roots: str) -> list[str]:
     for python, go in re.findall(
         r"^\| [^|]+ \| `(\S+)` \| `(\S+)` \|", GLOSSARY.partition("## The same things inside")[2], re.MULTILINE
     ):
-        named |= {f"delayed/{python}", f"interop/delayed/{go}"}
+        named |= {f"delayed/{python}", f"interop/{go}"}
     return sorted(path for path in named if path.startswith(roots) and not list(ROOT.glob(path)))
 
 

@@ -1,3 +1,4 @@
+// Package clock knows what time it is on a Redis server.
 package clock
 
 import (

@@ -1,3 +1,4 @@
+// Package conn has connections that one goroutine owns, and sends over them the commands that end leases.
 package conn
 
 import (

@@ -1,3 +1,4 @@
+// Package connect makes clients for the URLs that Python and Go share.
 package connect
 
 import (

@@ -1,3 +1,4 @@
+// Package cron says when a schedule fires. It knows no Redis and no tasks.
 package cron
 
 import (

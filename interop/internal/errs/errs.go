@@ -1,3 +1,4 @@
+// Package errs has the errors that internal packages return, and the public one names.
 package errs
 
 import "errors"

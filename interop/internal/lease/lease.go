@@ -1,3 +1,4 @@
+// Package lease has the leases under which a worker holds tasks, how many it takes ahead, and whether it may take.
 package lease
 
 import (

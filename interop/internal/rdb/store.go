@@ -1,3 +1,4 @@
+// Package rdb is a queue as it stands in Redis: its keys, the scripts of lua/, and one method for each of them.
 package rdb
 
 import (

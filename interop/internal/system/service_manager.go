@@ -1,3 +1,4 @@
+// Package system is what a process has to do with its operating system: signals, and the service manager.
 package system
 
 import (

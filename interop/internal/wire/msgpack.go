@@ -1,3 +1,4 @@
+// Package wire reads and writes the bytes of tasks: MessagePack, headers and values.
 package wire
 
 import (
