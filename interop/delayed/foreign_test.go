@@ -102,13 +102,13 @@ func TestItIsAskedAgainUnlessAKeyOfTheTaskIsForeign(t *testing.T) {
 	answers := []error{conn.ReplyError("OOM no memory"), conn.ReplyError("WRONGTYPE of a moment"), context.DeadlineExceeded, nil}
 	asked := 0
 	ask := func() (rdb.StartResult, error) { asked++; return rdb.StartBegins, answers[asked-1] }
-	if err := worker.insistently(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
+	if err := worker.askToBegin(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
 	usurp(t, queue, queue.store.Keys.Processing) // then no task can be worked on
 	usurp(t, queue, queue.store.Keys.Task("x"))
 	asked = 0
-	if err := worker.insistently(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
+	if err := worker.askToBegin(ctx, job, ask, rdb.TypedKey{Key: queue.store.Keys.Task("x"), Kind: "hash"}); err != nil || asked != len(answers) {
 		t.Error(err, asked)
 	}
 }

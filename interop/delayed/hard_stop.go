@@ -80,7 +80,7 @@ func (w *Worker) endNow(this *runningTask, why error) bool {
 // leaveNow lets Run give back everything else, and end the process.
 func (w *Worker) leaveNow(why string, this *runningTask) {
 	w.log.Warn("leaving now", "why", why, "path", this.job.Path, "id", this.job.ID)
-	w.insist()
+	w.stopNow()
 }
 
 // endOverdue ends what else is late at this moment: the process is about to leave.

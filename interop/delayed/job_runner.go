@@ -88,12 +88,12 @@ func (w *Worker) begin(ctx context.Context, l *lease.Lease, job *Job) error {
 			own = append(own, rdb.TypedKey{Key: key, Kind: kinds[i]})
 		}
 	}
-	return w.insistently(ctx, job, start, own...)
+	return w.askToBegin(ctx, job, start, own...)
 }
 
-// insistently asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm. If Redis
+// askToBegin asks whether a task may begin. While Redis is away it tries again: to begin twice under one lease does no harm. If Redis
 // refuses because another program uses one of the task's own keys, the task cannot begin.
-func (w *Worker) insistently(ctx context.Context, job *Job, ask func() (rdb.StartResult, error), own ...rdb.TypedKey) error {
+func (w *Worker) askToBegin(ctx context.Context, job *Job, ask func() (rdb.StartResult, error), own ...rdb.TypedKey) error {
 	for failures := 0; ; failures++ {
 		answer, err := ask()
 		if err == nil && answer == rdb.StartSuperseded && failures > 0 { // the first time it may have been told to wait

@@ -16,8 +16,7 @@ const (
 	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
 )
 
-// Queue is a task queue on Redis: what producers and operators call. It is safe for use by many
-// goroutines.
+// Queue is a task queue on Redis: what producers and operators call. It is safe for use by many goroutines.
 type Queue struct {
 	store      *rdb.Store
 	maxSize    int

@@ -3,7 +3,7 @@ package delayed
 import (
 	"bytes"
 	"context"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -11,8 +11,6 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/cron"
 )
-
-//nolint:gosec // a name, no secret
 
 const restoredAtOnce = 20 // schedules that are written again by one call: who asks has other things to do
 

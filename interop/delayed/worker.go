@@ -81,7 +81,7 @@ type Worker struct {
 	stop     sync.Once
 	forced   atomic.Bool   // a task was ended that still runs, so that the process must leave
 	now      chan struct{} // closed when nothing may be waited for
-	hurry    sync.Once
+	stopOnce sync.Once
 	watchdog atomic.Pointer[time.Timer] // ends the process if it does not leave in time
 	guarded  sync.Once
 }
@@ -184,9 +184,9 @@ func (w *Worker) stopped() bool {
 	}
 }
 
-// insist lets Run return at once.
-func (w *Worker) insist() {
-	w.hurry.Do(func() { close(w.now) })
+// stopNow lets Run return at once.
+func (w *Worker) stopNow() {
+	w.stopOnce.Do(func() { close(w.now) })
 	w.watch()
 	w.Stop()
 }
@@ -223,7 +223,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.started = time.Now()
 	if w.withSignals {
 		system.WarnOfOrphans(w.log, os.Getpid())
-		defer system.HandleSignals(w.log, w.Stop, w.insist)()
+		defer system.HandleSignals(w.log, w.Stop, w.stopNow)()
 	}
 	defer context.AfterFunc(ctx, w.Stop)()
 	if w.work(ctx) {

@@ -179,7 +179,7 @@ func TestALeavingWorkerIsWatched(t *testing.T) {
 	done := background(func() { worker.Run(ctx) }) //nolint:errcheck // it is ErrForced or nil
 	eventually(t, "it works", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Workers).Val() == 1 })
 	must(t, redisServer.process.Process.Signal(syscall.SIGSTOP))
-	worker.insist()
+	worker.stopNow()
 	select {
 	case status := <-left:
 		if status != exitForced {

@@ -2,7 +2,7 @@
 package lease
 
 import (
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // it names bytes, as Redis does; nothing is kept secret by it
 	"encoding/hex"
 	"maps"
 	"slices"
@@ -14,9 +14,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
-//nolint:gosec // it names bytes, as Redis does; nothing is kept secret by it
-
-// A lease is a key with a TTL; Q_processing maps it to the task held under it. It is used again only when it is certain that the
+// Lease is a key with a TTL; Q_processing maps it to the task held under it. It is used again only when it is certain that the
 // command that ended it has been carried out: until then nobody can know whether the field is free.
 type Lease struct {
 	Pool    *Pool

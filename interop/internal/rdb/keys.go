@@ -2,7 +2,7 @@ package rdb
 
 import (
 	"crypto/rand"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
@@ -13,8 +13,6 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/errs"
 )
-
-//nolint:gosec // a name, no secret
 
 const LeasePart = "_lease_"
 

@@ -2,7 +2,7 @@ package rdb
 
 import (
 	"context"
-	"crypto/sha1"
+	"crypto/sha1" //nolint:gosec // a name, no secret
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -10,8 +10,6 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/cron"
 )
-
-//nolint:gosec // a name, no secret
 
 // ScheduleChange is a change of a schedule, and what the caller has seen of it.
 type ScheduleChange struct {
