@@ -167,7 +167,7 @@ func TestWhichNotificationsAreWaitedFor(t *testing.T) {
 		if c.notis != nil {
 			want = conn.AppendCommand(nil, append(append([]string{"BLPOP"}, c.notis...), fmt.Sprintf("%.3f", c.wait.Seconds()))...)
 		}
-		if packed, wait := w.pop(now); string(packed) != string(want) || wait != c.wait {
+		if packed, wait := w.fetcher.pop(now); string(packed) != string(want) || wait != c.wait {
 			t.Errorf("%d: %q %s", i, packed, wait)
 		}
 	}

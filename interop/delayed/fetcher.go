@@ -5,8 +5,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 )
@@ -22,16 +24,27 @@ const (
 // After so long a worker looks for a task that was announced before it was added.
 var announcedBefore = []time.Duration{5 * time.Millisecond, 20 * time.Millisecond, 100 * time.Millisecond}
 
-// fetchLoop is the loop that fills the buffer, until the worker is stopped.
-func (w *Worker) fetchLoop() {
+// fetcher fills the buffer with tasks that it takes under leases. Its fields are its own goroutine's, and after its end those of who says
+// goodbye; conn is set, and blocking is used, with mu.
+type fetcher struct {
+	*Worker
+	conn        *conn.Conn // its own; nil while there is none
+	mu          sync.Mutex
+	blocking    bool // it is inside a blocking pop, and may be woken
+	woken       bool // the blocking pop was abandoned, and may have had a notification by then
+	moreInFirst bool // the first queue had tasks a moment ago, and no other goes before it
+}
+
+// run is the loop that fills the buffer, until the worker is stopped.
+func (f *fetcher) run() {
 	select {
-	case <-w.began: // what operators want is known before anything is taken
-	case <-w.stopping:
+	case <-f.began: // what operators want is known before anything is taken
+	case <-f.stopping:
 	}
 	failures := 0
-	for !w.stopped() {
-		w.rounds.Add(1)
-		more, err := w.fetch()
+	for !f.stopped() {
+		f.rounds.Add(1)
+		more, err := f.fetch()
 		if err == nil {
 			failures = 0
 			if !more {
@@ -39,98 +52,98 @@ func (w *Worker) fetchLoop() {
 			}
 			continue
 		}
-		w.connectionBroke(err)
-		w.fetchConn.CloseIfAny()
-		w.fetchConn = nil
+		f.connectionBroke(err)
+		f.conn.CloseIfAny()
+		f.conn = nil
 		pause := min(firstPause<<min(failures, 10), longestPause)
 		failures++
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-w.stopping:
+		case <-f.stopping:
 		}
 	}
 }
 
 // fetch takes once; false if there is nothing left to do.
-func (w *Worker) fetch() (more bool, err error) {
+func (f *fetcher) fetch() (more bool, err error) {
 	defer catchFault(&err)
-	if w.slowDownIfUnready(); w.stopped() {
+	if f.slowDownIfUnready(); f.stopped() {
 		return true, nil
 	}
-	if w.fetchConn == nil || w.broken.Load() {
-		if err := w.open(); err != nil {
+	if f.conn == nil || f.broken.Load() {
+		if err := f.open(); err != nil {
 			return true, err
 		}
 	}
-	if w.roomFor(w.pools[0]) <= 0 {
-		w.awaitRoom(int64(len(w.slots)) - 1 + int64(w.ahead(w.pools[0]))/2)
+	if f.roomFor(f.pools[0]) <= 0 {
+		f.awaitRoom(int64(len(f.slots)) - 1 + int64(f.ahead(f.pools[0]))/2)
 		return true, nil
 	}
-	if w.moreInFirst && w.pools[0].Gate.Open(time.Now()) {
-		if found, err := w.fetchMore(); found || err != nil {
+	if f.moreInFirst && f.pools[0].Gate.Open(time.Now()) {
+		if found, err := f.fetchMore(); found || err != nil {
 			return true, err
 		}
 	}
-	w.moreInFirst = false
-	if err := w.acks.Settle(); err != nil {
+	f.moreInFirst = false
+	if err := f.acks.Settle(); err != nil {
 		return true, err
 	}
-	if w.inFlight() >= int64(len(w.slots)) { // all slots run; what is announced from now on can wait for the first that ends
-		w.awaitRoom(int64(len(w.slots)) - 1)
+	if f.inFlight() >= int64(len(f.slots)) { // all slots run; what is announced from now on can wait for the first that ends
+		f.awaitRoom(int64(len(f.slots)) - 1)
 		return true, nil
 	}
-	if err := w.feedGroups(); err != nil {
+	if err := f.feedGroups(); err != nil {
 		return true, err
 	}
-	if !w.burst {
-		if done, err := w.fetchNext(); done || err != nil {
+	if !f.burst {
+		if done, err := f.fetchNext(); done || err != nil {
 			return true, err
 		}
 	}
-	return w.recheck()
+	return f.recheck()
 }
 
 // fetchMore takes from the first queue, which had tasks a moment ago; false if there was nothing.
-func (w *Worker) fetchMore() (bool, error) {
-	ended := w.acks.Swap // their leases can be used again
-	if w.pools[0].Gate.Current().Counted() {
-		ended = w.acks.Settle // what has ended holds nothing any more
+func (f *fetcher) fetchMore() (bool, error) {
+	ended := f.acks.Swap // their leases can be used again
+	if f.pools[0].Gate.Current().Counted() {
+		ended = f.acks.Settle // what has ended holds nothing any more
 	}
 	if err := ended(); err != nil {
 		return false, err
 	}
-	return w.fetchFrom(w.pools[0], 0, false)
+	return f.fetchFrom(f.pools[0], 0, false)
 }
 
 // fetchNext waits for a notification, and takes what it announces; false if there was none for so long that the queues have to be
 // looked at.
-func (w *Worker) fetchNext() (done bool, err error) {
-	pop, timeout := w.pop(time.Now())
+func (f *fetcher) fetchNext() (done bool, err error) {
+	pop, timeout := f.pop(time.Now())
 	if pop == nil { // all are paused, or have reached a limit
-		w.linger(timeout)
+		f.linger(timeout)
 		return true, nil
 	}
-	announced, err := w.wait(pop, timeout)
+	announced, err := f.wait(pop, timeout)
 	if err != nil {
 		return true, err
 	}
 	if announced != nil {
-		return true, w.fetchAnnounced(announced)
+		return true, f.fetchAnnounced(announced)
 	}
-	return w.stopped() || w.broken.Load(), nil
+	return f.stopped() || f.broken.Load(), nil
 }
 
 // fetchAnnounced takes what a notification has announced. Producers that know no scripts may push that before the task.
-func (w *Worker) fetchAnnounced(pool *lease.Pool) error {
-	found, err := w.fetchFrom(pool, 1, false)
+func (f *fetcher) fetchAnnounced(pool *lease.Pool) error {
+	found, err := f.fetchFrom(pool, 1, false)
 	for _, pause := range announcedBefore {
 		if found || err != nil || pool.Gate.Current() != nil { // where there are limits, the claim has gone back
 			return err
 		}
 		select {
 		case <-time.After(pause):
-			found, err = w.fetchFrom(pool, 1, false)
-		case <-w.stopping:
+			found, err = f.fetchFrom(pool, 1, false)
+		case <-f.stopping:
 			return nil
 		}
 	}
@@ -138,35 +151,35 @@ func (w *Worker) fetchAnnounced(pool *lease.Pool) error {
 }
 
 // recheck takes without an announcement, as a notification can get lost.
-func (w *Worker) recheck() (more bool, err error) {
-	pools := w.inTurn(time.Now())
+func (f *fetcher) recheck() (more bool, err error) {
+	pools := f.inTurn(time.Now())
 	queues := make([]*rdb.Store, len(pools))
 	for i, pool := range pools {
 		queues[i] = pool.Store
 	}
-	found, err := queues[0].Over(w.fetchConn).Due(context.Background(), queues, dueAtOnce)
+	found, err := queues[0].Over(f.conn).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
 		return true, err
 	}
 	if found.First >= 0 {
 		pool := pools[found.First]
 		if pool.Gate.Open(time.Now()) {
-			if taken, err := w.fetchFrom(pool, 0, true); taken || err != nil {
+			if taken, err := f.fetchFrom(pool, 0, true); taken || err != nil {
 				return true, err
 			}
 		}
-		if more := w.turnedAway(pool); more {
+		if more := f.turnedAway(pool); more {
 			return true, nil
 		}
-		return false, w.releaseIdle()
+		return false, f.releaseIdle()
 	}
-	if n := w.inFlight(); n > 0 {
-		if w.burst { // what runs may enqueue more
-			w.awaitRoom(n - 1)
+	if n := f.inFlight(); n > 0 {
+		if f.burst { // what runs may enqueue more
+			f.awaitRoom(n - 1)
 		}
 		return true, nil
 	}
-	return !w.burst, w.releaseIdle()
+	return !f.burst, f.releaseIdle()
 }
 
 // roomFor is how many tasks more the worker would like to have.
@@ -186,22 +199,22 @@ func (w *Worker) awaitRoom(low int64) {
 }
 
 // wait waits for a notification, and says which queue it is from. Nil after the time that an idle worker waits, or if it was woken.
-func (w *Worker) wait(pop []byte, timeout time.Duration) (*lease.Pool, error) {
-	if !w.block(time.Now().Add(timeout + late)) {
+func (f *fetcher) wait(pop []byte, timeout time.Duration) (*lease.Pool, error) {
+	if !f.block(time.Now().Add(timeout + late)) {
 		return nil, nil
 	}
-	reply, err := w.fetchConn.Block(pop)
-	w.unblock()
-	if errors.Is(err, os.ErrDeadlineExceeded) && (w.stopped() || w.broken.Load()) {
-		w.woken = true
-		w.broken.Store(true) // the reply may still come; the connection is of no use any more
+	reply, err := f.conn.Block(pop)
+	f.unblock()
+	if errors.Is(err, os.ErrDeadlineExceeded) && (f.stopped() || f.broken.Load()) {
+		f.woken = true
+		f.broken.Store(true) // the reply may still come; the connection is of no use any more
 		return nil, nil
 	}
 	values, ok := reply.([]any)
 	if err != nil || !ok || len(values) != 2 {
 		return nil, err
 	}
-	for _, pool := range w.pools {
+	for _, pool := range f.pools {
 		if pool.Store.Keys.Noti == string(rdb.Bulk(values[0])) {
 			return pool, nil
 		}
@@ -209,30 +222,30 @@ func (w *Worker) wait(pop []byte, timeout time.Duration) (*lease.Pool, error) {
 	return nil, nil
 }
 
-func (w *Worker) block(until time.Time) bool {
-	w.fetchMu.Lock()
-	defer w.fetchMu.Unlock()
-	if w.stopped() || w.broken.Load() {
+func (f *fetcher) block(until time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped() || f.broken.Load() {
 		return false
 	}
-	w.blocking = true
-	return w.fetchConn.SetDeadline(until) == nil
+	f.blocking = true
+	return f.conn.SetDeadline(until) == nil
 }
 
-func (w *Worker) unblock() {
-	w.fetchMu.Lock()
-	defer w.fetchMu.Unlock()
-	w.blocking = false
+func (f *fetcher) unblock() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.blocking = false
 }
 
 // wakeFetcher ends the blocking pop of the fetcher, and whatever else it waits for.
-func (w *Worker) wakeFetcher() {
-	w.fetchMu.Lock()
-	if w.blocking {
-		w.fetchConn.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // then it is closed already
+func (f *fetcher) wakeFetcher() {
+	f.mu.Lock()
+	if f.blocking {
+		f.conn.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // then it is closed already
 	}
-	w.fetchMu.Unlock()
-	w.signalRoom()
+	f.mu.Unlock()
+	f.signalRoom()
 }
 
 func (w *Worker) signalRoom() {
@@ -243,72 +256,72 @@ func (w *Worker) signalRoom() {
 }
 
 // fetchFrom takes from one queue what there is room for; false if there was nothing.
-func (w *Worker) fetchFrom(pool *lease.Pool, claims int, waiting bool) (bool, error) {
-	pool.Adapt(len(w.slots))
-	if w.stumbled.Swap(false) {
+func (f *fetcher) fetchFrom(pool *lease.Pool, claims int, waiting bool) (bool, error) {
+	pool.Adapt(len(f.slots))
+	if f.stumbled.Swap(false) {
 		pool.Prefetch.Reset()
 	}
-	if !w.lives(time.Now()) { // after a gap in the beats their keys may be gone: let them go, and make others
-		for _, each := range w.pools {
+	if !f.lives(time.Now()) { // after a gap in the beats their keys may be gone: let them go, and make others
+		for _, each := range f.pools {
 			each.Forget(each.Renew())
 		}
-		w.beaten.Store(int64(time.Since(w.started)))
+		f.beaten.Store(int64(time.Since(f.started)))
 	}
-	leases, living := pool.Get(min(max(w.roomFor(pool), 1), mostAtOnce))
+	leases, living := pool.Get(min(max(f.roomFor(pool), 1), mostAtOnce))
 	names := make([]string, len(leases))
 	for i, l := range leases {
 		names[i] = l.Name
 	}
-	taken, err := w.fetchUnder(pool, names, rdb.TakeOptions{Holder: w.name, TTL: w.ttl, Living: living, Claims: claims, Waiting: waiting})
+	taken, err := f.fetchUnder(pool, names, rdb.TakeOptions{Holder: f.name, TTL: f.ttl, Living: living, Claims: claims, Waiting: waiting})
 	if err != nil {
 		return false, err
 	}
 	count := len(taken.Tasks)
 	pool.PutBack(leases[count:], max(living-count, 0))
-	w.moreInFirst = count > 0 && pool == w.pools[0]
+	f.moreInFirst = count > 0 && pool == f.pools[0]
 	for i, data := range taken.Tasks {
 		leases[i].Data, leases[i].Suspect = data, taken.Suspect
 	}
 	if taken.Suspect {
-		w.runAlone(leases[0])
+		f.runAlone(leases[0])
 		return true, nil
 	}
-	w.fillBuffer(leases[:count])
+	f.fillBuffer(leases[:count])
 	return count > 0, nil
 }
 
-func (w *Worker) fillBuffer(leases []*lease.Lease) {
-	w.buffered.Add(int64(len(leases)))
+func (f *fetcher) fillBuffer(leases []*lease.Lease) {
+	f.buffered.Add(int64(len(leases)))
 	for _, l := range leases {
 		l.Busy.Store(true)
-		w.buffer <- l
+		f.buffer <- l
 	}
-	if w.inFlight() > int64(len(w.slots)) {
+	if f.inFlight() > int64(len(f.slots)) {
 		select {
-		case w.watching <- struct{}{}:
+		case f.watching <- struct{}{}:
 		default:
 		}
 	}
 }
 
 // runAlone runs a task that has been lost before: if it takes this process with it, no other task is hit.
-func (w *Worker) runAlone(l *lease.Lease) {
-	w.awaitRoom(0)
-	if w.inFlight() > 0 { // stopped, or the connection broke: it goes back with the rest
+func (f *fetcher) runAlone(l *lease.Lease) {
+	f.awaitRoom(0)
+	if f.inFlight() > 0 { // stopped, or the connection broke: it goes back with the rest
 		return
 	}
-	w.fillBuffer([]*lease.Lease{l})
-	w.awaitRoom(0)
+	f.fillBuffer([]*lease.Lease{l})
+	f.awaitRoom(0)
 }
 
 // releaseIdle lets the leases of an idle worker go.
-func (w *Worker) releaseIdle() error {
-	if err := w.acks.Settle(); err != nil {
+func (f *fetcher) releaseIdle() error {
+	if err := f.acks.Settle(); err != nil {
 		return err
 	}
-	for _, pool := range w.pools {
+	for _, pool := range f.pools {
 		if names := pool.ReleaseIdle(); len(names) > 0 {
-			if _, err := w.fetchConn.Call(context.Background(), append([]string{"UNLINK"}, names...)...); err != nil {
+			if _, err := f.conn.Call(context.Background(), append([]string{"UNLINK"}, names...)...); err != nil {
 				return err
 			}
 		}

@@ -7,12 +7,12 @@ import (
 )
 
 // feedGroups lets groups take turns where there are any.
-func (w *Worker) feedGroups() error {
-	for _, pool := range w.pools {
+func (f *fetcher) feedGroups() error {
+	for _, pool := range f.pools {
 		if !pool.Gate.Grouped.Load() {
 			continue
 		}
-		more, err := pool.Store.Over(w.fetchConn).Feed(context.Background(), min(rdb.BatchesReady*(len(w.slots)+w.ahead(pool)), rdb.MostReady))
+		more, err := pool.Store.Over(f.conn).Feed(context.Background(), min(rdb.BatchesReady*(len(f.slots)+f.ahead(pool)), rdb.MostReady))
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ func (w *Worker) connectionBroke(err error) {
 	}
 	w.log.Warn("lost Redis; trying again", "error", err)
 	w.giveBackUnbegun()
-	w.wakeFetcher()
+	w.fetcher.wakeFetcher()
 }
 
 // giveBackUnbegun gives back what is in the buffer. It returns how many tasks those were.
@@ -65,8 +65,8 @@ func (w *Worker) giveBack(leases []*lease.Lease) {
 // known or not, goes back to its queue. What still runs goes on under its old name.
 func (w *Worker) open() error {
 	w.acks.Close()
-	w.fetchConn.CloseIfAny()
-	w.fetchConn = nil
+	w.fetcher.conn.CloseIfAny()
+	w.fetcher.conn = nil
 	w.giveBackUnbegun()
 	connections := make([]*conn.Conn, 3)
 	for i := range connections {
@@ -78,9 +78,9 @@ func (w *Worker) open() error {
 		}
 		connections[i] = c
 	}
-	w.fetchMu.Lock()
-	w.fetchConn = connections[0]
-	w.fetchMu.Unlock()
+	w.fetcher.mu.Lock()
+	w.fetcher.conn = connections[0]
+	w.fetcher.mu.Unlock()
 	w.broken.Store(false)
 	if err := w.acks.Open(connections[1:]); err != nil {
 		return err
@@ -91,9 +91,9 @@ func (w *Worker) open() error {
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = pool.Store.Over(w.fetchConn).GiveBack(context.Background(), names, nil, 0); err == nil {
+		if _, err = pool.Store.Over(w.fetcher.conn).GiveBack(context.Background(), names, nil, 0); err == nil {
 			pool.Forget(names)
-			_, err = w.fetchConn.Call(context.Background(), append([]string{"UNLINK"}, names...)...)
+			_, err = w.fetcher.conn.Call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}
 	}
 	return err

@@ -15,7 +15,6 @@ import (
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
-
 // ErrUnknownSchedule says that a queue has no schedule of this name.
 var ErrUnknownSchedule = errors.New("delayed: unknown schedule")
 

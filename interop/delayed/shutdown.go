@@ -30,8 +30,8 @@ func (w *Worker) goodbye() {
 	w.endOverdue()
 	err := w.giveBackAll()
 	w.acks.Close()
-	if w.fetchConn != nil {
-		w.fetchConn.Close()
+	if w.fetcher.conn != nil {
+		w.fetcher.conn.Close()
 	}
 	if err != nil {
 		w.log.Error("left without giving back what was held; a sweeper will", "error", err)
@@ -40,7 +40,7 @@ func (w *Worker) goodbye() {
 
 func (w *Worker) giveBackAll() (failure error) {
 	defer catchFault(&failure)
-	if w.fetchConn == nil || w.broken.Load() {
+	if w.fetcher.conn == nil || w.broken.Load() {
 		if err := w.open(); err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func (w *Worker) giveBackAll() (failure error) {
 	for _, pool := range w.pools {
 		names, tasks, begun := pool.Held()
 		own := pool.Store.Keys.Own(w.name)
-		store := pool.Store.Over(w.fetchConn)
+		store := pool.Store.Over(w.fetcher.conn)
 		if len(names) > 0 && err == nil {
 			var count int
 			if count, err = store.GiveBack(context.Background(), names, tasks, begun); count > 0 {
@@ -57,12 +57,12 @@ func (w *Worker) giveBackAll() (failure error) {
 			}
 		}
 		if err == nil {
-			_, err = w.fetchConn.Call(context.Background(), append(append([]string{"UNLINK", own}, names...), pool.Ruined...)...)
+			_, err = w.fetcher.conn.Call(context.Background(), append(append([]string{"UNLINK", own}, names...), pool.Ruined...)...)
 		}
 		if err == nil {
-			_, err = w.fetchConn.Call(context.Background(), "HDEL", store.Keys.Workers, own)
+			_, err = w.fetcher.conn.Call(context.Background(), "HDEL", store.Keys.Workers, own)
 		}
-		if err == nil && w.woken {
+		if err == nil && w.fetcher.woken {
 			_, _, _, err = store.Repair(context.Background())
 		}
 	}

@@ -143,8 +143,8 @@ func (s *unreadyTasks) reset() {
 }
 
 // slowDownIfUnready lets the fetcher wait for a moment if the worker meets many tasks in a row that it cannot run: others may know how.
-func (w *Worker) slowDownIfUnready() {
-	s := &w.unready
+func (f *fetcher) slowDownIfUnready() {
+	s := &f.unready
 	count := s.inRow.Load()
 	switch {
 	case count < manyUnready:
@@ -153,12 +153,12 @@ func (w *Worker) slowDownIfUnready() {
 	case count <= s.slowedAt:
 		return
 	case s.slowdowns == 0:
-		w.log.Warn("slowing down: these tasks cannot run here (yet)", "in_a_row", count)
+		f.log.Warn("slowing down: these tasks cannot run here (yet)", "in_a_row", count)
 	}
 	pause := min(firstSlowdown<<min(s.slowdowns, 10), longestSlowdown)
 	s.slowedAt, s.slowdowns = count, s.slowdowns+1
 	select {
 	case <-time.After(pause):
-	case <-w.stopping:
+	case <-f.stopping:
 	}
 }

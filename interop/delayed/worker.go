@@ -47,13 +47,8 @@ type Worker struct {
 	place       string        // host:pid
 	started     time.Time     // set by Run, before the goroutines begin
 
-	// The fetcher's, and after its end that of who says goodbye.
-	fetchConn   *conn.Conn // its own connection; nil while there is none. Set with fetchMu
-	fetchMu     sync.Mutex
-	blocking    bool // guarded by fetchMu: it is inside a blocking pop, and may be woken
-	woken       bool // the blocking pop was abandoned, and may have had a notification by then
-	moreInFirst bool // the first queue had tasks a moment ago, and no other goes before it
-	unready     unreadyTasks
+	fetcher *fetcher
+	unready unreadyTasks
 
 	// Between the fetcher and the slots.
 	buffer   chan *lease.Lease // taken and not begun
@@ -123,6 +118,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 
 // assemble makes what the options are for.
 func (w *Worker) assemble() {
+	w.fetcher = &fetcher{Worker: w}
 	if w.withSignals {
 		w.manager = system.NewServiceManager(w.log)
 	}
@@ -170,7 +166,7 @@ func (w *Worker) RegisterAs(path string, function any) error {
 func (w *Worker) Stop() {
 	w.stop.Do(func() {
 		close(w.stopping)
-		w.wakeFetcher()
+		w.fetcher.wakeFetcher()
 		w.manager.Stopping("finishing what runs")
 	})
 }
@@ -248,7 +244,7 @@ func (w *Worker) work(ctx context.Context) (done bool) {
 	for _, s := range w.slots {
 		go w.serve(life, s)
 	}
-	<-background(w.fetchLoop)
+	<-background(w.fetcher.run)
 	w.Stop()
 	done = w.finish()
 	w.watch()
