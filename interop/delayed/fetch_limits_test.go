@@ -79,7 +79,7 @@ func TestAPausedQueueStaysFull(t *testing.T) {
 		enqueue(t, queue, NewGoTask("main.F", i))
 	}
 	worker := start(t, queue, functions, Beat(quick), Concurrency(2))
-	look := func() { // the taker has gone round and the heart has beaten
+	look := func() { // the fetcher has gone round and the heart has beaten
 		turned(t, queue, 1)
 		turns := worker.rounds.Load()
 		eventually(t, "it goes round", func() bool { return worker.rounds.Load() >= turns+2 })

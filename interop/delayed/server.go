@@ -109,7 +109,7 @@ func (s *server) open(ctx context.Context) error {
 
 // listen waits for the wake-up lists (Q_wake) of a server until ctx ends, over a connection that does nothing else. It calls woken when something came, and broke when
 // the connection broke or there is none.
-func (s *server) listen(ctx context.Context, rung, broke func()) {
+func (s *server) listen(ctx context.Context, woken, broke func()) {
 	args := []string{"BLPOP"}
 	for _, queue := range s.queues {
 		args = append(args, queue.store.Keys.Wake)
@@ -128,7 +128,7 @@ func (s *server) listen(ctx context.Context, rung, broke func()) {
 					failures = 0
 				}
 				if reply != nil {
-					rung()
+					woken()
 				}
 			}
 			leave()
