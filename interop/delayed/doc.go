@@ -20,7 +20,8 @@
 // A worker heeds what operators want of a queue (a pause, so many tasks at once, so many a second; see docs/operations.md), lets groups
 // of tasks take turns, and runs no more tasks with one concurrency key at once than they say.
 //
-// A task whose enqueue returned is executed at least once, provided Redis keeps its data. It is executed again only if its worker
-// died or lost its lease in mid-execution, or it asked for a retry: a killed worker repeats at most what it was executing. What is on
-// Redis, and why, is written in docs/protocol.md; every change of state goes through the scripts in lua/, which the Python package runs too.
+// A task whose enqueue returned is executed at least once, provided Redis keeps its data. It is executed again only if its worker died
+// or lost its lease in mid-execution, or it asked for a retry: a killed worker repeats at most what it was executing. What is on
+// Redis, and why, is written in docs/protocol.md; every change of state goes through the scripts in lua/, which the Python package
+// runs too.
 package delayed

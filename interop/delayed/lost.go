@@ -11,8 +11,8 @@ import (
 
 const lettersLookedAt = 1000 // by a sweeper that knows nothing, from the newest, in one sweep
 
-// notifyLost stores the end of tasks, for those who wait for them, that sweepers of older versions have buried as lost: ours do that in the same step. Each sweeper
-// looks at all letters that have come since it looked last.
+// notifyLost stores the end of tasks, for those who wait for them, that sweepers of older versions have buried as lost: ours do that
+// in the same step. Each sweeper looks at all letters that have come since it looked last.
 func (s *Sweeper) notifyLost(ctx context.Context, queue *Queue) error {
 	kept := s.retentionOf(queue)
 	for kept.notified != "" {

@@ -107,8 +107,8 @@ func (s *server) open(ctx context.Context) error {
 	return err
 }
 
-// listen waits for the wake-up lists (Q_wake) of a server until ctx ends, over a connection that does nothing else. It calls woken when something came, and broke when
-// the connection broke or there is none.
+// listen waits for the wake-up lists (Q_wake) of a server until ctx ends, over a connection that does nothing else. It calls woken
+// when something came, and broke when the connection broke or there is none.
 func (s *server) listen(ctx context.Context, woken, broke func()) {
 	args := []string{"BLPOP"}
 	for _, queue := range s.queues {

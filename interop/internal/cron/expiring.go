@@ -5,9 +5,9 @@ const (
 	further = 8    // times further back, if there was none
 )
 
-// DecideExpiring is decide for a schedule whose tasks expire so many milliseconds after their occurrence: one occurrence at a time, and without those whose task could not begin any more. It
-// says of which occurrence a task is enqueued (never: all are too late), and when the next one is, both in milliseconds since 1970; that
-// may have passed too.
+// DecideExpiring is Decide for a schedule whose tasks expire so many milliseconds after their occurrence: one occurrence at a time,
+// and without those whose task could not begin any more. It says of which occurrence a task is enqueued (never: all are too late), and
+// when the next one is, both in milliseconds since 1970; that may have passed too.
 func (c *Timetable) DecideExpiring(due, now, expires int64) (moment, next int64) {
 	switch {
 	case due > now:

@@ -12,8 +12,8 @@ type TypedKey struct{ Key, Kind string }
 // IsTypeError reports whether Redis refused a command because of what stands in a key. From a script the word may stand anywhere.
 func IsTypeError(err error) bool { return err != nil && strings.Contains(err.Error(), "WRONGTYPE") }
 
-// ForeignKeys says what is wrong with those of a task's own keys that hold another program's data; nothing if none does. If the queue's keys
-// do, no task can be worked on, and it is nothing, too.
+// ForeignKeys says what is wrong with those of a task's own keys that hold another program's data; nothing if none does. If the
+// queue's keys do, no task can be worked on, and it is nothing, too.
 func (s *Store) ForeignKeys(ctx context.Context, own ...TypedKey) string {
 	var wrong []string
 	for _, each := range append([]TypedKey{{s.Keys.Processing, "hash"}}, own...) {

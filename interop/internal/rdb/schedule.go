@@ -22,7 +22,8 @@ type ScheduleChange struct {
 	Count      int    // and how often
 }
 
-// ChangeSchedule changes a schedule, if it still is as the caller saw it, and enqueues its task. False if it is not so: nothing has happened.
+// ChangeSchedule changes a schedule, if it still is as the caller saw it, and enqueues its task. False if it is not so: nothing has
+// happened.
 func (s *Store) ChangeSchedule(ctx context.Context, c ScheduleChange) (bool, error) {
 	digest := ""
 	if c.Seen != nil {
