@@ -19,7 +19,7 @@ from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.support.processes import Fleet, Process
-from tests.support.servers import OPEN, free_port
+from tests.support.servers import open_redis
 
 from .test_processes import EXIT_FORCED
 
@@ -30,7 +30,7 @@ COMMANDS = {"worker": WORKER, "supervisor": (*WORKER, "-c", "2"), "sweeper": ("s
 @pytest.fixture
 def its_server(tmp_path: Path, fleet: Fleet) -> Iterator[EmbeddedRedis]:
     """A server that may go away; it does not run yet."""
-    server = EmbeddedRedis(tmp_path / "redis", free_port(), options=OPEN)
+    server = open_redis(tmp_path / "redis")
     fleet.environment["DELAYED_REDIS_URL"] = f"{server.url.replace('//', '//default:secret@')}"
     yield server
     server.stop()
