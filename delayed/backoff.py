@@ -41,7 +41,7 @@ class Backoff:
         if not numbers or not 0 < self.base <= self.cap:
             raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
         if not isinstance(self.jitter, bool):
-            raise InvalidTask(f"jitter is True or False, not {self.jitter!r}")
+            raise InvalidTask(f"jitter must be True or False, not {self.jitter!r}")
 
     def _pause(self, attempt: int) -> float:
         raise NotImplementedError

@@ -38,7 +38,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Delayable(Generic[P, R_co]):
-    """What `.options(…)` of a function returns: calls of it with these options.
+    """A function together with options for its calls; `.options(…)` returns it.
 
     Args:
         queue: where they go.

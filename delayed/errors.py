@@ -15,8 +15,8 @@
     ├── ResultTooLarge                       a task returned more bytes than a result may have
     ├── ResultError                          why a handle gives no result
     │   ├── TaskFailed                       the task raised, or could not be run
-    │   ├── TaskExpired                      it was too late to begin
-    │   ├── TaskCancelled                    somebody has cancelled it
+    │   ├── TaskExpired                      it expired before it began
+    │   ├── TaskCancelled                    it was cancelled
     │   ├── NotDone (TimeoutError)           it has not ended in the time that was given
     │   ├── UnknownTask                      no such task, or what was kept of it has run out
     │   └── NoResult                         the task keeps none

@@ -69,11 +69,10 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     ),
     Kind.CANCELLED: (
         "producer, worker",
-        "Before it began, says who cancels it, who knows its `id` alone; a worker says what it finds cancelled when it is to "
-        "begin, or what was cancelled while it ran.",
+        "It was cancelled: emitted by whoever cancels it if it had not begun (only `id` is set), else by the worker.",
         ("task", "id", "attempt", "worker"),
     ),
-    Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran: somebody else has it too.", ("task", "worker")),
+    Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran, so another worker may run it as well.", ("task", "worker")),
     Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),
     Kind.WORKER_UP: ("worker", "A worker begins.", ("worker",)),
     Kind.WORKER_DOWN: ("worker", "A worker has stopped.", ("worker",)),

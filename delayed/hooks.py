@@ -47,7 +47,7 @@ class Hooks(_Fields):
         found = super().__new__(cls, on_start, on_success, on_failure, on_retry)
         for name, hook in zip(NAMES, found, strict=True):
             if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
-                raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
+                raise InvalidTask(f"{name} must be a function or the path of one, 'module.path:function', not {hook!r}")
             if iscoroutinefunction(hook) or isgeneratorfunction(hook) or isasyncgenfunction(hook):
                 raise InvalidTask(f"{name} is called, and nobody waits for it: make {hook!r} a plain function")
         return found

@@ -94,7 +94,7 @@ log_level_option = click.option(
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
-    help="DEBUG logs each task's start and end.",
+    help="Log level; DEBUG logs each task's start and end.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

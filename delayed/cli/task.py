@@ -1,4 +1,4 @@
-"""`delayed task`: what waits, and one tracked task: where it is, its result, its end before it began."""
+"""`delayed task`: lists, moves and cancels waiting tasks; shows a tracked task and waits for its result."""
 
 import json
 import re
@@ -24,7 +24,7 @@ _LONGEST = 200  # characters of a path, and of arguments, in a list
 
 @click.group()
 def task() -> None:
-    """List what waits, give it another time, or cancel it; look at a tracked task, and wait for its result."""
+    """List, move or cancel waiting tasks; show a tracked task, or wait for its result."""
 
 
 def _searching(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,7 +80,7 @@ def _line(each: Waiting) -> str:
 @json_option
 @connected
 def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
-    """Show where the task ID of QUEUE is."""
+    """Show the state of task ID of QUEUE."""
     status = Handle(Queue(queue, url), task_id).status()._asdict()
     if as_json:
         click.echo(as_json_text(status))

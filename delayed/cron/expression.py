@@ -47,7 +47,7 @@ class Cron:
 
     def __init__(self, expression: str, tz: str = "UTC", catch_up: str = "skip") -> None:
         if catch_up not in CATCH_UP:
-            raise InvalidSchedule(f"catch_up is one of {', '.join(CATCH_UP)}, not {catch_up!r}")
+            raise InvalidSchedule(f"catch_up must be one of {', '.join(CATCH_UP)}, not {catch_up!r}")
         _check(expression)
         self.expression, self.tz, self.catch_up = expression, tz, catch_up
         self._zone = _zone(tz)
@@ -137,7 +137,7 @@ def _naive(seconds: int) -> datetime:
 
 def _check(expression: str) -> None:
     if not isinstance(expression, str):
-        raise InvalidSchedule(f"a cron expression is a string such as '*/5 * * * *', not {expression!r}")
+        raise InvalidSchedule(f"a cron expression must be a string such as '*/5 * * * *', not {expression!r}")
     try:
         matches = CronSim(expression, datetime(2000, 1, 1))
     except (CronSimError, AssertionError, ValueError, TypeError) as error:

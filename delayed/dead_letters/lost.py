@@ -36,7 +36,7 @@ class LostTasks:
 
     def __init__(self, queue: Queue, most: int | None = None, days: float | None = None) -> None:
         if (most is not None and most < 1) or (days is not None and not days > 0):
-            raise ConfigurationError("dead_max is at least 1 letter, and dead_days above 0, or None for no bound")
+            raise ConfigurationError("dead_max must be at least 1 letter, and dead_days above 0, or None for no bound")
         self._queue, self._most, self._days = queue, most, days
         self._seen: str | None = None  # the newest letter that we know
         self._unseen = "+"  # where the older ones begin that we do not know; empty: there are none of whom to tell

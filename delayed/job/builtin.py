@@ -28,7 +28,7 @@ def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Out
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
-        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {overran:.1f} s before")
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it expired {overran:.1f} s before a worker took it")
     return call_next(job)
 
 
@@ -100,7 +100,7 @@ def timing(job: Job, call_next: Step) -> Outcome:
     seconds = job.milliseconds("timeout") / 1000
 
     def ring(_signum: int, _frame: FrameType | None) -> None:
-        raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s")
+        raise TimedOut(f"it exceeded its timeout of {seconds:g} s")
 
     if not seconds or isinstance(job.function, Coroutine):  # that is cancelled by its loop
         return call_next(job)

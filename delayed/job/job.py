@@ -62,7 +62,7 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
+        """Whether the task was cancelled (it asks Redis, ten times a second at most); False if it is not tracked."""
         if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
             self._next_look = monotonic() + _LOOK
             self._cancelled = bool(self.queue.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))

@@ -37,7 +37,7 @@ _WAITS = {3: "another task with its unique key is running", 4: "as many tasks wi
 def overran(job: Job) -> Outcome:
     """What becomes of a task that has run for longer than its hard timeout."""
     limit = job.milliseconds("hard_timeout") / 1000
-    error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
+    error = TimedOut(f"it exceeded its hard timeout of {limit:g} s; its process was ended")
     return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
 
 

@@ -1,4 +1,4 @@
-"""What a look at a queue's keys sees, in pages of bounded size, and the form of what must hold of it."""
+"""A cached snapshot of a queue's keys, and the form of an invariant."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence

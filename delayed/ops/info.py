@@ -1,4 +1,4 @@
-"""What there is to know about a queue, for people who look at it."""
+"""Inspects a queue and its processes, for people."""
 
 import contextlib
 from collections.abc import Iterator

@@ -79,12 +79,14 @@ class LimitsMixin:
         """
         if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
             raise ConfigurationError(
-                f"concurrency is a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
+                f"concurrency must be a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
             )
         if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
-            raise ConfigurationError(f"rate is a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
+            raise ConfigurationError(
+                f"rate must be a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it"
+            )
         if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
-            raise ConfigurationError(f"burst is a number of tasks above 0, and goes with a rate; it is {burst!r}")
+            raise ConfigurationError(f"burst must be a number of tasks above 0, and goes with a rate; it is {burst!r}")
         if rate is not None and burst is None:
             burst = max(1, round(rate))
         chosen = [

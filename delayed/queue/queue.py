@@ -51,9 +51,9 @@ class Queue(Producer, Store, LimitsMixin):
         conn = client_of(conn)
         super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         if dequeue_timeout <= 0:
-            raise ConfigurationError(f"dequeue_timeout is a number of seconds above 0, not {dequeue_timeout}")
+            raise ConfigurationError(f"dequeue_timeout must be a number of seconds above 0, not {dequeue_timeout}")
         if keep_alive_timeout is not None and keep_alive_timeout <= 0:
-            raise ConfigurationError(f"keep_alive_timeout is a number of seconds above 0, not {keep_alive_timeout}")
+            raise ConfigurationError(f"keep_alive_timeout must be a number of seconds above 0, not {keep_alive_timeout}")
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
@@ -65,7 +65,7 @@ class Queue(Producer, Store, LimitsMixin):
         return int(self.call("LLEN", self.keys.queue))
 
     def enqueue(self, task: Task, *, id: str | None = None) -> Handle[Any]:  # noqa: A002  # its name everywhere
-        """Put a task at the end of the queue, or where its options say. What is enqueued twice is there twice.
+        """Enqueue a task. What is enqueued twice is there twice.
 
         When this returns, the task is in Redis. If the connection breaks in between, the error is raised and says so: the
         task may or may not have been enqueued, and it is never sent a second time behind your back.

@@ -38,9 +38,11 @@ class Durability:
     def __init__(self, text: str, seconds: float = TIMEOUT) -> None:
         match = re.fullmatch(r"memory|aof|replicas:([1-9]\d{0,3})", text) if isinstance(text, str) else None
         if match is None:
-            raise ConfigurationError(f"durability is 'memory', 'aof' or 'replicas:N' with N of at least 1, not {text!r}")
+            raise ConfigurationError(f"durability must be 'memory', 'aof' or 'replicas:N' (N at least 1), not {text!r}")
         if not (is_number(seconds) and 0 < seconds < 3600):
-            raise ConfigurationError(f"durability_timeout is a number of seconds above 0 (and below an hour), not {seconds!r}")
+            raise ConfigurationError(
+                f"durability_timeout must be a number of seconds above 0 (and below an hour), not {seconds!r}"
+            )
         self.text = text
         self.seconds = seconds
         self._replicas = int(match[1] or 0)

@@ -54,7 +54,7 @@ class OutageLog:
         if silent:
             logger.debug("Redis at %s: %s: %s", self._where, what, escaped(error))
             return
-        says = "Redis at %s: %s: %s; trying again, and saying so every %g s"
+        says = "Redis at %s: %s: %s; retrying; next message in %g s"
         logger.warning(says, self._where, what, escaped(error), _EVERY)
 
     def works(self, what: str) -> None:

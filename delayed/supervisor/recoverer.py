@@ -103,7 +103,7 @@ class Recoverer:
         """Beat for those of `living` that are late, and see to what the dead left; what fails or takes long goes on at `due`.
 
         Returns:
-            Those that must be killed: a task was cancelled for good in a process that cannot end itself.
+            Those that must be killed: a task was hard-cancelled in a process that cannot end itself.
         """
         now = monotonic()
         doomed: list[Scoreboard] = []
@@ -176,7 +176,7 @@ class Recoverer:
 
     def _beat(self, scoreboard: Scoreboard) -> bool:
         """Let the leases of a worker live on that does not beat itself: it may be inside a C extension that lets no other
-        thread run. Keys that do not exist stay so. Returns whether a task of it was cancelled for good."""
+        thread run. Keys that do not exist stay so. Returns whether a task of it was hard-cancelled."""
         ttl = milliseconds(self._ttl)
         for index, names in self._names(scoreboard):
             own = self._queues[index].keys.lease(scoreboard.name)
@@ -207,7 +207,7 @@ class Recoverer:
         return True
 
     def _cancelled(self, queue: Queue, names: list[str]) -> Iterator[tuple[str, Job]]:
-        """The tasks under these leases that were cancelled for good."""
+        """The tasks under these leases that were hard-cancelled."""
         for name, data in zip(names, self._channel.call("HMGET", queue.keys.processing, *names), strict=True):
             job = job_of(queue, data) if data else None
             if job is not None and job.id is not None:

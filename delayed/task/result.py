@@ -52,7 +52,7 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
 
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
-_EXPIRED, _CANCELLED = "{}: when a worker took it, it was too late to begin", "{}: somebody has cancelled it"
+_EXPIRED, _CANCELLED = "{}: it expired before a worker took it", "{}: it was cancelled"
 
 
 # What stands in the field `cancelled` of a task's state.

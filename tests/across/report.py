@@ -23,7 +23,7 @@ TITLES = {
 }
 ABOUT = """# Who works with whom
 
-Every producer with every worker and every sweeper, ours and the published packages', on a real Redis. Made by
+Every combination of producer, worker and sweeper, ours and the published packages', on a real Redis. To update it:
 
 ```bash
 scripts/interop --write

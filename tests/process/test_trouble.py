@@ -151,11 +151,11 @@ def test_who_insists_does_not_wait_for_redis(fleet: Fleet, its_server: EmbeddedR
     eventually(lambda: bool(lines(parent, "trying again")))
     parent.send(signal.SIGTERM)
     parent.expect("STOPPING=1")
-    eventually(lambda: bool(lines(parent, "finishing what runs")))
+    eventually(lambda: bool(lines(parent, "finishing running tasks")))
     parent.send(signal.SIGTERM)
     assert parent.wait() == EXIT_FORCED
-    assert len(lines(parent, "left without giving back what was held")) == 1
-    assert len(lines(parent, "Left without giving back what was held by")) == 1
+    assert len(lines(parent, "exiting without returning the tasks it holds")) == 1
+    assert len(lines(parent, "Exiting without recovering the tasks of")) == 1
 
 
 def test_what_the_dead_held_is_settled_if_redis_is_there(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
