@@ -20,7 +20,7 @@ class _Fields(NamedTuple):
 
 
 class Hooks(_Fields):
-    """What to call with the `Event`, in the worker's process: functions, or their paths `module.path:function`.
+    """Callbacks that get the `Event`, in the worker's process: functions, or their paths `module.path:function`.
 
     Args:
         on_start: the function is about to be called.

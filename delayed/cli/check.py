@@ -1,4 +1,4 @@
-"""The commands that check a set-up: its keys, and the settings of its server."""
+"""`delayed fsck` and `delayed doctor`: check a queue's keys and a server's settings."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The commands for the schedules of queues."""
+"""`delayed cron`: lists, pauses, resumes, runs, removes and registers schedules."""
 
 import json
 from datetime import datetime
@@ -17,7 +17,7 @@ from .common import connected, json_option, load, show
 
 @click.group()
 def cron() -> None:
-    """Look at the schedules of a queue; pause, resume, run or remove one; register those of a module."""
+    """List the schedules of a queue; pause, resume, run or remove one; register those of a module."""
 
 
 def _line(listed: Listed) -> str:

@@ -1,4 +1,4 @@
-"""`delayed enqueue`. It imports little: scripts call it once for each task."""
+"""`delayed enqueue`: enqueues one task. It imports little, because scripts call it once for each task."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def _backoff(_context: click.Context, _option: click.Parameter, text: str | None
 
 _OPTIONS = (
     click.option("--after", type=click.FloatRange(0), metavar="SECONDS", help="Start after this many seconds."),
-    click.option("--at", callback=_moment, metavar="TIME", help="Begin at this time (ISO 8601 with zone), at the earliest."),
+    click.option("--at", callback=_moment, metavar="TIME", help="Start at this time (ISO 8601 with zone), at the earliest."),
     click.option(
         "--expires", callback=_moment, metavar="SECONDS|TIME", help="Do not start after this many seconds, or this time."
     ),
@@ -106,7 +106,7 @@ _OPTIONS = (
 
 
 def _asking(command: Command) -> Command:
-    """Give a command what a task may ask for."""
+    """Give a command the options of a task."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""The commands that look at queues."""
+"""`delayed info`: shows queues, workers and sweepers."""
 
 import json
 

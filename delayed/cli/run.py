@@ -1,4 +1,4 @@
-"""The commands that run until they are stopped."""
+"""`delayed worker`, `sweeper`, `up` and `demo`: the commands that run processes."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""When schedules fire: cron expressions in time zones. Pure: the caller says what time it is.
+"""Cron expressions in time zones: compute when schedules fire. Pure: the caller passes the time.
 
 cronsim reads the expression and finds the readings of a wall clock that match it; it is given clocks without a zone only, and
 what such a reading is in UTC is decided here. (Its own walk through time zones steps over occurrences where a zone changes by
@@ -26,14 +26,14 @@ _DAY = 86400  # seconds; no zone changes its offset and changes it back within a
 
 
 class Decision(NamedTuple):
-    """What becomes of a schedule that is due."""
+    """The decision about a schedule that is due."""
 
     tasks: int  # so many are enqueued
     next: int | None  # its next occurrence, in milliseconds since 1970; it may have passed too. None: there is none
 
 
 class Cron:
-    """A cron expression in a time zone, and what becomes of occurrences that were missed.
+    """A cron expression in a time zone, with a rule for missed occurrences.
 
     Args:
         expression: minute, hour, day of the month, month, day of the week; with a field for seconds in front of them if there

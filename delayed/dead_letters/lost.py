@@ -1,4 +1,4 @@
-"""What sweepers do for a queue's dead letters: tell those who wait for a task that was lost, and bound how many there are."""
+"""Sweepers' work on dead letters: notifies those who wait for a lost task, and removes the oldest letters."""
 
 import contextlib
 from typing import Any
@@ -132,7 +132,7 @@ class LostTasks:
 
 
 def tell_swept(queue: str, sweeper: str, recovered: int, buried: int) -> None:
-    """Those who listen hear what a sweep did."""
+    """Emit the events of a sweep."""
     if recovered:
         BUS.emit(Event(Kind.LOST, queue, now(), worker=sweeper, tasks=recovered))
     if buried:

@@ -24,7 +24,7 @@ _warned: set[str] = set()  # functions whose timeout is not kept
 
 
 def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
-    """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
+    """End a task that has expired, instead of running it. `clock` gives the server's time, as far as it is known."""
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
@@ -33,7 +33,7 @@ def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Out
 
 
 def retrying(job: Job, call_next: Step) -> Outcome:
-    """A task that failed runs again if it has retries left, or asks for it."""
+    """Retry a task that failed, if it has retries left or asks for it."""
     outcome = call_next(job)
     if not isinstance(outcome, Failed):
         return outcome

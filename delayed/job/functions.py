@@ -1,4 +1,4 @@
-"""From a function path to a call, and from an exception to the reason why a task is buried."""
+"""Finds the function of a path, and calls it."""
 
 import asyncio
 import inspect

@@ -1,4 +1,4 @@
-"""What a server's settings mean for tasks, in plain words. Nothing is read here: `doctor` does that."""
+"""Judges a server's settings and suggests fixes. It reads nothing: `doctor` does that."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _SMALL_BUFFER = 16 << 20  # bytes; a reply with tasks has a mebibyte or so, unle
 
 
 class ServerFacts(NamedTuple):
-    """A server as far as it could be read; None is what could not."""
+    """Facts about a server; None where one could not be read."""
 
     version: str | None = None  # of Redis; of Valkey what it claims to be compatible with
     mode: str | None = None  # standalone, cluster, sentinel
@@ -43,7 +43,7 @@ class ServerFacts(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """One thing about a set-up."""
+    """One finding about a set-up, with its level and what to change."""
 
     level: str  # one of LEVELS
     about: str  # a word or two
@@ -52,11 +52,11 @@ class Advice(NamedTuple):
 
 
 class QueueFacts(NamedTuple):
-    """A queue, as far as a set-up is concerned."""
+    """Facts about a queue: what waits, what is stuck, and which processes serve it."""
 
     queue: str
     waiting: int
-    workers: int  # in the register; upstream's do not register
+    workers: int  # in the register; those of the older packages do not register
     sweepers: int
     stuck: int  # tasks under leases that stayed dead for `stuck_for` seconds
     stuck_for: float
@@ -68,14 +68,14 @@ class QueueFacts(NamedTuple):
 
 
 def diagnose(facts: ServerFacts) -> list[Advice]:
-    """What `facts` mean, the worst first."""
+    """The advice about a server with these `facts`, the worst first."""
     judges = (_version, _place, _persistence, _eviction, _memory, _replicas, _connections, _latency, _clock, _unread)
     found = [advice for each in judges for advice in each(facts)]
     return sorted(found, key=lambda advice: LEVELS.index(advice.level))
 
 
 def diagnose_queue(served: QueueFacts) -> list[Advice]:
-    """What is to be said of a queue, the worst first."""
+    """The advice about a queue, the worst first."""
     return sorted(_queue(served), key=lambda advice: LEVELS.index(advice.level))
 
 
@@ -106,7 +106,7 @@ def _place(facts: ServerFacts) -> Iterator[Advice]:
                 "problem", "cluster", "this is one node of a cluster, and most keys lie elsewhere", "use redis+cluster://"
             )
         yield Advice(
-            "note", "cluster", "a queue's name needs a {tag}; upstream's workers cannot be used; this is one of its nodes"
+            "note", "cluster", "a queue's name needs a {tag}; workers of the older packages cannot be used; this is a node"
         )
 
 

@@ -22,7 +22,7 @@ _LATEST = 1 << 53  # milliseconds since 1970: more than any clock says
 
 
 class LeaseInfo(NamedTuple):
-    """A task that somebody holds, or held."""
+    """A lease with a task, and whether it is alive."""
 
     lease: str
     task: str  # function path
@@ -240,7 +240,7 @@ def _lease(queue: Queue, name: str, processes: dict[str, dict[str, Any]]) -> Lea
         return None
     ttl = int(queue.call("PTTL", name))
     value = b""
-    with contextlib.suppress(ResponseError):  # a key of the application with an upstream worker's number as its name
+    with contextlib.suppress(ResponseError):  # a key of the application with the number of an old worker as its name
         value = queue.call("GET", name) or b""
     holder = value.decode(errors="replace")
     about = processes.get(queue.keys.lease(holder), {}) if holder else {}

@@ -1,4 +1,4 @@
-"""Where Redis is, as a URL says it: one grammar for Python and Go, with tests/vectors/addresses.json for both.
+"""Parses the URL of a Redis server: one grammar for Python and Go, with tests/vectors/addresses.json for both.
 
 Nothing that is raised here shows a password: neither the message nor what it is chained to. So the URL is read by hand, as
 libraries quote what they could not read.
@@ -51,7 +51,7 @@ class _Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says.
+    """A parsed URL.
 
     Args:
         kind: `server`, `unix`, `sentinel` or `cluster`.

@@ -1,4 +1,4 @@
-"""What an enqueue waits for: nothing, the disk of the primary, or replicas. Only decides; `connection` sends.
+"""Durability of an enqueue: whether it waits for the primary's disk, for replicas, or for nothing.
 
 The proof goes out with the task, over the same connection and in the same round trip, because WAIT and WAITAOF speak of what
 their own connection wrote. Redis has carried out the enqueue by then: a proof that fails is reported, and undoes nothing.

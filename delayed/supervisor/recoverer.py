@@ -1,4 +1,4 @@
-"""What a supervisor does on Redis for its worker processes: beats for those that cannot, and ends the leases of the dead."""
+"""The supervisor's connection to Redis: beats for stuck workers, recovers what dead ones held."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ _KEEP = round(ENDED_FOR * 1000)
 
 @dataclass
 class DeadProcess:
-    """What a dead worker process left."""
+    """A dead worker process whose tasks are to be recovered."""
 
     scoreboard: Scoreboard
     place: str  # host:pid
@@ -45,14 +45,14 @@ class DeadProcess:
 
 @dataclass
 class _Score:
-    """How the tasks of a living process ended, as it says at its beats."""
+    """The counts of succeeded and failed tasks of a living process, from its beats."""
 
     succeeded: int = 0
     others_at: int = 0  # how many had not, when the last success was seen
 
 
 class Recoverer:
-    """Keeps the leases of worker processes.
+    """Keeps the leases of living worker processes, and recovers those of dead ones.
 
     Args:
         queues: those that each of the workers serves, in their order.

@@ -45,7 +45,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass
 class _Child:
-    """One place for a worker process."""
+    """The record of one worker process."""
 
     number: int
     scoreboard: Scoreboard
@@ -74,7 +74,7 @@ class _Child:
 
 
 class Supervisor:
-    """Runs `count` worker processes, replaces those that end, and gives back at once what a killed one held.
+    """Runs `count` worker processes, replaces those that end, and recovers at once the tasks of a killed one.
 
     Args:
         make: makes a worker that writes on the scoreboard it is given; called in the new process.

@@ -22,7 +22,7 @@ ErrorType = type[BaseException] | str
 
 
 class CommonOptions(TypedDict, total=False):
-    """What any task may ask for, also one that comes again and again."""
+    """The options of any task, also of a schedule."""
 
     backoff: Backoff | None
     retry_on: ErrorType | Iterable[ErrorType]
@@ -36,7 +36,7 @@ class CommonOptions(TypedDict, total=False):
 
 
 class TaskOptions(CommonOptions, total=False):
-    """What one task may ask for."""
+    """The options of one task."""
 
     result_ttl: float | None
     track: bool
@@ -68,7 +68,7 @@ _NEEDS = {  # what an option is for, and how that is asked for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a task may ask for.
+    """The options of a task, checked.
 
     Args:
         backoff: how long a failed attempt is followed by a pause. Without one the next attempt comes at once.
@@ -273,7 +273,7 @@ OPTIONS = frozenset(["retry", *_DEFAULTS])
 
 
 def count_of(retry: object) -> int:
-    """A count of retries. Upstream takes None for 0.
+    """A count of retries. The older packages take None for 0.
 
     Raises:
         InvalidTask: it is none.

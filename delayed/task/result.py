@@ -1,4 +1,4 @@
-"""How a tracked task ended, as it is stored: a MessagePack array of the state and what belongs to it."""
+"""Stores and reads how a tracked task ended: a MessagePack array of the state and what belongs to it."""
 
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-
 
 
 class State(StrEnum):
-    """Where a tracked task is in its life."""
+    """The state of a tracked task."""
 
     QUEUED = "queued"  # it waits in the queue
     SCHEDULED = "scheduled"  # it waits for its time

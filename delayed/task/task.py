@@ -1,4 +1,4 @@
-"""Tasks, as a producer makes them, and their wire format: MessagePack arrays, byte for byte those of upstream delayed 1.3 and
+"""Tasks, as a producer makes them, and their wire format: MessagePack arrays, byte for byte those of delayed 1.3 and
 go-delayed.
 
 Python: `[func_path, args, kwargs, retry]`, cut from the right where empty. Go: `[func_path, payload]`, the payload being

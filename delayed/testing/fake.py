@@ -60,7 +60,7 @@ def beneath(queue: Queue | AsyncQueue) -> Queue:
 
 
 class _Bridge:
-    """Through which an `AsyncQueue` sends its commands: a fake `Queue`. It makes nobody wait, so it belongs to no loop."""
+    """Sends the commands of an `AsyncQueue` to a fake `Queue`. It never waits, so it belongs to no loop."""
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
