@@ -79,7 +79,7 @@ def test_enqueue_go(queue: Queue) -> None:
         (["enqueue", "q", "m:f", "-x"], 2, "Put -- before"),
         (["worker", "q", "--allow", "a:*,b:*"], 1, "comma"),
         (["worker", "q", "--allow", "a:* b:*"], 1, "blank"),
-        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace is a number of seconds, 0 or more, not -1\n"),
+        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace must be a number of seconds, 0 or more, not -1\n"),
         (
             ["worker", "q", "--allow-any", "--preload", "nosuch"],
             1,
