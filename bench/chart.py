@@ -1,20 +1,15 @@
-"""A bar chart in SVG."""
+"""The rates of the contenders as bars."""
 
 import statistics
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from tests.support.svg import Picture
 
 from .contenders import BARE, OURS
 
 _WIDTH, _LEFT, _ROW, _TOP, _BAR = 760, 130, 24, 40, 16
 _ROOM = 90  # for the number behind the longest bar
-_STYLE = """\
-  <style>
-    text { font: 13px system-ui, sans-serif; fill: #24292f }
-    .title { font-weight: 600; font-size: 15px }
-    .peer { fill: #8c959f } .ours { fill: #1a7f37 } .bound { fill: #bf8700 }
-    @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
-  </style>"""
+_STYLE = [".peer { fill: #8c959f } .ours { fill: #1a7f37 } .bound { fill: #bf8700 }"]
 
 
 def _bars(rates: Mapping[str, Sequence[float]]) -> list[tuple[str, float]]:
@@ -37,19 +32,11 @@ def chart(rates: Mapping[str, Sequence[float]]) -> str:
     height = _TOP + _ROW * len(bars) + 10
     scale = (_WIDTH - _LEFT - _ROOM) / max((rate for _, rate in bars), default=1)
     title = "No-op tasks per second, one worker process, best configuration"
-    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-        f"  <title>{title}</title>",
-        _STYLE,
-        f'  <text class="title" x="8" y="22">{title}</text>',
-    ]
+    picture = Picture(title, (_WIDTH, height), _STYLE)
     for row, (name, rate) in enumerate(bars):
         y, length = _TOP + row * _ROW, max(rate * scale, 1)
         middle = y + _BAR - 3
-        lines += [
-            f'  <text x="{_LEFT - 8}" y="{middle}" text-anchor="end">{escape(name)}</text>',
-            f'  <rect class="{_kind(name)}" x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_BAR}" rx="2"/>',
-            f'  <text x="{_LEFT + length + 6:.1f}" y="{middle}">{rate:,.0f}</text>',
-        ]
-    return "\n".join([*lines, "</svg>", ""])
+        picture.text(_LEFT - 8, middle, name, "end")
+        picture.shape("rect", class_=_kind(name), x=_LEFT, y=y, width=f"{length:.1f}", height=_BAR, rx=2)
+        picture.text(f"{_LEFT + length + 6:.1f}", middle, f"{rate:,.0f}")
+    return str(picture)

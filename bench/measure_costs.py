@@ -7,6 +7,7 @@ from pathlib import Path
 import redis
 
 from delayed import GoTask, PyTask, Queue
+from tests.support.servers import info
 
 from .contenders import CONTENDERS, Contender
 from .drain import worker
@@ -14,8 +15,8 @@ from .installs import install
 from .marks import Marks
 from .monitor import Monitor
 from .options import Options, Progress
+from .placement import server
 from .result import Result, number
-from .server import info, server
 
 LABELS = ("ours, Python", "ours, Go, concurrency 10")
 

@@ -10,9 +10,8 @@ from delayed import PyTask, Queue
 from delayed.redis.scripts import SCRIPTS
 
 from .options import Options, Progress
-from .placement import WORK_CORE, on_core
+from .placement import WORK_CORE, on_core, server
 from .result import Result, number, spread
-from .server import server
 
 _BLOCK = 200  # calls of one kind before the other kind has its turn: short, so that both meet the same moments
 

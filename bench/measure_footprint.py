@@ -9,9 +9,8 @@ import time
 import psutil
 
 from .options import Options, Progress
-from .placement import ROOT, WORK_CORE, environment, on_core
+from .placement import ROOT, WORK_CORE, environment, on_core, server
 from .result import Result, spread
-from .server import server
 from .timed import Times, program
 
 _WORKERS_ONLY = (  # what a client that enqueues has no use for

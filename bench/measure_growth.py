@@ -11,8 +11,8 @@ from delayed import PyTask, Queue
 
 from .measure_idle import latencies
 from .options import Options, Progress
+from .placement import server
 from .result import Result, number
-from .server import server
 from .timed import Times, program
 
 _DRAINED = 20_000

@@ -11,8 +11,8 @@ from delayed import PyTask, Queue
 
 from .monitor import Monitor
 from .options import Options, Progress
+from .placement import server
 from .result import Result, spread
-from .server import server
 from .timed import Times, program
 
 _PAUSE = 0.003  # seconds between two tasks: time enough for the worker to be idle again

@@ -11,8 +11,8 @@ from delayed import PyTask, Queue
 
 from .measure_idle import percentile
 from .options import Options, Progress
+from .placement import server
 from .result import Result, spread
-from .server import server
 from .timed import Times, program
 
 _QUICK, _SLOW = 0.0001, 2.0  # seconds

@@ -14,13 +14,13 @@ from delayed.base.ids import token
 from delayed.cron.definition import Entry
 from delayed.cron.expression import Cron
 from delayed.cron.schedules import Schedules
+from tests.support.servers import info
 
 from .measure_growth import slowest_command
 from .measure_idle import latencies, percentile
 from .options import Options, Progress
-from .placement import WORK_CORE, on_core
+from .placement import WORK_CORE, on_core, server
 from .result import Result, number, spread
-from .server import info, server
 from .timed import Times, program
 
 _WINDOW = 60  # tasks that wait at once …

@@ -7,9 +7,13 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from delayed.redis.embedded import EmbeddedRedis
+from tests.support.servers import open_redis
+
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / "bench" / "peers"
 CACHE = ROOT / ".cache" / "bench"
+_SLOW_LOG = {"slowlog-log-slower-than": "1000", "slowlog-max-len": "1000"}  # scripts of a millisecond and more
 
 
 def cores(shared: bool = False) -> tuple[int, int]:
@@ -30,6 +34,13 @@ def on_core(core: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
+def server() -> Iterator[EmbeddedRedis]:
+    """A Redis of the benchmark's own, on its core, without persistence."""
+    with on_core(REDIS_CORE), open_redis(options=_SLOW_LOG) as embedded:
+        yield embedded
 
 
 def environment(**more: str) -> dict[str, str]:

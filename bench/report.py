@@ -8,12 +8,12 @@ from pathlib import Path
 import redis
 
 from delayed import __version__
+from tests.support.servers import info
 
 from .chart import chart
 from .contenders import GUARANTEES
-from .placement import REDIS_CORE, ROOT, WORK_CORE
+from .placement import REDIS_CORE, ROOT, WORK_CORE, server
 from .result import Result
-from .server import info, server
 
 _HEAD = """\
 # Benchmarks

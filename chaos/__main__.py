@@ -1,6 +1,7 @@
 """`scripts/chaos`: a storm over workers, sweepers, producers and the network, and the verdict on it."""
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -11,12 +12,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from tests.support.clock import settable_clock
+from tests.support.servers import free_port, open_redis
+
 from .fleet import go_programs
 from .judge import Judge, Verdict
 from .notes import read
 from .options import CLOCK, TROUBLES, Options
 from .report import failures, lines, write
-from .server import server
 from .storm import Outcome, Storm
 
 _SELDOM = 10.0  # seconds between two lines of progress where there is no terminal
@@ -70,7 +73,9 @@ class _Progress:
 
 def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
     progress = _Progress()
-    with server(settable=CLOCK in options.troubles) as (embedded, clock):
+    with contextlib.ExitStack() as stack:
+        clock = stack.enter_context(settable_clock()) if CLOCK in options.troubles else None
+        embedded = stack.enter_context(clock.redis(free_port()) if clock else open_redis())
         outcome = Storm(options, folder, embedded, clock, go=go_programs(), say=progress).run()
     events = [event.as_json() for event in outcome.events]
     (folder / "events.json").write_text(json.dumps(events))

@@ -3,18 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from tests.support.svg import Picture
+
 _WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 760, 340, 50, 40, 250, 40
 _SHORTEST, _LONGEST = 0.001, 30.0  # seconds
 _TICKS = (0.001, 0.01, 0.1, 1.0, 10.0)
 _COLOURS = ("#1a7f37", "#bf8700", "#0969da", "#cf222e", "#8250df", "#8c959f")
-_STYLE = """\
-  <style>
-    text { font: 13px system-ui, sans-serif; fill: #24292f }
-    .title { font-weight: 600; font-size: 15px }
-    .grid { stroke: #8c959f; stroke-width: 0.5; opacity: 0.5 }
-    polyline { fill: none; stroke-width: 2 }
-    @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
-  </style>"""
+_STYLE = [".grid { stroke: #8c959f; stroke-width: 0.5; opacity: 0.5 }", "polyline { fill: none; stroke-width: 2 }"]
 
 
 def _x(seconds: float) -> float:
@@ -36,26 +31,18 @@ def _points(values: Sequence[float]) -> str:
 def curves(recoveries: Mapping[str, Sequence[float]]) -> str:
     """SVG of a curve for each kind of kill."""
     title = "From a kill to the next begin of the task: share of the tasks"
-    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-        f"  <title>{title}</title>",
-        _STYLE,
-        f'  <text class="title" x="8" y="22">{title}</text>',
-    ]
+    picture = Picture(title, (_WIDTH, _HEIGHT), _STYLE)
     for tick in _TICKS:
-        x = _x(tick)
-        label = f"{tick:g} s" if tick >= 1 else f"{1000 * tick:g} ms"
-        lines.append(f'  <line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_y(0):.1f}" y2="{_y(1):.1f}"/>')
-        lines.append(f'  <text x="{x:.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{label}</text>')
+        x = f"{_x(tick):.1f}"
+        picture.shape("line", class_="grid", x1=x, x2=x, y1=f"{_y(0):.1f}", y2=f"{_y(1):.1f}")
+        picture.text(x, _HEIGHT - 20, f"{tick:g} s" if tick >= 1 else f"{1000 * tick:g} ms", "middle")
     for share in (0.0, 0.5, 1.0):
         y = _y(share)
-        lines.append(f'  <line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(f'  <text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{share:.0%}</text>')
+        picture.shape("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}")
+        picture.text(_LEFT - 6, f"{y + 4:.1f}", f"{share:.0%}", "end")
     for place, (kind, values) in enumerate(sorted(recoveries.items())):
-        colour, y = _COLOURS[place % len(_COLOURS)], _TOP + 10 + 20 * place
-        x = _WIDTH - _RIGHT + 14
-        lines.append(f'  <polyline stroke="{colour}" points="{_points(values)}"/>')
-        lines.append(f'  <rect x="{x}" y="{y - 9}" width="10" height="10" fill="{colour}"/>')
-        lines.append(f'  <text x="{x + 16}" y="{y}">{kind} ({len(values):,})</text>')
-    return "\n".join([*lines, "</svg>", ""])
+        colour, left, row = _COLOURS[place % len(_COLOURS)], _WIDTH - _RIGHT + 14, _TOP + 10 + 20 * place
+        picture.shape("polyline", stroke=colour, points=_points(values))
+        picture.shape("rect", x=left, y=row - 9, width=10, height=10, fill=colour)
+        picture.text(left + 16, row, f"{kind} ({len(values):,})")
+    return str(picture)

@@ -1,10 +1,11 @@
 """Which processes there are, and how they are started."""
 
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+
+from tests.support.proxy import Proxies
 
 from .member import GO_WORKER, PRODUCER, ROOT, ROUGH, STALE, SUPERVISOR, SWEEPER, WORKER, Member
 from .notes import PATH
@@ -18,35 +19,6 @@ QUEUE, GO_QUEUE = "storm", "storm-go"
 TICKS = "storm-ticks"  # a queue that is swept, and from which nobody takes
 CHILDREN = 2  # of each supervisor
 RANGE = 1 << 20  # task numbers for one producer process; the first such range is for nobody
-
-
-class Proxies:
-    """The process chaos.proxy."""
-
-    def __init__(self, redis_port: int, count: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "chaos.proxy", str(redis_port), str(count)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-        self.ports = [int(word) for word in self._stdout.readline().split()]
-
-    def order(self, gate: int, what: str) -> None:
-        """Have it do something, and wait until it is done."""
-        print(gate, what, file=self._stdin, flush=True)
-        if not self._stdout.readline():
-            raise RuntimeError("the proxy has died")
-
-    def close(self) -> None:
-        """End it."""
-        self._stdin.close()
-        self._process.wait()
-        self._stdout.close()
 
 
 def go_programs() -> Path | None:

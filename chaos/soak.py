@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import redis
@@ -17,11 +16,11 @@ import redis
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from tests.support.servers import info, open_redis, pid
 
 from .fleet import CHILDREN, Fleet, go_programs
 from .member import SUPERVISOR, Member, eventually
 from .options import Options
-from .server import server
 from .slopes import Slope, fit, sparkline
 from .strips import strips
 
@@ -55,14 +54,14 @@ class Soak:
             with self._server.client() as client:
                 if not eventually(lambda: not self._idle(client), _STARTING):
                     self._late = self._idle(client)
-                names = self._processes(int(_info(client, "server")["process_id"]))
+                names = self._processes(pid(self._server))
                 began = time.monotonic()
                 while (now := time.monotonic() - began) < self._seconds:
                     self.times.append(now)
                     self._sample(names)
                     self._add("Redis", "keys", client.dbsize())
                     self._add("Redis", "waiting", sum(client.llen(name) for name in self._fleet.queues))
-                    self._add("Redis", "used memory, MB", _info(client, "memory")["used_memory"] / 1e6)
+                    self._add("Redis", "used memory, MB", info(client, "memory")["used_memory"] / 1e6)
                     say(f"{now:.0f} of {self._seconds:.0f} s")
                     time.sleep(self._step)
                 self.executed = sum(_succeeded(Queue(queue, client)) for queue in self._fleet.queues)
@@ -114,10 +113,6 @@ class Soak:
         return [*late, *ended, *(f"{name} ended" for name in sorted(gone))]
 
 
-def _info(client: redis.Redis, section: str) -> dict[str, Any]:
-    return client.info(section)
-
-
 def _succeeded(queue: Queue) -> int:
     return sum(process.get("succeeded", 0) for process in inspect(queue).processes)
 
@@ -143,7 +138,7 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the picture as SVG")
     arguments = parser.parse_args()
     terminal = sys.stdout.isatty()
-    with tempfile.TemporaryDirectory() as folder, server() as (embedded, _):
+    with tempfile.TemporaryDirectory() as folder, open_redis() as embedded:
         soak = Soak(embedded, Path(folder), 60 * arguments.minutes, arguments.step)
         soak.run(lambda text: print(f"\r\033[K{text}", end="", flush=True) if terminal else None)
     print()

@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from tests.support.svg import Picture
+
 _WIDTH, _ROW, _LEFT, _CURVE, _TOP = 760, 22, 300, 360, 40
-_STYLE = """\
-  <style>
-    text { font: 12px system-ui, sans-serif; fill: #24292f }
-    .title { font-weight: 600; font-size: 15px }
-    polyline { fill: none; stroke: #1a7f37; stroke-width: 1.2 }
-    @media (prefers-color-scheme: dark) { text { fill: #e6edf3 } }
-  </style>"""
+_STYLE = ["polyline { fill: none; stroke: #1a7f37; stroke-width: 1.2 }"]
 
 
 def _points(times: Sequence[float], values: Sequence[float], y: float) -> str:
@@ -26,18 +22,10 @@ def strips(times: Sequence[float], series: Mapping[tuple[str, str], Sequence[flo
     rows = sorted(series.items(), key=lambda item: (item[0][1], item[0][0]))
     height = _TOP + _ROW * len(rows) + 10
     title = f"{max(times) / 60:.0f} minutes at full load; each strip begins at nought"
-    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-        f"  <title>{title}</title>",
-        _STYLE,
-        f'  <text class="title" x="8" y="22">{title}</text>',
-    ]
+    picture = Picture(title, (_WIDTH, height), _STYLE, font=12)
     for row, ((name, what), values) in enumerate(rows):
         y = _TOP + _ROW * (row + 1)
-        lines += [
-            f'  <text x="{_LEFT - 8}" y="{y - 5}" text-anchor="end">{what}: {name}</text>',
-            f'  <polyline points="{_points(times, values, y)}"/>',
-            f'  <text x="{_LEFT + _CURVE + 8}" y="{y - 5}">{values[-1]:,.1f}</text>',
-        ]
-    return "\n".join([*lines, "</svg>", ""])
+        picture.text(_LEFT - 8, y - 5, f"{what}: {name}", "end")
+        picture.shape("polyline", points=_points(times, values, y))
+        picture.text(_LEFT + _CURVE + 8, y - 5, f"{values[-1]:,.1f}")
+    return str(picture)

@@ -1,6 +1,6 @@
-"""A polyglot task queue on Redis: Python and Go programs hand each other work by function path.
+"""A task queue on Redis for Python and Go.
 
-What a producer needs is here, and `App`, `Worker` and `Sweeper`, which are imported when they are asked for.
+Everything that a producer needs is here; `App`, `Worker` and `Sweeper` are imported on first use.
 """
 
 from importlib import import_module

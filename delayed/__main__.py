@@ -1,4 +1,4 @@
-"""`python -m delayed` is `delayed`."""
+"""Lets `python -m delayed` run the command `delayed`."""
 
 from .cli.main import run
 

@@ -1,4 +1,4 @@
-"""How long a failed task waits before its next attempt.
+"""Back-offs: the pause after a failed attempt.
 
 All of them are jittered in full: the pause is drawn evenly from 0 to the computed one, so that tasks which failed together
 do not come back together (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). With `jitter=False` it
@@ -19,7 +19,7 @@ _MOST_DOUBLINGS = 60  # beyond that, every cap has long been reached
 
 @dataclass(frozen=True)
 class Backoff:
-    """What the kinds have in common.
+    """The base of all back-offs.
 
     Args:
         base: seconds before the first repetition.
@@ -41,7 +41,7 @@ class Backoff:
         if not numbers or not 0 < self.base <= self.cap:
             raise InvalidTask(f"a back-off begins above 0 s and not above its cap, so {self!r} cannot work")
         if not isinstance(self.jitter, bool):
-            raise InvalidTask(f"jitter is True or False, not {self.jitter!r}")
+            raise InvalidTask(f"jitter must be True or False, not {self.jitter!r}")
 
     def _pause(self, attempt: int) -> float:
         raise NotImplementedError

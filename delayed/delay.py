@@ -1,4 +1,4 @@
-"""The decorator that gives functions a `.delay()`."""
+"""The decorator `delayed(queue)`: gives functions `.delay()` and `.options()`."""
 
 import inspect
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,7 +16,7 @@ from .task.task import PyTask
 
 
 class HookOptions(TypedDict, total=False):
-    """What a function may have called; see `delayed.hooks.Hooks`."""
+    """The callbacks of a function; see `delayed.hooks.Hooks`."""
 
     on_start: Callback | str | None
     on_success: Callback | str | None
@@ -25,11 +25,11 @@ class HookOptions(TypedDict, total=False):
 
 
 class FunctionOptions(TaskOptions, HookOptions, total=False):
-    """What stands where a function is defined."""
+    """The options of a decorated function."""
 
 
 class ScheduleOptions(CommonOptions, HookOptions, total=False):
-    """What stands where a schedule is defined: not what makes each task another one."""
+    """The options of a schedule: without those that make each task different."""
 
 
 P = ParamSpec("P")
@@ -38,7 +38,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Delayable(Generic[P, R_co]):
-    """What `.options(…)` of a function returns: calls of it with these options.
+    """A function together with options for its calls; `.options(…)` returns it.
 
     Args:
         queue: where they go.
@@ -102,14 +102,14 @@ class DelayedFunction(Protocol[P, R_co]):
 
 
 class Wrapper(Protocol):
-    """What `delayed(queue)(retry=…)` returns."""
+    """The decorator that `delayed(queue)(retry=…)` returns."""
 
     def __call__(self, func: Callable[P, R]) -> DelayedFunction[P, R]:
         """Give `func` its `delay`."""
 
 
 class Decorator(Protocol):
-    """What `delayed(queue)` returns: use it bare, with options, or as a function."""
+    """The decorator that `delayed(queue)` returns: use it bare, with options, or as a function."""
 
     @overload
     def __call__(
@@ -219,7 +219,7 @@ def delayed(queue: Queue) -> Decorator:
 
 
 def _see_that_it_takes(function: Callable[..., Any], kwargs: dict[str, Any]) -> None:
-    """Whoever gives an option as an argument has meant something else."""
+    """Refuse options that are passed as arguments of the function."""
     try:
         takes = inspect.signature(function).parameters
     except ValueError:  # nobody knows

@@ -1,4 +1,4 @@
-"""A private Redis server."""
+"""`EmbeddedRedis`: a private Redis server for development and tests."""
 
 from .redis.embedded import EmbeddedRedis, server_path
 

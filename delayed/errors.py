@@ -1,4 +1,4 @@
-"""What can go wrong, and why a task can be buried.
+"""All exceptions, and the reasons of dead letters.
 
     DelayedError
     ├── ConfigurationError (ValueError)      a queue, a worker or a URL that cannot work as written
@@ -15,8 +15,8 @@
     ├── ResultTooLarge                       a task returned more bytes than a result may have
     ├── ResultError                          why a handle gives no result
     │   ├── TaskFailed                       the task raised, or could not be run
-    │   ├── TaskExpired                      it was too late to begin
-    │   ├── TaskCancelled                    somebody has cancelled it
+    │   ├── TaskExpired                      it expired before it began
+    │   ├── TaskCancelled                    it was cancelled
     │   ├── NotDone (TimeoutError)           it has not ended in the time that was given
     │   ├── UnknownTask                      no such task, or what was kept of it has run out
     │   └── NoResult                         the task keeps none
@@ -57,7 +57,7 @@ class TaskTooLarge(InvalidTask):
 
 
 class ResultTooLarge(DelayedError):
-    """What a task has returned is larger than a result may be; the task has failed, and is not retried."""
+    """The task's return value is larger than a result may be; the task has failed, and is not retried."""
 
 
 class InvalidSchedule(DelayedError, ValueError):
@@ -86,7 +86,7 @@ class NoRedisServer(DelayedError):
 
 
 class Reason(StrEnum):
-    """Why a task lies in the dead letters: the word in the field `reason`."""
+    """The reason of a dead letter: the word in its field `reason`."""
 
     UNDECODABLE = "undecodable"  # the bytes are not a task
     WRONG_LANGUAGE = "wrong_language"  # a Go function path in a Python worker
@@ -137,7 +137,7 @@ class Duplicate(DelayedError):
 
 
 class ResultError(DelayedError):
-    """A handle gives no result."""
+    """The base of the errors that `Handle.result` raises."""
 
 
 class TaskFailed(ResultError):
@@ -155,23 +155,23 @@ class TaskFailed(ResultError):
 
 
 class TaskExpired(ResultError):
-    """When a worker took the task, it was too late to begin."""
+    """The task expired before a worker took it."""
 
 
 class TaskCancelled(ResultError):
-    """Somebody has cancelled the task."""
+    """The task was cancelled."""
 
 
 class NotDone(ResultError, TimeoutError):
-    """The task has not ended in the time that was given; it may still."""
+    """The task did not end within the given time; it may still end."""
 
 
 class UnknownTask(ResultError):
-    """No task with this id is known: what was kept of it has run out, or it was never enqueued in this queue."""
+    """No task with this id is known: its state has expired, or it was never enqueued in this queue."""
 
 
 class NoResult(ResultError):
-    """The task keeps no result: give it `result_ttl`, some seconds, where it is defined or enqueued."""
+    """The task keeps no result: set `result_ttl` (seconds) where it is defined or enqueued."""
 
 
 class Retry(Exception):
@@ -196,4 +196,4 @@ class Retry(Exception):
 
 
 class TimedOut(Exception):
-    """Raised in a task that has run for longer than its `timeout`."""
+    """Raised inside a task that exceeds its `timeout`."""

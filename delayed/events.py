@@ -1,4 +1,4 @@
-"""One stream of what happens in this process, for logs, metrics and alarms. `table` makes the table in docs/events.md."""
+"""The events of this process, for logs, metrics and alarms. `table` makes the table in docs/events.md."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,7 +14,7 @@ from .logger import logger
 
 
 class Kind(StrEnum):
-    """What has happened."""
+    """The kind of an event."""
 
     ENQUEUED = "enqueued"
     STARTED = "started"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Event(NamedTuple):
-    """Something that has happened. Fields that have no meaning for its kind have the values that stand here."""
+    """An event. Fields that mean nothing for its kind keep these defaults."""
 
     kind: Kind
     queue: str  # its name; of a process: the names of its queues, with commas
@@ -69,11 +69,10 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     ),
     Kind.CANCELLED: (
         "producer, worker",
-        "Before it began, says who cancels it, who knows its `id` alone; a worker says what it finds cancelled when it is to "
-        "begin, or what was cancelled while it ran.",
+        "It was cancelled: emitted by whoever cancels it if it had not begun (only `id` is set), else by the worker.",
         ("task", "id", "attempt", "worker"),
     ),
-    Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran: somebody else has it too.", ("task", "worker")),
+    Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran, so another worker may run it as well.", ("task", "worker")),
     Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),
     Kind.WORKER_UP: ("worker", "A worker begins.", ("worker",)),
     Kind.WORKER_DOWN: ("worker", "A worker has stopped.", ("worker",)),
@@ -84,7 +83,7 @@ Callback = Callable[[Event], object]
 
 
 class Bus:
-    """Who listens in this process."""
+    """The subscribers of this process."""
 
     def __init__(self) -> None:
         self._listeners: dict[Kind, list[Callback]] = {kind: [] for kind in Kind}
@@ -144,7 +143,7 @@ def _kind(word: str) -> Kind:
 
 
 def notify(callback: Callback, event: Event) -> None:
-    """Call back; whatever comes of it is logged and changes nothing."""
+    """Call a callback; an error in it is logged and changes nothing."""
     try:
         returned = callback(event)
         if returned is not None:
@@ -164,7 +163,7 @@ def _see_that_it_ran(returned: object) -> None:
 
 
 def table() -> str:
-    """The kinds of events, in Markdown."""
+    """The table of events for docs/events.md, in Markdown."""
     rows = [
         f"| `{kind}` | {where} | {text} | {', '.join(f'`{name}`' for name in names)} |"
         for kind, (where, text, names) in ABOUT.items()

@@ -21,7 +21,7 @@ class _Fields(NamedTuple):
 
 
 class Hooks(_Fields):
-    """What to call with the `Event`, in the worker's process: functions, or their paths `module.path:function`.
+    """Callbacks that get the `Event`, in the worker's process: functions, or their paths `module.path:function`.
 
     Args:
         on_start: the function is about to be called.
@@ -48,7 +48,7 @@ class Hooks(_Fields):
         found = super().__new__(cls, on_start, on_success, on_failure, on_retry)
         for name, hook in zip(NAMES, found, strict=True):
             if hook is not None and not callable(hook) and not (isinstance(hook, str) and is_python_path(hook)):
-                raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
+                raise InvalidTask(f"{name} must be a function or the path of one, 'module.path:function', not {hook!r}")
             if iscoroutinefunction(hook) or isgeneratorfunction(hook) or isasyncgenfunction(hook):
                 raise InvalidTask(f"{name} is called, and nobody waits for it: make {hook!r} a plain function")
         return found

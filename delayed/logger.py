@@ -18,7 +18,7 @@ logger.addHandler(logging.NullHandler())
 
 
 def _call_handlers(record: logging.LogRecord) -> None:
-    """As `Logger.callHandlers`. A handler of the application's may raise; that must not decide what becomes of a task."""
+    """As `Logger.callHandlers`, but a handler that raises does not affect the task."""
     try:
         logging.Logger.callHandlers(logger, record)
     except TimedOut:  # it is the task's time that is over

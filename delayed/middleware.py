@@ -1,4 +1,4 @@
-"""What wraps the execution of tasks that have headers."""
+"""The public names of middlewares: functions that wrap each task with headers."""
 
 from .job.job import Job
 from .job.middleware import AsyncMiddleware, AsyncStep, Middleware, Step, compose

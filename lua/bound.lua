@@ -7,9 +7,12 @@ local found = {}
 for i = 1, #KEYS do
     if redis.call('PTTL', KEYS[i]) == -1 then
         found[#found + 1] = i
-        if tonumber(ARGV[1]) > 0 then
-            redis.call('PEXPIRE', KEYS[i], ARGV[1])
-        end
+    end
+end
+-- All keys have been read: writes begin here.
+if tonumber(ARGV[1]) > 0 then
+    for _, i in ipairs(found) do
+        redis.call('PEXPIRE', KEYS[i], ARGV[1])
     end
 end
 return found

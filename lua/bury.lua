@@ -29,7 +29,6 @@ local function free(own, lease, id, leaves) -- `leaves`: it does not come back a
 end
 -- End of the passage.
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 for i = 2, #KEYS > 6 and 3 or 0 do
     redis.call('LLEN', KEYS[i])
     redis.call('HLEN', KEYS[4])
@@ -40,6 +39,7 @@ local task = redis.call('HGET', KEYS[1], ARGV[1])
 if not task then
     return 0
 end
+-- All keys have been read: writes begin here.
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[5], redis.sha1hex(task))
 redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', ARGV[2], 'detail', ARGV[3], 'worker', ARGV[4])

@@ -7,6 +7,8 @@
 -- Returns: the state in which it was ('queued', 'scheduled', 'retrying', 'running', or one of those of tasks that have ended), or ''
 --          if no such task is known
 
+local id, result, keep, how, tracked = unpack(ARGV, 1, 5)
+
 -- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
 local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
@@ -33,7 +35,6 @@ local function free(own, lease, id, leaves) -- `leaves`: it does not come back a
 end
 -- End of the passage.
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 local own = #KEYS - 5
 local state, data = redis.call('HGET', KEYS[own], 'state'), redis.call('HGET', KEYS[own], 'data')
 redis.call('ZCARD', KEYS[5])
@@ -44,17 +45,18 @@ redis.call('HLEN', KEYS[4])
 if not state then
     return ''
 end
+-- All keys have been read: writes begin here.
 redis.call('HDEL', KEYS[own], 'waits') -- first, as it frees memory: Redis then lets the rest happen though its memory is full
 if state == 'running' then
-    if ARGV[4] == 'hard' then
-        redis.call('HSET', KEYS[own], 'cancelled', ARGV[4])
+    if how == 'hard' then
+        redis.call('HSET', KEYS[own], 'cancelled', how)
     else
-        redis.call('HSETNX', KEYS[own], 'cancelled', ARGV[4])
+        redis.call('HSETNX', KEYS[own], 'cancelled', how)
     end
 elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
-    local gone, keep = data and redis.call('ZREM', KEYS[5], ARGV[1] .. data) == 1, ARGV[3]
+    local gone = data and redis.call('ZREM', KEYS[5], id .. data) == 1
     if not gone then -- it must stay known until it is taken
-        keep = math.max(ARGV[3], ARGV[5], redis.call('PTTL', KEYS[own]))
+        keep = math.max(keep, tracked, redis.call('PTTL', KEYS[own]))
     elseif redis.call('EXISTS', KEYS[5]) == 0 then
         redis.call('HDEL', KEYS[4], string.sub(KEYS[5], -40))
     end
@@ -62,8 +64,8 @@ elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
     redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1')
     redis.call('PEXPIRE', KEYS[own], keep)
     redis.call('DEL', KEYS[own + 1])
-    redis.call('RPUSH', KEYS[own + 1], ARGV[2])
+    redis.call('RPUSH', KEYS[own + 1], result)
     redis.call('PEXPIRE', KEYS[own + 1], keep)
-    free(own, '', ARGV[1])
+    free(own, '', id)
 end
 return state

@@ -6,6 +6,8 @@
 --       said, or '')
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+local lease, id, state, result, keep, reason, detail, worker, error = unpack(ARGV, 1, 9)
+
 -- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
 local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
@@ -37,23 +39,24 @@ for i = 2, 3 do
     redis.call('HLEN', KEYS[i + 2])
 end
 redis.call('XLEN', KEYS[6])
-local own, kept = #KEYS - 5, tonumber(ARGV[5]) > 0
-local task = redis.call('HGET', KEYS[1], ARGV[1])
+local own, kept = #KEYS - 5, tonumber(keep) > 0
+local task = redis.call('HGET', KEYS[1], lease)
 if not task then
     return 0
 end
-redis.call('HDEL', KEYS[1], ARGV[1])
+-- All keys have been read: writes begin here.
+redis.call('HDEL', KEYS[1], lease)
 redis.call('HDEL', KEYS[5], redis.sha1hex(task))
-free(own, ARGV[1], ARGV[2], true)
-if ARGV[6] ~= '' then
-    redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', ARGV[6], 'detail', ARGV[7], 'worker', ARGV[8])
+free(own, lease, id, true)
+if reason ~= '' then
+    redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', reason, 'detail', detail, 'worker', worker)
 end
 if has(own, 'hash') then
     if kept then
         redis.call('HDEL', KEYS[own], 'data', 'waits', 'place')
-        redis.call('HSET', KEYS[own], 'state', ARGV[3], 'worker', ARGV[8])
-        if ARGV[9] ~= '' then redis.call('HSET', KEYS[own], 'error', ARGV[9]) end
-        redis.call('PEXPIRE', KEYS[own], ARGV[5])
+        redis.call('HSET', KEYS[own], 'state', state, 'worker', worker)
+        if error ~= '' then redis.call('HSET', KEYS[own], 'error', error) end
+        redis.call('PEXPIRE', KEYS[own], keep)
     else
         redis.call('DEL', KEYS[own])
     end
@@ -61,8 +64,8 @@ end
 if has(own + 1, 'list') then
     redis.call('DEL', KEYS[own + 1])
     if kept then
-        redis.call('RPUSH', KEYS[own + 1], ARGV[4])
-        redis.call('PEXPIRE', KEYS[own + 1], ARGV[5])
+        redis.call('RPUSH', KEYS[own + 1], result)
+        redis.call('PEXPIRE', KEYS[own + 1], keep)
     end
 end
 return 1

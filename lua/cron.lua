@@ -5,33 +5,35 @@
 --       occurrence from now on, or '' to pause it), task, count (how often to enqueue it)
 -- Returns: 1, or 0 if the schedule is not as the caller saw it (nothing has happened)
 
-local definition = redis.call('HGET', KEYS[3], ARGV[1])
-local due = redis.call('ZSCORE', KEYS[4], ARGV[1]) or ''
+local name, seen, due, definition, next, task, count = unpack(ARGV, 1, 7)
+
+local found = redis.call('HGET', KEYS[3], name)
+local score = redis.call('ZSCORE', KEYS[4], name) or ''
 local first = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[5])
-local sooner = not first or (tonumber(ARGV[5]) or 0) < (tonumber(first) or 0)
+local sooner = not first or (tonumber(next) or 0) < (tonumber(first) or 0)
 for i = 1, 2 do
     redis.call('LLEN', KEYS[i])
 end
-local seen = definition and redis.sha1hex(definition) or ''
-if seen ~= ARGV[2] or (due ~= ARGV[3] and (due == '' or tonumber(due) ~= tonumber(ARGV[3]))) then
+if (found and redis.sha1hex(found) or '') ~= seen or (score ~= due and (score == '' or tonumber(score) ~= tonumber(due))) then
     return 0
 end
-if ARGV[4] == '' then
-    redis.call('HDEL', KEYS[3], ARGV[1])
-elseif definition ~= ARGV[4] then
-    redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
+-- All keys have been read: writes begin here.
+if definition == '' then
+    redis.call('HDEL', KEYS[3], name)
+elseif found ~= definition then
+    redis.call('HSET', KEYS[3], name, definition)
 end
-if ARGV[5] == '' then
-    redis.call('ZREM', KEYS[4], ARGV[1])
+if next == '' then
+    redis.call('ZREM', KEYS[4], name)
 else
-    redis.call('ZADD', KEYS[4], ARGV[5], ARGV[1])
+    redis.call('ZADD', KEYS[4], next, name)
     if sooner and rings == 0 then
         redis.call('RPUSH', KEYS[5], '1')
     end
 end
-for _ = 1, ARGV[7] do
-    redis.call('RPUSH', KEYS[1], ARGV[6])
+for _ = 1, count do
+    redis.call('RPUSH', KEYS[1], task)
     redis.call('RPUSH', KEYS[2], '1')
 end
 return 1

@@ -3,11 +3,12 @@
 -- ARGV: id...
 -- Returns: how many were moved; ids that are not there, and entries without a task, are passed over
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 for i = 1, 2 do
     redis.call('LLEN', KEYS[i])
 end
+redis.call('XLEN', KEYS[3])
 redis.call('HLEN', KEYS[4])
+-- All keys have been read: writes begin here.
 local count = 0
 for i = 1, #ARGV do
     local entry = redis.call('XRANGE', KEYS[3], ARGV[i], ARGV[i])[1]

@@ -8,6 +8,8 @@
 -- Returns: {1, pause, age} (milliseconds until it is tried again, and since it was deferred first); {2, 0, age} if the time is over:
 --          nothing has happened; {0} if the lease does not hold a task any more (the caller was superseded)
 
+local lease, id, tracked, limit, word, cause = unpack(ARGV, 1, 6)
+
 local FIRST, LONGEST = 1000, 60000 -- milliseconds
 local FORGOTTEN = 600000 -- milliseconds after the last time, beyond the longest pause, after which it is the first time again
 local MOST, KEEP = 100000, 86400000 -- notes, and milliseconds that they are kept
@@ -42,7 +44,7 @@ local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
 local rings, own = redis.call('LLEN', KEYS[6]), #KEYS - 5
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
-local task = redis.call('HGET', KEYS[1], ARGV[1])
+local task = redis.call('HGET', KEYS[1], lease)
 local digest, clock = redis.sha1hex(task or ''), redis.call('TIME')
 local note, notes = redis.call('HGET', KEYS[7], digest), redis.call('HLEN', KEYS[7])
 if not task then
@@ -54,13 +56,14 @@ if not since or now - last > LONGEST + FORGOTTEN then
     since, last, count = now, 0, 0
 end
 local age = math.max(0, now - since)
-if age >= tonumber(ARGV[4]) then
+if age >= tonumber(limit) then
     return {2, 0, age}
 end
 local pause = math.min(LONGEST, FIRST * 2 ^ math.min(count, 10))
 if now - last >= pause / 4 then count = count + 1 end -- tasks of the same bytes, which come together, count once
-redis.call('HDEL', KEYS[1], ARGV[1])
-free(own, ARGV[1], ARGV[2], true)
+-- All keys have been read: writes begin here.
+redis.call('HDEL', KEYS[1], lease)
+free(own, lease, id, true)
 if note or notes < MOST then
     redis.call('HSET', KEYS[7], digest, string.format('%.0f:%.0f:%d', since, now, count))
     redis.call('PEXPIRE', KEYS[7], KEEP)
@@ -68,11 +71,11 @@ else
     pause = LONGEST
 end
 if redis.call('TYPE', KEYS[8])['ok'] == 'hash' then redis.pcall('HINCRBYFLOAT', KEYS[8], 'tokens', 1) end
-local due, waits = now + pause, (ARGV[5] == '1' and '' or ':' .. ARGV[5]) .. task
-redis.call('ZADD', KEYS[5], due, ARGV[2] .. waits)
+local due, waits = now + pause, (word == '1' and '' or ':' .. word) .. task
+redis.call('ZADD', KEYS[5], due, id .. waits)
 if (not first or due < tonumber(first)) and rings == 0 then redis.call('RPUSH', KEYS[6], '1') end
-if tonumber(ARGV[3]) > 0 and has(own, 'hash') then
-    redis.call('HSET', KEYS[own], 'state', 'scheduled', 'due', due, 'waits', ARGV[6], 'data', waits, 'place', KEYS[5])
-    redis.call('PEXPIRE', KEYS[own], pause + ARGV[3])
+if tonumber(tracked) > 0 and has(own, 'hash') then
+    redis.call('HSET', KEYS[own], 'state', 'scheduled', 'due', due, 'waits', cause, 'data', waits, 'place', KEYS[5])
+    redis.call('PEXPIRE', KEYS[own], pause + tracked)
 end
 return {1, pause, age}

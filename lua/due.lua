@@ -10,10 +10,11 @@ local ID, MARK, GROUP = 16, 58, 41 -- before the task: 16 characters; if it has 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local moved, position, pause, stayed = 0, 0, -1, 0
-for i = 1, #KEYS, 3 do
+for i = 1, #KEYS, 3 do -- of each queue all keys are read before one is written
     local waiting = redis.call('LLEN', KEYS[i])
     redis.call('LLEN', KEYS[i + 1])
     local members = redis.call('ZRANGEBYSCORE', KEYS[i + 2], '-inf', now, 'LIMIT', 0, ARGV[1] - moved)
+    -- All keys have been read: writes begin here.
     for _, member in ipairs(members) do
         local grouped = string.byte(member, ID + 1) == MARK
         if grouped and ARGV[2] == 'leave' then

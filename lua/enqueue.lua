@@ -5,6 +5,8 @@
 
 local CHUNK = 4000 -- unpack() fails near 8,000 values
 
+local waiting = redis.call('LLEN', KEYS[1])
+-- All keys have been read: writes begin here.
 for first = 1, #ARGV, CHUNK do
     local last = math.min(first + CHUNK - 1, #ARGV)
     local ones = {}
@@ -15,4 +17,4 @@ for first = 1, #ARGV, CHUNK do
     redis.call('RPUSH', KEYS[2], unpack(ones))
     redis.call('RPUSH', KEYS[1], unpack(ARGV, first, last))
 end
-return redis.call('LLEN', KEYS[1])
+return waiting + #ARGV

@@ -5,9 +5,9 @@
 
 local CHUNK = 4000 -- unpack() fails near 8,000 values
 
--- The rotation first: if a key has a foreign type, no task has been added.
 local others = redis.call('LLEN', KEYS[1])
-if others == 0 then
+-- All keys have been read: writes begin here.
+if others == 0 then -- the rotation first: if that has a foreign type, no task has been added
     redis.call('RPUSH', KEYS[2], ARGV[1])
 end
 for first = 2, #ARGV, CHUNK do

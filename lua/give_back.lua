@@ -32,12 +32,13 @@ local function free(own, lease, id, leaves) -- `leaves`: it does not come back a
 end
 -- End of the passage.
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 for i = 2, 3 do
     redis.call('LLEN', KEYS[i])
 end
+redis.call('HLEN', KEYS[1])
 redis.call('HLEN', KEYS[4])
 local count, tokens, own = 0, 0, #KEYS + 1
+-- All keys have been read: writes begin here.
 for i = (#ARGV - 1) / 2, 1, -1 do
     local lease, id = ARGV[2 * i], ARGV[2 * i + 1]
     local task = redis.call('HGET', KEYS[1], lease)

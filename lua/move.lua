@@ -4,7 +4,6 @@
 --       that)
 -- Returns: 1, or 0 if it does not wait there any more
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 local before = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[2])
@@ -16,6 +15,7 @@ end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local due = tonumber(ARGV[2])
+-- All keys have been read: writes begin here.
 redis.call('ZREM', KEYS[1], ARGV[1]) -- first, as it frees memory: Redis then lets the rest happen though its memory is full
 redis.call('ZADD', KEYS[1], due, ARGV[1])
 if state then

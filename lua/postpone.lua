@@ -6,6 +6,8 @@
 --       word (what announces it, as for `submit`)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
+local lease, data, id, delay, tracked, error, word = unpack(ARGV, 1, 7)
+
 -- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
 local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
@@ -41,27 +43,28 @@ end
 redis.call('LLEN', KEYS[9])
 -- A list of the group's own that has a foreign type is left alone, as the lease has to end: the task goes by the schedule, from
 -- which it comes to the queue.
-local listless = ARGV[7] ~= '1' and not has(8, 'list')
+local listless = word ~= '1' and not has(8, 'list')
 local others = not listless and redis.call('LLEN', KEYS[8])
-local task = redis.call('HGET', KEYS[1], ARGV[1])
+local task = redis.call('HGET', KEYS[1], lease)
 if not task then
     return 0
 end
-redis.call('HDEL', KEYS[1], ARGV[1])
+-- All keys have been read: writes begin here.
+redis.call('HDEL', KEYS[1], lease)
 redis.call('HDEL', KEYS[5], redis.sha1hex(task))
-free(own, ARGV[1], ARGV[3], true)
+free(own, lease, id, true)
 local clock = redis.call('TIME')
-local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4]
-local waits = (ARGV[7] == '1' and '' or ':' .. ARGV[7]) .. ARGV[2] -- in the schedule, with what says whose group's it is
-if tonumber(ARGV[4]) > 0 or listless then
-    redis.call('ZADD', KEYS[6], due, ARGV[3] .. waits)
+local due = clock[1] * 1000 + math.floor(clock[2] / 1000) + delay
+local waits = (word == '1' and '' or ':' .. word) .. data -- in the schedule, with what says whose group's it is
+if tonumber(delay) > 0 or listless then
+    redis.call('ZADD', KEYS[6], due, id .. waits)
     if (not first or due < tonumber(first)) and rings == 0 then redis.call('RPUSH', KEYS[7], '1') end
 else
-    redis.call('RPUSH', KEYS[8], ARGV[2])
-    if ARGV[7] == '1' or others == 0 then redis.call('RPUSH', KEYS[9], ARGV[7]) end
+    redis.call('RPUSH', KEYS[8], data)
+    if word == '1' or others == 0 then redis.call('RPUSH', KEYS[9], word) end
 end
-if tonumber(ARGV[5]) > 0 and has(own, 'hash') then
-    redis.call('HSET', KEYS[own], 'state', 'retrying', 'due', due, 'error', ARGV[6], 'data', waits, 'place', KEYS[6])
-    redis.call('PEXPIRE', KEYS[own], ARGV[4] + ARGV[5])
+if tonumber(tracked) > 0 and has(own, 'hash') then
+    redis.call('HSET', KEYS[own], 'state', 'retrying', 'due', due, 'error', error, 'data', waits, 'place', KEYS[6])
+    redis.call('PEXPIRE', KEYS[own], delay + tracked)
 end
 return 1

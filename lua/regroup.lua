@@ -19,6 +19,7 @@ end
 for i = 2, #ARGV do
     lists[ARGV[i]] = i + 3
 end
+-- All keys have been read: writes begin here.
 for _, member in ipairs(members) do
     local digest = string.byte(member, ID + 1) == MARK and string.sub(member, ID + 2, ID + 1 + DIGEST)
     local place = digest and lists[digest]

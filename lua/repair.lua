@@ -8,6 +8,7 @@ local step = math.min(math.abs(missing), tonumber(ARGV[1]))
 if step == 0 then
     return {0, 0, 0}
 end
+-- All keys have been read: writes begin here.
 if missing < 0 then
     redis.call('LPOP', KEYS[2], step)
     return {0, step, -missing - step}

@@ -8,6 +8,8 @@
 -- Returns: 1; 0 if the lease does not hold a task any more; 2 if the task has been cancelled; 3 if it waits for its unique key; 4 if
 --          it waits for a slot
 
+local lease, id, fate, bound, worker, now, tracked, attempt, limit, mark = unpack(ARGV, 1, 10)
+
 local WAITS = {'another task with its unique key is running', 'as many tasks with its concurrency key are running as may'}
 local WALK = 100 -- slots that are looked at one by one; where there are more, only sweepers do that
 
@@ -26,22 +28,22 @@ local function wake(i) -- the first that waits there goes to the head of the que
 end
 -- End of the passage.
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
-local own, tracked, limit = #KEYS - 5, ARGV[2] ~= '-', tonumber(ARGV[9])
+local own, has_state = #KEYS - 5, id ~= '-'
+limit = tonumber(limit)
 local unique, taken, stale = KEYS[own + 2] ~= KEYS[1], 0, {}
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
 if unique then redis.call('ZCARD', KEYS[own + 3]) end
 if limit > 0 then redis.call('ZCARD', KEYS[own + 5]) end
-local cancelled = tracked and redis.call('HEXISTS', KEYS[own], 'cancelled') == 1
+local cancelled = has_state and redis.call('HEXISTS', KEYS[own], 'cancelled') == 1
 local owner = unique and redis.call('GET', KEYS[own + 2])
-local size = redis.call('HSTRLEN', KEYS[1], ARGV[1])
+local size = redis.call('HSTRLEN', KEYS[1], lease)
 if limit > 0 then
     -- A slot is a lease and the length of the task that runs under it; others are left over. They are looked for if none seems free.
-    taken = redis.call('HLEN', KEYS[own + 4]) - redis.call('HEXISTS', KEYS[own + 4], ARGV[1])
+    taken = redis.call('HLEN', KEYS[own + 4]) - redis.call('HEXISTS', KEYS[own + 4], lease)
     local slots = taken >= limit and taken <= WALK and redis.call('HGETALL', KEYS[own + 4]) or {}
     for i = 1, #slots, 2 do
-        if slots[i] ~= ARGV[1] and redis.call('HSTRLEN', KEYS[1], slots[i]) ~= tonumber(slots[i + 1]) then
+        if slots[i] ~= lease and redis.call('HSTRLEN', KEYS[1], slots[i]) ~= tonumber(slots[i + 1]) then
             stale[#stale + 1], taken = slots[i], taken - 1
         end
     end
@@ -49,32 +51,32 @@ end
 if size == 0 then
     return 0
 end
-
+-- All keys have been read: writes begin here.
 -- Removals first, as they free memory: Redis then lets the rest happen though its memory is full.
-if tracked then redis.call('HDEL', KEYS[own], 'data', 'waits', 'place') end
-if limit > 0 then redis.call('HDEL', KEYS[own + 4], ARGV[1]) end
+if has_state then redis.call('HDEL', KEYS[own], 'data', 'waits', 'place') end
+if limit > 0 then redis.call('HDEL', KEYS[own + 4], lease) end
 for i = 1, #stale do redis.call('HDEL', KEYS[own + 4], stale[i]) end
-local rival, full = ARGV[3] == 'take' and owner and owner ~= ARGV[2], limit > 0 and taken >= limit
+local rival, full = fate == 'take' and owner and owner ~= id, limit > 0 and taken >= limit
 if not cancelled and not rival and not full then
     if limit > 0 then
-        redis.call('HSET', KEYS[own + 4], ARGV[1], size)
-        redis.call('PEXPIRE', KEYS[own + 4], ARGV[7])
+        redis.call('HSET', KEYS[own + 4], lease, size)
+        redis.call('PEXPIRE', KEYS[own + 4], tracked)
     end
-    if ARGV[3] == 'take' then
-        redis.call('SET', KEYS[own + 2], ARGV[2], 'PX', ARGV[4])
-    elseif ARGV[3] == 'free' and owner == ARGV[2] then
+    if fate == 'take' then
+        redis.call('SET', KEYS[own + 2], id, 'PX', bound)
+    elseif fate == 'free' and owner == id then
         redis.call('DEL', KEYS[own + 2])
         wake(own + 3)
     end
-    if tracked then
-        redis.call('HSET', KEYS[own], 'state', 'running', 'worker', ARGV[5], 'started', ARGV[6], 'attempt', ARGV[8])
-        if ARGV[3] == 'take' or ARGV[3] == 'leave' and owner == ARGV[2] then redis.call('HSET', KEYS[own], 'unique', KEYS[own + 2]) end
-        redis.call('PEXPIRE', KEYS[own], ARGV[7])
+    if has_state then
+        redis.call('HSET', KEYS[own], 'state', 'running', 'worker', worker, 'started', now, 'attempt', attempt)
+        if fate == 'take' or fate == 'leave' and owner == id then redis.call('HSET', KEYS[own], 'unique', KEYS[own + 2]) end
+        redis.call('PEXPIRE', KEYS[own], tracked)
     end
     return 1
 end
 -- It may have been woken: what it cannot use goes to another.
-if ARGV[3] == 'take' and not owner then wake(own + 3) end
+if fate == 'take' and not owner then wake(own + 3) end
 if limit > 0 and not full then wake(own + 5) end
 if cancelled then
     return 2
@@ -86,14 +88,14 @@ else -- with different limits for one key the highest counts, as whoever waits a
     local most = string.match(redis.call('HGET', KEYS[4], string.sub(KEYS[place], -40)) or '', ':(%d+)$')
     sought = sought .. string.format('%.0f', math.max(limit, tonumber(most or 0)))
 end
-local clock, task = redis.call('TIME'), redis.call('HGET', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZADD', KEYS[place], clock[1] * 1000 + clock[2] / 1000, ARGV[10] .. task)
+local clock, task = redis.call('TIME'), redis.call('HGET', KEYS[1], lease)
+redis.call('HDEL', KEYS[1], lease)
+redis.call('ZADD', KEYS[place], clock[1] * 1000 + clock[2] / 1000, mark .. task)
 redis.call('HSET', KEYS[4], string.sub(KEYS[place], -40), sought)
 if redis.call('TYPE', KEYS[5])['ok'] == 'hash' then redis.pcall('HINCRBYFLOAT', KEYS[5], 'tokens', 1) end
-if tracked then
+if has_state then
     local why = rival and WAITS[1] or WAITS[2]
-    redis.call('HSET', KEYS[own], 'state', 'queued', 'waits', why, 'data', string.sub(ARGV[10], 17) .. task, 'place', KEYS[place])
-    redis.call('PEXPIRE', KEYS[own], ARGV[7])
+    redis.call('HSET', KEYS[own], 'state', 'queued', 'waits', why, 'data', string.sub(mark, 17) .. task, 'place', KEYS[place])
+    redis.call('PEXPIRE', KEYS[own], tracked)
 end
 return rival and 3 or 4

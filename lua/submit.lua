@@ -8,13 +8,15 @@
 --          task's, nothing has happened), or 'known' (a task of
 --          this id is there already: the enqueue was said twice)
 
-local tracked, bound = tonumber(ARGV[5]), tonumber(ARGV[6])
+local data, id, due, delay, tracked, bound, word = unpack(ARGV, 1, 7)
+
+tracked, bound = tonumber(tracked), tonumber(bound)
 local other = bound > 0 and redis.call('GET', KEYS[6])
-if other and other ~= ARGV[2] then
+if other and other ~= id then
     return {'duplicate', other}
 end
 if tracked > 0 and redis.call('HLEN', KEYS[5]) > 0 then
-    return {'known', ARGV[2]}
+    return {'known', id}
 end
 
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
@@ -23,19 +25,20 @@ redis.call('LLEN', KEYS[2])
 local others = redis.call('LLEN', KEYS[1])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local waits = (ARGV[7] == '1' and '' or ':' .. ARGV[7]) .. ARGV[1] -- in the schedule, with what says whose group's it is
-local due = tonumber(ARGV[3]) + (tonumber(ARGV[4]) > 0 and now + ARGV[4] or 0)
+local waits = (word == '1' and '' or ':' .. word) .. data -- in the schedule, with what says whose group's it is
+due = tonumber(due) + (tonumber(delay) > 0 and now + delay or 0)
 local state = due > now and 'scheduled' or 'queued'
+-- All keys have been read: writes begin here.
 if state == 'scheduled' then
-    redis.call('ZADD', KEYS[3], due, ARGV[2] .. waits)
+    redis.call('ZADD', KEYS[3], due, id .. waits)
     if (not first or due < tonumber(first)) and rings == 0 then
         redis.call('RPUSH', KEYS[4], '1')
     end
 else
-    if ARGV[7] == '1' or others == 0 then
-        redis.call('RPUSH', KEYS[2], ARGV[7])
+    if word == '1' or others == 0 then
+        redis.call('RPUSH', KEYS[2], word)
     end
-    redis.call('RPUSH', KEYS[1], ARGV[1])
+    redis.call('RPUSH', KEYS[1], data)
 end
 if tracked > 0 then
     redis.call('HSET', KEYS[5], 'state', state, 'due', due, 'enqueued', now)
@@ -48,6 +51,6 @@ if tracked > 0 then
     redis.call('PEXPIRE', KEYS[5], math.max(tracked, due - now + tracked))
 end
 if bound > 0 then
-    redis.call('SET', KEYS[6], ARGV[2], 'PX', math.max(bound, due - now + bound))
+    redis.call('SET', KEYS[6], id, 'PX', math.max(bound, due - now + bound))
 end
-return {state == 'queued' and ARGV[7] ~= '1' and others == 0 and 'first' or state, ARGV[2]}
+return {state == 'queued' and word ~= '1' and others == 0 and 'first' or state, id}

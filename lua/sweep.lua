@@ -8,6 +8,8 @@
 --       kept; 'running' if it has its unique key only while it runs, or '')
 -- Returns: {tasks put back, tasks buried, more (1: large tasks used up the budget, call again)}
 
+local limit, pass, sweeper, cause = unpack(ARGV, 1, 4)
+
 local BUDGET = 1048576 -- bytes of tasks in one call
 local KEEP = 86400 -- seconds that a loss is remembered after the last one
 local MOST = 10000 -- losses remembered; past that they are all forgotten rather than grow
@@ -57,13 +59,14 @@ local function fail(own, id, keep, detail) -- a tracked task that is buried
     end
 end
 
--- Read before anything is written: if a key has a foreign type, nothing has happened.
 for i = 2, 3 do
     redis.call('LLEN', KEYS[i])
     redis.call('HLEN', KEYS[i + 2])
 end
+redis.call('HLEN', KEYS[1])
 redis.call('XLEN', KEYS[6])
 local recovered, buried, tokens, bytes, more, at = 0, 0, 0, 0, 0, 9
+-- All keys have been read: writes begin here.
 for i = 5, #ARGV, 3 do
     local lease, own, id, keep = at, ARGV[i] ~= '' and at + 6 <= #KEYS and at + 1, ARGV[i], ARGV[i + 1]
     at = at + (own and 7 or 1)
@@ -76,22 +79,22 @@ for i = 5, #ARGV, 3 do
         bytes = bytes + #task
         redis.call('HDEL', KEYS[1], KEYS[lease])
         local digest = redis.sha1hex(task)
-        local count, pass = string.match(redis.call('HGET', KEYS[5], digest) or '', '^(%d+):(.*)$')
-        count = tonumber(count or 0) + (pass == ARGV[2] and 0 or 1)
-        if count >= tonumber(ARGV[1]) then
-            local detail = LOST .. ' ' .. count .. ' times' .. ARGV[4]
-            redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', ARGV[3])
+        local count, last = string.match(redis.call('HGET', KEYS[5], digest) or '', '^(%d+):(.*)$')
+        count = tonumber(count or 0) + (last == pass and 0 or 1)
+        if count >= tonumber(limit) then
+            local detail = LOST .. ' ' .. count .. ' times' .. cause
+            redis.call('XADD', KEYS[6], '*', 'task', task, 'reason', 'lost', 'detail', detail, 'worker', sweeper)
             redis.call('HDEL', KEYS[5], digest)
             if own then free(own, KEYS[lease], id, true) end
             if own and id ~= '-' then fail(own, id, keep, detail) end
             buried = buried + 1
         else
             if redis.call('HLEN', KEYS[5]) >= MOST then redis.call('DEL', KEYS[5]) end
-            redis.call('HSET', KEYS[5], digest, count .. ':' .. ARGV[2])
+            redis.call('HSET', KEYS[5], digest, count .. ':' .. pass)
             redis.call('EXPIRE', KEYS[5], KEEP)
             if own then free(own, KEYS[lease], ARGV[i + 2] == 'running' and id or '') end
             local began = own and has(own, 'hash') and redis.call('HGET', KEYS[own], 'state') == 'running'
-            if began then redis.call('HSET', KEYS[own], 'state', 'queued', 'error', LOST .. ARGV[4]) end
+            if began then redis.call('HSET', KEYS[own], 'state', 'queued', 'error', LOST .. cause) end
             redis.call('LPUSH', KEYS[2], task)
             redis.call('LPUSH', KEYS[3], '1')
             recovered, tokens = recovered + 1, tokens + (began and 0 or 1)

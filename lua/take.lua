@@ -6,13 +6,16 @@
 -- Returns: {suspect, task...}; task i is held under lease i. A task with a lost count comes alone, with suspect = 1,
 --          so that what it does to its worker hits no other
 
-local claims, want = tonumber(ARGV[1]), #KEYS - 4
--- All keys are read before one is written: if one has a foreign type, nothing has happened.
+local claims, limit, living, holder, ttl = unpack(ARGV, 1, 5)
+
+claims = tonumber(claims)
+local want = #KEYS - 4
 local notified, suspects = redis.call('LLEN', KEYS[2]), redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[3])
-if ARGV[2] == 'notified' then
+if limit == 'notified' then
     want = math.min(want, claims + notified)
 end
+-- All keys have been read: writes begin here.
 local tasks = want > 0 and redis.call('LPOP', KEYS[1], want)
 if not tasks then
     return {0}
@@ -38,12 +41,12 @@ for i = 1, count do
     reply[i + 1] = tasks[i]
 end
 -- Leases that the caller holds to be living may have run out at once: the server's clock was set forward.
-local living = math.min(tonumber(ARGV[3]), count)
+living = math.min(tonumber(living), count)
 if living > 0 and redis.call('EXISTS', unpack(KEYS, 5, 4 + living)) < living then
     living = 0
 end
 for i = living + 1, count do
-    redis.call('SET', KEYS[i + 4], ARGV[4], 'PX', ARGV[5])
+    redis.call('SET', KEYS[i + 4], holder, 'PX', ttl)
 end
 redis.call('HSET', KEYS[3], unpack(held))
 if count > claims then

@@ -4,14 +4,17 @@
 -- Returns: {suspect, pause, task...}; pause: milliseconds after which to ask again if a limit was in the way, or else 0, or -1 if
 --          the queue is paused. The claim of a caller that a limit kept from its task is given back
 
+local claims, limit, living, holder, ttl = unpack(ARGV, 1, 5)
+
 local MOST = 1000000000000 -- milliseconds: with a rate near 0 there would be more than Redis takes
 
-local claims, want, pause = tonumber(ARGV[1]), #KEYS - 6, 0
+claims = tonumber(claims)
+local want, pause = #KEYS - 6, 0
 local set = redis.call('HMGET', KEYS[5], 'paused', 'concurrency', 'rate', 'burst')
 local level = redis.call('HMGET', KEYS[6], 'tokens', 'at')
 local waiting, notified = redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2])
 local held, suspects = redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4])
-want = math.min(want, waiting, ARGV[2] == 'notified' and claims + notified or want)
+want = math.min(want, waiting, limit == 'notified' and claims + notified or want)
 local most, rate, burst, tokens, now = tonumber(set[2]), tonumber(set[3]), tonumber(set[4]) or 1
 if most then -- one by one, as a task in hand that has not begun would take the place of one that could run
     want = math.min(want, 1, math.max(0, most - held))
@@ -26,6 +29,7 @@ if rate and rate > 0 then
     want = math.min(want, math.floor(tokens))
     pause = tokens < 1 and math.max(pause, math.min(math.ceil((1 - tokens) * 1000 / rate), MOST)) or pause
 end
+-- All keys have been read: writes begin here.
 if set[1] or want == 0 then
     if claims > 0 and waiting > 0 and (set[1] or pause > 0) then
         redis.call('HDEL', KEYS[6], '') -- a removal: after it Redis lets the rest happen though its memory is full
@@ -35,7 +39,8 @@ if set[1] or want == 0 then
 end
 
 -- As in `take`: leases that the caller holds to be living may have run out.
-local reply, count, living = {0, 0}, 0, math.min(tonumber(ARGV[3]), want)
+local reply, count = {0, 0}, 0
+living = math.min(tonumber(living), want)
 if living > 0 and redis.call('EXISTS', unpack(KEYS, 7, 6 + living)) < living then
     living = 0
 end
@@ -46,7 +51,7 @@ while count < want and reply[1] == 0 do
     count = count + 1
     redis.call('LPOP', KEYS[1])
     redis.call('HSET', KEYS[3], KEYS[count + 6], task)
-    if count > living then redis.call('SET', KEYS[count + 6], ARGV[4], 'PX', ARGV[5]) end
+    if count > living then redis.call('SET', KEYS[count + 6], holder, 'PX', ttl) end
     reply[1], reply[count + 2] = suspect, task
 end
 if now then

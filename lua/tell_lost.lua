@@ -42,6 +42,7 @@ local state = has(own, 'hash') and redis.call('HGET', KEYS[own], 'state')
 if not letter then
     return 0
 end
+-- All keys have been read: writes begin here.
 redis.call('HDEL', KEYS[4], '') -- first, as a removal: Redis then lets the rest happen though its memory is full
 free(own, '', ARGV[2])
 if not state or not OPEN[state] then

@@ -14,6 +14,7 @@ end
 for i = 2, #ARGV do
     lists[ARGV[i]] = i + 2
 end
+-- All keys have been read: writes begin here.
 local moved = 0
 while waiting + moved < tonumber(ARGV[1]) do
     local digest = redis.call('LINDEX', KEYS[3], 0)

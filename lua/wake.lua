@@ -14,6 +14,7 @@ end
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
 redis.call('HLEN', KEYS[1])
+-- All keys have been read: writes begin here.
 local count = 0
 for i = 1, math.min(#ARGV, (#KEYS - 4) / 2) do
     local line, key, limit = 3 + 2 * i, 4 + 2 * i, tonumber(ARGV[i])

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strconv"
 
-	delayed "github.com/delayedq/delayed/interop"
+	"github.com/delayedq/delayed/interop/delayed"
 	"golang.org/x/sys/unix"
 )
 

@@ -1,1 +1,1 @@
-"""Values that every wing uses."""
+"""Small helpers that every other part uses."""

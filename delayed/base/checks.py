@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 
 def is_number(value: object) -> bool:
-    """Whether somebody who was asked for a number has given one."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -14,7 +14,7 @@ def is_whole(value: object) -> bool:
 
 
 def as_time(seconds: float) -> str:
-    """A moment, in seconds since 1970, as all commands show it: in UTC, and saying so."""
+    """A moment (seconds since 1970) as all commands show it: in UTC, with the zone."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(" ", "seconds")
     except (OverflowError, ValueError, OSError):  # another program's number

@@ -1,4 +1,4 @@
-"""Text that others wrote, for people: what Redis holds is data until the last print, on a terminal and in a log."""
+"""Escapes text from Redis before it is shown on a terminal or in a log."""
 
 import logging
 
@@ -21,8 +21,8 @@ def _code(character: str) -> str:
 
 
 class EscapingFormatter(logging.Formatter):
-    """The last guard of the log: whatever a message and its traceback are made of, each line after the first is indented, and
-    none has control characters."""
+    """A log formatter that escapes control characters: whatever a message and its traceback contain, each line after the
+    first is indented, and none has control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         """As `logging.Formatter` does."""

@@ -1,4 +1,4 @@
-"""One thing for each event loop that uses it: what asyncio has connected belongs to the loop that it did so in."""
+"""Keeps one value for each event loop, since asyncio connections belong to the loop that made them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -10,7 +10,7 @@ _all: "list[ref[PerLoop[Any]]]" = []
 
 
 class PerLoop(Generic[T]):
-    """A thing for each running loop, which is closed before its loop is.
+    """One value for each running loop, closed before its loop is.
 
     asyncio tells only asynchronous generators that their loop ends (`shutdown_asyncgens`, which `asyncio.run` calls), so one
     waits for that beside each thing. A loop that somebody closes without that is noticed when another one is used.

@@ -1,4 +1,4 @@
-"""Where a process of ours logs: a descriptor to which it writes without ever waiting long for whoever reads it."""
+"""A log handler that writes to a descriptor and never waits long for its reader."""
 
 import logging
 import os

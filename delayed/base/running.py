@@ -1,4 +1,4 @@
-"""Which execution of a task this code is part of, for the modules that `job` is made of."""
+"""Remembers which execution of a task this code is part of."""
 
 from collections.abc import Callable
 from contextvars import ContextVar

@@ -1,4 +1,4 @@
-"""The commands that check a set-up: its keys, and the settings of its server."""
+"""`delayed fsck` and `delayed doctor`: check a queue's keys and a server's settings."""
 
 import json
 import sys
@@ -18,19 +18,19 @@ _wait_option = click.option(
     "--wait",
     default=PATIENCE,
     show_default=True,
-    help="Seconds that something has to stay wrong: longer than sweeps are apart. Where all is well nothing waits.",
+    help="Report only problems that last this many seconds (longer than the sweepers' interval).",
 )
 
 
 @click.command()
 @click.argument("queues", nargs=-1, required=True)
-@click.option("--repair", is_flag=True, help="Mend what can be mended while processes work. No task is removed.")
-@click.option("--at-rest", is_flag=True, help="No process works on QUEUES now: check also that nothing is held.")
+@click.option("--repair", is_flag=True, help="Fix what is safe to fix while processes run. Removes no task.")
+@click.option("--at-rest", is_flag=True, help="No process uses QUEUES now: also check that no task is held.")
 @_wait_option
 @json_option
 @connected
 def fsck(url: str, queues: tuple[str, ...], repair: bool, at_rest: bool, wait: float, as_json: bool) -> None:
-    """Check the keys of QUEUES; workers may go on meanwhile.
+    """Check the keys of QUEUES for inconsistencies, while workers run.
 
     Exit status 1 if something is left wrong.
     """
@@ -54,7 +54,7 @@ def fsck(url: str, queues: tuple[str, ...], repair: bool, at_rest: bool, wait: f
 @json_option
 @connected
 def doctor(url: str, queues: tuple[str, ...], wait: float, as_json: bool) -> None:
-    """Say what the server's settings can lose, who serves QUEUES, and what to change.
+    """Check Redis settings and queue health, and suggest fixes.
 
     Exit status 1 if tasks can be lost, or stay held, and nobody is told.
     """

@@ -1,4 +1,4 @@
-"""What the commands have in common: where Redis is, how errors are shown, options that several have."""
+"""Parts that several commands share: the address of Redis, the display of errors, common options."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def moment_of(text: str) -> float:
 
 
 def check_names(queues: Sequence[str]) -> None:
-    """Other programs take several queues as a,b, which would be one queue here, and nobody's."""
+    """Refuse names such as a,b: other programs take them as two queues, here they would be one."""
     for name in queues:
         if "," in name:
             apart = " ".join(part for part in name.split(",") if part)
@@ -89,7 +89,7 @@ log_level_option = click.option(
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
-    help="DEBUG logs each task's start and end.",
+    help="Log level; DEBUG logs each task's start and end.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -1,4 +1,4 @@
-"""The commands for the schedules of queues."""
+"""`delayed cron`: lists, pauses, resumes, runs, removes and registers schedules."""
 
 import json
 from datetime import datetime
@@ -17,7 +17,7 @@ from .common import connected, json_option, load, show
 
 @click.group()
 def cron() -> None:
-    """Look at the schedules of a queue; pause, resume, run or remove one; register those of a module."""
+    """List the schedules of a queue; pause, resume, run or remove one; register those of a module."""
 
 
 def _line(listed: Listed) -> str:
@@ -55,7 +55,7 @@ def cron_list(url: str, queue: str, as_json: bool) -> None:
 @click.argument("name")
 @connected
 def cron_pause(url: str, queue: str, name: str) -> None:
-    """Let schedule NAME of QUEUE not fire until it is resumed."""
+    """Pause schedule NAME of QUEUE."""
     click.echo(f"{name} {'is paused' if Schedules(Queue(queue, url)).pause(name) else 'was paused already'}")
 
 
@@ -64,7 +64,7 @@ def cron_pause(url: str, queue: str, name: str) -> None:
 @click.argument("name")
 @connected
 def cron_resume(url: str, queue: str, name: str) -> None:
-    """Let schedule NAME of QUEUE fire again, from now on."""
+    """Resume schedule NAME of QUEUE, from now on."""
     click.echo(f"{name} {'goes on' if Schedules(Queue(queue, url)).resume(name) else 'was not paused'}")
 
 
@@ -73,7 +73,7 @@ def cron_resume(url: str, queue: str, name: str) -> None:
 @click.argument("name")
 @connected
 def cron_run(url: str, queue: str, name: str) -> None:
-    """Enqueue the task of schedule NAME of QUEUE now; its next occurrence stays."""
+    """Run schedule NAME of QUEUE now, in addition to its times."""
     Schedules(Queue(queue, url)).run(name)
     click.echo(f"{name} is enqueued")
 

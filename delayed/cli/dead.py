@@ -1,4 +1,4 @@
-"""The commands for dead letters."""
+"""`delayed dead`: lists, shows, retries and removes dead letters."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def _json_value(_context: click.Context, parameter: click.Parameter, value: str 
 
 
 def _ids(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    """Redis has its own words for what is no id."""
+    """Turn Redis's error for a malformed id into one that says what to do."""
     for each in (value,) if isinstance(value, str) else value:
         if not _ID.fullmatch(each):
             raise click.BadParameter(
@@ -78,7 +78,7 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def dead() -> None:
-    """Look at the dead letters of a queue, retry or remove them."""
+    """List the dead letters of a queue, show, retry or remove them."""
 
 
 @dead.command("list")

@@ -1,4 +1,4 @@
-"""`delayed demo`: the main job, on real input, with workers killed in the middle of it."""
+"""`delayed demo`: hashes real files while it kills workers, and counts what was lost."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ _SILENCE = 60  # seconds without a result after which something must be wrong
 
 
 class Outcome(NamedTuple):
-    """What a demonstration showed."""
+    """The result of a demonstration."""
 
     files: int
     by_go: int

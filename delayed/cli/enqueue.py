@@ -1,4 +1,4 @@
-"""`delayed enqueue`. It imports little: scripts call it once for each task."""
+"""`delayed enqueue`: enqueues one task. It imports little, because scripts call it once for each task."""
 
 import json
 import re
@@ -62,26 +62,37 @@ def _backoff(_context: click.Context, _option: click.Parameter, text: str | None
 
 
 _OPTIONS = (
-    click.option("--after", type=click.FloatRange(0), metavar="SECONDS", help="Begin in so many seconds, at the earliest."),
-    click.option("--at", callback=_moment, metavar="TIME", help="Begin at this time (ISO 8601 with zone), at the earliest."),
-    click.option("--expires", callback=_moment, metavar="SECONDS|TIME", help="When it is too late to begin."),
+    click.option("--after", type=click.FloatRange(0), metavar="SECONDS", help="Start after this many seconds."),
+    click.option("--at", callback=_moment, metavar="TIME", help="Start at this time (ISO 8601 with zone), at the earliest."),
+    click.option(
+        "--expires", callback=_moment, metavar="SECONDS|TIME", help="Do not start after this many seconds, or this time."
+    ),
     click.option(
         "--backoff", callback=_backoff, metavar="KIND:BASE[:CAP]", help="Pauses between attempts: exponential:1:600."
     ),
     click.option("--retry-on", multiple=True, metavar="TYPE", help="Retry only these failures, module.Name or Name."),
     click.option("--give-up-on", multiple=True, metavar="TYPE", help="Never retry these failures."),
     click.option(
-        "--timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Then the task is told to end."
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Raise TimedOut in the task after this many seconds.",
     ),
     click.option(
-        "--hard-timeout", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Then its process is ended."
+        "--hard-timeout",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Kill the task's process after this many seconds.",
     ),
     click.option(
-        "--result-ttl", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Keep the result for so long."
+        "--result-ttl",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Keep the result for this many seconds.",
     ),
     click.option("--track", is_flag=True, help="Keep the state: see `delayed task`."),
-    click.option("--unique", metavar="KEY", help="Refuse it while another task with this key is there."),
-    click.option("--unique-mode", type=click.Choice(UNIQUE_MODES), help="For how long a task counts as there."),
+    click.option("--unique", metavar="KEY", help="Refuse the task while another one with this key is pending."),
+    click.option("--unique-mode", type=click.Choice(UNIQUE_MODES), help="What counts as pending."),
     click.option(
         "--unique-for",
         type=click.FloatRange(0, min_open=True),
@@ -94,7 +105,7 @@ _OPTIONS = (
 
 
 def _asking(command: Command) -> Command:
-    """Give a command what a task may ask for."""
+    """Give a command the options of a task."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -124,7 +135,7 @@ class _Strict(click.Command):
 @click.argument("queue")
 @click.argument("function")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--retry", default=0, help="How often a failed task is repeated; -1: until it succeeds.")
+@click.option("--retry", default=0, help="Retries after a failure; -1: until it succeeds.")
 @click.option("--go", is_flag=True, help="FUNCTION is a Go function: package/path.Function.")
 @_asking
 @click.option(

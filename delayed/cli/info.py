@@ -1,4 +1,4 @@
-"""The commands that look at queues."""
+"""`delayed info`: shows queues, workers and sweepers."""
 
 import json
 
@@ -15,7 +15,7 @@ from .common import connected, json_option, show
 @json_option
 @connected
 def info(url: str, queues: tuple[str, ...], as_json: bool) -> None:
-    """Show what is in QUEUES and who works on them."""
+    """Show the state of QUEUES, and their workers and sweepers."""
     conn = connect(url)
     found = [inspect(Queue(name, conn)) for name in queues]
     if as_json:

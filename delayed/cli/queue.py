@@ -1,4 +1,4 @@
-"""The commands with which operators say how fast a queue may go."""
+"""`delayed queue`: pauses and limits queues, and shows both."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,14 +17,14 @@ _GROUPS = 100  # shown
 
 @click.group()
 def queue() -> None:
-    """Pause queues, limit them, and show that. Workers follow it from their next beat on (every 3 s)."""
+    """Pause and limit queues. Workers apply a change within three seconds."""
 
 
 @queue.command()
 @click.argument("queues", nargs=-1, required=True)
 @connected
 def pause(url: str, queues: tuple[str, ...]) -> None:
-    """No worker takes tasks from QUEUES, until `resume`."""
+    """Stop starting tasks from QUEUES until `resume`."""
     conn = connect(url)
     for name in queues:
         Queue(name, conn).pause()
@@ -35,7 +35,7 @@ def pause(url: str, queues: tuple[str, ...]) -> None:
 @click.argument("queues", nargs=-1, required=True)
 @connected
 def resume(url: str, queues: tuple[str, ...]) -> None:
-    """Workers take tasks from QUEUES again."""
+    """Start tasks from QUEUES again."""
     conn = connect(url)
     for name in queues:
         Queue(name, conn).resume()
@@ -46,11 +46,11 @@ def resume(url: str, queues: tuple[str, ...]) -> None:
 @click.argument("queue")
 @click.option("--concurrency", type=int, help="How many tasks run at once, on all workers together.")
 @click.option("--rate", type=float, help="How many tasks begin in a second, on average.")
-@click.option("--burst", type=int, show_default="as many as in a second", help="How many begin at once after a rest.")
-@click.option("--none", "lift", is_flag=True, help="No limits any more.")
+@click.option("--burst", type=int, show_default="one second's worth", help="How many tasks may begin at once after a pause.")
+@click.option("--none", "lift", is_flag=True, help="Remove all limits.")
 @connected
 def limit(url: str, queue: str, concurrency: int | None, rate: float | None, burst: int | None, lift: bool) -> None:
-    """Set all limits of QUEUE; what is not given is not limited any more."""
+    """Set the limits of QUEUE. A limit that is not given is removed."""
     if lift == (concurrency is not None or rate is not None or burst is not None):
         raise click.UsageError("say --concurrency, --rate or both; or --none, to lift all limits")
     where = Queue(queue, url)
@@ -60,7 +60,7 @@ def limit(url: str, queue: str, concurrency: int | None, rate: float | None, bur
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What `show` tells of a queue."""
+    """The state of a queue that `show` prints."""
 
     queue: str
     waiting: int
@@ -74,7 +74,7 @@ class _State:
 @json_option
 @connected
 def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
-    """Whether QUEUES are paused, their limits, and what waits in groups."""
+    """Show whether QUEUES are paused, their limits, and the tasks that wait in groups."""
     conn = connect(url)
     states = [_state(Queue(name, conn)) for name in queues]
     if as_json:
@@ -82,7 +82,9 @@ def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         return
     for state in states:
         groups = [f"  group {group}: {count} waiting" for group, count in state.first_groups.items()]
-        waiting = f"{state.waiting} waiting, and the tasks of {counted(state.groups, 'group')}"
+        waiting = f"{state.waiting} waiting"
+        if state.groups:
+            waiting += f", and the tasks of {counted(state.groups, 'group')}"
         show_lines([f"{_shown(state.queue, state.limits)}; {waiting}", *groups])
 
 
@@ -103,5 +105,5 @@ def _shown(name: str, limits: Limits) -> str:
     if limits.concurrency is not None:
         parts.append(f"at most {counted(limits.concurrency, 'task')} at once")
     if limits.rate is not None:
-        parts.append(f"{limits.rate:g} tasks a second, {limits.burst} at once after a rest")
+        parts.append(f"{limits.rate:g} tasks a second, {limits.burst} at once after a pause")
     return f"{name}: {', '.join(parts) or 'not limited'}"

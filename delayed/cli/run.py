@@ -1,4 +1,4 @@
-"""The commands that run until they are stopped."""
+"""`delayed worker`, `sweeper`, `up` and `demo`: the commands that run processes."""
 
 import sys
 from pathlib import Path
@@ -36,25 +36,37 @@ _NO_INIT = (
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
 @click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
-@click.option("--weights", metavar="3,1", help="The share of each queue, instead of strict priority.")
-@click.option("--burst", is_flag=True, help="Exit when the queues are empty.")
+@click.option("--weights", metavar="3,1", help="Serve the queues in this proportion, instead of in order of priority.")
+@click.option("--burst", is_flag=True, help="Exit when all queues are empty.")
 @click.option(
-    "-c", "--concurrency", type=click.IntRange(1), help="Worker processes under a supervisor; else this process works."
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1),
+    help="Run this many worker processes under a supervisor. Default: this process is the worker.",
 )
-@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutine functions that each process has in flight.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Threads in each process for plain functions.")
+@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutines that each process runs at once.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads for plain functions in each process.")
 @click.option(
     "--preload",
     multiple=True,
     metavar="MODULE",
-    help="Import it once, before the processes begin, and register its schedules. Repeatable.",
+    help="Import MODULE before the processes are forked, and register its schedules. Repeatable.",
 )
-@click.option("--max-tasks", type=click.IntRange(1), help="Replace a process (without -c: exit) after so many tasks.")
-@click.option("--max-rss", type=click.IntRange(1), metavar="MB", help="Likewise, when it has more memory than this.")
-@click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses that bury a task.")
+@click.option("--max-tasks", type=click.IntRange(1), help="Replace a process after this many tasks (without -c: exit).")
+@click.option(
+    "--max-rss",
+    type=click.IntRange(1),
+    metavar="MB",
+    help="Replace a process that uses more memory than this (without -c: exit).",
+)
+@click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses after which a task becomes a dead letter.")
 @click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
-@click.option("--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between two beats.")
-@click.option("--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker is dead.")
+@click.option(
+    "--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between refreshes of the leases."
+)
+@click.option(
+    "--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker counts as dead."
+)
 @click.option(
     "--unready-for",
     type=click.FloatRange(0),
@@ -156,15 +168,15 @@ def _shares(weights: str | None) -> list[float] | None:
     try:
         return None if weights is None else [float(weight) for weight in weights.split(",")]
     except ValueError:
-        raise click.UsageError("--weights are numbers above 0, one for each queue: --weights 3,1") from None
+        raise click.UsageError("--weights must be numbers above 0, one for each queue: --weights 3,1") from None
 
 
 @click.command()
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
 @click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
-@click.option("--dead-max", default=LETTERS, show_default=True, help="Dead letters that a queue keeps, about; 0: all.")
-@click.option("--dead-days", default=DAYS, show_default=True, help="Days that it keeps them, about; 0: for ever.")
+@click.option("--dead-max", default=LETTERS, show_default=True, help="Keep about this many dead letters per queue; 0: all.")
+@click.option("--dead-days", default=DAYS, show_default=True, help="Keep dead letters for about this many days; 0: for ever.")
 @log_level_option
 @connected
 def sweeper(
@@ -176,7 +188,7 @@ def sweeper(
     dead_days: float,
     log_level: str,
 ) -> None:
-    """Bring back what killed workers left in QUEUES. Run at least one; any number may run."""
+    """Recover the tasks of crashed workers in QUEUES, and start scheduled ones. Run at least one."""
     check_names(queues)
     setup_logger(log_level=log_level.upper())
     conn = connect(url)

@@ -1,4 +1,4 @@
-"""`delayed task`: what waits, and one tracked task: where it is, its result, its end before it began."""
+"""`delayed task`: lists, moves and cancels waiting tasks; shows a tracked task and waits for its result."""
 
 import json
 import re
@@ -24,13 +24,13 @@ _LONGEST = 200  # characters of a path, and of arguments, in a list
 
 @click.group()
 def task() -> None:
-    """List what waits, give it another time, or cancel it; look at a tracked task, and wait for its result."""
+    """List, move or cancel waiting tasks; show a tracked task, or wait for its result."""
 
 
 def _searching(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a search."""
     for option in (
-        click.option("--look-at", default=LOOKED_AT, show_default=True, help="How many waiting tasks are looked at."),
+        click.option("--look-at", default=LOOKED_AT, show_default=True, help="Look at this many waiting tasks at most."),
         click.option("--overdue", is_flag=True, help="Only those in the schedule whose time has come."),
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
@@ -80,7 +80,7 @@ def _line(each: Waiting) -> str:
 @json_option
 @connected
 def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
-    """Show where the task ID of QUEUE is."""
+    """Show the state of task ID of QUEUE."""
     status = Handle(Queue(queue, url), task_id).status()._asdict()
     if as_json:
         click.echo(as_json_text(status))
@@ -97,7 +97,7 @@ def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
 @click.option("--wait", default=0.0, metavar="SECONDS", show_default=True, help="How long to wait for the task's end.")
 @connected
 def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
-    """Print what the task ID of QUEUE has returned, as JSON. Exit status 1 if it has not, or has failed."""
+    """Print the result of task ID of QUEUE, as JSON. Exit status 1 if it has none yet, or has failed."""
     click.echo(as_json_text(Handle(Queue(queue, url), task_id).result(wait)))
 
 
@@ -110,8 +110,8 @@ def task_result(url: str, queue: str, task_id: str, wait: float) -> None:
 def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at: int, **wanted: Any) -> None:
     """Cancel tasks of QUEUE: those with these IDs, or those that wait and fit the filters.
 
-    What has not begun will not; what runs is told. Of one that is named, its state is printed. In the schedule every task has
-    an id; what waits in the queue itself can be cancelled if it is tracked.
+    A waiting task is removed; a running one is asked to stop. For each ID its state before is printed. In the schedule
+    every task has an id; a task that waits in the queue itself can be cancelled if it is tracked.
     """
     where = Queue(queue, url)
     if _chosen(ids, wanted):
@@ -141,9 +141,9 @@ def _cancelled(queue: Queue, identity: str, hard: bool) -> str:
 @click.argument("queue")
 @click.argument("ids", nargs=-1, metavar="[ID]...", callback=_ids)
 @click.option(
-    "--after", type=click.FloatRange(0), metavar="SECONDS", help="Begin in so many seconds, at the earliest; 0: now."
+    "--after", type=click.FloatRange(0), metavar="SECONDS", help="Start in this many seconds, at the earliest; 0: now."
 )
-@click.option("--at", metavar="TIME", help="Begin at this time, at the earliest: 2030-01-31T08:00 (UTC), or with a zone.")
+@click.option("--at", metavar="TIME", help="Start at this time, at the earliest: 2030-01-31T08:00 (UTC), or with a zone.")
 @_searching
 @connected
 def task_move(

@@ -44,7 +44,7 @@ def _repeated(option: str, values: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _owned(folder: Path) -> Iterator[None]:
-    """Two servers would write one file. The lock ends with this process, however it ends."""
+    """Lock the folder, so that no second server writes to it. The lock ends with this process, however it ends."""
     make_private(folder)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "a+") as lock:

@@ -1,4 +1,4 @@
-"""Schedules."""
+"""Schedules: cron expressions, definitions, and their state in Redis."""
 
 from .expression import Cron
 from .schedules import Schedules, register

@@ -1,4 +1,4 @@
-"""Schedules as they are stored, and those that a program defines."""
+"""Schedule definitions: their stored form, and the list of those that this program defines."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _FIELDS = ("expression", "tz", "catch_up", "task")
 
 
 class Entry(NamedTuple):
-    """A schedule, as it stands in Redis."""
+    """The stored form of a schedule."""
 
     cron: Cron
     task: bytes
@@ -60,7 +60,7 @@ def definition_of(definition: bytes) -> tuple[str, str, str, bytes, int | None] 
 
 
 def unpack(definition: bytes) -> Entry:
-    """What a definition says.
+    """Read a definition.
 
     Raises:
         InvalidSchedule: it is none, or this machine cannot tell when it fires.

@@ -1,4 +1,4 @@
-"""One occurrence of a schedule whose tasks expire: which one is to run, and its task."""
+"""Schedules whose tasks expire: decides which occurrence runs, and makes its task."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ _FURTHER = 8  # times further back, if there was none
 
 
 class Occurrence(NamedTuple):
-    """What becomes of a schedule that is due, whose tasks expire."""
+    """The decision about a due schedule whose tasks expire."""
 
     moment: int | None  # of which occurrence a task is enqueued, in milliseconds since 1970; None: all are too late
     next: int | None  # the schedule's next occurrence; it may have passed too. None: there is none
 
 
 def choose(cron: Cron, due: int, now: int, lasts: int) -> Occurrence:
-    """What to do at `now` about a schedule whose next occurrence was to be at `due` (both in milliseconds since 1970).
+    """Decide at `now` about a schedule whose next occurrence was to be at `due` (both in milliseconds since 1970).
 
     It is `Cron.decide`, one occurrence at a time, and without those whose task could not begin any more: it may for `lasts`
     milliseconds.

@@ -1,4 +1,4 @@
-"""When schedules fire: cron expressions in time zones. Pure: the caller says what time it is.
+"""Cron expressions in time zones: compute when schedules fire. Pure: the caller passes the time.
 
 cronsim reads the expression and finds the readings of a wall clock that match it; it is given clocks without a zone only, and
 what such a reading is in UTC is decided here. (Its own walk through time zones steps over occurrences where a zone changes by
@@ -26,14 +26,14 @@ _DAY = 86400  # seconds; no zone changes its offset and changes it back within a
 
 
 class Decision(NamedTuple):
-    """What becomes of a schedule that is due."""
+    """The decision about a schedule that is due."""
 
     tasks: int  # so many are enqueued
     next: int | None  # its next occurrence, in milliseconds since 1970; it may have passed too. None: there is none
 
 
 class Cron:
-    """A cron expression in a time zone, and what becomes of occurrences that were missed.
+    """A cron expression in a time zone, with a rule for missed occurrences.
 
     Args:
         expression: minute, hour, day of the month, month, day of the week; with a field for seconds in front of them if there
@@ -47,7 +47,7 @@ class Cron:
 
     def __init__(self, expression: str, tz: str = "UTC", catch_up: str = "skip") -> None:
         if catch_up not in CATCH_UP:
-            raise InvalidSchedule(f"catch_up is one of {', '.join(CATCH_UP)}, not {catch_up!r}")
+            raise InvalidSchedule(f"catch_up must be one of {', '.join(CATCH_UP)}, not {catch_up!r}")
         _check(expression)
         self.expression, self.tz, self.catch_up = expression, tz, catch_up
         self._zone = _zone(tz)
@@ -137,7 +137,7 @@ def _naive(seconds: int) -> datetime:
 
 def _check(expression: str) -> None:
     if not isinstance(expression, str):
-        raise InvalidSchedule(f"a cron expression is a string such as '*/5 * * * *', not {expression!r}")
+        raise InvalidSchedule(f"a cron expression must be a string such as '*/5 * * * *', not {expression!r}")
     try:
         matches = CronSim(expression, datetime(2000, 1, 1))
     except (CronSimError, AssertionError, ValueError, TypeError) as error:

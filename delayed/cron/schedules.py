@@ -1,4 +1,4 @@
-"""The schedules of a queue: what the application has defined, what is in Redis, and how it is run.
+"""The schedules of a queue: registers those that the application defines, and lists, pauses and runs those in Redis.
 
 `Q_cron` maps a schedule's name to what it is; `Q_cron_due` has the names of those that are not paused, by their next
 occurrence. Every change goes through `cron.lua`, which compares and sets: so an occurrence is enqueued once, whoever else
@@ -28,7 +28,7 @@ Refusals = list[ResponseError]
 
 
 class Listed(NamedTuple):
-    """A schedule of a queue, for people."""
+    """A schedule as listings show it."""
 
     name: str
     expression: str

@@ -1,4 +1,4 @@
-"""Dead letters: found, edited, retried and removed."""
+"""Dead letters: finds, edits, retries and removes them."""
 
 from .letter import DeadLetter, dead_letter, dead_letters
 from .retry import edited, purge, retry, retry_all, retry_ids

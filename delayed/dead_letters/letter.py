@@ -1,4 +1,4 @@
-"""Dead letters: one of them, and the pages of their stream."""
+"""Reads dead letters from their stream."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
 
 
 def show(data: bytes) -> str:
-    """What a task says, with its arguments, for a human; its bytes in hexadecimal if it says nothing."""
+    """A task with its arguments as text; its bytes in hexadecimal if it cannot be decoded."""
     try:
         return repr(readable(data))
     except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown

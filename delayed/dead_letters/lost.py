@@ -1,4 +1,4 @@
-"""What sweepers do for a queue's dead letters: tell those who wait for a task that was lost, and bound how many there are."""
+"""Sweepers' work on dead letters: notifies those who wait for a lost task, and removes the oldest letters."""
 
 import contextlib
 from typing import Any
@@ -36,7 +36,7 @@ class LostTasks:
 
     def __init__(self, store: Store, most: int | None = None, days: float | None = None) -> None:
         if (most is not None and most < 1) or (days is not None and not days > 0):
-            raise ConfigurationError("dead_max is at least 1 letter, and dead_days above 0, or None for no bound")
+            raise ConfigurationError("dead_max must be at least 1 letter, and dead_days above 0, or None for no bound")
         self._store, self._most, self._days = store, most, days
         self._seen: str | None = None  # the newest letter that we know
         self._unseen = "+"  # where the older ones begin that we do not know; empty: there are none of whom to tell
@@ -132,7 +132,7 @@ class LostTasks:
 
 
 def tell_swept(queue: str, sweeper: str, recovered: int, buried: int) -> None:
-    """Those who listen hear what a sweep did."""
+    """Emit the events of a sweep."""
     if recovered:
         BUS.emit(Event(Kind.LOST, queue, now(), worker=sweeper, tasks=recovered))
     if buried:

@@ -1,4 +1,4 @@
-"""Dead letters: found again, edited, retried and removed."""
+"""Retries and removes dead letters, with other arguments if wanted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

@@ -11,7 +11,7 @@ from .letter import DeadLetter, dead_letters, show
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which dead letters; all of what is given must fit.
+    """Selects dead letters; a letter must match every field that is set.
 
     Args:
         task: a pattern for the function's path, as `myapp.tasks:*`.

@@ -1,4 +1,4 @@
-"""One execution of a task."""
+"""Runs one execution of a task: finds its function, applies middlewares, decides how it ended."""
 
 from .job import Job, current_task
 

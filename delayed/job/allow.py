@@ -1,4 +1,4 @@
-"""Which functions may run: a dotted path that is imported and called is code execution, so the operator decides."""
+"""The allow-list: decides which functions may run, since importing and calling any path would be code execution."""
 
 import re
 from collections.abc import Iterable

@@ -24,16 +24,16 @@ _warned: set[str] = set()  # functions whose timeout is not kept
 
 
 def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
-    """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
+    """End a task that has expired, instead of running it. `clock` gives the server's time, as far as it is known."""
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
-        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {overran:.1f} s before")
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it expired {overran:.1f} s before a worker took it")
     return call_next(job)
 
 
 def retrying(job: Job, call_next: Step) -> Outcome:
-    """A task that failed runs again if it has retries left, or asks for it."""
+    """Retry a task that failed, if it has retries left or asks for it."""
     outcome = call_next(job)
     if not isinstance(outcome, Failed):
         return outcome
@@ -100,7 +100,7 @@ def timing(job: Job, call_next: Step) -> Outcome:
     seconds = job.milliseconds("timeout") / 1000
 
     def ring(_signum: int, _frame: FrameType | None) -> None:
-        raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s")
+        raise TimedOut(f"it exceeded its timeout of {seconds:g} s")
 
     if not seconds or isinstance(job.function, Coroutine):  # that is cancelled by its loop
         return call_next(job)

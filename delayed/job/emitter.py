@@ -1,4 +1,4 @@
-"""What a worker tells those who listen: the event stream, the hooks of a task, and its own."""
+"""Emits a worker's events: to subscribers, to a task's callbacks, and to the worker's own."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""From an exception to the reason why a task failed."""
+"""Turns an exception into the reason why a task failed."""
 
 import asyncio
 import importlib

@@ -1,4 +1,4 @@
-"""From a function path to a call, and from an exception to the reason why a task is buried."""
+"""Finds the function of a path, and calls it."""
 
 import asyncio
 import inspect
@@ -66,7 +66,7 @@ async def bounded(awaitable: Awaitable[Any], seconds: float, began: float | None
             return await awaited(awaitable)
     except TimeoutError as error:
         if scope.expired():
-            raise TimedOut(f"it ran for longer than its timeout of {seconds:g} s") from error
+            raise TimedOut(f"it exceeded its timeout of {seconds:g} s") from error
         raise
 
 

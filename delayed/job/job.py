@@ -1,4 +1,4 @@
-"""One execution of a task, as the code around it and the task itself see it."""
+"""`Job`: one execution of a task, as middlewares and the task itself see it."""
 
 import asyncio
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
+        """Whether the task was cancelled (it asks Redis, ten times a second at most); False if it is not tracked."""
         if self.tracked_id is not None and not self._cancelled and monotonic() >= self._next_look:
             self._next_look = monotonic() + _LOOK
             self._cancelled = bool(self.queue.store.call("HEXISTS", self.queue.keys.task(self.tracked_id), "cancelled"))
@@ -149,7 +149,7 @@ def job_of(queue: Queue, data: bytes) -> Job | None:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """It has not begun: another task has its key. Its lease holds nothing any more."""
+    """The outcome of a task that has not begun, because another task has its key. Its lease holds nothing any more."""
 
     why: str
 
@@ -158,7 +158,7 @@ _DIRECT = Call("", (), {}, 0)
 
 
 def current_task() -> Job:
-    """The execution that this code is part of.
+    """The running task that this code is part of.
 
     Code that no worker runs has one, too, so that a function which asks for it can still be called directly: see `Job.direct`.
     A thread that a task starts has none of it (`asyncio.to_thread` has): take it before, and hand it on.

@@ -1,4 +1,4 @@
-"""What wraps the execution of a task from outside. Each is a function of a job and of the rest of the chain."""
+"""Middlewares: functions of a job and of the rest of the chain, which wrap each execution."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
 
 
 def check_middlewares(middlewares: Sequence[object]) -> None:
-    """See that they can wrap anything.
+    """Check that these are usable as middlewares.
 
     Raises:
         ConfigurationError: a call of one would run nothing of it.

@@ -1,4 +1,4 @@
-"""What the import system would find, without importing it."""
+"""Finds out whether modules exist, without importing them."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""A function that somebody listens to."""
+"""Wraps the functions of plain tasks that have subscribers."""
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Observed:
-    """A task's function to whose calls somebody listens. Others are called without it, and cost nothing.
+    """Wraps a task's function to emit events for its calls. Functions without subscribers are not wrapped, and cost nothing.
 
     Args:
         function: the function.

@@ -1,4 +1,4 @@
-"""How one execution of a task came out."""
+"""The outcomes of an execution: returned, failed, to be retried, or ended otherwise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +10,14 @@ from .job import Waits
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It returned."""
+    """The function returned."""
 
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It raised, or could not be run."""
+    """The function raised, or could not be run."""
 
     error: BaseException
     reason: Reason
@@ -27,7 +27,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It shall run again."""
+    """The task must run again."""
 
     pause: float  # seconds
     error: str  # why
@@ -37,7 +37,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It ended in another way."""
+    """The task ended in another way."""
 
     state: State
     result: bytes

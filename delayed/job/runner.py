@@ -1,4 +1,4 @@
-"""Executions of tasks that ask for more than a call: those with headers."""
+"""Runs tasks that have headers, and decides how they end."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -35,14 +35,14 @@ _WAITS = {3: "another task with its unique key is running", 4: "as many tasks wi
 
 
 def overran(job: Job) -> Outcome:
-    """What becomes of a task that has run for longer than its hard timeout."""
+    """The end of a task that exceeded its hard timeout."""
     limit = job.milliseconds("hard_timeout") / 1000
-    error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
+    error = TimedOut(f"it exceeded its hard timeout of {limit:g} s; its process was ended")
     return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
 
 
 def interrupted(job: Job, error: BaseException) -> Outcome:
-    """What becomes of a task whose execution did not reach its end."""
+    """The end of a task whose execution was interrupted."""
     if job.cancellation_known() and issubclass(type(error), asyncio.CancelledError):
         return _INTERRUPTED
     return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))

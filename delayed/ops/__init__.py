@@ -1,1 +1,1 @@
-"""For operators: look, check, mend."""
+"""Tools for operators: inspects queues, checks their keys, and diagnoses servers."""

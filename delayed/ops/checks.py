@@ -1,4 +1,4 @@
-"""What a look at a queue's keys sees, in pages of bounded size, and the form of what must hold of it."""
+"""A cached snapshot of a queue's keys, and the form of an invariant."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ class Finding(NamedTuple):
 
 
 class Snapshot:
-    """One look at a queue. What several checks need is read once.
+    """A snapshot of a queue. Keys that several checks need are read once.
 
     Args:
         queue: the queue.
@@ -60,7 +60,7 @@ class Snapshot:
 
     @property
     def leases(self) -> list[str]:
-        """The keys of leases, but for upstream's, which are called anything."""
+        """The keys of leases, except those of the older packages, which have any name."""
         return [key for key in self.suffixed if self.keys.owns_lease(key)]
 
     def names(self, key: str) -> Iterator[Sequence[str]]:
@@ -109,7 +109,7 @@ Repair = Callable[[Queue, list[str]], object]  # takes the subjects
 
 
 class Invariant(NamedTuple):
-    """One thing that holds."""
+    """A rule that must hold for a queue's keys, and how to check it."""
 
     name: str
     when: When

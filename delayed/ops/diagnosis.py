@@ -1,4 +1,4 @@
-"""What a server's settings mean for tasks, in plain words. Nothing is read here: `doctor` does that."""
+"""Judges a server's settings and suggests fixes. It reads nothing: `doctor` does that."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +16,7 @@ _SMALL_BUFFER = 16 << 20  # bytes; a reply with tasks has a mebibyte or so, unle
 
 
 class ServerFacts(NamedTuple):
-    """A server as far as it could be read; None is what could not."""
+    """Facts about a server; None where one could not be read."""
 
     version: str | None = None  # of Redis; of Valkey what it claims to be compatible with
     mode: str | None = None  # standalone, cluster, sentinel
@@ -43,7 +43,7 @@ class ServerFacts(NamedTuple):
 
 
 class Advice(NamedTuple):
-    """One thing about a set-up."""
+    """One finding about a set-up, with its level and what to change."""
 
     level: str  # one of LEVELS
     about: str  # a word or two
@@ -52,11 +52,11 @@ class Advice(NamedTuple):
 
 
 class QueueFacts(NamedTuple):
-    """A queue, as far as a set-up is concerned."""
+    """Facts about a queue: what waits, what is stuck, and which processes serve it."""
 
     queue: str
     waiting: int
-    workers: int  # in the register; upstream's do not register
+    workers: int  # in the register; those of the older packages do not register
     sweepers: int
     stuck: int  # tasks under leases that stayed dead for `stuck_for` seconds
     stuck_for: float
@@ -68,14 +68,14 @@ class QueueFacts(NamedTuple):
 
 
 def diagnose(facts: ServerFacts) -> list[Advice]:
-    """What `facts` mean, the worst first."""
+    """The advice about a server with these `facts`, the worst first."""
     judges = (_version, _place, _persistence, _eviction, _memory, _replicas, _connections, _latency, _clock, _unread)
     found = [advice for each in judges for advice in each(facts)]
     return sorted(found, key=lambda advice: LEVELS.index(advice.level))
 
 
 def diagnose_queue(served: QueueFacts) -> list[Advice]:
-    """What is to be said of a queue, the worst first."""
+    """The advice about a queue, the worst first."""
     return sorted(_queue(served), key=lambda advice: LEVELS.index(advice.level))
 
 
@@ -106,7 +106,7 @@ def _place(facts: ServerFacts) -> Iterator[Advice]:
                 "problem", "cluster", "this is one node of a cluster, and most keys lie elsewhere", "use redis+cluster://"
             )
         yield Advice(
-            "note", "cluster", "a queue's name needs a {tag}; upstream's workers cannot be used; this is one of its nodes"
+            "note", "cluster", "a queue's name needs a {tag}; workers of the older packages cannot be used; this is a node"
         )
 
 
@@ -119,7 +119,7 @@ def _persistence(facts: ServerFacts) -> Iterator[Advice]:
                 "problem", "persistence", "the last write to the append-only file failed", "see Redis's log; is the disk full?"
             )
     elif facts.save == "":
-        yield Advice("problem", "persistence", "nothing is kept on disk: when Redis ends, every task is lost", on)
+        yield Advice("problem", "persistence", "nothing is saved to disk: when Redis stops, every task is lost", on)
     elif facts.aof is False and facts.save is None:
         yield Advice(
             "problem", "persistence", "there is no append-only file: when Redis dies, at least the latest tasks are lost", on
@@ -221,7 +221,7 @@ def _latency(facts: ServerFacts) -> Iterator[Advice]:
         return
     text = f"a round trip takes {facts.round_trip:.2f} ms, the longest of some took {facts.longest:.2f} ms"
     if facts.longest >= _VERY_SLOW:
-        says = f"{text}: workers give a connection up after 5 s"
+        says = f"{text}: workers drop a connection that does not answer for 4 s"
         yield Advice(
             "warning", "latency", says, "see LATENCY DOCTOR; do large keys, other commands or the network hold it up?"
         )
@@ -241,7 +241,7 @@ def _clock(facts: ServerFacts) -> Iterator[Advice]:
         apart = abs(facts.clock_ahead)
         text = f"the server's is {apart:.3f} s {'ahead of' if facts.clock_ahead > 0 else 'behind'} ours"
         if apart > _APART:
-            says = f"{text}: leases do not mind, as they count by the server's; the times of dead letters are the server's"
+            says = f"{text}: leases are not affected; the times of dead letters are the server's"
             yield Advice("warning", "clock", says, "let NTP set both")
         else:
             yield Advice("ok", "clock", text)
@@ -263,13 +263,16 @@ def _queue(served: QueueFacts) -> Iterator[Advice]:
         says = f"{overdue} overdue; the oldest task has waited for {served.oldest:.0f} s"
         yield Advice("warning", name, says, f"they are moved by sweepers and by idle workers; run one: delayed sweeper {name}")
     if served.stuck:
-        says = f"{counted(served.stuck, 'task is', 'tasks are')} held by the dead, for {served.stuck_for:.0f} s or longer"
+        says = f"{counted(served.stuck, 'task is', 'tasks are')} held by dead workers, for {served.stuck_for:.0f} s or longer"
         yield Advice("problem", name, says, f"run a sweeper: delayed sweeper {name}; or once: delayed fsck --repair {name}")
     if not served.sweepers:
-        says = "no sweeper of ours is seen: what a killed worker holds stays held (upstream's sweepers cannot be seen)"
+        says = (
+            "no sweeper is running (sweepers of the older packages cannot be detected), "
+            "so nobody recovers the tasks of killed workers"
+        )
         yield Advice("warning", name, says, f"run one: delayed sweeper {name}")
     if not served.workers:
-        says = f"no worker of ours is seen, and {_what_waits(served)}"
+        says = f"no worker is running (workers of the older packages cannot be detected), and {_what_waits(served)}"
         yield Advice(
             "warning" if served.waiting or served.groups or served.overdue else "note",
             name,

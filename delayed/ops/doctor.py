@@ -1,4 +1,4 @@
-"""Reads what a server and its queues say of themselves, for `advice` to judge."""
+"""Reads the facts about a server and its queues that `diagnosis` judges."""
 
 from collections.abc import Callable
 from statistics import median
@@ -18,7 +18,7 @@ _SLOWLOG = 128  # entries
 
 
 def read(client: Client, key: str = "") -> ServerFacts:
-    """What can be read of the server.
+    """Read the facts about the server.
 
     Args:
         client: the way to it.
@@ -49,7 +49,7 @@ def read(client: Client, key: str = "") -> ServerFacts:
 
 
 def queue_facts(queue: Queue, patience: float = PATIENCE) -> QueueFacts:
-    """What there is to say of a queue.
+    """Diagnose a queue.
 
     Args:
         queue: the queue.

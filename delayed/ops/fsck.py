@@ -1,4 +1,4 @@
-"""Checks queues while processes work on them: what may be a race is looked at again before it is called a fault."""
+"""Checks queues while processes work on them: a possible race is checked again before it is reported."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ _SOON = frozenset(each.name for each in INVARIANTS if each.when is When.SOON)
 
 
 class Checked(NamedTuple):
-    """What `check` found in a queue."""
+    """The findings of `check` in a queue."""
 
     queue: str
     repaired: list[Finding]
@@ -34,13 +34,13 @@ class Checked(NamedTuple):
 
 
 def look(queue: Queue, which: Iterable[Invariant]) -> dict[tuple[str, str], Finding]:
-    """What seems wrong at the moment; some of it may be a race."""
+    """The findings at this moment; some may be races."""
     snapshot = Snapshot(queue)
     return {(finding.invariant, finding.subject): finding for each in which for finding in each.look(snapshot)}
 
 
 def examine(queue: Queue, patience: float = PATIENCE, *, at_rest: bool = False) -> list[Finding]:
-    """What is wrong for certain: it was seen at each of several looks. Where nothing seems wrong, one look is enough.
+    """The findings that several looks in a row confirm. Where nothing seems wrong, one look is enough.
 
     Args:
         queue: the queue; processes may work on it.

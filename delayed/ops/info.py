@@ -1,4 +1,4 @@
-"""What there is to know about a queue, for people who look at it."""
+"""Inspects a queue and its processes, for people."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _HEADS = 10  # of the waiting tasks, from the first, that are asked how old they
 
 
 class LeaseInfo(NamedTuple):
-    """A task that somebody holds, or held."""
+    """A lease with a task, and whether it is alive."""
 
     lease: str
     task: str  # function path
@@ -240,7 +240,7 @@ def _lease(queue: Queue, name: str, processes: dict[str, dict[str, Any]]) -> Lea
         return None
     ttl = int(queue.store.call("PTTL", name))
     value = b""
-    with contextlib.suppress(ResponseError):  # a key of the application with an upstream worker's number as its name
+    with contextlib.suppress(ResponseError):  # a key of the application with the number of an old worker as its name
         value = queue.store.call("GET", name) or b""
     holder = value.decode(errors="replace")
     about = processes.get(queue.keys.lease(holder), {}) if holder else {}

@@ -1,4 +1,4 @@
-"""What holds of a queue's keys: one list, for `delayed fsck`, for the tests after every test, and for docs/protocol.md.
+"""The invariants of a queue's keys: one list, for `delayed fsck`, for the tests after every test, and for docs/protocol.md.
 
 A new kind of key has a field in `keys.Keys`, a type in `keys.TYPES`, and what must hold of it in `INVARIANTS`.
 """
@@ -64,7 +64,7 @@ def _elsewhere(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for names in snapshot.names(snapshot.keys.processing):
         for lease in names:
             if not snapshot.in_slot(lease):
-                yield lease, "a lease in another slot, so no sweeper can ask for it; upstream's workers cannot be used here"
+                yield lease, "a lease in another slot, so no sweeper can ask for it; old workers cannot be used here"
 
 
 def _tasks(snapshot: Snapshot) -> Iterator[tuple[str, str]]:

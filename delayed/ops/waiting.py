@@ -1,4 +1,4 @@
-"""Tasks that wait, for their time or for a worker: found again, cancelled, and given another time."""
+"""Finds, cancels and reschedules tasks that wait for their time, a key or a worker."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which tasks that wait; all of what is given must fit.
+    """Selects waiting tasks; a task must match every field that is set.
 
     Args:
         task: a pattern for the function's path, as `myapp.tasks:*`.
@@ -89,7 +89,7 @@ def find(queue: Queue, identity: str) -> Waiting | None:
 
 
 def cancel(queue: Queue, waits: Waiting) -> bool:
-    """Let a task not begin. A tracked one has been cancelled for those who wait for it.
+    """Cancel a waiting task. For those who wait for a tracked one, it was cancelled.
 
     Returns:
         False if it does not wait any more, or cannot be cancelled, as it waits in a queue and has no id.
@@ -103,7 +103,7 @@ def cancel(queue: Queue, waits: Waiting) -> bool:
 
 
 def move(queue: Queue, waits: Waiting, moment: float) -> bool:
-    """Let a task in the schedule wait for another time.
+    """Give a task in the schedule another time.
 
     Args:
         queue: the queue.

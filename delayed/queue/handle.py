@@ -1,4 +1,4 @@
-"""What one keeps of a task that has been enqueued."""
+"""The handle of an enqueued task: status, result, cancel."""
 
 import asyncio
 import contextlib
@@ -266,7 +266,7 @@ class _Wait:
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
         if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
             raise ConfigurationError(
-                f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
+                f"timeout must be a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
             )
         self._deadline = math.inf if timeout is None else monotonic() + timeout
         self.looks_once = timeout is not None and timeout <= 0

@@ -25,11 +25,11 @@ _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 
 
 class Producer:
-    """What a queue is apart from its connection."""
+    """What the sync and async queues share: names, limits, chunking."""
 
     def __init__(self, name: str, conn: object, max_task_size: int, durability: Durability) -> None:
         if max_task_size < 1:
-            raise ConfigurationError(f"max_task_size is a number of bytes above 0, not {max_task_size}")
+            raise ConfigurationError(f"max_task_size must be a number of bytes above 0, not {max_task_size}")
         self.name = name
         self.keys = Keys(name)
         self.max_task_size = max_task_size
@@ -123,7 +123,7 @@ class Producer:
         own = identity if options is not None and (options.tracked or options.identified) else None
         if state == "duplicate":
             if options is None or not options.join:
-                raise Duplicate(f"task {other} in {self.name!r} has the unique key already; nothing was enqueued", other)
+                raise Duplicate(f"task {other} in {self.name!r} already has this unique key; nothing was enqueued", other)
             return other, True, task.func_path
         if state == "known":
             return own, True, task.func_path

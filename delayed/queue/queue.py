@@ -51,9 +51,9 @@ class Queue(Producer):
         conn = client_of(conn)
         super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
         if dequeue_timeout <= 0:
-            raise ConfigurationError(f"dequeue_timeout is a number of seconds above 0, not {dequeue_timeout}")
+            raise ConfigurationError(f"dequeue_timeout must be a number of seconds above 0, not {dequeue_timeout}")
         if keep_alive_timeout is not None and keep_alive_timeout <= 0:
-            raise ConfigurationError(f"keep_alive_timeout is a number of seconds above 0, not {keep_alive_timeout}")
+            raise ConfigurationError(f"keep_alive_timeout must be a number of seconds above 0, not {keep_alive_timeout}")
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
@@ -64,7 +64,7 @@ class Queue(Producer):
         return int(self.store.call("LLEN", self.keys.queue))
 
     def enqueue(self, task: Task, *, id: str | None = None) -> Handle[Any]:  # noqa: A002  # its name everywhere
-        """Put a task at the end of the queue, or where its options say. What is enqueued twice is there twice.
+        """Enqueue a task. What is enqueued twice is there twice.
 
         When this returns, the task is in Redis. If the connection breaks in between, the error is raised and says so: the
         task may or may not have been enqueued, and it is never sent a second time behind your back.
@@ -184,12 +184,14 @@ class Queue(Producer):
         """
         if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
             raise ConfigurationError(
-                f"concurrency is a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
+                f"concurrency must be a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
             )
         if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
-            raise ConfigurationError(f"rate is a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
+            raise ConfigurationError(
+                f"rate must be a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it"
+            )
         if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
-            raise ConfigurationError(f"burst is a number of tasks above 0, and goes with a rate; it is {burst!r}")
+            raise ConfigurationError(f"burst must be a number of tasks above 0, and goes with a rate; it is {burst!r}")
         if rate is not None and burst is None:
             burst = max(1, round(rate))
         given = zip(LIMITS, (concurrency, rate, burst), strict=True)

@@ -1,1 +1,1 @@
-"""The only wing that imports redis-py."""
+"""Connections, keys and scripts: the only part that imports redis-py."""

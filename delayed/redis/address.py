@@ -1,4 +1,4 @@
-"""Where Redis is, as a URL says it: one grammar for Python and Go, with tests/vectors/addresses.json for both.
+"""Parses the URL of a Redis server: one grammar for Python and Go, with tests/vectors/addresses.json for both.
 
 Nothing that is raised here shows a password: neither the message nor what it is chained to. So the URL is read by hand, as
 libraries quote what they could not read.
@@ -51,7 +51,7 @@ class _Wrong(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """What a URL says.
+    """A parsed URL.
 
     Args:
         kind: `server`, `unix`, `sentinel` or `cluster`.
@@ -252,7 +252,7 @@ def _flag(text: str, name: str) -> bool:
 
 def _seconds(text: str, name: str) -> float:
     if not _SECONDS.fullmatch(text) or not float(text) > 0:
-        _wrong(f"{name} is a number of seconds above 0")
+        _wrong(f"{name} must be a number of seconds above 0")
     return float(text)
 
 
@@ -263,7 +263,7 @@ def _count(least: int) -> Callable[[str, str], int]:
 def _one_of(*words: str, number: bool = False) -> Callable[[str, str], Any]:
     def choose(text: str, name: str) -> Any:
         if text not in words:
-            _wrong(f"{name} is one of {', '.join(words)}")
+            _wrong(f"{name} must be one of {', '.join(words)}")
         return int(text) if number else text
 
     return choose

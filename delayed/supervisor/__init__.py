@@ -1,4 +1,4 @@
-"""The supervisor of worker processes."""
+"""The supervisor: starts worker processes, replaces them, and recovers their tasks."""
 
 from .supervisor import Supervisor
 

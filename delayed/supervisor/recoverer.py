@@ -1,4 +1,4 @@
-"""What a supervisor does on Redis for its worker processes: beats for those that cannot, and ends the leases of the dead."""
+"""The supervisor's connection to Redis: beats for stuck workers, recovers what dead ones held."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ _KEEP = round(ENDED_FOR * 1000)
 
 @dataclass
 class DeadProcess:
-    """What a dead worker process left."""
+    """A dead worker process whose tasks are to be recovered."""
 
     scoreboard: Scoreboard
     place: str  # host:pid
@@ -46,14 +46,14 @@ class DeadProcess:
 
 @dataclass
 class _Score:
-    """How the tasks of a living process ended, as it says at its beats."""
+    """The counts of succeeded and failed tasks of a living process, from its beats."""
 
     succeeded: int = 0
     others_at: int = 0  # how many had not, when the last success was seen
 
 
 class Recoverer:
-    """Keeps the leases of worker processes.
+    """Keeps the leases of living worker processes, and recovers those of dead ones.
 
     Args:
         queues: those that each of the workers serves, in their order.
@@ -105,7 +105,7 @@ class Recoverer:
         """Beat for those of `living` that are late, and see to what the dead left; what fails or takes long goes on at `due`.
 
         Returns:
-            Those that must be killed: a task was cancelled for good in a process that cannot end itself.
+            Those that must be killed: a task was hard-cancelled in a process that cannot end itself.
         """
         now = monotonic()
         doomed: list[Scoreboard] = []
@@ -178,7 +178,7 @@ class Recoverer:
 
     def _beat(self, scoreboard: Scoreboard) -> bool:
         """Let the leases of a worker live on that does not beat itself: it may be inside a C extension that lets no other
-        thread run. Keys that do not exist stay so. Returns whether a task of it was cancelled for good."""
+        thread run. Keys that do not exist stay so. Returns whether a task of it was hard-cancelled."""
         ttl = milliseconds(self._ttl)
         for index, names in self._names(scoreboard):
             own = self._queues[index].keys.lease(scoreboard.name)
@@ -209,7 +209,7 @@ class Recoverer:
         return True
 
     def _cancelled(self, queue: Queue, names: list[str]) -> Iterator[tuple[str, Job]]:
-        """The tasks under these leases that were cancelled for good."""
+        """The tasks under these leases that were hard-cancelled."""
         for name, data in zip(names, self._channel.call("HMGET", queue.keys.processing, *names), strict=True):
             job = job_of(queue, data) if data else None
             if job is not None and job.tracked_id is not None:

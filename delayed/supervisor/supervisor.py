@@ -45,7 +45,7 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass
 class _Child:
-    """One place for a worker process."""
+    """The record of one worker process."""
 
     number: int
     scoreboard: Scoreboard
@@ -74,7 +74,7 @@ class _Child:
 
 
 class Supervisor:
-    """Runs `count` worker processes, replaces those that end, and gives back at once what a killed one held.
+    """Runs `count` worker processes, replaces those that end, and recovers at once the tasks of a killed one.
 
     Args:
         make: makes a worker that writes on the scoreboard it is given; called in the new process.
@@ -171,7 +171,7 @@ class Supervisor:
         in_vain = self._insisted and self._recoverer.cut_off and now > self._empty_since + _LAST_TRY
         over = in_vain or now > self._kill_at + _MARGIN
         if over:
-            logger.error("Left without giving back what was held by %s; a sweeper will", ", ".join(self._recoverer.left))
+            logger.error("Exiting without recovering the tasks of %s; a sweeper will", ", ".join(self._recoverer.left))
         return over
 
     def _wait(self, signals: SignalPipe) -> None:
@@ -284,7 +284,7 @@ class Supervisor:
                 self._give_up(child)
             return
         if child.scoreboard.late > _PATIENCE:
-            self._kill(child, "its task ran for longer than its hard timeout")
+            self._kill(child, "its task exceeded its hard timeout")
         elif now > child.relieve_by:
             self._kill(child, "it did not end when another was to take its place")
         elif 0 < child.scoreboard.beaten_at < now - self._late and image(child.pid) not in (None, self._image):
@@ -294,7 +294,7 @@ class Supervisor:
             if seen != child.progress or child.scoreboard.working:
                 child.progress, child.moved = seen, now
             elif now - child.moved > self._stuck:
-                self._kill(child, f"stuck: neither ran a task nor asked for one for {now - child.moved:.0f} s")
+                self._kill(child, f"stuck: neither ran nor requested a task for {now - child.moved:.0f} s")
 
     def _kill(self, child: _Child, verdict: str) -> None:
         child.verdict, child.killed_at = verdict, monotonic()

@@ -1,4 +1,4 @@
-"""The sweeper."""
+"""The sweeper: recovers what dead workers held, moves due tasks, and runs schedules."""
 
 from .sweeper import Sweeper
 

@@ -1,4 +1,4 @@
-"""When a sweeper may hold a lease without a key to be dead. Pure: the caller says what time it is.
+"""Decides when a sweeper may treat a lease without a key as dead. Pure: the caller passes the time.
 
 After an outage leases may be gone although their workers live, because nobody could beat; so may they when the server's clock
 was set forward. Then the living go first: what is dead at one look and still dead `SETTLING` seconds later is dead. The
@@ -20,7 +20,7 @@ _DRIFT = 0.001  # and seconds for each that has passed
 
 
 class Caution:
-    """What the answers of one server say of its health."""
+    """Judges the health of one server by its answers."""
 
     def __init__(self) -> None:
         self.present = 0.0  # seconds in which the server has been there, as far as we know

@@ -1,4 +1,4 @@
-"""A Redis server as a sweeper knows it: a connection, and what that tells of the server's health."""
+"""The sweeper's view of a Redis server: its connection, and the server's health."""
 
 import contextlib
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _OVERSLEPT = 1.0  # seconds longer than asked for that speak of a process which 
 
 
 class _Line:
-    """Sends commands over a channel, and hears before each whether to stop: so no loop is deaf.
+    """Sends commands over a channel, and checks before each whether to stop.
 
     Args:
         channel: the connection.

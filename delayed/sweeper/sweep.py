@@ -1,4 +1,4 @@
-"""One sweep of a queue: what killed workers held goes back, and what else they left is put right."""
+"""Sweeps a queue once: recovers what dead workers held, and repairs what else they left."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -15,7 +15,7 @@ _MOST = 1000  # calls of `repair` in one sweep: who adds tasks meanwhile cannot 
 
 
 class Outcome(NamedTuple):
-    """What one sweep of a queue did."""
+    """The result of one sweep of a queue."""
 
     recovered: int = 0  # lost tasks put back
     buried: int = 0  # lost tasks moved to the dead letters
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
 
 class Judge:
-    """Says which leases are dead: those whose keys are gone.
+    """Decides which leases are dead: those whose keys are gone.
 
     Args:
         suspects: where that may be doubted; None to believe it.
@@ -151,7 +151,5 @@ def _checkable(store: Store, leases: list[str]) -> list[str]:
         return leases
     ours = [lease for lease in leases if same_slot(lease, store.name)]
     if len(ours) < len(leases):
-        logger.error(
-            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", store, set(leases) - set(ours)
-        )
+        logger.error("%s: old workers hold tasks, and cannot be used on Redis Cluster: %s", store, set(leases) - set(ours))
     return ours

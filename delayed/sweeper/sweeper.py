@@ -1,4 +1,4 @@
-"""The sweeper: brings back what a killed worker left, and keeps the notifications right."""
+"""The sweeper: recovers the tasks of dead workers, moves due tasks, runs schedules, and repairs notifications."""
 
 import contextlib
 import math

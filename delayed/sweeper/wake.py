@@ -1,4 +1,4 @@
-"""What a sweeper listens to between two sweeps: something is due earlier than it knew."""
+"""Wakes a sweeper between two sweeps when something is due earlier than it knew."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _LATE = 5.0  # seconds that Redis may be late with the answer
 
 
 class WakeListener:
-    """A connection that does nothing but wait for one of several queues' `wake` list.
+    """A connection that waits for the `wake` lists of several queues.
 
     Args:
         stores: the queues, all on one server.

@@ -1,1 +1,1 @@
-"""The operating system: signals, systemd, processes."""
+"""The operating system: handles signals, systemd and processes."""

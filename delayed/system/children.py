@@ -1,4 +1,4 @@
-"""The processes of a supervisor, as the kernel has them: begun, told, and taken note of when they end.
+"""Child processes of a supervisor: starts, signals and reaps them.
 
 Nothing here waits, and no step that fails ends the supervisor: it has other children.
 """

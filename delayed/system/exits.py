@@ -1,4 +1,4 @@
-"""The end of a process, which waits for nobody without end: neither for who reads its output, nor for what tasks have left."""
+"""Ends a process in bounded time: it waits forever neither for a reader of its output nor for what tasks have left."""
 
 import atexit
 import contextlib

@@ -25,7 +25,7 @@ def out_of_memory_kills(known: int = 0) -> int:
 
 
 def cause_of_death(wait_status: int, working: bool, out_of_memory: bool) -> str:
-    """What became of a worker process.
+    """Describe how a worker process ended.
 
     Args:
         wait_status: as `os.waitpid` has it.

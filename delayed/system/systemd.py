@@ -1,4 +1,4 @@
-"""What systemd wants to know (`Type=notify`): one datagram for each message.
+"""Notifies systemd (`Type=notify`): one datagram for each message.
 
 The protocol is that of sd_notify(3): newline-separated assignments, sent to the socket that NOTIFY_SOCKET names; a leading
 '@' stands for the NUL of an abstract socket. Without NOTIFY_SOCKET everything here does nothing.
@@ -15,7 +15,7 @@ _SILENCE = 60.0  # seconds between two lines that it does not work
 
 
 class ServiceManager:
-    """Tells the service manager that started us how we are."""
+    """Notifies the service manager that started this process of its state."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")

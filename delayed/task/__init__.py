@@ -1,4 +1,4 @@
-"""Tasks, and their bytes."""
+"""Tasks: their options, headers and bytes."""
 
 from .task import GoTask, PyTask
 

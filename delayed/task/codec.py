@@ -1,4 +1,4 @@
-"""MessagePack as tasks and results use it."""
+"""Encodes and decodes tasks and results in MessagePack."""
 
 from datetime import datetime
 from typing import Any

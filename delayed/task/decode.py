@@ -1,4 +1,4 @@
-"""What workers, sweepers and listings read in the bytes of a task, whoever wrote them: see docs/protocol.md."""
+"""Reads the bytes of a task, whoever wrote them, for workers, sweepers and listings: see docs/protocol.md."""
 
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def headers_of(data: bytes) -> dict[str, Any]:
 
 
 def _envelope(data: bytes) -> tuple[str, dict[str, Any]]:
-    """Path and headers. Whoever is not going to run a task must not pay for its arguments, whatever they are made of."""
+    """Path and headers. Arguments are skipped, as only a worker should pay for decoding them."""
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(data), unicode_errors="surrogateescape")
     unpacker.feed(data)
     path: str | None = None

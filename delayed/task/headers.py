@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Holds(NamedTuple):
-    """What a task may hold, as its headers name it."""
+    """The keys that a task may hold, as its headers name them."""
 
     id: str | None = None  # of a tracked task: it has a state, and perhaps a result
     unique: str | None = None  # its unique key,

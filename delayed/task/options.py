@@ -22,7 +22,7 @@ ErrorType = type[BaseException] | str
 
 
 class CommonOptions(TypedDict, total=False):
-    """What any task may ask for, also one that comes again and again."""
+    """The options of any task, also of a schedule."""
 
     backoff: Backoff | None
     retry_on: ErrorType | Iterable[ErrorType]
@@ -36,7 +36,7 @@ class CommonOptions(TypedDict, total=False):
 
 
 class TaskOptions(CommonOptions, total=False):
-    """What one task may ask for."""
+    """The options of one task."""
 
     result_ttl: float | timedelta | None
     track: bool
@@ -70,7 +70,7 @@ _NEEDS = {  # what an option is for, and how that is asked for
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a task may ask for. Wherever seconds are, a `timedelta` will do.
+    """The options of a task, checked. Wherever seconds are, a `timedelta` will do.
 
     Args:
         backoff: how long a failed attempt is followed by a pause. Without one the next attempt comes at once.
@@ -165,24 +165,24 @@ class Options:
                 "hard_timeout is above timeout: it is for tasks that do not end when `TimedOut` is raised in them"
             )
         if self.unique_mode not in UNIQUE_MODES:
-            raise InvalidTask(f"unique_mode is one of {', '.join(UNIQUE_MODES)}, not {self.unique_mode!r}")
+            raise InvalidTask(f"unique_mode must be one of {', '.join(UNIQUE_MODES)}, not {self.unique_mode!r}")
         if self.unique is not None and self.unique_for is None:
             raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
         if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
-            raise InvalidTask(f"concurrency is a number of tasks above 0, not {self.concurrency!r}")
+            raise InvalidTask(f"concurrency must be a number of tasks above 0, not {self.concurrency!r}")
 
     def _check_types(self) -> None:
         for name in ("timeout", "hard_timeout", "result_ttl", "unique_for"):
             value = getattr(self, name)
             if value is not None and not (is_number(value) and _LEAST <= value <= _MOST):
                 raise InvalidTask(
-                    f"{name} is a number of seconds above 0 (a millisecond at least, and below {_MOST:g}), not {value!r}"
+                    f"{name} must be a number of seconds above 0 (a millisecond at least, and below {_MOST:g}), not {value!r}"
                 )
         for name in ("unique", "group", "concurrency_key"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
                 raise InvalidTask(
-                    f"{name} is a string that is not empty, not {value!r}: write for example {name}=f'invoice:{{number}}'"
+                    f"{name} must be a string that is not empty, not {value!r}: write for example {name}=f'invoice:{{number}}'"
                 )
             if value is not None and not _has_utf8(value):
                 raise NotEncodable(f"{name} has characters that have no UTF-8 form: {value!r:.200}")
@@ -191,7 +191,7 @@ class Options:
             raise InvalidTask(f"metadata is a dict of texts by name, not {self.metadata!r:.200}")
         for name in ("track", "join", "identified"):
             if not isinstance(getattr(self, name), bool):
-                raise InvalidTask(f"{name} is True or False, not {getattr(self, name)!r}")
+                raise InvalidTask(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise InvalidTask(
                 f"backoff is a Constant, a Linear or an Exponential of delayed.backoff, such as Exponential(1, cap=600), and "
@@ -204,22 +204,24 @@ class Options:
             kinds = value if isinstance(value, tuple) else tuple(value) if _many(value) else (value,)
             for kind in kinds:
                 if not isinstance(kind, str) and not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                    raise InvalidTask(f"{name} is one or more exception types, or their names as 'module.Name', not {kind!r}")
+                    raise InvalidTask(
+                        f"{name} must be one or more exception types, or their names as 'module.Name', not {kind!r}"
+                    )
             object.__setattr__(self, name, kinds)
 
     def _check_times(self) -> None:
         if self.at is not None and self.after is not None:
             raise InvalidTask("a task begins at a time or after some seconds: give either at or after")
         if self.after is not None and not (is_number(self.after) and 0 <= self.after <= _MOST):
-            raise InvalidTask(f"after is a number of seconds, not below 0 (nor above {_MOST:g}): {self.after!r}")
+            raise InvalidTask(f"after must be a number of seconds, not below 0 (nor above {_MOST:g}): {self.after!r}")
         for name in ("at", "expires"):
             value = getattr(self, name)
             if isinstance(value, datetime) and value.tzinfo is None:
                 raise InvalidTask(f"{name} has no time zone; give it one, as in datetime.now(UTC)")
             if value is not None and not (isinstance(value, datetime) or (is_number(value) and abs(value) <= _MOST)):
-                raise InvalidTask(f"{name} is a time, or a number of seconds (up to {_MOST:g}), not {value!r}")
+                raise InvalidTask(f"{name} must be a time, or a number of seconds (up to {_MOST:g}), not {value!r}")
         if isinstance(self.expires, int | float) and not self.expires > 0:
-            raise InvalidTask(f"expires is a number of seconds above 0, or a time, not {self.expires!r}")
+            raise InvalidTask(f"expires must be a number of seconds above 0, or a time, not {self.expires!r}")
 
     @property
     def tracked(self) -> bool:
@@ -288,7 +290,7 @@ OPTIONS = frozenset(["retry", *_DEFAULTS]) - {"identified"}
 
 
 def count_of(retry: object) -> int:
-    """A count of retries. Upstream takes None for 0.
+    """A count of retries. The older packages take None for 0.
 
     Raises:
         InvalidTask: it is none.
@@ -298,7 +300,7 @@ def count_of(retry: object) -> int:
     if type(retry) is int and -_MOST_RETRIES <= retry < _MOST_RETRIES:
         return retry
     wrong = "a larger one" if type(retry) is int else repr(retry)
-    raise InvalidTask(f"retry is a whole number below 2**63 (negative: until it succeeds), not {wrong}")
+    raise InvalidTask(f"retry must be a whole number below 2**63 (negative: until it succeeds), not {wrong}")
 
 
 def _unknown(name: str, names: Collection[str]) -> str:

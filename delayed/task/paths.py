@@ -1,4 +1,4 @@
-"""The path by which workers find a function, and why some functions have none."""
+"""Finds the path of a function, or explains why it has none."""
 
 import functools
 import inspect
@@ -129,7 +129,7 @@ def _is_unfinished(module: Any) -> bool:
 
 
 def importable(path: str, depth: int = 3) -> str:
-    """The path of a function; there is a warning, once for each, if only this very script can run it, as upstream's examples
+    """The path of a function; there is a warning, once for each, if only this very script can run it, as the older examples
     do.
 
     Args:

@@ -1,4 +1,4 @@
-"""How a tracked task ended, as it is stored: a MessagePack array of the state and what belongs to it."""
+"""Stores and reads how a tracked task ended: a MessagePack array of the state and what belongs to it."""
 
 from enum import StrEnum
 from typing import Any
@@ -13,7 +13,7 @@ MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-
 
 
 class State(StrEnum):
-    """Where a tracked task is in its life."""
+    """The state of a tracked task."""
 
     QUEUED = "queued"  # it waits in the queue
     SCHEDULED = "scheduled"  # it waits for its time
@@ -52,7 +52,7 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
 
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
-_EXPIRED, _CANCELLED = "{}: when a worker took it, it was too late to begin", "{}: somebody has cancelled it"
+_EXPIRED, _CANCELLED = "{}: it expired before a worker took it", "{}: it was cancelled"
 
 
 # What stands in the field `cancelled` of a task's state.

@@ -1,4 +1,4 @@
-"""Tasks, as a producer makes them, and their wire format: MessagePack arrays, byte for byte those of upstream delayed 1.3 and
+"""Tasks, as a producer makes them, and their wire format: MessagePack arrays, byte for byte those of delayed 1.3 and
 go-delayed.
 
 Python: `[func_path, args, kwargs, retry]`, cut from the right where empty. Go: `[func_path, payload]`, the payload being
@@ -54,7 +54,7 @@ class PyTask:
         self.args = args = () if args is None else args
         self.kwargs = kwargs = {} if kwargs is None else kwargs
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs, dict):
-            raise InvalidTask(f"{func}: args is a list or tuple, and kwargs a dict, of the function's arguments")
+            raise InvalidTask(f"{func}: args must be a list or tuple, and kwargs a dict, of the function's arguments")
         self.retry = 0 if retry is None else retry if type(retry) is int and 0 <= retry < 100 else count_of(retry)
         self._data: bytes | None = None
         self.options: Options | None = None

@@ -1,4 +1,4 @@
-"""For the tests of applications: a queue without a server. Needs `pip install 'fakeredis[lua]'`.
+"""Test tools for applications: a queue without a server. Needs `pip install 'fakeredis[lua]'`.
 
 ```python
 from delayed.testing import assert_enqueued, drain, faked, inline, travel

@@ -1,4 +1,4 @@
-"""A worker for tests: it runs what waits in the calling thread, without a connection of its own."""
+"""A worker for tests: runs the waiting tasks in the calling thread, without a connection of its own."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +57,7 @@ def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
 
 
 class _Runner:
-    """Runs what waits as a worker does."""
+    """Runs waiting tasks as a worker does."""
 
     def __init__(self, queue: Queue, retries: bool) -> None:
         self.queue, self._retries = queue, retries

@@ -1,4 +1,4 @@
-"""Lets scheduled tasks of a fake queue become due."""
+"""Moves a fake queue forward in time, so that scheduled tasks become due."""
 
 from ..base.clock import milliseconds
 from ..queue.async_queue import AsyncQueue

@@ -74,7 +74,7 @@ class Dispatcher:
     def _assemble(self, async_tasks: int, threads: int) -> None:
         """Nothing is in flight yet; executors are made in the process that runs."""
         if async_tasks < 1 or threads < 0:
-            raise ConfigurationError("async_tasks is above 0, and threads not below 0")
+            raise ConfigurationError("async_tasks must be at least 1, and threads at least 0")
         self._async_tasks, self._threads = async_tasks, threads
         self._several = async_tasks > 1 or threads > 0  # tasks at once
         queue = self._fetcher.pools[0].store

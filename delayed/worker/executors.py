@@ -160,7 +160,7 @@ class Loop:
         """See `Executor`."""
         self._thread.join(_LEAVING)
         if self._thread.is_alive():
-            logger.warning("What tasks have left behind in the event loop does not end within %g s", _LEAVING)
+            logger.warning("asyncio tasks that outlived their task did not end within %g s", _LEAVING)
 
     def _begin(self, execution: Execution) -> None:
         """In the loop. A task of asyncio's own kind is made, whatever factory somebody has given to the loop."""

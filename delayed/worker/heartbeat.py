@@ -159,7 +159,7 @@ class Heartbeat(threading.Thread):
                 self._leave(f"the grace of {self._grace:g} s is over")
             late = self._worker.deadline or float("inf")
             if now >= late:
-                self._leave("a task ran for longer than its hard timeout")
+                self._leave("a task exceeded its hard timeout")
             recheck = self._next_look if self._watching else float("inf")
             connection = self._hear(poll)
             pause = min(self._next_beat, recheck, self._next_alive, late, self._deadline or float("inf")) - monotonic()
@@ -216,7 +216,8 @@ class Heartbeat(threading.Thread):
             self._round, self._round_began = seen, now
         elif now - self._round_began > self._worker.longest_round:
             self._round_began = now
-            logger.error("No progress for %g s; giving the connection up\n%s", self._worker.longest_round, dump_threads())
+            says = "No progress for %g s; dropping the connection to Redis\n%s"
+            logger.error(says, self._worker.longest_round, dump_threads())
             self._worker.give_up_connection()
 
     def _beat(self) -> None:
@@ -273,7 +274,7 @@ class Heartbeat(threading.Thread):
                 replies = self._channel.exchange(b"".join(pack("HGET", key, "cancelled") for key in keys), len(keys))
         doomed = {key for key, reply in zip(keys, replies, strict=False) if reply == HARD}
         if doomed & self._doomed:
-            self._leave("a task that was cancelled for good ran on", doomed)
+            self._leave("a task ignored a hard cancel", doomed)
         self._doomed = doomed
         if doomed:
             self._next_beat = monotonic() + min(_LAST_MOMENTS, self._interval)
@@ -316,8 +317,8 @@ class Heartbeat(threading.Thread):
                 self._asked = INSIST if number in INSIST else self._asked
                 self._deadline = self._deadline or monotonic() + self._grace
                 self._worker.stop()  # first of all: whoever hears that we stop may rely on it
-                logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
-                self._service_manager.stopping("finishing what runs")
+                logger.info("%s: finishing running tasks, for at most %g s", number.name, self._grace)
+                self._service_manager.stopping("finishing running tasks")
 
     def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
         """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
@@ -333,7 +334,7 @@ class Heartbeat(threading.Thread):
                 self._channel.open()
             ended = self._worker.end_early(self._channel, cancelled)
             count = say_goodbye(self._channel, self._worker)
-            logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
+            logger.warning("%s: returned %s to the queue and exited", reason, counted(count, "task"))
             for tell in ended:
                 tell()
         except BaseException as error:

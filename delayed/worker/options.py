@@ -35,9 +35,9 @@ def check_times(interval: float, grace: float) -> None:
         ConfigurationError: a number that cannot work.
     """
     if not interval > 0:
-        raise ConfigurationError(f"keep_alive_interval is a number of seconds above 0, not {interval:g}")
+        raise ConfigurationError(f"keep_alive_interval must be a number of seconds above 0, not {interval:g}")
     if not grace >= 0:
-        raise ConfigurationError(f"grace is a number of seconds, 0 or more, not {grace:g}")
+        raise ConfigurationError(f"grace must be a number of seconds, 0 or more, not {grace:g}")
 
 
 def lease_ttl(queues: Sequence[Queue], interval: float) -> float:

@@ -69,7 +69,7 @@ class QueueOrder:
 
     def __init__(self, pools: Sequence[LeasePool], weights: Sequence[float] | None, seconds: float) -> None:
         if weights is not None and (len(weights) != len(pools) or not all(0 < each < float("inf") for each in weights)):
-            raise ConfigurationError(f"weights are numbers above 0, one for each queue, and not {list(weights)!r}")
+            raise ConfigurationError(f"weights must be numbers above 0, one for each queue, and not {list(weights)!r}")
         self.weighted = weights is not None
         self._gates = [QueueGate(pool, weight) for pool, weight in zip(pools, weights or [1.0] * len(pools), strict=True)]
         self._seconds = seconds

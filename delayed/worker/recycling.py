@@ -1,4 +1,4 @@
-"""When a worker process has done its share, and another should take over."""
+"""Limits after which a worker process is replaced."""
 
 import sys
 
@@ -22,7 +22,7 @@ class Recycling:
 
     def __init__(self, max_tasks: int | None, max_rss: int | None) -> None:
         if not (max_tasks is None or max_tasks > 0) or not (max_rss is None or max_rss > 0):
-            raise ConfigurationError("max_tasks and max_rss are above 0, or None for no limit")
+            raise ConfigurationError("max_tasks and max_rss must be above 0, or None for no limit")
         self._max_tasks, self._max_rss = max_tasks, max_rss
         self._next_weighing = 0.0
         self.due = False  # it was over a limit

@@ -15,9 +15,9 @@ def leave_unheard(worker: Holder, reason: str, error: BaseException) -> None:
     """The end of a worker while Redis cannot be reached: say what that leaves behind."""
     if not worker.abandoned and all(lease.pool.idle for _, made in worker.holdings() for lease in list(made.values())):
         worker.scoreboard.leave()  # what is left of it runs out by itself
-        logger.info("%s, with nothing to give back; Redis was not told: %s", reason, said(error))
+        logger.info("%s: held no tasks; could not sign off from Redis: %s", reason, said(error))
     else:
-        logger.error("%s: left without giving back what was held; a sweeper will: %s", reason, said(error))
+        logger.error("%s: exiting without returning the tasks it holds; a sweeper will recover them: %s", reason, said(error))
 
 
 def say_goodbye(channel: Channel, worker: Holder) -> int:

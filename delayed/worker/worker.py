@@ -101,7 +101,7 @@ class Worker(Dispatcher):
             raise ConfigurationError("a worker needs at least one queue")
         check_times(keep_alive_interval, grace)
         if not 0 <= unready_for < 1e9:
-            raise ConfigurationError(f"unready_for is a number of seconds, 0 or more, not {unready_for:g}")
+            raise ConfigurationError(f"unready_for must be a number of seconds, 0 or more, not {unready_for:g}")
         check_same_server(queues)
         self._recycling = Recycling(max_tasks, max_rss)
         self._interval, self._grace, self._burst = keep_alive_interval, grace, burst

@@ -7,7 +7,7 @@ import (
 	"log"
 	"os"
 
-	delayed "github.com/delayedq/delayed/interop"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 const longestSide = 800

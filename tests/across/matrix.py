@@ -8,7 +8,6 @@ import argparse
 import dataclasses
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from delayed.redis.embedded import EmbeddedRedis
+from tests.support.servers import open_redis
 
 from .agents import Agent, NotBuilt, ours_go, ours_python, theirs_go, theirs_python
 from .cells import SCENARIOS, Cell, Outcome, run
@@ -40,16 +39,6 @@ class Server(NamedTuple):
     client: redis.Redis
     url: str
     folder: Path
-
-
-OPEN = {"requirepass": ""}  # programs in other languages know host and port
-
-
-def free_port() -> int:
-    """A TCP port: upstream's Go package knows no Unix sockets."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def cells(agents: list[Agent], *, quick: bool) -> list[Cell]:
@@ -143,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     os.environ.pop("DELAYED_REDIS_URL", None)
     agents, missing = available()
-    own = EmbeddedRedis(port=free_port(), options=OPEN)
+    own = open_redis()
     with tempfile.TemporaryDirectory() as folder, own as server, server.client() as client:
         results = everything(agents, Server(client, server.url, Path(folder)), quick=options.quick)
         version = str(client.info()["redis_version"])

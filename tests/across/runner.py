@@ -10,11 +10,10 @@ from pathlib import Path
 
 import redis
 
-from delayed.redis.embedded import EmbeddedRedis
+from tests.support.servers import open_redis
 
 from .agents import Agent
 from .checks import Failed
-from .matrix import OPEN, free_port
 from .producer_checks import CHECKS as PRODUCER_CHECKS
 from .worker_checks import CHECKS as WORKER_CHECKS
 
@@ -40,7 +39,7 @@ def run(command: str, language: str, *, worker: bool) -> int:
     checks = WORKER_CHECKS if worker else PRODUCER_CHECKS
     agent = agent_of(command, language)
     failed = 0
-    own = EmbeddedRedis(port=free_port(), options=OPEN)
+    own = open_redis()
     with tempfile.TemporaryDirectory() as folder, own as server, server.client() as client:
         log = Path(folder) / "log"
         for check in checks:

@@ -199,7 +199,7 @@ COVERED = "pytest --ignore-glob=*/test_costs.py -n 4 --dist worksteal"
         ("tests/unit -k wire", ["pytest tests/unit -k wire"]),
         ("--go", ["go test -race ./..."]),
         ("--go TestSweeper -v", ["go test -race -run TestSweeper -v ./..."]),
-        ("--go -run TestSweeper ./interop", ["go test -race -run TestSweeper ./interop"]),
+        ("--go -run TestSweeper ./interop/delayed", ["go test -race -run TestSweeper ./interop/delayed"]),
     ],
 )
 def test_the_words_of_the_test_script(checkout: Path, words: str, expected: list[str]) -> None:

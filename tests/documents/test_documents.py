@@ -99,7 +99,7 @@ def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
 
 
 def test_the_table_for_go_names_what_its_module_has() -> None:
-    source = "\n".join(path.read_text() for path in (ROOT / "interop").glob("*.go"))
+    source = "\n".join(path.read_text() for path in (ROOT / "interop" / "delayed").glob("*.go"))
     text = (ROOT / "docs" / "interop.md").read_text().partition("## Tasks that ask for more")[2]
     column = "\n".join(line.replace(r"\|", "").split("|")[2] for line in text.splitlines() if line.startswith("|"))
     for name in re.findall(r"\b([A-Z]\w+)\(", column):
@@ -187,7 +187,7 @@ def test_the_acl_rules_let_fsck_and_doctor_read_and_repair(
 
 
 def test_the_go_program_of_the_readme_is_the_one_that_is_tested() -> None:
-    """interop/process_test.go runs it against both languages."""
+    """interop/delayed/process_test.go runs it against both languages."""
     (program,) = blocks(README, "go")
     source = (ROOT / "interop" / "examples" / "quickstart" / "main.go").read_text()
     assert program == source.partition("\n")[2]

@@ -34,4 +34,4 @@ def test_the_sdist_has_what_a_wheel_is_built_from(tmp_path: Path) -> None:
     with tarfile.open(build("sdist", tmp_path)) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "delayed/queue/queue.py", "lua/take.lua"} <= names
-    assert {"go.mod", "go.sum", "lua/lua.go", "interop/queue.go"} <= names  # the scripts build the Go programs
+    assert {"go.mod", "go.sum", "lua/lua.go", "interop/delayed/queue.go"} <= names  # the scripts build the Go programs

@@ -223,7 +223,7 @@ def test_a_worker_outlives_redis(fleet: Fleet, name: str, tmp_path: Path) -> Non
             queue = Queue(name, client)
             key = begin_and_leave_waiting(queue, client)
         server.stop()
-        eventually(lambda: "trying again" in worker.log.read_text() and "trying again" in sweeper.log.read_text())
+        eventually(lambda: "retrying" in worker.log.read_text() and "retrying" in sweeper.log.read_text())
         server.start()
         with server.client() as client:
             queue = Queue(name, client)
@@ -240,7 +240,7 @@ def test_a_worker_outlives_redis(fleet: Fleet, name: str, tmp_path: Path) -> Non
 def test_a_worker_without_redis_still_stops(fleet: Fleet, name: str, tmp_path: Path) -> None:
     fleet.environment["DELAYED_REDIS_URL"] = f"unix://{tmp_path}/nothing.sock"
     worker = fleet.delayed("worker", "--allow-any", name)
-    eventually(lambda: "trying again" in worker.log.read_text())
+    eventually(lambda: "retrying" in worker.log.read_text())
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from chaos.fleet import Proxies
 from chaos.output import Output
 from chaos.rest import keys_left
 from delayed.base.ids import token
 from tests.conftest import eventually
+from tests.support.proxy import Proxies
 
 FAR = 150  # milliseconds
 

@@ -19,7 +19,7 @@ from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.support.processes import Fleet, Process
-from tests.support.servers import OPEN, free_port
+from tests.support.servers import open_redis
 
 from .test_processes import EXIT_FORCED
 
@@ -30,7 +30,7 @@ COMMANDS = {"worker": WORKER, "supervisor": (*WORKER, "-c", "2"), "sweeper": ("s
 @pytest.fixture
 def its_server(tmp_path: Path, fleet: Fleet) -> Iterator[EmbeddedRedis]:
     """A server that may go away; it does not run yet."""
-    server = EmbeddedRedis(tmp_path / "redis", free_port(), options=OPEN)
+    server = open_redis(tmp_path / "redis")
     fleet.environment["DELAYED_REDIS_URL"] = f"{server.url.replace('//', '//default:secret@')}"
     yield server
     server.stop()
@@ -91,17 +91,17 @@ def test_an_outage_is_told_in_a_line_for_each_process(
     count = {"worker": 1, "supervisor": 3, "sweeper": 1}[command]
     began = time.monotonic()
     process = fleet.delayed(*COMMANDS[command], name)
-    eventually(lambda: len(lines(process, "trying again")) >= 1)
+    eventually(lambda: len(lines(process, "retrying")) >= 1)
     threading.Event().wait(1.5)  # in which they try many times
     its_server.start()
     process.ready()
     eventually(lambda: len(lines(process, "is back")) >= 1)
     its_server.stop()
-    eventually(lambda: len(lines(process, "trying again")) >= 2)
+    eventually(lambda: len(lines(process, "retrying")) >= 2)
     threading.Event().wait(1.5)
     its_server.start()
     eventually(lambda: len(lines(process, "is back")) >= 2)
-    told, back = lines(process, "trying again"), lines(process, "is back")
+    told, back = lines(process, "retrying"), lines(process, "is back")
     seconds = time.monotonic() - began
     assert len(told) <= count * (2 + seconds // 10), "\n".join(told)
     assert len(back) <= 2 * count
@@ -121,7 +121,7 @@ def test_idle_processes_end_at_once_while_redis_is_away(
     processes = [fleet.delayed(*COMMANDS[command], name).ready() for command in COMMANDS]
     its_server.stop()
     for process in processes:
-        eventually(lambda process=process: bool(lines(process, "trying again")))  # type: ignore[misc]
+        eventually(lambda process=process: bool(lines(process, "retrying")))  # type: ignore[misc]
         process.send(*numbers)
     # The second signal may come when a process has ended its work and given the signals back.
     usual = {0, EXIT_FORCED, *([-signal.SIGTERM] if len(numbers) > 1 else [])}
@@ -148,14 +148,14 @@ def test_who_insists_does_not_wait_for_redis(fleet: Fleet, its_server: EmbeddedR
     with its_server, its_server.client() as client:
         parent = fleet.delayed(*COMMANDS["supervisor"], "--grace=3600", name).ready()
         begin_to_sleep(Queue(name, client))
-    eventually(lambda: bool(lines(parent, "trying again")))
+    eventually(lambda: bool(lines(parent, "retrying")))
     parent.send(signal.SIGTERM)
     parent.expect("STOPPING=1")
-    eventually(lambda: bool(lines(parent, "finishing what runs")))
+    eventually(lambda: bool(lines(parent, "finishing running tasks")))
     parent.send(signal.SIGTERM)
     assert parent.wait() == EXIT_FORCED
-    assert len(lines(parent, "left without giving back what was held")) == 1
-    assert len(lines(parent, "Left without giving back what was held by")) == 1
+    assert len(lines(parent, "exiting without returning the tasks it holds")) == 1
+    assert len(lines(parent, "Exiting without recovering the tasks of")) == 1
 
 
 def test_what_the_dead_held_is_settled_if_redis_is_there(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:

@@ -466,18 +466,19 @@ def test_any_order_of_events_does_what_the_model_says(client: redis.Redis, name:
         monkeypatch.setattr(module, "now", clock.now)  # put back at the end
     monkeypatch.setattr(Machine, "client", client, raising=False)
     monkeypatch.setattr(Machine, "prefix", name, raising=False)
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=EXAMPLES or 100,
-            stateful_step_count=50,
-            derandomize=not EXAMPLES,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(Machine, settings=_settings(100, 50))
     assert Machine.examples >= (EXAMPLES or 100)
+
+
+def _settings(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=EXAMPLES or examples,
+        stateful_step_count=steps,
+        derandomize=not EXAMPLES,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @pytest.mark.timeout(max(180, EXAMPLES))
@@ -486,14 +487,4 @@ def test_any_order_of_events_leaves_nobody_waiting_for_a_key(
 ) -> None:
     monkeypatch.setattr(KeyMachine, "client", client, raising=False)
     monkeypatch.setattr(KeyMachine, "prefix", name, raising=False)
-    run_state_machine_as_test(
-        KeyMachine,
-        settings=settings(
-            max_examples=EXAMPLES or 40,
-            stateful_step_count=40,
-            derandomize=not EXAMPLES,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_state_machine_as_test(KeyMachine, settings=_settings(40, 40))

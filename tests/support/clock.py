@@ -21,6 +21,8 @@ from unittest.mock import patch
 
 from delayed.redis.embedded import EmbeddedRedis
 
+from .servers import OPEN
+
 VARIABLE = "DELAYED_TEST_CLOCK"  # the file with the microseconds by which the clock is ahead
 _AHEAD = struct.Struct("=q")
 _SOURCE = r"""
@@ -109,7 +111,7 @@ class Clock:
     @contextlib.contextmanager
     def redis(self, port: int | None = None, folder: Path | None = None) -> Iterator[EmbeddedRedis]:
         """A private Redis that has this clock, on a port of the loopback interface, with its files in `folder`."""
-        server = EmbeddedRedis(folder, port, options={"requirepass": ""})  # programs that are tried know the port alone
+        server = EmbeddedRedis(folder, port, options=OPEN)
         with patch.dict(os.environ, self.environment):
             server.start()
         try:

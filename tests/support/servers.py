@@ -1,4 +1,4 @@
-"""Servers that tests may kill: one that comes back with its data, Sentinel with replicas, a cluster with replicas."""
+"""Private servers that tests may kill: one that comes back with its data, Sentinel with replicas, a cluster with replicas."""
 
 import contextlib
 import os
@@ -6,16 +6,18 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from delayed.redis.embedded import EmbeddedRedis, server_path
 from delayed.system.child import ChildProcess
-from tests.conftest import eventually
+
+from .waiting import eventually
 
 SLOTS = 16384
 SERVICE = "mymaster"
-OPEN = {"requirepass": ""}  # for servers that talk to each other
+OPEN = {"requirepass": ""}  # for servers that talk to each other, and for programs that know the port alone
 _DOWN_AFTER = 800  # milliseconds of silence after which a server counts as dead
 
 
@@ -34,9 +36,21 @@ def free_port() -> int:
             return low
 
 
+def open_redis(
+    folder: Path | None = None, *, persistent: bool = False, options: dict[str, str] | None = None
+) -> EmbeddedRedis:
+    """A server on a free port of the loopback interface, without a password."""
+    return EmbeddedRedis(folder, free_port(), persistent=persistent, options={**OPEN, **(options or {})})
+
+
+def info(client: redis.Redis, section: str) -> dict[str, Any]:
+    """A section of INFO."""
+    return client.info(section)
+
+
 def pid(server: EmbeddedRedis) -> int:
     with server.client() as client:
-        return int(client.info("server")["process_id"])
+        return int(info(client, "server")["process_id"])
 
 
 def kill(server: EmbeddedRedis) -> None:

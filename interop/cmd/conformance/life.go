@@ -9,7 +9,7 @@ import (
 	"os"
 	"time"
 
-	delayed "github.com/delayedq/delayed/interop"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // Add returns a sum.

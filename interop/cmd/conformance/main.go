@@ -12,8 +12,8 @@ import (
 	"os"
 	"time"
 
-	delayed "github.com/delayedq/delayed/interop"
 	"github.com/delayedq/delayed/interop/conformance"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // Echo appends value to the list key.

@@ -8,8 +8,8 @@ import (
 	"time"
 	_ "time/tzdata" // for machines without zones
 
-	delayed "github.com/delayedq/delayed/interop"
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 func main() {

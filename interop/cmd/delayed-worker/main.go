@@ -6,8 +6,8 @@ import (
 	"flag"
 	"time"
 
-	delayed "github.com/delayedq/delayed/interop"
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // functions are those that it runs.

@@ -6,7 +6,7 @@ import (
 	"log"
 	"os"
 
-	delayed "github.com/delayedq/delayed/interop"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // Greet is what `GoTask("main.Greet", ("Ada",))` calls.

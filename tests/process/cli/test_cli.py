@@ -15,11 +15,9 @@ import msgpack
 import psutil
 import pytest
 import redis
-from click.testing import CliRunner, Result
 
 from delayed.backoff import Exponential
 from delayed.cli.common import as_json_text
-from delayed.cli.main import main
 from delayed.dead_letters.letter import dead_letters
 from delayed.errors import DelayedError
 from delayed.ops.info import described
@@ -29,6 +27,7 @@ from delayed.task.decode import decode, readable
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
+from tests.support.command import run
 from tests.support.processes import Fleet
 from tests.support.servers import free_port
 
@@ -36,13 +35,6 @@ from tests.support.servers import free_port
 @pytest.fixture(autouse=True)
 def _url(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
-
-
-def run(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(arguments))
-    assert result.exit_code == status, result.output
-    assert not result.exception or isinstance(result.exception, SystemExit)
-    return result
 
 
 def test_enqueue_reads_json_and_keywords(queue: Queue) -> None:
@@ -87,7 +79,7 @@ def test_enqueue_go(queue: Queue) -> None:
         (["enqueue", "q", "m:f", "-x"], 2, "Put -- before"),
         (["worker", "q", "--allow", "a:*,b:*"], 1, "comma"),
         (["worker", "q", "--allow", "a:* b:*"], 1, "blank"),
-        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace is a number of seconds, 0 or more, not -1\n"),
+        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace must be a number of seconds, 0 or more, not -1\n"),
         (
             ["worker", "q", "--allow-any", "--preload", "nosuch"],
             1,

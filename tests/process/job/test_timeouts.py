@@ -21,7 +21,7 @@ from tests.support.processes import Fleet
 def test_soft_an_exception_inside(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("tasks:sleep", (60,), timeout=0.05, result_ttl=60))
     burst(queue)
-    with pytest.raises(TaskFailed, match=r"TimedOut: it ran for longer than its timeout of 0\.05 s"):
+    with pytest.raises(TaskFailed, match=r"TimedOut: it exceeded its timeout of 0\.05 s"):
         handle.result(1)
     (letter,) = dead_letters(queue)
     assert letter.reason == "failed"
@@ -71,7 +71,7 @@ def test_hard_the_process_ends_and_says_why(fleet: Fleet, queue: Queue, client: 
         handle.result(1)
     (letter,) = dead_letters(queue)
     assert letter.reason == "timed_out"
-    assert letter.detail == "it ran for longer than its hard timeout of 0.3 s; its process was ended"
+    assert letter.detail == "it exceeded its hard timeout of 0.3 s; its process was ended"
     assert queue.len() == 1
     assert inspect(queue).held == 0
 
@@ -93,7 +93,7 @@ def test_hard_the_supervisor_kills_who_cannot_end_himself(fleet: Fleet, queue: Q
     eventually(lambda: inspect(queue).dead == 1)
     (letter,) = dead_letters(queue)
     assert letter.reason == "lost"
-    assert letter.detail.endswith("this time: its task ran for longer than its hard timeout")
+    assert letter.detail.endswith("this time: its task exceeded its hard timeout")
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 

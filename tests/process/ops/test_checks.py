@@ -112,8 +112,8 @@ def test_fsck_and_doctor_print_json(broken: Queue) -> None:
 @pytest.mark.breaks_invariants("a dead letter that lacks fields")
 def test_doctor_says_what_is_to_be_changed(broken: Queue) -> None:
     text = run("doctor", broken.name, "--wait", "0", status=1)
-    assert "problem  persistence: nothing is kept on disk" in text
-    assert f"problem  {broken.name}: 1 task is held by the dead" in text
+    assert "problem  persistence: nothing is saved to disk" in text
+    assert f"problem  {broken.name}: 1 task is held by dead workers" in text
     assert f"→ run one: delayed sweeper {broken.name}" in text
 
 

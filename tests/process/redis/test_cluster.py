@@ -21,14 +21,14 @@ from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 from tests.support.processes import Fleet
-from tests.support.servers import OPEN, SLOTS, free_port
+from tests.support.servers import SLOTS, open_redis
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[EmbeddedRedis]]:
     with contextlib.ExitStack() as stack:
-        options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000", **OPEN}
-        nodes = [stack.enter_context(EmbeddedRedis(port=free_port(), options=options)) for _ in range(3)]
+        options = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "2000"}
+        nodes = [stack.enter_context(open_redis(options=options)) for _ in range(3)]
         clients = [stack.enter_context(node.client()) for node in nodes]
         for index, client in enumerate(clients):
             slots = range(SLOTS * index // 3, SLOTS * (index + 1) // 3)

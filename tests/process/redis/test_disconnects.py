@@ -19,7 +19,7 @@ from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.support.processes import Fleet
 from tests.support.proxy import Proxy, proxy
-from tests.support.servers import OPEN, free_port, kill, stopped
+from tests.support.servers import free_port, kill, open_redis, stopped
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("disconnects")
     with (
-        EmbeddedRedis(folder / "redis", free_port(), persistent=True, options=OPEN) as server,
+        open_redis(folder / "redis", persistent=True) as server,
         proxy(server.port or 0) as between,
         Fleet(between.url, folder) as fleet,
     ):

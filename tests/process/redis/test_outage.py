@@ -21,7 +21,7 @@ from delayed.worker.worker import Worker
 from tests.conftest import eventually
 from tests.support.processes import Fleet
 from tests.support.proxy import proxy
-from tests.support.servers import OPEN, free_port, kill, stopped
+from tests.support.servers import kill, open_redis, stopped
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def log(tmp_path: Path) -> Log:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True, options=OPEN) as server:
+    with open_redis(tmp_path / "redis", persistent=True) as server:
         yield server
 
 

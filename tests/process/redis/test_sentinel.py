@@ -20,12 +20,12 @@ from delayed.task.task import PyTask
 from tests.conftest import burst, eventually
 from tests.support import tls
 from tests.support.processes import Fleet
-from tests.support.servers import OPEN, free_port
+from tests.support.servers import free_port, open_redis
 
 
 @pytest.fixture
 def sentinel_url(tmp_path: Path) -> Iterator[str]:
-    with EmbeddedRedis(port=free_port(), options=OPEN) as master:
+    with open_redis() as master:
         port = free_port()
         config = tmp_path / "sentinel.conf"
         config.write_text(

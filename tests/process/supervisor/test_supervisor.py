@@ -98,7 +98,7 @@ def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.R
     eventually(lambda: queue.len() == 0)
     parent.send(signal.SIGTERM)
     parent.expect("STOPPING=1")
-    eventually(lambda: "finishing what runs" in parent.log.read_text())
+    eventually(lambda: "finishing running tasks" in parent.log.read_text())
     parent.send(signal.SIGTERM)
     assert parent.wait() == EXIT_FORCED
     assert client.lindex(queue.name, 0) == PyTask("tasks:hold", (key, "x")).serialize()

@@ -70,7 +70,7 @@ def test_generators_are_failures(queue: Queue, client: redis.Redis, mode: dict[s
 def test_it_has_the_time_of_its_task(queue: Queue, mode: dict[str, int], name: str) -> None:
     handle = queue.enqueue(PyTask(f"odd:{name}", (), timeout=0.2, result_ttl=60))
     burst(queue, **mode)
-    with pytest.raises(TaskFailed, match=r"longer than its timeout of 0\.2 s"):
+    with pytest.raises(TaskFailed, match=r"exceeded its timeout of 0\.2 s"):
         handle.result(1)
 
 

@@ -356,8 +356,8 @@ async def test_who_names_the_id_may_enqueue_again(queue: Queue, redis_url: str) 
         ({"timeout": 5, "hard_timeout": 5}, "hard_timeout is above timeout"),
         ({"timeout": 1e-9}, "a millisecond at least"),  # it would be none
         ({"unique_for": 1e-9}, "a millisecond at least"),
-        ({"group": 5}, "group is a string"),
-        ({"concurrency_key": b"k"}, "concurrency_key is a string"),
+        ({"group": 5}, "group must be a string"),
+        ({"concurrency_key": b"k"}, "concurrency_key must be a string"),
         ({"concurrency_key": "k", "concurrency": "2"}, "a number of tasks"),
         ({"concurrency_key": "k", "concurrency": 1.5}, "a number of tasks"),
         ({"concurrency_key": "k", "concurrency": True}, "a number of tasks"),

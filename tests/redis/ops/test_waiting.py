@@ -6,9 +6,7 @@ import re
 import msgpack
 import pytest
 import redis
-from click.testing import CliRunner, Result
 
-from delayed.cli.main import main
 from delayed.ops.info import inspect, lines, server_time
 from delayed.ops.waiting import Wanted, cancel, find, move, search
 from delayed.queue.handle import Handle
@@ -16,6 +14,7 @@ from delayed.queue.queue import Queue
 from delayed.task.task import GoTask, PyTask
 from tests.conftest import burst
 from tests.redis.test_costs import monitored
+from tests.support.command import run
 
 HOUR = 3600.0
 
@@ -23,12 +22,6 @@ HOUR = 3600.0
 @pytest.fixture(autouse=True)
 def _url(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
-
-
-def run(*arguments: str, status: int = 0) -> Result:
-    result = CliRunner().invoke(main, list(arguments))
-    assert result.exit_code == status, result.output
-    return result
 
 
 def fill(queue: Queue) -> str:

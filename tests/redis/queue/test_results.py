@@ -24,7 +24,7 @@ from delayed.task.task import PyTask
 from tests.conftest import burst, eventually
 from tests.support.processes import Fleet
 from tests.support.proxy import Proxy
-from tests.support.servers import OPEN, free_port
+from tests.support.servers import open_redis
 
 
 def tracked() -> PyTask:
@@ -50,7 +50,7 @@ def counted(queue: Queue) -> int:
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A server that keeps its data when it is stopped and started again."""
-    server = EmbeddedRedis(tmp_path / "redis", free_port(), persistent=True, options={"appendfsync": "always", **OPEN})
+    server = open_redis(tmp_path / "redis", persistent=True, options={"appendfsync": "always"})
     with server:
         yield server
 

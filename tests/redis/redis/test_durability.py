@@ -20,14 +20,14 @@ from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.redis.test_costs import monitored
-from tests.support.servers import OPEN, follow, free_port
+from tests.support.servers import follow, open_redis
 
 TASK = PyTask("tasks:noop")
 
 
 @pytest.fixture(scope="module")
 def primary() -> Iterator[EmbeddedRedis]:
-    with EmbeddedRedis(port=free_port(), persistent=True, options={"appendfsync": "always", **OPEN}) as server:
+    with open_redis(persistent=True, options={"appendfsync": "always"}) as server:
         yield server
 
 

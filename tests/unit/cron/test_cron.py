@@ -223,7 +223,7 @@ def test_a_clock_that_jumps_fires_each_occurrence_once(jumps: list[int], catch_u
         (("* * * * *", "Europe"), "no time zone 'Europe'"),
         (("* * * * *", ""), "no time zone ''"),
         (("* * * * *", None), "no time zone None"),
-        (("* * * * *", "UTC", "some"), "catch_up is one of skip, one, all"),
+        (("* * * * *", "UTC", "some"), "catch_up must be one of skip, one, all"),
     ],
 )
 def test_bad_schedules_say_what_to_do(arguments: tuple[str, ...], words: str) -> None:

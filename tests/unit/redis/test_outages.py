@@ -48,7 +48,7 @@ def test_a_line_at_once_then_every_ten_seconds_and_one_at_the_end(clock: Clock, 
         worker.failed("worker", AWAY)
         heartbeat.failed("heartbeat", AWAY)
         clock.time += 0.1
-    line = "WARNING Redis at redis://h:6379/0: worker: refused; trying again, and saying so every 10 s"
+    line = "WARNING Redis at redis://h:6379/0: worker: refused; retrying; next message in 10 s"
     assert told(caplog) == [line] * 3
     worker.works("worker")
     worker.works("worker")
@@ -76,10 +76,10 @@ def test_what_redis_refuses_hides_nothing_else(clock: Clock, caplog: pytest.LogC
         one.failed("sweep of a", AWAY)
         other.failed("sweep of a", AWAY)
     assert [line.split(": ")[1:3] for line in told(caplog)] == [
-        ["sweep of a", "WRONGTYPE; trying again, and saying so every 10 s"],
-        ["sweep of b", "WRONGTYPE; trying again, and saying so every 10 s"],
-        ["sweep of a", "refused; trying again, and saying so every 10 s"],
-        ["sweep of a", "refused; trying again, and saying so every 10 s"],
+        ["sweep of a", "WRONGTYPE; retrying; next message in 10 s"],
+        ["sweep of b", "WRONGTYPE; retrying; next message in 10 s"],
+        ["sweep of a", "refused; retrying; next message in 10 s"],
+        ["sweep of a", "refused; retrying; next message in 10 s"],
     ]
     one.works("sweep of a")
     one.works("sweep of b")

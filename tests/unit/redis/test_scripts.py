@@ -1,6 +1,7 @@
 """Each script's header says what its body does, and each has a method of its name."""
 
 import re
+from typing import NamedTuple
 
 import pytest
 
@@ -8,6 +9,13 @@ from delayed.redis.scripts import SCRIPTS, Script
 from delayed.redis.store import Store
 
 FIELDS = ("Purpose", "KEYS", "ARGV", "Returns")
+MARKER = "-- All keys have been read: writes begin here.\n"
+READS = {"EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN", "LINDEX", "LLEN", "PTTL"}
+READS |= {"TIME", "TYPE", "XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
+OF_ANY_TYPE = {"DEL", "EXISTS", "EXPIRE", "PEXPIRE", "PTTL", "SET", "TIME", "TYPE"}
+HELPER = re.compile(r"^local function (\w+)(.*?)^end\n", re.DOTALL | re.MULTILINE)
+LOOP = re.compile(r"for i = (\d+), (?:#KEYS > \d+ and )?(\d+)(?: or 0)? do(.*?)end", re.DOTALL)  # over some of the keys
+COMMAND = re.compile(r"redis\.(p?)call\('(\w+)'(?:, KEYS\[([^\]]+)\])?")
 PASSAGE = re.compile(r"-- What tasks hold: the same passage.*?-- End of the passage\.\n", re.DOTALL)
 
 
@@ -39,10 +47,68 @@ def test_header_names_what_the_body_uses(script: Script, table: str) -> None:
     names, repeated = _named(_header(script)[table])
     body = _body(script)
     used = {int(index) for index in re.findall(rf"{table}\[(\d+)\]", body)}
+    for last in re.findall(rf"unpack\({table}, 1, (\d+)\)", body):
+        used.update(range(1, int(last) + 1))
     if repeated:
         assert f"#{table}" in body, f"{script.name} does not use all of its {table}"
         used.add(len(names))
     assert used == set(range(1, len(names) + 1)), f"{script.name}: {table} {names}, but the body uses {sorted(used)}"
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_more_than_four_arguments_have_the_names_of_the_header(script: Script) -> None:
+    names, repeated = _named(_header(script)["ARGV"])
+    single = names[:-1] if repeated else names
+    first = next(line for line in _body(script).splitlines() if line)
+    if len(names) > 4:
+        assert first == f"local {', '.join(single)} = unpack(ARGV, 1, {len(single)})"
+
+
+class Command(NamedTuple):
+    """What a script sends to Redis."""
+
+    protected: bool  # `pcall`: the script goes on after an error
+    name: str
+    key: str  # its index in KEYS, as it is written
+
+    @property
+    def writes(self) -> bool:
+        return self.name not in READS
+
+    @property
+    def needs_type(self) -> bool:
+        return not self.protected and self.name not in OF_ANY_TYPE
+
+
+def _commands(code: str) -> list[Command]:
+    """In their order; those of a loop over some of the keys once for each of these."""
+
+    def unrolled(loop: re.Match[str]) -> str:
+        keys = range(int(loop[1]), int(loop[2]) + 1)
+        return "".join(loop[3].replace("KEYS[i]", f"KEYS[{i}]").replace("KEYS[i + 2]", f"KEYS[{i + 2}]") for i in keys)
+
+    return [Command(p == "p", name, key) for p, name, key in COMMAND.findall(LOOP.sub(unrolled, code))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_all_keys_are_read_before_one_is_written(script: Script) -> None:
+    """A script ends at a key of a foreign type, and Redis does not undo what it has done by then."""
+    source = script.source.decode()
+    helpers = [name for name, code in HELPER.findall(source) if any(command.writes for command in _commands(code))]
+    code = HELPER.sub("", source)
+    if not any(command.writes for command in _commands(code)):
+        assert MARKER not in code
+        return
+    assert code.count(MARKER) == 1
+    above, below = code.split(MARKER)
+    assert not [command for command in _commands(above) if command.writes]
+    assert not [name for name in helpers if re.search(rf"\b{name}\(", above)]
+    read = {command.key for command in _commands(above) if command.needs_type}
+    read.update(re.findall(r"\b(?:has|is)\(([^,]+), '", code))  # it is left alone if it has another type
+    later = [command for command in _commands(below) if command.needs_type]
+    read.update(command.key for command in later[:1] if command.writes)  # if the first write fails, nothing has happened
+    unread = {command.key for command in later if re.fullmatch(r"(\d+|own|i)( \+ \d+)?", command.key)} - read
+    assert not unread, f"{script.name} writes before it reads {unread}"
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)

@@ -93,18 +93,18 @@ def test_type_checkers_are_told_of_the_options_that_there_are() -> None:
     ],
 )
 def test_what_is_no_count_of_retries(make: Callable[[Any], object], retry: object) -> None:
-    with pytest.raises(InvalidTask, match=r"retry is a whole number below 2\*\*63 \(negative: until it succeeds\), not "):
+    with pytest.raises(InvalidTask, match=r"retry must be a whole number below 2\*\*63 \(negative: until it succeeds\), not "):
         make(retry)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"track": "no"}, "track is True or False, not 'no'"),
-        ({"unique": "a", "join": "yes"}, "join is True or False"),
-        ({"unique": ""}, "unique is a string that is not empty"),
-        ({"group": ""}, "group is a string that is not empty"),
-        ({"concurrency_key": 7}, "concurrency_key is a string"),
+        ({"track": "no"}, "track must be True or False, not 'no'"),
+        ({"unique": "a", "join": "yes"}, "join must be True or False"),
+        ({"unique": ""}, "unique must be a string that is not empty"),
+        ({"group": ""}, "group must be a string that is not empty"),
+        ({"concurrency_key": 7}, "concurrency_key must be a string"),
         ({"concurrency_key": "a", "concurrency": 0}, "a number of tasks above 0"),
         ({"backoff": Constant(1)}, "backoff does nothing without retry: .* such as retry=3"),
         ({"retry_on": KeyError}, "retry_on does nothing without retry"),
@@ -139,8 +139,8 @@ def test_what_an_option_needs_may_come_later() -> None:
         (lambda: Retry(nothing), ConfigurationError, "number of seconds"),
         (lambda: Retry(float("nan")), ConfigurationError, "number of seconds"),
         (lambda: Retry(True), ConfigurationError, "number of seconds"),
-        (lambda: Exponential(1, jitter=nothing), InvalidTask, "jitter is True or False"),
-        (lambda: Hooks(on_success=3), InvalidTask, "on_success is a function"),  # type: ignore[arg-type]
+        (lambda: Exponential(1, jitter=nothing), InvalidTask, "jitter must be True or False"),
+        (lambda: Hooks(on_success=3), InvalidTask, "on_success must be a function"),  # type: ignore[arg-type]
         (lambda: subscribe(nothing), ConfigurationError, "subscribe takes a function"),
         (lambda: GoTask(nothing), InvalidTask, "not the path of a Go function"),
     ],

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	delayed "github.com/delayedq/delayed/interop"
+	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // Queues adds -redis and -queues to the command line; after flag.Parse, the function that it returns makes the queues.

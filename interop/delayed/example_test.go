@@ -1,0 +1,53 @@
+package delayed
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+)
+
+// What a team of only Go does with schedules, durability and dead letters; docs/guide.md shows it.
+func Example() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	client, err := Connect(shared.url())
+	check(err)
+	defer client.Close()
+
+	queue, err := NewQueue("example-"+rdb.Token(), client, Durability("memory")) // or "aof", or "replicas:1"
+	check(err)
+	nightly := Cron{Expression: "30 2 * * *", TZ: "Europe/Zurich", CatchUp: OneMissed}
+	_, err = queue.Schedule(ctx, "report", NewGoTask("main.Report", "daily").With(Retry(3)), nightly)
+	check(err)
+	check(queue.RunSchedule(ctx, "report")) // now, beside its times
+
+	sweeper, err := NewSweeper([]*Queue{queue}, DeadMax(10_000), DeadAge(7*24*time.Hour),
+		SweeperNoSignals(), SweeperLogger(slog.New(slog.DiscardHandler))) // in a program of its own: neither
+	check(err)
+	go sweeper.Run(ctx) //nolint:errcheck // it ends with ctx
+
+	count := 0
+	for letter, err := range queue.DeadLetters(ctx) { // newest first
+		check(err)
+		if letter.Reason == Failed {
+			there, err := queue.RetryLetter(ctx, letter)
+			check(err)
+			fmt.Println(there)
+		}
+		count++
+	}
+	waiting, err := queue.Len(ctx)
+	check(err)
+	fmt.Println(waiting, count)
+	client.Del(ctx, queue.Name(), queue.store.Keys.Noti, queue.store.Keys.Cron, queue.store.Keys.CronDue, queue.store.Keys.Wake)
+	// Output: 1 0
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

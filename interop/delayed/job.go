@@ -1,0 +1,269 @@
+package delayed
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
+)
+
+const (
+	lookEvery = 500 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+)
+
+// Job is one execution of a task that has headers; inside of it, CurrentTask.
+type Job struct {
+	ID       string // empty if the task is not tracked
+	Path     string
+	Attempt  int       // counted from 1
+	Enqueued time.Time // of a tracked task; zero if it is not known
+	Group    string
+
+	queue   *Queue
+	headers map[string]any
+	result  wire.Raw // what the function has returned, packed …
+	kept    bool     // … if anybody wants it
+	grouped bool     // it belongs to Group
+}
+
+type jobKey struct{}
+
+// CurrentTask is the execution that ctx belongs to. It is nil for a task without headers, of which there is nothing to know.
+func CurrentTask(ctx context.Context) *Job {
+	job, _ := ctx.Value(jobKey{}).(*Job)
+	return job
+}
+
+// Progress says how far the task is, for Handle.Status. total is 0 if it is not known. Nothing happens if the task is not tracked.
+func (j *Job) Progress(ctx context.Context, done, total float64, note string) error {
+	if j == nil || j.ID == "" {
+		return nil
+	}
+	list := []any{done, nil, note}
+	if total != 0 {
+		list[1] = total
+	}
+	packed, err := wire.Encode(list, false)
+	if err == nil {
+		_, err = j.queue.store.Progress(ctx, j.ID, packed)
+	}
+	return err
+}
+
+// RetryAfter is what a task returns that wants to run again after some time, whatever its count of retries. Wrap it to say why, by
+// fmt.Errorf. Among errors that errors.Join joins it counts if all others are RetryAfter, too, or context.Canceled; the longest time
+// wins. Beside any other error the task has failed.
+func RetryAfter(d time.Duration) error { return &retryAfter{d} }
+
+type retryAfter struct{ after time.Duration }
+
+func (r *retryAfter) Error() string { return "the task asked for it" }
+
+// TimedOut is why the context of a task ended that ran for longer than its Timeout (context.Cause), and why it has failed if it then
+// returned an error of that context.
+type TimedOut struct{ After time.Duration }
+
+func (t *TimedOut) Error() string {
+	return fmt.Sprintf("it ran for longer than its timeout of %g s", t.After.Seconds())
+}
+
+// notEncodable is the failure of a task whose value has no form in MessagePack.
+type notEncodable struct {
+	value any
+	cause error
+}
+
+func (n *notEncodable) Error() string {
+	return fmt.Sprintf("it returned %T, which MessagePack cannot carry: %v", n.value, n.cause)
+}
+
+// resultTooLarge is the failure of a task whose value is not kept because of its size.
+type resultTooLarge struct {
+	value any
+	size  string
+	most  int
+}
+
+func (r *resultTooLarge) Error() string {
+	return fmt.Sprintf("it returned %T of %s bytes, and a result may have %d: keep it elsewhere and return where it is", r.value,
+		r.size, r.most)
+}
+
+func newJob(queue *Queue, task call) *Job {
+	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
+	j.ID = wire.IdOf(j.headers)
+	j.Group, j.grouped = j.headers["group"].(string)
+	j.Attempt = int(min(max(j.number("attempt"), 0), wire.MostCount)) + 1
+	if enqueued := j.number("enqueued"); enqueued > 0 {
+		j.Enqueued = time.UnixMilli(enqueued)
+	}
+	_, j.kept = j.headers["result_ttl"].(int64)
+	return j
+}
+
+// buriedJob is what ends a task that cannot be run: somebody may wait for it, if it has the id of a tracked task, in either language. Nil
+// for others.
+func buriedJob(queue *Queue, data []byte) *Job {
+	path, headers, _ := wire.Peek(data)
+	if wire.IdOf(headers) == "" {
+		return nil
+	}
+	return newJob(queue, call{path: []byte(path), headers: headers})
+}
+
+func (j *Job) number(name string) int64 { return wire.WholeNumber(j.headers, name) }
+
+// duration is a header in milliseconds, 0 if it is not there.
+func (j *Job) duration(name string) time.Duration { return rdb.Span(j.number(name)) }
+
+// keeps is how long the end of the task is kept.
+func (j *Job) keeps() time.Duration { return rdb.KeepsOf(j.headers) }
+
+// holds is what the task may hold.
+func (j *Job) holds() rdb.Holds { return rdb.HoldsOf(j.headers) }
+
+// bound is how long a unique key stays taken that the task takes when it begins.
+func (j *Job) bound() time.Duration {
+	_, _, milliseconds := wire.UniqueOf(j.headers)
+	return max(rdb.Span(milliseconds), time.Millisecond)
+}
+
+// group is whose task it is, nil for a task without one.
+func (j *Job) group() *string {
+	if !j.grouped {
+		return nil
+	}
+	return &j.Group
+}
+
+// expired says why it is too late to begin at this time, by the server's clock, if it is.
+func (j *Job) expired(now time.Time) error {
+	expires := j.number("expires")
+	late := now.UnixMilli() - expires
+	if expires <= 0 || late <= 0 {
+		return nil
+	}
+	return unrunnable(Expired, "it should have begun %.1f s before", float64(late)/1000)
+}
+
+// context is what the task's function gets. It ends at the soft timeout, and when somebody cancels the task.
+func (j *Job) context(ctx context.Context, wanted bool) (context.Context, func()) {
+	if !wanted {
+		return ctx, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
+	if j.ID != "" {
+		go j.watch(ctx, cancel)
+	}
+	limit := j.duration("timeout")
+	if limit == 0 {
+		return ctx, func() { cancel(nil) }
+	}
+	ctx, release := context.WithTimeoutCause(ctx, limit, &TimedOut{limit})
+	return ctx, func() { release(); cancel(nil) }
+}
+
+// watch ends the context when the task has been cancelled.
+func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C: // if Redis is away, it is asked again
+			if j.isCancelled(ctx) {
+				cancel(ErrTaskCancelled)
+				return
+			}
+		}
+	}
+}
+
+// isCancelled asks Redis, in a goroutine that no other recover covers; the client and its hooks are the application's.
+func (j *Job) isCancelled(ctx context.Context) bool {
+	ask := func() (found any, err error) {
+		defer catchFault(&err)
+		return j.queue.store.Caller.Call(ctx, "HEXISTS", j.queue.store.Keys.Task(j.ID), "cancelled")
+	}
+	found, err := ask()
+	return err == nil && found == int64(1)
+}
+
+// judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.
+// One that has other errors beside that, joined, has failed by those, too.
+func judge(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	cause := context.Cause(ctx)
+	late, timed := cause.(*TimedOut)       //nolint:errorlint // it is ours
+	cancelled := cause == ErrTaskCancelled //nolint:errorlint // likewise
+	ends := []error{context.Canceled, context.DeadlineExceeded, cause}
+	switch {
+	case cancelled && slices.ContainsFunc(ends, func(end error) bool { return isA(err, end) }):
+		return errCancelled
+	case timed && isBare(err, ends...):
+		return late
+	case timed && slices.ContainsFunc(ends, func(end error) bool { return isA(err, end) }):
+		return &lateWith{late, err}
+	}
+	return err // the worker is gone, or it is of something else
+}
+
+// lateWith is the failure of a task that ran into its timeout, and had other errors then.
+type lateWith struct {
+	late *TimedOut
+	err  error
+}
+
+func (l *lateWith) Error() string { return said(l.late) + "; " + said(l.err) }
+
+func (l *lateWith) Unwrap() []error { return []error{l.late, l.err} }
+
+// retries reports whether a failed attempt shall be followed by another, and after which pause.
+func (j *Job) retries(f *failure) (pause time.Duration, counted, again bool) {
+	if pause, asked := f.asks(); asked {
+		return pause, false, true
+	}
+	if j.number("retry") == 0 || !j.worthIt(f) {
+		return 0, false, false
+	}
+	return pausesFrom(j.headers["backoff"]).after(j.Attempt), true, true
+}
+
+// worthIt tells what the task says about errors of these types, or of those that they wrap: each of those that are joined has to be
+// among those that are retried, and none among those that are not.
+func (j *Job) worthIt(f *failure) bool {
+	only, never := wire.Texts(j.headers, "retry_on"), wire.Texts(j.headers, "give_up_on")
+	for _, each := range f.leaves {
+		if slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(never, name) }) {
+			return false
+		}
+		if only != nil && !slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(only, name) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// pack packs what the function has returned, if anybody wants it.
+func (j *Job) pack(value any, most int) error {
+	if !j.kept {
+		return nil
+	}
+	packed, size, err := wire.EncodeWithin(value, most-resultHead)
+	switch {
+	case isA(err, wire.ErrMany):
+		return &resultTooLarge{value, fmt.Sprintf("more than %d", most), most}
+	case err != nil:
+		return &notEncodable{value, err}
+	case size > most-resultHead:
+		return &resultTooLarge{value, fmt.Sprint(size + resultHead), most}
+	}
+	j.result = packed
+	return nil
+}

@@ -1,0 +1,129 @@
+package delayed
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/connect"
+	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/redis/go-redis/v9"
+)
+
+// found is told the state of a task, which was asked for after its result. One that has ended without a result is looked at twice, as
+// both may have been stored between the two questions.
+func (w *waiter) found(key, task string, reply any) {
+	fields, _ := reply.([]any)
+	if len(w.waiting[key]) == 0 || len(fields) != 2 {
+		return
+	}
+	err := withoutResult(fields)
+	switch {
+	case err == nil:
+	case w.ended[key] || errors.Is(err, ErrUnknownTask):
+		w.answer(key, answer{err: err})
+	default:
+		w.ended[key] = true
+		w.ask(key, task)
+	}
+}
+
+// withoutResult says why a task with this state and error has no result, and will have none; nil if it may have one.
+func withoutResult(fields []any) error {
+	state, text := rdb.Bulk(fields[0]), string(rdb.Bulk(fields[1]))
+	switch State(state) {
+	case StateFailed:
+		kind, message, _ := strings.Cut(text, ": ")
+		return &TaskFailed{Kind: kind, Message: message}
+	case StateExpired:
+		return ErrTaskExpired
+	case StateCancelled:
+		return ErrTaskCancelled
+	case StateSucceeded:
+		return fmt.Errorf("%w any more: see ResultTTL", ErrNoResult)
+	}
+	if state == nil {
+		return ErrUnknownTask
+	}
+	return nil
+}
+
+func (w *waiter) expect(then func(any) error, args ...string) {
+	if len(w.replies) == 0 {
+		w.heard = time.Now()
+	}
+	w.replies = append(w.replies, then)
+	w.outbox = conn.AppendCommand(w.outbox, args...)
+}
+
+func (w *waiter) read(key string, reply any) error {
+	if refusal, ok := reply.(conn.ReplyError); ok {
+		if refusal.Misplaced() {
+			return refusal
+		}
+		w.answer(key, answer{err: refusal})
+	} else if data := rdb.Bulk(reply); data != nil {
+		w.answer(key, answer{data: data})
+	}
+	return nil
+}
+
+// received looks at what has arrived. An error ends the connection.
+func (w *waiter) received(reply any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard = time.Now()
+	switch reply := reply.(type) {
+	case conn.ReplyError: // a reply
+	case error:
+		return reply
+	case conn.Push:
+		w.changed(reply)
+		return nil
+	}
+	if len(w.replies) == 0 {
+		return io.ErrUnexpectedEOF // nobody has asked
+	}
+	then := w.replies[0]
+	w.replies = w.replies[1:]
+	w.trouble = nil
+	return then(reply)
+}
+
+// changed reads again what Redis says has changed: keys, or all of them.
+func (w *waiter) changed(message conn.Push) {
+	keys, some := message[len(message)-1].([]any)
+	if !some {
+		w.askAll()
+	}
+	for _, each := range keys {
+		key := string(rdb.Bulk(each))
+		for one := range w.waiting[key] {
+			w.ask(key, one.task)
+			break
+		}
+	}
+}
+
+func (w *waiter) answer(key string, found answer) {
+	for one := range w.waiting[key] {
+		one.answered <- found
+	}
+	delete(w.waiting, key)
+	delete(w.ended, key)
+}
+
+// again reports whether what Redis could not answer may be asked again: it is away for a moment.
+func again(err error) bool {
+	var said redis.Error
+	switch {
+	case connect.Refused(err) || errors.Is(err, redis.ErrClosed) || errors.Is(err, ErrConfiguration):
+		return false
+	case errors.As(err, &said):
+		return conn.ReplyError(said.Error()).Misplaced()
+	}
+	return true
+}

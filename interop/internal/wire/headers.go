@@ -1,0 +1,203 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"slices"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+)
+
+// HeadersAt are the headers in the map at a place of a task, nil if there are none, and one of them that must be understood. A value
+// that no header of ours may have is as if it were not there: see scalars.
+func HeadersAt(data []byte, at int) (headers map[string]any, strange string) {
+	h, _ := HeadAt(data, at)
+	if h.Kind != KindMap {
+		return nil, ""
+	}
+	at = h.Body
+	for range h.Values / 2 {
+		name, _ := HeadAt(data, at)
+		middle, _ := Skip(data, at)
+		end, _ := Skip(data, middle)
+		if name.Kind == KindString {
+			text := string(data[name.Body : name.Body+name.Size])
+			if len(text) > 0 && text[0] == '!' {
+				strange = text
+			}
+			if value := Scalars(data, middle); value != nil {
+				if headers == nil {
+					headers = make(map[string]any, min(h.Values/2, mostHeaders))
+				}
+				headers[text] = value
+			}
+		}
+		at = end
+	}
+	return headers, strange
+}
+
+const mostHeaders = 16 // for which there is room at once
+
+// Scalars reads what headers consist of: an int64, a float64, a string, a bool, or a []any of these; nil for all else. It decodes
+// nothing that could be large, deep, or of a type that somebody has registered.
+func Scalars(data []byte, at int) any {
+	h, err := HeadAt(data, at)
+	if err != nil || h.Kind != KindArray {
+		return scalar(data, at)
+	}
+	list := make([]any, 0, min(h.Values, mostHeaders))
+	at = h.Body
+	for range h.Values {
+		value := scalar(data, at)
+		if value == nil {
+			return nil
+		}
+		list = append(list, value)
+		at, _ = Skip(data, at)
+	}
+	return list
+}
+
+// scalar reads an int64 (a larger number is the largest of them), a float64, a string or a bool; nil for all else.
+func scalar(data []byte, at int) any {
+	h, err := HeadAt(data, at)
+	if err != nil {
+		return nil
+	}
+	body := data[h.Body : h.Body+h.Size]
+	switch code := data[at]; {
+	case h.Kind == KindString:
+		return string(body)
+	case code == msgpcode.True || code == msgpcode.False:
+		return code == msgpcode.True
+	case code == msgpcode.Float:
+		return float64(math.Float32frombits(binary.BigEndian.Uint32(body)))
+	case code == msgpcode.Double:
+		return math.Float64frombits(binary.BigEndian.Uint64(body))
+	case h.Kind == kindInt:
+		return integer(code, body)
+	}
+	return nil
+}
+
+// integer is the number that a code and its body mean.
+func integer(code byte, body []byte) int64 {
+	if len(body) == 0 {
+		return int64(int8(code))
+	}
+	n := uint64(0)
+	for _, b := range body {
+		n = n<<8 | uint64(b)
+	}
+	if code >= msgpcode.Int8 { // in two's complement
+		unused := 64 - 8*len(body)
+		return int64(n<<unused) >> unused
+	}
+	return int64(min(n, math.MaxInt64))
+}
+
+// WholeNumber is a header that is a whole number, 0 if it is not there.
+func WholeNumber(headers map[string]any, name string) int64 {
+	n, _ := headers[name].(int64)
+	return n
+}
+
+// Texts is a header that is an array of texts; nil if it is not there.
+func Texts(headers map[string]any, name string) []string {
+	list, ok := headers[name].([]any)
+	if !ok {
+		return nil
+	}
+	found := make([]string, len(list))
+	for i, each := range list {
+		if found[i], ok = each.(string); !ok {
+			return nil
+		}
+	}
+	return found
+}
+
+// PackHeaders is a map of these names and values, in this order.
+func PackHeaders(headers []Header) ([]byte, error) {
+	var buffer bytes.Buffer
+	encoder := msgpack.NewEncoder(&buffer)
+	encoder.UseCompactInts(true)
+	err := encoder.EncodeMapLen(len(headers))
+	for _, each := range headers {
+		if err == nil {
+			err = encoder.EncodeString(each.Name)
+		}
+		if err == nil {
+			err = encoder.Encode(each.Value)
+		}
+	}
+	return buffer.Bytes(), err
+}
+
+// WithHeaders is the Go task in data, which has headers, with some of them changed or added. All else keeps its bytes.
+func WithHeaders(data []byte, changes ...Header) ([]byte, error) {
+	first, _ := HeadAt(data, 0)
+	begin := first.Body
+	for range 2 {
+		begin, _ = Skip(data, begin)
+	}
+	end, _ := Skip(data, begin)
+	changed, err := changeHeaders(data[begin:end], changes)
+	return slices.Concat(data[:begin], changed, data[end:]), err
+}
+
+// changeHeaders is a map of headers with some of them changed or added; the others keep their bytes.
+func changeHeaders(data []byte, changes []Header) ([]byte, error) {
+	old, _ := HeadAt(data, 0)
+	var pairs []byte
+	count, at := old.Values/2, old.Body
+	done := make([]bool, len(changes))
+	for range old.Values / 2 {
+		name, _ := HeadAt(data, at)
+		middle, _ := Skip(data, at)
+		next, _ := Skip(data, middle)
+		value := data[middle:next]
+		text := string(data[name.Body : name.Body+name.Size])
+		// Each of several headers of one name, or the one that is read would stay as it was.
+		if i := slices.IndexFunc(changes, func(c Header) bool { return name.Kind == KindString && c.Name == text }); i >= 0 {
+			changed, err := Encode(changes[i].Value, false)
+			if err != nil {
+				return nil, err
+			}
+			value, done[i] = changed, true
+		}
+		pairs = append(append(pairs, data[at:middle]...), value...)
+		at = next
+	}
+	for i, change := range changes {
+		if done[i] {
+			continue
+		}
+		for _, part := range []any{change.Name, change.Value} {
+			packed, err := Encode(part, false)
+			if err != nil {
+				return nil, err
+			}
+			pairs = append(pairs, packed...)
+		}
+		count++
+	}
+	return append(MapHead(count), pairs...), nil
+}
+
+// MapHead is how a map of so many pairs begins.
+func MapHead(count int) []byte {
+	if count < 16 {
+		return []byte{0x80 | byte(count)}
+	}
+	return []byte{0xdf, byte(count >> 24), byte(count >> 16), byte(count >> 8), byte(count)}
+}
+
+// Header is one of a task's headers.
+type Header struct {
+	Name  string
+	Value any
+}

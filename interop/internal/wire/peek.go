@@ -1,0 +1,93 @@
+package wire
+
+import "strings"
+
+// Peek is what a task of either language says of itself: its path, and its headers if it has any; ok is false for what is no task.
+func Peek(data []byte) (path string, headers map[string]any, ok bool) {
+	if end, err := Skip(data, 0); err != nil || end != len(data) {
+		return "", nil, false
+	}
+	whole, _ := HeadAt(data, 0)
+	fields, at := 1, 0 // a bare string stands for a task without arguments
+	if whole.Kind == KindArray {
+		fields, at = whole.Values, whole.Body
+	}
+	if fields == 0 {
+		return "", nil, false
+	}
+	h, _ := HeadAt(data, at)
+	if h.Kind != KindString {
+		return "", nil, false
+	}
+	path = string(data[h.Body : h.Body+h.Size])
+	place := 2
+	if strings.Contains(path, Separator) {
+		place = 4
+	}
+	if fields <= place {
+		return path, nil, true
+	}
+	for range place {
+		at, _ = Skip(data, at)
+	}
+	headers, _ = HeadersAt(data, at)
+	return path, headers, true
+}
+
+// IdOf is the id of a tracked task with these headers; empty for others, also if it has not the form of an id: it is part of keys.
+func IdOf(headers map[string]any) string {
+	if id, _ := headers["id"].(string); IsID(id) {
+		return id
+	}
+	return ""
+}
+
+const MostCount = 1 << 53 // attempts, or tasks at once: more are nonsense
+
+// How long a task has its unique key, as the header says it.
+const (
+	WhileQueued  = "while_queued"
+	WhileRunning = "while_running"
+	UntilDone    = "until_done"
+)
+
+// UniqueOf are unique key, mode and bound in milliseconds of a task with these headers; zero for none.
+func UniqueOf(headers map[string]any) (key, mode string, bound int64) {
+	list, _ := headers["unique"].([]any)
+	if len(list) != 3 {
+		return "", "", 0
+	}
+	key, isKey := list[0].(string)
+	word, isMode := list[1].(string)
+	bound, isBound := list[2].(int64)
+	if !isKey || !isMode || !isBound {
+		return "", "", 0
+	}
+	return key, word, bound
+}
+
+// ConcurrencyOf are concurrency key and limit of a task with these headers; zero for none.
+func ConcurrencyOf(headers map[string]any) (key string, limit int64) {
+	list, _ := headers["concurrency"].([]any)
+	if len(list) != 2 {
+		return "", 0
+	}
+	key, isKey := list[0].(string)
+	if limit, _ = list[1].(int64); !isKey || limit <= 0 {
+		return "", 0
+	}
+	return key, min(limit, MostCount)
+}
+
+// IsID reports whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
+func IsID(text string) bool {
+	for i := range len(text) {
+		c := text[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return len(text) == 16
+}
+
+const Separator = ":" // in the path of a Python function, and in no other
