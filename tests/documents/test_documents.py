@@ -176,7 +176,7 @@ def test_the_acl_rules_let_fsck_and_doctor_read_and_repair(
     assert "may not be used" in run("viewer", "doctor").output
     for role, sentence in (
         ("sweeper", r"needs the sweeper's and `([^`]+)`"),
-        ("viewer", r"`delayed doctor` wants\s`([^`]+)`"),
+        ("viewer", r"`delayed doctor` needs\s`([^`]+)`"),
     ):
         (rights,) = re.findall(sentence, OPERATIONS)
         client.execute_command("ACL", "SETUSER", f"{role}-{name}", *rights.split())
