@@ -10,7 +10,7 @@ from typing import Any
 from ..base.clock import monotonic, now
 from ..base.escape import escaped, indented
 from ..base.text import name_of, said
-from ..errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
+from ..errors import NotEncodable, Reason, ResultTooLarge, TaskCancelled, TimedOut, Unrunnable
 from ..logger import logger
 from ..redis.foreign import ForeignType
 from ..redis.store import Store
@@ -161,6 +161,8 @@ class Runner:
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
         self._entered(failed)
+        if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
+            return _INTERRUPTED
         return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
 
     def end(self, store: Store, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:

@@ -33,6 +33,7 @@ class CommonOptions(TypedDict, total=False):
     group: str | None
     concurrency_key: str | None
     concurrency: int | None
+    metadata: Mapping[str, str] | None
 
 
 class TaskOptions(CommonOptions, total=False):
@@ -46,7 +47,6 @@ class TaskOptions(CommonOptions, total=False):
     unique_mode: UniqueMode
     unique_for: float | timedelta | None
     join: bool
-    metadata: Mapping[str, str] | None
 
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
@@ -128,8 +128,8 @@ class Options:
             beside: names of what else could have been given there.
         """
         for name in given:
-            if name not in _DEFAULTS:
-                raise InvalidTask(_unknown(name, ["retry", *_DEFAULTS, *beside]))
+            if name not in _DEFAULTS or name == "identified":
+                raise InvalidTask(_unknown(name, [each for each in ("retry", *_DEFAULTS, *beside) if each != "identified"]))
         return cls(**cast(dict[str, Any], given))
 
     def but(self, given: Mapping[str, object]) -> Self:

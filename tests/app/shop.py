@@ -1,0 +1,60 @@
+"""An application, whose tasks tests enqueue and run."""
+
+import asyncio
+import os
+from typing import Any
+
+from delayed import App, Retry, current_task
+
+app = App(priorities=["mail"])
+seen: list[Any] = []
+
+
+@app.task(queue="mail", retry=3)
+async def welcome(user: int, total: str = "0") -> str:
+    await asyncio.sleep(0)
+    seen.append(("welcome", user, total))
+    return f"{user}: {total}"
+
+
+@app.task
+def plain(number: int, *, twice: bool = False) -> int:
+    seen.append(("plain", number, current_task().id))
+    return number * (2 if twice else 1)
+
+
+@app.task
+def parent(number: int) -> str | None:
+    return child.delay(number).id
+
+
+@app.task(metadata={"kind": "child"})
+def child(number: int) -> None:
+    seen.append(("child", number, current_task().metadata))
+
+
+@app.task
+def again() -> None:
+    seen.append(("again", current_task().attempt, current_task().id))
+    if current_task().attempt < 3:
+        raise Retry(0)
+
+
+@app.task(result_ttl=60)
+def patient() -> None:
+    while True:
+        current_task().check_cancelled()
+
+
+def unregistered() -> None:
+    seen.append("unregistered")
+
+
+@app.on_start
+def start() -> None:
+    seen.append(("start", os.getpid()))
+
+
+@app.on_stop
+def stop() -> None:
+    seen.append(("stop", os.getpid()))

@@ -1,0 +1,204 @@
+"""The application object, with its tasks on a real Redis."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+
+import delayed
+from delayed import App, PyTask, Queue, new_id
+from delayed.errors import ConfigurationError, InvalidTask, NoResult, TaskCancelled
+from delayed.task.decode import headers_of
+from delayed.worker.application import AppWorker
+from tests.app import shop
+from tests.conftest import eventually
+
+
+@pytest.fixture
+def app(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    """The shop on the test's Redis, with queues of its own."""
+    own: dict[str, Any] = {
+        "_redis": redis_url,
+        "_client": None,
+        "_queues": {},
+        "_async_queues": {},
+        "_prefix": f"{name}-",
+    }
+    for attribute, value in own.items():
+        monkeypatch.setattr(shop.app, attribute, value)
+    for task in shop.app.tasks.values():
+        calls = task.delay.__self__  # type: ignore[attr-defined]
+        monkeypatch.setattr(calls, "queue", shop.app.queue_of(calls._queue, calls._priority))
+    shop.seen.clear()
+    yield shop.app
+    for queue in shop.app.queues():
+        queue.store.call("UNLINK", *queue.keys.all().values())
+
+
+def burst(app: App) -> None:
+    AppWorker(app, burst=True, unready_for=0).run()
+
+
+def test_each_task_has_an_id_and_the_worker_knows_it(app: App) -> None:
+    handle = shop.plain.delay(7, twice=True)
+    assert handle.id is not None
+    assert not handle.tracked
+    with pytest.raises(NoResult, match="result_ttl"):
+        handle.result(0)
+    burst(app)
+    assert shop.seen[1] == ("plain", 7, handle.id)
+    assert [each[0] for each in shop.seen] == ["start", "plain", "stop"]
+
+
+def test_an_id_costs_30_bytes_at_most(app: App) -> None:
+    shop.plain.delay(7)
+    (data,) = app.queue().store.call("LRANGE", app.queue().keys.queue, 0, -1)
+    assert len(data) - len(PyTask(shop.plain, (7,)).serialize()) <= 30
+
+
+def test_a_call_that_the_function_does_not_take_is_refused_at_once(app: App) -> None:
+    with pytest.raises(TypeError, match=r"welcome\(user: int.*missing a required argument: 'user'"):
+        shop.welcome.delay()  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="wrong"):
+        shop.plain.call(1, wrong=2)  # type: ignore[call-arg]
+    assert app.queue().len() == 0
+
+
+def test_options_of_a_call(app: App) -> None:
+    handle = shop.welcome.options(priority="high", result_ttl=timedelta(minutes=1)).delay(1, "9")
+    later = shop.welcome.options(after=timedelta(hours=1)).delay(2)
+    elsewhere = shop.plain.options(queue="bulk").delay(3)
+    assert [app.queue("mail", "high").len(), app.queue("mail").len(), app.queue("bulk").len()] == [1, 0, 1]
+    burst(app)
+    assert handle.result(5) == "1: 9"
+    assert handle.tracked
+    assert not later.tracked
+    assert later.id
+    assert ("plain", 3, elsewhere.id) in shop.seen
+
+
+def test_retries_back_off_with_jitter_by_default(app: App) -> None:
+    shop.welcome.delay(1)
+    (data,) = app.queue("mail").store.call("LRANGE", app.queue("mail").keys.queue, 0, -1)
+    assert headers_of(data)["backoff"] == ["exponential", 1.0, 600.0, True]
+
+
+def test_many_calls_keep_their_options_and_have_handles(app: App) -> None:
+    calls = [shop.plain.call(1), shop.plain.options(result_ttl=60).call(2), shop.plain.call(3), shop.welcome.call(4)]
+    handles = app.enqueue_many(iter(calls))
+    assert [handle.tracked for handle in handles] == [False, True, False, False]
+    assert len({handle.id for handle in handles}) == 4
+    burst(app)
+    assert handles[1].result(5) == 2
+    plain = [tuple(each[1:]) for each in shop.seen if each[0] == "plain"]
+    assert plain == [(number + 1, handles[number].id) for number in range(3)]
+    with pytest.raises(InvalidTask, match="calls of tasks"):
+        app.enqueue_many([PyTask("m:f")])  # type: ignore[list-item]
+
+
+def test_what_is_not_registered_does_not_run(app: App) -> None:
+    app.queue().enqueue(PyTask("shop:unregistered"))
+    burst(app)
+    assert "unregistered" not in shop.seen
+    (letter,) = app.queue().store.call("XRANGE", app.queue().keys.dead, "-", "+")
+    assert b"not_allowed" in letter[1]
+
+
+def test_metadata_is_inherited(app: App) -> None:
+    shop.parent.options(metadata={"request": "r1", "kind": "parent"}).delay(5)
+    burst(app)
+    assert shop.seen[-2] == ("child", 5, {"request": "r1", "kind": "child"})
+
+
+def test_retry_keeps_the_id(app: App) -> None:
+    handle = shop.again.delay()
+    burst(app)
+    assert [each for each in shop.seen if each[0] == "again"] == [("again", number, handle.id) for number in (1, 2, 3)]
+
+
+def test_a_plain_function_hears_that_it_is_cancelled(app: App) -> None:
+    handle = shop.patient.delay()
+    worker = AppWorker(app)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        eventually(lambda: handle.status().state is delayed.State.RUNNING)
+        handle.cancel()
+        with pytest.raises(TaskCancelled):
+            handle.result(20)
+    finally:
+        worker.stop()
+        thread.join(20)
+
+
+async def test_asyncio(app: App) -> None:
+    handle = await shop.welcome.options(result_ttl=60).adelay(1, "2")
+    many = await app.aenqueue_many([shop.plain.call(1), shop.plain.call(2)])
+    assert [each.id for each in many] == [each.id for each in many if each.id]
+    await asyncio.to_thread(burst, app)
+    assert await handle.aresult(5) == "1: 2"
+    for queue in app._async_queues.values():
+        await queue.aclose()
+
+
+def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, client: redis.Redis) -> None:
+    module = types.ModuleType("mixed")
+    sys.modules["mixed"] = module
+    app = App(redis_url, queue=name, wire="upstream")
+
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    add.__module__, add.__qualname__ = "mixed", "add"
+    module.add = task = app.task(add)  # type: ignore[attr-defined]
+    assert task.delay(1, b=2).id is None
+    assert client.lrange(name, 0, -1) == [msgpack.packb(["mixed:add", [1], {"b": 2}])]
+    for options in ({"result_ttl": 60}, {"group": "g"}, {"timeout": 1}):
+        with pytest.raises(ConfigurationError, match="no option but retry"):
+            app.task(**options)(add)
+    client.unlink(name, f"{name}_noti")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "what"),
+    [
+        ({"wire": "theirs"}, "wire"),
+        ({"priorities": "mail"}, "lists of names"),
+        ({"middlewares": [3]}, "middleware"),
+        ({"include": "shop"}, "lists of names"),
+    ],
+)
+def test_what_cannot_work_is_refused(parameters: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigurationError, match=what):
+        App(**parameters)
+
+
+def test_priorities_have_to_be_known(redis_url: str) -> None:
+    app = App(redis_url)
+    with pytest.raises(ConfigurationError, match="priorities"):
+        app.task(priority="high")(lambda: None)
+
+
+def test_an_application_without_tasks_has_no_worker(redis_url: str) -> None:
+    with pytest.raises(ConfigurationError, match="no tasks"):
+        AppWorker(App(redis_url))
+
+
+def test_nothing_connects_before_something_is_enqueued() -> None:
+    app = App("redis://127.0.0.1:1/0")
+    app.task(queue="a")(new_id)
+    assert app.queue_names() == ["a"]
+    assert isinstance(Queue("q", app.redis), Queue)
+
+
+def test_a_producer_does_not_import_what_workers_need() -> None:
+    code = "from delayed import App; import sys; print([m for m in sys.modules if m.startswith('delayed.worker')])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
