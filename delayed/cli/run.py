@@ -19,8 +19,7 @@ from ..sweeper.sweeper import INTERVAL, Sweeper
 from ..system.children import adopts_orphans
 from ..system.exits import end_within
 from ..worker.deferral import PATIENCE
-from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
-from ..worker.scoreboard import Scoreboard
+from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
 from .common import check_names, connected, explained, load, log_level_option
 from .demo import run_demo
@@ -122,35 +121,30 @@ def worker(
         says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
         logger.warning(says, pattern, module, Path.cwd())
 
-    def make(scoreboard: Scoreboard | None = None) -> Worker:
-        return Worker(
-            serve,
-            keep_alive_interval,
-            allow=allowed,
-            grace=grace,
-            burst=burst,
-            max_tasks=max_tasks,
-            max_rss=None if max_rss is None else max_rss * 1_000_000,
-            scoreboard=scoreboard,
-            weights=shares,
-            async_tasks=async_tasks,
-            threads=threads,
-            unready_for=unready_for,
-        )
-
+    options = WorkerOptions(
+        queues=serve,
+        allow=allowed,
+        keep_alive_interval=keep_alive_interval,
+        grace=grace,
+        burst=burst,
+        max_tasks=max_tasks,
+        max_rss=None if max_rss is None else max_rss * 1_000_000,
+        weights=shares,
+        async_tasks=async_tasks,
+        threads=threads,
+        unready_for=unready_for,
+    )
     end_within(grace)
     if concurrency is None:
         if adopts_orphans():
             logger.warning("%s", _NO_INIT)
-        made = make()
+        made = Worker.of(options)
         try:
             made.run()
         finally:
             end_within(made.grace_left)
     else:
-        ttl = lease_ttl(serve, keep_alive_interval)
-        numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}
-        sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
+        sys.exit(Supervisor(options, concurrency, limit=limit).run())
 
 
 def _register(queues: list[Queue]) -> None:
