@@ -23,7 +23,7 @@ from ..redis.scripts import Argument
 from ..redis.store import Store
 from ..system.signals import SignalPipe
 from ..task.decode import Call, headers_of, path_of
-from ..task.edit import next_retry, with_retry
+from ..task.edit import with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
 from ..task.result import State, failure

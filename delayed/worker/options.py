@@ -43,9 +43,9 @@ class WorkerOptions:
         self._check_queues()
         self._check_times()
         if not (self.max_tasks is None or self.max_tasks > 0) or not (self.max_rss is None or self.max_rss > 0):
-            raise ConfigurationError("max_tasks and max_rss are above 0, or None for no limit")
+            raise ConfigurationError("max_tasks and max_rss must be above 0, or None for no limit")
         if self.async_tasks < 1 or self.threads < 0:
-            raise ConfigurationError("async_tasks is above 0, and threads not below 0")
+            raise ConfigurationError("async_tasks must be above 0, and threads not below 0")
         check_middlewares(self.middlewares)
 
     def _check_queues(self) -> None:
@@ -60,15 +60,15 @@ class WorkerOptions:
             raise ConfigurationError("a queue is named twice")
         weights = self.weights
         if weights is not None and (len(weights) != len(self.queues) or not all(0 < each < float("inf") for each in weights)):
-            raise ConfigurationError(f"weights are numbers above 0, one for each queue, and not {list(weights)!r}")
+            raise ConfigurationError(f"weights must be numbers above 0, one for each queue, not {list(weights)!r}")
 
     def _check_times(self) -> None:
         if not self.keep_alive_interval > 0:
-            raise ConfigurationError(f"keep_alive_interval is a number of seconds above 0, not {self.keep_alive_interval:g}")
+            raise ConfigurationError(f"keep_alive_interval must be a number of seconds above 0, not {self.keep_alive_interval:g}")
         if not self.grace >= 0:
-            raise ConfigurationError(f"grace is a number of seconds, 0 or more, not {self.grace:g}")
+            raise ConfigurationError(f"grace must be a number of seconds, 0 or more, not {self.grace:g}")
         if not 0 <= self.unready_for < 1e9:
-            raise ConfigurationError(f"unready_for is a number of seconds, 0 or more, not {self.unready_for:g}")
+            raise ConfigurationError(f"unready_for must be a number of seconds, 0 or more, not {self.unready_for:g}")
         if self.ttl < 2 * self.keep_alive_interval:
             raise ConfigurationError(
                 f"a lease of {self.ttl:g} s (keep_alive_timeout) would run out between beats {self.keep_alive_interval:g} s "
