@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack, cast, overload
 
 from ..backoff import Exponential
+from ..delay import ScheduleOptions
 from ..errors import ConfigurationError, InvalidTask
 from ..hooks import NAMES, Hooks
 from ..job.allow import AllowList
@@ -20,6 +21,7 @@ from ..redis.command import AsyncClient, Client
 from ..redis.connect import client_of, url_of_environment
 from ..task.options import Options
 from ..task.paths import path_of_function
+from ..task.task import PyTask
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
@@ -130,6 +132,40 @@ class App:
         self._names.setdefault(calls._queue)
         return cast(Task[..., Any], marked)
 
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        catch_up: str = "skip",
+        name: str | None = None,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        queue: str | None = None,
+        retry: int | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> Callable[[Callable[P, R]], Task[P, R]]:
+        """Make a function a task that is enqueued by a schedule: `@app.cron("30 2 * * *", tz="Europe/Zurich")`. Nothing is
+        written to Redis here: workers do it when they begin, or `delayed cron sync --app` does.
+
+        Args:
+            expression, tz, catch_up, name, args, kwargs, retry, options: as for `delayed.delay.Decorator.cron`.
+            queue: where it is enqueued; by default where tasks go that name no queue.
+
+        Raises:
+            InvalidSchedule: it could not run as written.
+        """
+        schedules: Any = import_module("..cron.definition", __package__)  # most producers need no clocks of the world
+        when = schedules.Cron(expression, tz, catch_up)
+        settings = {name: value for name, value in options.items() if name not in NAMES}
+
+        def wrap(function: Callable[..., Any]) -> Any:
+            task = PyTask(path_of_function(function), tuple(args), kwargs, retry, **cast(Any, settings))
+            schedules.record(self.queue(queue), name or task.func_path, schedules.define(task, when))
+            return self.task(retry=retry, queue=queue or self._default, **cast(Any, options))(function)
+
+        return wrap
+
     def load(self) -> None:
         """Import the modules of `include`.
 
@@ -189,6 +225,12 @@ class App:
         """All queues, in the order of `queue_names`."""
         names = dict.fromkeys([*self._names, *self._priorities]) or {self._default: None}
         return [self.queue(name, each) for name in names for each in self._bands(name)]
+
+    def use(self, redis: Client | str) -> None:
+        """Go to another Redis than the one that the application was made with; call it before anything is enqueued."""
+        self._redis, self._client = redis, None
+        self._queues.clear()
+        self._async_queues.clear()
 
     def enqueue_many(self, calls: Iterable[BoundCall]) -> list[Handle[Any]]:
         """Enqueue calls (`task.call(…)`), in order, in chunks as `Queue.enqueue_many` does, each with its options. Returns a

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
+from click.core import ParameterSource
 
+from ..app import App
+from ..app.app import find_app
 from ..base.escape import escaped, indented
 from ..errors import ConfigurationError, DelayedError
 from ..redis.command import RedisError
@@ -82,6 +86,25 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         help="Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
     )
     return option(explained(command))
+
+
+EXIT_NO_APP = 78  # EX_CONFIG of sysexits.h: the application cannot be imported
+app_option = click.option(
+    "--app", "app_path", metavar="MODULE:NAME", help="An application (delayed.App): its queues, tasks and middlewares."
+)
+
+
+def load_app(path: str, url: str) -> App:
+    """The application at `path`, on the Redis of --redis if that was given. If it cannot be imported: exit status 78."""
+    try:
+        app = find_app(path)
+    except Exception as error:  # whatever the modules of an application raise
+        where = "".join(traceback.format_exception_only(error)).strip()
+        click.echo(f"Error: cannot load --app {path}: {where} (the current folder is {Path.cwd()})", err=True)
+        sys.exit(EXIT_NO_APP)
+    if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        app.use(url)
+    return app
 
 
 log_level_option = click.option(

@@ -12,7 +12,7 @@ from ..cron.definition import recorded
 from ..cron.schedules import Listed, Schedules, register
 from ..queue.queue import Queue
 from ..redis.connect import connect
-from .common import connected, json_option, load, show
+from .common import app_option, connected, json_option, load, load_app, show
 
 
 @click.group()
@@ -89,11 +89,14 @@ def cron_remove(url: str, queue: str, name: str) -> None:
 
 
 @cron.command("sync")
-@click.argument("modules", nargs=-1, required=True)
+@click.argument("modules", nargs=-1)
+@app_option
 @connected
-def cron_sync(url: str, modules: tuple[str, ...]) -> None:
-    """Import MODULES, and register the schedules that they define."""
+def cron_sync(url: str, modules: tuple[str, ...], app_path: str | None) -> None:
+    """Import MODULES, or the application, and register the schedules that they define."""
+    if not modules and app_path is None:
+        raise click.UsageError("name the modules that define schedules, or give an application: --app myapp.tasks:app")
     load(modules)
-    conn = connect(url)
+    conn = connect(url) if app_path is None else load_app(app_path, url).redis
     queues = [Queue(name, conn) for name in sorted({each.queue for each in recorded()})]
     click.echo(f"{counted(len(recorded()), 'schedule')}, {register(queues)} of them new or changed")

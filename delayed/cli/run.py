@@ -2,9 +2,11 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..app import App
 from ..cron.schedules import register
 from ..dead_letters.retention import DAYS, LETTERS
 from ..job.allow import AllowAny, AllowList
@@ -18,11 +20,11 @@ from ..sweeper.sweep import LOSSES
 from ..sweeper.sweeper import INTERVAL, Sweeper
 from ..system.children import adopts_orphans
 from ..system.exits import end_within
+from ..worker.application import options_of
 from ..worker.deferral import PATIENCE
-from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, lease_ttl
-from ..worker.scoreboard import Scoreboard
+from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
-from .common import check_names, connected, explained, load, log_level_option
+from .common import app_option, check_names, connected, explained, load, load_app, log_level_option
 from .demo import run_demo
 from .up import run_up
 
@@ -33,7 +35,8 @@ _NO_INIT = (
 
 
 @click.command()
-@click.argument("queues", nargs=-1, required=True)
+@click.argument("queues", nargs=-1)
+@app_option
 @click.option("--allow", multiple=True, metavar="PATTERN", help="A function that may run: 'myapp.tasks:*'. Repeatable.")
 @click.option("--allow-any", is_flag=True, help="Run any importable function that a task names.")
 @click.option("--weights", metavar="3,1", help="Serve the queues in this proportion, instead of in order of priority.")
@@ -80,6 +83,7 @@ _NO_INIT = (
 def worker(
     url: str,
     queues: tuple[str, ...],
+    app_path: str | None,
     allow: tuple[str, ...],
     allow_any: bool,
     weights: str | None,
@@ -103,54 +107,67 @@ def worker(
     SIGTERM, SIGINT, SIGHUP: finish what runs, give back the rest, exit. The second SIGTERM or SIGINT, or SIGQUIT: now.
     SIGUSR1: log what it is doing.
     """
-    if bool(allow) == allow_any:
+    if app_path is None and not queues:
+        raise click.UsageError("name the queues to serve, or give an application: --app myapp.tasks:app")
+    if app_path is None and bool(allow) == allow_any:
         raise click.UsageError(
             "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
-            "queue may run any code here"
+            "queue may run any code here; or give an application: --app myapp.tasks:app"
         )
+    if app_path is not None and (allow or allow_any):
+        raise click.UsageError("an application's workers run exactly its tasks: leave --allow and --allow-any out")
     check_names(queues)
     setup_logger(log_level=log_level.upper())
-    conn = connect(url)
-    serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
-    shares = _shares(weights)
-    allowed = AllowAny() if allow_any else AllowList(allow)
-    check_access(conn)
+    numbers: dict[str, Any] = {
+        "keep_alive_interval": keep_alive_interval,
+        "grace": grace,
+        "burst": burst,
+        "max_tasks": max_tasks,
+        "max_rss": None if max_rss is None else max_rss * 1_000_000,
+        "weights": _shares(weights),
+        "async_tasks": async_tasks,
+        "threads": threads,
+        "unready_for": unready_for,
+    }
     load(preload)
-    if preload:
+    if app_path is None:
+        conn = connect(url)
+        serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
+        options = WorkerOptions(queues=serve, allow=AllowAny() if allow_any else AllowList(allow), **numbers)
+    else:
+        app = load_app(app_path, url)
+        serve = _chosen(app, queues)
+        for each in serve:
+            each.dequeue_timeout, each.keep_alive_timeout = dequeue_timeout, keep_alive_timeout
+        options = options_of(app, queues=serve, **numbers)
+    check_access(options.queues[0].conn)
+    if preload or app_path is not None:
         _register(serve)
     for pattern, module in absent(allow):
         says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
         logger.warning(says, pattern, module, Path.cwd())
 
-    def make(scoreboard: Scoreboard | None = None) -> Worker:
-        return Worker(
-            serve,
-            keep_alive_interval,
-            allow=allowed,
-            grace=grace,
-            burst=burst,
-            max_tasks=max_tasks,
-            max_rss=None if max_rss is None else max_rss * 1_000_000,
-            scoreboard=scoreboard,
-            weights=shares,
-            async_tasks=async_tasks,
-            threads=threads,
-            unready_for=unready_for,
-        )
-
     end_within(grace)
     if concurrency is None:
         if adopts_orphans():
             logger.warning("%s", _NO_INIT)
-        made = make()
+        made = Worker.of(options)
         try:
             made.run()
         finally:
             end_within(made.grace_left)
     else:
-        ttl = lease_ttl(serve, keep_alive_interval)
-        numbers = {"interval": keep_alive_interval, "ttl": ttl, "grace": grace, "wait": dequeue_timeout}
-        sys.exit(Supervisor(make, serve, concurrency, limit=limit, **numbers).run())
+        sys.exit(Supervisor(options, concurrency, limit=limit).run())
+
+
+def _chosen(app: App, names: tuple[str, ...]) -> list[Queue]:
+    """The queues of an application, or those of them that were named."""
+    queues = app.queues()
+    known = {queue.name for queue in queues}
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"the application has no queue {name!r}; it has {', '.join(sorted(known))}")
+    return [queue for queue in queues if not names or queue.name in names]
 
 
 def _register(queues: list[Queue]) -> None:
@@ -172,7 +189,8 @@ def _shares(weights: str | None) -> list[float] | None:
 
 
 @click.command()
-@click.argument("queues", nargs=-1, required=True)
+@click.argument("queues", nargs=-1)
+@app_option
 @click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
 @click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
 @click.option("--dead-max", default=LETTERS, show_default=True, help="Keep about this many dead letters per queue; 0: all.")
@@ -182,6 +200,7 @@ def _shares(weights: str | None) -> list[float] | None:
 def sweeper(
     url: str,
     queues: tuple[str, ...],
+    app_path: str | None,
     interval: float,
     limit: int,
     dead_max: int,
@@ -191,24 +210,32 @@ def sweeper(
     """Recover the tasks of crashed workers in QUEUES, and start scheduled ones. Run at least one."""
     check_names(queues)
     setup_logger(log_level=log_level.upper())
-    conn = connect(url)
-    serve = [Queue(name, conn) for name in queues]
+    if app_path is not None:
+        serve = _chosen(load_app(app_path, url), queues)
+    elif queues:
+        conn = connect(url)
+        serve = [Queue(name, conn) for name in queues]
+    else:
+        raise click.UsageError("name the queues to sweep, or give an application: --app myapp.tasks:app")
     served = Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None)
-    check_access(conn)
+    check_access(serve[0].conn)
     served.run()
 
 
 @click.command()
 @click.argument("queues", nargs=-1)
+@app_option
 @click.option("--allow", multiple=True, metavar="PATTERN", help="As for `delayed worker`; any function by default.")
 @click.option("--preload", multiple=True, metavar="MODULE", help="As for `delayed worker`: register its schedules, too.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
 @click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
 @explained
-def up(queues: tuple[str, ...], allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int) -> None:
+def up(
+    queues: tuple[str, ...], app_path: str | None, allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int
+) -> None:
     """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
     check_names(queues)
-    run_up(list(queues or ("default",)), list(allow), list(preload), folder, port)
+    run_up(list(queues or (() if app_path else ("default",))), list(allow), list(preload), folder, port, app_path)
 
 
 @click.command()

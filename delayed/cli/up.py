@@ -25,17 +25,18 @@ from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
 
 
-def run_up(queues: list[str], allow: list[str], preload: list[str], folder: Path, port: int) -> None:
+def run_up(queues: list[str], allow: list[str], preload: list[str], folder: Path, port: int, app: str | None = None) -> None:
     """Run until a signal, or until the worker or the sweeper ends.
 
     Raises:
         DelayedError: Redis did not start, or its folder or port is in use.
     """
-    options = _repeated("--allow", allow) or ["--allow-any"]
+    ours = ["--app", app] if app else []
+    options = ours or _repeated("--allow", allow) or ["--allow-any"]
     options += _repeated("--preload", preload)
     with _owned(folder):
         _check_port(port, queues)
-        _run(queues, options, folder, port)
+        _run(queues, options, ours, folder, port)
 
 
 def _repeated(option: str, values: list[str]) -> list[str]:
@@ -74,23 +75,29 @@ def _check_port(port: int, queues: list[str]) -> None:
             ) from None
 
 
-def _run(queues: list[str], options: list[str], folder: Path, port: int) -> None:
+def _run(queues: list[str], options: list[str], ours: list[str], folder: Path, port: int) -> None:
     with EmbeddedRedis(folder, port, persistent=True) as server, SignalPipe() as signals:
         environment = {**os.environ, "DELAYED_REDIS_URL": server.url}
+        if ours:  # whatever Redis the application names, in development it is this one
+            options, ours = [*options, "--redis", server.url], [*ours, "--redis", server.url]
         environment.pop("DELAYED_REDIS_URL_FILE", None)
         processes = {
             "worker": ChildProcess(python("delayed", "worker", *queues, *options), environment, sys.stderr.buffer),
-            "sweeper": ChildProcess(python("delayed", "sweeper", *queues), environment, sys.stderr.buffer),
+            "sweeper": ChildProcess(python("delayed", "sweeper", *queues, *ours), environment, sys.stderr.buffer),
         }
         address = folder / "url"  # for the user's own programs; nobody else can read it
         write_private(address, f"{server.url}\n")
-        click.echo(f"Redis at {server.url}, data in {folder}; queues: {', '.join(queues)}. Ctrl-C stops all.")
+        click.echo(f"Redis at {server.url}, data in {folder}; {_served(queues, ours)}. Ctrl-C stops all.")
         click.echo(f"In other terminals: export DELAYED_REDIS_URL=$(cat {shlex.quote(str(address.absolute()))})")
         try:
             _until_the_end(processes, signals)
         finally:
             for process in processes.values():
                 process.stop()
+
+
+def _served(queues: list[str], ours: list[str]) -> str:
+    return f"queues: {', '.join(queues)}" if queues else f"all queues of {ours[1]}"
 
 
 def _until_the_end(processes: dict[str, ChildProcess], signals: SignalPipe) -> None:

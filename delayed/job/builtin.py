@@ -1,4 +1,4 @@
-"""The built-in middlewares: expiry, retries, timeouts."""
+"""The built-in middlewares: expiry, retries, timeouts, cancellation. What an event loop waits for has `async` ones."""
 
 import asyncio
 import signal
@@ -14,27 +14,46 @@ from ..errors import Reason, Retry, TimedOut
 from ..logger import logger
 from ..task.headers import texts_in
 from ..task.options import type_name
-from ..task.result import EXPIRED, State
+from ..task.result import CANCELLED, EXPIRED, State
 from .functions import Coroutine
 from .job import Job
-from .middleware import Step
+from .middleware import AsyncStep, Step
 from .outcome import Again, Ended, Failed, Outcome
 
+INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
 _warned: set[str] = set()  # functions whose timeout is not kept
 
 
 def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
-    """End a task that has expired, instead of running it. `clock` gives the server's time, as far as it is known."""
+    """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
+    return _expired(job, clock) or call_next(job)
+
+
+async def expiring_async(job: Job, call_next: AsyncStep, clock: Callable[[], float] = now) -> Outcome:
+    """As `expiring`."""
+    return _expired(job, clock) or await call_next(job)
+
+
+def _expired(job: Job, clock: Callable[[], float]) -> Ended | None:
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
-        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it expired {overran:.1f} s before a worker took it")
-    return call_next(job)
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {overran:.1f} s before")
+    return None
 
 
 def retrying(job: Job, call_next: Step) -> Outcome:
-    """Retry a task that failed, if it has retries left or asks for it."""
-    outcome = call_next(job)
+    """A task that failed runs again if it has retries left, or asks for it."""
+    return retried(job, call_next(job))
+
+
+async def retrying_async(job: Job, call_next: AsyncStep) -> Outcome:
+    """As `retrying`."""
+    return retried(job, await call_next(job))
+
+
+def retried(job: Job, outcome: Outcome) -> Outcome:
+    """What becomes of `outcome` when a task that failed may run again."""
     if not isinstance(outcome, Failed):
         return outcome
     asked = _asked_for(outcome.error)
@@ -92,6 +111,21 @@ def _is_pause(asked: Any) -> bool:
         return type(asked.after) in (int, float) and asked.after >= 0
     except BaseException:
         return False
+
+
+async def cancelling(job: Job, call_next: AsyncStep) -> Outcome:
+    """A coroutine is interrupted when its task is cancelled: see `Job.cancel`."""
+    job.task = asyncio.current_task()
+    if job.cancellation_known():
+        return INTERRUPTED
+    outcome = await call_next(job)
+    job.task = None
+    return interrupted(job, outcome.error, outcome) if isinstance(outcome, Failed) else outcome
+
+
+def interrupted(job: Job, error: BaseException, otherwise: Outcome) -> Outcome:
+    """How a task ends whose execution has raised `error`, if that is because it was cancelled; else, `otherwise`."""
+    return INTERRUPTED if job.cancellation_known() and issubclass(type(error), asyncio.CancelledError) else otherwise
 
 
 def timing(job: Job, call_next: Step) -> Outcome:

@@ -13,9 +13,10 @@ from ..errors import Reason
 from ..events import BUS, Event, Kind, notify
 from ..hooks import NONE, Hooks
 from ..logger import logger
+from ..system.signals import SignalPipe
 from ..task.result import State
-from .functions import awaited, settled
-from .job import Job
+from .functions import Functions, awaited, settled
+from .job import Job, running
 from .observed import Observed
 from .outcome import Again, Done, Ended, Failed, Outcome
 
@@ -28,19 +29,12 @@ class Emitter:
     Args:
         place: host:pid.
         hooks: the worker's own.
-        current: the name of the queue whose task runs, its function path, and what is known of it if it has headers.
-        entered: called when a function has returned.
+        signals: of the process.
     """
 
-    def __init__(
-        self,
-        place: str,
-        hooks: Hooks,
-        current: Callable[[], tuple[str, str, Job | None]],
-        entered: Callable[[BaseException | None], None],
-    ) -> None:
-        self._place, self._hooks, self._current, self._entered = place, hooks, current, entered
-        self.version = BUS.version
+    def __init__(self, place: str, hooks: Hooks, signals: SignalPipe) -> None:
+        self._place, self._hooks, self._signals = place, hooks, signals
+        self._version = BUS.version
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, or, if somebody wants to know when it is called, one that says so."""
@@ -50,12 +44,18 @@ class Emitter:
             return self._heard_coroutine(function) if inspect.iscoroutinefunction(function) else self._heard(function)
         return function
 
+    def refresh(self, functions: Functions) -> None:
+        """If others listen than before, `functions` are wrapped anew."""
+        if self._version != BUS.version:
+            self._version = BUS.version
+            functions.clear()
+
     def _heard(self, function: Callable[..., Any]) -> Observed:
         def before(_: Observed, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             self._start(function, args, kwargs)
 
         def after(_heard: Observed, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> Any:
-            _, _, job = self._current()
+            _, _, job = _current()
             # Of a task with headers what was returned is waited for later, within the time that it has.
             come = settled(value) if job is None else value
             self._return(function, args, kwargs, come)
@@ -98,7 +98,7 @@ class Emitter:
             logger.error("A callback for %r failed; nothing else changes\n%s", str(kind), indented(traceback_of(error)))
 
     def _start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        queue, path, job = self._current()
+        queue, path, job = _current()
         self.say(Kind.STARTED, queue, function, args=args, kwargs=kwargs, **_names(path, job))
         _began.set(monotonic())
         if job is not None:
@@ -106,8 +106,8 @@ class Emitter:
 
     def _return(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
         seconds = monotonic() - _began.get()
-        self._entered(None)
-        queue, path, job = self._current()
+        self._signals.leave_if_child(None)
+        queue, path, job = _current()
         if job is None:  # else it is said when the value has been stored
             about = {"args": args, "kwargs": kwargs, "value": value, "seconds": seconds, **_names(path, job)}
             self.say(Kind.SUCCEEDED, queue, function, **about)
@@ -141,6 +141,12 @@ class Emitter:
             self.buried(queue, function, None, Reason.FAILED, "what it returned cannot be stored", **call)
         elif isinstance(outcome, Done):
             self._tell(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - job.began, **call)
+
+
+def _current() -> tuple[str, str, Job | None]:
+    """What runs here: the name of the queue, the function path, and what is known of it if it has headers."""
+    job = running()
+    return ("", "", None) if job is None else (job.queue.keys.queue, job.func_path, job if job.headers else None)
 
 
 def _bare(function: Any) -> Any:

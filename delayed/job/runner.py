@@ -1,6 +1,5 @@
 """Runs tasks that have headers, and decides how they end."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,22 +13,21 @@ from ..errors import NotEncodable, Reason, ResultTooLarge, TaskCancelled, TimedO
 from ..logger import logger
 from ..redis.foreign import ForeignType
 from ..redis.store import Store
+from ..system.signals import SignalPipe
 from ..task.decode import Call
 from ..task.edit import next_retry, with_retry
 from ..task.options import ENDED_FOR, type_name
 from ..task.result import CANCELLED, State, failure, success
-from .builtin import expiring, retrying, timing
+from .builtin import INTERRUPTED, cancelling, expiring, expiring_async, interrupted, retried, retrying, retrying_async, timing
 from .failure import verdict
 from .functions import Coroutine, Functions, bounded, run, settled
 from .job import Job, Waits
-from .middleware import AsyncMiddleware, Middleware, Step, check_middlewares, compose, compose_async
+from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async
 from .outcome import Again, Done, Ended, Failed, Outcome
 
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
-_BEGINS: Ended | Done = Done(None)  # what stands for a task that is not too late
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
-_INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
 _BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
 _WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
 
@@ -37,15 +35,13 @@ _WAITS = {3: "another task with its unique key is running", 4: "as many tasks wi
 def overran(job: Job) -> Outcome:
     """The end of a task that exceeded its hard timeout."""
     limit = job.milliseconds("hard_timeout") / 1000
-    error = TimedOut(f"it exceeded its hard timeout of {limit:g} s; its process was ended")
-    return retrying(job, lambda _: Failed(error, Reason.TIMED_OUT, str(error)))
+    error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
+    return retried(job, Failed(error, Reason.TIMED_OUT, str(error)))
 
 
-def interrupted(job: Job, error: BaseException) -> Outcome:
-    """The end of a task whose execution was interrupted."""
-    if job.cancellation_known() and issubclass(type(error), asyncio.CancelledError):
-        return _INTERRUPTED
-    return retrying(job, lambda _: Failed(error, *verdict(None, None, error)))
+def broken_off(job: Job, error: BaseException) -> Outcome:
+    """What becomes of a task whose execution did not reach its end."""
+    return retried(job, interrupted(job, error, Failed(error, *verdict(None, None, error))))
 
 
 class Runner:
@@ -54,7 +50,7 @@ class Runner:
     Args:
         functions: finds what a task names.
         place: who runs them: host:pid.
-        entered: called when a function has returned or raised, with what it raised.
+        signals: of the process.
         middlewares: the application's own, outside of those that are built in.
         coroutines: how many may run in one loop.
         clock: the time by which tasks expire.
@@ -64,7 +60,7 @@ class Runner:
         self,
         functions: Functions,
         place: str,
-        entered: Callable[[BaseException | None], None],
+        signals: SignalPipe,
         middlewares: Sequence[Middleware | AsyncMiddleware] = (),
         coroutines: int = _THREADS,
         *,
@@ -72,12 +68,12 @@ class Runner:
     ) -> None:
         self._functions = functions
         self._place = place
-        self._entered = entered
-        check_middlewares(middlewares)
+        self._signals = signals
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
-        self._expiring = partial(expiring, clock=clock)
-        self._execute = compose([*middlewares, retrying, self._expiring, self._finding, timing], self._call)
-        self._execute_async = compose_async(middlewares, self._await, threads)
+        steps = [*middlewares, retrying, partial(expiring, clock=clock), self._finding, timing]
+        steps_async = [*middlewares, retrying_async, partial(expiring_async, clock=clock), cancelling]
+        self._execute = compose(steps, self._call)
+        self._execute_async = compose_async(steps_async, self._call_async, threads)
 
     def execute(self, job: Job) -> Outcome:
         """Run the function in this thread. The caller ends the lease, by `end`."""
@@ -91,7 +87,7 @@ class Runner:
         try:
             return _checked(await self._execute_async(job))
         except BaseException as error:
-            return interrupted(job, error)
+            return broken_off(job, error)
 
     def begin(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
@@ -138,31 +134,20 @@ class Runner:
             failed = error
         return self._outcome(job, value, failed)
 
-    async def _await(self, job: Job) -> Outcome:
-        """As the chain of `execute`, in a loop that runs others meanwhile."""
-        outcome = self._expiring(job, lambda _: _BEGINS)
-        if outcome is not _BEGINS:
-            return outcome
+    async def _call_async(self, job: Job) -> Outcome:
         failed: BaseException | None = None
         function, value = job.function, None
         assert isinstance(function, Coroutine)
-        job.task = asyncio.current_task()
-        if job.cancellation_known():
-            return _INTERRUPTED
         try:
             value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
         except BaseException as error:  # likewise; and it is not for us to be cancelled
             failed = error
-        job.task = None
-        if job.cancellation_known() and issubclass(type(failed), asyncio.CancelledError):
-            return _INTERRUPTED
-        outcome = self._outcome(job, value, failed)
-        return retrying(job, lambda _: outcome)
+        return self._outcome(job, value, failed)
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
-        self._entered(failed)
+        self._signals.leave_if_child(failed)
         if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
-            return _INTERRUPTED
+            return INTERRUPTED
         return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
 
     def end(self, store: Store, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:

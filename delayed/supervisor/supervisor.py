@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -20,12 +20,12 @@ from ..base.pauses import pause_before_another
 from ..base.text import counted
 from ..errors import ConfigurationError
 from ..logger import logger
-from ..queue.queue import Queue
 from ..system.children import Child, Children, image
 from ..system.exits import leave
 from ..system.process import cause_of_death, flush_output, out_of_memory_kills
 from ..system.signals import DUMP, STOP, SignalPipe
 from ..system.systemd import ServiceManager
+from ..worker.options import WorkerOptions
 from ..worker.scoreboard import Scoreboard
 from ..worker.shutdown import EXIT_FORCED
 from ..worker.worker import Worker
@@ -77,14 +77,10 @@ class Supervisor:
     """Runs `count` worker processes, replaces those that end, and recovers at once the tasks of a killed one.
 
     Args:
-        make: makes a worker that writes on the scoreboard it is given; called in the new process.
-        queues: those that each worker serves.
+        options: of each worker.
         count: how many processes.
-        interval: seconds between two beats of a worker.
-        ttl: seconds that a lease lives after a beat.
-        grace: seconds that a stopped worker has to finish its task.
         limit: how many losses bury a task.
-        wait: seconds that an idle worker waits at a time.
+        make: makes a worker that writes on the scoreboard it is given; called in the new process.
 
     Raises:
         ConfigurationError: a count below 1, or a system without process descriptors (Linux has them since 5.3).
@@ -92,30 +88,25 @@ class Supervisor:
 
     def __init__(
         self,
-        make: Callable[[Scoreboard], Worker],
-        queues: Sequence[Queue],
+        options: WorkerOptions,
         count: int,
         *,
-        interval: float,
-        ttl: float,
-        grace: float,
         limit: int,
-        wait: float,
+        make: Callable[[WorkerOptions, Scoreboard], Worker] = Worker.of,
     ) -> None:
         if count < 1:
             raise ConfigurationError(f"a supervisor runs at least one worker process, not {count}")
         if not hasattr(os, "pidfd_open"):
             raise ConfigurationError("several worker processes under one supervisor need Linux 5.3 or later")
-        make(Scoreboard(len(queues)))  # what cannot work is said here, not by every child
-        self._make = make
-        self._width = len(queues)
-        self._children = [_Child(number, Scoreboard(len(queues))) for number in range(count)]
+        self._options, self._make = options, make
+        self._width = len(options.queues)
+        self._children = [_Child(number, Scoreboard(self._width)) for number in range(count)]
         self._processes = Children()
         self._image = image(os.getpid())  # as it is of each child, until that becomes another program
-        self._late = LATE * interval
-        self._recoverer = Recoverer(queues, interval=interval, ttl=ttl, limit=limit)
-        self._grace = grace
-        self._stuck = wait + _STUCK
+        self._late = LATE * options.keep_alive_interval
+        self._recoverer = Recoverer(options.queues, interval=options.keep_alive_interval, ttl=options.ttl, limit=limit)
+        self._grace = options.grace
+        self._stuck = options.wait + _STUCK
         self._service_manager = ServiceManager()
         self._ready = False
         self._stopping = False
@@ -226,7 +217,7 @@ class Supervisor:
             self._processes.close()
             self._service_manager.close()
             self._recoverer.close()
-            worker = self._make(child.scoreboard)
+            worker = self._make(self._options, child.scoreboard)
             worker.run()
             status = 0 if worker.drained else EXIT_RELIEVED
         except BaseException:

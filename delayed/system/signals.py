@@ -14,7 +14,9 @@ import traceback
 from collections.abc import Iterator
 from functools import cache
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Self, cast
+
+from .exits import leave
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})  # finish what runs, give back the rest
 INSIST = frozenset({signal.SIGTERM, signal.SIGINT})  # the second of these means now
@@ -107,15 +109,17 @@ class SignalPipe:
     """
 
     def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        self._reader: socket.socket
+        self._writer: socket.socket
         self._before: dict[int, object] = {}
         self._wakeup_before = -1
         self.installed = False
         self.in_child = False  # we are in a copy of the process, which a task has forked
 
     def __enter__(self) -> Self:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
         _restore_in_children()
         _installed.append(self)
         if threading.current_thread() is threading.main_thread():
@@ -138,6 +142,16 @@ class SignalPipe:
         """Be no more than a child that a task has forked."""
         self.in_child = True
         self.restore()
+
+    def leave_if_child(self, failure: BaseException | None) -> None:
+        """A task's function has returned, or raised `failure`. In a child that the task has forked and that came back out of
+        it, end that child: it must not work on its parent's connection."""
+        if self.in_child:
+            code: object = 1
+            try:
+                code = cast(SystemExit, failure).code if issubclass(type(failure), SystemExit) else int(failure is not None)
+            finally:
+                leave(code if type(code) is int else int(code is not None))
 
     def restore(self) -> None:
         """Give the signals back."""

@@ -18,6 +18,7 @@ from ..job.outcome import Again, Ended, Failed, Outcome
 from ..job.runner import Runner
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
+from ..system.signals import SignalPipe
 from ..task.decode import Call, decode, path_of
 from ..task.edit import next_retry, with_retry
 from ..task.options import type_name
@@ -47,30 +48,29 @@ def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
     Raises:
         Unrunnable: a worker would have buried the task.
     """
-    context, runner = copy_context(), _Runner(beneath(queue), retries)  # what a task that drains knows of itself stays
+    context, drained = copy_context(), _Drain(beneath(queue), retries)  # what a task that drains knows of itself stays
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # there is none
-        return context.run(runner.run)
+        return context.run(drained.run)
     with ThreadPoolExecutor(1, "delayed-drain") as thread:
-        return thread.submit(context.run, runner.run).result()
+        return thread.submit(context.run, drained.run).result()
 
 
-class _Runner:
-    """Runs waiting tasks as a worker does."""
+class _Drain:
+    """Runs what waits on one queue as a worker does."""
 
     def __init__(self, queue: Queue, retries: bool) -> None:
         self.queue, self._retries = queue, retries
         self.name = ""
-        self._path = ""
-        self._job: Job | None = None
-        self._call: Call | None = None  # a task without headers
-        self._emitter = Emitter(_PLACE, NONE, lambda: (queue.name, self._path, self._job), lambda _: None)
+        self._job: Job | None = None  # what runs
+        signals = SignalPipe()  # which is not in use: nobody's signals are taken over
+        self._emitter = Emitter(_PLACE, NONE, signals)
         self._functions = Functions(AllowAny(), self._emitter.wrap)
-        self._runner = Runner(self._functions, _PLACE, lambda _: None)
+        self._runner = Runner(self._functions, _PLACE, signals)
 
     def run(self) -> int:
-        announce(self._current)
+        announce(lambda: self._job)
         own, count = token(), 0
         while True:
             self.queue.store.due([self.queue.keys])
@@ -84,25 +84,21 @@ class _Runner:
             finally:
                 self.queue.store.succeed(self.name)  # if it has not ended: an error is on its way to the test
                 self.queue.store.call("DEL", self.name)
-                self._job = self._call = None
-
-    def _current(self) -> Job | None:
-        return self._job if self._call is None else Job(self.queue, self._call)
+                self._job = None
 
     def _execute(self, data: bytes) -> None:
-        self._path = path_of(data)
         try:
             call = decode(data)
         except Unrunnable as error:
             if not self._retries:
                 raise
             self.queue.store.bury(self.name, error.reason, error.detail, _PLACE)
-            self._emitter.buried(self.queue.name, None, error, error.reason, error.detail, task=self._path)
-            return
-        if call.headers is None:
-            self._plain(data)
+            self._emitter.buried(self.queue.name, None, error, error.reason, error.detail, task=path_of(data))
             return
         self._job = job = Job(self.queue, call)
+        if call.headers is None:
+            self._plain(data, call)
+            return
         go, outcome = self._runner.begin(self.queue.store, self.name, job)
         if go:
             outcome = self._runner.execute(job)
@@ -113,8 +109,7 @@ class _Runner:
             if error_raised is not None:
                 raise error_raised
 
-    def _plain(self, data: bytes) -> None:
-        self._call = call = decode(data)
+    def _plain(self, data: bytes, call: Call) -> None:
         function = None
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
         try:

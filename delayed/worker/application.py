@@ -1,29 +1,27 @@
-"""The worker of an application."""
+"""Workers of an application."""
 
 from typing import Any
 
 from ..app import App
-from .options import KEEP_ALIVE_INTERVAL
+from .options import WorkerOptions
 from .worker import Worker
 
 
-class AppWorker(Worker):
-    """A worker that runs exactly the tasks of an application, wrapped in its middlewares, and what the application wants to
-    run when a worker process begins and ends.
+def options_of(app: App, **numbers: Any) -> WorkerOptions:
+    """The options of workers that serve all queues of an application, run exactly its tasks, wrapped in its middlewares, and
+    call its `on_start` and `on_stop`.
 
     Args:
         app: the application.
-        parameters: as for `Worker`, but for `allow`, `middlewares` and the queues, which are the application's.
+        numbers: other fields of `WorkerOptions`.
 
     Raises:
-        ConfigurationError: as `Worker`; or the application has no tasks.
+        ConfigurationError: the application has no tasks, or a number cannot work.
     """
+    own = {"queues": app.queues(), "allow": app.allow, "middlewares": app.middlewares, "lifespan": app.running}
+    return WorkerOptions(**{**own, **numbers})
 
-    def __init__(self, app: App, keep_alive_interval: float = KEEP_ALIVE_INTERVAL, **parameters: Any) -> None:
-        super().__init__(app.queues(), keep_alive_interval, allow=app.allow, middlewares=app.middlewares, **parameters)
-        self._app = app
 
-    def run(self) -> None:
-        """As `Worker.run`, between `on_start` and `on_stop`."""
-        with self._app.running():
-            super().run()
+def worker_of(app: App, **numbers: Any) -> Worker:
+    """A worker with `options_of(app, …)`; raises as that does."""
+    return Worker.of(options_of(app, **numbers))

@@ -2,11 +2,10 @@
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from ..base.escape import escaped, indented
 from ..base.text import name_of, said, shortened, summary, traceback_of
@@ -22,37 +21,50 @@ from ..redis.channel import Channel
 from ..redis.command import RedisError, pack
 from ..redis.scripts import Argument
 from ..redis.store import Store
+from ..system.signals import SignalPipe
 from ..task.decode import Call, headers_of, path_of
-from ..task.edit import next_retry, with_retry
+from ..task.edit import with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
 from ..task.result import State, failure
 from .deferral import Deferral
 from .leases import Lease
+from .state import WorkerState
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
 _MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
+class BrokenOff(Exception):
+    """The worker's own code has failed of a task, which has been made a dead letter, or will be over the next connection."""
+
+
 class Completer:
-    """The endings of one worker's tasks.
+    """The endings of one worker's tasks. The loop calls it; `end_early` is the heartbeat's.
 
     Args:
-        channel: the worker's connection.
-        lifecycle: ends what has headers.
-        reporter: tells those who listen.
-        place: host:pid.
-        ttl: seconds that a lease lives after a beat.
-        patience: with tasks that cannot be run now.
+        state: of the worker.
+        channel: its connection.
+        runner: ends what has headers.
+        emitter: tells those who listen.
+        deferral: of tasks that cannot be run now.
+        signals: of the process.
     """
 
     def __init__(
-        self, channel: Channel, runner: Runner, emitter: Emitter, deferral: Deferral, *, place: str, ttl: float
+        self,
+        state: WorkerState,
+        channel: Channel,
+        runner: Runner,
+        *,
+        emitter: Emitter,
+        deferral: Deferral,
+        signals: SignalPipe,
     ) -> None:
-        self._channel, self._runner, self._emitter, self._deferral = channel, runner, emitter, deferral
-        self._place, self._ttl = place, ttl
-        self.counts: Counter[str] = Counter()  # of all but successes, whose count is ''
+        self._state, self._channel, self._runner = state, channel, runner
+        self._emitter, self._deferral, self._signals = emitter, deferral, signals
+        self._place, self._counts = state.place, state.counts
 
     def succeed(self, lease: Lease, fresh: bool) -> None:
         """A task without headers has returned; `fresh`: its lease lives for certain."""
@@ -83,14 +95,14 @@ class Completer:
             _note_run(lease)
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
-            self.counts["retried"] += 1
-            left = next_retry(call.retry)
+            self._counts["retried"] += 1
+            left = call.retry - 1 if call.retry > 0 else call.retry
             path, count = escaped(call.func_path), left if left >= 0 else "all"
             logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
             store.retry(lease.name, with_retry(data, left))
             self._emitter.retried(store.name, function, error, detail, **names)
         else:
-            self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
+            self._counts["failed" if reason is Reason.FAILED else "buried"] += 1
             path, shown = escaped(path_of(data)), indented(detail)
             logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, store.name, shown)
             store.bury(lease.name, reason, detail, self._place)
@@ -102,7 +114,7 @@ class Completer:
             lease.answered(0, repeated=False)
         elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease
             lease.answered(1, repeated=False)
-            self.counts["postponed"] += 1
+            self._counts["postponed"] += 1
         else:
             if isinstance(outcome, Failed) and not outcome.ready:
                 late = self._put_off(lease, data, outcome.reason, outcome.detail)
@@ -113,7 +125,7 @@ class Completer:
                 _note_run(lease)
             store = self._asking(lease)
             count = self._runner.end(store, lease.name, data, job, outcome)
-            self.counts[count] += 1
+            self._counts[count] += 1
             self._emitter.ended(store.name, job, outcome, count)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
@@ -129,14 +141,29 @@ class Completer:
             return detail.rstrip("\n") + waited
         if found.answer:
             self._deferral.put_off(path_of(data), str(reason), detail)
-            self.counts["deferred"] += 1
+            self._counts["deferred"] += 1
         return None
 
-    def break_off(self, lease: Lease, data: bytes, error: BaseException) -> None:
+    def break_off(self, lease: Lease, data: bytes, error: BaseException) -> NoReturn:
         """The worker's own code has raised `error` while it had to do with this task: that makes it a dead letter, or the
-        next worker would meet it, too. The connection may be out of step by now: this goes over the next, before all else."""
+        next worker would meet it, too. If even that fails, the task is lost with this process, and whoever sweeps counts it:
+        nothing may go round for ever.
+
+        Raises:
+            BrokenOff: it is a dead letter, or will be.
+        """
+        self._signals.leave_if_child(error)
+        try:
+            self._bury_broken(lease, data, error)
+        except BaseException:
+            self._state.abandon(lease)
+            raise
+        raise BrokenOff from error
+
+    def _bury_broken(self, lease: Lease, data: bytes, error: BaseException) -> None:
+        """The connection may be out of step by now: this goes over the next, before all else."""
         self._channel.close()
-        self.counts["failed"] += 1
+        self._counts["failed"] += 1
         detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
         path, trace = escaped(path_of(data)), indented(detail)
         logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.pool.store.name, trace)
@@ -157,27 +184,20 @@ class Completer:
         listen."""
         store = lease.pool.store.over(channel)
         count = self._runner.end(store, lease.name, lease.data or b"", job, outcome)
-        self.counts[count] += 1
+        self._counts[count] += 1
         return partial(self._emitter.ended, store.name, job, outcome, count)
 
     def superseded(self, lease: Lease) -> None:
         """The lease of a task was lost while it ran."""
-        self.counts["superseded"] += 1
+        self._counts["superseded"] += 1
         path = path_of(lease.data or b"")
         logger.error(
             "Superseded: the lease under which %s ran is gone, so that its end counts for nothing, and another worker may "
             "have the task; was this process stopped or cut off from Redis for more than %g s, or has Redis lost its data?",
             escaped(path),
-            self._ttl,
+            self._state.ttl,
         )
         self._emitter.say(Kind.SUPERSEDED, lease.pool.store.name, task=path)
-
-    def counted(self, finished: int) -> dict[str, int]:
-        """How many of the `finished` tasks ended in which way."""
-        counts = dict(self.counts)  # of one moment
-        others = sum(counts[name] for name in counts if name not in ("", "superseded"))
-        named = {name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")}
-        return {"succeeded": finished - others, **named}
 
     def _asking(self, lease: Lease) -> Store:
         return lease.pool.store.over(_Asking(self._channel, lease))

@@ -8,6 +8,7 @@ from ..job.functions import Coroutine, awaited, settled
 from ..job.job import Job, announce
 from ..job.outcome import Outcome
 from ..job.runner import Runner
+from ..system.signals import SignalPipe
 from ..task.decode import Call
 from .leases import Lease
 
@@ -18,21 +19,19 @@ class Execution:
     Args:
         lease: under which it is held.
         call: what it says; None if it cannot be decoded.
-        lifecycle: runs it, if it has headers.
-        entered: called when a function has returned or raised, with what it raised.
+        runner: runs it, if it has headers.
+        signals: of the process.
     """
 
     __slots__ = (
-        "_entered", "_runner", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
+        "_runner", "_signals", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
         "outcome",
     )  # fmt: skip
 
-    def __init__(
-        self, lease: Lease, call: Call | None, runner: Runner, entered: Callable[[BaseException | None], None]
-    ) -> None:
+    def __init__(self, lease: Lease, call: Call | None, runner: Runner, signals: SignalPipe) -> None:
         self.lease, self.call = lease, call
         self.data = lease.data or b""
-        self._runner = runner
+        self._runner, self._signals = runner, signals
         self.function: Callable[..., Any] | None = None
         self.job: Job | None = None
         if call is not None and call.headers is not None:
@@ -42,7 +41,6 @@ class Execution:
         self.deadline = float("inf")  # monotonic time at which it must have ended
         self.began = monotonic()
         self.executor: Executor | None = None  # where it runs
-        self._entered = entered
 
     @property
     def state_key(self) -> str | None:
@@ -56,6 +54,14 @@ class Execution:
         assert self.call is not None
         return Job(self.lease.pool.queue, self.call)
 
+    def may_run(self) -> bool:
+        """Of a task with headers: whether it may; if not, `outcome` is how it ends, or None if its lease had been lost."""
+        lease, job = self.lease, self.job
+        assert job is not None
+        lease.pool.grouped = lease.pool.grouped or "group" in job.headers
+        go, self.outcome = self._runner.begin(lease.pool.store, lease.name, job)
+        return go
+
     def run(self) -> None:
         """Run it in this thread, which is in a context of its own."""
         announce(self.current)
@@ -68,7 +74,7 @@ class Execution:
             settled(self.function(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             self.failure = error
-        self._entered(self.failure)
+        self._signals.leave_if_child(self.failure)
 
     async def run_async(self) -> None:
         """Run it in this asyncio task."""
@@ -83,7 +89,7 @@ class Execution:
             await awaited(self.function.begin(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # likewise, and a CancelledError that it raises by itself
             self.failure = error
-        self._entered(self.failure)
+        self._signals.leave_if_child(self.failure)
 
 
 class Executor(Protocol):

@@ -27,6 +27,11 @@ class Completions:
 
     def __init__(self) -> None:
         self.ended: deque[Execution] = deque()
+        self._reader, self._writer = -1, -1
+
+    def open(self) -> None:
+        """Before anybody posts or waits: begin anew."""
+        self.ended = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -57,7 +62,7 @@ class Threads:
 
     Args:
         count: how many threads; 0 for one that serves.
-        mail: where to post what has ended.
+        completions: where to post what has ended.
         between: called in the serving thread after each task.
     """
 
@@ -125,7 +130,7 @@ class Loop:
 
     Args:
         size: how many may be in flight.
-        mail: where to post what has ended.
+        completions: where to post what has ended.
     """
 
     def __init__(self, size: int, completions: Completions) -> None:

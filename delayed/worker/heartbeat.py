@@ -20,7 +20,6 @@ from ..base.escape import indented
 from ..base.text import counted, traceback_of
 from ..cron.schedules import restore
 from ..logger import logger
-from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.connect import DEADLINE
@@ -30,10 +29,14 @@ from ..system.exits import leave, leave_within
 from ..system.signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager
 from ..task.result import HARD
+from .completer import Completer
+from .fetcher import Fetcher
 from .leases import Lease
+from .options import WorkerOptions
 from .prefetch import BUDGET
-from .shutdown import EXIT_FORCED, leave_unheard, say_goodbye
-from .state import Holder
+from .shutdown import EXIT_FORCED, end_early, leave_unheard, say_goodbye
+from .state import WorkerState
+from .waiters import Waiter
 
 _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been cancelled for good
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
@@ -43,27 +46,33 @@ _KEEPING = 3600.0  # seconds between two times that the states of what runs are 
 
 
 class Heartbeat(threading.Thread):
-    """Beats for `worker` until `end`.
+    """Beats for a worker until `end`.
 
     Args:
-        worker: whose leases to keep.
-        queue: says how to connect.
-        signals: where its signals arrive.
-        interval: seconds between two beats.
-        ttl: seconds that a lease lives after a beat.
-        grace: seconds between a request to stop and a forced exit; only where `signals` are installed, as the process is
-            not ours to end otherwise.
+        options: what the worker is asked for. Its grace counts only where `signals` are installed, as the process is not ours
+            to end otherwise.
+        state: of the worker, whose leases this keeps.
+        signals: where the process's signals arrive.
+        fetcher: learns from each beat what operators want.
+        completer: ends what must not run on.
+        waiter: what the worker may wait for, which is broken when it stands still.
     """
 
     def __init__(
-        self, worker: Holder, queue: Queue, signals: SignalPipe, *, interval: float, ttl: float, grace: float
+        self,
+        options: WorkerOptions,
+        state: WorkerState,
+        signals: SignalPipe,
+        *,
+        fetcher: Fetcher,
+        completer: Completer,
+        waiter: Waiter,
     ) -> None:
         super().__init__(name="delayed-heartbeat", daemon=True)
-        self._worker = worker
-        self._signals = signals
-        self._interval = interval
-        self._ttl = ttl
-        self._grace = grace
+        queue = options.queues[0]
+        self._state, self._signals = state, signals
+        self._fetcher, self._completer, self._waiter = fetcher, completer, waiter
+        self._interval, self._ttl, self._grace = options.keep_alive_interval, options.ttl, options.grace
         self._channel = Channel(queue.conn, queue.name)
         self._outage = OutageLog(queue.conn)
         self._service_manager = ServiceManager()
@@ -72,7 +81,7 @@ class Heartbeat(threading.Thread):
         self.began = threading.Event()  # the first beat has been tried
         self._ended = False
         self._asked: frozenset[signal.Signals] = frozenset()  # a repetition of these means now
-        self._deadline: float | None = None
+        state.leave_by = None
         self._returning: list[Lease] = []
         self._ready = False  # the service manager has been told
         self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
@@ -86,15 +95,10 @@ class Heartbeat(threading.Thread):
         self._heard = -1  # the descriptor of the connection that is listened to
         self._deaths = 0  # since the last beat
 
-    @property
-    def grace_left(self) -> float:
-        """Seconds that are left of the grace, once it has begun."""
-        return self._grace if self._deadline is None else max(0.0, self._deadline - monotonic())
-
     def hurry(self) -> None:
         """The worker stops by itself: its grace begins."""
         if self._signals.installed:
-            self._deadline = self._deadline or monotonic() + self._grace
+            self._state.leave_by = self._state.leave_by or monotonic() + self._grace
             self.wake()
 
     def watch(self) -> None:
@@ -132,7 +136,7 @@ class Heartbeat(threading.Thread):
                 what = "it is given up, and the worker stops" if last else "it goes on"
                 logger.error("The heartbeat was interrupted; %s\n%s", what, indented(traceback_of(error)))
                 if last:
-                    self._worker.stop()
+                    self._state.stop.set()
                     break
                 self._next_beat = monotonic() + _RETRY * random.uniform(0.5, 1)
                 self._channel.close()
@@ -155,14 +159,14 @@ class Heartbeat(threading.Thread):
                 self._next_look = now + BUDGET
                 self._guarded(self._return_unstarted)
             self._feed_watchdog(now)
-            if self._deadline is not None and now >= self._deadline:
+            if self._state.leave_by is not None and now >= self._state.leave_by:
                 self._leave(f"the grace of {self._grace:g} s is over")
-            late = self._worker.deadline or float("inf")
+            late = self._state.deadline or float("inf")
             if now >= late:
                 self._leave("a task exceeded its hard timeout")
             recheck = self._next_look if self._watching else float("inf")
             connection = self._hear(poll)
-            pause = min(self._next_beat, recheck, self._next_alive, late, self._deadline or float("inf")) - monotonic()
+            pause = min(self._next_beat, recheck, self._next_alive, late, self._state.leave_by or float("inf")) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)
@@ -188,7 +192,7 @@ class Heartbeat(threading.Thread):
         try:
             if not self._channel.is_open:
                 self._channel.open()
-                self._worker.scoreboard.connect(1, self._channel.client_id)
+                self._state.scoreboard.connect(1, self._channel.client_id)
             action()
             self._outage.works("heartbeat")
         except BaseException as error:
@@ -203,58 +207,58 @@ class Heartbeat(threading.Thread):
     def _feed_watchdog(self, now: float) -> None:
         """While tasks run or the worker's loop goes round, all is well."""
         if now >= self._next_alive:
-            seen = (self._worker.turns, self._worker.finished)
-            if seen != self._progress or self._worker.running is not None:
+            seen = (self._state.rounds, self._state.finished)
+            if seen != self._progress or self._state.running is not None:
                 self._service_manager.alive()
             self._progress = seen
             self._next_alive = now + (self._service_manager.watchdog / 2 or float("inf"))
 
     def _watch_progress(self, now: float) -> None:
         """The last resort: every wait of the worker has a deadline, so it should never stand still for so long."""
-        seen = (self._worker.turns, self._worker.finished)
-        if seen != self._round or self._worker.running is not None:
+        seen = (self._state.rounds, self._state.finished)
+        if seen != self._round or self._state.running is not None:
             self._round, self._round_began = seen, now
-        elif now - self._round_began > self._worker.longest_round:
+        elif now - self._round_began > self._state.longest_round:
             self._round_began = now
-            says = "No progress for %g s; dropping the connection to Redis\n%s"
-            logger.error(says, self._worker.longest_round, dump_threads())
-            self._worker.give_up_connection()
+            logger.error("No progress for %g s; giving the connection up\n%s", self._state.longest_round, dump_threads())
+            self._waiter.interrupt()
 
     def _beat(self) -> None:
         """Let all leases live for another TTL, and bring the register up to date."""
         began = monotonic()
         ttl = milliseconds(self._ttl)
-        holdings = self._worker.holdings()
-        for _store, made in holdings:
+        state = self._state
+        for pool in state.pools:
+            made = pool.made
             names = list(made)
             if not names:
                 continue
             lives = self._channel.exchange(b"".join(pack("PEXPIRE", name, ttl) for name in names), len(names))
             gone = [made.get(name) for name, lives_on in zip(names, lives, strict=True) if not lives_on]
             self._make_again([lease for lease in gone if lease is not None and lease.data is not None], ttl)
-        self._worker.scoreboard.beat(began)
+        state.scoreboard.beat(began)
         self._deaths = 0
         if not self._ready:
             self._ready = True
             self._service_manager.ready("working")
-        fresh_at = self._worker.fresh_at
+        fresh_at = state.fresh_at
         if not fresh_at or began - fresh_at < self._ttl / 2:
-            self._worker.fresh_at = max(began, fresh_at)
+            state.fresh_at = max(began, fresh_at)
         # Else there was a gap in which leases may have run out, also some that hold nothing: the worker takes others.
-        about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
-        for index, (store, _made) in enumerate(holdings):
+        about = msgpack.packb(state.describe(), unicode_errors="surrogateescape")
+        for index, pool in enumerate(state.pools):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
-                ours = store.over(self._channel)
-                self._worker.learn(index, ours.beat(self._worker.name, self._ttl, about))
+                ours = pool.store.over(self._channel)
+                self._fetcher.turns.learn(index, ours.beat(state.name, self._ttl, about))
                 restore(ours)
-                ours.ran(self._worker.ran(index))
+                ours.ran(pool.take_ran())
         self._ask_the_time()
         self._see_cancelled()
         self._keep_states()
 
     def _keep_states(self) -> None:
         """A task that runs for longer than its state is kept has one nevertheless."""
-        if monotonic() >= self._next_keep and (keys := self._worker.tracked()):
+        if monotonic() >= self._next_keep and (keys := self._state.tracked()):
             self._next_keep = monotonic() + _KEEPING
             self._channel.exchange(b"".join(pack("PEXPIRE", key, STATE_KEPT) for key in keys), len(keys))
 
@@ -262,12 +266,12 @@ class Heartbeat(threading.Thread):
         """What expires does so by the server's clock, as what is scheduled is due by it."""
         asked = monotonic()
         reply = self._channel.call("TIME")
-        self._worker.clock.learn(reply, asked, monotonic())
+        self._state.clock.learn(reply, asked, monotonic())
 
     def _see_cancelled(self) -> None:
         """Ask whether a task that runs was cancelled for good. It is told, as others are; if it runs on nevertheless, the
         process ends with it."""
-        keys = self._worker.tracked()
+        keys = self._state.tracked()
         replies: list[Any] = []
         if keys:
             with contextlib.suppress(ResponseError):  # a foreign type
@@ -285,15 +289,15 @@ class Heartbeat(threading.Thread):
         for lease in leases:
             lease.gone = True
         if leases:
-            commands = [pack("SET", lease.name, self._worker.name, "PX", ttl) for lease in leases]
+            commands = [pack("SET", lease.name, self._state.name, "PX", ttl) for lease in leases]
             self._channel.exchange(b"".join(commands), len(commands))
 
     def _return_unstarted(self) -> None:
         """Give back what waits behind a task that has run since the last look."""
-        seen = (self._worker.turns, self._worker.finished)
+        seen = (self._state.rounds, self._state.finished)
         if not self._returning and seen == self._seen:
             self._watching = False  # before looking: a batch that comes now sets it again
-            self._returning = self._worker.unstarted()
+            self._returning = self._state.take_unstarted()
             self._in_doubt = False
         self._seen = seen
         if self._returning:
@@ -310,34 +314,34 @@ class Heartbeat(threading.Thread):
     def _obey(self) -> None:
         for number in self._signals.read():
             if number == DUMP:
-                logger.warning("SIGUSR1: %s\n%s", self._worker.describe(), dump_threads())
+                logger.warning("SIGUSR1: %s\n%s", self._state.describe(), dump_threads())
             elif number == NOW or number in self._asked:
                 self._leave(f"{number.name} says now")
             elif number in STOP:
                 self._asked = INSIST if number in INSIST else self._asked
-                self._deadline = self._deadline or monotonic() + self._grace
-                self._worker.stop()  # first of all: whoever hears that we stop may rely on it
-                logger.info("%s: finishing running tasks, for at most %g s", number.name, self._grace)
-                self._service_manager.stopping("finishing running tasks")
+                self._state.leave_by = self._state.leave_by or monotonic() + self._grace
+                self._state.stop.set()  # first of all: whoever hears that we stop may rely on it
+                logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
+                self._service_manager.stopping("finishing what runs")
 
     def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
         """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
         is ended. Nothing that this meets may keep the process alive: others will have its tasks."""
         try:
             leave_within(_LEAVING, EXIT_FORCED)
-            self._worker.stop()
-            self._worker.unstarted()
+            self._state.stop.set()
+            self._state.take_unstarted()
             until = monotonic() + DEADLINE
-            while self._worker.running is None and not self._worker.left and monotonic() < until:
+            while self._state.running is None and not self._state.left and monotonic() < until:
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
-            ended = self._worker.end_early(self._channel, cancelled)
-            count = say_goodbye(self._channel, self._worker)
-            logger.warning("%s: returned %s to the queue and exited", reason, counted(count, "task"))
+            ended = end_early(self._channel, self._state, self._completer, cancelled)
+            count = say_goodbye(self._channel, self._state)
+            logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
             for tell in ended:
                 tell()
         except BaseException as error:
-            leave_unheard(self._worker, reason, error)
+            leave_unheard(self._state, reason, error)
         finally:
             leave(EXIT_FORCED)

@@ -43,8 +43,8 @@ class Lease:
 
 
 class LeasePool:
-    """The leases that a worker has made on one queue over one connection. Only the worker's main thread changes it; the
-    heartbeat reads `made`, and hands leases back through `returned`.
+    """The leases that a worker has made on one queue over one connection. Only the worker's loop changes it; the heartbeat
+    reads `made`, hands leases back through `returned`, and learns what operators want.
 
     Args:
         queue: the queue.
@@ -82,6 +82,11 @@ class LeasePool:
         """Lease → the task that it holds, as far as we know."""
         return {name: lease.data for name, lease in list(self.made.items()) if lease.data is not None}
 
+    def take_ran(self) -> list[str]:
+        """`ran`, which begins anew."""
+        ran, self.ran = self.ran, set()
+        return list(ran)
+
     def get(self, count: int) -> tuple[list[Lease], int]:
         """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
         free = self.free
@@ -106,7 +111,7 @@ class LeasePool:
             self._serial -= 1
 
     def release(self, lease: Lease) -> None:
-        """`lease` holds nothing any more; it may be used again, unless the book began anew meanwhile."""
+        """`lease` holds nothing any more; it may be used again, unless the pool began anew meanwhile."""
         lease.data = None
         if lease.gone:
             self.made.pop(lease.name, None)

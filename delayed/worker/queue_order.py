@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base.clock import monotonic
-from ..errors import ConfigurationError
 from ..queue.limits import Limits
 from ..redis.command import pack
 from ..redis.store import TakeResult
@@ -21,7 +20,7 @@ class QueueGate:
     """One queue of a worker, and whether the worker may take from it.
 
     Args:
-        book: its leases on the queue.
+        pool: its leases on the queue.
         weight: its share.
     """
 
@@ -33,7 +32,7 @@ class QueueGate:
         self.served = 0.0  # tasks taken, divided by the weight, counted from where the others were when it had none
 
     def learn(self, limits: Limits) -> None:
-        """What operators want now; said by the heartbeat, from its thread: `book.take` is changed in one step."""
+        """What operators want now; said by the heartbeat, from its thread: `pool.take` is changed in one step."""
         if limits != self.limits:
             self.opens_at = 0.0
         self.limits = limits
@@ -59,17 +58,12 @@ class QueueOrder:
     """The queues of a worker.
 
     Args:
-        books: its leases on each, in order of priority.
+        pools: its leases on each, in order of priority.
         weights: the share of each; None for strict priority.
         seconds: how long to wait for a notification.
-
-    Raises:
-        ConfigurationError: not one weight above 0 for each queue.
     """
 
     def __init__(self, pools: Sequence[LeasePool], weights: Sequence[float] | None, seconds: float) -> None:
-        if weights is not None and (len(weights) != len(pools) or not all(0 < each < float("inf") for each in weights)):
-            raise ConfigurationError(f"weights must be numbers above 0, one for each queue, and not {list(weights)!r}")
         self.weighted = weights is not None
         self._gates = [QueueGate(pool, weight) for pool, weight in zip(pools, weights or [1.0] * len(pools), strict=True)]
         self._seconds = seconds

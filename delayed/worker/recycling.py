@@ -3,7 +3,6 @@
 import sys
 
 from ..base.clock import monotonic
-from ..errors import ConfigurationError
 from ..system.process import resident_size
 
 _WEIGHING = 1.0  # seconds between two looks at the memory that the process has
@@ -15,14 +14,9 @@ class Recycling:
     Args:
         max_tasks: how many tasks it runs; None for any number.
         max_rss: how many bytes of memory it may have between two tasks; likewise.
-
-    Raises:
-        ConfigurationError: a limit that is not above 0.
     """
 
     def __init__(self, max_tasks: int | None, max_rss: int | None) -> None:
-        if not (max_tasks is None or max_tasks > 0) or not (max_rss is None or max_rss > 0):
-            raise ConfigurationError("max_tasks and max_rss must be above 0, or None for no limit")
         self._max_tasks, self._max_rss = max_tasks, max_rss
         self._next_weighing = 0.0
         self.due = False  # it was over a limit

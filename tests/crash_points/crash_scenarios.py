@@ -11,7 +11,7 @@ import redis
 import delayed.queue.queue
 import delayed.worker.heartbeat
 import delayed.worker.prefetch
-import delayed.worker.worker
+import delayed.worker.recovery
 from delayed.cron.definition import define
 from delayed.cron.expression import Cron
 from delayed.cron.schedules import Schedules
@@ -109,7 +109,7 @@ def _worker(burst: bool) -> Operation:
     def operate(stage: Stage, counter: Counter) -> None:
         # No command may depend on the clock: what is counted once must be the same each time.
         delayed.worker.prefetch.BUDGET = delayed.worker.heartbeat.BUDGET = 600  # type: ignore[attr-defined]
-        delayed.worker.worker._FIRST_PAUSE = 0.001
+        delayed.worker.recovery._FIRST_PAUSE = 0.001
         STAGE.url, STAGE.counter = stage.url, counter
         STAGE.worker = Worker(_fresh(stage), 100, allow=AllowAny(), burst=burst, unready_for=0)
         STAGE.worker.run()

@@ -61,7 +61,7 @@ def cut_off(path: str, number: int) -> None:
     """The worker's connection breaks."""
     note(path, RAN, number)
     if STAGE.worker is not None:
-        STAGE.worker._channel._sock.shutdown(socket.SHUT_RDWR)
+        STAGE.worker._parts.channel._sock.shutdown(socket.SHUT_RDWR)
 
 
 def dawdle(path: str, number: int) -> None:
@@ -72,7 +72,7 @@ def dawdle(path: str, number: int) -> None:
         delayed.worker.heartbeat.BUDGET = 0.001  # type: ignore[attr-defined]
         worker._heartbeat._next_look = 0.0
         worker._heartbeat.wake()
-        wait_for(lambda: worker._fetcher.pools[0].returned, "nothing was given back")
+        wait_for(lambda: worker.state.pools[0].returned, "nothing was given back")
 
 
 def outlast(path: str, number: int) -> None:
@@ -80,10 +80,10 @@ def outlast(path: str, number: int) -> None:
     note(path, RAN, number)
     worker, counter = STAGE.worker, STAGE.counter
     if worker is not None and counter is not None:
-        assert worker.running is not None
+        assert worker.state.running is not None
         with counter.unseen():
             client = connect(STAGE.url)
-            client.delete(worker.running.name)
+            client.delete(worker.state.running.name)
             client.close()
         beats = counter.names.count("TIME")  # the last command of a beat
         worker._heartbeat._next_beat = 0.0

@@ -69,7 +69,7 @@ def test_a_process_that_cannot_begin_is_tried_again(fleet: Fleet, queue: Queue) 
         "from delayed.logger import setup_logger; setup_logger(log_level='INFO')\n"
         "from delayed.job.allow import AllowAny\n"
         "from delayed.queue.queue import Queue\n"
-        "from delayed.worker.worker import Worker\n"
+        "from delayed.worker.options import WorkerOptions\n"
         "fork, failures = os.fork, [BlockingIOError(11, 'Resource temporarily unavailable')]\n"
         "def failing():\n"
         "    if failures:\n"
@@ -78,9 +78,8 @@ def test_a_process_that_cannot_begin_is_tried_again(fleet: Fleet, queue: Queue) 
         "os.fork = failing\n"
         "delayed.supervisor.supervisor._LONGEST_PAUSE = 0.1\n"
         f"queue = Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL'], 0.2)\n"
-        "make = lambda scoreboard: Worker(queue, allow=AllowAny(), burst=True, scoreboard=scoreboard)\n"
-        "numbers = dict(interval=3, ttl=10, grace=1, limit=3, wait=0.2)\n"
-        "sys.exit(delayed.supervisor.supervisor.Supervisor(make, [queue], 1, **numbers).run())\n"
+        "options = WorkerOptions(queues=[queue], allow=AllowAny(), burst=True, grace=1)\n"
+        "sys.exit(delayed.supervisor.supervisor.Supervisor(options, 1, limit=3).run())\n"
     )
     queue.enqueue(PyTask("tasks:noop"))
     parent = fleet.start(sys.executable, "-c", code)

@@ -13,7 +13,7 @@ import redis
 from delayed.queue.queue import Queue
 from delayed.redis.channel import Channel
 from delayed.task.task import PyTask
-from delayed.worker.worker import Worker
+from delayed.worker.serial import SerialLoop
 from tests.conftest import burst
 
 TASKS = 2000
@@ -112,14 +112,14 @@ def test_receives(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_allocations(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker keeps nothing of the tasks that it has done."""
     grown: list[int] = []
-    work: Callable[[Worker], None] = Worker._work
+    work: Callable[[SerialLoop], None] = SerialLoop._work
 
-    def measuring(worker: Worker) -> None:
-        work(worker)
+    def measuring(loop: SerialLoop) -> None:
+        work(loop)
         gc.collect()
         grown.append(sys.getallocatedblocks())
 
-    monkeypatch.setattr(Worker, "_work", measuring)
+    monkeypatch.setattr(SerialLoop, "_work", measuring)
     queue.enqueue_many(PyTask("tasks:noop", (i,)) for i in range(10 * TASKS))
     gc.collect()
     gc.freeze()  # what there is already need not be looked through after each batch

@@ -232,16 +232,16 @@ def test_who_listens_later_is_heard_and_nobody_costs_nothing(queue: Queue) -> No
     worker = Worker(queue, allow=["*:*"], burst=True)
     queue.enqueue(PyTask(fine, (1,)))
     worker.run()
-    assert worker._functions[f"{__name__}:fine"] is fine
+    assert worker._parts.functions[f"{__name__}:fine"] is fine
     ended = subscribe(note, [Kind.SUCCEEDED])
     queue.enqueue(PyTask(fine, (1,)))
     worker.run()
-    assert isinstance(worker._functions[f"{__name__}:fine"], Observed)
+    assert isinstance(worker._parts.functions[f"{__name__}:fine"], Observed)
     assert kinds(SEEN) == ["succeeded"]
     ended()
     queue.enqueue(PyTask(fine, (1,)))
     worker.run()
-    assert worker._functions[f"{__name__}:fine"] is fine
+    assert worker._parts.functions[f"{__name__}:fine"] is fine
     assert len(SEEN) == 1
 
 

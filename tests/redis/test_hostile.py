@@ -141,7 +141,7 @@ def test_after_a_fault_at_its_start_nothing_is_late(queue: Queue, monkeypatch: p
     worker = Worker(queue, allow=AllowAny(), burst=True)
     seen: list[object] = []
     monkeypatch.setattr(Store, "start", break_once(Store.start))
-    monkeypatch.setattr(worker, "_connect", remember(worker, seen))
+    monkeypatch.setattr(worker._parts.fetcher, "connect", remember(worker, seen))
     worker.run()
     assert seen == [(None, None, -1.0, False)] * 2
     assert handle.result(1) == 3
@@ -160,10 +160,12 @@ def break_once(method: Callable[..., int]) -> Callable[..., int]:
 
 
 def remember(worker: Worker, seen: list[object]) -> Callable[[], None]:
-    connect = worker._connect
+    connect = worker._parts.fetcher.connect
 
     def connecting() -> None:
-        seen.append((worker.deadline, worker.running, worker.scoreboard.late, worker.scoreboard.working))
+        seen.append(
+            (worker.state.deadline, worker.state.running, worker.state.scoreboard.late, worker.state.scoreboard.working)
+        )
         connect()
 
     return connecting

@@ -10,10 +10,10 @@ import redis
 from delayed.dead_letters.search import Search
 from delayed.errors import ConfigurationError
 from delayed.events import BUS, Kind
-from delayed.job.allow import AllowList
+from delayed.job.allow import AllowAny, AllowList
 from delayed.queue.queue import Queue
 from delayed.redis.durability import Durability
-from delayed.worker.options import check_times
+from delayed.worker.options import WorkerOptions
 
 QUEUE: Any = Queue("q", redis.Redis())  # which is never connected
 DURABLE: Any = Durability
@@ -32,8 +32,16 @@ DURABLE: Any = Durability
         (lambda: QUEUE.limit(concurrency=1.5), ConfigurationError, "concurrency must be a number of tasks above 0, not 1.5"),
         (lambda: QUEUE.limit(rate=1, burst="2"), ConfigurationError, "burst must be a number of tasks above 0"),
         (lambda: DURABLE("aof", "3"), ConfigurationError, "durability_timeout must be a number of seconds"),
-        (lambda: check_times(3, -1), ConfigurationError, "grace must be a number of seconds, 0 or more, not -1"),
-        (lambda: check_times(0, 5), ConfigurationError, "keep_alive_interval must be a number of seconds above 0, not 0"),
+        (
+            lambda: WorkerOptions(queues=[QUEUE], allow=AllowAny(), grace=-1),
+            ConfigurationError,
+            "grace must be a number of seconds, 0 or more, not -1",
+        ),
+        (
+            lambda: WorkerOptions(queues=[QUEUE], allow=AllowAny(), keep_alive_interval=0),
+            ConfigurationError,
+            "keep_alive_interval must be a number of seconds above 0, not 0",
+        ),
     ],
 )
 def test_a_wrong_value_is_said_at_once(wrong: Callable[[], object], kind: type[Exception], says: str) -> None:

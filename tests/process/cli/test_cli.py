@@ -66,7 +66,7 @@ def test_enqueue_go(queue: Queue) -> None:
         (["worker", "q", "--allow", "a:*", "--allow-any"], 2, "--allow"),
         (["worker", "q", "--allow", "tasks"], 1, "no colon"),
         (["worker", "q_dead", "--allow-any"], 1, "cannot be the name"),
-        (["worker"], 2, "Missing argument"),
+        (["worker"], 2, "name the queues to serve"),
         (["enqueue", "q", "nofunction"], 1, "module.path:function"),
         (["enqueue", "q", "--go", "m:f"], 1, "package/path.Function"),
         (["enqueue", "q", "m:f", "--backoff", "square:1"], 2, "exponential:1:600"),

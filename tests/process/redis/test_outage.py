@@ -154,7 +154,7 @@ def test_a_worker_that_stands_still_is_given_another_connection(
     with proxy(mortal.port or 0) as between:
         queue = Queue("q", mortal.url)
         worker = Worker(Queue("q", between.url, keep_alive_timeout=2), 0.1, allow=["tasks:*"])
-        worker._fetcher.wait, worker.longest_round = 3600, 0.5
+        worker._parts.fetcher.wait, worker.state.longest_round = 3600, 0.5
         threaded(worker)
         eventually(lambda: mortal_clients(mortal) == ["blpop"])
         between.lose()

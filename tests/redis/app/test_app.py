@@ -15,9 +15,10 @@ import redis
 
 import delayed
 from delayed import App, PyTask, Queue, new_id
+from delayed.cron import definition
 from delayed.errors import ConfigurationError, InvalidTask, NoResult, TaskCancelled
 from delayed.task.decode import headers_of
-from delayed.worker.application import AppWorker
+from delayed.worker.application import worker_of
 from tests.app import shop
 from tests.conftest import eventually
 
@@ -44,7 +45,7 @@ def app(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def burst(app: App) -> None:
-    AppWorker(app, burst=True, unready_for=0).run()
+    worker_of(app, burst=True, unready_for=0).run()
 
 
 def test_each_task_has_an_id_and_the_worker_knows_it(app: App) -> None:
@@ -126,7 +127,7 @@ def test_retry_keeps_the_id(app: App) -> None:
 
 def test_a_plain_function_hears_that_it_is_cancelled(app: App) -> None:
     handle = shop.patient.delay()
-    worker = AppWorker(app)
+    worker = worker_of(app)
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -189,7 +190,7 @@ def test_priorities_have_to_be_known(redis_url: str) -> None:
 
 def test_an_application_without_tasks_has_no_worker(redis_url: str) -> None:
     with pytest.raises(ConfigurationError, match="no tasks"):
-        AppWorker(App(redis_url))
+        worker_of(App(redis_url))
 
 
 def test_nothing_connects_before_something_is_enqueued() -> None:
@@ -202,3 +203,23 @@ def test_nothing_connects_before_something_is_enqueued() -> None:
 def test_a_producer_does_not_import_what_workers_need() -> None:
     code = "from delayed import App; import sys; print([m for m in sys.modules if m.startswith('delayed.worker')])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_a_schedule_is_registered_and_its_function_is_a_task(
+    redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition, "_RECORDED", dict[Any, Any]())
+    app = App(redis_url, queue=name)
+    module = types.ModuleType("nightly")
+    monkeypatch.setitem(sys.modules, "nightly", module)
+
+    def sweep_up(floor: int) -> None: ...
+
+    sweep_up.__module__, sweep_up.__qualname__ = "nightly", "sweep_up"
+    task = app.cron("0 3 * * *", tz="Europe/Zurich", args=[2], timeout=60)(sweep_up)
+    vars(module)["sweep_up"] = task
+    (recorded,) = definition.recorded()
+    assert (recorded.queue, recorded.name) == (name, "nightly:sweep_up")
+    assert task.delay(3).id
+    assert app.allow.patterns == ("nightly:sweep_up",)
+    app.queue().store.call("UNLINK", name, f"{name}_noti")

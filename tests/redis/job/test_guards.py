@@ -160,12 +160,12 @@ def test_a_task_of_which_not_even_a_dead_letter_can_be_made_is_lost(
     """So the third time makes it one, and no crash loop is endless."""
     queue.enqueue(PyTask("tasks:noop"))
     monkeypatch.setattr(Completer, "succeed", raising(Completer.succeed, 9, TypeError("a defect")))
-    monkeypatch.setattr(Completer, "break_off", raising(Completer.break_off, 9, TypeError("another")))
+    monkeypatch.setattr(Completer, "_bury_broken", raising(Completer.break_off, 9, TypeError("another")))
     for losses in range(1, 4):
         worker = Worker(queue, allow=AllowAny(), burst=True, **mode)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="another"):
             worker.run()
-        assert not worker.scoreboard.left
+        assert not worker.state.scoreboard.left
         (lease,) = queue.store.call("HKEYS", queue.keys.processing)
         assert not queue.store.call("EXISTS", lease)
         sweep(queue.store)
@@ -188,7 +188,7 @@ def test_what_is_raised_between_tasks_is_survived(
 
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_but_not_without_end(queue: Queue, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int]) -> None:
-    monkeypatch.setattr("delayed.worker.worker._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("delayed.worker.recovery._LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(Fetcher, "take", raising(Fetcher.take, 1000, names.Own()))
     queue.enqueue(PyTask("tasks:noop"))
     with pytest.raises(names.Own):
@@ -209,7 +209,7 @@ def test_a_timer_that_a_task_has_left_rings_while_the_worker_waits(queue: Queue,
     handles: list[Handle[Any]] = []
 
     def later() -> None:
-        eventually(lambda: worker.turns > 0)
+        eventually(lambda: worker.state.rounds > 0)
         signal.setitimer(signal.ITIMER_REAL, 0.02)
         rang.wait(20)
         handles.extend(queue.enqueue(PyTask("tasks:two", (number,), result_ttl=60)) for number in range(3))
@@ -243,8 +243,8 @@ def test_the_heart_outlives_what_is_raised_in_it(
     queue.enqueue_many(PyTask("tasks:hold", (key, number)) for number in range(2))
     assert queue.store.call("BLPOP", f"{key}:began", 20)
     heart = worker._heartbeat
-    seen = worker.fresh_at
-    eventually(lambda: heart.is_alive() and worker.fresh_at > seen)
+    seen = worker.state.fresh_at
+    eventually(lambda: heart.is_alive() and worker.state.fresh_at > seen)
     assert thread.is_alive()
     queue.store.call("RPUSH", f"{key}:go", 1, 1)
     eventually(lambda: worker.finished == 2)

@@ -16,6 +16,7 @@ from delayed.sweeper.sweeper import Sweeper
 from delayed.task.decode import decode
 from delayed.task.headers import Holds
 from delayed.task.task import PyTask
+from delayed.worker.serial import SerialLoop
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 from tests.redis.test_costs import monitored
@@ -41,13 +42,13 @@ def flood(queue: Queue, group: str, count: int) -> None:
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     """The arguments of the tasks that workers of this process ran, in order."""
     found: list[list[Any]] = []
-    run_one: Callable[..., bool] = Worker._run_one
+    run_one: Callable[..., bool] = SerialLoop._run_one
 
-    def noting(worker: Worker, lease: Any, data: bytes) -> bool:
+    def noting(loop: SerialLoop, lease: Any, data: bytes) -> bool:
         found.append(list(decode(data).args))
-        return run_one(worker, lease, data)
+        return run_one(loop, lease, data)
 
-    monkeypatch.setattr(Worker, "_run_one", noting)
+    monkeypatch.setattr(SerialLoop, "_run_one", noting)
     return found
 
 
@@ -122,7 +123,7 @@ def test_an_idle_worker_learns_of_groups_by_its_beat(queue: Queue, threaded: Cal
     """Its producer died between the two commands."""
     worker = Worker(Queue(queue.name, queue.conn, dequeue_timeout=0.05), 0.05, allow=["tasks:*"])
     threaded(worker)
-    eventually(lambda: worker.turns > 1)
+    eventually(lambda: worker.state.rounds > 1)
     queue.store.submit(*queue._submission(task("a", 0)))  # type: ignore[misc]
     eventually(lambda: worker.finished == 1)
 

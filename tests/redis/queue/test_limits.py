@@ -20,6 +20,7 @@ from delayed.task.decode import decode
 from delayed.task.headers import Holds
 from delayed.task.result import State
 from delayed.task.task import PyTask
+from delayed.worker.serial import SerialLoop
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 from tests.redis.test_costs import monitored
@@ -54,15 +55,15 @@ def test_a_paused_queue_holds_and_goes_on(queue: Queue, threaded: Start, beats: 
     worker = Worker(queue, **beats)
     put(queue, 3)
     threaded(worker)
-    eventually(lambda: worker.turns > 5)
+    eventually(lambda: worker.state.rounds > 5)
     assert (worker.finished, queue.store.lengths()) == (0, (3, 3))
     queue.resume()
     eventually(lambda: worker.finished == 3)
     queue.pause()
-    eventually(lambda: worker._fetcher.turns._gates[0].limits.paused)
+    eventually(lambda: worker._parts.fetcher.turns._gates[0].limits.paused)
     put(queue, 2)
-    turns = worker.turns
-    eventually(lambda: worker.turns > turns + 5)
+    turns = worker.state.rounds
+    eventually(lambda: worker.state.rounds > turns + 5)
     assert (worker.finished, queue.store.lengths()) == (3, (2, 2))
 
 
@@ -71,11 +72,11 @@ def test_a_worker_that_waits_hears_of_a_pause_in_time(queue: Queue, threaded: St
     queue.dequeue_timeout = 30
     worker = Worker(queue, **beats)
     threaded(worker)
-    eventually(lambda: worker.turns == 1)
+    eventually(lambda: worker.state.rounds == 1)
     queue.pause()
-    eventually(lambda: worker._fetcher.turns._gates[0].limits.paused)
+    eventually(lambda: worker._parts.fetcher.turns._gates[0].limits.paused)
     put(queue, 1)
-    eventually(lambda: worker.turns > 1)
+    eventually(lambda: worker.state.rounds > 1)
     assert (worker.finished, queue.store.lengths()) == (0, (1, 1))
     worker.stop()
 
@@ -87,8 +88,8 @@ def test_a_worker_whose_connection_broke_waits_while_the_queue_is_paused(
     put(queue, 1)
     worker = Worker(queue, **beats)
     threaded(worker)
-    worker._fetcher.recheck = True
-    eventually(lambda: not worker._fetcher.recheck)  # else it would look without a pause
+    worker._parts.fetcher.recheck = True
+    eventually(lambda: not worker._parts.fetcher.recheck)  # else it would look without a pause
     assert worker.finished == 0
 
 
@@ -118,7 +119,7 @@ def test_a_queue_without_limits_is_taken_from_as_ever(queue: Queue, client: redi
     put(queue, 5)
     worker = burst(queue)
     assert worker.finished == 5
-    assert worker._fetcher.turns.plain
+    assert worker._parts.fetcher.turns.plain
     assert not client.exists(queue.keys.bucket, queue.keys.control)
 
 
@@ -192,8 +193,8 @@ def test_a_worker_takes_what_tokens_there_are(queue: Queue, threaded: Start, bea
     for worker in workers:
         threaded(worker)
     eventually(lambda: sum(worker.finished for worker in workers) == 7)
-    turns = [worker.turns for worker in workers]
-    eventually(lambda: all(worker.turns > before + 5 for worker, before in zip(workers, turns, strict=True)))
+    turns = [worker.state.rounds for worker in workers]
+    eventually(lambda: all(worker.state.rounds > before + 5 for worker, before in zip(workers, turns, strict=True)))
     assert (sum(worker.finished for worker in workers), queue.len()) == (7, 13)
     queue.limit()
     eventually(lambda: sum(worker.finished for worker in workers) == 20)
@@ -263,13 +264,13 @@ def served(
         each.enqueue_many(PyTask("tasks:noop", (each.name[-1],)) for _ in range(count))
     monkeypatch.setattr("delayed.worker.prefetch.MOST", 1)
     ran: list[str] = []
-    run_one: Callable[..., bool] = Worker._run_one
+    run_one: Callable[..., bool] = SerialLoop._run_one
 
-    def noting(worker: Worker, held: Any, data: bytes) -> bool:
+    def noting(loop: SerialLoop, held: Any, data: bytes) -> bool:
         ran.append(decode(data).args[0])
-        return run_one(worker, held, data)
+        return run_one(loop, held, data)
 
-    monkeypatch.setattr(Worker, "_run_one", noting)
+    monkeypatch.setattr(SerialLoop, "_run_one", noting)
     worker = Worker(queues, allow=AllowAny(), burst=True, weights=weights)
     worker.run()
     return "".join(ran)
@@ -289,14 +290,14 @@ def test_without_weights_the_order_is_strict(name: str, client: redis.Redis, mon
 def test_a_queue_that_was_empty_has_saved_nothing_up(name: str, client: redis.Redis, threaded: Start) -> None:
     queues = [Queue(f"{name}{part}", client) for part in "ab"]
     worker = Worker(queues, allow=AllowAny(), weights=[1, 1])
-    turns = worker._fetcher.turns
+    turns = worker._parts.fetcher.turns
     for _ in range(1000):
-        turns.took(worker._fetcher.pools[0], 1)
-    assert turns.order()[0] is worker._fetcher.pools[1]
+        turns.took(worker.state.pools[0], 1)
+    assert turns.order()[0] is worker.state.pools[1]
     order = []
     for _ in range(10):
         pool = turns.order()[0]
-        order.append(worker._fetcher.pools.index(pool))
+        order.append(worker.state.pools.index(pool))
         turns.took(pool, 1)
     assert sorted(order[:4]) == [0, 0, 1, 1]
 

@@ -150,8 +150,8 @@ def test_a_worker_says_what_is_wrong_waits_longer_and_longer_and_goes_on_when_it
     tasks = [PyTask("tasks:noop"), PyTask("tasks:fail", ("x",)), PyTask("tasks:noop")]
     make_foreign(client, key, "set")
     worker = Worker(Queue(queue.name, client, dequeue_timeout=0.02), allow=AllowAny())
-    wait = worker._stop.wait
-    monkeypatch.setattr(worker._stop, "wait", lambda seconds: pauses.append(seconds) or wait(0.001))  # type: ignore[func-returns-value]
+    wait = worker.state.stop.wait
+    monkeypatch.setattr(worker.state.stop, "wait", lambda seconds: pauses.append(seconds) or wait(0.001))  # type: ignore[func-returns-value]
     with caplog.at_level(logging.WARNING, "delayed"):
         threaded(worker)
         if suffix in ("", "_noti"):

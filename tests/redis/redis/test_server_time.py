@@ -26,7 +26,7 @@ def test_a_worker_whose_clock_is_wrong(
         monkeypatch.setattr(f"delayed.{module}.now", lambda: int(seconds) + ahead)
     while queue.store.call("TIME")[0] == seconds:
         pass
-    assert burst(queue, **mode).clock.known
+    assert burst(queue, **mode).state.clock.known
     assert (good.status().state, late.status().state) == (State.SUCCEEDED, State.EXPIRED)
 
 

@@ -29,4 +29,4 @@ def test_a_worker_goes_by_it_before_its_first_beat() -> None:
     with settable_clock() as clock, clock.redis() as server, server.client() as client:
         clock.step(-7200)
         worker = Worker(Queue("clock", client), allow=AllowAny())  # nothing of it runs yet
-        assert abs(worker.clock.now() - (time.time() - 7200)) < 600
+        assert abs(worker.state.clock.now() - (time.time() - 7200)) < 600

@@ -22,6 +22,7 @@ from delayed.sweeper.sweep import sweep
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.result import State
 from delayed.task.task import PyTask
+from delayed.worker.dispatcher import Dispatcher
 from delayed.worker.execution import Execution
 from delayed.worker.executors import Threads
 from delayed.worker.worker import Worker
@@ -247,7 +248,7 @@ def test_a_worker_that_was_superseded_is_told_for_each(
     thread = threaded(worker)
     eventually(lambda: client.llen(f"{key}:began") == 2)
     worker.stop()  # it shall not take again what the sweep brings back
-    eventually(lambda: worker.left)
+    eventually(lambda: worker.state.left)
     leases = client.hkeys(queue.keys.processing)
     while client.hlen(queue.keys.processing):  # until the sweep comes before the beat that makes the keys again
         client.delete(*leases)
@@ -274,7 +275,7 @@ def test_a_stop_waits_for_all_in_flight_and_gives_back_the_rest(
     thread = threaded(worker)
     eventually(lambda: client.llen(f"{key}:began") == places)
     worker.stop()
-    eventually(lambda: worker.left)
+    eventually(lambda: worker.state.left)
     assert client.lrange(queue.name, 0, -1) == [task.serialize() for task in tasks[places:]]
     assert thread.is_alive()
     assert client.hlen(queue.keys.processing) == places
@@ -290,20 +291,20 @@ def test_what_was_taken_when_the_stop_came_goes_back_before_the_rest_has_ended(
 ) -> None:
     key = f"{queue.name}:h"
     worker = Worker(queue, allow=AllowAny(), async_tasks=5)
-    take = worker._take
+    take = worker._parts.fetcher.take
 
-    def taking() -> bool:
-        found = take()
-        if found and worker._in_flight:
+    def taking(most: int) -> bool:
+        found = take(most)
+        if found and worker.state.in_flight:
             worker.stop()
         return found
 
-    monkeypatch.setattr(worker, "_take", taking)
+    monkeypatch.setattr(worker._parts.fetcher, "take", taking)
     thread = threaded(worker)
     queue.enqueue(PyTask("coroutines:hold", (key, 1)))
     eventually(lambda: client.llen(f"{key}:began") == 1)
     queue.enqueue(PyTask("coroutines:hold", (key, 2)))
-    eventually(lambda: worker.left and queue.len() == 1)
+    eventually(lambda: worker.state.left and queue.len() == 1)
     assert thread.is_alive()
     client.set(f"{key}:go", 1)
     thread.join(20)
@@ -335,12 +336,12 @@ def test_what_is_in_flight_survives_a_broken_connection(queue: Queue, client: re
     worker = start(threaded, queue, async_tasks=5)
     queue.enqueue_many(PyTask("coroutines:hold", (key, number)) for number in range(5))
     eventually(lambda: client.llen(f"{key}:began") == 5)
-    before = worker._channel.client_id
-    worker.give_up_connection()
+    before = worker._parts.channel.client_id
+    worker._waiter.interrupt()
     queue.enqueue(PyTask("tasks:noop"))
     client.set(f"{key}:go", 1)
     eventually(lambda: done(queue, client))
-    assert worker._channel.client_id != before
+    assert worker._parts.channel.client_id != before
     assert (client.llen(f"{key}:began"), client.llen(f"{key}:ended")) == (5, 5)
     assert worker.describe()["superseded"] == 0
 
@@ -352,8 +353,8 @@ def test_leases_in_flight_keep_their_token(queue: Queue, client: redis.Redis, th
     for number in range(3):
         queue.enqueue(PyTask("coroutines:hold", (key, number)))
         eventually(lambda count=number + 1: client.llen(f"{key}:began") == count)  # type: ignore[misc]
-        worker._channel.interrupt()
-    token, serial = worker.scoreboard.leases(0)
+        worker._parts.channel.interrupt()
+    token, serial = worker.state.scoreboard.leases(0)
     known = {queue.keys.lease(token, number).encode() for number in range(serial)}
     assert set(client.hkeys(queue.keys.processing)) <= known
     client.set(f"{key}:go", 1)
@@ -378,7 +379,7 @@ def test_what_was_lost_once_runs_beside_others_and_what_was_lost_twice_alone(
     queue.enqueue_many([PyTask("coroutines:hold", (key, "first")), once, twice, PyTask("coroutines:add", (1, 2))])
     worker = start(threaded, queue, async_tasks=10)
     eventually(lambda: client.lrange(f"{key}:began", 0, -1) == [b"first", b"once"])
-    eventually(lambda: worker._alone and client.hlen(queue.keys.processing) == 2)
+    eventually(lambda: client.hlen(queue.keys.processing) == 2 and cast(Dispatcher, worker._loop)._alone)
     assert queue.len() == 2
     client.set(f"{key}:go", 1)
     eventually(lambda: done(queue, client))
@@ -441,24 +442,24 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
 ) -> None:
     """Else the process would be ended for a task that it does not run."""
     worker = Worker(queue, allow=AllowAny())
-    begin, faults = worker._runner.begin, iter([True, False])
+    begin, faults = worker._parts.runner.begin, iter([True, False])
     seen: list[object] = []
 
     def faulty(*args: Any) -> Any:
-        seen.append((worker.deadline, list(worker._in_flight)))
+        seen.append((worker.state.deadline, list(worker.state.in_flight)))
         if next(faults):
             raise redis.ConnectionError("gone")
         return begin(*args)
 
-    monkeypatch.setattr(worker._runner, "begin", faulty)
-    lost = worker._lost
+    monkeypatch.setattr(worker._parts.runner, "begin", faulty)
+    lost = worker._parts.recovery.lost
 
     def losing(*args: Any) -> float:
         pause = lost(*args)
-        seen.append((worker.deadline, worker.running, worker.scoreboard.working))
+        seen.append((worker.state.deadline, worker.state.running, worker.state.scoreboard.working))
         return pause
 
-    monkeypatch.setattr(worker, "_lost", losing)
+    monkeypatch.setattr(worker._parts.recovery, "lost", losing)
     handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60))
     threaded(worker)
     assert handle.result(20) == 3
@@ -501,8 +502,8 @@ def test_a_sweeper_beside_it_takes_nothing(queue: Queue, client: redis.Redis, th
     thread.start()
     queue.enqueue_many(PyTask("coroutines:hold", (key, number)) for number in range(20))
     eventually(lambda: client.llen(f"{key}:began") == 20)
-    beats = worker.fresh_at
-    eventually(lambda: worker.fresh_at > beats + 1.5)
+    beats = worker.state.fresh_at
+    eventually(lambda: worker.state.fresh_at > beats + 1.5)
     client.set(f"{key}:go", 1)
     eventually(lambda: done(queue, client))
     sweeper.stop()

@@ -220,7 +220,7 @@ def test_what_runs_elsewhere_makes_no_time_shorter(
     (noted,) = client.hkeys(queue.keys.deferred)
     worker = Worker(queue, 0.05, **cast(Any, {**mode, "allow": ["tasks:*"]}))
     threaded(worker)
-    eventually(lambda: worker._fetcher.pools[0].deferred)
+    eventually(lambda: worker.state.pools[0].deferred)
     queue.enqueue(PyTask("tasks:noop", **options))
     put(queue, data)
     eventually(lambda: not client.hexists(queue.keys.deferred, noted))

@@ -115,8 +115,8 @@ def test_waiting_costs_nothing(queue: Queue, client: redis.Redis, name: str, thr
     eventually(lambda: client.zcard(line) == 50)
     with monitored(client, name) as sent:
         assert queue.enqueue(PyTask("tasks:two", (1,), result_ttl=60)).result(10) == 3
-        turns = worker.turns
-        eventually(lambda: worker.turns > turns)
+        turns = worker.state.rounds
+        eventually(lambda: worker.state.rounds > turns)
     assert len(sent) < 40, sent
     queue.store.conclude(lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000)
     eventually(lambda: worker.finished == 50 + 1 + 50)
@@ -444,7 +444,7 @@ def test_a_task_that_was_announced_before_it_was_added_begins_at_once(
     queue.dequeue_timeout = 30
     worker = Worker(queue, allow=["tasks:*"])
     threaded(worker)
-    eventually(lambda: worker.turns == 1)
+    eventually(lambda: worker.state.rounds == 1)
     client.rpush(queue.keys.noti, "1")
     eventually(lambda: client.llen(queue.keys.noti) == 0)
     client.rpush(queue.name, PyTask("tasks:noop").serialize())

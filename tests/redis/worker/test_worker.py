@@ -22,6 +22,7 @@ from delayed.sweeper.sweep import sweep
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.leases import Lease
+from delayed.worker.serial import SerialLoop
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 
@@ -185,7 +186,7 @@ def test_stop_before_run_and_during_the_wait(queue: Queue) -> None:
     patient = Worker(Queue(queue.name, queue.conn, dequeue_timeout=600), allow=AllowAny())
     thread = threading.Thread(target=patient.run)
     thread.start()
-    eventually(lambda: patient.turns > 0)
+    eventually(lambda: patient.state.rounds > 0)
     patient.stop()
     thread.join(10)
     assert not thread.is_alive()
@@ -292,7 +293,7 @@ def test_faults_of_the_connection_lose_and_repeat_nothing(
 def test_a_take_whose_reply_was_lost_is_given_back(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.enqueue_many(PyTask("tasks:note", (f"{queue.name}:r", number)) for number in range(3))
     worker = Worker(queue, allow=AllowAny(), burst=True)
-    channel = worker._channel
+    channel = worker._parts.channel
     read = channel.read
     broken: list[object] = []
 
@@ -315,7 +316,7 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(50))
     worker = Worker(queue, allow=AllowAny(), burst=True)
     unanswered: set[str] = set()
-    post, take, answered = worker._channel.post, Store.take, Lease.answered
+    post, take, answered = worker._parts.channel.post, Store.take, Lease.answered
 
     def posted(ending: Ending) -> None:
         assert isinstance(ending, Lease)
@@ -330,7 +331,7 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
         assert not unanswered & set(names)
         return take(self, names, *args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(worker._channel, "post", posted)
+    monkeypatch.setattr(worker._parts.channel, "post", posted)
     monkeypatch.setattr(Lease, "answered", confirmed)
     monkeypatch.setattr(Store, "take", taken)
     worker.run()
@@ -341,8 +342,8 @@ def test_a_beat_that_fails_is_tried_again(
     queue: Queue, client: redis.Redis, threaded: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     worker = Worker(queue, keep_alive_interval=0.05, allow=AllowAny())
-    describe, calls = worker.describe, iter(range(100_000))
-    monkeypatch.setattr(worker, "describe", lambda: describe() if next(calls) > 3 else 1 / 0)
+    describe, calls = worker.state.describe, iter(range(100_000))
+    monkeypatch.setattr(worker.state, "describe", lambda: describe() if next(calls) > 3 else 1 / 0)
     threaded(worker)
     eventually(lambda: client.hlen(queue.keys.workers) == 1)
     assert "ZeroDivisionError" in caplog.text
@@ -355,17 +356,17 @@ def test_after_a_gap_no_old_lease_is_taken_for_living(queue: Queue, client: redi
     threaded(worker)
     queue.enqueue(PyTask("tasks:hold", (key, 1)))
     popped(client, f"{key}:began")
-    worker.fresh_at -= 100
-    stale = worker.fresh_at
+    worker.state.fresh_at -= 100
+    stale = worker.state.fresh_at
     seen = client.hget(queue.keys.workers, queue.keys.lease(worker.name))
     eventually(lambda: client.hget(queue.keys.workers, queue.keys.lease(worker.name)) != seen)  # beats went on
-    assert worker.fresh_at == stale
-    old = set(worker.holdings()[0][1])
+    assert worker.state.fresh_at == stale
+    old = set(worker.state.pools[0].made)
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
     queue.enqueue(PyTask("tasks:hold", (key, 2)))
     popped(client, f"{key}:began")
-    assert not old & set(worker.holdings()[0][1])
+    assert not old & set(worker.state.pools[0].made)
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
 
@@ -377,14 +378,14 @@ def test_a_worker_that_slept_runs_nothing_that_it_held(
     key = f"{queue.name}:r"
     queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(100))
     worker = Worker(queue, allow=AllowAny(), burst=True)
-    run_one, clock = worker._run_one, iter(range(1000))
+    run_one, clock = SerialLoop._run_one, iter(range(1000))
 
-    def sleepy(lease: Lease, data: bytes) -> bool:
+    def sleepy(loop: SerialLoop, lease: Lease, data: bytes) -> bool:
         if next(clock) == 40:
-            worker.fresh_at -= 100  # as if it had been stopped for so long
-        return run_one(lease, data)
+            worker.state.fresh_at -= 100  # as if it had been stopped for so long
+        return run_one(loop, lease, data)
 
-    monkeypatch.setattr(worker, "_run_one", sleepy)
+    monkeypatch.setattr(SerialLoop, "_run_one", sleepy)
     worker.run()
     assert sorted(map(int, results(client, key))) == list(range(100))
     client.delete(key)
@@ -396,21 +397,21 @@ def test_what_redis_gave_long_ago_does_not_begin(queue: Queue, client: redis.Red
     key = f"{queue.name}:r"
     queue.enqueue(PyTask("tasks:note", (key, 1)))
     worker = Worker(queue, allow=AllowAny(), burst=True)
-    take, begun, late = worker._fetcher.take, [], iter([True])
+    take, begun, late = worker._parts.fetcher.take, [], iter([True])
 
     def slow(most: int) -> bool:
         found = take(most)
         if found and next(late, False):
-            worker.fresh_at -= 100
+            worker.state.fresh_at -= 100
             begun.append(client.llen(key))
-            (lease,) = worker._fetcher.buffer
+            (lease,) = worker.state.buffer
             queue.store.call("DEL", lease.name)
             sweep(queue.store)  # and they have it now
             queue.store.call("LPOP", queue.name)
             queue.store.call("LPOP", queue.keys.noti)
         return found
 
-    monkeypatch.setattr(worker._fetcher, "take", slow)
+    monkeypatch.setattr(worker._parts.fetcher, "take", slow)
     worker.run()
     assert (begun, client.llen(key)) == ([0], 0)
 
@@ -459,8 +460,8 @@ def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, th
                 first.enqueue(PyTask("tasks:noop"))
             thread = threading.Thread(target=sweeper.run)
             thread.start()
-            beats = worker.fresh_at
-            eventually(lambda: worker.fresh_at > beats + 3)  # longer than a lease lives
+            beats = worker.state.fresh_at
+            eventually(lambda: worker.state.fresh_at > beats + 3)  # longer than a lease lives
             signals.rpush("h:go", 1)
             popped(signals, "h:ended")
             eventually(lambda: second.len() == 0 and client.hlen(second.keys.processing) == 0)
@@ -471,7 +472,7 @@ def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, th
         assert worker.describe()["superseded"] == 0
         assert inspect(second).recovered == 0
         worker.stop()
-        eventually(lambda: worker.left)
+        eventually(lambda: worker.state.left)
 
 
 def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded: Start) -> None:
@@ -503,8 +504,7 @@ def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded
 def test_without_an_allow_list_python_is_warned_and_upstream_s_applications_run(queue: Queue) -> None:
     queue.enqueue(PyTask("tasks:noop"))
     with pytest.warns(UserWarning, match="any importable function"):
-        worker = Worker(queue, 15, 16)
-    worker._burst = worker._fetcher._burst = True
+        worker = Worker(queue, 15, 16, burst=True)
     worker.run()
     assert worker.finished == 1
 
