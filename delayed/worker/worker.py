@@ -152,12 +152,12 @@ class Worker:
             heartbeat = self._heartbeat = Heartbeat(
                 self.options, state, parts.signals, fetcher=parts.fetcher, completer=parts.completer, waiter=waiter
             )
+            self._loop = self._make_loop(heartbeat)
             heartbeat.start()
             heartbeat.began.wait()
             names = ", ".join(pool.store.name for pool in state.pools)
             logger.info("Worker %s serves %s", state.place, names)
             parts.emitter.say(Kind.WORKER_UP, names)
-            self._loop = self._make_loop(heartbeat)
             try:
                 self._loop.run()
             except BaseException:

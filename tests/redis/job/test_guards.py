@@ -160,7 +160,7 @@ def test_a_task_of_which_not_even_a_dead_letter_can_be_made_is_lost(
     """So the third time makes it one, and no crash loop is endless."""
     queue.enqueue(PyTask("tasks:noop"))
     monkeypatch.setattr(Completer, "succeed", raising(Completer.succeed, 9, TypeError("a defect")))
-    monkeypatch.setattr(Completer, "_bury_broken", raising(Completer.break_off, 9, TypeError("another")))
+    monkeypatch.setattr(Completer, "_bury_broken", raising(Completer._bury_broken, 9, TypeError("another")))
     for losses in range(1, 4):
         worker = Worker(queue, allow=AllowAny(), burst=True, **mode)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="another"):
