@@ -3,6 +3,9 @@
 What a producer needs is here, and `Worker` and `Sweeper`, which are imported when they are asked for.
 """
 
+# Before the imports: `errors` looks at it.
+__version__ = "2.0.0"
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -67,7 +70,6 @@ __all__ = [
     "delayed",
     "new_id",
 ]
-__version__ = "2.0.0"
 
 
 def __getattr__(name: str) -> object:
