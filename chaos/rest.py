@@ -39,14 +39,14 @@ def left(queue: Queue) -> dict[str, int]:
     its group to the queue, and may come back when it has been held: so those are looked at first and last."""
     keys = queue.keys
     counts = {
-        "scheduled": queue.call("ZCARD", keys.scheduled),
-        "groups": queue.call("LLEN", keys.groups),
-        "keys that are waited for": queue.call("HLEN", keys.waited),
+        "scheduled": queue.store.call("ZCARD", keys.scheduled),
+        "groups": queue.store.call("LLEN", keys.groups),
+        "keys that are waited for": queue.store.call("HLEN", keys.waited),
         "waiting": queue.len(),
-        "held": queue.call("HLEN", keys.processing),
-        "keys that are waited for, still": queue.call("HLEN", keys.waited),
-        "groups, still": queue.call("LLEN", keys.groups),
-        "scheduled, still": queue.call("ZCARD", keys.scheduled),
+        "held": queue.store.call("HLEN", keys.processing),
+        "keys that are waited for, still": queue.store.call("HLEN", keys.waited),
+        "groups, still": queue.store.call("LLEN", keys.groups),
+        "scheduled, still": queue.store.call("ZCARD", keys.scheduled),
     }
     return {what: int(count) for what, count in counts.items() if count}
 
@@ -61,8 +61,8 @@ def enqueue_last(queue: Queue) -> list[Note]:
 def strangers(queue: Queue, sweepers: int) -> dict[str, int]:
     """What there is beside so many sweepers in the register: others, or fewer of them, and notifications."""
     counts = {
-        "registered but for the sweepers": int(queue.call("HLEN", queue.keys.workers)) - sweepers,
-        "notifications": int(queue.call("LLEN", queue.keys.noti)),
+        "registered but for the sweepers": int(queue.store.call("HLEN", queue.keys.workers)) - sweepers,
+        "notifications": int(queue.store.call("LLEN", queue.keys.noti)),
     }
     return {what: count for what, count in counts.items() if count}
 

@@ -78,8 +78,8 @@ class Ticks:
                 expected[entry.task] = len(occurrences.all)
             else:
                 numbers += [moment // 1000 for moment in occurrences.all]
-        found = Counter(self._counted.call("LRANGE", self._counted.keys.queue, 0, -1))
-        self._counted.call("DEL", self._counted.keys.queue, self._counted.keys.noti)
+        found = Counter(self._counted.store.call("LRANGE", self._counted.keys.queue, 0, -1))
+        self._counted.store.call("DEL", self._counted.keys.queue, self._counted.keys.noti)
         return numbers, [*faults, *differences(expected, found)]
 
 
@@ -101,12 +101,12 @@ def _entry(when: str, number: int) -> Entry:
 
 def _due(queue: Queue, name: str) -> int:
     """Its next occurrence."""
-    return int(float(queue.call("ZSCORE", queue.keys.cron_due, name)))
+    return int(float(queue.store.call("ZSCORE", queue.keys.cron_due, name)))
 
 
 def _remove(queue: Queue, name: str) -> int:
     """Remove a schedule. Returns what its next occurrence would have been: there is no task for that, and for all before."""
     while True:
-        definition, due = queue.call("HGET", queue.keys.cron, name), _due(queue, name)
-        if queue.cron(name, definition, due, b"", None):
+        definition, due = queue.store.call("HGET", queue.keys.cron, name), _due(queue, name)
+        if queue.store.cron(name, definition, due, b"", None):
             return due

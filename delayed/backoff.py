@@ -86,13 +86,13 @@ class Exponential(Backoff):
         return self.base * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS)
 
 
-_KINDS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
+KINDS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
 
 
 def backoff_from(header: Any) -> Backoff | None:
     """The back-off that a task carries, or None if this is none that we know."""
     match header:
-        case [str(kind), base, cap, bool(jitter)] if kind in _KINDS and is_number(base) and is_number(cap):
+        case [str(kind), base, cap, bool(jitter)] if kind in KINDS and is_number(base) and is_number(cap):
             with contextlib.suppress(InvalidTask):
-                return _KINDS[kind](float(base), float(cap), jitter)
+                return KINDS[kind](float(base), float(cap), jitter)
     return None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from .errors import InvalidTask
 from .events import Callback, Kind
+from .task.decode import SEPARATOR, is_python_path
 
 _ATTRIBUTE = "delayed_hooks"
 NAMES = ("on_start", "on_success", "on_failure", "on_retry")  # in the order of the fields
@@ -46,7 +47,7 @@ class Hooks(_Fields):
         """See that they can be called."""
         found = super().__new__(cls, on_start, on_success, on_failure, on_retry)
         for name, hook in zip(NAMES, found, strict=True):
-            if hook is not None and not callable(hook) and not (isinstance(hook, str) and ":" in hook):
+            if hook is not None and not callable(hook) and not (isinstance(hook, str) and is_python_path(hook)):
                 raise InvalidTask(f"{name} is a function or the path of one, 'module.path:function', not {hook!r}")
             if iscoroutinefunction(hook) or isgeneratorfunction(hook) or isasyncgenfunction(hook):
                 raise InvalidTask(f"{name} is called, and nobody waits for it: make {hook!r} a plain function")
@@ -89,7 +90,7 @@ _HOOKS = {
 
 @cache
 def _at(path: str) -> Callback:
-    module, _, name = path.partition(":")
+    module, _, name = path.partition(SEPARATOR)
     try:
         found: Callback = getattr(import_module(module), name)
     except Exception as error:

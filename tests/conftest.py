@@ -85,13 +85,13 @@ def check_invariants(queue: Queue) -> None:
     """The invariants of a queue on which no process works any more. Its leases are ended."""
     wrong = look(queue, [each for each in INVARIANTS if each.when is When.ALWAYS])
     assert not wrong, wrong
-    call, keys = queue.call, queue.keys
+    call, keys = queue.store.call, queue.keys
     tasks = queue.len() + call("HLEN", keys.processing) + waiting_for_keys(queue)
     leases = [lease for hashed in (keys.processing, keys.workers) for lease in call("HKEYS", hashed)]
     leases += Snapshot(queue).leases
     if leases:
         call("UNLINK", *leases)
-    sweep(queue, limit=1_000_000)
+    sweep(queue.store, limit=1_000_000)
     wrong = look(queue, INVARIANTS)
     assert not wrong, wrong
     assert queue.len() + waiting_for_keys(queue) == tasks
@@ -99,8 +99,8 @@ def check_invariants(queue: Queue) -> None:
 
 def waiting_for_keys(queue: Queue) -> int:
     """How many tasks wait for a unique or a concurrency key."""
-    names = (name.decode() for name in queue.call("HKEYS", queue.keys.waited))
-    return sum(queue.call("ZCARD", f"{queue.name}_waits_{name}") for name in names)
+    names = (name.decode() for name in queue.store.call("HKEYS", queue.keys.waited))
+    return sum(queue.store.call("ZCARD", f"{queue.name}_waits_{name}") for name in names)
 
 
 def burst(queue: Queue, **options: object) -> Worker:

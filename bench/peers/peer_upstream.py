@@ -6,9 +6,9 @@ import sys
 import marks  # noqa: F401  # fails early where the marks are missing
 import redis
 
-from delayed.queue.queue import Queue
-from delayed.task.task import PyTask
-from delayed.worker.worker import Worker
+from delayed.queue import Queue
+from delayed.task import PyTask
+from delayed.worker import Worker
 
 queue = Queue(name="bench", conn=redis.Redis.from_url(os.environ["BENCH_REDIS"]))
 if sys.argv[1] == "fill":

@@ -109,7 +109,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**_as_dict(letter), "content": content_of(letter.data)}, indent=2))
         return
-    last = where.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
+    last = where.store.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
     show([letter.id, f"time:   {as_time(letter.time)}", *described(letter.data)])
     show([f"reason: {letter.reason}", f"by:     {letter.worker}"])
     if last:
@@ -153,7 +153,7 @@ def dead_purge(url: str, queue: str, ids: tuple[str, ...], every: bool, **wanted
     """Remove dead letters of QUEUE for good: those named, all, or those that fit the filters."""
     where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
     missing = _missing(where, ids)
-    count = purge(where, chosen) if chosen else int(where.call("XDEL", where.keys.dead, *ids))
+    count = purge(where, chosen) if chosen else int(where.store.call("XDEL", where.keys.dead, *ids))
     click.echo(f"{counted(count, 'dead letter')} removed")
     if missing:
         raise click.ClickException(_gone(where, missing))

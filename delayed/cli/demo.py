@@ -191,7 +191,7 @@ def _next(queue: Queue) -> list[bytes] | None:
     own."""
     deadline = monotonic() + _SILENCE
     while monotonic() < deadline:
-        reply: list[bytes] | None = queue.call("BLPOP", RESULTS, 1)
+        reply: list[bytes] | None = queue.store.call("BLPOP", RESULTS, 1)
         if reply is not None:
             return reply
     return None

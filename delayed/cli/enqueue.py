@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..backoff import Backoff, Constant, Exponential, Linear
+from ..backoff import KINDS, Backoff
 from ..errors import InvalidTask
 from ..queue.queue import Queue
 from ..redis.durability import MEMORY, TIMEOUT
@@ -19,7 +19,6 @@ from .common import as_json_text, connected, show
 
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _WORD = re.compile(r"--?[A-Za-z]")  # what an argument does not begin with
-_BACKOFFS: dict[str, type[Backoff]] = {kind.kind: kind for kind in (Constant, Linear, Exponential)}
 _LONGEST = 3600.0  # seconds of a pause, if nothing else is said
 _KEPT_FOR = 3600.0  # seconds that a result is kept that somebody waits for, if nothing else is said
 Command = Callable[..., None]
@@ -57,7 +56,7 @@ def _backoff(_context: click.Context, _option: click.Parameter, text: str | None
     try:
         kind, base, *rest = text.split(":")
         (cap,) = rest or (_LONGEST,)
-        return _BACKOFFS[kind](float(base), float(cap))
+        return KINDS[kind](float(base), float(cap))
     except (KeyError, ValueError, InvalidTask) as error:
         raise click.BadParameter(f"write it as exponential:1:600, and not {text!r}: kind, seconds, cap") from error
 

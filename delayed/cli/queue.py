@@ -87,10 +87,14 @@ def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
 
 
 def _state(where: Queue) -> _State:
-    groups = int(where.call("LLEN", where.keys.groups))
-    first = where.grouped(_GROUPS)
+    groups = int(where.store.call("LLEN", where.keys.groups))
+    first = where.store.grouped(_GROUPS)
     return _State(
-        where.name, where.len(), groups, {each: where.call("LLEN", where.keys.group(each)) for each in first}, where.limits()
+        where.name,
+        where.len(),
+        groups,
+        {each: where.store.call("LLEN", where.keys.group(each)) for each in first},
+        where.limits(),
     )
 
 

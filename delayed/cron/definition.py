@@ -9,11 +9,11 @@ from ..errors import InvalidSchedule
 from ..queue.queue import Queue
 from ..task.decode import is_task
 from ..task.edit import with_expiry
+from ..task.headers import MOST
 from ..task.task import Task
 from .expression import Cron
 
 _FIELDS = ("expression", "tz", "catch_up", "task")
-_MOST = 2**53  # milliseconds, as of a header
 
 
 class Entry(NamedTuple):
@@ -55,7 +55,7 @@ def definition_of(definition: bytes) -> tuple[str, str, str, bytes, int | None] 
         expires = found.get("expires")
     except Exception:  # any program may have written anything
         return None
-    good = isinstance(task, bytes) and is_task(task) and (expires is None or (type(expires) is int and 0 < expires <= _MOST))
+    good = isinstance(task, bytes) and is_task(task) and (expires is None or (type(expires) is int and 0 < expires <= MOST))
     return (expression, tz, catch_up, task, expires) if good else None
 
 

@@ -15,6 +15,7 @@ from ..errors import DelayedError, InvalidSchedule, UnknownSchedule
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import RedisError, ResponseError
+from ..redis.store import Store
 from ..task.decode import path_of
 from .definition import Entry, Recorded, recorded, unpack
 from .expiring import choose
@@ -46,43 +47,43 @@ def register(queues: Sequence[Queue]) -> int:
     is paused stays so. Returns how many were new or have changed."""
     changed = 0
     for queue in queues:
-        ours = _recorded_of(queue)
+        ours = _recorded_of(queue.store)
         if ours:
             _REGISTERED.setdefault(queue.name, False)
-            changed += _put(queue, ours)
+            changed += _put(queue.store, ours)
             _REGISTERED[queue.name] = True
     return changed
 
 
-def restore(queue: Queue) -> int:
+def restore(store: Store) -> int:
     """Register some of the schedules again that this process has registered and Redis has lost. (What an operator has removed
     is known to have been there: it stays away until the next `register`.) Returns how many there were."""
-    ours = _recorded_of(queue) if queue.name in _REGISTERED else []
+    ours = _recorded_of(store) if store.name in _REGISTERED else []
     if not ours:
         return 0
-    known = queue.call("HMGET", queue.keys.cron_defined, *(each.name for each in ours))
+    known = store.call("HMGET", store.keys.cron_defined, *(each.name for each in ours))
     lost = [each for each, digest in zip(ours, known, strict=True) if digest is None][:_AT_ONCE]
-    count = _put(queue, lost) if lost else 0
-    if count and _REGISTERED[queue.name]:
-        logger.warning("%s: Redis has lost its data: registered %s again", queue, counted(count, "schedule"))
-    _REGISTERED[queue.name] = _REGISTERED[queue.name] or len(lost) < _AT_ONCE
+    count = _put(store, lost) if lost else 0
+    if count and _REGISTERED[store.name]:
+        logger.warning("%s: Redis has lost its data: registered %s again", store, counted(count, "schedule"))
+    _REGISTERED[store.name] = _REGISTERED[store.name] or len(lost) < _AT_ONCE
     return count
 
 
-def _recorded_of(queue: Queue) -> list[Recorded]:
-    return [each for each in recorded() if each.queue == queue.name]
+def _recorded_of(store: Store) -> list[Recorded]:
+    return [each for each in recorded() if each.queue == store.name]
 
 
-def _put(queue: Queue, ours: list[Recorded]) -> int:
+def _put(store: Store, ours: list[Recorded]) -> int:
     """Write schedules to Redis, and then that they were there. Returns how many were new or have changed."""
-    schedules, changed = Schedules(queue), 0
+    schedules, changed = Schedules(store), 0
     known: list[str] = []
     for each in ours:
         known += [each.name, hashlib.sha1(each.entry.pack(), usedforsecurity=False).hexdigest()]
         if schedules.put(each.name, each.entry):
             changed += 1
-            logger.info("%s: schedule %s fires at %s %s", queue, each.name, each.entry.cron.expression, each.entry.cron.tz)
-    queue.call("HSET", queue.keys.cron_defined, *known)
+            logger.info("%s: schedule %s fires at %s %s", store, each.name, each.entry.cron.expression, each.entry.cron.tz)
+    store.call("HSET", store.keys.cron_defined, *known)
     return changed
 
 
@@ -93,9 +94,9 @@ class Schedules:
         queue: the queue.
     """
 
-    def __init__(self, queue: Queue) -> None:
-        self._queue = queue
-        self._call, self._keys = queue.call, queue.keys
+    def __init__(self, queue: Queue | Store) -> None:
+        self._store = queue if isinstance(queue, Store) else queue.store
+        self._call, self._keys = self._store.call, self._store.keys
         self._left: list[str] = []  # what was due, and had no turn yet
 
     def put(self, name: str, entry: Entry) -> bool:
@@ -108,7 +109,7 @@ class Schedules:
             following: int | bytes | None = score
             if seen is None or (score is not None and not _same_times(seen, entry.cron)):
                 following = entry.cron.after(self.now())
-            if self._queue.cron(name, seen, score, definition, following):
+            if self._store.cron(name, seen, score, definition, following):
                 return True
         raise self._restless(name)
 
@@ -134,7 +135,7 @@ class Schedules:
             UnknownSchedule: there is none of this name.
         """
         return self._change(
-            name, lambda seen, score: None if score is None else self._queue.cron(name, seen, score, seen, None)
+            name, lambda seen, score: None if score is None else self._store.cron(name, seen, score, seen, None)
         )
 
     def resume(self, name: str) -> bool:
@@ -148,7 +149,7 @@ class Schedules:
         def change(seen: bytes, score: bytes | None) -> bool | None:
             if _moment(score) is not None:
                 return None
-            return self._queue.cron(name, seen, score, seen, unpack(seen).cron.after(self.now()))
+            return self._store.cron(name, seen, score, seen, unpack(seen).cron.after(self.now()))
 
         return self._change(name, change)
 
@@ -161,7 +162,7 @@ class Schedules:
         """
 
         def change(seen: bytes, score: bytes | None) -> bool:
-            return self._queue.cron(name, seen, score, seen, score, task=unpack(seen).task_of(self.now()), count=1)
+            return self._store.cron(name, seen, score, seen, score, task=unpack(seen).task_of(self.now()), count=1)
 
         self._change(name, change)
 
@@ -171,7 +172,7 @@ class Schedules:
         Raises:
             UnknownSchedule: there is none of this name.
         """
-        self._change(name, lambda seen, score: self._queue.cron(name, seen, score, b"", None))
+        self._change(name, lambda seen, score: self._store.cron(name, seen, score, b"", None))
 
     def fire(self, enough: Callable[[], bool] = lambda: False) -> float | None:
         """Enqueue what is due. It may be killed anywhere, and done by any number at the same time.
@@ -212,13 +213,13 @@ class Schedules:
         try:
             return self._fire(name, now, enough)
         except InvalidSchedule as error:
-            logger.error("%s: schedule %s cannot be run, and waits: %s", self._queue, escaped(name), escaped(error))
+            logger.error("%s: schedule %s cannot be run, and waits: %s", self._store, escaped(name), escaped(error))
         except ResponseError as error:
             refusals.append(error)
         except RedisError:
             raise
         except Exception:  # any program may have written anything
-            logger.exception("%s: schedule %s cannot be run, and waits", self._queue, escaped(name))
+            logger.exception("%s: schedule %s cannot be run, and waits", self._store, escaped(name))
         return True
 
     def _fire(self, name: str, now: int, enough: Callable[[], bool]) -> bool:
@@ -227,7 +228,7 @@ class Schedules:
             if score is None or float(score) > now:
                 return True  # somebody else has done it
             if seen is None:  # a name without a schedule
-                self._queue.cron(name, seen, score, b"", None)
+                self._store.cron(name, seen, score, b"", None)
                 return True
             entry, due = unpack(seen), _moment(score)
             moment = None
@@ -238,9 +239,9 @@ class Schedules:
             else:
                 moment, following = choose(entry.cron, due, now, entry.expires)
                 count = int(moment is not None)
-            if self._queue.cron(name, seen, score, seen, following, task=entry.task_of(moment), count=count):
+            if self._store.cron(name, seen, score, seen, following, task=entry.task_of(moment), count=count):
                 if not count:
-                    logger.warning("%s: schedule %s was missed, and goes on", self._queue, escaped(name))
+                    logger.warning("%s: schedule %s was missed, and goes on", self._store, escaped(name))
                 if following is None or following > now:
                     return True
                 if enough():
@@ -257,7 +258,7 @@ class Schedules:
         return self._call("HGET", self._keys.cron, name), self._call("ZSCORE", self._keys.cron_due, name)
 
     def _restless(self, name: str) -> DelayedError:
-        return DelayedError(f"schedule {name!r} of {self._queue.name!r} was changed by others {_ATTEMPTS} times; try again")
+        return DelayedError(f"schedule {name!r} of {self._store.name!r} was changed by others {_ATTEMPTS} times; try again")
 
     def _change(self, name: str, change: Callable[[bytes, bytes | None], bool | None]) -> bool:
         """Try `change` until nobody else was faster; None from it says that there is nothing to change."""
@@ -265,7 +266,7 @@ class Schedules:
             seen, score = self._read(name)
             if seen is None:
                 names = self._call("HKEYS", self._keys.cron)
-                raise UnknownSchedule(f"{self._queue.name!r} has no schedule {name!r}; {_choice(map(_text, names))}")
+                raise UnknownSchedule(f"{self._store.name!r} has no schedule {name!r}; {_choice(map(_text, names))}")
             done = change(seen, score)
             if done is not False:
                 return bool(done)

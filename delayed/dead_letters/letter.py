@@ -5,7 +5,10 @@ from typing import NamedTuple
 
 from ..errors import Reason, Unrunnable
 from ..queue.queue import Queue
+from ..redis.command import pairs
+from ..redis.keys import LETTER
 from ..task.decode import headers_of, path_of, readable
+from ..task.headers import id_in, milliseconds_in
 
 
 class DeadLetter(NamedTuple):
@@ -22,16 +25,14 @@ class DeadLetter(NamedTuple):
     @property
     def task_id(self) -> str | None:
         """The id of a tracked task."""
-        identity = headers_of(self.data).get("id")
-        return identity if isinstance(identity, str) else None
+        return id_in(headers_of(self.data))
 
     @property
     def attempts(self) -> int | None:
         """How often it was tried; None for a task without headers, in which that is not counted."""
         headers = headers_of(self.data)
-        failed = headers.get("attempt", 0)
         begun = self.reason in (Reason.FAILED, Reason.TIMED_OUT, Reason.LOST)
-        return failed + begun if headers and isinstance(failed, int) else None
+        return milliseconds_in(headers, "attempt") + begun if headers else None
 
 
 def dead_letters(queue: Queue, count: int | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
@@ -44,7 +45,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
     """
     last = "+"
     while count is None or count > 0:
-        page = queue.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
+        page = queue.store.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
         for entry_id, fields in page:
             letter = letter_of(entry_id, fields)
             if reason in (None, letter.reason) and (count is None or count > 0):
@@ -57,7 +58,7 @@ def dead_letters(queue: Queue, count: int | None = None, reason: str | None = No
 
 def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
     """One dead letter, if it is there."""
-    found = queue.call("XRANGE", queue.keys.dead, entry_id, entry_id)
+    found = queue.store.call("XRANGE", queue.keys.dead, entry_id, entry_id)
     return letter_of(*found[0]) if found else None
 
 
@@ -72,7 +73,7 @@ def show(data: bytes) -> str:
 def letter_of(entry: bytes, fields: list[bytes]) -> DeadLetter:
     """The dead letter that an entry of the stream is."""
     entry_id = entry.decode()
-    named = dict(zip(fields[::2], fields[1::2], strict=True))
-    data = named.get(b"task", b"")
-    reason, detail, worker = (named.get(name, b"").decode(errors="replace") for name in (b"reason", b"detail", b"worker"))
+    named = pairs(fields)
+    data, *texts = (named.get(name.encode(), b"") for name in LETTER)
+    reason, detail, worker = (text.decode(errors="replace") for text in texts)
     return DeadLetter(entry_id, int(entry_id.partition("-")[0]) / 1000, path_of(data), reason, detail, worker, data)

@@ -7,8 +7,8 @@ from ..base.clock import monotonic, now
 from ..errors import ConfigurationError, Reason
 from ..events import BUS, Event, Kind
 from ..logger import logger
-from ..queue.queue import Queue
-from ..redis.command import RedisError, ResponseError
+from ..redis.command import RedisError, ResponseError, pairs
+from ..redis.store import Store
 from ..task.decode import headers_of
 from ..task.headers import holds_in, milliseconds_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
@@ -34,10 +34,10 @@ class LostTasks:
         ConfigurationError: bounds that keep nothing.
     """
 
-    def __init__(self, queue: Queue, most: int | None = None, days: float | None = None) -> None:
+    def __init__(self, store: Store, most: int | None = None, days: float | None = None) -> None:
         if (most is not None and most < 1) or (days is not None and not days > 0):
             raise ConfigurationError("dead_max is at least 1 letter, and dead_days above 0, or None for no bound")
-        self._queue, self._most, self._days = queue, most, days
+        self._store, self._most, self._days = store, most, days
         self._seen: str | None = None  # the newest letter that we know
         self._unseen = "+"  # where the older ones begin that we do not know; empty: there are none of whom to tell
         self._trim_at = 0.0
@@ -47,7 +47,7 @@ class LostTasks:
         count = 0
         page = [None] * _PAGE
         while self._seen is not None and len(page) == _PAGE:
-            page = self._queue.call("XRANGE", self._queue.keys.dead, f"({self._seen}", "+", "COUNT", _PAGE)
+            page = self._store.call("XRANGE", self._store.keys.dead, f"({self._seen}", "+", "COUNT", _PAGE)
             for letter in page:
                 count += self._tell_or_say(letter)
                 self._seen = letter[0].decode()
@@ -65,7 +65,7 @@ class LostTasks:
         for _ in range(0, _SCANNED + 1, _PAGE):  # a page more, to see that there are no others
             if not self._unseen:
                 break
-            page = self._queue.call("XREVRANGE", self._queue.keys.dead, self._unseen, "-", "COUNT", _PAGE)
+            page = self._store.call("XREVRANGE", self._store.keys.dead, self._unseen, "-", "COUNT", _PAGE)
             for letter in page:
                 count += self._tell_or_say(letter)
             if self._seen is None:
@@ -82,12 +82,12 @@ class LostTasks:
         except RedisError:
             raise
         except Exception:
-            logger.exception("%s: nobody can be told of dead letter %r", self._queue.name, letter[0])
+            logger.exception("%s: nobody can be told of dead letter %r", self._store.name, letter[0])
             return False
 
     def _tell(self, letter: Any) -> bool:
         entry_id, fields = letter
-        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        named = pairs(fields)
         if named.get(b"reason") != Reason.LOST.encode():
             return False
         headers = headers_of(named.get(b"task", b""))
@@ -95,7 +95,7 @@ class LostTasks:
         if holds.id is None:
             return False
         result = failure(str(Reason.LOST), named.get(b"detail", b"").decode(errors="replace"), "")
-        return self._queue.tell_lost(
+        return self._store.tell_lost(
             entry_id.decode(),
             holds,
             result=result,
@@ -112,7 +112,7 @@ class LostTasks:
             if not self.told:
                 return 0
         self._trim_at = monotonic() + _TRIMMING
-        call, key = self._queue.call, self._queue.keys.dead
+        call, key = self._store.call, self._store.keys.dead
         many = old = 0
         if self._most is not None:
             many = int(call("XTRIM", key, "MAXLEN", "~", self._most))
@@ -122,7 +122,7 @@ class LostTasks:
         if many or old:
             logger.warning(
                 "%s: removed the oldest dead letters: %d as there were more than %s, %d as they were older than %s days",
-                self._queue.name,
+                self._store.name,
                 many,
                 self._most,
                 old,

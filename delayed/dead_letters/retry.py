@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import Duplicate, InvalidTask, Reason
 from ..queue.queue import Queue
-from ..task.decode import SEPARATOR, headers_of
+from ..task.decode import headers_of, is_python_path
 from ..task.edit import array_of, elements, without_header
 from ..task.headers import milliseconds_in, unique_in
 from ..task.options import TRACKED_FOR
@@ -29,7 +29,7 @@ def edited(data: bytes, args: Any = None, kwargs: Mapping[str, Any] | None = Non
         InvalidTask: it has no arguments that could be edited, or these cannot be sent.
     """
     raw, path = elements(data)
-    if SEPARATOR not in path:
+    if not is_python_path(path):
         if kwargs is not None:
             raise InvalidTask(f"{path} is a Go function, which has no keyword arguments: give it args alone")
         if args is None:
@@ -68,7 +68,7 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
     key, mode, bound = unique_in(headers)
     taken = bound if mode != "while_running" and letter.task_id is not None else 0
     how = {"tracked": round(TRACKED_FOR * 1000), "bound": max(taken, 0), "enqueued": milliseconds_in(headers, "enqueued")}
-    done = queue.revive(letter.id, data, letter.task_id, unique=key, **how)
+    done = queue.store.revive(letter.id, data, letter.task_id, unique=key, **how)
     if done == 2:
         raise Duplicate(f"another task in {queue.name!r} has the unique key of letter {letter.id}; it stays where it is", "")
     return bool(done)
@@ -82,7 +82,7 @@ def retry_all(queue: Queue, wanted: Search) -> int:
 
 def retry_ids(queue: Queue, ids: Sequence[str]) -> int:
     """As `retry_all`, for those with these ids."""
-    found = [queue.call("XRANGE", queue.keys.dead, each, each) for each in ids]
+    found = [queue.store.call("XRANGE", queue.keys.dead, each, each) for each in ids]
     return _retry_some(queue, [letter_of(*page[0]) for page in found if page])
 
 
@@ -91,7 +91,7 @@ def purge(queue: Queue, wanted: Search) -> int:
     were."""
 
     def remove(letters: list[DeadLetter]) -> int:
-        return int(queue.call("XDEL", queue.keys.dead, *(letter.id for letter in letters)))
+        return int(queue.store.call("XDEL", queue.keys.dead, *(letter.id for letter in letters)))
 
     return sum(_each(queue, wanted, remove))
 
@@ -103,7 +103,7 @@ def _each(queue: Queue, wanted: Search, act: Callable[[list[DeadLetter]], int]) 
         return
     first = "-" if wanted.since is None else str(max(0, int(wanted.since * 1000)))
     while True:
-        page = queue.call("XRANGE", queue.keys.dead, first, newest.id, "COUNT", _PAGE)
+        page = queue.store.call("XRANGE", queue.keys.dead, first, newest.id, "COUNT", _PAGE)
         letters = [letter for letter in (letter_of(*entry) for entry in page) if wanted.fits(letter)]
         if letters:
             yield act(letters)
@@ -119,10 +119,10 @@ def _retry_some(queue: Queue, letters: list[DeadLetter]) -> int:
         if letter.task_id is None and letter.reason != Reason.EXPIRED:
             plain.append(letter.id)
             continue
-        count += queue.dead_retry(plain) if plain else 0
+        count += queue.store.dead_retry(plain) if plain else 0
         plain = []
         try:
             count += retry(queue, letter)
         except Duplicate:
             continue
-    return count + (queue.dead_retry(plain) if plain else 0)
+    return count + (queue.store.dead_retry(plain) if plain else 0)

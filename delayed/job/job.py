@@ -65,7 +65,7 @@ class Job:
         """Whether somebody has cancelled the task (it asks Redis, ten times a second at most); False if it is not tracked."""
         if self.id is not None and not self._cancelled and monotonic() >= self._next_look:
             self._next_look = monotonic() + _LOOK
-            self._cancelled = bool(self.queue.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
+            self._cancelled = bool(self.queue.store.call("HEXISTS", self.queue.keys.task(self.id), "cancelled"))
         return self._cancelled
 
     def cancel(self) -> None:
@@ -81,7 +81,7 @@ class Job:
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
         if self.id is not None:
-            self.queue.progress(self.id, msgpack.packb([done, total, note]))
+            self.queue.store.progress(self.id, msgpack.packb([done, total, note]))
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""

@@ -12,10 +12,10 @@ from ..base.escape import escaped, indented
 from ..base.text import name_of, said
 from ..errors import NotEncodable, Reason, ResultTooLarge, TimedOut, Unrunnable
 from ..logger import logger
-from ..queue.queue import Queue
 from ..redis.foreign import ForeignType
+from ..redis.store import Store
 from ..task.decode import Call
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.options import ENDED_FOR, type_name
 from ..task.result import CANCELLED, State, failure, success
 from .builtin import expiring, retrying, timing
@@ -93,21 +93,21 @@ class Runner:
         except BaseException as error:
             return interrupted(job, error)
 
-    def begin(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
+    def begin(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
         try:
-            return self._begun(queue, lease, job)
+            return self._begun(store, lease, job)
         except ForeignType as error:
             if not error.narrow:  # then no task of the queue can be worked on
                 raise
             reason, words = Reason.FOREIGN_KEY, str(error)
             return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
-    def _begun(self, queue: Queue, lease: str, job: Job) -> tuple[bool, Outcome | None]:
+    def _begun(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         holds = job.holds
         if holds.id is None and holds.slots is None:
             return True, None
-        start = partial(queue.start, lease, holds, group=job.group)
+        start = partial(store.start, lease, holds, group=job.group)
         answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
         if answer in (_BEGUN, _SUPERSEDED):
             return answer == _BEGUN, None
@@ -163,12 +163,12 @@ class Runner:
         self._entered(failed)
         return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
 
-    def end(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
-        """End a lease over `queue`. Returns the name of the count that this belongs to; '' for a success."""
+    def end(self, store: Store, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
+        """End a lease over `store`. Returns the name of the count that this belongs to; '' for a success."""
         if isinstance(outcome, Waits):
             return "postponed"
         if isinstance(outcome, Again):
-            return self._again(queue, lease, data, job, outcome)
+            return self._again(store, lease, data, job, outcome)
         if isinstance(outcome, Done):
             try:
                 result = success(outcome.value, job.milliseconds("result_ttl") > 0)
@@ -180,34 +180,32 @@ class Runner:
         elif isinstance(outcome, Ended):
             ended = outcome
         try:
-            self._store(queue, lease, job, ended)
+            self._conclude(store, lease, job, ended)
         finally:  # whoever reads the log may be slow, or may have gone: the lease comes first
             if ended.reason is not None:
                 path, shown = escaped(job.func_path), indented(ended.detail)
-                logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, queue.name, shown)
+                logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, store.name, shown)
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
-    def _store(self, queue: Queue, lease: str, job: Job, ended: Ended) -> None:
+    def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
         if job.id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
-            conclude = partial(queue.conclude, lease, job.holds, state=ended.state, result=ended.result)
+            conclude = partial(store.conclude, lease, job.holds, state=ended.state, result=ended.result)
             conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)
         elif ended.reason is not None:
-            queue.bury(lease, ended.reason, ended.detail, self._place, job.holds)
+            store.bury(lease, ended.reason, ended.detail, self._place, job.holds)
         else:
-            queue.succeed(lease, job.holds)
+            store.succeed(lease, job.holds)
 
-    def _again(self, queue: Queue, lease: str, data: bytes, job: Job, outcome: Again) -> str:
+    def _again(self, store: Store, lease: str, data: bytes, job: Job, outcome: Again) -> str:
         changes: dict[str, Any] = {"attempt": job.attempt, "error": outcome.error[:200].encode(errors="replace").decode()}
-        left = job.retry
-        if outcome.counted and left > 0:
-            left -= 1
-        elif outcome.counted and not left and job.retries > 0:
-            changes["retry"] = job.retries - 1
+        left = next_retry(job.retry) if outcome.counted else job.retry
+        if outcome.counted and not job.retry and job.retries > 0:
+            changes["retry"] = next_retry(job.retries)
         pause = min(outcome.pause, _LONGEST_PAUSE)  # also if it is no number
         again = with_retry(data, left, changes)
         try:
-            queue.postpone(lease, again, job.holds, round(pause * 1000), outcome.error, group=job.group)
+            store.postpone(lease, again, job.holds, round(pause * 1000), outcome.error, group=job.group)
         finally:  # likewise
             path, words = escaped(job.func_path), escaped(outcome.error)
             logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, words)

@@ -45,7 +45,7 @@ class Snapshot:
     @cached_property
     def types(self) -> dict[str, str]:
         """What a key is called in `Keys` → the type that it has, or 'none'."""
-        return {part: self.queue.call("TYPE", key).decode() for part, key in self.keys.all().items()}
+        return {part: self.queue.store.call("TYPE", key).decode() for part, key in self.keys.all().items()}
 
     @cached_property
     def suffixed(self) -> list[str]:
@@ -54,7 +54,7 @@ class Snapshot:
         found: set[str] = set()
         cursor = b""
         while cursor != b"0":
-            cursor, keys = self.queue.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", _SCAN)
+            cursor, keys = self.queue.store.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", _SCAN)
             found.update(key.decode(errors="surrogateescape") for key in keys)
         return sorted(found)
 
@@ -67,14 +67,14 @@ class Snapshot:
         """The names of the fields of a hash, in pages."""
         cursor = -1
         while cursor:
-            cursor, names = self.queue.page(key, max(cursor, 0), PAGE)
+            cursor, names = self.queue.store.page(key, max(cursor, 0), PAGE)
             yield from pages(names, PAGE)  # a small hash comes in one page, whatever was asked for
 
     def fields(self, key: str) -> Iterator[tuple[str, bytes]]:
         """The fields of a hash and their values, a few at a time."""
         for names in self.names(key):
             for some in pages(names, LARGE):
-                for name, value in zip(some, self.queue.call("HMGET", key, *some), strict=True):
+                for name, value in zip(some, self.queue.store.call("HMGET", key, *some), strict=True):
                     if value is not None:  # else it has gone meanwhile
                         yield name, value
 
@@ -88,15 +88,15 @@ class Snapshot:
 
     def alive(self, key: str) -> int:
         """How many of the leases in a hash live."""
-        return sum(map(self.queue.alive, self._askable(key)))
+        return sum(map(self.queue.store.alive, self._askable(key)))
 
     def dead(self, key: str) -> Iterator[str]:
         """The leases in a hash that are dead."""
         for ours in self._askable(key):
-            if self.queue.alive(ours) < len(ours):
+            if self.queue.store.alive(ours) < len(ours):
                 # An ended lease goes from the hash first: one that is dead and still there was dead while it was there.
-                gone = [name for name in ours if not self.queue.alive([name])]
-                yield from (name for name in gone if self.queue.call("HEXISTS", key, name))
+                gone = [name for name in ours if not self.queue.store.alive([name])]
+                yield from (name for name in gone if self.queue.store.call("HEXISTS", key, name))
 
 
 def pages(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..base.clock import monotonic, now
 from ..queue.queue import Queue
-from ..redis.command import Caller, Client, ResponseError, is_cluster
+from ..redis.command import Caller, Client, ResponseError, is_cluster, pairs
 from ..redis.pool import Pooled
 from ..redis.scripts import SCRIPTS
 from .diagnosis import QueueFacts, ServerFacts
@@ -112,8 +112,7 @@ def _config(caller: Caller) -> dict[str, Any]:
 
     def get(name: str) -> str | None:
         reply = caller.call("CONFIG", "GET", name)
-        pairs = list(reply.items()) if isinstance(reply, dict) else list(zip(reply[::2], reply[1::2], strict=True))
-        return pairs[0][1].decode() if pairs else None
+        return next((value.decode() for value in pairs(reply).values()), None)
 
     limits = (get("client-output-buffer-limit") or "").split()
     normal = limits[limits.index("normal") + 1] if "normal" in limits else None

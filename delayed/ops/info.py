@@ -11,14 +11,14 @@ from ..dead_letters.letter import show
 from ..errors import Unrunnable
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
+from ..redis.keys import STATS
 from ..redis.store import scored
-from ..task.decode import SEPARATOR, headers_of, path_of, readable
-from ..task.headers import id_in
+from ..task.decode import headers_of, is_python_path, path_of, readable
+from ..task.headers import MOST, id_in
 from ..worker.scoreboard import description
 
 _LEASES_SHOWN = 100
 _HEADS = 10  # of the waiting tasks, from the first, that are asked how old they are
-_LATEST = 1 << 53  # milliseconds since 1970: more than any clock says
 
 
 class LeaseInfo(NamedTuple):
@@ -53,8 +53,8 @@ class QueueInfo(NamedTuple):
 
 def inspect(queue: Queue) -> QueueInfo:
     """Look at a queue."""
-    call, keys = queue.call, queue.keys
-    stats = dict(zip(("recovered", "buried"), call("HMGET", keys.stats, "recovered", "buried"), strict=True))
+    call, keys = queue.store.call, queue.keys
+    stats = dict(zip(STATS, call("HMGET", keys.stats, *STATS), strict=True))
     processes = _processes(queue)
     return QueueInfo(
         queue=queue.name,
@@ -73,7 +73,7 @@ def inspect(queue: Queue) -> QueueInfo:
 def server_time(queue: Queue) -> float:
     """Seconds since 1970 by the server's clock; by ours, if we may not ask for that."""
     try:
-        seconds, microseconds = queue.call("TIME")
+        seconds, microseconds = queue.store.call("TIME")
         return int(seconds) + int(microseconds) / 1e6
     except ResponseError:
         return now()
@@ -81,13 +81,13 @@ def server_time(queue: Queue) -> float:
 
 def _waiting(queue: Queue) -> dict[str, Any]:
     """What waits elsewhere than in the queue itself, and for how long the oldest has waited."""
-    call, keys = queue.call, queue.keys
+    call, keys = queue.store.call, queue.keys
     moment = server_time(queue)
     overdue = int(call("ZCOUNT", keys.scheduled, "-inf", round(moment * 1000)))
     first = scored(call("ZRANGE", keys.scheduled, 0, 0, "WITHSCORES"))
     since = [score / 1000 for _, score in first if overdue]
     heads = call("LRANGE", keys.queue, 0, _HEADS - 1)
-    heads += [call("LINDEX", keys.group(group), 0) for group in queue.grouped(1)]
+    heads += [call("LINDEX", keys.group(group), 0) for group in queue.store.grouped(1)]
     dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, filter(None, heads)) if _is_dated(headers)]
     if dated:
         enqueued, identity = min(dated, key=lambda each: each[0])
@@ -103,7 +103,7 @@ def _waiting(queue: Queue) -> dict[str, Any]:
 
 
 def _is_dated(headers: dict[str, Any]) -> bool:
-    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < _LATEST
+    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < MOST
 
 
 _TIMES = {"enqueued", "expires"}  # headers in milliseconds since 1970,
@@ -119,7 +119,7 @@ def described(data: bytes) -> Iterator[str]:
     if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
         yield f"task:   {show(data)}"
         return
-    is_go = SEPARATOR not in fields[0]
+    is_go = not is_python_path(fields[0])
     rest = dict(enumerate(fields[1:], 1))
     yield f"task:   {fields[0]}{' (Go)' if is_go else ''}"
     with contextlib.suppress(RecursionError):  # too deeply nested to be shown
@@ -140,7 +140,7 @@ def arguments(data: bytes) -> str:
         if not isinstance(fields, list) or not fields or not isinstance(fields[0], str):
             return ""
         rest = dict(enumerate(fields[1:], 1))
-        return ", ".join(_arguments(rest.get(1), rest.get(2) if SEPARATOR in fields[0] else None))
+        return ", ".join(_arguments(rest.get(1), rest.get(2) if is_python_path(fields[0]) else None))
     except (Unrunnable, RecursionError):
         return ""
 
@@ -153,7 +153,7 @@ def _arguments(args: Any, kwargs: Any) -> Iterator[str]:
 def _option(name: Any, value: Any) -> str:
     """What a task asks for; as it stands, if it has not the form that it should have."""
     match name, value:
-        case str(), int() if name in _TIMES and not isinstance(value, bool):
+        case str(), int() if name in _TIMES and is_whole(value):
             return as_time(value / 1000)
         case str(), int() if name in _SPANS:
             return f"{value / 1000:g} s"
@@ -220,28 +220,28 @@ def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     cursor = -1
     while cursor:
-        cursor, leases = queue.page(queue.keys.workers, max(cursor, 0))
+        cursor, leases = queue.store.page(queue.keys.workers, max(cursor, 0))
         if not leases:
             continue
-        for lease, about in zip(leases, queue.call("HMGET", queue.keys.workers, *leases), strict=True):
-            if about is not None and queue.alive([lease]):
+        for lease, about in zip(leases, queue.store.call("HMGET", queue.keys.workers, *leases), strict=True):
+            if about is not None and queue.store.alive([lease]):
                 found[lease] = description(about)
     return found
 
 
 def _leases(queue: Queue, processes: dict[str, dict[str, Any]]) -> list[LeaseInfo]:
-    _, names = queue.page(queue.keys.processing, 0, _LEASES_SHOWN)
+    _, names = queue.store.page(queue.keys.processing, 0, _LEASES_SHOWN)
     return [info for name in names[:_LEASES_SHOWN] if (info := _lease(queue, name, processes)) is not None]
 
 
 def _lease(queue: Queue, name: str, processes: dict[str, dict[str, Any]]) -> LeaseInfo | None:
-    data = queue.call("HGET", queue.keys.processing, name)
+    data = queue.store.call("HGET", queue.keys.processing, name)
     if data is None:
         return None
-    ttl = int(queue.call("PTTL", name))
+    ttl = int(queue.store.call("PTTL", name))
     value = b""
     with contextlib.suppress(ResponseError):  # a key of the application with an upstream worker's number as its name
-        value = queue.call("GET", name) or b""
+        value = queue.store.call("GET", name) or b""
     holder = value.decode(errors="replace")
     about = processes.get(queue.keys.lease(holder), {}) if holder else {}
     beat_ago = about["ttl"] - ttl / 1000 if "ttl" in about and ttl > 0 else None

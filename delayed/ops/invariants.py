@@ -12,17 +12,14 @@ import msgpack
 from ..base.ids import token
 from ..cron.definition import definition_of
 from ..queue.queue import Queue
-from ..redis.keys import TYPES, owner
+from ..redis.keys import CONTROL, LETTER, STATS, TYPES, owner
 from ..redis.store import scheduled
 from ..task.decode import is_task
 from .checks import LARGE, PAGE, Invariant, Snapshot, When, pages
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
-CONTROL = ("paused", "concurrency", "rate", "burst")
-STATS = (b"recovered", b"buried")
 ENDED = (b"succeeded", b"failed", b"expired", b"cancelled")  # states
-LETTER = (b"task", b"reason", b"detail", b"worker")
 _LETTERS = 1000  # the newest so many dead letters are looked at
 _BOUND = 60.0  # seconds that a lease gets that had no TTL; longer than any sensible worker lets pass between two beats
 _NEVER = 1_000_000_000  # losses: what is put back here is counted, but to bury is for a sweeper, which knows its limit
@@ -46,13 +43,13 @@ def _strangers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
             or snapshot.keys.owns_waits(key)
         ):
             continue  # ours, or by its form another queue's
-        kind = snapshot.queue.call("TYPE", key).decode()
+        kind = snapshot.queue.store.call("TYPE", key).decode()
         if owner(key) is not None or kind not in ("list", "none"):  # a list may be another queue
             yield key, f"a {kind} that is no key of the protocol; whose is it?"
 
 
 def _notifications(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    waiting, notifications = snapshot.queue.lengths()
+    waiting, notifications = snapshot.queue.store.lengths()
     between = snapshot.alive(snapshot.keys.workers)  # each of them may have popped a notification, and not yet taken its task
     if abs(waiting - notifications) > between:
         yield snapshot.keys.noti, f"{notifications} notifications for {waiting} waiting tasks"
@@ -79,18 +76,18 @@ def _tasks(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _unbounded(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for some in pages(snapshot.leases, PAGE):
-        for lease in snapshot.queue.bound(some):
+        for lease in snapshot.queue.store.bound(some):
             yield lease, "a lease without a TTL: what it holds never comes back"
 
 
 def _kept_for_ever(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for some in pages([key for key in snapshot.suffixed if snapshot.keys.owns_for_a_task(key)], PAGE):
-        for key in snapshot.queue.bound(some):
+        for key in snapshot.queue.store.bound(some):
             yield key, "what is kept of a task, without a TTL"
 
 
 def _owners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    call, keys = snapshot.queue.call, snapshot.keys
+    call, keys = snapshot.queue.store.call, snapshot.keys
     for key in [key for key in snapshot.suffixed if keys.owns_unique(key)]:
         owner_id = call("GET", key) if call("TYPE", key) == b"string" else None
         state = keys.task((owner_id or b"").decode(errors="replace"))
@@ -110,14 +107,14 @@ def _schedule(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def _members(snapshot: Snapshot, key: str) -> Iterator[tuple[str, str]]:
     cursor = b""
     while cursor != b"0":
-        cursor, found = snapshot.queue.call("ZSCAN", key, cursor or b"0", "COUNT", LARGE)
+        cursor, found = snapshot.queue.store.call("ZSCAN", key, cursor or b"0", "COUNT", LARGE)
         for member in found[::2]:
             if not is_task(scheduled(member)[1]):
                 yield f"{key} {member[:16]!r}", f"{len(member)} bytes that are no id and task"
 
 
 def _waiting(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    call, keys = snapshot.queue.call, snapshot.keys
+    call, keys = snapshot.queue.store.call, snapshot.keys
     for key in [key for key in snapshot.suffixed if keys.owns_waits(key)]:
         kind = call("TYPE", key).decode()
         if kind not in ("zset", "none"):
@@ -132,7 +129,7 @@ def _waiting(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _unwoken(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    call, keys = snapshot.queue.call, snapshot.keys
+    call, keys = snapshot.queue.store.call, snapshot.keys
     for name, what in snapshot.fields(keys.waited):
         line, key, _ = keys.sought(name, what) or ("", "", 0)
         if call("EXISTS", keys.queue, keys.processing):
@@ -151,7 +148,7 @@ def _deferred(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _lasting_notes(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    if snapshot.queue.bound([snapshot.keys.deferred]):
+    if snapshot.queue.store.bound([snapshot.keys.deferred]):
         yield snapshot.keys.deferred, "it has no TTL, so that its notes stay for ever"
 
 
@@ -164,9 +161,9 @@ def _schedules(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def _unscheduled(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     cursor = b""
     while cursor != b"0":
-        cursor, found = snapshot.queue.call("ZSCAN", snapshot.keys.cron_due, cursor or b"0", "COUNT", PAGE)
+        cursor, found = snapshot.queue.store.call("ZSCAN", snapshot.keys.cron_due, cursor or b"0", "COUNT", PAGE)
         for name in found[::2]:
-            if not snapshot.queue.call("HEXISTS", snapshot.keys.cron, name) and snapshot.queue.call(
+            if not snapshot.queue.store.call("HEXISTS", snapshot.keys.cron, name) and snapshot.queue.store.call(
                 "ZSCORE", snapshot.keys.cron_due, name
             ):
                 yield f"{snapshot.keys.cron_due} {name.decode(errors='surrogateescape')}", "no schedule has this name"
@@ -187,10 +184,10 @@ def _control(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _groups(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    call, keys = snapshot.queue.call, snapshot.keys
+    call, keys = snapshot.queue.store.call, snapshot.keys
     lists = [key for key in snapshot.suffixed if keys.owns_group(key)]
     seen = set[str]()
-    while page := snapshot.queue.grouped(PAGE, len(seen)):
+    while page := snapshot.queue.store.grouped(PAGE, len(seen)):
         for digest in page:
             twice = digest in seen and call("LPOS", keys.groups, digest, "RANK", 2) is not None
             if twice or not call("EXISTS", keys.group(digest)):
@@ -216,22 +213,22 @@ def _losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 
 def _few_losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    count = int(snapshot.queue.call("HLEN", snapshot.keys.lost))
+    count = int(snapshot.queue.store.call("HLEN", snapshot.keys.lost))
     if count > MOST_LOSSES:
         yield snapshot.keys.lost, f"{count} lost counts; the next loss forgets them all"
 
 
 def _lasting_losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    if snapshot.queue.bound([snapshot.keys.lost]):
+    if snapshot.queue.store.bound([snapshot.keys.lost]):
         yield snapshot.keys.lost, "it has no TTL, so losses are remembered for ever"
 
 
 def _letters(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     last, left = "+", _LETTERS
     while left > 0:
-        page = snapshot.queue.call("XREVRANGE", snapshot.keys.dead, last, "-", "COUNT", LARGE)
+        page = snapshot.queue.store.call("XREVRANGE", snapshot.keys.dead, last, "-", "COUNT", LARGE)
         for entry_id, fields in page:
-            lacking = [name.decode() for name in LETTER if name not in fields[::2]]
+            lacking = [name for name in LETTER if name.encode() not in fields[::2]]
             if lacking:
                 yield f"{snapshot.keys.dead} {entry_id.decode()}", f"a dead letter without {', '.join(lacking)}"
         if len(page) < LARGE:
@@ -256,8 +253,8 @@ def _registered(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _numbers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for names in snapshot.names(snapshot.keys.stats):
-        for name, value in zip(names, snapshot.queue.call("HMGET", snapshot.keys.stats, *names), strict=True):
-            if name.encode(errors="surrogateescape") not in STATS:
+        for name, value in zip(names, snapshot.queue.store.call("HMGET", snapshot.keys.stats, *names), strict=True):
+            if name not in STATS:
                 yield f"{snapshot.keys.stats} {name}", "no count of the protocol"
             elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
                 yield f"{snapshot.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
@@ -265,7 +262,7 @@ def _numbers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _at_rest(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for key, what in ((snapshot.keys.processing, "tasks are held"), (snapshot.keys.workers, "processes are in the register")):
-        count = int(snapshot.queue.call("HLEN", key))
+        count = int(snapshot.queue.store.call("HLEN", key))
         if count:
             yield key, f"{count} {what}"
     if snapshot.leases:
@@ -275,31 +272,31 @@ def _at_rest(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def _sweep(queue: Queue, leases: list[str]) -> None:
     sweep_id = token()
     for some in pages(leases, PAGE):
-        while queue.sweep(some, _NEVER, sweep_id, "fsck").more:
+        while queue.store.sweep(some, _NEVER, sweep_id, "fsck").more:
             pass
 
 
 def _renotify(queue: Queue, _subjects: list[str]) -> None:
-    while queue.repair()[2]:
+    while queue.store.repair()[2]:
         pass
 
 
 def _bound(queue: Queue, leases: list[str]) -> None:
     for some in pages(leases, PAGE):
-        queue.bound(some, _BOUND)
+        queue.store.bound(some, _BOUND)
 
 
 def _prune(queue: Queue, leases: list[str]) -> None:
     for some in pages(leases, PAGE):
-        queue.prune(some)
+        queue.store.prune(some)
 
 
 def _forget_counts(queue: Queue, subjects: list[str]) -> None:
     """What is no number stays none: every HINCRBY on it fails, so nothing can have been counted since we looked."""
     for subject in subjects:
-        name = subject.removeprefix(f"{queue.keys.stats} ").encode(errors="surrogateescape")
+        name = subject.removeprefix(f"{queue.keys.stats} ")
         if name in STATS:
-            queue.call("HDEL", queue.keys.stats, name)
+            queue.store.call("HDEL", queue.keys.stats, name)
 
 
 A, S, R = When.ALWAYS, When.SOON, When.AT_REST
@@ -350,7 +347,7 @@ INVARIANTS = (
         (),
         _kept_for_ever,
         "`bound`, with a day",
-        lambda queue, keys: [queue.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
+        lambda queue, keys: [queue.store.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
     ),
     Invariant(
         "unique-owners",
@@ -417,7 +414,7 @@ INVARIANTS = (
         ("queue", "noti", "processing", "waited"),
         _unwoken,
         "`wake`",
-        lambda queue, _: queue.wake_all(),
+        lambda queue, _: queue.store.wake_all(),
     ),
     Invariant("deferred", A, "`Q_deferred` maps SHA-1 digests to `<first>:<last>:<count>`.", ("deferred",), _deferred),
     Invariant(
@@ -427,7 +424,7 @@ INVARIANTS = (
         ("deferred",),
         _lasting_notes,
         "`EXPIRE`, with a day, as at each note",
-        lambda queue, _: queue.call("EXPIRE", queue.keys.deferred, KEEP_LOSSES),
+        lambda queue, _: queue.store.call("EXPIRE", queue.keys.deferred, KEEP_LOSSES),
     ),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
     Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),
@@ -438,7 +435,7 @@ INVARIANTS = (
         ("lost",),
         _lasting_losses,
         "`EXPIRE`, with a day, as at each loss",
-        lambda queue, _: queue.call("EXPIRE", queue.keys.lost, KEEP_LOSSES),
+        lambda queue, _: queue.store.call("EXPIRE", queue.keys.lost, KEEP_LOSSES),
     ),
     Invariant(
         "dead-letters",

@@ -82,7 +82,7 @@ def find(queue: Queue, identity: str) -> Waiting | None:
     """The task in the schedule that has this id, also if it is not tracked. The schedule is read a page at a time."""
     cursor = b""
     while cursor != b"0":
-        cursor, found = queue.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
+        cursor, found = queue.store.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
         for member, score in scored(found):
             return _scheduled(queue.keys.scheduled, member, score)
     return None
@@ -99,7 +99,7 @@ def cancel(queue: Queue, waits: Waiting) -> bool:
             return Handle(queue, waits.id).cancel() in ("queued", "scheduled", "retrying")
         except UnknownTask:  # what was kept of it has run out
             pass
-    return waits.where in ("scheduled", "key") and bool(queue.call("ZREM", waits.key, waits.member))
+    return waits.where in ("scheduled", "key") and bool(queue.store.call("ZREM", waits.key, waits.member))
 
 
 def move(queue: Queue, waits: Waiting, moment: float) -> bool:
@@ -114,7 +114,9 @@ def move(queue: Queue, waits: Waiting, moment: float) -> bool:
         Whether it was there.
     """
     unique = unique_in(headers_of(waits.data))[0]
-    return waits.where == "scheduled" and queue.move(waits.member, milliseconds(moment), unique, milliseconds(TRACKED_FOR))
+    return waits.where == "scheduled" and queue.store.move(
+        waits.member, milliseconds(moment), unique, milliseconds(TRACKED_FOR)
+    )
 
 
 def _in_queue(queue: Queue) -> Iterator[Waiting]:
@@ -123,7 +125,7 @@ def _in_queue(queue: Queue) -> Iterator[Waiting]:
 
 def _in_groups(queue: Queue) -> Iterator[Waiting]:
     start = 0
-    while groups := queue.grouped(_GROUPS, start):
+    while groups := queue.store.grouped(_GROUPS, start):
         for group in groups:
             yield from _listed(queue, queue.keys.group(group), "group")
         start += len(groups)
@@ -131,7 +133,7 @@ def _in_groups(queue: Queue) -> Iterator[Waiting]:
 
 def _listed(queue: Queue, key: str, where: str) -> Iterator[Waiting]:
     start = 0
-    while page := queue.call("LRANGE", key, start, start + _PAGE - 1):
+    while page := queue.store.call("LRANGE", key, start, start + _PAGE - 1):
         for data in page:
             identity = id_in(headers_of(data))
             yield Waiting(identity or "", where, None, path_of(data), data, identity is not None, key, data)
@@ -141,9 +143,9 @@ def _listed(queue: Queue, key: str, where: str) -> Iterator[Waiting]:
 def _for_keys(queue: Queue) -> Iterator[Waiting]:
     cursor = -1
     while cursor:
-        cursor, names = queue.page(queue.keys.waited, max(cursor, 0))
+        cursor, names = queue.store.page(queue.keys.waited, max(cursor, 0))
         for name in names:
-            sought = queue.keys.sought(name, queue.call("HGET", queue.keys.waited, name) or b"")
+            sought = queue.keys.sought(name, queue.store.call("HGET", queue.keys.waited, name) or b"")
             if sought is not None:
                 yield from (each._replace(where="key", due=None) for each in _ordered(queue, sought[0]))
 
@@ -154,7 +156,7 @@ def _in_schedule(queue: Queue) -> Iterator[Waiting]:
 
 def _ordered(queue: Queue, key: str) -> Iterator[Waiting]:
     start = 0
-    while page := queue.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
+    while page := queue.store.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
         found = list(scored(page))
         yield from (_scheduled(key, member, score) for member, score in found)
         start += len(found)

@@ -1,17 +1,17 @@
 """The producer's side of a queue, for asyncio."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Self
 
 from ..base.clock import monotonic
 from ..base.ids import digest
 from ..base.loops import PerLoop
-from ..redis.async_pool import AsyncPooled, explained_async, run_script_async
-from ..redis.command import AsyncClient, ResponseError
+from ..redis.async_pool import AsyncPooled
+from ..redis.async_store import AsyncStore
+from ..redis.command import AsyncClient
 from ..redis.connect import async_clients_of
 from ..redis.durability import MEMORY, TIMEOUT, Durability
-from ..redis.scripts import SCRIPTS, Argument
-from ..redis.store import READY, STATE_KEPT, cancellation, tell_cancelled
+from ..redis.store import READY
 from ..task.task import Task
 from .handle import AsyncHandle
 from .producer import LISTENERS, MAX_TASK_SIZE, Producer, checked_id, for_the_time
@@ -43,14 +43,14 @@ class AsyncQueue(Producer):
     ) -> None:
         client, clients = async_clients_of(conn)
         super().__init__(name, client, max_task_size, Durability(durability, durability_timeout))
-        self._pooled = AsyncPooled(clients, name)
-        self._waiters = PerLoop(lambda: AsyncWaiter(self._pooled.client, name), AsyncWaiter.aclose, AsyncWaiter.abandon)
+        self.store = AsyncStore(self.keys, AsyncPooled(clients, name), self._durability)
+        self._waiters = PerLoop(lambda: AsyncWaiter(self.store.client, name), AsyncWaiter.aclose, AsyncWaiter.abandon)
 
     async def aclose(self) -> None:
         """Close the connections of this event loop that are the queue's own. Safe to call twice; the next command opens
         others."""
         await self._waiters.close()
-        await self._pooled.aclose()
+        await self.store.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -60,7 +60,7 @@ class AsyncQueue(Producer):
 
     async def len(self) -> int:
         """How many tasks wait."""
-        return int(await self._pooled.call("LLEN", self.keys.queue))
+        return int(await self.store.call("LLEN", self.keys.queue))
 
     async def enqueue(self, task: Task, *, id: str | None = None) -> AsyncHandle[Any]:  # noqa: A002  # its name everywhere
         """As `Queue.enqueue`."""
@@ -71,12 +71,12 @@ class AsyncQueue(Producer):
             if self._asks_time(task):
                 await self.ask_time()
             if submission := self._submission(task, id):
-                reply = await self._add("submit", *submission)
+                reply = await self.store.submit(*submission)
                 if reply[0] == b"first":
-                    await self._turn(digest(task.options.group or ""))
+                    await self.store.turn([digest(task.options.group or "")], READY)
                 return AsyncHandle(self, *self._submitted(task, *submission[1][:2], reply))
         data = self._serialize(task)
-        await self._add("enqueue", (self.keys.queue, self.keys.noti), [data])
+        await self.store.enqueue([data])
         if LISTENERS:
             self._tell([data])
         return AsyncHandle(self, None)
@@ -86,30 +86,12 @@ class AsyncQueue(Producer):
         if self.server_time.stale():
             with for_the_time():
                 asked = monotonic()
-                self.server_time.learn(await self._pooled.call("TIME"), asked, monotonic())
+                self.server_time.learn(await self.store.call("TIME"), asked, monotonic())
         return self.server_time.now()
 
     async def waiter(self) -> AsyncWaiter:
         """Through which handles wait for results, in this event loop."""
         return await self._waiters.here()
-
-    async def _turn(self, name: str) -> None:
-        """It may be the turn of the group with this digest."""
-        keys = self.keys
-        turn = (keys.queue, keys.noti, keys.groups, keys.group(name)), (READY, name)
-        await run_script_async(self._pooled, SCRIPTS["turn"], *turn)
-
-    async def call(self, *command: Argument) -> Any:
-        """As `Queue.call`."""
-        return await self._pooled.call(*command)
-
-    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
-        """As `Queue.cancel`."""
-        found = await self.call("HMGET", self.keys.task(identity), "unique", "place")
-        keys, words = cancellation(self.keys, identity, *found), (identity, result, keep, how, STATE_KEPT)
-        state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, words)).decode()
-        tell_cancelled(self.name, identity, state)
-        return state or None
 
     async def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """As `Queue.enqueue_many`."""
@@ -125,11 +107,9 @@ class AsyncQueue(Producer):
                     continue
                 for group, some in chunk.items():
                     if group is None:
-                        await self._add("enqueue", (self.keys.queue, self.keys.noti), some)
-                    else:
-                        name = digest(group)
-                        if await self._add("enqueue_group", (self.keys.group(name), self.keys.groups), [name, *some]):
-                            await self._turn(name)
+                        await self.store.enqueue(some)
+                    elif await self.store.enqueue_group(group, some):
+                        await self.store.turn([digest(group)], READY)
                     count += len(some)
                     if LISTENERS:
                         self._tell(some)
@@ -137,17 +117,3 @@ class AsyncQueue(Producer):
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
-
-    async def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
-        try:
-            return await self._added(script, keys, arguments)
-        except ResponseError as error:
-            raise await explained_async(error, self._pooled, self.keys, keys) from error
-
-    async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
-        durability = self._durability
-        if not durability.waits:
-            return await run_script_async(self._pooled, SCRIPTS[script], keys, tuple(arguments))
-        with durability.trying():
-            proof = durability.proof or durability.learn(await self._pooled.batch(*durability.questions))
-            return durability.judge(proof, await self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))

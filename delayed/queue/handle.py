@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
 
+from ..base.checks import is_number
 from ..base.clock import monotonic
 from ..base.running import running
 from ..errors import ConfigurationError, DelayedError, NotDone, ResultError, Unrunnable
@@ -32,33 +33,40 @@ class _Waiter(Protocol):
     def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
 
 
+class _Store(Protocol):
+    def call(self, *command: Any) -> Any: ...
+
+    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
+class _AsyncStore(Protocol):
+    async def call(self, *command: Any) -> Any: ...
+
+    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+
 class _Queue(Protocol):
     name: str
     keys: Keys
-    faked: bool  # nothing works on it but what a test drains
 
-    @property
     def waiter(self) -> _Waiter: ...
 
-    def call(self, *command: Any) -> Any: ...
+    @property
+    def store(self) -> _Store: ...
 
     def ask_time(self) -> float: ...
-
-    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class _AsyncQueue(Protocol):
     name: str
     keys: Keys
-    faked: bool
 
     async def waiter(self) -> _Waiter: ...
 
-    async def call(self, *command: Any) -> Any: ...
+    @property
+    def store(self) -> _AsyncStore: ...
 
     async def ask_time(self) -> float: ...
-
-    async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
 class Handle(Generic[R_co]):
@@ -96,7 +104,7 @@ class Handle(Generic[R_co]):
             UnknownTask, NoResult: nothing is known.
             redis.exceptions.RedisError: it has been away for some seconds.
         """
-        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
         again = _Again()
         while True:
             try:
@@ -114,17 +122,17 @@ class Handle(Generic[R_co]):
 
         Raises:
             TaskFailed, TaskExpired, TaskCancelled: it did not succeed.
-            NotDone: it has not ended in time; of a faked queue (`delayed.testing`): nothing has run it yet.
+            NotDone: it has not ended in time.
             UnknownTask, NoResult: there is nothing to wait for.
         """
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         with wait.outage():
-            data = self._queue.call("LINDEX", wait.key, 0)
+            data = self._queue.store.call("LINDEX", wait.key, 0)
             if data is not None:
                 return cast(R_co, wait.value(data))
             if wait.looks_once:
-                state, error = self._queue.call("HMGET", wait.task, "state", "error")
-                data = self._queue.call(
+                state, error = self._queue.store.call("HMGET", wait.task, "state", "error")
+                data = self._queue.store.call(
                     "LINDEX", wait.key, 0
                 )  # both are stored at once, and we have asked one after the other
                 return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
@@ -137,7 +145,7 @@ class Handle(Generic[R_co]):
                 answered.set()
             looked.set()
 
-        waiter = self._queue.waiter
+        waiter = self._queue.waiter()
         with waiter.waiting(wait.key, wait.task, tell):
             for seconds in wait.slices():
                 if answered.wait(seconds):
@@ -150,8 +158,8 @@ class Handle(Generic[R_co]):
         """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         if wait.looks_once:
-            return self.result(timeout) if self._queue.faked else await asyncio.to_thread(self.result, timeout)
-        return cast(R_co, await wait.answer(self._queue.waiter))
+            return await asyncio.to_thread(self.result, timeout)
+        return cast(R_co, await wait.answer(self._queue.waiter()))
 
     async def astatus(self) -> Status:
         """As `status`, for asyncio: in another thread."""
@@ -174,7 +182,7 @@ class Handle(Generic[R_co]):
         Raises:
             UnknownTask, NoResult: nothing is known.
         """
-        state = self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return state_of(state, self._queue.name, self.id)
 
 
@@ -200,7 +208,7 @@ class AsyncHandle(Generic[R_co]):
 
     async def astatus(self) -> Status:
         """As `Handle.status`."""
-        call, key = self._queue.call, self._queue.keys.task(known(self.id))
+        call, key = self._queue.store.call, self._queue.keys.task(known(self.id))
         again = _Again()
         while True:
             try:
@@ -215,13 +223,13 @@ class AsyncHandle(Generic[R_co]):
         wait = _Wait(self._queue, known(self.id), timeout, self._path)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
-        state, error = await self._queue.call("HMGET", wait.task, "state", "error")
-        data = await self._queue.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
+        state, error = await self._queue.store.call("HMGET", wait.task, "state", "error")
+        data = await self._queue.store.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
         return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
-        state = await self._queue.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        state = await self._queue.store.cancel(known(self.id), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
         return state_of(state, self._queue.name, self.id)
 
 
@@ -246,14 +254,13 @@ class _Wait:
     def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str) -> None:
         self.task = queue.keys.task(identity)
         self.key = queue.keys.result(identity)
-        self._faked = queue.faked
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout)):
+        if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
             raise ConfigurationError(
                 f"timeout is a number of seconds to wait, or None for as long as it takes, not {timeout!r}"
             )
         self._deadline = math.inf if timeout is None else monotonic() + timeout
-        self.looks_once = queue.faked or (timeout is not None and timeout <= 0)
+        self.looks_once = timeout is not None and timeout <= 0
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:
@@ -344,8 +351,6 @@ class _Wait:
 
     def late(self, trouble: Exception | None) -> NoReturn:
         """It has not ended in time; `trouble`: or nobody can say."""
-        if self._faked:
-            raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
         late = f"{self._task} has not ended within {self._timeout:g} s; it may still"
         if trouble is not None:
             raise NotDone(f"{late}. Redis cannot be asked: {trouble}") from trouble

@@ -13,7 +13,7 @@ from ..redis.durability import Durability
 from ..redis.keys import Keys
 from ..redis.server_time import ServerTime
 from ..redis.store import place
-from ..task.decode import headers_of, path_of
+from ..task.decode import headers_of, is_python_path, path_of
 from ..task.headers import id_in
 from ..task.options import TRACKED_FOR
 from ..task.task import GoTask, PyTask, Task
@@ -34,7 +34,6 @@ class Producer:
         self.keys = Keys(name)
         self.max_task_size = max_task_size
         self._durability = durability
-        self.faked = False  # nothing works on it but what a test drains
         self.server_time = ServerTime()
         check_cluster(conn, name, self.keys.noti)
 
@@ -103,7 +102,7 @@ class Producer:
     def _tell(self, tasks: list[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""
         for data in tasks:
-            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=headers_of(data).get("id")))
+            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=id_in(headers_of(data))))
 
     def _submitted(self, task: Task, data: bytes, identity: str, reply: Any) -> tuple[str | None, bool, str]:
         """What a handle has: the id of the task that is there now, for this one or instead of it, whether it was there before,
@@ -153,7 +152,7 @@ def _not_a_task(what: object) -> str:
     elif callable(what):
         instead = f"enqueue PyTask({name}, (…))"
     elif isinstance(what, str):
-        instead = f"enqueue {'PyTask' if ':' in what else 'GoTask'}({what!r:.200}, (…))"
+        instead = f"enqueue {'PyTask' if is_python_path(what) else 'GoTask'}({what!r:.200}, (…))"
     else:
         instead = "such as PyTask('module.path:function', (1, 2))"
     return f"a queue takes a PyTask or a GoTask, not {type(what).__name__} {what!r:.200}: {instead}"

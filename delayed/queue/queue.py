@@ -1,8 +1,9 @@
 """The queue: what producers and operators call."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from ..base.checks import is_number, is_whole
 from ..base.clock import monotonic
 from ..base.ids import digest
 from ..errors import ConfigurationError
@@ -10,16 +11,15 @@ from ..redis.command import Client
 from ..redis.connect import client_of
 from ..redis.durability import MEMORY, TIMEOUT, Durability
 from ..redis.pool import Pooled
-from ..redis.scripts import SCRIPTS, Argument
 from ..redis.store import READY, Store
 from ..task.task import Task
 from .handle import Handle
-from .limits import LimitsMixin
+from .limits import LIMITS, Limits
 from .producer import LISTENERS, MAX_TASK_SIZE, Producer, checked_id, for_the_time
 from .waiter import Waiter, waiter_of
 
 
-class Queue(Producer, Store, LimitsMixin):
+class Queue(Producer):
     """A task queue on Redis.
 
     Args:
@@ -57,12 +57,11 @@ class Queue(Producer, Store, LimitsMixin):
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
-        self._pooled = Pooled(conn, name)
-        Store.__init__(self, self.keys, self._pooled, conn)
+        self.store = Store(self.keys, Pooled(conn, name), conn, self._durability)
 
     def len(self) -> int:
         """How many tasks wait."""
-        return int(self.call("LLEN", self.keys.queue))
+        return int(self.store.call("LLEN", self.keys.queue))
 
     def enqueue(self, task: Task, *, id: str | None = None) -> Handle[Any]:  # noqa: A002  # its name everywhere
         """Put a task at the end of the queue, or where its options say. What is enqueued twice is there twice.
@@ -89,12 +88,12 @@ class Queue(Producer, Store, LimitsMixin):
             if self._asks_time(task):
                 self.ask_time()
             if submission := self._submission(task, id):
-                reply = self.submit(*submission)
+                reply = self.store.submit(*submission)
                 if reply[0] == b"first":
-                    self.turn([digest(task.options.group or "")], READY)
+                    self.store.turn([digest(task.options.group or "")], READY)
                 return Handle(self, *self._submitted(task, *submission[1][:2], reply))
         data = self._serialize(task)
-        self._add("enqueue", (self.keys.queue, self.keys.noti), [data])
+        self.store.enqueue([data])
         if LISTENERS:
             self._tell([data])
         return Handle(self, None)
@@ -104,18 +103,12 @@ class Queue(Producer, Store, LimitsMixin):
         if self.server_time.stale():
             with for_the_time():
                 asked = monotonic()
-                self.server_time.learn(self._pooled.call("TIME"), asked, monotonic())
+                self.server_time.learn(self.store.call("TIME"), asked, monotonic())
         return self.server_time.now()
 
-    @property
     def waiter(self) -> Waiter:
         """Through which handles wait for results."""
         return waiter_of(self.conn, self.name)
-
-    def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
-        """Put one task into the queue that asks for more than a place at the tail. Returns its state and an id."""
-        reply: list[bytes] = self._add("submit", keys, arguments)
-        return reply
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
         """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of
@@ -139,9 +132,9 @@ class Queue(Producer, Store, LimitsMixin):
                     continue
                 for group, some in chunk.items():
                     if group is None:
-                        self._add("enqueue", (self.keys.queue, self.keys.noti), some)
-                    elif self.enqueue_group(group, some):
-                        self.turn([digest(group)], READY)
+                        self.store.enqueue(some)
+                    elif self.store.enqueue_group(group, some):
+                        self.store.turn([digest(group)], READY)
                     count += len(some)
                     if LISTENERS:
                         self._tell(some)
@@ -150,16 +143,47 @@ class Queue(Producer, Store, LimitsMixin):
             raise
         return count
 
-    def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
-        """Put tasks, which are there in bytes, at the end of their group. Returns whether it had none: its turn may be now."""
-        own, name = self.keys, digest(group)
-        return bool(self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
+    def pause(self) -> None:
+        """From now on no worker of ours takes a task from this queue. What runs goes on, and tasks can be enqueued. Workers
+        hear of it at their next beat (every 3 s)."""
+        self.store.call("HSET", self.keys.control, "paused", "1")
 
-    def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
-        """Run a script that adds tasks, and see that they are durable."""
-        durability = self._durability
-        if not durability.waits:
-            return self._run(script, keys, *arguments)
-        with durability.trying():
-            proof = durability.proof or durability.learn(self._pooled.batch(*durability.questions))
-            return durability.judge(proof, self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))
+    def resume(self) -> None:
+        """The opposite of `pause`. Workers hear of it at their next beat, and look within their dequeue timeout."""
+        self.store.call("HDEL", self.keys.control, "paused")
+
+    def limit(self, *, concurrency: int | None = None, rate: float | None = None, burst: int | None = None) -> None:
+        """Set all limits of this queue, for all workers of ours together; what is not given is not limited any more.
+
+        Args:
+            concurrency: how many of its tasks may run at once.
+            rate: how many may begin in a second, on average.
+            burst: how many may begin at once after a rest; by default as many as in a second, and at least one.
+
+        Raises:
+            ConfigurationError: numbers that would let nothing run; for that there is `pause`.
+        """
+        if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
+            raise ConfigurationError(
+                f"concurrency is a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
+            )
+        if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
+            raise ConfigurationError(f"rate is a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
+        if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
+            raise ConfigurationError(f"burst is a number of tasks above 0, and goes with a rate; it is {burst!r}")
+        if rate is not None and burst is None:
+            burst = max(1, round(rate))
+        given = zip(LIMITS, (concurrency, rate, burst), strict=True)
+        chosen = [part for name, value in given if value is not None for part in (name, value)]
+        # One command, so that there is no moment without limits: an empty value is none.
+        empty = [value for name in LIMITS if name not in chosen for value in (name, "")]
+        if chosen:
+            self.store.call("HSET", self.keys.control, *chosen, *empty)
+        else:
+            self.store.call("HDEL", self.keys.control, *LIMITS)
+
+    def limits(self) -> Limits:
+        """What operators want of this queue at the moment."""
+        names = [name.encode() for name in ("paused", *LIMITS)]
+        found = zip(names, self.store.call("HMGET", self.keys.control, *names), strict=True)
+        return Limits.of([part for name, value in found if value is not None for part in (name, value)])

@@ -4,7 +4,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from ..base.checks import is_number
 from ..errors import NoResult, UnknownTask
+from ..redis.command import pairs
 from ..task.result import State
 
 
@@ -57,11 +59,6 @@ def state_of(state: str | None, queue: str, identity: str | None) -> State:
     raise UnknownTask(f"the state of task {identity} in {queue!r} is {state!r:.100}, which this version does not know")
 
 
-def _fields(found: Any) -> dict[bytes, bytes]:
-    """A hash, in the form of RESP2 or of RESP3."""
-    return dict(zip(found[::2], found[1::2], strict=True)) if isinstance(found, list) else found or {}
-
-
 def _moment(text: bytes | None) -> float | None:
     """An instant that is stored in milliseconds since 1970; None if there is none, or another program's nonsense."""
     number = _whole(text)
@@ -74,7 +71,7 @@ def _whole(text: bytes | None) -> int | None:
 
 def needs_time(found: Any) -> bool:
     """Whether the state that was found depends on what time it is."""
-    fields = _fields(found)
+    fields: dict[bytes, bytes] = pairs(found)
     return fields.get(b"state") == State.SCHEDULED.encode() and bool(_moment(fields.get(b"due")))
 
 
@@ -84,7 +81,7 @@ def _progress(packed: bytes | None) -> tuple[float | None, float | None, str]:
         done, total, note = msgpack.unpackb(packed or b"\x93\xc0\xc0\xa0")
     except Exception:  # msgpack raises a dozen types
         return None, None, ""
-    numbers = [each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in (done, total)]
+    numbers = [each if is_number(each) else None for each in (done, total)]
     return numbers[0], numbers[1], note if isinstance(note, str) else ""
 
 
@@ -94,7 +91,7 @@ def status_of(found: Any, queue: str, identity: str | None, now: float) -> Statu
     Raises:
         UnknownTask: it is no state.
     """
-    fields = _fields(found)
+    fields: dict[bytes, bytes] = pairs(found)
     if not fields:
         raise unknown(queue, identity)
     state = state_of(fields.get(b"state", b"").decode(errors="replace"), queue, identity)

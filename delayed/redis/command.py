@@ -39,6 +39,7 @@ __all__ = [  # the errors are those of redis-py, which no other wing imports
     "is_outage",
     "is_refused",
     "pack",
+    "pairs",
     "place_of",
     "run_script",
     "same_slot",
@@ -136,6 +137,11 @@ def run_script(caller: Caller, script: Script, keys: tuple[str, ...], arguments:
         return caller.call(*command)
     except NoScriptError:
         return caller.call(*script.with_source(command))
+
+
+def pairs(reply: Any) -> dict[Any, Any]:
+    """Names and values: a list of them in turn, as RESP2 has them, or a map, as RESP3 does; nothing for None."""
+    return dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list | tuple) else reply or {}
 
 
 def pack(*command: Argument) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 from ..base.checks import is_number
 from ..base.clock import milliseconds
 from ..errors import ConfigurationError, NotDurable
+from .command import pairs
 from .scripts import Argument
 
 MEMORY = "memory"
@@ -126,8 +127,7 @@ class Durability:
 
 def _always(settings: Any) -> bool:
     """Whether CONFIG says that what was acknowledged is on the disk."""
-    pairs = list(settings.items()) if isinstance(settings, dict) else list(zip(settings[::2], settings[1::2], strict=True))
-    known = {_text(name): _text(value) for name, value in pairs}
+    known = {_text(name): _text(value) for name, value in pairs(settings).items()}
     return known.get("appendonly") == "yes" and known.get("appendfsync") == "always"
 
 

@@ -9,24 +9,6 @@ from ..errors import ConfigurationError
 from ..task.headers import Holds
 
 _LEASE = "_lease_"
-_SUFFIXES = (
-    "_noti",
-    "_processing",
-    "_lost",
-    "_dead",
-    "_workers",
-    "_stats",
-    "_scheduled",
-    "_wake",
-    "_control",
-    "_bucket",
-    "_groups",
-    "_cron",
-    "_cron_due",
-    "_cron_defined",
-    "_waited",
-    "_deferred",
-)
 TYPES = {
     "queue": "list",
     "noti": "list",
@@ -46,6 +28,10 @@ TYPES = {
     "waited": "hash",
     "deferred": "hash",
 }
+_SUFFIXES = tuple(f"_{part}" for part in TYPES if part != "queue")
+CONTROL = ("paused", "concurrency", "rate", "burst")  # fields of the hash,
+STATS = ("recovered", "buried")  # of this one,
+LETTER = ("task", "reason", "detail", "worker")  # and of each entry of `dead`
 _OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
 _OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)

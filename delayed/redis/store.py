@@ -13,8 +13,10 @@ from ..task.decode import headers_of
 from ..task.headers import HOLDS_NOTHING, Holds, holds_in, milliseconds_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
 from .command import Caller, Client, RedisError, ResponseError, run_script
+from .durability import Durability
 from .foreign import explained
 from .keys import Keys
+from .pool import Pooled
 from .scripts import SCRIPTS, Argument
 
 READY = 16  # waiting tasks up to which the tasks of groups go to the queue itself at once, whoever works on it
@@ -29,14 +31,14 @@ _FATES = {"while_running": "take", "while_queued": "free"}  # what becomes of th
 
 
 class TakeResult(NamedTuple):
-    """What `Queue.take` got: task i is held under lease i."""
+    """What `Store.take` got: task i is held under lease i."""
 
     tasks: list[bytes]
     suspect: bool  # the only task has been lost before
 
 
 class SweepResult(NamedTuple):
-    """What `Queue.sweep` did."""
+    """What `Store.sweep` did."""
 
     recovered: int  # tasks put back
     buried: int  # tasks lost too often
@@ -72,14 +74,25 @@ class Store:
 
     Args:
         keys: the queue's keys.
-        caller: sends its commands.
+        pooled: sends its commands.
         conn: the client, to ask what is wrong.
+        durability: what an enqueue waits for.
     """
 
-    def __init__(self, keys: Keys, caller: Caller, conn: Client) -> None:
+    def __init__(self, keys: Keys, pooled: Pooled, conn: Client, durability: Durability) -> None:
         self.keys = keys
         self.conn = conn
-        self._caller = caller
+        self._durability = durability
+        self._pooled = pooled
+        self._caller: Caller = pooled
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return self.keys.queue
 
     def over(self, caller: Caller) -> Self:
         """The same queue with its commands sent through `caller`, for example a worker's own connection."""
@@ -104,6 +117,31 @@ class Store:
     def explained(self, error: RedisError) -> RedisError:
         """`error`, or, if a key of this queue has a foreign type, a `ForeignType` that names it and says what to do."""
         return explained(error, self.conn, self.keys)
+
+    # Producers
+
+    def enqueue(self, tasks: Sequence[bytes]) -> None:
+        """Put tasks at the end of the queue, all or none of them."""
+        self._add("enqueue", (self.keys.queue, self.keys.noti), tasks)
+
+    def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
+        """Put tasks at the end of their group. Returns whether it had none: its turn may be now."""
+        own, name = self.keys, digest(group)
+        return bool(self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
+
+    def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
+        """Enqueue one task that asks for more than a place at the tail (see `Producer`). Returns its state and an id."""
+        reply: list[bytes] = self._add("submit", keys, arguments)
+        return reply
+
+    def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+        """Run a script that adds tasks, and see that they are durable."""
+        durability = self._durability
+        if not durability.waits:
+            return self._run(script, keys, *arguments)
+        with durability.trying():
+            proof = durability.proof or durability.learn(self._pooled.batch(*durability.questions))
+            return durability.judge(proof, self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))
 
     # Workers
 

@@ -15,6 +15,7 @@ from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.outage import OutageLog
+from ..redis.store import Store
 from ..task.options import ENDED_FOR
 from ..task.result import CANCELLED, HARD, State
 from ..worker.scoreboard import Scoreboard, description
@@ -64,8 +65,9 @@ class Recoverer:
     def __init__(self, queues: Sequence[Queue], *, interval: float, ttl: float, limit: int) -> None:
         self._interval, self._ttl, self._limit = interval, ttl, limit
         self._channel = Channel(queues[0].conn, queues[0].name, _DEADLINE)
-        self._queues = [queue.over(self._channel) for queue in queues]
-        self._lost_tasks = [LostTasks(queue) for queue in self._queues]
+        self._queues = queues
+        self._stores = [queue.store.over(self._channel) for queue in queues]
+        self._lost_tasks = [LostTasks(store) for store in self._stores]
         self._outage = OutageLog(queues[0].conn)
         self._dead: list[DeadProcess] = []
         self._scores: dict[Scoreboard, _Score] = {}
@@ -154,14 +156,14 @@ class Recoverer:
 
     def _names(self, scoreboard: Scoreboard) -> Iterator[tuple[int, list[str]]]:
         """All leases under which a worker may hold tasks, and of which queue, the last first."""
-        for index, queue in enumerate(self._queues):
+        for index, store in enumerate(self._stores):
             secret, count = scoreboard.leases(index)
             for end in range(count, 0, -_AT_A_TIME):
-                yield index, [queue.keys.lease(secret, n) for n in range(end - 1, max(end - _AT_A_TIME, 0) - 1, -1)]
+                yield index, [store.keys.lease(secret, n) for n in range(end - 1, max(end - _AT_A_TIME, 0) - 1, -1)]
 
-    def _held(self, queue: Queue, names: list[str]) -> Iterator[list[str]]:
+    def _held(self, store: Store, names: list[str]) -> Iterator[list[str]]:
         """Those of the leases that hold something, a few at a time if that is large."""
-        asked = b"".join(pack("HSTRLEN", queue.keys.processing, name) for name in names)
+        asked = b"".join(pack("HSTRLEN", store.keys.processing, name) for name in names)
         some: list[str] = []
         size = 0
         for name, length in zip(names, self._channel.exchange(asked, len(names)), strict=True):
@@ -186,7 +188,7 @@ class Recoverer:
         return any(
             next(self._cancelled(self._queues[index], some), None) is not None
             for index, names in self._names(scoreboard)
-            for some in self._held(self._queues[index], names)
+            for some in self._held(self._stores[index], names)
         )
 
     def _score(self, living: Sequence[Scoreboard]) -> bool:
@@ -236,9 +238,9 @@ class Recoverer:
             return False
         for index, names in self._names(dead.scoreboard):  # from the last: each goes to the head of the queue
             queue = self._queues[index]
-            for some in self._held(queue, names):
+            for some in self._held(queue.store, names):
                 for name, job in self._cancelled(queue, some):  # these do not count as lost
-                    queue.conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+                    self._stores[index].conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
                 if not self._sweep(dead, index, some):
                     return False
             self._channel.call("UNLINK", *names)
@@ -257,12 +259,12 @@ class Recoverer:
 
     def _sweep(self, dead: DeadProcess, index: int, names: list[str]) -> bool:
         """Put back what is held under these leases. False if it is time for other things."""
-        queue, more = self._queues[index], True
+        store, more = self._stores[index], True
         self._channel.call("UNLINK", *names)
         while more:
-            back, buried, more = queue.sweep(names, self._limit, dead.sweep_id, dead.place, dead.cause)
+            back, buried, more = store.sweep(names, self._limit, dead.sweep_id, dead.place, dead.cause)
             dead.back, dead.buried = dead.back + back, dead.buried + buried
-            tell_swept(queue.name, dead.place, back, buried)
+            tell_swept(store.name, dead.place, back, buried)
             if buried:
                 self._attempt(lambda: bool(self._lost_tasks[index].tell()))
             if monotonic() > self._enough:

@@ -8,11 +8,11 @@ import msgpack
 
 from ..base.clock import monotonic
 from ..logger import logger
-from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError
 from ..redis.outage import OutageLog
 from ..redis.scripts import Argument
+from ..redis.store import Store
 from .caution import SETTLING, TIMES, Caution, Suspects
 from .wake import WakeListener
 
@@ -45,29 +45,29 @@ class SweptServer:
         heed: is called before each command of a queue, and may raise.
     """
 
-    def __init__(self, queue: Queue, heed: Callable[[], None]) -> None:
-        self.channel = Channel(queue.conn, queue.name)
-        self.queues: list[Queue] = []
+    def __init__(self, store: Store, heed: Callable[[], None]) -> None:
+        self.channel = Channel(store.conn, store.name)
+        self.stores: list[Store] = []
         self.suspects: dict[int, Suspects] = {}
         self.wake_listener: WakeListener
         self.failures = 0  # attempts since it worked
         self.caution = Caution()
-        self._outage = OutageLog(queue.conn)
+        self._outage = OutageLog(store.conn)
         self._line = _Line(self.channel, heed)
         self._doubts = ""  # why living workers may not have been able to beat since the last look
 
-    def add(self, queue: Queue) -> Queue:
+    def add(self, store: Store) -> Store:
         """Sweep this queue, too. Returns it with its commands sent from here."""
-        ours = queue.over(self._line)
-        self.queues.append(ours)
+        ours = store.over(self._line)
+        self.stores.append(ours)
         self.suspects[id(ours)] = Suspects(self.caution)
-        self.wake_listener = WakeListener(self.queues)
+        self.wake_listener = WakeListener(self.stores)
         return ours
 
     @property
     def names(self) -> str:
         """The queues, for people."""
-        return ", ".join(queue.name for queue in self.queues)
+        return ", ".join(store.name for store in self.stores)
 
     def broke(self) -> None:
         """The connection has to be opened again."""
@@ -76,7 +76,7 @@ class SweptServer:
         self.failures += 1
         self._doubts = "its connection broke"
 
-    def attempt(self, what: str, action: Callable[[], object], queue: Queue | None = None) -> bool:
+    def attempt(self, what: str, action: Callable[[], object], store: Store | None = None) -> bool:
         """Do one of several things: whatever goes wrong, the others have their turn. Returns whether that makes sense: else
         there is no connection."""
         try:
@@ -85,7 +85,7 @@ class SweptServer:
                 self.caution.opened(monotonic())
             action()
         except ResponseError as error:  # it answers, so it was not away
-            self._outage.failed(what, error if queue is None else queue.explained(error))
+            self._outage.failed(what, error if store is None else store.explained(error))
         except RedisError as error:
             self.broke()
             self._outage.failed(what, error)
@@ -171,9 +171,9 @@ class SweptServer:
     def _longest_beat(self) -> float:
         """Seconds in which each living worker beats: it does so at least twice while its leases live."""
         longest = 0.0
-        for queue in self.queues:
+        for store in self.stores:
             with contextlib.suppress(ResponseError):  # a foreign type
-                for about in queue.call("HVALS", queue.keys.workers):
+                for about in store.call("HVALS", store.keys.workers):
                     longest = max(longest, _ttl_in(about) / 2 + 1)
         return longest
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from ..base.ids import token
 from ..dead_letters.lost import LostTasks, tell_swept
 from ..logger import logger
-from ..queue.queue import Queue
 from ..redis.command import ResponseError, is_cluster, same_slot
+from ..redis.store import Store
 from .caution import Suspects
 
 LOSSES = 3  # how many losses bury a task, if nothing else is said
@@ -34,12 +34,12 @@ class Judge:
     def __init__(self, suspects: Suspects | None = None, look: Callable[[], None] = lambda: None) -> None:
         self._suspects, self._look = suspects, look
 
-    def dead(self, queue: Queue, key: str) -> Iterator[list[str]]:
+    def dead(self, store: Store, key: str) -> Iterator[list[str]]:
         """The dead leases named in the hash `key`, in pages."""
         cursor = -1
         while cursor:
-            cursor, leases = queue.page(key, max(cursor, 0))
-            gone = _gone(queue, _checkable(queue, leases))
+            cursor, leases = store.page(key, max(cursor, 0))
+            gone = _gone(store, _checkable(store, leases))
             if gone and self._suspects is not None:
                 self._look()
                 gone = self._suspects.dead(key, gone)
@@ -60,11 +60,11 @@ class Pass:
         judge: which leases are dead.
     """
 
-    def __init__(self, queue: Queue, limit: int, sweeper: str, lost_tasks: LostTasks | None, judge: Judge) -> None:
-        self._queue, self._limit, self._sweeper, self._graveyard, self._judge = queue, limit, sweeper, lost_tasks, judge
+    def __init__(self, store: Store, limit: int, sweeper: str, lost_tasks: LostTasks | None, judge: Judge) -> None:
+        self._store, self._limit, self._sweeper, self._lost_tasks, self._judge = store, limit, sweeper, lost_tasks, judge
         self.recovered = self.buried = self.repaired = self.pruned = 0
         self.steps: list[tuple[str, Callable[[], object]]] = [
-            ("wake of what waits for a key", queue.wake_all),  # before keys are set free here: each of those wakes one
+            ("wake of what waits for a key", store.wake_all),  # before keys are set free here: each of those wakes one
             ("sweep", self._bring_back),
             ("repair of the notifications", self._repair),
             ("register", self._prune),
@@ -77,25 +77,25 @@ class Pass:
         sweep_id = token()
         recovered = buried = 0
         try:
-            for leases in self._judge.dead(self._queue, self._queue.keys.processing):
+            for leases in self._judge.dead(self._store, self._store.keys.processing):
                 more = True
                 while more:
-                    back, under, more = self._queue.sweep(leases, self._limit, sweep_id, self._sweeper)
+                    back, under, more = self._store.sweep(leases, self._limit, sweep_id, self._sweeper)
                     recovered, buried = recovered + back, buried + under
         finally:
             self.recovered, self.buried = recovered, buried
-            tell_swept(self._queue.name, self._sweeper, recovered, buried)
+            tell_swept(self._store.name, self._sweeper, recovered, buried)
 
     def _tell(self) -> None:
-        if self.buried or self._graveyard is not None:
-            (self._graveyard or LostTasks(self._queue)).tell()
+        if self.buried or self._lost_tasks is not None:
+            (self._lost_tasks or LostTasks(self._store)).tell()
 
     def _repair(self) -> None:
-        self.repaired = repair(self._queue)
+        self.repaired = repair(self._store)
 
     def _prune(self) -> None:
-        for leases in self._judge.dead(self._queue, self._queue.keys.workers):
-            self.pruned += self._queue.prune(leases)
+        for leases in self._judge.dead(self._store, self._store.keys.workers):
+            self.pruned += self._store.prune(leases)
 
     @property
     def outcome(self) -> Outcome:
@@ -103,7 +103,7 @@ class Pass:
         return Outcome(self.recovered, self.buried, self.repaired, self.pruned)
 
 
-def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
+def sweep(store: Store, limit: int = LOSSES, sweeper: str = "") -> Outcome:
     """Sweep a queue once. It may be killed anywhere, and done by any number at the same time.
 
     Args:
@@ -114,7 +114,7 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
     Raises:
         redis.exceptions.ResponseError: Redis refused a step; the others have been done.
     """
-    this = Pass(queue, limit, sweeper, None, Judge())
+    this = Pass(store, limit, sweeper, None, Judge())
     refusals = []
     for _, step in this.steps:
         try:
@@ -126,32 +126,32 @@ def sweep(queue: Queue, limit: int = LOSSES, sweeper: str = "") -> Outcome:
     return this.outcome
 
 
-def repair(queue: Queue) -> int:
+def repair(store: Store) -> int:
     """Make the notifications as many as the tasks. Returns how many were added or removed."""
     repaired = 0
     for _ in range(_MOST):
-        added, removed, left = queue.repair()
+        added, removed, left = store.repair()
         repaired += added + removed
         if not left:
             break
     return repaired
 
 
-def _gone(queue: Queue, leases: list[str]) -> list[str]:
+def _gone(store: Store, leases: list[str]) -> list[str]:
     """Those of the leases whose keys are gone. (A key of another type than a string has no value either: the scripts see that
     it lives.)"""
-    if queue.alive(leases) == len(leases):
+    if store.alive(leases) == len(leases):
         return []
-    return [lease for lease, holder in zip(leases, queue.call("MGET", *leases), strict=True) if holder is None]
+    return [lease for lease, holder in zip(leases, store.call("MGET", *leases), strict=True) if holder is None]
 
 
-def _checkable(queue: Queue, leases: list[str]) -> list[str]:
+def _checkable(store: Store, leases: list[str]) -> list[str]:
     """On a cluster, a script cannot ask for keys of other slots; ours are in the queue's own."""
-    if not is_cluster(queue.conn):
+    if not is_cluster(store.conn):
         return leases
-    ours = [lease for lease in leases if same_slot(lease, queue.name)]
+    ours = [lease for lease in leases if same_slot(lease, store.name)]
     if len(ours) < len(leases):
         logger.error(
-            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", queue, set(leases) - set(ours)
+            "%s: upstream workers hold tasks, and cannot be used on Redis Cluster: %s", store, set(leases) - set(ours)
         )
     return ours

@@ -24,7 +24,7 @@ from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, is_cluster, pack
-from ..redis.store import READY
+from ..redis.store import READY, Store
 from ..system.process import resident_size
 from ..system.signals import DUMP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager
@@ -82,9 +82,9 @@ class Sweeper:
         self._limit = limit
         self._name = token()
         self._servers: dict[tuple[int, str], SweptServer] = {}
-        self._queues = [self._server(each).add(each) for each in several]
-        self._lost_tasks = {id(each): LostTasks(each, dead_max, dead_days) for each in self._queues}
-        self._schedules = {id(each): Schedules(each) for each in self._queues}
+        self._stores = [self._server(each.store).add(each.store) for each in several]
+        self._lost_tasks = {id(each): LostTasks(each, dead_max, dead_days) for each in self._stores}
+        self._schedules = {id(each): Schedules(each) for each in self._stores}
         self._signals: SignalPipe | None = None
         self._service_manager: ServiceManager | None = None
         self._alive_at = 0.0
@@ -95,11 +95,11 @@ class Sweeper:
         self._place = ""
         self._started = now()
 
-    def _server(self, queue: Queue) -> SweptServer:
-        """One connection for each server; on a cluster, where queues move, one for each queue."""
-        key = (id(queue.conn), queue.name if is_cluster(queue.conn) else "")
+    def _server(self, store: Store) -> SweptServer:
+        """One connection for each server; on a cluster, where queues move, one for each store."""
+        key = (id(store.conn), store.name if is_cluster(store.conn) else "")
         if key not in self._servers:
-            self._servers[key] = SweptServer(queue, self._heed)
+            self._servers[key] = SweptServer(store, self._heed)
         return self._servers[key]
 
     def run(self) -> None:
@@ -110,7 +110,7 @@ class Sweeper:
         self._reader, self._writer = os.pipe()
         self._place = f"{socket.gethostname()}:{os.getpid()}"
         notifier = self._service_manager = ServiceManager()
-        names = ", ".join(queue.name for queue in self._queues)
+        names = ", ".join(store.name for store in self._stores)
         with SignalPipe() as signals:
             logger.info("Sweeper %s sweeps %s every %g s", self._place, names, self._interval)
             notifier.ready(f"sweeping {names}")
@@ -158,48 +158,48 @@ class Sweeper:
     def _visit(self, server: SweptServer) -> None:
         """Sweep the queues of a server."""
         if server.attempt(f"look at {server.names}", partial(self._greet, server)):
-            for queue in server.queues:
-                self._sweep(queue)
+            for store in server.stores:
+                self._sweep(store)
 
     def _greet(self, server: SweptServer) -> None:
         """Say that we live; what the answers tell of the server's health decides whether leases are judged."""
         asked = monotonic()
         server.look_at_the_clock()
-        for queue in server.queues:
+        for store in server.stores:
             with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
-                self._register(queue, server.channel)
+                self._register(store, server.channel)
         server.answered(asked, monotonic())
 
-    def _sweep(self, queue: Queue) -> None:
-        server = self._server(queue)
-        judge = Judge(server.suspects[id(queue)], server.look_again)
-        this = Pass(queue, self._limit, self._place, self._lost_tasks[id(queue)], judge)
+    def _sweep(self, store: Store) -> None:
+        server = self._server(store)
+        judge = Judge(server.suspects[id(store)], server.look_again)
+        this = Pass(store, self._limit, self._place, self._lost_tasks[id(store)], judge)
         for name, step in this.steps:
-            if not server.attempt(f"{name} of {queue.name}", step, queue):
+            if not server.attempt(f"{name} of {store.name}", step, store):
                 break
         if this.recovered or this.buried:
             logger.warning(
                 "%s: %s put back, %d buried after %s",
-                queue.name,
+                store.name,
                 counted(this.recovered, "lost task"),
                 this.buried,
                 counted(self._limit, "loss", "losses"),
             )
         if this.repaired:
-            logger.info("%s: repaired %s", queue.name, counted(this.repaired, "notification"))
+            logger.info("%s: repaired %s", store.name, counted(this.repaired, "notification"))
 
-    def _register(self, queue: Queue, channel: Channel) -> None:
-        own = queue.keys.lease(self._name)
+    def _register(self, store: Store, channel: Channel) -> None:
+        own = store.keys.lease(self._name)
         about = {
             "kind": "sweeper",
             "language": "python",
             "place": self._place,
-            "queues": [each.name for each in self._queues],
+            "queues": [each.name for each in self._stores],
             "started": self._started,
             "rss": resident_size(),
         }
         lives = pack("SET", own, self._name, "PX", milliseconds(max(_OWN_TTL * self._interval, 10)))
-        is_here = pack("HSET", queue.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
+        is_here = pack("HSET", store.keys.workers, own, msgpack.packb(about, unicode_errors="surrogateescape"))
         channel.exchange(lives + is_here, 2)
 
     def _until_the_next_sweep(self, signals: SignalPipe, notifier: ServiceManager) -> None:
@@ -227,29 +227,29 @@ class Sweeper:
         return min([*unsettled, *ripening, self._interval * random.uniform(*JITTER)])
 
     def _move_due(self) -> float:
-        """Put what is due into its queue. Returns the seconds until there may be more."""
+        """Put what is due into its store. Returns the seconds until there may be more."""
         pauses = [self._interval]
-        for queue in self._queues:
-            server = self._server(queue)
+        for store in self._stores:
+            server = self._server(store)
             for name, step in (
-                ("turns of the groups of", partial(queue.feed, READY)),
-                ("move of what is due in", partial(self._move, queue, pauses)),
-                ("run of the schedules of", partial(self._fire, queue, pauses)),
+                ("turns of the groups of", partial(store.feed, READY)),
+                ("move of what is due in", partial(self._move, store, pauses)),
+                ("run of the schedules of", partial(self._fire, store, pauses)),
             ):
-                if not server.channel.is_open or not server.attempt(f"{name} {queue.name}", step, queue):
+                if not server.channel.is_open or not server.attempt(f"{name} {store.name}", step, store):
                     break
         return min(pauses)
 
-    def _move(self, queue: Queue, pauses: list[float]) -> None:
+    def _move(self, store: Store, pauses: list[float]) -> None:
         """Move tasks that are due, and note the seconds until others are."""
-        pause = queue.due([queue.keys], _DUE_AT_ONCE).pause
+        pause = store.due([store.keys], _DUE_AT_ONCE).pause
         if pause is not None:
             pauses.append(pause)
 
-    def _fire(self, queue: Queue, pauses: list[float]) -> None:
+    def _fire(self, store: Store, pauses: list[float]) -> None:
         """Run schedules that are due, and note the seconds until others are."""
         enough = monotonic() + _SLICE
-        pause = self._schedules[id(queue)].fire(lambda: monotonic() > enough)
+        pause = self._schedules[id(store)].fire(lambda: monotonic() > enough)
         if pause is not None:
             pauses.append(pause)
 
@@ -291,13 +291,13 @@ class Sweeper:
                 self._stopped = True
 
     def _goodbye(self) -> None:
-        for queue in self._queues:
-            channel = self._server(queue).channel
-            own = queue.keys.lease(self._name)
+        for store in self._stores:
+            channel = self._server(store).channel
+            own = store.keys.lease(self._name)
             with contextlib.suppress(RedisError):  # the lease runs out by itself
                 if channel.is_open:
                     channel.call("UNLINK", own)
-                    channel.call("HDEL", queue.keys.workers, own)
+                    channel.call("HDEL", store.keys.workers, own)
         for server in self._servers.values():
             server.channel.close()
             server.wake_listener.close()

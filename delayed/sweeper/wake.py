@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from ..base.clock import monotonic
-from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.outage import OutageLog
+from ..redis.store import Store
 
 _ANEW = 60.0  # seconds after which it is asked again: a connection may be gone without a word
 _PAUSE = 1.0  # seconds to the next attempt after one that failed: Redis may refuse it each time
@@ -17,14 +17,14 @@ class WakeListener:
     """A connection that does nothing but wait for one of several queues' `wake` list.
 
     Args:
-        queues: the queues, all on one server.
+        stores: the queues, all on one server.
     """
 
-    def __init__(self, queues: Sequence[Queue]) -> None:
-        self._channel = Channel(queues[0].conn, queues[0].name)
-        self._pop = pack("BLPOP", *(queue.keys.wake for queue in queues), _ANEW)
-        self._outage = OutageLog(queues[0].conn)
-        self._what = f"wait for what is due earlier in {', '.join(queue.name for queue in queues)}"
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._channel = Channel(stores[0].conn, stores[0].name)
+        self._pop = pack("BLPOP", *(store.keys.wake for store in stores), _ANEW)
+        self._outage = OutageLog(stores[0].conn)
+        self._what = f"wait for what is due earlier in {', '.join(store.name for store in stores)}"
         self._until = 0.0
         self._next_try = 0.0
         self._woken = False

@@ -13,6 +13,11 @@ _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))  # and an array
 _NOT_DECODABLE, _NOT_A_TASK = "(not decodable)", "(not a task)"  # what stands for a path where there is none
 
 
+def is_python_path(path: str) -> bool:
+    """Whether this is the path of a Python function; else it is one of Go's."""
+    return SEPARATOR in path
+
+
 class Call(NamedTuple):
     """A Python task as a worker needs it."""
 

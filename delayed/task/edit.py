@@ -6,7 +6,7 @@ import msgpack
 
 from ..errors import InvalidTask, Unrunnable
 from .codec import dumps, loads
-from .decode import SEPARATOR, headers_of, path_of, readable
+from .decode import headers_of, is_python_path, path_of, readable
 
 
 def elements(data: bytes) -> tuple[list[bytes], str]:
@@ -28,6 +28,11 @@ def elements(data: bytes) -> tuple[list[bytes], str]:
     return raw, fields[0]
 
 
+def next_retry(count: int) -> int:
+    """How often a task may be repeated that is repeated now: a negative number, for ever, stays."""
+    return count - 1 if count > 0 else count
+
+
 def array_of(raw: list[bytes]) -> bytes:
     """A MessagePack array of elements that are packed already."""
     header: bytes = msgpack.Packer().pack_array_header(len(raw))
@@ -41,7 +46,7 @@ def without_header(data: bytes, header: str) -> bytes:
         return data
     raw, path = elements(data)
     left = {name: value for name, value in headers.items() if name != header}
-    raw[4 if SEPARATOR in path else 2] = dumps(left)
+    raw[4 if is_python_path(path) else 2] = dumps(left)
     return array_of(raw)
 
 
@@ -54,7 +59,7 @@ def with_expiry(data: bytes, expires: int) -> bytes:
     except ValueError:  # a bare path, as Go's workers take it
         count, start = 1, 0
     # What stands for args, kwargs and retry, or for a payload, if it is not there.
-    absent = [b"\x90", b"\x80", b"\x00"] if SEPARATOR in path_of(data) else [b"\xc0"]
+    absent = [b"\x90", b"\x80", b"\x00"] if is_python_path(path_of(data)) else [b"\xc0"]
     fields = 1 + len(absent)
     for _ in range(min(count, fields)):
         unpacker.skip()

@@ -21,7 +21,7 @@ class Holds(NamedTuple):
 
 HOLDS_NOTHING = Holds()
 _ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
-_MOST = 2**53  # milliseconds, or tasks at once: more is nonsense, and Redis refuses it
+MOST = 2**53  # milliseconds, or tasks at once: more is nonsense, and Redis refuses it
 
 
 # What the headers say. They may be another program's, and any nonsense: each is of exactly the type that docs/protocol.md,
@@ -36,7 +36,7 @@ def number_in(headers: dict[str, Any], name: str) -> int:
 
 def milliseconds_in(headers: dict[str, Any], name: str) -> int:
     """A number of milliseconds that Redis takes; 0 for none."""
-    return min(max(number_in(headers, name), 0), _MOST)
+    return min(max(number_in(headers, name), 0), MOST)
 
 
 def text_in(headers: dict[str, Any], name: str) -> str | None:
@@ -61,7 +61,7 @@ def unique_in(headers: dict[str, Any]) -> tuple[str, str, int]:
     """The unique key, for how long a task counts as there, and the milliseconds that bound it; ('', '', 0) for none."""
     match headers.get("unique"):
         case [str(key), str(mode), bound] if type(bound) is int:
-            return key, mode, min(max(bound, 0), _MOST)
+            return key, mode, min(max(bound, 0), MOST)
     return "", "", 0
 
 
@@ -69,7 +69,7 @@ def concurrency_in(headers: dict[str, Any]) -> tuple[str, int] | None:
     """The concurrency key, and how many tasks with it may run at once; None for a task without one."""
     match headers.get("concurrency"):
         case [str(key), limit] if type(limit) is int and limit > 0:
-            return key, min(limit, _MOST)
+            return key, min(limit, MOST)
     return None
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from ..base.clock import now
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
-from ..redis.store import scheduled
-from ..task.decode import decode, headers_of, path_of, readable
+from ..redis.store import scheduled, scored
+from ..task.decode import decode, headers_of, is_python_path, path_of, readable
 from ..task.options import Options
 from ..task.task import GoTask, PyTask
 from .fake import beneath
@@ -39,7 +39,7 @@ class Enqueued(NamedTuple):
 def enqueued(queue: Queue | AsyncQueue) -> list[Enqueued]:
     """The tasks that wait, in order, and then those that wait for their time."""
     queue = beneath(queue)
-    call, keys = queue.call, queue.keys
+    call, keys = queue.store.call, queue.keys
     found = [_enqueued(data, None) for data in call("LRANGE", keys.queue, 0, -1)]
     return found + [_enqueued(scheduled(member)[1], due / 1000) for member, due in scheduled_tasks(queue)]
 
@@ -67,7 +67,7 @@ def assert_enqueued(
         AssertionError: it does not; the message shows what is there.
         InvalidTask: there is no such option.
     """
-    path = (GoTask if isinstance(func, str) and ":" not in func else PyTask)(func).func_path  # type: ignore[arg-type]
+    path = (GoTask if isinstance(func, str) and not is_python_path(func) else PyTask)(func).func_path  # type: ignore[arg-type]
     retry = options.pop("retry", None)
     chosen = Options.of(options)
     there = enqueued(queue)
@@ -92,16 +92,13 @@ def assert_enqueued(
 
 def scheduled_tasks(queue: Queue) -> list[tuple[bytes, int]]:
     """The tasks in the schedule with the moments at which they are due, in milliseconds."""
-    found = queue.call("ZRANGE", queue.keys.scheduled, 0, -1, "WITHSCORES")
-    pairs = (
-        found if found and isinstance(found[0], list | tuple) else zip(found[::2], found[1::2], strict=True)
-    )  # RESP3, RESP2
-    return [(member, int(float(due))) for member, due in pairs]
+    found = queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1, "WITHSCORES")
+    return [(member, int(due)) for member, due in scored(found)]
 
 
 def _enqueued(data: bytes, due: float | None) -> Enqueued:
     path, headers = path_of(data), headers_of(data)
-    if ":" not in path:
+    if not is_python_path(path):
         fields = readable(data)
         args = fields[1] if isinstance(fields, list) and len(fields) > 1 else None
         return Enqueued(path, args, {}, headers.get("retry", 0), headers, due)

@@ -19,7 +19,7 @@ from ..job.runner import Runner
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..task.decode import Call, decode, path_of
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.options import type_name
 from ..task.result import State, failure
 from .fake import beneath
@@ -73,17 +73,17 @@ class _Runner:
         announce(self._current)
         own, count = token(), 0
         while True:
-            self.queue.due([self.queue.keys])
+            self.queue.store.due([self.queue.keys])
             self.name = self.queue.keys.lease(own, count)
-            tasks, _ = self.queue.take([self.name], own, 3600, waiting=True)
+            tasks, _ = self.queue.store.take([self.name], own, 3600, waiting=True)
             if not tasks:
                 return count
             count += 1
             try:
                 self._execute(tasks[0])
             finally:
-                self.queue.succeed(self.name)  # if it has not ended: an error is on its way to the test
-                self.queue.call("DEL", self.name)
+                self.queue.store.succeed(self.name)  # if it has not ended: an error is on its way to the test
+                self.queue.store.call("DEL", self.name)
                 self._job = self._call = None
 
     def _current(self) -> Job | None:
@@ -96,19 +96,19 @@ class _Runner:
         except Unrunnable as error:
             if not self._retries:
                 raise
-            self.queue.bury(self.name, error.reason, error.detail, _PLACE)
+            self.queue.store.bury(self.name, error.reason, error.detail, _PLACE)
             self._emitter.buried(self.queue.name, None, error, error.reason, error.detail, task=self._path)
             return
         if call.headers is None:
             self._plain(data)
             return
         self._job = job = Job(self.queue, call)
-        go, outcome = self._runner.begin(self.queue, self.name, job)
+        go, outcome = self._runner.begin(self.queue.store, self.name, job)
         if go:
             outcome = self._runner.execute(job)
         if outcome is not None:
             end, error_raised = (_at_once(outcome), None) if self._retries else _revealed(outcome)
-            count = self._runner.end(self.queue, self.name, data, job, end)
+            count = self._runner.end(self.queue.store, self.name, data, job, end)
             self._emitter.ended(self.queue.name, job, outcome if error_raised else end, count)
             if error_raised is not None:
                 raise error_raised
@@ -127,10 +127,10 @@ class _Runner:
                 raise
             reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
-                self.queue.retry(self.name, with_retry(data, max(call.retry - 1, min(call.retry, 0))))
+                self.queue.store.retry(self.name, with_retry(data, next_retry(call.retry)))
                 self._emitter.retried(self.queue.name, function, error, detail, **names)
             else:
-                self.queue.bury(self.name, reason, detail, _PLACE)
+                self.queue.store.bury(self.name, reason, detail, _PLACE)
                 self._emitter.buried(self.queue.name, function, error, reason, detail, **names)
 
 

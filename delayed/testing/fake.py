@@ -1,15 +1,19 @@
 """Queues without a server, by fakeredis: the base of `delayed.testing`."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import fakeredis
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, NotDone
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
+from ..queue.waits import ENDED, Answer, Over
+from ..redis.async_store import AsyncStore
+from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
 
 Either = TypeVar("Either", Queue, AsyncQueue)
@@ -35,13 +39,16 @@ def fake_async_queue(name: str = "default") -> AsyncQueue:
 def faked(queue: Either, *others: Queue | AsyncQueue) -> Iterator[Either]:
     """Inside of the block an application's own `Queue` or `AsyncQueue` object, to which its tasks are bound, is a fake one; so
     are `others`, which share its memory: queues of one name are one queue."""
-    server = _server()
-    before = [(each, _dress(each, server)) for each in (queue, *others)]
+    server, before = _server(), [(each, vars(each).copy()) for each in (queue, *others)]
     try:
+        for each, _ in before:
+            _dress(each, server)
         yield queue
     finally:
-        for each, attributes in reversed(before):
+        for each, attributes in before:
             vars(each).update(attributes)
+            for name in vars(each).keys() - attributes.keys():
+                delattr(each, name)
 
 
 def beneath(queue: Queue | AsyncQueue) -> Queue:
@@ -52,42 +59,69 @@ def beneath(queue: Queue | AsyncQueue) -> Queue:
     """
     if isinstance(queue, Queue):
         return queue
-    if isinstance(queue._pooled, _Bridge):
-        return queue._pooled.queue
+    if isinstance(queue.store, _Bridge):
+        return queue.store.queue
     raise ConfigurationError(
         f"{queue!r} is on a real server: use it inside of `with faked(queue)`, or give this function a Queue of the same name"
     )
 
 
-class _Bridge:
-    """Through which an `AsyncQueue` sends its commands: a fake `Queue`. It makes nobody wait, so it belongs to no loop."""
+class _Bridge(AsyncStore):
+    """What an `AsyncQueue` hands everything to: a fake `Queue`. It makes nobody wait, so it belongs to no loop."""
 
     def __init__(self, queue: Queue) -> None:
+        pooled: Any = self
+        super().__init__(queue.keys, pooled, Durability(MEMORY))
         self.queue = queue
 
     async def call(self, *command: Argument) -> Any:
-        return self.queue._pooled.call(*command)
+        return self.queue.store.call(*command)
 
-    async def batch(self, *commands: tuple[Argument, ...]) -> list[Any]:
-        return self.queue._pooled.batch(*commands)
+    async def waiter(self) -> "_Look":
+        return _Look(self.queue)
 
 
-def _dress(queue: Queue | AsyncQueue, server: fakeredis.FakeServer) -> dict[str, Any]:
-    """From now on `queue` is on `server`. Returns the attributes that are others now, as they were."""
+class _Look:
+    """Through which a handle waits for a result: nothing works on a fake queue by itself, so it is there now, or never.
+
+    Args:
+        queue: the fake queue.
+    """
+
+    trouble = None
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    @contextmanager
+    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> Iterator[None]:
+        """As `Waiter.waiting`.
+
+        Raises:
+            NotDone: nothing has run the task yet.
+        """
+        state, error = self._queue.store.call("HMGET", task, "state", "error")
+        result = self._queue.store.call("LINDEX", key, 0)
+        if result is None and state is not None and state not in ENDED:
+            raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
+        tell(Over(state, error) if result is None and state is not None else result)
+        yield
+
+
+def _dress(queue: Queue | AsyncQueue, server: fakeredis.FakeServer) -> None:
+    """From now on `queue` is on `server`."""
     fake = _fake(queue.name, server)
-    others: dict[str, Any] = {name: vars(fake)[name] for name in ("faked", "_durability")}  # nothing here outlives the test
     if isinstance(queue, AsyncQueue):
-        others["_pooled"] = _Bridge(fake)
+        bridge = _Bridge(fake)
+        others: dict[str, Any] = {"store": bridge, "waiter": bridge.waiter}
     else:
-        others |= {name: vars(fake)[name] for name in ("conn", "_pooled", "_caller")}
-    before = {name: vars(queue)[name] for name in others}
+        others = {name: vars(fake)[name] for name in ("conn", "store", "waiter")}
     vars(queue).update(others)
-    return before
 
 
 def _fake(name: str, server: fakeredis.FakeServer) -> Queue:
     queue = Queue(name, fakeredis.FakeRedis(server=server))
-    queue.faked = True
+    vars(queue)["waiter"] = partial(_Look, queue)
     return queue
 
 

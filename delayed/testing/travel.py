@@ -4,7 +4,7 @@ from ..base.clock import milliseconds
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..redis.store import scheduled
-from ..task.decode import decode, headers_of, path_of
+from ..task.decode import decode, headers_of, is_python_path, path_of
 from ..task.edit import with_retry
 from .assertions import scheduled_tasks
 from .fake import beneath
@@ -22,7 +22,7 @@ def travel(queue: Queue | AsyncQueue, seconds: float) -> None:
         seconds: how long, above 0.
     """
     queue = beneath(queue)
-    call, keys, passed = queue.call, queue.keys, milliseconds(seconds)
+    call, keys, passed = queue.store.call, queue.keys, milliseconds(seconds)
     for place, data in enumerate(call("LRANGE", keys.queue, 0, -1)):
         call("LSET", keys.queue, place, _aged(data, passed))
     for member, due in scheduled_tasks(queue):
@@ -38,25 +38,25 @@ def travel(queue: Queue | AsyncQueue, seconds: float) -> None:
 
 
 def _age(queue: Queue, key: str, passed: int) -> None:
-    left = queue.call("PTTL", key)
+    left = queue.store.call("PTTL", key)
     if 0 <= left <= passed:
-        queue.call("DEL", key)
+        queue.store.call("DEL", key)
         return
-    if key.startswith(queue.keys.task("")) and queue.call("TYPE", key) in (b"hash", "hash"):
+    if key.startswith(queue.keys.task("")) and queue.store.call("TYPE", key) in (b"hash", "hash"):
         for name in ("enqueued", "due", "started"):
-            if int(queue.call("HGET", key, name) or 0):
-                queue.call("HINCRBY", key, name, -passed)
-        data = queue.call("HGET", key, "data")
+            if int(queue.store.call("HGET", key, name) or 0):
+                queue.store.call("HINCRBY", key, name, -passed)
+        data = queue.store.call("HGET", key, "data")
         if data is not None:
             whose, task = scheduled(bytes(_ID) + data)
-            queue.call("HSET", key, "data", whose[_ID:] + _aged(task, passed))
+            queue.store.call("HSET", key, "data", whose[_ID:] + _aged(task, passed))
     if left > passed:
-        queue.call("PEXPIRE", key, left - passed)
+        queue.store.call("PEXPIRE", key, left - passed)
 
 
 def _aged(data: bytes, passed: int) -> bytes:
     """A task that expires so much earlier."""
     expires = headers_of(data).get("expires")
-    if not isinstance(expires, int) or ":" not in path_of(data):
+    if not isinstance(expires, int) or not is_python_path(path_of(data)):
         return data
     return with_retry(data, decode(data).retry, {"expires": expires - passed})

@@ -18,12 +18,12 @@ from ..job.job import Job, Waits
 from ..job.outcome import Failed, Outcome
 from ..job.runner import Runner
 from ..logger import logger
-from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, pack
 from ..redis.scripts import Argument
+from ..redis.store import Store
 from ..task.decode import Call, headers_of, path_of
-from ..task.edit import with_retry
+from ..task.edit import next_retry, with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
 from ..task.result import State, failure
@@ -69,10 +69,10 @@ class Completer:
         """A task without headers has raised `error`, or could not be run; `call` and `function` as far as they are known."""
         headers = headers_of(data) if call is None else {}
         if id_in(headers) is not None:  # it is one for Go, say, and somebody waits for it
-            job = Job(lease.pool.pooled, Call(path_of(data), (), {}, 0, headers))
+            job = Job(lease.pool.queue, Call(path_of(data), (), {}, 0, headers))
             self.end(lease, data, job, Failed(error, *verdict(None, None, error)))
             return
-        queue = self._asking(lease)
+        store = self._asking(lease)
         reason, detail, ready = verdict(function, call, error)
         if not ready and not (reason is Reason.FAILED and call is not None and call.retry):
             late = self._put_off(lease, data, reason, detail)
@@ -84,17 +84,17 @@ class Completer:
         names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
         if reason is Reason.FAILED and call is not None and call.retry:
             self.counts["retried"] += 1
-            left = call.retry - 1 if call.retry > 0 else call.retry
+            left = next_retry(call.retry)
             path, count = escaped(call.func_path), left if left >= 0 else "all"
             logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
-            queue.retry(lease.name, with_retry(data, left))
-            self._emitter.retried(queue.keys.queue, function, error, detail, **names)
+            store.retry(lease.name, with_retry(data, left))
+            self._emitter.retried(store.name, function, error, detail, **names)
         else:
             self.counts["failed" if reason is Reason.FAILED else "buried"] += 1
             path, shown = escaped(path_of(data)), indented(detail)
-            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, queue.name, shown)
-            queue.bury(lease.name, reason, detail, self._place)
-            self._emitter.buried(queue.keys.queue, function, error, reason, detail, **names)
+            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, store.name, shown)
+            store.bury(lease.name, reason, detail, self._place)
+            self._emitter.buried(store.name, function, error, reason, detail, **names)
 
     def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None) -> None:
         """A task with headers has ended; None if its lease had been lost before it began."""
@@ -111,18 +111,17 @@ class Completer:
                 outcome = replace(outcome, detail=late)
             elif lease.pool.deferred:
                 _note_run(lease)
-            queue = self._asking(lease)
-            count = self._runner.end(queue, lease.name, data, job, outcome)
+            store = self._asking(lease)
+            count = self._runner.end(store, lease.name, data, job, outcome)
             self.counts[count] += 1
-            self._emitter.ended(queue.keys.queue, job, outcome, count)
+            self._emitter.ended(store.name, job, outcome, count)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
         """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else
         it has waited for long enough, and this is what its dead letter says."""
-        asking, headers = _AskingForMore(self._channel, lease), headers_of(data)
+        headers = headers_of(data)
         cause = f"no worker could run it yet, {reason}: {summary(detail)}"
-        queue = lease.pool.queue.over(asking)
-        found = queue.defer(
+        found = self._asking(lease).defer(
             lease.name, holds_in(headers), limit=self._deferral.seconds, cause=cause, group=text_in(headers, "group")
         )
         if found.answer == _TOO_LATE:
@@ -140,26 +139,26 @@ class Completer:
         self.counts["failed"] += 1
         detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
         path, trace = escaped(path_of(data)), indented(detail)
-        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.pool.queue.name, trace)
-        queue, headers = self._asking(lease), headers_of(data)
+        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.pool.store.name, trace)
+        store, headers = self._asking(lease), headers_of(data)
         holds = holds_in(headers)
         with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
             if holds.id is None:
-                queue.bury(lease.name, Reason.FAILED, detail, self._place, holds)
+                store.bury(lease.name, Reason.FAILED, detail, self._place, holds)
                 return
             words = f"{name_of(type(error))}: {said(error, 1000)}"
             keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
             result = failure(str(Reason.FAILED), words, detail)
-            conclude = partial(queue.conclude, lease.name, holds, state=State.FAILED)
+            conclude = partial(store.conclude, lease.name, holds, state=State.FAILED)
             conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
 
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
         """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who
         listen."""
-        queue = lease.pool.queue.over(channel)
-        count = self._runner.end(queue, lease.name, lease.data or b"", job, outcome)
+        store = lease.pool.store.over(channel)
+        count = self._runner.end(store, lease.name, lease.data or b"", job, outcome)
         self.counts[count] += 1
-        return partial(self._emitter.ended, queue.keys.queue, job, outcome, count)
+        return partial(self._emitter.ended, store.name, job, outcome, count)
 
     def superseded(self, lease: Lease) -> None:
         """The lease of a task was lost while it ran."""
@@ -171,7 +170,7 @@ class Completer:
             escaped(path),
             self._ttl,
         )
-        self._emitter.say(Kind.SUPERSEDED, lease.pool.queue.name, task=path)
+        self._emitter.say(Kind.SUPERSEDED, lease.pool.store.name, task=path)
 
     def counted(self, finished: int) -> dict[str, int]:
         """How many of the `finished` tasks ended in which way."""
@@ -180,8 +179,8 @@ class Completer:
         named = {name: counts.get(name, 0) for name in ("retried", "failed", "buried", "superseded")}
         return {"succeeded": finished - others, **named}
 
-    def _asking(self, lease: Lease) -> Queue:
-        return lease.pool.queue.over(_Asking(self._channel, lease))
+    def _asking(self, lease: Lease) -> Store:
+        return lease.pool.store.over(_Asking(self._channel, lease))
 
 
 def _note_run(lease: Lease) -> None:
@@ -191,19 +190,11 @@ def _note_run(lease: Lease) -> None:
 
 
 class _Asking:
-    """Sends the script that ends `lease`, and tells the lease what it did."""
+    """Sends a script that may end `lease`, and lets the lease know what it has done."""
 
     def __init__(self, channel: Channel, lease: Lease) -> None:
         self._channel = channel
         self._lease = lease
-
-    def call(self, *command: Argument) -> Any:
-        self._channel.ask(pack(*command), self._lease.answered)
-        return 1
-
-
-class _AskingForMore(_Asking):
-    """Likewise, a script which says more than whether it has ended the lease, and which may leave it as it is."""
 
     def call(self, *command: Argument) -> Any:
         self._reply: Any = None
@@ -212,5 +203,6 @@ class _AskingForMore(_Asking):
 
     def _answered(self, reply: Any, repeated: bool) -> None:
         self._reply = reply
-        if reply[0] != _TOO_LATE:
-            self._lease.answered(reply[0], repeated)
+        ended = reply[0] if isinstance(reply, list) else reply
+        if ended != _TOO_LATE:
+            self._lease.answered(ended, repeated)

@@ -77,7 +77,7 @@ class Dispatcher:
             raise ConfigurationError("async_tasks is above 0, and threads not below 0")
         self._async_tasks, self._threads = async_tasks, threads
         self._several = async_tasks > 1 or threads > 0  # tasks at once
-        queue = self._fetcher.pools[0].queue
+        queue = self._fetcher.pools[0].store
         self._waiter = Channel(queue.conn, queue.name)  # where notifications are waited for
         self._asked_at = 0.0  # monotonic time at which it was asked for one; 0 if it was not
         self._waiting: deque[Execution] = deque()  # those for which no executor has a free place
@@ -314,7 +314,7 @@ class Dispatcher:
         """A task that was lost twice runs alone. After one loss it does not: whoever was in flight with a killer is innocent
         but for one, and they may be many."""
         digest = hashlib.sha1(lease.data or b"", usedforsecurity=False).hexdigest()
-        found = lease.pool.queue.call("HGET", lease.pool.queue.keys.lost, digest) or b"0"
+        found = lease.pool.store.call("HGET", lease.pool.store.keys.lost, digest) or b"0"
         count = found.partition(b":")[0]
         self._alone = not count.isdigit() or int(count[-9:]) >= _SUSPICIOUS  # another program's may be anything
         return not self._alone or not self._in_flight
@@ -353,7 +353,7 @@ class Dispatcher:
         lease, job = execution.lease, execution.job
         assert job is not None
         lease.pool.grouped = lease.pool.grouped or "group" in job.headers
-        go, execution.outcome = self._runner.begin(lease.pool.queue, lease.name, job)
+        go, execution.outcome = self._runner.begin(lease.pool.store, lease.name, job)
         return go
 
     def _fly(self, execution: Execution, *, hard: bool = True) -> None:
@@ -367,7 +367,7 @@ class Dispatcher:
 
     def _give_back(self, leases: list[Lease]) -> None:
         pool = leases[0].pool  # a take is of one queue
-        pool.queue.give_back([lease.name for lease in leases])
+        pool.store.give_back([lease.name for lease in leases])
         for lease in leases:
             pool.release(lease)
 
@@ -427,7 +427,7 @@ class Dispatcher:
             return
         self._next_look = monotonic() + _LOOK
         watched = [execution for execution in self._watched.values() if execution.job is not None and execution.job.id]
-        keys = [each.lease.pool.queue.keys.task(each.job.id) for each in watched if each.job and each.job.id]
+        keys = [each.lease.pool.store.keys.task(each.job.id) for each in watched if each.job and each.job.id]
         replies = self._channel.exchange(b"".join(pack("HEXISTS", key, "cancelled") for key in keys), len(keys))
         for execution, cancelled in zip(watched, replies, strict=True):
             if cancelled and execution.job is not None and self._async is not None:

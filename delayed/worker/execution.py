@@ -36,7 +36,7 @@ class Execution:
         self.function: Callable[..., Any] | None = None
         self.job: Job | None = None
         if call is not None and call.headers is not None:
-            self.job = Job(lease.pool.pooled, call)
+            self.job = Job(lease.pool.queue, call)
         self.failure: BaseException | None = None  # what it raised
         self.outcome: Outcome | None = None  # likewise, of a task with headers
         self.deadline = float("inf")  # monotonic time at which it must have ended
@@ -54,7 +54,7 @@ class Execution:
         if self.job is not None:
             return self.job
         assert self.call is not None
-        return Job(self.lease.pool.pooled, self.call)
+        return Job(self.lease.pool.queue, self.call)
 
     def run(self) -> None:
         """Run it in this thread, which is in a context of its own."""

@@ -61,7 +61,7 @@ class Fetcher:
         self.pools = [
             LeasePool(queue, channel, superseded, partial(scoreboard.lease, index)) for index, queue in enumerate(queues)
         ]
-        self._by_noti = {pool.queue.keys.noti.encode(errors="surrogateescape"): pool for pool in self.pools}
+        self._by_noti = {pool.store.keys.noti.encode(errors="surrogateescape"): pool for pool in self.pools}
         longest = min(queue.dequeue_timeout for queue in queues)
         self.turns = QueueOrder(self.pools, weights, longest)
         self.wait = longest + _LATE  # seconds that a wait for a notification may take
@@ -81,7 +81,7 @@ class Fetcher:
         for pool in self.pools:
             names = [name for name in pool.made if name not in self._running]
             if names:
-                pool.queue.give_back(names, pool.tasks())
+                pool.store.give_back(names, pool.tasks())
                 pool.renew(self._running)
                 self._channel.call("UNLINK", *names)
 
@@ -108,7 +108,7 @@ class Fetcher:
                 return self._take_announced(self._by_noti[reply[0]], most)
         # Nothing was announced, or we may have missed it; look, as a notification can get lost.
         pools = self.turns.order()
-        found = pools[0].queue.due([pool.queue.keys for pool in pools])
+        found = pools[0].store.due([pool.store.keys for pool in pools])
         if found.first is None:
             self.recheck = False
             self._rest()

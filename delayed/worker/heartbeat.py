@@ -224,7 +224,7 @@ class Heartbeat(threading.Thread):
         began = monotonic()
         ttl = milliseconds(self._ttl)
         holdings = self._worker.holdings()
-        for _queue, made in holdings:
+        for _store, made in holdings:
             names = list(made)
             if not names:
                 continue
@@ -241,9 +241,9 @@ class Heartbeat(threading.Thread):
             self._worker.fresh_at = max(began, fresh_at)
         # Else there was a gap in which leases may have run out, also some that hold nothing: the worker takes others.
         about = msgpack.packb(self._worker.describe(), unicode_errors="surrogateescape")
-        for index, (queue, _made) in enumerate(holdings):
+        for index, (store, _made) in enumerate(holdings):
             with contextlib.suppress(ResponseError):  # a foreign type: leases matter, the register does not
-                ours = queue.over(self._channel)
+                ours = store.over(self._channel)
                 self._worker.learn(index, ours.beat(self._worker.name, self._ttl, about))
                 restore(ours)
                 ours.ran(self._worker.ran(index))
@@ -299,7 +299,7 @@ class Heartbeat(threading.Thread):
             self._watching = True  # until Redis has them
             pool = self._returning[0].pool  # the buffer holds tasks of one queue
             in_doubt, self._in_doubt = self._in_doubt, True
-            pool.queue.over(self._channel).give_back([lease.name for lease in self._returning])
+            pool.store.over(self._channel).give_back([lease.name for lease in self._returning])
             for lease in self._returning:
                 # If the command was sent before and had no reply, it may still arrive: these names are used no more.
                 lease.gone = lease.gone or in_doubt

@@ -25,7 +25,7 @@ class Lease:
         self.pool = pool
         self.name = name
         self.hash, self.field = pool.hash, bulk(name)
-        self.done = pack("HDEL", pool.queue.keys.processing, name)  # ends it, if its task has no lost count
+        self.done = pack("HDEL", pool.store.keys.processing, name)  # ends it, if its task has no lost count
         self.data: bytes | None = None  # the task, if it holds one
         self.suspect = False  # the task has a lost count
         self.gone = False  # its key was found gone: somebody else may have the task
@@ -56,9 +56,9 @@ class LeasePool:
     def __init__(
         self, queue: Queue, channel: Channel, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]
     ) -> None:
-        self.pooled = queue  # for the tasks themselves: the connection is the worker's
-        self.queue = queue.over(channel)
-        self.take: Callable[..., TakeResult] = self.queue.take  # or one that keeps limits: see `queue_order`
+        self.queue = queue  # for the tasks themselves: the connection is the worker's
+        self.store = queue.store.over(channel)
+        self.take: Callable[..., TakeResult] = self.store.take  # or one that keeps limits: see `queue_order`
         self.grouped = False  # groups may have tasks waiting
         self.deferred = False  # tasks are noted that could not run somewhere
         self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
@@ -92,7 +92,7 @@ class LeasePool:
         if living < count:
             self._publish(self._token, self._serial + count - living)
         while len(leases) < count:
-            lease = Lease(self, self.queue.keys.lease(self._token, self._serial))
+            lease = Lease(self, self.store.keys.lease(self._token, self._serial))
             self._serial += 1
             self.made[lease.name] = lease
             leases.append(lease)

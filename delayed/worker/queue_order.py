@@ -37,7 +37,7 @@ class QueueGate:
         if limits != self.limits:
             self.opens_at = 0.0
         self.limits = limits
-        self.pool.take = self._take_limited if limits.any else self.pool.queue.take
+        self.pool.take = self._take_limited if limits.any else self.pool.store.take
 
     @property
     def open(self) -> bool:
@@ -50,7 +50,7 @@ class QueueGate:
         return not self.limits.paused and not self.open
 
     def _take_limited(self, leases: Sequence[str], holder: str, seconds: float, **how: Any) -> TakeResult:
-        tasks, suspect, pause = self.pool.queue.take_limited(leases, holder, seconds, **how)
+        tasks, suspect, pause = self.pool.store.take_limited(leases, holder, seconds, **how)
         self.opens_at = monotonic() + (_LOOK if pause is None else min(pause, _LONGEST)) if pause != 0 else 0.0
         return TakeResult(tasks, suspect)
 
@@ -73,7 +73,7 @@ class QueueOrder:
         self.weighted = weights is not None
         self._gates = [QueueGate(pool, weight) for pool, weight in zip(pools, weights or [1.0] * len(pools), strict=True)]
         self._seconds = seconds
-        self._pop = pack("BLPOP", *(pool.queue.keys.noti for pool in pools), seconds)
+        self._pop = pack("BLPOP", *(pool.store.keys.noti for pool in pools), seconds)
         self._level = 0.0  # `served` of the queue that was served last
         self.plain = not self.weighted  # strict order, and no limits: the first queue that has tasks is the one
 
@@ -91,7 +91,7 @@ class QueueOrder:
         for gate in self._gates:
             pool = gate.pool
             if pool.grouped:
-                pool.grouped = pool.queue.feed(_AHEAD * pool.prefetch.size)
+                pool.grouped = pool.store.feed(_AHEAD * pool.prefetch.size)
 
     def pop(self) -> tuple[bytes, float]:
         """The command that waits for a notification, packed, or nothing if no queue may be asked; and the seconds to wait."""
@@ -100,7 +100,7 @@ class QueueOrder:
         now, seconds, notis = monotonic(), self._seconds, []
         for gate in self._sorted():
             if gate.open:
-                notis.append(gate.pool.queue.keys.noti)
+                notis.append(gate.pool.store.keys.noti)
             elif gate.opens_soon:
                 seconds = min(seconds, max(gate.opens_at - now, _SHORTEST))
         return pack("BLPOP", *notis, seconds) if notis else b"", seconds

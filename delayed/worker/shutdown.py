@@ -24,15 +24,15 @@ def say_goodbye(channel: Channel, worker: Holder) -> int:
     """Give back all that a worker holds and remove every trace of it. Returns how many tasks went back."""
     count = 0
     begun = worker.begun()
-    for queue, made in worker.holdings():
+    for store, made in worker.holdings():
         tasks = {name: lease.data for name, lease in list(made.items()) if lease.data is not None}
         names = sorted(made, key=lambda name: name not in begun)  # those first
-        own = queue.keys.lease(worker.name)
+        own = store.keys.lease(worker.name)
         if names:
-            count += queue.over(channel).give_back(names, tasks, len(begun.intersection(names)))
+            count += store.over(channel).give_back(names, tasks, len(begun.intersection(names)))
         channel.call("UNLINK", own, *names)
         with contextlib.suppress(ResponseError):  # the tasks are back, which matters; the register does not
-            channel.call("HDEL", queue.keys.workers, own)
+            channel.call("HDEL", store.keys.workers, own)
     for lease in worker.abandoned:
         channel.call("UNLINK", lease.name)  # so the next sweep finds it
     if not worker.abandoned:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.server_time import ServerTime
+from ..redis.store import Store
 from .leases import Lease
 from .scoreboard import Scoreboard
 
@@ -26,7 +26,7 @@ class Holder(Protocol):
     clock: ServerTime
     longest_round: float  # seconds that a round of its loop may take while no task runs
 
-    def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
+    def holdings(self) -> list[tuple[Store, dict[str, Lease]]]:
         """Its leases on each queue."""
 
     def begun(self) -> set[str]:

@@ -28,6 +28,7 @@ from ..redis.channel import Channel
 from ..redis.command import RedisError
 from ..redis.outage import OutageLog
 from ..redis.server_time import ServerTime
+from ..redis.store import Store
 from ..system.exits import leave
 from ..system.process import resident_size
 from ..system.signals import SignalPipe, Stop
@@ -116,7 +117,7 @@ class Worker(Dispatcher):
         self.drained = False  # by `burst`
         self.left = False
         self.abandoned: list[Lease] = []
-        self.clock = ServerTime(lambda: cast(Sequence[bytes], queues[0].call("TIME")))
+        self.clock = ServerTime(lambda: cast(Sequence[bytes], queues[0].store.call("TIME")))
         self.scoreboard = scoreboard or Scoreboard(len(queues))
         self.scoreboard.set_name(self.name)
         self._now = 0.0  # when the last task ended, which is when the next one begins
@@ -162,7 +163,7 @@ class Worker(Dispatcher):
             )
             self._heartbeat.start()
             self._heartbeat.began.wait()
-            names = ", ".join(pool.queue.name for pool in self._fetcher.pools)
+            names = ", ".join(pool.store.name for pool in self._fetcher.pools)
             logger.info("Worker %s serves %s", self._place, names)
             self._emitter.say(Kind.WORKER_UP, names)
             try:
@@ -251,7 +252,7 @@ class Worker(Dispatcher):
         """The connection cannot be used any more, for the `failures`th time. Returns the seconds until another is tried."""
         self._drop_connection()
         for pool in self._fetcher.pools:
-            error = pool.queue.explained(error)
+            error = pool.store.explained(error)
         self._outage.failed(self._work_name, error)
         return pause_before_another(failures, _FIRST_PAUSE, _LONGEST_PAUSE)
 
@@ -278,7 +279,7 @@ class Worker(Dispatcher):
                 logger.info("Gave back %s", counted(count, "task"))
             if self._fetcher.interrupted:  # the blocking pop may have had a notification by then
                 for pool in self._fetcher.pools:
-                    pool.queue.repair()
+                    pool.store.repair()
         except BaseException as error:  # of Redis, or of what a task has left behind
             leave_unheard(self, "Stopped", error)
         finally:
@@ -417,13 +418,13 @@ class Worker(Dispatcher):
         for execution in self._in_flight.values():
             return execution.job
         lease = self.running
-        return None if lease is None or lease.data is None else Job(lease.pool.pooled, Call(*parse(lease.data)))
+        return None if lease is None or lease.data is None else Job(lease.pool.queue, Call(*parse(lease.data)))
 
     # What the heartbeat asks (see `holder.Holder`)
 
-    def holdings(self) -> list[tuple[Queue, dict[str, Lease]]]:
+    def holdings(self) -> list[tuple[Store, dict[str, Lease]]]:
         """The leases on each queue."""
-        return [(pool.queue, pool.made) for pool in self._fetcher.pools]
+        return [(pool.store, pool.made) for pool in self._fetcher.pools]
 
     def begun(self) -> set[str]:
         """The leases whose tasks have begun."""
@@ -490,7 +491,7 @@ class Worker(Dispatcher):
             "language": "python",
             "place": self._place,
             "ttl": self._ttl,
-            "queues": [pool.queue.name for pool in self._fetcher.pools],
+            "queues": [pool.store.name for pool in self._fetcher.pools],
             "started": self._started,
             "running": running,
             "running_for": monotonic() - began if running else None,

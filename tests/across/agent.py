@@ -47,7 +47,7 @@ def native(value: dict[str, Any]) -> Any:
 
 def task_of(order: dict[str, Any]) -> Any:
     """The task that a line of standard input asks for."""
-    from delayed.task.task import GoTask, PyTask
+    from delayed.task import GoTask, PyTask
 
     args = [native(value) for value in order["args"]]
     if order["language"] == "python":
@@ -75,9 +75,9 @@ def produce(queue_class: Any) -> None:
 def main() -> None:
     """See the module."""
     from delayed.logger import setup_logger
-    from delayed.queue.queue import Queue
-    from delayed.sweeper.sweeper import Sweeper
-    from delayed.worker.worker import Worker
+    from delayed.queue import Queue
+    from delayed.sweeper import Sweeper
+    from delayed.worker import Worker
 
     what = sys.argv[1]
     if what == "produce":

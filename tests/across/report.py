@@ -23,6 +23,8 @@ TITLES = {
 }
 ABOUT = """# Who works with whom
 
+[moving-over.md](moving-over.md) says what changes in programs that were written for the published packages.
+
 Every producer with every worker and every sweeper, ours and the published packages', on a real Redis. Made by
 
 ```bash

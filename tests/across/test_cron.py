@@ -56,7 +56,7 @@ def test_what_go_fires_expires_as_python_says(queue: Queue, client: redis.Redis,
     client.zadd(queue.keys.cron_due, {"a": newest - 9 * hour})
     sweeper = go_sweeper(fleet, queue, "-interval=600s")
     eventually(lambda: (client.zscore(queue.keys.cron_due, "a") or 0) > newest)
-    found = [(decode(data).headers or {})["expires"] for data in queue.call("LRANGE", queue.keys.queue, 0, -1)]
+    found = [(decode(data).headers or {})["expires"] for data in queue.store.call("LRANGE", queue.keys.queue, 0, -1)]
     assert found[-3:] == [newest + more * hour for more in (1, 2, 3)]
     assert client.hget(queue.keys.cron, "a") == definition
     sweeper.send(signal.SIGTERM)

@@ -139,7 +139,7 @@ def test_a_unique_key_is_one_for_both(queue: Queue, ask: Ask) -> None:
 
 
 def scheduled(queue: Queue) -> int:
-    return int(queue.call("ZCARD", queue.keys.scheduled))
+    return int(queue.store.call("ZCARD", queue.keys.scheduled))
 
 
 @pytest.mark.usefixtures("sweeping")

@@ -57,10 +57,10 @@ def both(tasks: Callable[[str, str], GoTask | PyTask], key: str, count: int) -> 
 
 def turned(queue: Queue, workers: int = 2) -> None:
     """All workers have beaten, and so have heard of what operators want: their own leases are there again."""
-    eventually(lambda: queue.call("HLEN", queue.keys.workers) == workers)
-    leases = list(queue.call("HKEYS", queue.keys.workers))
-    queue.call("DEL", *leases)
-    eventually(lambda: queue.call("EXISTS", *leases) == workers)
+    eventually(lambda: queue.store.call("HLEN", queue.keys.workers) == workers)
+    leases = list(queue.store.call("HKEYS", queue.keys.workers))
+    queue.store.call("DEL", *leases)
+    eventually(lambda: queue.store.call("EXISTS", *leases) == workers)
 
 
 def buried(queue: Queue) -> int:
@@ -73,7 +73,7 @@ def test_one_place_is_for_both(queue: Queue, client: redis.Redis, key: str, work
         return int(client.llen(f"{key}:began")), int(client.llen(f"{key}:ended"))
 
     def one_holds_or_all_is_done() -> bool:
-        held = int(queue.call("HLEN", queue.keys.processing))
+        held = int(queue.store.call("HLEN", queue.keys.processing))
         assert held <= 1
         began, ended = lengths()
         assert began - ended <= 1
@@ -86,7 +86,7 @@ def test_one_place_is_for_both(queue: Queue, client: redis.Redis, key: str, work
     worker("go" if first == "python" else "python")
     queue.enqueue_many(both(hold, key, 5))
     turned(queue)
-    assert (inspect(queue).held, queue.lengths(), buried(queue)) == (1, (10, 10), 0)
+    assert (inspect(queue).held, queue.store.lengths(), buried(queue)) == (1, (10, 10), 0)
     while lengths()[0] > lengths()[1]:
         ended = lengths()[1]
         client.rpush(f"{key}:go", "1")
@@ -116,7 +116,7 @@ def test_a_paused_queue_stays_full_with_both(queue: Queue, client: redis.Redis, 
     turned(queue)
     queue.enqueue_many(both(note, key, 4))
     turned(queue)
-    assert (client.llen(key) + buried(queue), queue.lengths()) == (4, (8, 8))
+    assert (client.llen(key) + buried(queue), queue.store.lengths()) == (4, (8, 8))
     queue.resume()
     eventually(lambda: client.llen(key) + buried(queue) == 12)
 
@@ -125,7 +125,7 @@ def test_a_go_worker_lets_groups_take_turns(queue: Queue, client: redis.Redis, k
     for number in range(40):
         queue.enqueue(GoTask("main.Echo", (key, number), group="a"))
     queue.enqueue(GoTask("main.Echo", (key, 100), group="b"))
-    assert (queue.len(), len(queue.grouped(10))) == (16, 2)  # producers have moved the first ones
+    assert (queue.len(), len(queue.store.grouped(10))) == (16, 2)  # producers have moved the first ones
     worker("go")
     eventually(lambda: client.llen(key) == 41)
     ran = [number[0] for number in client.lrange(key, 0, -1)]  # as MessagePack writes small numbers
@@ -141,14 +141,14 @@ def test_a_slot_of_a_killed_go_worker_comes_back(
         queue.enqueue(GoTask("main.Hold", (key,), concurrency_key="user-7"))
     eventually(lambda: client.llen(f"{key}:began") == 1)
     eventually(
-        lambda: queue.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
+        lambda: queue.store.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
     )  # the others have been refused a slot, and wait
     (holder,) = {lease.held_by for lease in inspect(queue).leases}
     next(each for each in workers if holder.endswith(f":{each.pid}")).kill()
     eventually(lambda: client.llen(f"{key}:began") == 2, 30)
     client.rpush(f"{key}:go", *["1"] * 9)
     eventually(lambda: client.llen(f"{key}:ended") == 3, 30)
-    eventually(lambda: queue.call("EXISTS", queue.keys.slots("user-7")) == 0)
+    eventually(lambda: queue.store.call("EXISTS", queue.keys.slots("user-7")) == 0)
 
 
 def test_a_go_task_past_its_hard_timeout_ends_its_process(queue: Queue, key: str, worker: Start) -> None:
@@ -169,18 +169,18 @@ def test_a_go_task_that_is_cancelled_hard_ends_with_its_process(queue: Queue, ke
     assert handle.cancel(hard=True) is State.RUNNING
     with pytest.raises(TaskCancelled):
         handle.result(20)
-    assert (process.wait(), queue.lengths(), buried(queue)) == (3, (1, 1), 0)
+    assert (process.wait(), queue.store.lengths(), buried(queue)) == (3, (1, 1), 0)
 
 
 def test_a_go_sweeper_tells_those_who_wait(fleet: Fleet, queue: Queue) -> None:
     handle = queue.enqueue(PyTask("tasks:hold", ("k", 1), result_ttl=60, unique="k"))
     lease = queue.keys.lease(token(), 0)
-    assert len(queue.take([lease], "x", 60).tasks) == 1
-    queue.call("DEL", lease)
+    assert len(queue.store.take([lease], "x", 60).tasks) == 1
+    queue.store.call("DEL", lease)
     binary = go_binary("delayed-sweeper", ROOT / "interop", "./cmd/delayed-sweeper")
     url = fleet.environment["DELAYED_REDIS_URL"]
     fleet.start(binary, "-redis", url, "-queues", queue.name, "-interval=1h", "-limit=1").ready()
     with pytest.raises(TaskFailed) as caught:
         handle.result(20)
     assert caught.value.kind == "lost"
-    assert queue.call("EXISTS", queue.keys.unique("k")) == 0
+    assert queue.store.call("EXISTS", queue.keys.unique("k")) == 0

@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 RUN_WORKER = """
     import os, redis
-    from delayed.queue.queue import Queue
-    from delayed.worker.worker import Worker
+    from delayed.queue import Queue
+    from delayed.worker import Worker
     from delayed.logger import setup_logger
     setup_logger()
     queue = Queue({name!r}, redis.Redis.from_url(os.environ['DELAYED_REDIS_URL']), dequeue_timeout=0.3, keep_alive_timeout=2)
@@ -31,14 +31,14 @@ RUN_WORKER = """
 """
 RUN_SWEEPER = """
     import os, redis
-    from delayed.queue.queue import Queue
-    from delayed.sweeper.sweeper import Sweeper
+    from delayed.queue import Queue
+    from delayed.sweeper import Sweeper
     Sweeper([Queue({name!r}, redis.Redis.from_url(os.environ['DELAYED_REDIS_URL']))], interval=0.02).run()
 """
 PRODUCE = """
     import os, redis
-    from delayed.queue.queue import Queue
-    from delayed.task.task import PyTask, GoTask
+    from delayed.queue import Queue
+    from delayed.task import PyTask, GoTask
     from delayed.delay import delayed
     import tasks
     queue = Queue({name!r}, redis.Redis.from_url(os.environ['DELAYED_REDIS_URL']))
@@ -81,7 +81,7 @@ def values(client: redis.Redis, key: str) -> list[int]:
 
 
 def test_upstream_s_package_is_what_runs(start: Start) -> None:
-    process = start("import delayed, delayed.worker.worker; print(delayed.__file__, hasattr(delayed, 'PyTask'))")
+    process = start("import delayed, delayed.worker; print(delayed.__file__, hasattr(delayed, 'PyTask'))")
     assert process.wait() == 0, process.log.read_text()
     assert process.log.read_text().strip().endswith("False")
 
@@ -153,7 +153,7 @@ def test_our_sweeper_brings_back_what_a_killed_upstream_worker_held(
     worker = start(RUN_WORKER, name=queue.name)
     queue.enqueue(PyTask("tasks:hold", (key, 1)))
     assert client.blpop([f"{key}:began"], 30)
-    assert sweep(queue).recovered == 0
+    assert sweep(queue.store).recovered == 0
     worker.kill()
     fleet.sweeper(queue.name)
     fleet.worker(queue.name)
@@ -180,7 +180,7 @@ def test_upstream_s_sweeper_brings_back_what_our_killed_worker_held(
 
 README = """
     import os, redis
-    from delayed.queue.queue import Queue
+    from delayed.queue import Queue
     conn = redis.Redis.from_url(os.environ['DELAYED_REDIS_URL'])
     queue = Queue(name={name!r}, conn=conn)
 
@@ -214,18 +214,18 @@ README = """
     delayed(retry=3)(add).delay(1, b=2)
     delayed(add, retry=3).delay(1, b=2)
 
-    from delayed.task.task import PyTask
+    from delayed.task import PyTask
     queue.enqueue(PyTask(func=add, args=(1,), kwargs={{'b': 2}}, retry=1))
     queue.enqueue(PyTask(func='__main__:add', args=(1,), kwargs={{'b': 2}}, retry=1))
 
-    from delayed.task.task import GoTask
+    from delayed.task import GoTask
     other = Queue(name={name!r} + 'go', conn=conn)
     other.enqueue(GoTask(func_path='syscall.Kill', args=(0, 1)))
     other.enqueue(GoTask(func_path='fmt.Printf', args=('%d %s\\n', [1, 'test'])))
     other.enqueue(GoTask('fmt.Println', (1, 'test')))
 
     import asyncio
-    from delayed.queue.queue import AsyncQueue
+    from delayed.queue import AsyncQueue
     from redis.asyncio import Redis
 
     async def enqueue():
@@ -234,10 +234,10 @@ README = """
             await queue.enqueue(PyTask(func='__main__:add', args=(1,), kwargs={{'b': 2}}, retry=1))
     asyncio.run(enqueue())
 
-    from delayed.worker.worker import Worker
+    from delayed.worker import Worker
     worker = Worker(queue=queue)
 
-    from delayed.sweeper.sweeper import Sweeper
+    from delayed.sweeper import Sweeper
     sweeper = Sweeper(queues=[queue])
 
     from delayed.logger import setup_logger

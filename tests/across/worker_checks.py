@@ -214,10 +214,10 @@ def kill(t: Trial, language: str) -> None:
     """SIGKILL in mid-task: a sweep brings the task back when the lease has run out, and not before"""
     worker = t.hold()
     t.put(t.echoes(1))
-    equal(sweep(t.queue).recovered, 0, "tasks taken from a living worker")
+    equal(sweep(t.queue.store).recovered, 0, "tasks taken from a living worker")
     worker.kill()
     worker.wait()
-    wait(lambda: sweep(t.queue).recovered, "the lease does not run out")
+    wait(lambda: sweep(t.queue.store).recovered, "the lease does not run out")
     t.start()
     t.popped("began", "the task is not run again")
     t.go()

@@ -59,7 +59,7 @@ class Stage:
         for _ in range(times - 1):
             self._hold()
             self.forget_leases()
-            sweep(self.queue, NO_LIMIT)
+            sweep(self.queue.store, NO_LIMIT)
         self._hold()
         if not alive:
             self.forget_leases()
@@ -67,7 +67,7 @@ class Stage:
     def _hold(self) -> None:
         while count := self.queue.len():  # suspects come one by one
             leases = [self.queue.keys.lease(f"{self.taken:04}", number) for number in range(count)]
-            self.queue.take(leases, "t", 600, waiting=True)
+            self.queue.store.take(leases, "t", 600, waiting=True)
             self.taken += 1
 
     def forget_leases(self) -> None:
@@ -162,8 +162,8 @@ def _prepare_grouped_schedule(stage: Stage) -> None:
     groups = (None, "a", "b")
     for number in range(5):
         stage.queue.enqueue(stage.task(number, after=3600, group=groups[number % 3]))
-    for number, member in enumerate(stage.queue.call("ZRANGE", stage.queue.keys.scheduled, 0, -1)):
-        stage.queue.call("ZADD", stage.queue.keys.scheduled, number + 1, member)
+    for number, member in enumerate(stage.queue.store.call("ZRANGE", stage.queue.keys.scheduled, 0, -1)):
+        stage.queue.store.call("ZADD", stage.queue.keys.scheduled, number + 1, member)
 
 
 def _prepare_groups(stage: Stage) -> None:
@@ -172,7 +172,7 @@ def _prepare_groups(stage: Stage) -> None:
     for number in range(4):
         submission = stage.queue._submission(stage.task(number, group="ab"[number % 2]))
         assert submission is not None
-        stage.queue.submit(*submission)
+        stage.queue.store.submit(*submission)
 
 
 def _prepare_keys(stage: Stage) -> None:
@@ -186,8 +186,8 @@ def _prepare_rivals(stage: Stage) -> None:
     for number, options in enumerate(({"concurrency_key": "a"}, keys)):
         stage.queue.enqueue(stage.task(number, **options))
         lease = stage.queue.keys.lease("rival", number)
-        (data,) = stage.queue.take([lease], "rival", 600).tasks
-        assert stage.queue.start(lease, holds_in(headers_of(data)), bound=600_000) == 1
+        (data,) = stage.queue.store.take([lease], "rival", 600).tasks
+        assert stage.queue.store.start(lease, holds_in(headers_of(data)), bound=600_000) == 1
     for number in range(2, 6):
         stage.queue.enqueue(stage.task(number, **({"concurrency_key": "a"}, keys)[number % 2]))
 
@@ -197,8 +197,8 @@ def _prepare_waiting(stage: Stage) -> None:
     _prepare_rivals(stage)
     for number in range(2, 6):
         lease = stage.queue.keys.lease("t", number)
-        (data,) = stage.queue.take([lease], "t", 600).tasks
-        assert stage.queue.start(lease, holds_in(headers_of(data)), bound=600_000) in (3, 4)
+        (data,) = stage.queue.store.take([lease], "t", 600).tasks
+        assert stage.queue.store.start(lease, holds_in(headers_of(data)), bound=600_000) in (3, 4)
     stage.forget_leases()
     stage.client.delete(stage.queue.keys.unique("u"))
 
@@ -220,19 +220,19 @@ def _prepare_sweep(stage: Stage) -> None:
 
 def _in_pages(queue: Queue) -> Queue:
     """Lists a hash in pages of ten. (How many there are by themselves depends on the random seed of Redis's hash tables.)"""
-    page, listed = queue.page, dict[str, list[str]]()
+    page, listed = queue.store.page, dict[str, list[str]]()
 
     def some(key: str, cursor: int = 0, count: int = 100) -> tuple[int, list[str]]:
         names = sorted(page(key, 0, 10_000)[1])
         names = listed.setdefault(key, names)
         return 0 if cursor + 10 >= len(names) else cursor + 10, names[cursor : cursor + 10]
 
-    queue.page = some  # type: ignore[method-assign]
+    queue.store.page = some  # type: ignore[method-assign]
     return queue
 
 
 def _sweep(stage: Stage, counter: Counter) -> None:
-    sweep(_in_pages(_fresh(stage)), 3, "child")
+    sweep(_in_pages(_fresh(stage)).store, 3, "child")
 
 
 def _sweeper(stage: Stage, counter: Counter) -> None:
@@ -244,19 +244,19 @@ def _sweeper(stage: Stage, counter: Counter) -> None:
 def _prepare_dead(stage: Stage) -> None:
     for number in range(3):
         stage.queue.enqueue(stage.task(number))
-        stage.queue.take([stage.queue.keys.lease("t", number)], "t", 600)
-        stage.queue.bury(stage.queue.keys.lease("t", number), Reason.FAILED, "because", "somebody")
+        stage.queue.store.take([stage.queue.keys.lease("t", number)], "t", 600)
+        stage.queue.store.bury(stage.queue.keys.lease("t", number), Reason.FAILED, "because", "somebody")
 
 
 def _dead_retry(stage: Stage, counter: Counter) -> None:
     queue = _fresh(stage)
     for letter in list(dead_letters(queue)):
-        queue.dead_retry([letter.id])
+        queue.store.dead_retry([letter.id])
 
 
 def _suspects(stage: Stage) -> None:
     stage.lose([stage.task(number) for number in range(3)])
-    sweep(stage.queue, NO_LIMIT)
+    sweep(stage.queue.store, NO_LIMIT)
 
 
 def _unannounced(stage: Stage) -> None:

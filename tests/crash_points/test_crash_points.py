@@ -80,7 +80,7 @@ class Trial:
         eventually(lambda: len(stage.client.client_list()) == others)  # Redis has read all that the child had sent
         repeatable = self._in_execution(cut, report)
         stage.forget_leases()
-        sweep(queue, NO_LIMIT)
+        sweep(queue.store, NO_LIMIT)
         Schedules(queue).fire()
         assert stage.client.llen(queue.keys.noti) == queue.len()
         burst(queue)

@@ -45,7 +45,7 @@ def test_the_quick_start_of_the_readme_runs(
     queue = Queue(name, client)
     exec(call, {})
     expected = [("myapp.tasks:resize", [200])]
-    assert [(decode(data).func_path, decode(data).args[1:]) for data in queue.call("LRANGE", name, 0, -1)] == expected
+    assert [(decode(data).func_path, decode(data).args[1:]) for data in queue.store.call("LRANGE", name, 0, -1)] == expected
     sys.modules["myapp.tasks"].queue.enqueue(PyTask("myapp.tasks:fetch", ("http://x",)))
     exec(more, {})
     assert queue.len() == 1 + 1 + 1 + 100 + 1
@@ -141,7 +141,7 @@ def test_the_acl_rules_are_enough_and_not_too_much(
     Queue(name, urls["producer"]).enqueue(PyTask("tasks:fail", ("x",), retry=1))
     burst(Queue(name, urls["worker"]))
     client.hset(f"{name}_processing", f"{name}_lease_gone", PyTask("tasks:noop").serialize())
-    assert sweep(Queue(name, urls["sweeper"])).recovered == 1
+    assert sweep(Queue(name, urls["sweeper"]).store).recovered == 1
     burst(Queue(name, urls["worker"]))
     fleet.environment["DELAYED_REDIS_URL"] = urls["sweeper"]
     fleet.sweeper(name)
@@ -151,7 +151,7 @@ def test_the_acl_rules_are_enough_and_not_too_much(
     assert "0 waiting, 0 held, 1 dead; 1 recovered" in shown.output
     for role in ("producer", "viewer"):
         with pytest.raises(redis.ResponseError):
-            Queue(name, urls[role]).call("DEL", name)
+            Queue(name, urls[role]).store.call("DEL", name)
     with pytest.raises(redis.ResponseError):
         Queue("other", urls["worker"]).len()
 

@@ -78,7 +78,7 @@ def test_a_process_that_cannot_begin_is_tried_again(fleet: Fleet, queue: Queue) 
         "os.fork = failing\n"
         "delayed.supervisor.supervisor._LONGEST_PAUSE = 0.1\n"
         f"queue = Queue({queue.name!r}, os.environ['DELAYED_REDIS_URL'], 0.2)\n"
-        "make = lambda slate: Worker(queue, allow=AllowAny(), burst=True, slate=slate)\n"
+        "make = lambda scoreboard: Worker(queue, allow=AllowAny(), burst=True, scoreboard=scoreboard)\n"
         "numbers = dict(interval=3, ttl=10, grace=1, limit=3, wait=0.2)\n"
         "sys.exit(delayed.supervisor.supervisor.Supervisor(make, [queue], 1, **numbers).run())\n"
     )

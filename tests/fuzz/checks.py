@@ -98,7 +98,7 @@ def _batch(payloads: list[bytes], queue: Queue, client: redis.Redis) -> Counter[
     assert ends.total() == len(payloads), f"{len(payloads)} went in, and {ends} came out"
     untouched = Counter(letter.data for letter in letters if letter.reason != "failed")
     assert untouched <= Counter(payloads), "a dead letter has other bytes than its task"
-    assert sweep(queue) == (0, 0, 0, 0)
+    assert sweep(queue.store) == (0, 0, 0, 0)
     assert (queue.len(), client.hlen(queue.keys.processing), about["superseded"]) == (0, 0, 0)
     client.delete(queue.keys.dead)
     return ends

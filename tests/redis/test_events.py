@@ -126,9 +126,9 @@ def test_sweepers_and_the_lost(queue: Queue, heard: list[Event]) -> None:
     for number in range(3):
         while queue.len():
             lease = queue.keys.lease(f"t{number}", queue.len())
-            queue.take([lease], "t", 600, waiting=True)
-            queue.call("UNLINK", lease)
-        sweep(queue, sweeper="s")
+            queue.store.take([lease], "t", 600, waiting=True)
+            queue.store.call("UNLINK", lease)
+        sweep(queue.store, sweeper="s")
     assert [(str(event.kind), event.tasks) for event in heard[2:]] == [("lost", 2), ("lost", 2), ("buried", 2)]
     sweeper = Sweeper([queue])
     ended = subscribe(lambda _: sweeper.stop(), [Kind.SWEEPER_UP])
@@ -156,7 +156,7 @@ def test_what_a_hard_timeout_ends_is_told(fleet: Fleet, queue: Queue, client: re
     worker = fleet.worker("--preload", "listening", queue.name)
     queue.enqueue(PyTask("tasks:note_and_stay", (f"{queue.name}:n",), hard_timeout=0.3, result_ttl=60))
     assert worker.wait() == 3
-    told = [entry.decode() for entry in queue.call("LRANGE", f"{queue.name}:events", 0, -1)]
+    told = [entry.decode() for entry in queue.store.call("LRANGE", f"{queue.name}:events", 0, -1)]
     assert [entry for entry in told if entry.split()[0] in ("started", "failed", "buried")] == [
         "started  tasks:note_and_stay", "failed timed_out tasks:note_and_stay", "buried timed_out tasks:note_and_stay"
     ]  # fmt: skip
@@ -168,7 +168,7 @@ def test_a_superseded_worker_says_so(queue: Queue, heard: list[Event]) -> None:
     queue.enqueue(PyTask("tasks:two", (1,), track=True))
 
     def steal(_: Event) -> None:
-        queue.call("DEL", queue.keys.processing)
+        queue.store.call("DEL", queue.keys.processing)
 
     ended = subscribe(steal, ["started"])
     worker.run()
@@ -196,7 +196,7 @@ def test_callbacks_of_a_task(queue: Queue, options: dict[str, Any]) -> None:
     here = f"{__name__}:note"
     task(fine, **names, **options).delay(1)
     task(bad, retry=1, on_retry=here, on_failure=here, **options).delay(2)
-    before = queue.call("LRANGE", queue.name, 0, -1)
+    before = queue.store.call("LRANGE", queue.name, 0, -1)
     if not options:
         assert before[0] == PyTask(fine, (1,)).serialize()  # nothing of it is in the task
     burst(queue)

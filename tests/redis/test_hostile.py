@@ -15,6 +15,7 @@ from delayed.job.middleware import Middleware, Step
 from delayed.job.outcome import Outcome
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
+from delayed.redis.store import Store
 from delayed.task.result import State
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
@@ -26,7 +27,7 @@ HUGE, TINY = 2**64 - 1, -(2**63)
 
 def put(queue: Queue, func_path: str, args: list[Any], count: int, headers: dict[str, Any]) -> None:
     """A task of another program."""
-    queue._add("enqueue", (queue.keys.queue, queue.keys.noti), [msgpack.packb([func_path, args, {}, count, headers])])
+    queue.store._add("enqueue", (queue.keys.queue, queue.keys.noti), [msgpack.packb([func_path, args, {}, count, headers])])
 
 
 NUMBERS: list[Any] = [HUGE, TINY, -1, 0, True, "1", None, [1], 1e300]
@@ -139,7 +140,7 @@ def test_after_a_fault_at_its_start_nothing_is_late(queue: Queue, monkeypatch: p
     handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60))
     worker = Worker(queue, allow=AllowAny(), burst=True)
     seen: list[object] = []
-    monkeypatch.setattr(Queue, "start", break_once(Queue.start))
+    monkeypatch.setattr(Store, "start", break_once(Store.start))
     monkeypatch.setattr(worker, "_connect", remember(worker, seen))
     worker.run()
     assert seen == [(None, None, -1.0, False)] * 2

@@ -94,7 +94,7 @@ class Machine(RuleBasedStateMachine):
             self.client.lpop(self.queue.keys.noti)
             self.noti -= 1
         names = [self.queue.keys.lease("t", len(self.leases) + number) for number in range(count)]
-        taken = self.queue.take(names, "t", TTL, claims=claims, waiting=waiting)
+        taken = self.queue.store.take(names, "t", TTL, claims=claims, waiting=waiting)
         want = self.waiting[: count if waiting else min(count, claims + self.noti)]
         suspects = [number for number, task in enumerate(want) if task in self.lost]
         if suspects:
@@ -135,7 +135,7 @@ class Machine(RuleBasedStateMachine):
         if plain and task not in self.lost:
             assert self.client.hdel(self.queue.keys.processing, lease) == (task is not None)
         else:
-            assert self.queue.succeed(lease) is (task is not None)
+            assert self.queue.store.succeed(lease) is (task is not None)
         if task is not None:
             self.lost.pop(task, None)
             self.gone += 1
@@ -148,9 +148,9 @@ class Machine(RuleBasedStateMachine):
         retry = decode(task).retry if task is not None else index % 2
         if retry:
             again = with_retry(task or PyTask("m:f", retry=1).serialize(), retry - (retry > 0))
-            assert self.queue.retry(lease, again) is (task is not None)
+            assert self.queue.store.retry(lease, again) is (task is not None)
         else:
-            assert self.queue.bury(lease, Reason.FAILED, "d", "w") is (task is not None)
+            assert self.queue.store.bury(lease, Reason.FAILED, "d", "w") is (task is not None)
         if task is not None:
             self.lost.pop(task, None)
             if retry:
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
         leases = dict.fromkeys(self.leases[index % len(self.leases)] for index in indices)
         found = [(lease, self.held.pop(lease, None)) for lease in leases]
         tasks = [task for _, task in found if task is not None]
-        assert self.queue.give_back([lease for lease, _ in found]) == len(tasks)
+        assert self.queue.store.give_back([lease for lease, _ in found]) == len(tasks)
         self.waiting[:0] = tasks
         self.noti += len(tasks)
 
@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         """A sweeper lists the leases; what it has seen may be long out of date when it acts."""
-        _, names = self.queue.page(self.queue.keys.processing)
+        _, names = self.queue.store.page(self.queue.keys.processing)
         assert names == list(self.held)
         self.looks.append(names)
 
@@ -215,7 +215,7 @@ class Machine(RuleBasedStateMachine):
     def act(self, index: int) -> None:
         names = self.looks.pop(index % len(self.looks))
         self.passes += 1
-        assert self.queue.sweep(names, LIMIT, f"p{self.passes}", "s") == (*self._swept(names, f"p{self.passes}"), False)
+        assert self.queue.store.sweep(names, LIMIT, f"p{self.passes}", "s") == (*self._swept(names, f"p{self.passes}"), False)
 
     def _swept(self, names: list[str], sweep_id: str) -> tuple[int, int]:
         """What a sweep of these leases does."""
@@ -240,13 +240,13 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         self.passes += 1
         recovered, buried = self._swept(list(self.held), f"p{self.passes}")
-        outcome = sweep(self.queue, LIMIT)
+        outcome = sweep(self.queue.store, LIMIT)
         assert outcome[:3] == (recovered, buried, abs(len(self.waiting) - self.noti))
         self.noti = len(self.waiting)
 
     @rule()
     def repair(self) -> None:
-        assert self.queue.repair()[2] == 0
+        assert self.queue.store.repair()[2] == 0
         self.noti = len(self.waiting)
 
     @rule()
@@ -277,9 +277,9 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.dead)
     @rule(indices=st.lists(which, min_size=1, max_size=3, unique=True))
     def retry_dead_letters(self, indices: list[int]) -> None:
-        ids = [entry.decode() for entry, _ in self.queue.call("XRANGE", self.queue.keys.dead, "-", "+")]
+        ids = [entry.decode() for entry, _ in self.queue.store.call("XRANGE", self.queue.keys.dead, "-", "+")]
         chosen = sorted({index % len(ids) for index in indices})
-        assert self.queue.dead_retry([*(ids[place] for place in chosen), "1-1"]) == len(chosen)
+        assert self.queue.store.dead_retry([*(ids[place] for place in chosen), "1-1"]) == len(chosen)
         self.waiting += [self.dead[place] for place in chosen]
         self.dead = [task for place, task in enumerate(self.dead) if place not in chosen]
         self.noti += len(chosen)
@@ -337,10 +337,10 @@ class KeyMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 4))
     def take(self, count: int) -> None:
-        self.queue.feed(16)
+        self.queue.store.feed(16)
         names = [self.queue.keys.lease("t", self.leases + number) for number in range(count)]
         self.leases += count
-        tasks = self.queue.take(names, "t", TTL, waiting=True).tasks
+        tasks = self.queue.store.take(names, "t", TTL, waiting=True).tasks
         self.taken.update(zip(names, tasks, strict=False))
 
     @precondition(lambda self: self.taken)
@@ -349,7 +349,7 @@ class KeyMachine(RuleBasedStateMachine):
         lease = list(self.taken)[index % len(self.taken)]
         data = self.taken.pop(lease)
         group = headers_of(data).get("group")
-        if self.queue.start(lease, self._holds(data), bound=600_000, group=group) == 1:
+        if self.queue.store.start(lease, self._holds(data), bound=600_000, group=group) == 1:
             self.running[lease] = data
 
     @rule()
@@ -361,20 +361,20 @@ class KeyMachine(RuleBasedStateMachine):
     def _end(self, lease: str, data: bytes, how: int) -> None:
         holds = self._holds(data)
         if how == 0:
-            self.gone += self.queue.succeed(lease, holds) if holds.id is None else self._conclude(lease, holds)
+            self.gone += self.queue.store.succeed(lease, holds) if holds.id is None else self._conclude(lease, holds)
         elif how == 1:
-            self.queue.postpone(lease, data, holds, 3_600_000, "no")
+            self.queue.store.postpone(lease, data, holds, 3_600_000, "no")
         elif how == 2:
-            self.queue.give_back([lease], {lease: data}, 1)
+            self.queue.store.give_back([lease], {lease: data}, 1)
         elif how == 3:
-            self.queue.defer(lease, holds, limit=1e6, cause="no")
+            self.queue.store.defer(lease, holds, limit=1e6, cause="no")
         elif holds.id is None:
-            self.gone += self.queue.bury(lease, Reason.FAILED, "d", "w", holds)
+            self.gone += self.queue.store.bury(lease, Reason.FAILED, "d", "w", holds)
         else:
             self.gone += self._conclude(lease, holds, Reason.FAILED)
 
     def _conclude(self, lease: str, holds: Holds, reason: Reason | None = None) -> bool:
-        return self.queue.conclude(lease, holds, state="succeeded", result=b"\x90", keep=60_000, reason=reason)
+        return self.queue.store.conclude(lease, holds, state="succeeded", result=b"\x90", keep=60_000, reason=reason)
 
     @precondition(lambda self: self.running)
     @rule(index=which, how=st.integers(0, 4))
@@ -399,7 +399,7 @@ class KeyMachine(RuleBasedStateMachine):
         if older and self.client.hdel(self.queue.keys.processing, lease):
             self.client.rpush(self.queue.name, data)
         elif not older:
-            sweep(self.queue, 1_000_000)
+            sweep(self.queue.store, 1_000_000)
 
     @rule()
     def the_unique_key_runs_out(self) -> None:
@@ -411,11 +411,11 @@ class KeyMachine(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         make_due(self.queue)
-        self.queue.due([self.queue.keys])
+        self.queue.store.due([self.queue.keys])
 
     @rule()
     def sweep(self) -> None:
-        sweep(self.queue, 1_000_000)
+        sweep(self.queue.store, 1_000_000)
 
     @invariant()
     def no_more_run_than_may(self) -> None:
@@ -429,9 +429,9 @@ class KeyMachine(RuleBasedStateMachine):
         assert self._there() + self.gone == self.made
 
     def _there(self) -> int:
-        keys, call = self.queue.keys, self.queue.call
+        keys, call = self.queue.keys, self.queue.store.call
         lines = [call("ZCARD", f"{self.queue.name}_waits_{name.decode()}") for name in call("HKEYS", keys.waited)]
-        groups = sum(call("LLEN", keys.group(each)) for each in self.queue.grouped(100))
+        groups = sum(call("LLEN", keys.group(each)) for each in self.queue.store.grouped(100))
         return int(self.queue.len() + call("HLEN", keys.processing) + call("ZCARD", keys.scheduled) + sum(lines) + groups)
 
     def teardown(self) -> None:

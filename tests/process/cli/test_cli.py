@@ -47,14 +47,14 @@ def run(*arguments: str, status: int = 0) -> Result:
 
 def test_enqueue_reads_json_and_keywords(queue: Queue) -> None:
     run("enqueue", queue.name, "m:f", "1", '"text"', "plain", "-5", "key=3", 'other="x=y"', "--retry", "2")
-    (data,) = queue.call("LRANGE", queue.name, 0, -1)
+    (data,) = queue.store.call("LRANGE", queue.name, 0, -1)
     assert decode(data)[:4] == ("m:f", [1, "text", "plain", -5], {"key": 3, "other": "x=y"}, 2)
 
 
 def test_enqueue_lets_numbers_begin_with_a_minus_and_all_else_behind_two(queue: Queue) -> None:
     run("enqueue", queue.name, "m:f", "-5", "-.5", "--retry", "2", "--", "--retires", "-x", "-5")
     run("enqueue", queue.name, "--", "m:f", "-x")
-    first, second = queue.call("LRANGE", queue.name, 0, -1)
+    first, second = queue.store.call("LRANGE", queue.name, 0, -1)
     assert decode(first)[:4] == ("m:f", [-5, "-.5", "--retires", "-x", -5], {}, 2)
     assert decode(second)[:2] == ("m:f", ["-x"])
 
@@ -64,7 +64,7 @@ def test_enqueue_go(queue: Queue) -> None:
     run("enqueue", queue.name, "--go", "main.F", '"x"')
     run("enqueue", queue.name, "--go", "main.F")
     want = [GoTask("main.F", args).serialize() for args in ([1, [2]], "x", None)]
-    assert queue.call("LRANGE", queue.name, 0, -1) == want
+    assert queue.store.call("LRANGE", queue.name, 0, -1) == want
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_enqueue_with_options(queue: Queue) -> None:
     ]
     assert run("enqueue", queue.name, "--go", "main.F", "--retry", "3", "--retry-on", "a.B", "--give-up-on", "C", *many).output
     assert not run(*plain, "--at", "2000-01-31T08:00:00+00:00").output  # in the past: it waits in the queue
-    _, unique, go, due = queue.call("LRANGE", queue.name, 0, -1)
+    _, unique, go, due = queue.store.call("LRANGE", queue.name, 0, -1)
     headers = decode(unique).headers
     assert headers is not None
     assert (headers["id"], headers["unique"], headers["group"]) == (first, ["k", "until_done", 60000], "acme")

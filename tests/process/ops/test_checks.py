@@ -60,7 +60,7 @@ def test_what_killed_processes_leave_is_repaired_at_once(queue: Queue, client: r
     eventually(lambda: not list(client.scan_iter(f"{queue.name}_lease_*")))
     assert {finding.invariant for finding in examine(queue, 0.02)} == {"held-live", "register-live"}
     assert not check(queue, 0.02, repair=True, at_rest=True).left
-    assert queue.lengths() == (2, 2)
+    assert queue.store.lengths() == (2, 2)
 
 
 def run(*arguments: str, status: int) -> str:
@@ -73,8 +73,8 @@ def run(*arguments: str, status: int) -> str:
 def broken(queue: Queue, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Queue:
     """A queue with a task that a killed worker held, and a dead letter that somebody has written by hand."""
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
-    queue.call("HSET", queue.keys.processing, queue.keys.lease("hUM3Yp4zq0vDkJr1", 0), PyTask("m:f").serialize())
-    queue.call("XADD", queue.keys.dead, "1767225600000-0", "task", PyTask("m:f").serialize())
+    queue.store.call("HSET", queue.keys.processing, queue.keys.lease("hUM3Yp4zq0vDkJr1", 0), PyTask("m:f").serialize())
+    queue.store.call("XADD", queue.keys.dead, "1767225600000-0", "task", PyTask("m:f").serialize())
     return queue
 
 
@@ -83,18 +83,18 @@ def test_fsck_says_what_is_wrong_and_repairs_it(broken: Queue) -> None:
     name = broken.name
     before = run("fsck", name, "--wait", "0", status=1)
     mended = run("fsck", "--repair", name, "--wait", "0", status=1)
-    assert broken.lengths() == (1, 1)
+    assert broken.store.lengths() == (1, 1)
     after = run("fsck", name, "--wait", "0", status=1)
     for text in (before, mended):
         assert text.replace(name, "default") in OPERATIONS
     assert "held-live" not in after
-    broken.call("DEL", broken.keys.dead)
-    broken.call("SET", f"{name}_own", "the application's")
+    broken.store.call("DEL", broken.keys.dead)
+    broken.store.call("SET", f"{name}_own", "the application's")
     text = (
         f"{name}: all is well\n  note      known-keys     {name}_own: a string that is no key of the protocol; whose is it?\n"
     )
     assert run("fsck", name, status=0) == text
-    broken.call("DEL", f"{name}_own")
+    broken.store.call("DEL", f"{name}_own")
     assert run("fsck", name, f"{name}x", "--at-rest", status=0) == f"{name}: all is well\n{name}x: all is well\n"
 
 

@@ -35,10 +35,10 @@ def let_go(client: redis.Redis, key: str, count: int = 1) -> None:
 
 def turned(queue: Queue) -> None:
     """All living workers have beaten, and so have heard of what operators want: their own leases are there again."""
-    leases = list(queue.call("HGETALL", queue.keys.workers))
+    leases = list(queue.store.call("HGETALL", queue.keys.workers))
     assert leases
-    queue.call("DEL", *leases)
-    eventually(lambda: queue.call("EXISTS", *leases) == len(leases))
+    queue.store.call("DEL", *leases)
+    eventually(lambda: queue.store.call("EXISTS", *leases) == len(leases))
 
 
 def test_never_more_than_the_limit_and_a_killed_worker_frees_its_place(
@@ -72,7 +72,7 @@ def test_tasks_with_one_key_beside_each_other_are_few(fleet: Fleet, queue: Queue
     eventually(lambda: began(client, key) == 1)
     eventually(lambda: client.lrange(f"{key}:ended", 0, -1) == [b"other"])
     eventually(
-        lambda: queue.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
+        lambda: queue.store.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
     )  # the others have been refused a slot, and wait
     assert began(client, key) == 1
     (holder,) = {lease.held_by for lease in inspect(queue).leases}
@@ -93,7 +93,7 @@ def test_a_pause_holds_under_a_supervisor_and_resume_goes_on(fleet: Fleet, queue
     turned(queue)
     queue.enqueue_many(PyTask("tasks:note", (key, number)) for number in range(5))
     turned(queue)
-    assert (client.llen(key), queue.lengths()) == (1, (5, 5))
+    assert (client.llen(key), queue.store.lengths()) == (1, (5, 5))
     assert fleet.delayed("queue", "resume", queue.name).wait() == 0
     eventually(lambda: client.llen(key) == 6)
 
@@ -107,6 +107,6 @@ def test_a_rate_is_for_all_workers_together(fleet: Fleet, queue: Queue, client: 
     eventually(lambda: client.llen(key) == 6)
     turned(queue)
     assert (client.llen(key), queue.len()) == (6, 4)
-    queue.call("DEL", queue.keys.bucket)  # as after a rest,
+    queue.store.call("DEL", queue.keys.bucket)  # as after a rest,
     queue.limit(rate=0.002, burst=6)  # and what workers know of how long to wait is no longer right
     eventually(lambda: client.llen(key) == 10)

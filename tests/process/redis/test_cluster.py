@@ -62,12 +62,12 @@ def test_defect_u10_every_script_works_on_a_cluster(clustered: redis.RedisCluste
     queue = Queue(f"{{{name}{number}}}", clustered)
     queue.enqueue_many(PyTask("tasks:noop", (n,)) for n in range(30))
     names = [queue.keys.lease("t", n) for n in range(5)]
-    assert len(queue.take(names, "t", 10).tasks) == 5
-    assert queue.succeed(names[0])
-    assert queue.retry(names[1], PyTask("tasks:noop").serialize())
-    assert queue.give_back(names[2:4]) == 2
-    queue.call("DEL", names[4], queue.keys.noti)
-    assert sweep(queue)[:3] == (1, 0, 28)
+    assert len(queue.store.take(names, "t", 10).tasks) == 5
+    assert queue.store.succeed(names[0])
+    assert queue.store.retry(names[1], PyTask("tasks:noop").serialize())
+    assert queue.store.give_back(names[2:4]) == 2
+    queue.store.call("DEL", names[4], queue.keys.noti)
+    assert sweep(queue.store)[:3] == (1, 0, 28)
     assert queue.len() == 29
     worker = burst(queue)
     assert worker.finished == 29
@@ -112,8 +112,8 @@ def test_the_queues_of_a_worker_share_a_slot(clustered: redis.RedisCluster, name
 def test_what_upstream_workers_hold_is_left_alone(clustered: redis.RedisCluster, name: str) -> None:
     queue = Queue(f"{{{name}}}", clustered)
     foreign = next(str(n) for n in range(100) if clustered.keyslot(str(n)) != clustered.keyslot(queue.name))
-    queue.call("HSET", queue.keys.processing, foreign, PyTask("tasks:noop").serialize())
-    assert sweep(queue).recovered == 0
+    queue.store.call("HSET", queue.keys.processing, foreign, PyTask("tasks:noop").serialize())
+    assert sweep(queue.store).recovered == 0
     assert [finding[:2] for finding in check(queue, 0, repair=True).left] == [("held-slot", foreign)]
 
 
@@ -123,14 +123,14 @@ def test_fsck_and_doctor_on_a_cluster(
 ) -> None:
     queue = Queue(f"{{{name}{number}}}", clustered)
     queue.enqueue(PyTask("tasks:noop"))
-    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("tasks:noop").serialize())
-    queue.call("HSET", queue.keys.workers, queue.keys.lease("t"), b"\x80")
-    queue.call("SET", queue.keys.lease("t", 1), "t")
-    queue.call("DEL", queue.keys.noti)
+    queue.store.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("tasks:noop").serialize())
+    queue.store.call("HSET", queue.keys.workers, queue.keys.lease("t"), b"\x80")
+    queue.store.call("SET", queue.keys.lease("t", 1), "t")
+    queue.store.call("DEL", queue.keys.noti)
     checked = check(queue, 0, repair=True)
     assert {finding.invariant for finding in checked.repaired} == {"notifications", "held-live", "register-live", "lease-ttl"}
     assert not checked.left
-    assert queue.lengths() == (2, 2)
+    assert queue.store.lengths() == (2, 2)
     facts = read(clustered, queue.name)
     assert (facts.mode, facts.through_cluster, facts.unreadable) == ("cluster", True, ())
     with cluster[0].client() as client:
@@ -148,7 +148,7 @@ def test_worker_and_sweeper_processes_on_a_cluster(
     eventually(lambda: inspect(queue).held == 1)
     victim.kill()
     eventually(lambda: inspect(queue).recovered == 1 and queue.len() == 1)
-    queue.call("DEL", queue.name, queue.keys.noti)
+    queue.store.call("DEL", queue.name, queue.keys.noti)
     worker = fleet.quick_worker(queue.name)
     queue.enqueue(PyTask("tasks:noop"))
     eventually(lambda: inspect(queue)[1:5] == (0, 0, 0, 0))

@@ -14,6 +14,7 @@ import redis
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.store import Store
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
@@ -87,8 +88,8 @@ def test_only_what_a_dead_worker_held_comes_back(
     living.send(signal.SIGSTOP)  # it is the last to hear that Redis is back
     outage(mortal)
     eventually(lambda: "leases are judged in" in sweeper.log.read_text())
-    queue.call("RPUSH", queue.keys.noti, 1)
-    eventually(lambda: queue.call("LLEN", queue.keys.noti) == queue.len())  # what a sweep does last
+    queue.store.call("RPUSH", queue.keys.noti, 1)
+    eventually(lambda: queue.store.call("LLEN", queue.keys.noti) == queue.len())  # what a sweep does last
     living.send(signal.SIGCONT)
     eventually(lambda: inspect(queue).recovered == 1, 30)
     log.gate.touch()
@@ -103,21 +104,21 @@ def test_a_connection_that_breaks_while_tasks_are_moved_is_repaired_at_once(
     mortal: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = Queue("q", mortal.url)
-    due, calls = Queue.due, itertools.count()
+    due, calls = Store.due, itertools.count()
 
-    def breaking(self: Queue, *arguments: Any) -> Any:
+    def breaking(self: Store, *arguments: Any) -> Any:
         if not next(calls):
             queue.enqueue(PyTask("tasks:noop"))
-            queue.call("DEL", queue.keys.noti)
+            queue.store.call("DEL", queue.keys.noti)
             raise redis.ConnectionError("broken")
         return due(self, *arguments)
 
-    monkeypatch.setattr(Queue, "due", breaking)
+    monkeypatch.setattr(Store, "due", breaking)
     sweeper = Sweeper([Queue("q", mortal.url)], interval=3600)
     thread = threading.Thread(target=sweeper.run)
     thread.start()
     try:
-        eventually(lambda: queue.lengths() == (1, 1))
+        eventually(lambda: queue.store.lengths() == (1, 1))
     finally:
         sweeper.stop()
         thread.join()
@@ -132,10 +133,10 @@ def test_a_sweeper_that_idles_sees_a_broken_connection_and_repairs_at_once(morta
         try:
             eventually(lambda: len(inspect(queue).processes) == 1)
             queue.enqueue(PyTask("tasks:noop"))
-            queue.call("DEL", queue.keys.noti)
+            queue.store.call("DEL", queue.keys.noti)
             between.reset()
-            eventually(lambda: queue.call("LLEN", queue.keys.noti) == 1)
-            queue.call("DEL", queue.keys.noti)
+            eventually(lambda: queue.store.call("LLEN", queue.keys.noti) == 1)
+            queue.store.call("DEL", queue.keys.noti)
             with mortal.client() as client:
                 client.execute_command("CLIENT KILL TYPE normal SKIPME yes")
             eventually(lambda: _notifications(mortal) == 1)

@@ -61,7 +61,7 @@ async def test_an_async_producer_finds_the_master(sentinel_url: str, name: str) 
     async with AsyncQueue(name, sentinel_url) as queue:
         await queue.enqueue(PyTask("tasks:noop"))
         assert await queue.len() == Queue(name, sentinel_url).len() == 1
-        own: Any = await queue._pooled.client()
+        own: Any = await queue.store.client()
         clients = [own, *own.connection_pool.sentinel_manager.sentinels]
         connections = [each for client in clients for each in client.connection_pool._available_connections]
         assert [each.is_connected for each in connections] == [True, True]

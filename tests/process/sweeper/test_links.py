@@ -58,12 +58,12 @@ def queue_of(clocked: tuple[EmbeddedRedis, Clock]) -> Queue:
 
 def lost(queue: Queue) -> None:
     """A task that a dead worker held."""
-    queue.call("HSET", queue.keys.processing, queue.keys.lease("dead", 0), PyTask("tasks:noop").serialize())
+    queue.store.call("HSET", queue.keys.processing, queue.keys.lease("dead", 0), PyTask("tasks:noop").serialize())
 
 
 def comes_back(queue: Queue) -> None:
     eventually(lambda: queue.len() == 1, 60)
-    assert queue.call("HLEN", queue.keys.processing) == 0
+    assert queue.store.call("HLEN", queue.keys.processing) == 0
 
 
 def test_a_round_trip_of_two_seconds(clocked: tuple[EmbeddedRedis, Clock], queue_of: Queue, sweeper: Start) -> None:
@@ -142,8 +142,8 @@ def test_a_server_s_clock_that_is_set_costs_no_living_worker_its_task(
         eventually(lambda: "judged" in process.log.read_text())
     else:
         assert "judged" not in process.log.read_text()
-    seen = queue_of.call("HGETALL", queue_of.keys.workers)
-    eventually(lambda: queue_of.call("HGETALL", queue_of.keys.workers) != seen)  # the worker has beaten
+    seen = queue_of.store.call("HGETALL", queue_of.keys.workers)
+    eventually(lambda: queue_of.store.call("HGETALL", queue_of.keys.workers) != seen)  # the worker has beaten
     log.gate.touch()
     eventually(lambda: log.counts()[ENDED + 1] == 1)
     assert log.counts() == {1: 1, ENDED + 1: 1}

@@ -102,7 +102,7 @@ def test_a_thread_that_a_task_has_left_does_not_keep_a_worker(
 def test_nor_does_it_keep_one_that_ends_by_itself(fleet: Fleet, queue: Queue) -> None:
     queue.enqueue(PyTask("odd:leave_a_thread", (f"{queue.name}:n",)))
     assert fleet.delayed("worker", "--allow", "odd:*", "--grace=1", "--burst", queue.name).wait() == 0
-    queue.call("DEL", f"{queue.name}:n")
+    queue.store.call("DEL", f"{queue.name}:n")
 
 
 EXITS = """

@@ -25,6 +25,7 @@ from delayed.job.allow import AllowAny
 from delayed.queue.queue import Queue
 from delayed.redis.connect import connect
 from delayed.redis.foreign import ForeignType
+from delayed.redis.store import Store
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.decode import decode, headers_of, path_of
 from delayed.task.edit import with_expiry
@@ -53,7 +54,7 @@ def entry(catch_up: str = "skip", expression: str = NEW_YEAR, tz: str = "UTC", n
 
 
 def make_due(queue: Queue, name: str, moment: int = PAST) -> None:
-    assert queue.call("ZADD", queue.keys.cron_due, "XX", "CH", moment, name) == 1
+    assert queue.store.call("ZADD", queue.keys.cron_due, "XX", "CH", moment, name) == 1
 
 
 def next_of(schedules: Schedules, name: str = "a") -> datetime | None:
@@ -62,7 +63,7 @@ def next_of(schedules: Schedules, name: str = "a") -> datetime | None:
 
 
 def waiting(queue: Queue) -> list[bytes]:
-    found: list[bytes] = queue.call("LRANGE", queue.keys.queue, 0, -1)
+    found: list[bytes] = queue.store.call("LRANGE", queue.keys.queue, 0, -1)
     return found
 
 
@@ -74,7 +75,7 @@ def test_what_was_missed(queue: Queue, schedules: Schedules, catch_up: str, coun
     make_due(queue, "a")
     assert schedules.fire() > 0  # type: ignore[operator]
     assert waiting(queue) == [PyTask("tasks:two", (1,)).serialize()] * count
-    assert queue.lengths() == (count, count)
+    assert queue.store.lengths() == (count, count)
     assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
     schedules.fire()
     assert queue.len() == count
@@ -184,14 +185,14 @@ def test_a_change_in_between_is_seen(queue: Queue, schedules: Schedules, monkeyp
     """Whoever decides on what is old by then looks again."""
     schedules.put("a", entry("one"))
     make_due(queue, "a")
-    run = Queue.cron
+    run = Store.cron
 
-    def late(asked: Queue, *arguments: Any, **named: Any) -> bool:
-        monkeypatch.setattr(Queue, "cron", run)
+    def late(asked: Store, *arguments: Any, **named: Any) -> bool:
+        monkeypatch.setattr(Store, "cron", run)
         Schedules(queue).put("a", entry("one", number=2))
         return run(asked, *arguments, **named)
 
-    monkeypatch.setattr(Queue, "cron", late)
+    monkeypatch.setattr(Store, "cron", late)
     schedules.fire()
     assert waiting(queue) == [PyTask("tasks:two", (2,)).serialize()]
 
@@ -216,7 +217,7 @@ def test_pause_resume_run_remove(queue: Queue, schedules: Schedules) -> None:
     assert schedules.put("a", entry("one"))  # a paused one stays so, whatever else is changed
     assert next_of(schedules) is None
     schedules.run("a")
-    assert queue.lengths() == (1, 1)
+    assert queue.store.lengths() == (1, 1)
     assert schedules.resume("a")
     assert not schedules.resume("a")
     assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
@@ -226,7 +227,7 @@ def test_pause_resume_run_remove(queue: Queue, schedules: Schedules) -> None:
     assert next_of(schedules) == datetime(2020 + YEARS, 1, 1, tzinfo=UTC)
     schedules.remove("a")
     assert schedules.list() == []
-    assert queue.call("EXISTS", queue.keys.cron, queue.keys.cron_due) == 0
+    assert queue.store.call("EXISTS", queue.keys.cron, queue.keys.cron_due) == 0
 
 
 def test_an_unknown_name_is_told_the_known_ones(schedules: Schedules) -> None:
@@ -259,15 +260,15 @@ def test_what_cannot_be_read_is_reported_and_holds_nothing_up(
         "zone": msgpack.packb({**good, "tz": "Moon/Crater"}),
         "no task": b"\x80",
     }.items():
-        queue.call("HSET", queue.keys.cron, name, value)
-        queue.call("ZADD", queue.keys.cron_due, 1, name)
-    queue.call("ZADD", queue.keys.cron_due, 1, "orphan")
+        queue.store.call("HSET", queue.keys.cron, name, value)
+        queue.store.call("ZADD", queue.keys.cron_due, 1, name)
+    queue.store.call("ZADD", queue.keys.cron_due, 1, "orphan")
     schedules.put("a", entry("one"))
     make_due(queue, "a")
     assert schedules.fire() > 0  # type: ignore[operator]
     assert queue.len() == 1
     assert "Moon/Crater" in caplog.text
-    assert queue.call("ZSCORE", queue.keys.cron_due, "orphan") is None
+    assert queue.store.call("ZSCORE", queue.keys.cron_due, "orphan") is None
     assert {each.name for each in schedules.list()} == {"a", "noise", "zone", "no task"}
     with pytest.raises(InvalidSchedule, match="Moon/Crater"):
         schedules.run("zone")
@@ -281,7 +282,7 @@ def sweeping(queue: Queue) -> Iterator[list[threading.Thread]]:
     threads = [threading.Thread(target=each.run) for each in sweepers]
     for thread in threads:
         thread.start()
-    eventually(lambda: queue.call("HLEN", queue.keys.workers) == 3)
+    eventually(lambda: queue.store.call("HLEN", queue.keys.workers) == 3)
     yield threads
     for sweeper in sweepers:
         sweeper.stop()
@@ -479,9 +480,9 @@ def test_a_foreign_type_is_named_and_nothing_is_lost(
     client.delete(key)
     if client.exists(f"aside:{queue.name}"):
         client.rename(f"aside:{queue.name}", key)
-    assert queue.lengths() == (0, 0)
+    assert queue.store.lengths() == (0, 0)
     schedules.fire()
-    assert queue.lengths() == (1, 1)
+    assert queue.store.lengths() == (1, 1)
 
 
 def test_redis_without_memory_delays_schedules_and_loses_none(queue: Queue, schedules: Schedules, client: redis.Redis) -> None:
@@ -494,7 +495,7 @@ def test_redis_without_memory_delays_schedules_and_loses_none(queue: Queue, sche
     finally:
         client.config_set("maxmemory", 0)
     schedules.fire()
-    assert queue.lengths() == (1, 1)
+    assert queue.store.lengths() == (1, 1)
 
 
 ODD_SCORES = ["1.5", "-inf", "inf", "-5", "1e300", "-1e300", "1577836800000.25", "0.0000001", "9007199254740993.5"]
@@ -504,7 +505,7 @@ ODD_SCORES = ["1.5", "-inf", "inf", "-5", "1e300", "-1e300", "1577836800000.25",
 @pytest.mark.parametrize("score", ODD_SCORES)
 def test_any_score_holds_nothing_up(queue: Queue, schedules: Schedules, score: str, catch_up: str) -> None:
     schedules.put("odd", entry(catch_up))
-    queue.call("ZADD", queue.keys.cron_due, score, "odd")
+    queue.store.call("ZADD", queue.keys.cron_due, score, "odd")
     schedules.put("a", entry("one", number=2))
     make_due(queue, "a")
     schedules.fire()
@@ -522,8 +523,8 @@ def test_any_score_holds_nothing_up(queue: Queue, schedules: Schedules, score: s
 
 
 def test_an_empty_definition_is_one_of_many(queue: Queue, schedules: Schedules, caplog: pytest.LogCaptureFixture) -> None:
-    queue.call("HSET", queue.keys.cron, "empty", b"")
-    queue.call("ZADD", queue.keys.cron_due, 1, "empty")
+    queue.store.call("HSET", queue.keys.cron, "empty", b"")
+    queue.store.call("ZADD", queue.keys.cron_due, 1, "empty")
     schedules.fire()
     assert "schedule empty cannot be run, and waits" in caplog.text
     assert schedules.put("empty", entry())
@@ -541,7 +542,7 @@ def test_a_change_that_others_are_always_faster_than_ends(
         tried.append(arguments)
         return False
 
-    monkeypatch.setattr(Queue, "cron", too_late)
+    monkeypatch.setattr(Store, "cron", too_late)
     for change in (lambda: schedules.put("a", entry(number=2)), lambda: schedules.run("a"), lambda: schedules.pause("a")):
         with pytest.raises(DelayedError, match=r"'a' of .* was changed by others 100 times; try again"):
             change()
@@ -573,14 +574,14 @@ def test_one_that_is_refused_stops_no_other(queue: Queue, schedules: Schedules, 
     for name in "abc":
         schedules.put(name, entry("one"))
         make_due(queue, name)
-    run = Queue.cron
+    run = Store.cron
 
-    def refusing(asked: Queue, name: str, *arguments: Any, **named: Any) -> bool:
+    def refusing(asked: Store, name: str, *arguments: Any, **named: Any) -> bool:
         if name == "a":
             raise redis.ResponseError("OOM command not allowed")
         return run(asked, name, *arguments, **named)
 
-    monkeypatch.setattr(Queue, "cron", refusing)
+    monkeypatch.setattr(Store, "cron", refusing)
     with pytest.raises(redis.ResponseError, match="OOM"):
         schedules.fire()
     assert queue.len() == 2
@@ -589,7 +590,7 @@ def test_one_that_is_refused_stops_no_other(queue: Queue, schedules: Schedules, 
 def test_steps_are_bounded_and_all_have_their_turn(queue: Queue, schedules: Schedules) -> None:
     for number in range(3):
         schedules.put(f"s{number}", entry("all", "* * * * * *", number=number))
-        queue.call("ZADD", queue.keys.cron_due, "XX", number, f"s{number}")  # since 1970
+        queue.store.call("ZADD", queue.keys.cron_due, "XX", number, f"s{number}")  # since 1970
     for step in range(6):
         assert schedules.fire(lambda: True) == 0
         assert queue.len() == 1000 * (step + 1)
@@ -602,43 +603,43 @@ def registered(queue: Queue) -> Queue:
     """A queue with two schedules that code defines."""
     for number in range(2):
         definition.record(queue, f"s{number}", entry(number=number))
-    assert restore(queue) == 0  # nobody asked for it
+    assert restore(queue.store) == 0  # nobody asked for it
     assert register([queue]) == 2
     return queue
 
 
 def lose_data(queue: Queue) -> None:
-    queue.call("UNLINK", *queue.keys.all().values())
+    queue.store.call("UNLINK", *queue.keys.all().values())
 
 
 def test_schedules_come_back_when_redis_has_lost_them(
     registered: Queue, schedules: Schedules, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert restore(registered) == 0
+    assert restore(registered.store) == 0
     lose_data(registered)
-    assert restore(registered) == 2
+    assert restore(registered.store) == 2
     warnings = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
     assert len(warnings) == 1, warnings
     assert "Redis has lost its data: registered 2 schedules again" in caplog.text
     assert {each.name for each in schedules.list()} == {"s0", "s1"}
-    assert restore(registered) == 0
+    assert restore(registered.store) == 0
 
 
 def test_what_an_operator_has_removed_or_paused_stays_so(registered: Queue, schedules: Schedules) -> None:
     schedules.remove("s0")
     schedules.pause("s1")
-    assert restore(registered) == 0
+    assert restore(registered.store) == 0
     assert [(each.name, each.next) for each in schedules.list()] == [("s1", None)]
-    registered.call("HDEL", registered.keys.cron, "s1")  # by hand
-    assert restore(registered) == 0
+    registered.store.call("HDEL", registered.keys.cron, "s1")  # by hand
+    assert restore(registered.store) == 0
     assert register([registered]) == 2  # a deployment
 
 
 def test_a_fail_over_that_loses_the_newest_writes_is_mended(registered: Queue, schedules: Schedules) -> None:
-    registered.call("HDEL", registered.keys.cron, "s1")
-    registered.call("HDEL", registered.keys.cron_defined, "s1")
-    registered.call("ZREM", registered.keys.cron_due, "s1")
-    assert restore(registered) == 1
+    registered.store.call("HDEL", registered.keys.cron, "s1")
+    registered.store.call("HDEL", registered.keys.cron_defined, "s1")
+    registered.store.call("ZREM", registered.keys.cron_due, "s1")
+    assert restore(registered.store) == 1
     assert {each.name for each in schedules.list()} == {"s0", "s1"}
 
 
@@ -648,15 +649,15 @@ def test_what_could_not_be_registered_is_registered_later(
     for number in range(30):
         definition.record(queue, f"s{number}", entry(number=number))
     with monkeypatch.context() as away:
-        away.setattr(Queue, "cron", lambda *_, **__: (_ for _ in ()).throw(redis.ConnectionError()))
+        away.setattr(Store, "cron", lambda *_, **__: (_ for _ in ()).throw(redis.ConnectionError()))
         with pytest.raises(redis.ConnectionError):
             register([queue])
-    assert [restore(queue), restore(queue), restore(queue)] == [20, 10, 0]  # a few at each beat
+    assert [restore(queue.store) for _ in range(3)] == [20, 10, 0]  # a few at each beat
     assert "lost its data" not in caplog.text
 
 
 def test_a_worker_sees_that_redis_has_lost_its_data(registered: Queue, threaded: Callable[[Worker], Any]) -> None:
     threaded(Worker(registered, keep_alive_interval=0.05, allow=AllowAny()))
-    eventually(lambda: registered.call("HLEN", registered.keys.workers) == 1)
+    eventually(lambda: registered.store.call("HLEN", registered.keys.workers) == 1)
     lose_data(registered)
-    eventually(lambda: registered.call("HLEN", registered.keys.cron) == 2)
+    eventually(lambda: registered.store.call("HLEN", registered.keys.cron) == 2)

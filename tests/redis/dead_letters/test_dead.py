@@ -16,6 +16,7 @@ from delayed.dead_letters.retry import edited, purge, retry, retry_all, retry_id
 from delayed.dead_letters.search import Search, search
 from delayed.errors import ConfigurationError, Duplicate, InvalidTask, Reason, TaskFailed
 from delayed.queue.queue import Queue
+from delayed.redis.store import Store
 from delayed.sweeper.sweep import sweep
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.decode import decode, headers_of
@@ -30,11 +31,11 @@ def lose(queue: Queue, times: int = 1) -> None:
     """What waits is taken by workers that die; nobody sweeps after the last."""
     for number in range(times):
         if number:
-            sweep(queue)
+            sweep(queue.store)
         while count := queue.len():
             leases = [queue.keys.lease(f"t{number}", queue.len() * 100 + each) for each in range(count)]
-            queue.take(leases, "t", 600, waiting=True)
-            queue.call("UNLINK", *leases)
+            queue.store.take(leases, "t", 600, waiting=True)
+            queue.store.call("UNLINK", *leases)
 
 
 @pytest.fixture
@@ -83,8 +84,10 @@ def test_attempts_and_worker(letters: Queue) -> None:
 
 def test_retry_in_bulk_takes_what_is_there_now_oldest_first(letters: Queue) -> None:
     assert retry_all(letters, Search(error="boom")) == 3
-    assert [decode(data).args for data in letters.call("LRANGE", letters.name, 0, -1)] == [[f"boom {n}"] for n in range(3)]
-    assert letters.lengths() == (3, 3)
+    assert [decode(data).args for data in letters.store.call("LRANGE", letters.name, 0, -1)] == [
+        [f"boom {n}"] for n in range(3)
+    ]
+    assert letters.store.lengths() == (3, 3)
     burst(letters)  # they are letters again, behind what the next call begins with
     assert retry_all(letters, Search()) == 5
     assert purge(letters, Search()) == 0
@@ -93,12 +96,14 @@ def test_retry_in_bulk_takes_what_is_there_now_oldest_first(letters: Queue) -> N
 def test_many_are_paged(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(230):
         task = PyTask("m:f", (number,)) if number % 3 else PyTask("m:f", (number,), track=True)
-        queue.call("XADD", queue.keys.dead, "*", "task", task.serialize(), "reason", "failed", "detail", "", "worker", "")
+        queue.store.call(
+            "XADD", queue.keys.dead, "*", "task", task.serialize(), "reason", "failed", "detail", "", "worker", ""
+        )
     assert purge(queue, Search(text="[22")) == 11
     assert retry_all(queue, Search()) == 219
-    numbers = [decode(data).args[0] for data in queue.call("LRANGE", queue.name, 0, -1)]
+    numbers = [decode(data).args[0] for data in queue.store.call("LRANGE", queue.name, 0, -1)]
     assert numbers == [number for number in range(230) if not str(number).startswith("22")]
-    assert queue.lengths() == (219, 219)
+    assert queue.store.lengths() == (219, 219)
 
 
 def test_a_tracked_letter_waits_again(queue: Queue) -> None:
@@ -109,7 +114,7 @@ def test_a_tracked_letter_waits_again(queue: Queue) -> None:
     (letter,) = dead_letters(queue)
     assert retry(queue, letter)
     assert not retry(queue, letter)
-    assert queue.lengths() == (1, 1)
+    assert queue.store.lengths() == (1, 1)
     assert handle.status().state is State.QUEUED
     assert handle.status().error == ""
     with pytest.raises(Duplicate):
@@ -176,16 +181,16 @@ def test_what_cannot_be_edited(data: bytes) -> None:
 
 def test_bounds(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1000):
-        queue.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
+        queue.store.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
     with caplog.at_level(logging.WARNING, "delayed"):
-        yard = LostTasks(queue, most=300)
+        yard = LostTasks(queue.store, most=300)
         assert yard.trim() == 700
         assert yard.trim() == 0  # it looks once a minute
     assert "removed the oldest dead letters: 700 as there were more than 300" in caplog.text
     assert [letter.id for letter in dead_letters(queue, 1)] == ["1000-1"]
-    queue.call("XADD", queue.keys.dead, "*", "task", "x", "reason", "", "detail", "", "worker", "")
-    assert LostTasks(queue, days=1).trim() == 300
-    assert LostTasks(queue, most=1, days=1).trim() == 0
+    queue.store.call("XADD", queue.keys.dead, "*", "task", "x", "reason", "", "detail", "", "worker", "")
+    assert LostTasks(queue.store, days=1).trim() == 300
+    assert LostTasks(queue.store, most=1, days=1).trim() == 0
     for bounds in ({"dead_max": 0}, {"dead_days": 0.0}):
         with pytest.raises(ConfigurationError):
             Sweeper([queue], **bounds)
@@ -194,20 +199,20 @@ def test_bounds(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
 def lost_letters(queue: Queue, count: int) -> list[Any]:
     """Handles of tasks that an older sweeper has buried, who tells nobody."""
     handles = [queue.enqueue(PyTask("tasks:two", (number,), result_ttl=60)) for number in range(count)]
-    for data in queue.call("LRANGE", queue.name, 0, -1):
-        queue.call("XADD", queue.keys.dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w")
-    queue.call("UNLINK", queue.name, queue.keys.noti)
+    for data in queue.store.call("LRANGE", queue.name, 0, -1):
+        queue.store.call("XADD", queue.keys.dead, "*", "task", data, "reason", "lost", "detail", "d", "worker", "w")
+    queue.store.call("UNLINK", queue.name, queue.keys.noti)
     return handles
 
 
 def told(queue: Queue, handles: list[Any]) -> int:
-    return int(queue.call("EXISTS", *(queue.keys.result(handle.id or "") for handle in handles)))
+    return int(queue.store.call("EXISTS", *(queue.keys.result(handle.id or "") for handle in handles)))
 
 
 def test_a_new_sweeper_tells_all_however_many_there_are(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.dead_letters.lost._SCANNED", 100)
     handles = lost_letters(queue, 320)
-    yard = LostTasks(queue)
+    yard = LostTasks(queue.store)
     counts = [yard.tell() for _ in range(4)]
     assert counts == [150, 150, 20, 0]
     assert yard.told
@@ -217,7 +222,7 @@ def test_a_new_sweeper_tells_all_however_many_there_are(queue: Queue, monkeypatc
 def test_no_letter_is_removed_before_its_task_is_told_of(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.dead_letters.lost._SCANNED", 100)
     handles = lost_letters(queue, 320)
-    yard = LostTasks(queue, most=10)
+    yard = LostTasks(queue.store, most=10)
     assert [yard.trim() > 0 for _ in range(3)] == [False, False, True]
     assert told(queue, handles) == 320
 
@@ -228,24 +233,24 @@ def test_if_to_tell_is_refused_what_makes_room_goes_on(queue: Queue, monkeypatch
     def refused(*_: object, **__: object) -> bool:
         raise redis.ResponseError("OOM command not allowed")
 
-    monkeypatch.setattr(Queue, "tell_lost", refused)
-    assert LostTasks(queue, most=10).trim() > 0
+    monkeypatch.setattr(Store, "tell_lost", refused)
+    assert LostTasks(queue.store, most=10).trim() > 0
 
 
 def test_a_letter_that_any_program_wrote_stops_no_others(
     queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handles = lost_letters(queue, 3)
-    tell_lost = Queue.tell_lost
+    tell_lost = Store.tell_lost
     odd = handles[1].id
 
-    def telling(asked: Queue, letter: str, identity: Any, **named: Any) -> bool:
+    def telling(asked: Store, letter: str, identity: Any, **named: Any) -> bool:
         if odd in (identity, getattr(identity, "id", None)):
             raise TypeError("what another program wrote")
         return tell_lost(asked, letter, identity, **named)
 
-    monkeypatch.setattr(Queue, "tell_lost", telling)
-    assert LostTasks(queue).tell() == 2
+    monkeypatch.setattr(Store, "tell_lost", telling)
+    assert LostTasks(queue.store).tell() == 2
     assert told(queue, handles) == 2
     assert "nobody can be told of dead letter" in caplog.text
 
@@ -255,7 +260,7 @@ def test_those_who_wait_for_a_lost_task_are_told(queue: Queue) -> None:
     handles.append(queue.enqueue(PyTask("tasks:two", (3,), **LOST)))
     queue.enqueue(PyTask("tasks:noop"))
     lose(queue, 3)
-    assert sweep(queue).buried == 5
+    assert sweep(queue.store).buried == 5
     for handle in handles:
         with pytest.raises(TaskFailed, match="lost: its worker died or lost its lease 3 times"):
             handle.result(1)
@@ -279,7 +284,7 @@ class Mortal:
         if last and not self._after:
             raise Killed
         self.sent += 1
-        reply = self._queue.call(*command)
+        reply = self._queue.store.call(*command)
         if last:
             raise Killed
         return reply
@@ -290,7 +295,7 @@ def test_a_kill_leaves_it_to_other_sweepers(queue: Queue, client: redis.Redis, k
     number, after, ended = 0, False, False
     while not ended:
         client.delete(*client.scan_iter(f"{queue.name}*"), "x")
-        other = LostTasks(queue)
+        other = LostTasks(queue.store)
         if knows:
             other.tell()
         handles = [queue.enqueue(PyTask("tasks:two", (each,), result_ttl=60)) for each in range(2)]
@@ -298,10 +303,10 @@ def test_a_kill_leaves_it_to_other_sweepers(queue: Queue, client: redis.Redis, k
         lose(queue, 3)
         mortal = Mortal(queue, number, after)
         try:
-            sweep(queue.over(mortal))
+            sweep(queue.store.over(mortal))
             ended = True
         except Killed:
-            sweep(queue)  # it may bury the rest, and does not know what had been buried before
+            sweep(queue.store)  # it may bury the rest, and does not know what had been buried before
             other.tell()
         for handle in handles:
             with pytest.raises(TaskFailed, match="lost"):
@@ -316,12 +321,12 @@ def test_a_kill_leaves_it_to_other_sweepers(queue: Queue, client: redis.Redis, k
 def test_what_was_retried_meanwhile_is_left_alone(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("tasks:two", (1,), **LOST))
     lose(queue, 3)
-    names = [each.decode() for each in queue.call("HKEYS", queue.keys.processing)]
-    assert queue.sweep(names, 3, "s", "x").buried == 1
+    names = [each.decode() for each in queue.store.call("HKEYS", queue.keys.processing)]
+    assert queue.store.sweep(names, 3, "s", "x").buried == 1
     (letter,) = dead_letters(queue)
     assert letter.reason == Reason.LOST
     assert retry(queue, letter)
-    assert LostTasks(queue).tell() == 0
+    assert LostTasks(queue.store).tell() == 0
     burst(queue)
     assert handle.result(1) == 3
 
@@ -350,7 +355,7 @@ def test_on_the_command_line(letters: Queue, run: Any) -> None:
     assert run("retry", name, "--all", "--args", "[]").exit_code == 2
     assert run("retry", name, found["id"], "--reason", "failed").exit_code == 2
     assert "1 task waits again" in run("retry", name, found["id"], "--args", '["other"]', "--kwargs", "{}").output
-    assert decode(letters.call("LINDEX", name, 0)).args == ["other"]
+    assert decode(letters.store.call("LINDEX", name, 0)).args == ["other"]
     assert "3 tasks wait again" in run("retry", name, "--reason", "failed").output
     assert "1 dead letter removed" in run("purge", name, "--text", "red").output
 
@@ -361,16 +366,16 @@ def test_a_letter_is_read_once(queue: Queue) -> None:
     class Noting:
         def call(self, *command: Any) -> Any:
             asked.append(command)
-            return queue.call(*command)
+            return queue.store.call(*command)
 
-    yard = LostTasks(queue.over(Noting()))
+    yard = LostTasks(queue.store.over(Noting()))
     assert yard.tell() == 0
     for expected in (True, False):
         if expected:
             queue.enqueue(PyTask("tasks:two", (1,), **LOST))
-            data = queue.call("LPOP", queue.keys.queue)  # a sweeper of an older version has buried it
+            data = queue.store.call("LPOP", queue.keys.queue)  # a sweeper of an older version has buried it
             fields = ("task", data, "reason", "lost", "detail", "x", "worker", "y")
-            queue.call("XADD", queue.keys.dead, "*", *fields)
+            queue.store.call("XADD", queue.keys.dead, "*", *fields)
         asked.clear()
         assert yard.tell() == expected
         assert len(asked) == 1 + expected

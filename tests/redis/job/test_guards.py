@@ -166,9 +166,9 @@ def test_a_task_of_which_not_even_a_dead_letter_can_be_made_is_lost(
         with pytest.raises(TypeError, match="another"):
             worker.run()
         assert not worker.scoreboard.left
-        (lease,) = queue.call("HKEYS", queue.keys.processing)
-        assert not queue.call("EXISTS", lease)
-        sweep(queue)
+        (lease,) = queue.store.call("HKEYS", queue.keys.processing)
+        assert not queue.store.call("EXISTS", lease)
+        sweep(queue.store)
         assert queue.len() == (losses < 3)
     (letter,) = dead_letters(queue)
     assert letter.reason == "lost"
@@ -229,7 +229,7 @@ def test_a_timer_that_a_task_has_left_rings_while_the_worker_waits(queue: Queue,
         signal.signal(signal.SIGALRM, before)
     assert rang.is_set()
     assert [handle.result(1) for handle in handles] == [2, 3, 4]
-    assert not queue.call("HLEN", queue.keys.workers)  # it has said goodbye
+    assert not queue.store.call("HLEN", queue.keys.workers)  # it has said goodbye
 
 
 @pytest.mark.parametrize("method", ["_beat", "_feed_watchdog", "_hear", "_return_unstarted"])
@@ -241,22 +241,22 @@ def test_the_heart_outlives_what_is_raised_in_it(
     thread = threaded(worker)
     key = f"{queue.name}:h"
     queue.enqueue_many(PyTask("tasks:hold", (key, number)) for number in range(2))
-    assert queue.call("BLPOP", f"{key}:began", 20)
+    assert queue.store.call("BLPOP", f"{key}:began", 20)
     heart = worker._heartbeat
     seen = worker.fresh_at
     eventually(lambda: heart.is_alive() and worker.fresh_at > seen)
     assert thread.is_alive()
-    queue.call("RPUSH", f"{key}:go", 1, 1)
+    queue.store.call("RPUSH", f"{key}:go", 1, 1)
     eventually(lambda: worker.finished == 2)
     for word in ("began", "ended", "go"):
-        queue.call("DEL", f"{key}:{word}")
+        queue.store.call("DEL", f"{key}:{word}")
 
 
 def test_a_loss_that_another_program_wrote_ends_no_worker(queue: Queue) -> None:
     task = PyTask("tasks:two", (1,), result_ttl=60)
     handle = queue.enqueue(task)
-    digest = hashlib.sha1(queue.call("LINDEX", queue.name, 0), usedforsecurity=False).hexdigest()
-    queue.call("HSET", queue.keys.lost, digest, "many:too")
+    digest = hashlib.sha1(queue.store.call("LINDEX", queue.name, 0), usedforsecurity=False).hexdigest()
+    queue.store.call("HSET", queue.keys.lost, digest, "many:too")
     assert burst(queue, threads=1).finished == 1
     assert handle.result(1) == 3
 

@@ -95,7 +95,7 @@ def test_a_task_that_keeps_nothing_says_so(queue: Queue) -> None:
     assert tracked.status().state is State.SUCCEEDED
     with pytest.raises(NoResult, match="result_ttl"):
         tracked.result(1)
-    queue.call("DEL", queue.keys.task(tracked.id or ""), queue.keys.result(tracked.id or ""))
+    queue.store.call("DEL", queue.keys.task(tracked.id or ""), queue.keys.result(tracked.id or ""))
     with pytest.raises(UnknownTask):
         tracked.result(1)
     with pytest.raises(UnknownTask):
@@ -151,8 +151,8 @@ def test_later(queue: Queue, threaded: Callable[[Worker], threading.Thread], swe
 def test_equal_tasks_at_one_instant_stay_two(queue: Queue) -> None:
     for _ in range(2):
         queue.enqueue(PyTask("tasks:noop", (1,), at=9_999_999_999))
-    assert queue.call("ZCARD", queue.keys.scheduled) == 2
-    assert queue.call("ZRANGE", queue.keys.scheduled, 0, 0)[0][16:] == PyTask("tasks:noop", (1,)).serialize()
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 2
+    assert queue.store.call("ZRANGE", queue.keys.scheduled, 0, 0)[0][16:] == PyTask("tasks:noop", (1,)).serialize()
 
 
 def test_too_late(queue: Queue) -> None:
@@ -178,24 +178,24 @@ def test_a_unique_task_is_refused_a_second_time(queue: Queue, mode: str) -> None
     burst(queue)
     assert queue.enqueue(PyTask("tasks:noop", **task)).id != first.id
     burst(queue)
-    assert not queue.call("KEYS", f"{queue.name}_unique_*")
+    assert not queue.store.call("KEYS", f"{queue.name}_unique_*")
 
 
 def test_two_with_one_key_do_not_run_at_once(queue: Queue, sweeping: object) -> None:
     task: dict[str, Any] = {"unique": "a", "unique_mode": "while_running", "result_ttl": 60}
-    queue.call("SET", queue.keys.unique("a"), "another", "PX", 1200)
+    queue.store.call("SET", queue.keys.unique("a"), "another", "PX", 1200)
     handle = queue.enqueue(PyTask("tasks:two", (1,), **task))
     burst(queue)
     status = handle.status()
     assert (status.state, status.waits) == (State.QUEUED, "another task with its unique key is running")
     eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
-    assert not queue.call("KEYS", f"{queue.name}_unique_*")
+    assert not queue.store.call("KEYS", f"{queue.name}_unique_*")
 
 
 def test_the_status_says_how_it_went(queue: Queue, sweeping: object) -> None:
     failing = queue.enqueue(PyTask("tasks:fail", ("no",), retry=1, backoff=Constant(0.01), track=True))
     waiting = queue.enqueue(PyTask("tasks:noop", unique="a", unique_mode="while_running", track=True))
-    queue.call("SET", queue.keys.unique("a"), "another", "PX", 50)
+    queue.store.call("SET", queue.keys.unique("a"), "another", "PX", 50)
     eventually(lambda: (burst(queue), failing.status().state, waiting.status().state)[1:] == (State.FAILED, State.SUCCEEDED))
     failed, succeeded = failing.status(), waiting.status()
     assert (failed.attempt, failed.error, failed.waits) == (2, "ValueError: no", "")
@@ -214,8 +214,8 @@ def test_the_status_says_how_it_went(queue: Queue, sweeping: object) -> None:
 def test_whoever_waits_for_a_task_that_cannot_run_is_told(queue: Queue, task: Task, reason: str) -> None:
     handle = queue.enqueue(task)
     if reason == "unknown_header":  # a later version's; for this one it is no task that it could run
-        data = queue.call("LINDEX", queue.keys.queue, 0)
-        queue.call("LSET", queue.keys.queue, 0, with_retry(data, 2, {"!later": 1}))
+        data = queue.store.call("LINDEX", queue.keys.queue, 0)
+        queue.store.call("LSET", queue.keys.queue, 0, with_retry(data, 2, {"!later": 1}))
     Worker(queue, allow=["tasks:*"], burst=True, unready_for=0).run()
     with pytest.raises(TaskFailed, match=rf"^{reason}: (?!{reason})"):
         handle.result(5)
@@ -226,12 +226,12 @@ def test_whoever_waits_for_a_task_that_cannot_run_is_told(queue: Queue, task: Ta
 def test_a_lost_task_waits_and_says_why(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("tasks:noop", track=True))
     name = queue.keys.lease("t", 0)
-    queue.take([name], "t", 60)
+    queue.store.take([name], "t", 60)
     assert handle.id is not None
-    queue.start(name, Holds(handle.id), worker="host:1")
+    queue.store.start(name, Holds(handle.id), worker="host:1")
     assert handle.status().state is State.RUNNING
-    queue.call("DEL", name)
-    assert sweep(queue).recovered == 1
+    queue.store.call("DEL", name)
+    assert sweep(queue.store).recovered == 1
     assert handle.status()[:1] + handle.status()[6:7] == (State.QUEUED, "its worker died or lost its lease")
     assert handle.cancel() is State.QUEUED
     burst(queue)
@@ -249,7 +249,7 @@ def test_a_failed_task_frees_its_key(queue: Queue) -> None:
 def test_a_task_that_has_not_begun_can_be_cancelled(queue: Queue, options: dict[str, Any]) -> None:
     handle = queue.enqueue(PyTask("tasks:fail", ("it ran",), result_ttl=60, unique="a", **options))
     assert handle.cancel() == (State.SCHEDULED if options else State.QUEUED)
-    assert queue.call("ZCARD", queue.keys.scheduled) == 0
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 0
     with pytest.raises(TaskCancelled):
         handle.result(1)
     burst(queue)
@@ -264,8 +264,8 @@ def test_a_task_that_was_cancelled_in_the_schedule_is_forgotten_as_soon_as_its_r
     handle.cancel()
     assert handle.id is not None
     for key in (queue.keys.task(handle.id), queue.keys.result(handle.id)):
-        assert 0 < queue.call("PTTL", key) <= 1000 * ENDED_FOR
-    assert queue.call("HGET", queue.keys.task(handle.id), "data") is None
+        assert 0 < queue.store.call("PTTL", key) <= 1000 * ENDED_FOR
+    assert queue.store.call("HGET", queue.keys.task(handle.id), "data") is None
 
 
 def test_a_running_task_is_told(queue: Queue, client: redis.Redis, threaded: Callable[[Worker], threading.Thread]) -> None:
@@ -306,7 +306,10 @@ async def test_what_is_enqueued_twice_is_there_twice(
     async with AsyncQueue(queue.name, redis_url) as other:
         handles.append(await other.enqueue(task))
         assert queue.enqueue_many([task, task]) == await other.enqueue_many([task, task]) == 2
-    assert len(enqueued(queue)) + sum(queue.call("LLEN", queue.keys.group(digest)) for digest in queue.grouped(9)) == 7
+    assert (
+        len(enqueued(queue)) + sum(queue.store.call("LLEN", queue.keys.group(digest)) for digest in queue.store.grouped(9))
+        == 7
+    )
     assert not any(handle.known for handle in handles)
     assert len({handle.id for handle in handles}) == (3 if "id" in headers_of(task.serialize()) else 1)
 
@@ -413,5 +416,5 @@ def test_a_command_that_an_exception_interrupts_leaves_its_reply_to_nobody(queue
     connection.can_read = lambda timeout=0: False  # type: ignore[method-assign]  # the reply is on its way
     client.connection_pool.release(connection)
     with pytest.raises(TimedOut):
-        queue.call("ECHO", "one")
-    assert queue.call("ECHO", "two") == b"two"
+        queue.store.call("ECHO", "one")
+    assert queue.store.call("ECHO", "two") == b"two"

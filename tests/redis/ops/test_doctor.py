@@ -104,10 +104,10 @@ def test_an_unreachable_server_is_an_error(tmp_path: Path) -> None:
 
 def test_a_queue_that_nobody_serves(queue: Queue) -> None:
     queue.enqueue(PyTask("m:f"))
-    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("m:f").serialize())
+    queue.store.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), PyTask("m:f").serialize())
     for own, kind in (("a", b"worker"), ("b", b"sweeper"), ("c", b"sweeper")):
-        queue.call("HSET", queue.keys.workers, queue.keys.lease(own), b"\x81\xa4kind" + bytes([0xA0 + len(kind)]) + kind)
+        queue.store.call("HSET", queue.keys.workers, queue.keys.lease(own), b"\x81\xa4kind" + bytes([0xA0 + len(kind)]) + kind)
     assert queue_facts(queue, 0.02)[:7] == (queue.name, 1, 0, 0, 1, 0.02, 3)
     for own in "abc":
-        queue.call("SET", queue.keys.lease(own), own, "PX", 60_000)
+        queue.store.call("SET", queue.keys.lease(own), own, "PX", 60_000)
     assert queue_facts(queue, 0.02)[:7] == (queue.name, 1, 1, 2, 1, 0.02, 0)

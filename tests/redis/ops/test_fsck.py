@@ -10,6 +10,7 @@ from delayed.dead_letters.letter import dead_letters
 from delayed.ops.fsck import check, examine, lines, look, mend
 from delayed.ops.invariants import INVARIANTS, MOST_LOSSES
 from delayed.queue.queue import Queue
+from delayed.redis.store import Store
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
 from tests.redis.test_costs import monitored
@@ -26,9 +27,9 @@ def lease(queue: Queue, number: int = 0) -> str:
 
 def hold(queue: Queue, data: bytes = TASK, ttl: int = 60_000) -> None:
     """Under a lease that lives for so many milliseconds; 0: that is dead; -1: that lives for ever."""
-    queue.call("HSET", queue.keys.processing, lease(queue), data)
+    queue.store.call("HSET", queue.keys.processing, lease(queue), data)
     if ttl:
-        queue.call("SET", lease(queue), "t", *(("PX", ttl) if ttl > 0 else ()))
+        queue.store.call("SET", lease(queue), "t", *(("PX", ttl) if ttl > 0 else ()))
 
 
 def wrong(queue: Queue, at_rest: bool = False) -> list[tuple[str, str]]:
@@ -45,29 +46,29 @@ SLOTS = f"Q_slots_{sha1(b'a').hexdigest()}"
 LINE = SLOTS.replace("slots", "waits")
 Break = Callable[[Queue], object]
 BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
-    "a list that is a hash": (lambda q: q.call("HSET", q.keys.noti, "a", 1), [("types", "Q_noti")]),
-    "a stream that is a string": (lambda q: q.call("SET", q.keys.dead, 1), [("types", "Q_dead")]),
-    "a hash that is a list": (lambda q: q.call("RPUSH", q.keys.processing, 1), [("types", "Q_processing")]),
-    "a register that is a list": (lambda q: q.call("RPUSH", q.keys.workers, 1), [("types", "Q_workers")]),
-    "a stranger": (lambda q: q.call("SET", f"{q.name}_thing", 1), [("known-keys", "Q_thing")]),
-    "a schedule that is a list": (lambda q: q.call("RPUSH", q.keys.scheduled, 1), [("types", "Q_scheduled")]),
+    "a list that is a hash": (lambda q: q.store.call("HSET", q.keys.noti, "a", 1), [("types", "Q_noti")]),
+    "a stream that is a string": (lambda q: q.store.call("SET", q.keys.dead, 1), [("types", "Q_dead")]),
+    "a hash that is a list": (lambda q: q.store.call("RPUSH", q.keys.processing, 1), [("types", "Q_processing")]),
+    "a register that is a list": (lambda q: q.store.call("RPUSH", q.keys.workers, 1), [("types", "Q_workers")]),
+    "a stranger": (lambda q: q.store.call("SET", f"{q.name}_thing", 1), [("known-keys", "Q_thing")]),
+    "a schedule that is a list": (lambda q: q.store.call("RPUSH", q.keys.scheduled, 1), [("types", "Q_scheduled")]),
     "no task in the schedule": (
-        lambda q: q.call("ZADD", q.keys.scheduled, 1, b"0123456789abcdef" + NOISE),
+        lambda q: q.store.call("ZADD", q.keys.scheduled, 1, b"0123456789abcdef" + NOISE),
         [("schedule", "Q_scheduled b'0123456789abcdef'")],
     ),
-    "no schedule": (lambda q: q.call("HSET", q.keys.cron, "a", ONE), [("cron", "Q_cron a")]),
-    "schedules that are a list": (lambda q: q.call("RPUSH", q.keys.cron, 1), [("types", "Q_cron")]),
-    "a name without a schedule": (lambda q: q.call("ZADD", q.keys.cron_due, 1, "a"), [("cron-due", "Q_cron_due a")]),
+    "no schedule": (lambda q: q.store.call("HSET", q.keys.cron, "a", ONE), [("cron", "Q_cron a")]),
+    "schedules that are a list": (lambda q: q.store.call("RPUSH", q.keys.cron, 1), [("types", "Q_cron")]),
+    "a name without a schedule": (lambda q: q.store.call("ZADD", q.keys.cron_due, 1, "a"), [("cron-due", "Q_cron_due a")]),
     "no digest of a definition": (
-        lambda q: q.call("HSET", q.keys.cron_defined, "a", "x"),
+        lambda q: q.store.call("HSET", q.keys.cron_defined, "a", "x"),
         [("cron-defined", "Q_cron_defined a")],
     ),
     "an endless result": (
-        lambda q: q.call("RPUSH", q.keys.result("0123456789abcdef"), "x"),
+        lambda q: q.store.call("RPUSH", q.keys.result("0123456789abcdef"), "x"),
         [("kept-ttl", "Q_result_0123456789abcdef")],
     ),
-    "notifications lack": (lambda q: q.call("RPUSH", q.name, *[TASK] * 5000), [("notifications", "Q_noti")]),
-    "too many notifications": (lambda q: q.call("RPUSH", q.keys.noti, *[1] * 5000), [("notifications", "Q_noti")]),
+    "notifications lack": (lambda q: q.store.call("RPUSH", q.name, *[TASK] * 5000), [("notifications", "Q_noti")]),
+    "too many notifications": (lambda q: q.store.call("RPUSH", q.keys.noti, *[1] * 5000), [("notifications", "Q_noti")]),
     "a dead lease": (lambda q: hold(q, ttl=0), [("held-live", "Q_lease_t_0")]),
     "not MessagePack": (lambda q: hold(q, NOISE), [("held-tasks", f"Q_lease_t_0 {sha1(NOISE).hexdigest()}")]),
     "no task": (lambda q: hold(q, ONE), [("held-tasks", f"Q_lease_t_0 {sha1(ONE).hexdigest()}")]),
@@ -78,55 +79,58 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
         lambda q: _lose(q, *[part for n in range(MOST_LOSSES + 1) for part in (f"{n:040}", "1:p")]),
         [("losses-few", "Q_lost")],
     ),
-    "endless losses": (lambda q: q.call("HSET", q.keys.lost, DIGEST, "1:p"), [("losses-ttl", "Q_lost")]),
+    "endless losses": (lambda q: q.store.call("HSET", q.keys.lost, DIGEST, "1:p"), [("losses-ttl", "Q_lost")]),
     "a dead letter that lacks a field": (
-        lambda q: q.call("XADD", q.keys.dead, "5-1", "task", TASK, "reason", "failed", "worker", "w"),
+        lambda q: q.store.call("XADD", q.keys.dead, "5-1", "task", TASK, "reason", "failed", "worker", "w"),
         [("dead-letters", "Q_dead 5-1")],
     ),
     "a process that says nonsense": (
-        lambda q: (q.call("SET", lease(q), "t", "PX", 60_000), q.call("HSET", q.keys.workers, lease(q), "x")),
+        lambda q: (q.store.call("SET", lease(q), "t", "PX", 60_000), q.store.call("HSET", q.keys.workers, lease(q), "x")),
         [("register", "Q_workers Q_lease_t_0")],
     ),
-    "a dead process": (lambda q: q.call("HSET", q.keys.workers, lease(q), b"\x80"), [("register-live", "Q_lease_t_0")]),
-    "a count that is none": (lambda q: q.call("HSET", q.keys.stats, "buried", "x"), [("stats", "Q_stats buried")]),
-    "an unknown limit": (lambda q: q.call("HSET", q.keys.control, "speed", "1"), [("control", "Q_control speed")]),
+    "a dead process": (lambda q: q.store.call("HSET", q.keys.workers, lease(q), b"\x80"), [("register-live", "Q_lease_t_0")]),
+    "a count that is none": (lambda q: q.store.call("HSET", q.keys.stats, "buried", "x"), [("stats", "Q_stats buried")]),
+    "an unknown limit": (lambda q: q.store.call("HSET", q.keys.control, "speed", "1"), [("control", "Q_control speed")]),
     "a limit that is none": (
-        lambda q: q.call("HSET", q.keys.control, "rate", "x", "burst", ""),
+        lambda q: q.store.call("HSET", q.keys.control, "rate", "x", "burst", ""),
         [("control", "Q_control rate")],
     ),
-    "a group that nobody serves": (lambda q: q.call("RPUSH", q.keys.group(DIGEST), TASK), [("groups", f"Q_group_{DIGEST}")]),
-    "a group without tasks": (lambda q: q.call("RPUSH", q.keys.groups, DIGEST), [("groups", f"Q_groups {DIGEST}")]),
+    "a group that nobody serves": (
+        lambda q: q.store.call("RPUSH", q.keys.group(DIGEST), TASK),
+        [("groups", f"Q_group_{DIGEST}")],
+    ),
+    "a group without tasks": (lambda q: q.store.call("RPUSH", q.keys.groups, DIGEST), [("groups", f"Q_groups {DIGEST}")]),
     "a group of noise": (
-        lambda q: (q.call("RPUSH", q.keys.groups, DIGEST), q.call("RPUSH", q.keys.group(DIGEST), NOISE)),
+        lambda q: (q.store.call("RPUSH", q.keys.groups, DIGEST), q.store.call("RPUSH", q.keys.group(DIGEST), NOISE)),
         [("groups", f"Q_group_{DIGEST}")],
     ),
     "a group that is a string": (
-        lambda q: (q.call("RPUSH", q.keys.groups, DIGEST), q.call("SET", q.keys.group(DIGEST), "x")),
+        lambda q: (q.store.call("RPUSH", q.keys.groups, DIGEST), q.store.call("SET", q.keys.group(DIGEST), "x")),
         [("groups", f"Q_group_{DIGEST}")],
     ),
     "no task that waits": (lambda q: _wait(q, NOISE), [("waits", f"{LINE} b'0123456789abcdef'")]),
     "tasks that wait for what nobody knows": (lambda q: _wait(q, TASK, None), [("waits", LINE)]),
-    "nonsense that is waited for": (lambda q: q.call("HSET", q.keys.waited, "x", "y"), [("waits", "Q_waited x")]),
-    "tasks that wait in a list": (lambda q: q.call("RPUSH", q.keys.waits(q.keys.slots("a")), TASK), [("waits", LINE)]),
+    "nonsense that is waited for": (lambda q: q.store.call("HSET", q.keys.waited, "x", "y"), [("waits", "Q_waited x")]),
+    "tasks that wait in a list": (lambda q: q.store.call("RPUSH", q.keys.waits(q.keys.slots("a")), TASK), [("waits", LINE)]),
     "tasks that nobody wakes": (
-        lambda q: (q.call("DEL", q.name, q.keys.noti), _wait(q, TASK)),
+        lambda q: (q.store.call("DEL", q.name, q.keys.noti), _wait(q, TASK)),
         [("waits-woken", LINE)],
     ),
     "a unique key of what has ended": (
         lambda q: (
-            q.call("SET", q.keys.unique("a"), "0123456789abcdef", "PX", 60_000),
-            q.call("HSET", q.keys.task("0123456789abcdef"), "state", "cancelled"),
-            q.call("PEXPIRE", q.keys.task("0123456789abcdef"), 60_000),
+            q.store.call("SET", q.keys.unique("a"), "0123456789abcdef", "PX", 60_000),
+            q.store.call("HSET", q.keys.task("0123456789abcdef"), "state", "cancelled"),
+            q.store.call("PEXPIRE", q.keys.task("0123456789abcdef"), 60_000),
         ),
         [("unique-owners", SLOTS.replace("slots", "unique"))],
     ),
     "no note of what cannot run yet": (
-        lambda q: (q.call("HSET", q.keys.deferred, DIGEST, "x"), q.call("EXPIRE", q.keys.deferred, 60)),
+        lambda q: (q.store.call("HSET", q.keys.deferred, DIGEST, "x"), q.store.call("EXPIRE", q.keys.deferred, 60)),
         [("deferred", f"Q_deferred {DIGEST}")],
     ),
-    "endless notes": (lambda q: q.call("HSET", q.keys.deferred, DIGEST, "1:2:3"), [("deferred-ttl", "Q_deferred")]),
-    "endless slots": (lambda q: q.call("HSET", q.keys.slots("a"), "a", "b"), [("kept-ttl", SLOTS)]),
-    "an unknown count": (lambda q: q.call("HSET", q.keys.stats, "x", "1"), [("stats", "Q_stats x")]),
+    "endless notes": (lambda q: q.store.call("HSET", q.keys.deferred, DIGEST, "1:2:3"), [("deferred-ttl", "Q_deferred")]),
+    "endless slots": (lambda q: q.store.call("HSET", q.keys.slots("a"), "a", "b"), [("kept-ttl", SLOTS)]),
+    "an unknown count": (lambda q: q.store.call("HSET", q.keys.stats, "x", "1"), [("stats", "Q_stats x")]),
 }
 NAMES = {invariant for _, found in BROKEN.values() for invariant, _ in found}
 MENDED = {each.name for each in INVARIANTS if each.mend}
@@ -135,15 +139,15 @@ MENDED = {each.name for each in INVARIANTS if each.mend}
 def _wait(queue: Queue, data: bytes, limit: int | None = 1) -> object:
     """For a slot."""
     digest = LINE[-40:]
-    queue.call("ZADD", queue.keys.waits(queue.keys.slots("a")), 1, b"0123456789abcdef" + data)
+    queue.store.call("ZADD", queue.keys.waits(queue.keys.slots("a")), 1, b"0123456789abcdef" + data)
     if limit is not None:
-        queue.call("HSET", queue.keys.waited, digest, f"slots:{digest}:{limit}")
+        queue.store.call("HSET", queue.keys.waited, digest, f"slots:{digest}:{limit}")
     return None
 
 
 def _lose(queue: Queue, *fields: str) -> None:
-    queue.call("HSET", queue.keys.lost, *fields)
-    queue.call("EXPIRE", queue.keys.lost, 60)
+    queue.store.call("HSET", queue.keys.lost, *fields)
+    queue.store.call("EXPIRE", queue.keys.lost, 60)
 
 
 def test_each_invariant_is_broken_here() -> None:
@@ -171,14 +175,18 @@ def test_what_is_broken_is_found_and_repaired_or_left_alone(what: str, queue: Qu
 
 
 def held(queue: Queue) -> int:
-    return int(queue.call("HLEN", queue.keys.processing)) if queue.call("TYPE", queue.keys.processing) == b"hash" else 0
+    return (
+        int(queue.store.call("HLEN", queue.keys.processing))
+        if queue.store.call("TYPE", queue.keys.processing) == b"hash"
+        else 0
+    )
 
 
 def test_an_empty_queue_and_a_busy_one_are_well(queue: Queue) -> None:
     assert not wrong(queue, at_rest=True)
     queue.enqueue_many(PyTask("m:f", (number,)) for number in range(3))
     assert not wrong(queue, at_rest=True)
-    queue.take([lease(queue)], "t", 60)
+    queue.store.take([lease(queue)], "t", 60)
     assert not wrong(queue)
     assert wrong(queue, at_rest=True) == [("rest", "Q_processing"), ("rest", "Q_lease_t_0")]
 
@@ -189,7 +197,7 @@ def test_other_queues_keys_are_theirs(name: str, client: redis.Redis) -> None:
     for other in (f"{name}[*]_more", f"{name}x_y"):
         neighbour = Queue(other, client)
         neighbour.enqueue(PyTask("m:f"))
-        neighbour.take([neighbour.keys.lease("t", 0)], "t", 60)
+        neighbour.store.take([neighbour.keys.lease("t", 0)], "t", 60)
         neighbour.enqueue(PyTask("m:f"))
         client.persist(neighbour.keys.lease("t", 0))
     queue.enqueue(PyTask("m:f"))
@@ -231,7 +239,7 @@ def test_a_race_is_no_fault(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> No
     def another_process(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            sweep(queue)
+            sweep(queue.store)
 
     monkeypatch.setattr("delayed.ops.fsck.time.sleep", another_process)
     assert not examine(queue)
@@ -240,24 +248,24 @@ def test_a_race_is_no_fault(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_lease_that_ends_while_we_ask_is_not_dead(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     hold(queue)
-    alive = Queue.alive
+    alive = Store.alive
 
-    def end_first(asked: Queue, leases: list[str]) -> int:
-        queue.call("HDEL", queue.keys.processing, *leases)
-        queue.call("UNLINK", *leases)
+    def end_first(asked: Store, leases: list[str]) -> int:
+        queue.store.call("HDEL", queue.keys.processing, *leases)
+        queue.store.call("UNLINK", *leases)
         return alive(asked, leases)
 
-    monkeypatch.setattr(Queue, "alive", end_first)
+    monkeypatch.setattr(Store, "alive", end_first)
     assert not look(queue, [each for each in INVARIANTS if each.name == "held-live"])
 
 
 def test_what_always_holds_needs_no_patience(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue.call("SET", queue.keys.dead, 1)
+    queue.store.call("SET", queue.keys.dead, 1)
     pauses: list[float] = []
     monkeypatch.setattr("delayed.ops.fsck.time.sleep", pauses.append)
     assert [finding.invariant for finding in examine(queue)] == ["types"]
     assert len(pauses) == 1
-    queue.call("DEL", queue.keys.dead)
+    queue.store.call("DEL", queue.keys.dead)
     assert not examine(queue)
     assert len(pauses) == 1
 
@@ -283,10 +291,10 @@ def test_a_repair_counts_a_loss_and_buries_nothing(queue: Queue) -> None:
     for loss in range(1, 6):
         hold(queue, ttl=0)
         mend(queue, look(queue, INVARIANTS).values())
-        (count,) = queue.call("HVALS", queue.keys.lost)
+        (count,) = queue.store.call("HVALS", queue.keys.lost)
         assert count.startswith(b"%d:" % loss)
-        assert queue.call("LRANGE", queue.name, 0, -1) == [TASK]
-        queue.call("DEL", queue.name, queue.keys.noti)
+        assert queue.store.call("LRANGE", queue.name, 0, -1) == [TASK]
+        queue.store.call("DEL", queue.name, queue.keys.noti)
     assert not list(dead_letters(queue))
 
 
@@ -309,7 +317,7 @@ def test_a_repair_that_fails_is_left_and_said(
     def refuse(*_: object) -> None:
         raise redis.ResponseError("OOM")
 
-    monkeypatch.setattr(Queue, "sweep", refuse)
+    monkeypatch.setattr(Store, "sweep", refuse)
     checked = check(queue, 0.02, repair=True)
     assert (checked.repaired, [finding.invariant for finding in checked.left]) == ([], ["held-live"])
     assert "the repair of 'held-live' failed: OOM" in caplog.text
@@ -317,7 +325,7 @@ def test_a_repair_that_fails_is_left_and_said(
 
 def test_large_queues_are_read_in_pages(queue: Queue, client: redis.Redis, name: str) -> None:
     fields = [part for number in range(1000) for part in (lease(queue, number), TASK)]
-    queue.call("HSET", queue.keys.processing, *fields)
+    queue.store.call("HSET", queue.keys.processing, *fields)
     for number in range(1000):
         client.set(lease(queue, number), "t", px=60_000)
     queue.enqueue_many(PyTask("m:f", (number,)) for number in range(1000))

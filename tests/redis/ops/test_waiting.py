@@ -183,7 +183,7 @@ def test_text_from_redis_reaches_no_terminal_as_anything_else(queue: Queue, clie
     evil = "mod:\x1b]0;owned\x07\x9b2J\nFORGED\u202e"
     task = PyTask("m:f", ("x",), {"k": evil}, track=True, after=HOUR)
     identity = str(queue.enqueue(task).id)
-    letter = queue.call("XADD", queue.keys.dead, "*", "task", msgpack.packb([evil, [evil]]), "reason", evil, "detail",
+    letter = queue.store.call("XADD", queue.keys.dead, "*", "task", msgpack.packb([evil, [evil]]), "reason", evil, "detail",
                         f"{evil}\n{evil}", "worker", evil).decode()  # fmt: skip
     lease = queue.keys.lease("x")
     client.set(lease, evil, px=60_000)

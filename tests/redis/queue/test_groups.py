@@ -32,9 +32,9 @@ def flood(queue: Queue, group: str, count: int) -> None:
     queue.enqueue(task(group, 0))
     for start in range(1, count, 5000):
         chunk = [task(group, number).serialize() for number in range(start, min(start + 5000, count))]
-        queue.call("RPUSH", queue.keys.group(digest(group)), *chunk)
-    queue.call("LREM", queue.keys.groups, 0, digest(group))
-    queue.call("RPUSH", queue.keys.groups, digest(group))
+        queue.store.call("RPUSH", queue.keys.group(digest(group)), *chunk)
+    queue.store.call("LREM", queue.keys.groups, 0, digest(group))
+    queue.store.call("RPUSH", queue.keys.groups, digest(group))
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_many_groups_wait_for_one_of_each_other(queue: Queue, ran: list[list[Any
 def test_with_slow_tasks_little_is_ready(queue: Queue) -> None:
     """A worker whose batches are of one task has two ready."""
     flood(queue, "many", 100)
-    queue.take([queue.keys.lease("t", number) for number in range(16)], "t", 60)
+    queue.store.take([queue.keys.lease("t", number) for number in range(16)], "t", 60)
     queue.enqueue(task("few", 0))
-    assert queue.feed(2)
+    assert queue.store.feed(2)
     assert queue.len() == 2
-    assert decode(queue.call("LINDEX", queue.name, 1)).args[0] == "few"
+    assert decode(queue.store.call("LINDEX", queue.name, 1)).args[0] == "few"
 
 
 def test_an_enqueue_costs_two_commands_at_most(queue: Queue, client: redis.Redis, name: str) -> None:
@@ -98,7 +98,7 @@ def test_an_enqueue_costs_two_commands_at_most(queue: Queue, client: redis.Redis
             queue.enqueue(each)
     assert len(sent) <= 398 + 30, len(sent)  # a second one only as long as the queue is short, and for the first of a group
     assert queue.len() == 16
-    assert sum(queue.call("LLEN", queue.keys.group(each)) for each in queue.grouped(100)) == 384
+    assert sum(queue.store.call("LLEN", queue.keys.group(each)) for each in queue.store.grouped(100)) == 384
 
 
 def test_all_come_at_last(queue: Queue, ran: list[list[Any]]) -> None:
@@ -107,7 +107,7 @@ def test_all_come_at_last(queue: Queue, ran: list[list[Any]]) -> None:
     burst(queue)
     assert len(ran) == 41
     assert handle.result(5) is None
-    assert not queue.call("KEYS", f"{queue.name}_group*")
+    assert not queue.store.call("KEYS", f"{queue.name}_group*")
 
 
 def test_a_retry_goes_back_to_its_group(queue: Queue, ran: list[list[Any]]) -> None:
@@ -123,12 +123,12 @@ def test_an_idle_worker_learns_of_groups_by_its_beat(queue: Queue, threaded: Cal
     worker = Worker(Queue(queue.name, queue.conn, dequeue_timeout=0.05), 0.05, allow=["tasks:*"])
     threaded(worker)
     eventually(lambda: worker.turns > 1)
-    queue.submit(*queue._submission(task("a", 0)))  # type: ignore[misc]
+    queue.store.submit(*queue._submission(task("a", 0)))  # type: ignore[misc]
     eventually(lambda: worker.finished == 1)
 
 
 def test_a_sweeper_feeds_the_queue(queue: Queue) -> None:
-    queue.submit(*queue._submission(task("a", 0)))  # type: ignore[misc]
+    queue.store.submit(*queue._submission(task("a", 0)))  # type: ignore[misc]
     assert queue.len() == 0
     sweeper = Sweeper([queue], 60)
     move = sweeper._move_due
@@ -149,8 +149,8 @@ async def test_async_producers_do_the_same(queue: Queue, server: EmbeddedRedis, 
 
 def make_due(queue: Queue) -> None:
     """All that is in the schedule, in its order."""
-    for place, member in enumerate(queue.call("ZRANGE", queue.keys.scheduled, 0, -1)):
-        queue.call("ZADD", queue.keys.scheduled, place + 1, member)
+    for place, member in enumerate(queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1)):
+        queue.store.call("ZADD", queue.keys.scheduled, place + 1, member)
 
 
 def test_what_comes_from_the_schedule_goes_to_its_group(queue: Queue, ran: list[list[Any]]) -> None:
@@ -159,15 +159,15 @@ def test_what_comes_from_the_schedule_goes_to_its_group(queue: Queue, ran: list[
         queue.enqueue(task("many", number, after=60 + number))
     queue.enqueue(PyTask("tasks:noop", ("plain", 0), after=5000))
     make_due(queue)
-    while queue.call("ZCARD", queue.keys.scheduled):
-        assert queue.due([queue.keys]).first == 0
+    while queue.store.call("ZCARD", queue.keys.scheduled):
+        assert queue.store.due([queue.keys]).first == 0
     assert queue.len() == 16 + 1
     queue.enqueue(task("few", 0))
     burst(queue)
     assert len(ran) == 1002
     assert [args[0] for args in ran].index("few") <= 16 + 1 + MOST
     assert [number for group, number in ran if group == "many"] == list(range(1000))
-    assert not queue.call("KEYS", f"{queue.name}_group*")
+    assert not queue.store.call("KEYS", f"{queue.name}_group*")
 
 
 def test_a_worker_alone_moves_them(queue: Queue, ran: list[list[Any]]) -> None:
@@ -179,29 +179,29 @@ def test_a_worker_alone_moves_them(queue: Queue, ran: list[list[Any]]) -> None:
     worker = Worker([other, queue], allow=["tasks:*"], burst=True)
     worker.run()
     assert worker.finished == len(ran) == 240
-    assert queue.len() == other.len() == queue.call("ZCARD", queue.keys.scheduled) == 0
+    assert queue.len() == other.len() == queue.store.call("ZCARD", queue.keys.scheduled) == 0
 
 
 def test_retries_after_a_pause_too(queue: Queue) -> None:
     queue.enqueue_many(PyTask("tasks:fail", (str(number),), retry=1, backoff=Constant(60), group="a") for number in range(20))
     queue.enqueue_many(PyTask("tasks:fail", ("plain",), retry=1, backoff=Constant(60)) for _ in range(2))
     burst(queue)
-    assert queue.call("ZCARD", queue.keys.scheduled) == 22
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 22
     make_due(queue)
-    assert queue.due([queue.keys]).moved == 22
-    assert queue.len() + queue.call("LLEN", queue.keys.group(digest("a"))) == 22
+    assert queue.store.due([queue.keys]).moved == 22
+    assert queue.len() + queue.store.call("LLEN", queue.keys.group(digest("a"))) == 22
     assert queue.len() == 2 + 16 - 2
 
 
 def test_one_that_has_to_wait_for_a_key_remembers_its_group(queue: Queue) -> None:
     queue.enqueue(task("a", 0, concurrency_key="k"))
-    queue.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), "x")
-    assert queue.start(queue.keys.lease("t", 0), Holds(slots="k", limit=1)) == 1
+    queue.store.call("HSET", queue.keys.processing, queue.keys.lease("t", 0), "x")
+    assert queue.store.start(queue.keys.lease("t", 0), Holds(slots="k", limit=1)) == 1
     burst(queue)
     line = queue.keys.waits(queue.keys.slots("k"))
-    (member,) = queue.call("ZRANGE", line, 0, -1)
+    (member,) = queue.store.call("ZRANGE", line, 0, -1)
     assert member[16:57] == b":" + digest("a").encode()
-    queue.succeed(queue.keys.lease("t", 0), Holds(slots="k", limit=1))
+    queue.store.succeed(queue.keys.lease("t", 0), Holds(slots="k", limit=1))
     assert burst(queue).finished == 1
 
 
@@ -212,16 +212,16 @@ def test_one_in_the_schedule_can_be_cancelled(queue: Queue, fails: bool) -> None
         burst(queue)
     else:
         handle = queue.enqueue(task("a", 0, after=60, track=True))
-    assert queue.call("ZCARD", queue.keys.scheduled) == 1
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 1
     handle.cancel()
-    assert queue.call("ZCARD", queue.keys.scheduled) == 0
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 0
 
 
 def test_tasks_without_a_group_cost_nothing_more(queue: Queue, client: redis.Redis, name: str) -> None:
     queue.enqueue(PyTask("tasks:noop", (), after=60))
     make_due(queue)
     with monitored(client, name) as sent:
-        assert queue.due([queue.keys]).moved == 1
+        assert queue.store.due([queue.keys]).moved == 1
     assert sent.count("EVALSHA") == 1
 
 

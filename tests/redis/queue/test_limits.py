@@ -55,7 +55,7 @@ def test_a_paused_queue_holds_and_goes_on(queue: Queue, threaded: Start, beats: 
     put(queue, 3)
     threaded(worker)
     eventually(lambda: worker.turns > 5)
-    assert (worker.finished, queue.lengths()) == (0, (3, 3))
+    assert (worker.finished, queue.store.lengths()) == (0, (3, 3))
     queue.resume()
     eventually(lambda: worker.finished == 3)
     queue.pause()
@@ -63,7 +63,7 @@ def test_a_paused_queue_holds_and_goes_on(queue: Queue, threaded: Start, beats: 
     put(queue, 2)
     turns = worker.turns
     eventually(lambda: worker.turns > turns + 5)
-    assert (worker.finished, queue.lengths()) == (3, (2, 2))
+    assert (worker.finished, queue.store.lengths()) == (3, (2, 2))
 
 
 def test_a_worker_that_waits_hears_of_a_pause_in_time(queue: Queue, threaded: Start, beats: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def test_a_worker_that_waits_hears_of_a_pause_in_time(queue: Queue, threaded: St
     eventually(lambda: worker._fetcher.turns._gates[0].limits.paused)
     put(queue, 1)
     eventually(lambda: worker.turns > 1)
-    assert (worker.finished, queue.lengths()) == (0, (1, 1))
+    assert (worker.finished, queue.store.lengths()) == (0, (1, 1))
     worker.stop()
 
 
@@ -135,15 +135,15 @@ def test_learning_of_limits_costs_no_command(queue: Queue, client: redis.Redis, 
 def test_no_more_are_held_than_may_be(queue: Queue) -> None:
     put(queue, 5)
     queue.limit(concurrency=2)
-    assert [len(queue.take_limited(names(queue, 10 * number, 4), "t", 60).tasks) for number in range(3)] == [1, 1, 0]
-    assert queue.take_limited(names(queue, 90, 1), "t", 60).pause == 0.1
-    queue.succeed(lease(queue, 0))
-    assert len(queue.take_limited(names(queue, 30, 4), "t", 60).tasks) == 1
-    queue.call("UNLINK", lease(queue, 10))  # that worker was killed
-    assert not queue.take_limited(names(queue, 40, 4), "t", 60).tasks
-    sweep(queue)
-    assert len(queue.take_limited(names(queue, 50, 4), "t", 60).tasks) == 1
-    assert queue.call("HLEN", queue.keys.processing) == 2
+    assert [len(queue.store.take_limited(names(queue, 10 * number, 4), "t", 60).tasks) for number in range(3)] == [1, 1, 0]
+    assert queue.store.take_limited(names(queue, 90, 1), "t", 60).pause == 0.1
+    queue.store.succeed(lease(queue, 0))
+    assert len(queue.store.take_limited(names(queue, 30, 4), "t", 60).tasks) == 1
+    queue.store.call("UNLINK", lease(queue, 10))  # that worker was killed
+    assert not queue.store.take_limited(names(queue, 40, 4), "t", 60).tasks
+    sweep(queue.store)
+    assert len(queue.store.take_limited(names(queue, 50, 4), "t", 60).tasks) == 1
+    assert queue.store.call("HLEN", queue.keys.processing) == 2
 
 
 def test_a_limited_queue_is_worked_off(queue: Queue, threaded: Start, beats: dict[str, Any]) -> None:
@@ -159,27 +159,29 @@ def test_a_limited_queue_is_worked_off(queue: Queue, threaded: Start, beats: dic
 
 
 def fill_bucket(queue: Queue, tokens: float) -> None:
-    seconds, microseconds = queue.call("TIME")
-    queue.call("HSET", queue.keys.bucket, "tokens", tokens, "at", int(seconds) * 1000 + int(microseconds) // 1000)
-    queue.call("EXPIRE", queue.keys.bucket, 1000)
+    seconds, microseconds = queue.store.call("TIME")
+    queue.store.call("HSET", queue.keys.bucket, "tokens", tokens, "at", int(seconds) * 1000 + int(microseconds) // 1000)
+    queue.store.call("EXPIRE", queue.keys.bucket, 1000)
 
 
 def test_a_burst_and_then_one_token_after_the_other(queue: Queue) -> None:
     put(queue, 20)
     queue.limit(rate=0.001, burst=5)
-    first = queue.take_limited(names(queue, 0, 3), "t", 60)
-    second = queue.take_limited(names(queue, 3, 9), "t", 60)
+    first = queue.store.take_limited(names(queue, 0, 3), "t", 60)
+    second = queue.store.take_limited(names(queue, 3, 9), "t", 60)
     assert [len(first.tasks), len(second.tasks)] == [3, 2]
-    third = queue.take_limited(names(queue, 20, 9), "t", 60)
+    third = queue.store.take_limited(names(queue, 20, 9), "t", 60)
     assert not third.tasks
     assert third.pause is not None
     assert 900 < third.pause <= 1000  # seconds: a token comes in so many
-    at = int(queue.call("HGET", queue.keys.bucket, "at"))
-    queue.call("HSET", queue.keys.bucket, "at", at - 2_500_000)
-    assert len(queue.take_limited(names(queue, 30, 9), "t", 60).tasks) == 2
-    queue.call("HSET", queue.keys.bucket, "at", at - 99_000_000)
-    assert len(queue.take_limited(names(queue, 40, 9), "t", 60).tasks) == 5  # no more than a burst, however long the rest
-    assert 0 < queue.call("PTTL", queue.keys.bucket) <= 5_001_000  # by then it is full again
+    at = int(queue.store.call("HGET", queue.keys.bucket, "at"))
+    queue.store.call("HSET", queue.keys.bucket, "at", at - 2_500_000)
+    assert len(queue.store.take_limited(names(queue, 30, 9), "t", 60).tasks) == 2
+    queue.store.call("HSET", queue.keys.bucket, "at", at - 99_000_000)
+    assert (
+        len(queue.store.take_limited(names(queue, 40, 9), "t", 60).tasks) == 5
+    )  # no more than a burst, however long the rest
+    assert 0 < queue.store.call("PTTL", queue.keys.bucket) <= 5_001_000  # by then it is full again
 
 
 def test_a_worker_takes_what_tokens_there_are(queue: Queue, threaded: Start, beats: dict[str, Any]) -> None:
@@ -223,9 +225,9 @@ def test_limits_are_what_was_set_last(queue: Queue) -> None:
     assert queue.limits() == Limits(paused=True, rate=2.5, burst=2)
     queue.limit()
     assert queue.limits() == Limits(paused=True)
-    queue.call("HSET", queue.keys.control, "rate", "much", "concurrency", "inf", "burst", "nan")
+    queue.store.call("HSET", queue.keys.control, "rate", "much", "concurrency", "inf", "burst", "nan")
     assert queue.limits() == Limits(paused=True)
-    queue.call("DEL", queue.keys.control)  # fsck would name what is no number
+    queue.store.call("DEL", queue.keys.control)  # fsck would name what is no number
 
 
 def test_the_command_line(queue: Queue, server: EmbeddedRedis) -> None:
@@ -314,34 +316,34 @@ USER = Holds(slots="user-7", limit=2)
 def test_no_more_with_one_key_run_than_may(queue: Queue) -> None:
     for number in range(5):
         queue.enqueue(PyTask("tasks:noop", (number,), concurrency_key="user-7", concurrency=2))
-    queue.take(names(queue, 0, 4), "t", 60)
-    assert [queue.start(name, USER) for name in names(queue, 0, 4)] == [1, 1, 4, 4]
-    assert queue.start(lease(queue, 0), USER) == 1  # said again
-    assert queue.start(lease(queue, 2), USER) == 0  # that one waits now
-    queue.succeed(lease(queue, 0), USER)  # which wakes the first that waits
-    queue.take(names(queue, 5, 3), "t", 60, waiting=True)
-    assert [queue.start(name, USER) for name in names(queue, 5, 2)] == [1, 4]
-    queue.call("UNLINK", lease(queue, 1))  # killed: its slot is another's as soon as it is swept
-    sweep(queue)
+    queue.store.take(names(queue, 0, 4), "t", 60)
+    assert [queue.store.start(name, USER) for name in names(queue, 0, 4)] == [1, 1, 4, 4]
+    assert queue.store.start(lease(queue, 0), USER) == 1  # said again
+    assert queue.store.start(lease(queue, 2), USER) == 0  # that one waits now
+    queue.store.succeed(lease(queue, 0), USER)  # which wakes the first that waits
+    queue.store.take(names(queue, 5, 3), "t", 60, waiting=True)
+    assert [queue.store.start(name, USER) for name in names(queue, 5, 2)] == [1, 4]
+    queue.store.call("UNLINK", lease(queue, 1))  # killed: its slot is another's as soon as it is swept
+    sweep(queue.store)
     begun = []
     for number in (8, 9):  # one that was woken, and the one that was lost, which comes alone
-        queue.take(names(queue, number, 1), "t", 60, waiting=True)
-        begun.append(queue.start(lease(queue, number), USER))
+        queue.store.take(names(queue, number, 1), "t", 60, waiting=True)
+        begun.append(queue.store.start(lease(queue, number), USER))
     assert begun == [1, 4]
 
 
 def test_a_task_without_a_slot_waits(queue: Queue, client: redis.Redis) -> None:
     other = PyTask("tasks:noop", ("other",), concurrency_key="a")
     queue.enqueue(other)
-    queue.take(names(queue, 0, 1), "t", 60)
+    queue.store.take(names(queue, 0, 1), "t", 60)
     holds = Holds(slots="a", limit=1)
-    assert queue.start(lease(queue, 0), holds) == 1
+    assert queue.store.start(lease(queue, 0), holds) == 1
     handle = queue.enqueue(PyTask("tasks:two", (1,), concurrency_key="a", result_ttl=60))
     burst(queue)
     status = handle.status()
     assert (status.state, status.error) == (State.QUEUED, "")
     assert status.waits == "as many tasks with its concurrency key are running as may"
-    queue.succeed(lease(queue, 0), holds)
+    queue.store.succeed(lease(queue, 0), holds)
     burst(queue)
     assert handle.result(1) == 3
     assert handle.status().waits == ""
@@ -366,10 +368,10 @@ def test_a_clock_that_was_set_back_stops_nothing(queue: Queue) -> None:
     """Redis's clock is an hour behind what it was when the last task was taken."""
     queue.limit(rate=5)
     fill_bucket(queue, 0)
-    at = int(queue.call("HGET", queue.keys.bucket, "at"))
-    queue.call("HSET", queue.keys.bucket, "at", at + 3600_000)
+    at = int(queue.store.call("HGET", queue.keys.bucket, "at"))
+    queue.store.call("HSET", queue.keys.bucket, "at", at + 3600_000)
     queue.enqueue_many(PyTask("tasks:noop") for _ in range(9))
     leases = [queue.keys.lease("t", number) for number in range(9)]
-    assert len(queue.take_limited(leases, "t", 60, waiting=True).tasks) == 5
-    assert abs(int(queue.call("HGET", queue.keys.bucket, "at")) - at) < 600_000
-    assert queue.take_limited(leases[5:], "t", 60, waiting=True).pause
+    assert len(queue.store.take_limited(leases, "t", 60, waiting=True).tasks) == 5
+    assert abs(int(queue.store.call("HGET", queue.keys.bucket, "at")) - at) < 600_000
+    assert queue.store.take_limited(leases[5:], "t", 60, waiting=True).pause

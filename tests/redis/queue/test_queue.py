@@ -57,7 +57,7 @@ def test_a_task_that_is_too_large_is_refused_with_both_sizes(name: str, client: 
 
 def test_enqueue_many_takes_any_iterable_in_order(queue: Queue, client: redis.Redis) -> None:
     assert queue.enqueue_many(PyTask("m:f", (i,)) for i in range(2500)) == 2500
-    assert [decode(data).args[0] for data in queue.call("LRANGE", queue.name, 0, -1)] == list(range(2500))
+    assert [decode(data).args[0] for data in queue.store.call("LRANGE", queue.name, 0, -1)] == list(range(2500))
     assert client.llen(f"{queue.name}_noti") == 2500
     assert queue.enqueue_many([]) == 0
 
@@ -107,7 +107,7 @@ def test_many_threads_may_use_one_queue(queue: Queue) -> None:
 def test_a_client_that_decodes_replies_works_as_well(name: str, server: EmbeddedRedis) -> None:
     queue = Queue(name, redis.Redis.from_url(server.url, decode_responses=True))
     queue.enqueue(PyTask("m:f", (b"\xff",)))
-    tasks, _ = queue.take([queue.keys.lease("t", 0)], "t", 10)
+    tasks, _ = queue.store.take([queue.keys.lease("t", 0)], "t", 10)
     assert decode(tasks[0]).args == [b"\xff"]
 
 
@@ -120,7 +120,7 @@ def test_a_url_will_do(name: str, server: EmbeddedRedis) -> None:
 async def test_a_url_will_do_for_an_async_queue_which_closes_what_it_has_opened(name: str, server: EmbeddedRedis) -> None:
     async with AsyncQueue(name, server.url) as queue:
         await queue.enqueue(PyTask("m:f"))
-        own: Any = await queue._pooled.client()
+        own: Any = await queue.store.client()
         (connection,) = own.connection_pool._available_connections
         assert connection.is_connected
     assert not connection.is_connected
@@ -333,7 +333,7 @@ def test_a_server_without_client_reply_is_asked_for_replies(
 
 def test_names_that_are_not_utf8_go_through(queue: Queue, channel: Channel) -> None:
     name = f"{queue.name}\udcff"
-    for caller in (queue, queue.over(channel)):
+    for caller in (queue.store, queue.store.over(channel)):
         caller.call("SET", name, "x")
         assert caller.call("EXISTS", name) == 1
         caller.call("DEL", name)
@@ -359,7 +359,7 @@ def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.
 def test_timestamps_go_both_ways(queue: Queue) -> None:
     when = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
     queue.enqueue(PyTask("m:f", (when,)))
-    tasks, _ = queue.take([queue.keys.lease("t", 0)], "t", 10)
+    tasks, _ = queue.store.take([queue.keys.lease("t", 0)], "t", 10)
     assert decode(tasks[0]).args == [when]
 
 
@@ -372,7 +372,7 @@ def test_an_ending_that_is_asked_for_is_remembered_when_those_before_it_cannot_b
     book = LeasePool(queue, channel, lambda lease: None, lambda secret, count: None)
     queue.enqueue_many(PyTask("m:f", (number,)) for number in range(2))
     leases, _ = book.get(2)
-    queue.take([lease.name for lease in leases], "t", 60, waiting=True)
+    queue.store.take([lease.name for lease in leases], "t", 60, waiting=True)
     channel.post(leases[0])
     client.client_kill_filter(_id=str(channel.client_id))
     answers: list[object] = []

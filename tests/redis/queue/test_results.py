@@ -34,8 +34,8 @@ def tracked() -> PyTask:
 def end(queue: Queue, handle: Handle[Any] | AsyncHandle[Any], result: bytes) -> None:
     """As a worker does."""
     key = queue.keys.result(handle.id or "")
-    queue.call("RPUSH", key, result)
-    queue.call("EXPIRE", key, 60)
+    queue.store.call("RPUSH", key, result)
+    queue.store.call("EXPIRE", key, 60)
 
 
 def connections(client: redis.Redis) -> int:
@@ -148,11 +148,11 @@ async def test_every_answer_reaches_whoever_waits(queue: Queue, redis_url: str) 
             await asyncio.sleep(0.05)
             end(queue, handles[0], failure("ValueError", "no", ""))
             end(queue, handles[1], b"\xc1")
-            queue.call("SET", queue.keys.result(handles[2].id or ""), "another program's")
-            queue.call("DEL", queue.keys.task(handles[3].id or ""))
+            queue.store.call("SET", queue.keys.result(handles[2].id or ""), "another program's")
+            queue.store.call("DEL", queue.keys.task(handles[3].id or ""))
             found = await asyncio.gather(*waits, return_exceptions=True)
             assert list(map(type, found)) == [TaskFailed, ResultError, redis.ResponseError, UnknownTask]
-            queue.call("DEL", queue.keys.result(handles[2].id or ""))
+            queue.store.call("DEL", queue.keys.result(handles[2].id or ""))
 
 
 @pytest.mark.parametrize("denied", ["-client", "-hello", "-hello -client"])
@@ -278,4 +278,4 @@ def test_a_task_may_wait_for_one_of_another_queue(
         patched.setattr("life.QUEUE", other, raising=False)
         burst(queue)
     assert not [line for line in caplog.messages if "of its own queue" in line]
-    other.call("DEL", *other.keys.all().values(), other.keys.task(child.id or ""))
+    other.store.call("DEL", *other.keys.all().values(), other.keys.task(child.id or ""))

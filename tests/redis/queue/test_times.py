@@ -35,7 +35,7 @@ def skewed(monkeypatch: pytest.MonkeyPatch) -> Skew:
 
 def expires(queue: Queue, place: int = -1) -> float:
     """In how many seconds a waiting task expires."""
-    return float(headers_of(queue.call("LINDEX", queue.keys.queue, place))["expires"]) / 1000 - time.time()
+    return float(headers_of(queue.store.call("LINDEX", queue.keys.queue, place))["expires"]) / 1000 - time.time()
 
 
 @pytest.mark.parametrize("seconds", [-3600, 3600])
@@ -87,7 +87,7 @@ def test_an_enqueue_that_could_not_ask_says_that_it_has_done_nothing(queue: Queu
     def broken(*_: object) -> None:
         raise redis.ConnectionError("gone")
 
-    monkeypatch.setattr(queue._pooled, "call", broken)
+    monkeypatch.setattr(queue.store._pooled, "call", broken)
     with pytest.raises(redis.ConnectionError) as caught:
         queue.enqueue(PyTask("m:f", expires=30))
     assert any("before anything was enqueued" in note for note in caught.value.__notes__)
@@ -142,7 +142,7 @@ def test_a_status_passes_over_what_another_program_has_written(
 ) -> None:
     handle = queue.enqueue(PyTask("m:f", track=True))
     for name, value in fields.items():
-        queue.call("HSET", queue.keys.task(handle.id or ""), name, value)
+        queue.store.call("HSET", queue.keys.task(handle.id or ""), name, value)
     status = handle.status()._asdict()
     assert {name: status[name] for name in wanted} == wanted
 

@@ -99,7 +99,7 @@ async def test_what_is_raised_after_the_command_was_sent_says_so(name: str, serv
             connection.read_response = read  # type: ignore[method-assign]
             await queue.enqueue(TASK)  # and the next one gets its own reply
         with pytest.raises(TypeError) as before:
-            await queue.call("ECHO", object())  # type: ignore[arg-type]
+            await queue.store.call("ECHO", object())  # type: ignore[arg-type]
         assert not getattr(before.value, "__notes__", ())  # nothing was sent
 
 

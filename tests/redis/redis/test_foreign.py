@@ -66,15 +66,15 @@ def lease(queue: Queue, number: int) -> str:
 # Each does one thing that changes tasks, on a queue with two that wait, one that is held, one dead letter, and one lost lease.
 OPERATIONS: dict[str, Callable[[Queue], object]] = {
     "enqueue": lambda queue: queue.enqueue(TASKS[0]),
-    "take": lambda queue: queue.take([lease(queue, 8)], "t", 10),
-    "take what waits": lambda queue: queue.take([lease(queue, 8)], "t", 10, waiting=True),
-    "succeed": lambda queue: queue.succeed(lease(queue, 0)),
-    "retry": lambda queue: queue.retry(lease(queue, 0), BYTES[0]),
-    "bury": lambda queue: queue.bury(lease(queue, 0), Reason.FAILED, "d", "w"),
-    "give back": lambda queue: queue.give_back([lease(queue, 0)]),
-    "sweep": sweep,
-    "sweep that buries": lambda queue: sweep(queue, 1),
-    "dead retry": lambda queue: queue.dead_retry(["1-1"]),
+    "take": lambda queue: queue.store.take([lease(queue, 8)], "t", 10),
+    "take what waits": lambda queue: queue.store.take([lease(queue, 8)], "t", 10, waiting=True),
+    "succeed": lambda queue: queue.store.succeed(lease(queue, 0)),
+    "retry": lambda queue: queue.store.retry(lease(queue, 0), BYTES[0]),
+    "bury": lambda queue: queue.store.bury(lease(queue, 0), Reason.FAILED, "d", "w"),
+    "give back": lambda queue: queue.store.give_back([lease(queue, 0)]),
+    "sweep": lambda queue: sweep(queue.store),
+    "sweep that buries": lambda queue: sweep(queue.store, 1),
+    "dead retry": lambda queue: queue.store.dead_retry(["1-1"]),
     "info": inspect,
     "dead list": lambda queue: list(dead_letters(queue)),
 }
@@ -268,7 +268,7 @@ def odd(request: pytest.FixtureRequest, name: str, client: redis.Redis, caplog: 
     queue = Queue(f"{name}{request.param}", client, dequeue_timeout=0.1)
     yield queue
     for suffix in SUFFIXES:
-        queue.call("DEL", queue.name + suffix)
+        queue.store.call("DEL", queue.name + suffix)
 
 
 def test_a_queue_may_have_any_name_that_is_text(odd: Queue, server: EmbeddedRedis, threaded: Start) -> None:
@@ -278,13 +278,13 @@ def test_a_queue_may_have_any_name_that_is_text(odd: Queue, server: EmbeddedRedi
 
     asyncio.run(produce())
     odd.enqueue(PyTask("tasks:noop"))
-    odd.call("HSET", odd.keys.processing, lease(odd, 0), BYTES[0])
-    assert sweep(odd)[:2] == (1, 0)
+    odd.store.call("HSET", odd.keys.processing, lease(odd, 0), BYTES[0])
+    assert sweep(odd.store)[:2] == (1, 0)
     worker = Worker(odd, allow=AllowAny())
     threaded(worker)
     eventually(lambda: worker.finished == 3)
     (letter,) = dead_letters(odd)
-    assert odd.dead_retry([letter.id]) == 1
+    assert odd.store.dead_retry([letter.id]) == 1
     eventually(lambda: worker.finished == 4)
     eventually(lambda: len(inspect(odd).processes) == 1)
     shown = CliRunner().invoke(main, ["info", "--redis", server.url, "--", odd.name])

@@ -50,16 +50,16 @@ def lease(queue: Queue, number: int) -> str:
 def held(queue: Queue, number: int = 0, *, begun: bool = True, **options: Any) -> Holds:
     """A task that has keys, under the lease of this number."""
     queue.enqueue(PyTask("m:f", (number,), **{**KEYS, **options}))
-    (data,) = queue.take([lease(queue, number)], "t", 60, waiting=True).tasks
+    (data,) = queue.store.take([lease(queue, number)], "t", 60, waiting=True).tasks
     holds = holds_in(headers_of(data))
-    assert not begun or queue.start(lease(queue, number), holds, bound=60_000) == 1
+    assert not begun or queue.store.start(lease(queue, number), holds, bound=60_000) == 1
     return holds
 
 
 def waiting(queue: Queue, number: int = 9) -> Holds:
     """One that waits for a key of the one that is held."""
     holds = held(queue, number, begun=False)
-    assert queue.start(lease(queue, number), holds) in (3, 4)
+    assert queue.store.start(lease(queue, number), holds) in (3, 4)
     return holds
 
 
@@ -70,7 +70,7 @@ def ending(name: str, *arguments: Any, **options: Any) -> Callable[[Queue], Call
         holds = held(queue)
         waiting(queue)
         given = [holds if each is Holds else each for each in arguments]
-        return partial(getattr(queue, name), lease(queue, 0), *given, **options)
+        return partial(getattr(queue.store, name), lease(queue, 0), *given, **options)
 
     return prepare
 
@@ -78,15 +78,15 @@ def ending(name: str, *arguments: Any, **options: Any) -> Callable[[Queue], Call
 def lost(queue: Queue, limit: int) -> Call:
     held(queue)
     waiting(queue)
-    queue.call("DEL", lease(queue, 0))
-    return partial(queue.sweep, [lease(queue, 0)], limit, "p", "s")
+    queue.store.call("DEL", lease(queue, 0))
+    return partial(queue.store.sweep, [lease(queue, 0)], limit, "p", "s")
 
 
 def limited(queue: Queue, **limits: Any) -> Call:
     queue.enqueue(PyTask("m:f", (1,)))
     queue.limit(**limits)
-    queue.call("LPOP", queue.keys.noti)
-    return partial(queue.take_limited, [lease(queue, 5)], "t", 60, claims=1)
+    queue.store.call("LPOP", queue.keys.noti)
+    return partial(queue.store.take_limited, [lease(queue, 5)], "t", 60, claims=1)
 
 
 def reached(queue: Queue) -> Call:
@@ -100,86 +100,88 @@ def cancelled(queue: Queue, state: str) -> Call:
     if state == "waits":
         holds = waiting(queue)
     elif state == "queued":
-        queue.give_back([lease(queue, 0)], {lease(queue, 0): queue.call("HGET", queue.keys.processing, lease(queue, 0))})
+        queue.store.give_back(
+            [lease(queue, 0)], {lease(queue, 0): queue.store.call("HGET", queue.keys.processing, lease(queue, 0))}
+        )
     elif state == "retrying":
-        queue.postpone(lease(queue, 0), b"\x91\xa3m:f", holds, 60_000, "no")
-    return partial(queue.cancel, holds.id or "", CANCELLED, 1000, HARD)
+        queue.store.postpone(lease(queue, 0), b"\x91\xa3m:f", holds, 60_000, "no")
+    return partial(queue.store.cancel, holds.id or "", CANCELLED, 1000, HARD)
 
 
 def unbegun(queue: Queue) -> Call:
-    return partial(queue.start, lease(queue, 0), held(queue, begun=False), bound=1000)
+    return partial(queue.store.start, lease(queue, 0), held(queue, begun=False), bound=1000)
 
 
 def begins_later(queue: Queue) -> Call:
     held(queue)
-    return partial(queue.start, lease(queue, 1), held(queue, 1, begun=False))
+    return partial(queue.store.start, lease(queue, 1), held(queue, 1, begun=False))
 
 
 def letter(queue: Queue, reason: Reason) -> tuple[str, bytes, Holds]:
     holds = held(queue)
-    data = queue.call("HGET", queue.keys.processing, lease(queue, 0))
-    queue.bury(lease(queue, 0), reason, "x", "y", holds)
+    data = queue.store.call("HGET", queue.keys.processing, lease(queue, 0))
+    queue.store.bury(lease(queue, 0), reason, "x", "y", holds)
     return next(dead_letters(queue)).id, data, holds
 
 
 def told(queue: Queue) -> Call:
     entry, _, holds = letter(queue, Reason.LOST)
-    return partial(queue.tell_lost, entry, holds, result=b"x", keep=1000)
+    return partial(queue.store.tell_lost, entry, holds, result=b"x", keep=1000)
 
 
 def revived(queue: Queue) -> Call:
     entry, data, holds = letter(queue, Reason.FAILED)
-    return partial(queue.revive, entry, data, holds.id, unique="v", tracked=1000, bound=1000, enqueued=5)
+    return partial(queue.store.revive, entry, data, holds.id, unique="v", tracked=1000, bound=1000, enqueued=5)
 
 
 def due(queue: Queue, group: str | None) -> Call:
     queue.enqueue(PyTask("m:f", (), after=60, group=group))
     make_due(queue)
-    return partial(queue.due, [queue.keys]) if group is None else partial(queue.regroup, [digest(group)], 5)
+    return partial(queue.store.due, [queue.keys]) if group is None else partial(queue.store.regroup, [digest(group)], 5)
 
 
 def turned(queue: Queue) -> Call:
-    queue.call("RPUSH", queue.keys.group(digest("g")), b"\x91\xa3m:f")
-    queue.call("RPUSH", queue.keys.groups, digest("g"))
-    return partial(queue.turn, [digest("g")], 5)
+    queue.store.call("RPUSH", queue.keys.group(digest("g")), b"\x91\xa3m:f")
+    queue.store.call("RPUSH", queue.keys.groups, digest("g"))
+    return partial(queue.store.turn, [digest("g")], 5)
 
 
 def woken(queue: Queue) -> Call:
     held(queue)
     waiting(queue)
-    queue.call("DEL", queue.keys.unique("u"), queue.keys.slots("s"))
-    return queue.wake_all
+    queue.store.call("DEL", queue.keys.unique("u"), queue.keys.slots("s"))
+    return queue.store.wake_all
 
 
 def surplus(queue: Queue) -> Call:
-    queue.call("RPUSH", queue.keys.noti, "1", "1")
-    return queue.repair
+    queue.store.call("RPUSH", queue.keys.noti, "1", "1")
+    return queue.store.repair
 
 
 def pruned(queue: Queue) -> Call:
-    queue.call("HSET", queue.keys.workers, lease(queue, 7), b"\x80")
-    return partial(queue.prune, [lease(queue, 7)])
+    queue.store.call("HSET", queue.keys.workers, lease(queue, 7), b"\x80")
+    return partial(queue.store.prune, [lease(queue, 7)])
 
 
 def plain(queue: Queue) -> Call:
     queue.enqueue(PyTask("m:f", (1,)))
-    return partial(queue.take, [lease(queue, 0)], "t", 60)
+    return partial(queue.store.take, [lease(queue, 0)], "t", 60)
 
 
 def scheduled(queue: Queue) -> Call:
-    return partial(queue.cron, "a", None, None, b"\x80", 5)
+    return partial(queue.store.cron, "a", None, None, b"\x80", 5)
 
 
 def later(queue: Queue) -> Call:
     queue.enqueue(PyTask("m:f", after=60, track=True))
-    (member,) = queue.call("ZRANGE", queue.keys.scheduled, 0, -1)
-    return partial(queue.move, member, 1, "", 5000)
+    (member,) = queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1)
+    return partial(queue.store.move, member, 1, "", 5000)
 
 
 CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "start": unbegun,
     "start, which waits": begins_later,
-    "progress": lambda queue: partial(queue.progress, held(queue).id or "", b"\x90"),
+    "progress": lambda queue: partial(queue.store.progress, held(queue).id or "", b"\x90"),
     "take": plain,
     "take_limited": lambda queue: limited(queue, rate=5),
     "take_limited, refused": reached,
@@ -200,28 +202,30 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "wake": woken,
     "tell_lost": told,
     "revive": revived,
-    "dead_retry": lambda queue: partial(queue.dead_retry, [letter(queue, Reason.FAILED)[0]]),
+    "dead_retry": lambda queue: partial(queue.store.dead_retry, [letter(queue, Reason.FAILED)[0]]),
     "due": lambda queue: due(queue, None),
     "regroup": lambda queue: due(queue, "g"),
     "turn": turned,
     "move": later,
     "repair, of what is too much": surplus,
     "prune": pruned,
-    "beat": lambda queue: partial(queue.beat, "me", 60, b"\x80"),
-    "bound": lambda queue: partial(queue.bound, [lease(queue, 0)]),
-    "page": lambda queue: partial(queue.page, queue.keys.processing),
-    "gone": lambda queue: partial(queue.gone, [lease(queue, 0)]),
-    "lengths": lambda queue: queue.lengths,
+    "beat": lambda queue: partial(queue.store.beat, "me", 60, b"\x80"),
+    "bound": lambda queue: partial(queue.store.bound, [lease(queue, 0)]),
+    "page": lambda queue: partial(queue.store.page, queue.keys.processing),
+    "gone": lambda queue: partial(queue.store.gone, [lease(queue, 0)]),
+    "lengths": lambda queue: queue.store.lengths,
     "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
     "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
-    "enqueue_group": lambda queue: partial(queue.enqueue_group, "g", [b"\x91\xa3m:f"]),
+    "enqueue_group": lambda queue: partial(queue.store.enqueue_group, "g", [b"\x91\xa3m:f"]),
     "cron": scheduled,
-    "repair": lambda queue: (queue.call("RPUSH", queue.keys.queue, b"\x91\xa3m:f"), queue.repair)[1],
+    "repair": lambda queue: (queue.store.call("RPUSH", queue.keys.queue, b"\x91\xa3m:f"), queue.store.repair)[1],
 }
 
 
 def _given_back(queue: Queue, _: Holds) -> int:
-    return queue.give_back([lease(queue, 0)], {lease(queue, 0): queue.call("HGET", queue.keys.processing, lease(queue, 0))})
+    return queue.store.give_back(
+        [lease(queue, 0)], {lease(queue, 0): queue.store.call("HGET", queue.keys.processing, lease(queue, 0))}
+    )
 
 
 def test_every_script_is_called() -> None:
@@ -249,10 +253,10 @@ def test_a_task_with_a_key_blocks_nothing(queue: Queue, client: redis.Redis, ful
 def test_a_sweep_removes_letters_and_tells_though_others_are_refused(queue: Queue, full: Callable[[], object]) -> None:
     """Those who wait for what is buried now are told, and the letters can go back to the queue."""
     handle = queue.enqueue(PyTask("m:f", (), result_ttl=60))
-    queue.take([lease(queue, 0)], "t", 60)
-    queue.call("DEL", lease(queue, 0))
+    queue.store.take([lease(queue, 0)], "t", 60)
+    queue.store.call("DEL", lease(queue, 0))
     full()
-    assert sweep(queue, 1).buried == 1
+    assert sweep(queue.store, 1).buried == 1
     assert handle.status().state is State.FAILED
     assert retry_all(queue, Search()) == 1
     assert handle.status().state is State.QUEUED

@@ -18,13 +18,13 @@ YEARS = 10 * 365 * 86400.0
 def test_a_worker_whose_clock_is_wrong(
     queue: Queue, monkeypatch: pytest.MonkeyPatch, mode: dict[str, int], ahead: float, function: str
 ) -> None:
-    seconds, _ = queue.call("TIME")
+    seconds, _ = queue.store.call("TIME")
     args = (1, 2)
     good = queue.enqueue(PyTask(function, args, expires=60, result_ttl=60))
     late = queue.enqueue(PyTask(function, args, expires=0.001, result_ttl=60))
     for module in ("job.builtin", "redis.server_time"):
         monkeypatch.setattr(f"delayed.{module}.now", lambda: int(seconds) + ahead)
-    while queue.call("TIME")[0] == seconds:
+    while queue.store.call("TIME")[0] == seconds:
         pass
     assert burst(queue, **mode).clock.known
     assert (good.status().state, late.status().state) == (State.SUCCEEDED, State.EXPIRED)

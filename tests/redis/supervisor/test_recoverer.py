@@ -35,7 +35,7 @@ def holding(queue: Queue, count: int, seconds: float = 100) -> Scoreboard:
     secret = token()
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(count))
     names = [queue.keys.lease(secret, number) for number in range(count)]
-    queue.take(names, scoreboard.name, seconds, waiting=True)
+    queue.store.take(names, scoreboard.name, seconds, waiting=True)
     scoreboard.lease(0, secret, count)
     return scoreboard
 
@@ -121,7 +121,7 @@ def test_what_is_refused_keeps_no_other_waiting(
     refused = queue.keys.lease(first.leases(0)[0], 0)
     sweep = Store.sweep
 
-    def refusing(asked: Queue, names: list[str], *arguments: object) -> object:
+    def refusing(asked: Store, names: list[str], *arguments: object) -> object:
         if refused in names:
             raise redis.ResponseError("OOM command not allowed")
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_a_defect_leaves_it_to_sweepers_and_keeps_no_other_waiting(
     failing = queue.keys.lease(first.leases(0)[0], 0)
     sweep = Store.sweep
 
-    def odd(asked: Queue, names: list[str], *arguments: object) -> object:
+    def odd(asked: Store, names: list[str], *arguments: object) -> object:
         if failing in names:
             raise ValueError("what another program wrote")
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
@@ -165,7 +165,7 @@ def test_many_tasks_go_back_in_steps_and_in_order(
     read: list[int] = []
     sweep = Store.sweep
 
-    def noting(asked: Queue, names: list[str], *arguments: object) -> object:
+    def noting(asked: Store, names: list[str], *arguments: object) -> object:
         read.append(len(names))
         return sweep(asked, names, *arguments)  # type: ignore[arg-type]
 

@@ -71,14 +71,14 @@ def look(queue: Queue, link: Link) -> Iterator[Looks]:
 def hold(queue: Queue, name: str = "t", seconds: float = 0) -> str:
     """A lease that holds a task: of a dead worker, or of one that has beaten."""
     lease = queue.keys.lease(name, 0)
-    queue.call("HSET", queue.keys.processing, lease, PyTask("tasks:noop", (name,)).serialize())
+    queue.store.call("HSET", queue.keys.processing, lease, PyTask("tasks:noop", (name,)).serialize())
     if seconds:
-        queue.call("SET", lease, name, "PX", round(seconds * 1000))
+        queue.store.call("SET", lease, name, "PX", round(seconds * 1000))
     return lease
 
 
 def held(queue: Queue) -> int:
-    return int(queue.call("HLEN", queue.keys.processing))
+    return int(queue.store.call("HLEN", queue.keys.processing))
 
 
 def test_what_is_dead_is_taken_at_once_if_nothing_speaks_of_an_outage(queue: Queue, look: Looks) -> None:
@@ -98,11 +98,11 @@ def test_a_slow_answer_is_an_outage(queue: Queue, link: Link, look: Looks, caplo
     link.takes = 0.0
     look(1)
     assert held(queue) == 1
-    queue.call("SET", lease, "t", "PX", 60_000)  # it has beaten
+    queue.store.call("SET", lease, "t", "PX", 60_000)  # it has beaten
     dead = hold(queue, "d")
     look(5)
-    assert queue.call("HKEYS", queue.keys.processing) == [lease.encode()]
-    assert dead.encode() not in queue.call("HKEYS", queue.keys.processing)
+    assert queue.store.call("HKEYS", queue.keys.processing) == [lease.encode()]
+    assert dead.encode() not in queue.store.call("HKEYS", queue.keys.processing)
 
 
 def test_a_link_that_is_always_slow_is_none(queue: Queue, link: Link, look: Looks) -> None:
@@ -122,9 +122,9 @@ def test_a_link_that_is_always_slow_is_none(queue: Queue, link: Link, look: Look
 def test_an_outage_at_each_look_keeps_nothing_for_ever(queue: Queue, look: Looks, caplog: pytest.LogCaptureFixture) -> None:
     hold(queue)
     own = queue.keys.lease(token())
-    queue.call("HSET", queue.keys.workers, own, b"\x80")
+    queue.store.call("HSET", queue.keys.workers, own, b"\x80")
     looks = 0
-    while held(queue) or queue.call("HEXISTS", queue.keys.workers, own):
+    while held(queue) or queue.store.call("HEXISTS", queue.keys.workers, own):
         look.site.broke()
         look()
         look(1)
@@ -138,10 +138,10 @@ def test_nobody_who_beats_is_suspect_long_enough(queue: Queue, look: Looks) -> N
     look()
     lease = hold(queue)
     for number in range(40):  # it loses its lease again and again, and makes it again each time
-        queue.call("UNLINK" if number % 2 else "GET", lease)
+        queue.store.call("UNLINK" if number % 2 else "GET", lease)
         look.site.broke()
         look()
-        queue.call("SET", lease, "t", "PX", 60_000)
+        queue.store.call("SET", lease, "t", "PX", 60_000)
         look(4)
     assert held(queue) == 1
 
@@ -176,21 +176,21 @@ def test_a_clock_that_is_set_forward_costs_no_living_worker_its_task(
     queue, clock = clocked
     living, dead = hold(queue, "living", 10), hold(queue, "dead", 10)
     own = queue.keys.lease("living")
-    queue.call("SET", own, "living", "PX", 10_000)
-    queue.call("HSET", queue.keys.workers, own, about)
+    queue.store.call("SET", own, "living", "PX", 10_000)
+    queue.store.call("HSET", queue.keys.workers, own, about)
     clocked_look()
     clock.set(3600)
     link.now += 1
     clocked_look()
     assert held(queue) == 2
     assert any("set forward by 3" in record.getMessage() and record.levelname == "WARNING" for record in caplog.records)
-    queue.call("SET", living, "living", "PX", 10_000)  # its next beat
-    queue.call("SET", own, "living", "PX", 10_000)
+    queue.store.call("SET", living, "living", "PX", 10_000)  # its next beat
+    queue.store.call("SET", own, "living", "PX", 10_000)
     clocked_look(5)
     assert [held(queue), queue.len()] == [1, 1]
     assert inspect(queue).recovered == 1
-    assert queue.call("HEXISTS", queue.keys.workers, own)
-    assert queue.call("HEXISTS", queue.keys.processing, dead) == 0
+    assert queue.store.call("HEXISTS", queue.keys.workers, own)
+    assert queue.store.call("HEXISTS", queue.keys.processing, dead) == 0
 
 
 def test_a_clock_that_is_set_amid_a_sweep_is_seen(
@@ -201,7 +201,7 @@ def test_a_clock_that_is_set_amid_a_sweep_is_seen(
     clocked_look()
     page = Store.page
 
-    def late(asked: Queue, *arguments: Any) -> Any:
+    def late(asked: Store, *arguments: Any) -> Any:
         clock.set(3600)
         return page(asked, *arguments)
 
@@ -214,14 +214,14 @@ def test_those_that_beat_seldom_have_the_time_to(clocked: tuple[Queue, Clock], c
     queue, clock = clocked
     lease = hold(queue, "living", 60)
     own = queue.keys.lease("living")
-    queue.call("SET", own, "living", "PX", 60_000)
-    queue.call("HSET", queue.keys.workers, own, msgpack.packb({"ttl": 60.0}))
+    queue.store.call("SET", own, "living", "PX", 60_000)
+    queue.store.call("HSET", queue.keys.workers, own, msgpack.packb({"ttl": 60.0}))
     clocked_look()
     clock.set(3600)
     clocked_look()
     clocked_look(20)
     assert held(queue) == 1
-    queue.call("SET", lease, "living", "PX", 60_000)
+    queue.store.call("SET", lease, "living", "PX", 60_000)
     clocked_look(11)
     assert held(queue) == 1
 
@@ -233,7 +233,7 @@ def test_a_clock_that_is_set_back_is_told_of(
     hold(queue, "dead")
     hold(queue, "living", 10)
     clock.set(3600)
-    queue.call("SET", queue.keys.lease("living", 0), "x", "PX", 10_000)
+    queue.store.call("SET", queue.keys.lease("living", 0), "x", "PX", 10_000)
     clocked_look()
     assert held(queue) == 1
     clock.set(0)
@@ -267,7 +267,7 @@ def test_the_steps_of_a_sweep_fail_one_by_one(
     queue: Queue, client: redis.Redis, look: Looks, monkeypatch: pytest.MonkeyPatch, step: str, goes_wrong: Callable[..., Any]
 ) -> None:
     for number in range(500):
-        queue.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
+        queue.store.call("XADD", queue.keys.dead, f"{number + 1}-1", "task", "x", "reason", "", "detail", "", "worker", "")
     look.sweeper = Sweeper(queue, dead_max=100)
     (look.site,) = look.sweeper._servers.values()
     hold(queue)
@@ -312,7 +312,7 @@ def test_what_cannot_be_moved_keeps_no_schedule_and_is_no_outage(
 
 
 def test_one_queue_is_enough(queue: Queue) -> None:
-    assert [each.name for each in Sweeper(queue)._queues] == [queue.name]
+    assert [each.name for each in Sweeper(queue)._stores] == [queue.name]
 
 
 @pytest.mark.parametrize("loop", ["page", "repair", "grouped", "due"])
@@ -320,7 +320,7 @@ def test_a_stop_is_heard_inside_each_loop(queue: Queue, monkeypatch: pytest.Monk
     """A loop that has no end: it asks Redis again and again."""
     begun = threading.Event()
 
-    def endless(asked: Queue, *_: object) -> Any:
+    def endless(asked: Store, *_: object) -> Any:
         while True:
             asked.call("LLEN", asked.keys.queue)
             begun.set()
@@ -334,14 +334,14 @@ def test_a_stop_is_heard_inside_each_loop(queue: Queue, monkeypatch: pytest.Monk
     sweeper.stop()
     thread.join(20)
     assert not thread.is_alive()
-    assert queue.call("EXISTS", queue.keys.workers) == 0
+    assert queue.store.call("EXISTS", queue.keys.workers) == 0
 
 
 def test_while_it_catches_up_it_sweeps_and_hears_a_stop(queue: Queue) -> None:
     task = PyTask("tasks:noop").serialize()
     definition = {"expression": "* * * * * *", "tz": "UTC", "catch_up": "all", "task": task}
-    queue.call("HSET", queue.keys.cron, "a", msgpack.packb(definition))
-    queue.call("ZADD", queue.keys.cron_due, 1, "a")
+    queue.store.call("HSET", queue.keys.cron, "a", msgpack.packb(definition))
+    queue.store.call("ZADD", queue.keys.cron_due, 1, "a")
     sweeper = Sweeper(queue, 0.2)
     thread = threading.Thread(target=sweeper.run)
     thread.start()
@@ -351,7 +351,7 @@ def test_while_it_catches_up_it_sweeps_and_hears_a_stop(queue: Queue) -> None:
     sweeper.stop()
     thread.join(20)
     assert not thread.is_alive()
-    queue.call("UNLINK", queue.keys.cron, queue.keys.cron_due, queue.name, queue.keys.noti)
+    queue.store.call("UNLINK", queue.keys.cron, queue.keys.cron_due, queue.name, queue.keys.noti)
 
 
 def test_a_bell_is_one_for_all_queues_of_a_server(queue: Queue, client: redis.Redis) -> None:

@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from delayed.queue.queue import Queue
+from delayed.redis.store import Store
 from delayed.sweeper.sweeper import Sweeper
 from delayed.sweeper.wake import WakeListener
 from delayed.task.task import PyTask
@@ -35,7 +36,7 @@ def test_a_refused_bell_is_not_asked_again_at_once(queue: Queue, client: redis.R
         begin(self)
 
     monkeypatch.setattr(WakeListener, "_begin", beginning)
-    wake_listener = WakeListener([queue])
+    wake_listener = WakeListener([queue.store])
     descriptor = wake_listener.listen()
     assert descriptor != -1
     while wake_listener.listening:
@@ -50,13 +51,13 @@ def test_a_refused_bell_is_not_asked_again_at_once(queue: Queue, client: redis.R
 def test_what_cannot_be_heard_is_looked_at(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over TLS, for example, a descriptor says nothing. The next sweep is an hour away."""
     looked = threading.Semaphore(0)
-    due = Queue.due
+    due = Store.due
 
-    def looking(self: Queue, *args: object) -> object:
+    def looking(self: Store, *args: object) -> object:
         looked.release()
         return due(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Queue, "due", looking)
+    monkeypatch.setattr(Store, "due", looking)
     monkeypatch.setattr(WakeListener, "listen", lambda _self: -1)
     monkeypatch.setattr("delayed.sweeper.sweeper._POLL", 0.05)
     with running(Sweeper([queue], 3600)):

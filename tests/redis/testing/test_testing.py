@@ -114,17 +114,17 @@ def test_all_scripts_run_on_both(kind: str, queue: Queue, client: redis.Redis) -
     used = queue if kind == "real" else fake_queue()
     used.enqueue_many(PyTask("m:f", (number,)) for number in range(10))
     names = [used.keys.lease("t", number) for number in range(5)]
-    assert len(used.take(names, "t", 10).tasks) == 5
-    assert used.succeed(names[0])
-    assert used.retry(names[1], PyTask("m:f").serialize())
-    assert used.bury(names[2], "failed", "x", "y")  # type: ignore[arg-type]
-    assert used.give_back(names[3:4]) == 1
-    used.call("DEL", names[4])
-    used.call("DEL", used.keys.noti)
-    assert sweep(used)[:3] == (1, 0, 7)  # the sweep added one itself
-    assert used.due([Keys("nothing"), used.keys]).first == 1
+    assert len(used.store.take(names, "t", 10).tasks) == 5
+    assert used.store.succeed(names[0])
+    assert used.store.retry(names[1], PyTask("m:f").serialize())
+    assert used.store.bury(names[2], "failed", "x", "y")  # type: ignore[arg-type]
+    assert used.store.give_back(names[3:4]) == 1
+    used.store.call("DEL", names[4])
+    used.store.call("DEL", used.keys.noti)
+    assert sweep(used.store)[:3] == (1, 0, 7)  # the sweep added one itself
+    assert used.store.due([Keys("nothing"), used.keys]).first == 1
     (letter,) = dead_letters(used)
-    assert used.dead_retry([letter.id]) == 1
+    assert used.store.dead_retry([letter.id]) == 1
     assert used.len() == 9
 
 
@@ -265,14 +265,14 @@ def test_travel(kind: str, queue: Queue) -> None:
     with pytest.raises(UnknownTask):
         later.result(0.001)
     used.enqueue(PyTask("tasks:noop"))
-    assert used.take([used.keys.lease("dead")], "x", 10).tasks
-    assert sweep(used).recovered == 0
+    assert used.store.take([used.keys.lease("dead")], "x", 10).tasks
+    assert sweep(used.store).recovered == 0
     travel(used, 10)
-    assert sweep(used).recovered == 1
+    assert sweep(used.store).recovered == 1
     cancelled = used.enqueue(PyTask("tasks:noop", track=True, after=900, expires=1000))
     travel(used, 1)
     cancelled.cancel()
-    assert not used.call("ZCARD", used.keys.scheduled)
+    assert not used.store.call("ZCARD", used.keys.scheduled)
 
 
 def test_faked_queues_share_their_memory_and_are_what_they_were_afterwards(redis_url: str, name: str) -> None:

@@ -131,7 +131,7 @@ def test_a_retry_whose_state_became_foreign_is_not_lost(queue: Queue, client: re
     assert [letter.reason for letter in dead_letters(queue)] == [Reason.FOREIGN_KEY]
     client.delete(name)
     (letter,) = dead_letters(queue)
-    assert queue.dead_retry([letter.id]) == 1  # when it is mended, it can run
+    assert queue.store.dead_retry([letter.id]) == 1  # when it is mended, it can run
     assert burst(queue).finished == 1
     assert [letter.reason for letter in dead_letters(queue)] == [Reason.FAILED]
 
@@ -155,17 +155,17 @@ def test_a_retry_whose_group_is_foreign_goes_to_the_queue(queue: Queue, client: 
     if worker.finished == 1:  # it was a moment too early for what is due
         worker = burst(queue)
     assert [letter.reason for letter in dead_letters(queue)] == [Reason.FAILED]
-    assert not queue.call("ZCARD", queue.keys.scheduled)
+    assert not queue.store.call("ZCARD", queue.keys.scheduled)
     client.delete(name)
 
 
 def test_a_foreign_group_stops_no_other(queue: Queue, client: redis.Redis) -> None:
     for group in "ab":
-        queue.submit(*queue._submission(PyTask(eventful, (), group=group)))  # type: ignore[misc]
+        queue.store.submit(*queue._submission(PyTask(eventful, (), group=group)))  # type: ignore[misc]
     foreign(client, queue.keys.group(digest("a")))
     with pytest.raises(ForeignType, match=r"_group_.* is a zset and not a list"):
         queue.enqueue(PyTask(eventful, (), group="a"))
-    assert queue.feed(16)
+    assert queue.store.feed(16)
     assert queue.len() == 1
     assert burst(queue).finished == 1
     client.delete(queue.keys.group(digest("a")))
@@ -173,11 +173,11 @@ def test_a_foreign_group_stops_no_other(queue: Queue, client: redis.Redis) -> No
 
 def test_a_sweep_goes_on_if_it_cannot_tell_those_who_wait(queue: Queue, client: redis.Redis) -> None:
     handle = queue.enqueue(PyTask(eventful, (), result_ttl=60))
-    queue.take([queue.keys.lease("t", 0)], "t", 10, waiting=True)
+    queue.store.take([queue.keys.lease("t", 0)], "t", 10, waiting=True)
     client.delete(queue.keys.lease("t", 0))
     foreign(client, queue.keys.result(handle.id or ""))
     client.lpush(queue.keys.noti, "1")  # the sweep has to repair this
-    assert sweep(queue, limit=1)[:3] == (0, 1, 1)
+    assert sweep(queue.store, limit=1)[:3] == (0, 1, 1)
     assert client.hget(queue.keys.task(handle.id or ""), "state") == b"failed"
 
 
@@ -218,6 +218,6 @@ def test_recovery_does_not_depend_on_statistics(queue: Queue, client: redis.Redi
     for number in range(3):
         client.hset(queue.keys.processing, queue.keys.lease("t", number), PyTask(eventful, (number,)).serialize())
     client.hset(queue.keys.stats, "recovered", "x")
-    assert sweep(queue)[:2] == (3, 0)
+    assert sweep(queue.store)[:2] == (3, 0)
     assert (queue.len(), client.hlen(queue.keys.processing)) == (3, 0)
     client.hset(queue.keys.stats, "recovered", "0")

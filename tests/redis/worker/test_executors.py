@@ -132,7 +132,7 @@ def test_results_and_failures_of_coroutines(queue: Queue, mode: dict[str, int]) 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("data", [b"\xc1", msgpack.packb(["main.F"]), PyTask("os:getpid").serialize()])
 def test_what_cannot_run_is_buried(queue: Queue, data: bytes, mode: dict[str, int]) -> None:
-    queue.call("RPUSH", queue.name, data)
+    queue.store.call("RPUSH", queue.name, data)
     worker = Worker(queue, allow=["tasks:*"], burst=True, unready_for=0, **mode)  # type: ignore[arg-type]
     worker.run()
     (letter,) = dead_letters(queue)
@@ -251,7 +251,7 @@ def test_a_worker_that_was_superseded_is_told_for_each(
     leases = client.hkeys(queue.keys.processing)
     while client.hlen(queue.keys.processing):  # until the sweep comes before the beat that makes the keys again
         client.delete(*leases)
-        sweep(queue)
+        sweep(queue.store)
     eventually(lambda: client.exists(*leases) == 2)
     assert queue.len() == 2
     with caplog.at_level(logging.ERROR, "delayed"):
@@ -370,9 +370,9 @@ def test_what_was_lost_once_runs_beside_others_and_what_was_lost_twice_alone(
     for task, losses in ((once, 1), (twice, 2)):
         queue.enqueue(task)
         for _ in range(losses):
-            assert queue.take(["gone"], "t", 10, waiting=True).tasks
+            assert queue.store.take(["gone"], "t", 10, waiting=True).tasks
             client.delete("gone")
-            assert sweep(queue).recovered == 1
+            assert sweep(queue.store).recovered == 1
         client.delete(queue.name, queue.keys.noti)
     assert client.hlen(queue.keys.lost) == 2
     queue.enqueue_many([PyTask("coroutines:hold", (key, "first")), once, twice, PyTask("coroutines:add", (1, 2))])

@@ -37,18 +37,18 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def waiting(queue: Queue) -> list[bytes]:
-    return [scheduled(member)[1] for member in queue.call("ZRANGE", queue.keys.scheduled, 0, -1)]
+    return [scheduled(member)[1] for member in queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1)]
 
 
 def put(queue: Queue, data: bytes) -> None:
-    queue.call("RPUSH", queue.name, data)
-    queue.call("RPUSH", queue.keys.noti, "1")
+    queue.store.call("RPUSH", queue.name, data)
+    queue.store.call("RPUSH", queue.keys.noti, "1")
 
 
 def let_time_pass(queue: Queue) -> None:
     """What waits is due."""
-    for member in queue.call("ZRANGE", queue.keys.scheduled, 0, -1):
-        queue.call("ZADD", queue.keys.scheduled, 1, member)
+    for member in queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1):
+        queue.store.call("ZADD", queue.keys.scheduled, 1, member)
 
 
 UNREADY: list[tuple[bytes, str]] = [

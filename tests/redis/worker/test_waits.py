@@ -42,25 +42,25 @@ def lease(queue: Queue, number: int) -> str:
 def hold(queue: Queue, number: int = 0, **options: Any) -> tuple[Holds, bytes, Handle[Any]]:
     """A task that runs, under the lease of this number."""
     handle = queue.enqueue(PyTask("tasks:noop", (number,), **options))
-    (data,) = queue.take([lease(queue, number)], "t", 60, waiting=True).tasks
+    (data,) = queue.store.take([lease(queue, number)], "t", 60, waiting=True).tasks
     holds = holds_in(headers_of(data))
-    assert queue.start(lease(queue, number), holds, bound=60_000) == 1
+    assert queue.store.start(lease(queue, number), holds, bound=60_000) == 1
     return holds, data, handle
 
 
 def waiting_keys(queue: Queue) -> set[str]:
-    return {key.decode() for key in queue.call("KEYS", f"{queue.name}_wait*")}
+    return {key.decode() for key in queue.store.call("KEYS", f"{queue.name}_wait*")}
 
 
 ENDINGS: dict[str, Callable[[Queue, Holds, bytes], object]] = {
-    "conclude": lambda queue, holds, data: queue.conclude(
+    "conclude": lambda queue, holds, data: queue.store.conclude(
         lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000
     ),
-    "postpone": lambda queue, holds, data: queue.postpone(lease(queue, 0), data, holds, 60_000, "no"),
-    "defer": lambda queue, holds, data: queue.defer(lease(queue, 0), holds, limit=60, cause="no"),
-    "give back": lambda queue, holds, data: queue.give_back([lease(queue, 0)], {lease(queue, 0): data}, 1),
-    "sweep": lambda queue, holds, data: (queue.call("DEL", lease(queue, 0)), sweep(queue)),
-    "sweep that buries": lambda queue, holds, data: (queue.call("DEL", lease(queue, 0)), sweep(queue, 1)),
+    "postpone": lambda queue, holds, data: queue.store.postpone(lease(queue, 0), data, holds, 60_000, "no"),
+    "defer": lambda queue, holds, data: queue.store.defer(lease(queue, 0), holds, limit=60, cause="no"),
+    "give back": lambda queue, holds, data: queue.store.give_back([lease(queue, 0)], {lease(queue, 0): data}, 1),
+    "sweep": lambda queue, holds, data: (queue.store.call("DEL", lease(queue, 0)), sweep(queue.store)),
+    "sweep that buries": lambda queue, holds, data: (queue.store.call("DEL", lease(queue, 0)), sweep(queue.store, 1)),
 }
 
 
@@ -72,9 +72,9 @@ def test_every_ending_frees_what_the_task_held_and_wakes_one(queue: Queue, endin
     burst(queue)
     assert [handle.status().state for handle in waits] == [State.QUEUED] * 2
     assert all("running" in handle.status().waits for handle in waits)
-    assert queue.lengths() == (0, 0)
+    assert queue.store.lengths() == (0, 0)
     ENDINGS[ending](queue, holds, data)
-    assert queue.lengths()[0] == 1 + (ending in ("give back", "sweep"))
+    assert queue.store.lengths()[0] == 1 + (ending in ("give back", "sweep"))
     burst(queue)
     assert [handle.result(1) for handle in waits] == [2, 3]
     assert not waiting_keys(queue)
@@ -87,9 +87,9 @@ def test_so_do_those_of_tasks_that_are_not_tracked(queue: Queue, ending: str) ->
     burst(queue)
     assert queue.len() == 0
     if ending == "succeed":
-        queue.succeed(lease(queue, 0), holds)
+        queue.store.succeed(lease(queue, 0), holds)
     else:
-        queue.bury(lease(queue, 0), Reason.FAILED, "x", "y", holds)
+        queue.store.bury(lease(queue, 0), Reason.FAILED, "x", "y", holds)
     assert burst(queue).finished == 1
     assert not waiting_keys(queue)
 
@@ -101,7 +101,7 @@ def test_they_go_on_in_the_order_in_which_they_came(queue: Queue, client: redis.
         burst(queue)
     marks = [member[16:57] for member in client.zrange(queue.keys.waits(queue.keys.slots("s")), 0, -1)]
     assert marks == [f":{digest(f'g{number}')}".encode() for number in range(5)]
-    queue.succeed(lease(queue, 0), holds)
+    queue.store.succeed(lease(queue, 0), holds)
     assert burst(queue).finished == 5
 
 
@@ -118,7 +118,7 @@ def test_waiting_costs_nothing(queue: Queue, client: redis.Redis, name: str, thr
         turns = worker.turns
         eventually(lambda: worker.turns > turns)
     assert len(sent) < 40, sent
-    queue.conclude(lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000)
+    queue.store.conclude(lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000)
     eventually(lambda: worker.finished == 50 + 1 + 50)
 
 
@@ -144,7 +144,7 @@ def test_a_sweeper_wakes_those_whose_key_something_else_has_freed(
     assert not list(unwoken.look(Snapshot(queue)))
     client.delete(queue.keys.unique("u"), queue.keys.slots("s"))
     assert list(unwoken.look(Snapshot(queue)))
-    sweep(queue)
+    sweep(queue.store)
     assert not list(unwoken.look(Snapshot(queue)))
     burst(queue)
     assert handle.result(1) == 3
@@ -153,7 +153,7 @@ def test_a_sweeper_wakes_those_whose_key_something_else_has_freed(
 def test_slots_that_are_left_over_are_found_when_all_seem_taken(queue: Queue, client: redis.Redis) -> None:
     handle = stuck(queue, SLOT)
     client.hdel(queue.keys.processing, lease(queue, 0))
-    assert queue.wake_all() == 1
+    assert queue.store.wake_all() == 1
     assert client.exists(queue.keys.slots("s")) == 0
     burst(queue)
     assert handle.result(1) == 3
@@ -165,14 +165,14 @@ def test_a_higher_limit_of_some_that_wait_lets_them_go_on(queue: Queue) -> None:
     one = queue.enqueue(PyTask("tasks:two", (1,), **SLOT))
     three = [queue.enqueue(PyTask("tasks:two", (1,), **{**SLOT, "concurrency": 3})) for _ in range(2)]
     burst(queue)
-    queue.succeed(lease(queue, 0), running[0])
+    queue.store.succeed(lease(queue, 0), running[0])
     burst(queue)  # `one` cannot go on, as two run
-    sweep(queue)
+    sweep(queue.store)
     burst(queue)
     assert [handle.status().state for handle in three] == [State.SUCCEEDED] * 2
     assert one.status().state is State.QUEUED
     for number in (1, 2):
-        queue.succeed(lease(queue, number), running[number])
+        queue.store.succeed(lease(queue, number), running[number])
     burst(queue)
     assert one.result(1) == 3
 
@@ -181,7 +181,7 @@ def test_one_that_was_woken_and_cancelled_passes_it_on(queue: Queue) -> None:
     holds, _, _ = hold(queue, **SLOT)
     first, second = (queue.enqueue(PyTask("tasks:two", (1,), **SLOT)) for _ in range(2))
     burst(queue)
-    queue.conclude(lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000)
+    queue.store.conclude(lease(queue, 0), holds, state="succeeded", result=b"\x90", keep=1000)
     assert first.cancel() is State.QUEUED
     burst(queue)
     assert second.result(1) == 3
@@ -198,7 +198,7 @@ def test_one_that_waits_for_a_key_can_be_cancelled(queue: Queue, keys: dict[str,
         handle.result(1)
     assert not waiting_keys(queue)
     for key in (queue.keys.task(handle.id or ""), queue.keys.result(handle.id or "")):
-        assert 0 < queue.call("PTTL", key) <= 1000 * ENDED_FOR
+        assert 0 < queue.store.call("PTTL", key) <= 1000 * ENDED_FOR
 
 
 def test_a_cancelled_task_that_still_waits_is_remembered_as_long_as_its_state(queue: Queue, client: redis.Redis) -> None:
@@ -229,9 +229,9 @@ def test_a_cancel_between_two_attempts_frees_the_key(queue: Queue, mode: str) ->
     handle = queue.enqueue(PyTask("tasks:fail", ("no",), **task))
     burst(queue)
     assert handle.status().state is State.RETRYING
-    assert bool(queue.call("EXISTS", queue.keys.unique("k"))) == (mode == "until_done")
+    assert bool(queue.store.call("EXISTS", queue.keys.unique("k"))) == (mode == "until_done")
     handle.cancel()
-    assert not queue.call("EXISTS", queue.keys.unique("k"))
+    assert not queue.store.call("EXISTS", queue.keys.unique("k"))
 
 
 # Letters
@@ -254,11 +254,11 @@ def test_a_letter_that_is_retried_late_has_a_state_and_its_key(queue: Queue, cli
 
 def test_a_long_pause_has_a_state_as_long(queue: Queue) -> None:
     holds, data, handle = hold(queue, track=True)
-    queue.postpone(lease(queue, 0), data, holds, 10 * 86_400_000, "no")
-    left = queue.call("PTTL", queue.keys.task(handle.id or ""))
+    queue.store.postpone(lease(queue, 0), data, holds, 10 * 86_400_000, "no")
+    left = queue.store.call("PTTL", queue.keys.task(handle.id or ""))
     assert abs(left - 10 * 86_400_000 - 1000 * TRACKED_FOR) < 60_000
     assert handle.cancel() is State.RETRYING
-    assert queue.call("ZCARD", queue.keys.scheduled) == 0
+    assert queue.store.call("ZCARD", queue.keys.scheduled) == 0
 
 
 # Deferred
@@ -266,9 +266,9 @@ def test_a_long_pause_has_a_state_as_long(queue: Queue) -> None:
 
 def deferred(queue: Queue, number: int, limit: float = 600) -> tuple[int, float]:
     make_due(queue)
-    queue.due([queue.keys])
-    (data,) = queue.take([lease(queue, number)], "t", 60, waiting=True).tasks
-    done = queue.defer(lease(queue, number), holds_in(headers_of(data)), limit=limit, cause="no such function")
+    queue.store.due([queue.keys])
+    (data,) = queue.store.take([lease(queue, number)], "t", 60, waiting=True).tasks
+    done = queue.store.defer(lease(queue, number), holds_in(headers_of(data)), limit=limit, cause="no such function")
     return done.answer, done.pause
 
 
@@ -307,10 +307,10 @@ def test_it_is_the_first_time_again_after_a_long_while(queue: Queue, client: red
 def test_many_of_the_same_bytes_wait_as_one(queue: Queue) -> None:
     queue.enqueue_many(PyTask("tasks:noop") for _ in range(30))
     leases = [lease(queue, number) for number in range(30)]
-    queue.take(leases, "t", 60)
-    pauses = [queue.defer(each, HOLDS_NOTHING, limit=60, cause="x").pause for each in leases]
+    queue.store.take(leases, "t", 60)
+    pauses = [queue.store.defer(each, HOLDS_NOTHING, limit=60, cause="x").pause for each in leases]
     assert set(pauses) == {1, 2}
-    assert queue.defer(leases[0], HOLDS_NOTHING, limit=60, cause="x").answer == 0
+    assert queue.store.defer(leases[0], HOLDS_NOTHING, limit=60, cause="x").answer == 0
 
 
 def test_with_too_many_notes_the_pause_is_the_longest(queue: Queue, client: redis.Redis) -> None:
@@ -329,7 +329,7 @@ def test_a_retried_letter_has_all_its_time_again(queue: Queue, client: redis.Red
     deferred(queue, 0)
     passes(client, queue, 100_000)
     assert deferred(queue, 1, 100)[0] == 2
-    queue.bury(lease(queue, 1), Reason.UNKNOWN_FUNCTION, "x", "y")
+    queue.store.bury(lease(queue, 1), Reason.UNKNOWN_FUNCTION, "x", "y")
     assert retry_all(queue, Search()) == 1
     assert deferred(queue, 2, 100) == (1, 1)
 
@@ -344,19 +344,19 @@ def test_tokens_return_of_what_has_not_begun(queue: Queue, client: redis.Redis, 
         hold(queue, 9, **SLOT)
     queue.enqueue_many(PyTask("tasks:noop", (number,), concurrency_key="s" if way == "wait" else None) for number in range(5))
     leases = [lease(queue, number) for number in range(5)]
-    assert len(queue.take_limited(leases, "t", 60).tasks) == 5
+    assert len(queue.store.take_limited(leases, "t", 60).tasks) == 5
     slot = Holds(slots="s", limit=1)
     for each in leases[2:]:
         if way == "give back":
-            queue.give_back([each])
+            queue.store.give_back([each])
         elif way == "defer":
-            queue.defer(each, HOLDS_NOTHING, limit=60, cause="x")
+            queue.store.defer(each, HOLDS_NOTHING, limit=60, cause="x")
         elif way == "wait":
-            assert queue.start(each, slot) == 4
+            assert queue.store.start(each, slot) == 4
         else:
-            queue.call("DEL", each)
+            queue.store.call("DEL", each)
     if way == "sweep":
-        queue.sweep(leases[2:], 3, "p", "s")
+        queue.store.sweep(leases[2:], 3, "p", "s")
     assert 2.9 < float(client.hget(queue.keys.bucket, "tokens") or 0) < 3.1
 
 
@@ -364,8 +364,8 @@ def test_a_task_that_had_begun_has_used_its_token(queue: Queue, client: redis.Re
     queue.limit(rate=0.001, burst=5)
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(5))
     leases = [lease(queue, number) for number in range(5)]
-    queue.take_limited(leases, "t", 60)
-    assert queue.give_back(leases, None, 2) == 5
+    queue.store.take_limited(leases, "t", 60)
+    assert queue.store.give_back(leases, None, 2) == 5
     assert 2.9 < float(client.hget(queue.keys.bucket, "tokens") or 0) < 3.1
 
 
@@ -373,10 +373,10 @@ def test_more_tokens_than_a_burst_are_never_there(queue: Queue) -> None:
     queue.limit(rate=0.001, burst=5)
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(40))
     leases = [lease(queue, number) for number in range(20)]
-    queue.take(leases, "t", 60)  # before there was a rate
-    queue.take_limited([lease(queue, 30)], "t", 60)
-    queue.give_back(leases)
-    assert len(queue.take_limited([lease(queue, number) for number in range(40, 60)], "t", 60).tasks) == 5
+    queue.store.take(leases, "t", 60)  # before there was a rate
+    queue.store.take_limited([lease(queue, 30)], "t", 60)
+    queue.store.give_back(leases)
+    assert len(queue.store.take_limited([lease(queue, number) for number in range(40, 60)], "t", 60).tasks) == 5
 
 
 # Progress
@@ -401,12 +401,12 @@ def test_a_sweep_reads_only_the_dead_and_each_once(queue: Queue, client: redis.R
 
     class Counting:
         def call(self, *command: Any) -> Any:
-            reply = queue.call(*command)
+            reply = queue.store.call(*command)
             if command[0] == "HMGET":
                 read.append(sum(len(each or b"") for each in reply))
             return reply
 
-    assert sweep(queue.over(Counting())).recovered == 30
+    assert sweep(queue.store.over(Counting())).recovered == 30
     assert sum(read) == 30 * len(body)
     assert max(read) <= (1 << 20) + len(body)
 
@@ -414,16 +414,16 @@ def test_a_sweep_reads_only_the_dead_and_each_once(queue: Queue, client: redis.R
 def test_lost_tasks_that_are_buried_are_told_in_the_same_step(queue: Queue) -> None:
     handles = [queue.enqueue(PyTask("tasks:noop", (number,), result_ttl=60, unique=f"u{number}")) for number in range(120)]
     leases = [lease(queue, number) for number in range(120)]
-    queue.take(leases, "t", 60)
-    queue.call("DEL", *leases)
+    queue.store.take(leases, "t", 60)
+    queue.store.call("DEL", *leases)
     more = True
     while more:
-        *_, more = queue.sweep(leases, 1, "p", "s")
+        *_, more = queue.store.sweep(leases, 1, "p", "s")
     for handle in handles:
         with pytest.raises(TaskFailed, match=r"^lost: its worker died or lost its lease 1 times$"):
             handle.result(1)
         assert handle.status().state is State.FAILED
-    assert not queue.call("KEYS", f"{queue.name}_unique_*")
+    assert not queue.store.call("KEYS", f"{queue.name}_unique_*")
     assert len(list(dead_letters(queue))) == 120
 
 

@@ -17,6 +17,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.channel import Ending
 from delayed.redis.connect import connect
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.store import Store
 from delayed.sweeper.sweep import sweep
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import GoTask, PyTask
@@ -111,8 +112,8 @@ def test_when_no_retry_is_left_the_task_is_a_dead_letter(queue: Queue) -> None:
     ],
 )
 def test_defect_u7_what_cannot_run_is_buried_with_its_bytes_and_reason(queue: Queue, data: bytes, reason: str) -> None:
-    queue.call("RPUSH", queue.name, data)
-    queue.call("RPUSH", queue.keys.noti, "1")
+    queue.store.call("RPUSH", queue.name, data)
+    queue.store.call("RPUSH", queue.keys.noti, "1")
     queue.enqueue(PyTask("tasks:noop"))
     Worker(queue, allow=["tasks:*"], burst=True, unready_for=0).run()
     (letter,) = dead_letters(queue)
@@ -123,7 +124,7 @@ def test_defect_u7_what_cannot_run_is_buried_with_its_bytes_and_reason(queue: Qu
 
 def test_defect_u13_keyword_arguments_that_are_an_array_are_not_lost(queue: Queue) -> None:
     data = msgpack.packb(["tasks:two", None, [1, 2]])  # what upstream's Go makes of a struct
-    queue.call("RPUSH", queue.name, data)
+    queue.store.call("RPUSH", queue.name, data)
     burst(queue)
     (letter,) = dead_letters(queue)
     assert (letter.data, letter.reason) == (data, "undecodable")
@@ -132,12 +133,12 @@ def test_defect_u13_keyword_arguments_that_are_an_array_are_not_lost(queue: Queu
 def test_a_missing_notification_costs_a_moment_and_not_a_task(queue: Queue, client: redis.Redis, threaded: Start) -> None:
     threaded(Worker(queue, allow=AllowAny()))
     eventually(lambda: inspect(queue).processes != [])
-    queue.call("RPUSH", queue.name, PyTask("tasks:note", (f"{queue.name}:r", 1)).serialize())
+    queue.store.call("RPUSH", queue.name, PyTask("tasks:note", (f"{queue.name}:r", 1)).serialize())
     assert popped(client, f"{queue.name}:r") == b"1"
 
 
 def test_defect_u11_surplus_notifications_do_not_stop_a_worker(queue: Queue, client: redis.Redis, threaded: Start) -> None:
-    queue.call("RPUSH", queue.keys.noti, *["1"] * 100)
+    queue.store.call("RPUSH", queue.keys.noti, *["1"] * 100)
     worker = Worker(queue, allow=AllowAny())
     threaded(worker)
     queue.enqueue(PyTask("tasks:note", (f"{queue.name}:r", 1)))
@@ -217,7 +218,7 @@ def test_a_worker_that_was_superseded_is_told(
     (lease,) = client.hkeys(queue.keys.processing)
     while True:  # until the sweep comes before the beat that makes the key again
         client.delete(lease)
-        if sweep(queue).recovered:
+        if sweep(queue.store).recovered:
             break
     eventually(lambda: client.exists(lease) == 1)
     client.rpush(f"{key}:go", 1)
@@ -254,14 +255,14 @@ def test_defect_u12_fractions_of_seconds_are_fine(name: str, client: redis.Redis
     eventually(lambda: client.pttl(lease) > 450 - 60)  # a beat has come
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
-    assert sweep(queue).recovered == 0
+    assert sweep(queue.store).recovered == 0
 
 
 def test_a_suspect_runs_and_clears_its_name(queue: Queue, client: redis.Redis) -> None:
     queue.enqueue(PyTask("tasks:noop", (1,)))
-    queue.take(["gone"], "t", 10)
+    queue.store.take(["gone"], "t", 10)
     client.delete("gone")
-    sweep(queue)
+    sweep(queue.store)
     assert client.hlen(queue.keys.lost) == 1
     burst(queue)
     nothing_left(queue, client)
@@ -314,7 +315,7 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(50))
     worker = Worker(queue, allow=AllowAny(), burst=True)
     unanswered: set[str] = set()
-    post, take, answered = worker._channel.post, Queue.take, Lease.answered
+    post, take, answered = worker._channel.post, Store.take, Lease.answered
 
     def posted(ending: Ending) -> None:
         assert isinstance(ending, Lease)
@@ -325,13 +326,13 @@ def test_a_lease_is_used_again_only_after_the_reply_to_its_ending(queue: Queue, 
         unanswered.discard(self.name)
         answered(self, reply, repeated)
 
-    def taken(self: Queue, names: list[str], *args: object, **kwargs: object) -> object:
+    def taken(self: Store, names: list[str], *args: object, **kwargs: object) -> object:
         assert not unanswered & set(names)
         return take(self, names, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(worker._channel, "post", posted)
     monkeypatch.setattr(Lease, "answered", confirmed)
-    monkeypatch.setattr(Queue, "take", taken)
+    monkeypatch.setattr(Store, "take", taken)
     worker.run()
     assert worker.finished == 50
 
@@ -403,10 +404,10 @@ def test_what_redis_gave_long_ago_does_not_begin(queue: Queue, client: redis.Red
             worker.fresh_at -= 100
             begun.append(client.llen(key))
             (lease,) = worker._fetcher.buffer
-            queue.call("DEL", lease.name)
-            sweep(queue)  # and they have it now
-            queue.call("LPOP", queue.name)
-            queue.call("LPOP", queue.keys.noti)
+            queue.store.call("DEL", lease.name)
+            sweep(queue.store)  # and they have it now
+            queue.store.call("LPOP", queue.name)
+            queue.store.call("LPOP", queue.keys.noti)
         return found
 
     monkeypatch.setattr(worker._fetcher, "take", slow)
@@ -418,7 +419,7 @@ def test_what_redis_gave_long_ago_does_not_begin(queue: Queue, client: redis.Red
     "data", [msgpack.packb(["tasks:fail", ["x"], {}, 3, {}, 0]), msgpack.packb(["tasks:fail", ["x"], {}, 3, {}])]
 )
 def test_a_task_with_more_elements_is_retried_and_buried(queue: Queue, data: bytes) -> None:
-    queue.call("RPUSH", queue.name, data)
+    queue.store.call("RPUSH", queue.name, data)
     burst(queue)
     (letter,) = dead_letters(queue)
     assert letter.reason == "failed"
@@ -436,7 +437,7 @@ def test_exceptions_of_every_kind_end_the_task_and_not_the_worker(queue: Queue, 
 
 
 def test_an_empty_task_is_buried(queue: Queue) -> None:
-    queue.call("RPUSH", queue.name, b"")
+    queue.store.call("RPUSH", queue.name, b"")
     burst(queue)
     (letter,) = dead_letters(queue)
     assert (letter.data, letter.reason) == (b"", "undecodable")

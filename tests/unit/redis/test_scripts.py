@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from delayed.queue.queue import Queue
 from delayed.redis.scripts import SCRIPTS, Script
+from delayed.redis.store import Store
 
 FIELDS = ("Purpose", "KEYS", "ARGV", "Returns")
 PASSAGE = re.compile(r"-- What tasks hold: the same passage.*?-- End of the passage\.\n", re.DOTALL)
@@ -84,5 +84,5 @@ def test_unpack_is_bounded(script: Script) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_queue_has_a_method_of_the_name(name: str) -> None:
-    assert callable(getattr(Queue, name))
+def test_the_store_has_a_method_of_the_name(name: str) -> None:
+    assert callable(getattr(Store, name))
