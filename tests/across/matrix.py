@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
+from delayed.ops.doctor import product_of
 from tests.support.servers import open_redis
 
 from .agents import Agent, NotBuilt, ours_go, ours_python, theirs_go, theirs_python
@@ -135,14 +136,14 @@ def main(arguments: list[str] | None = None) -> int:
     own = open_redis()
     with tempfile.TemporaryDirectory() as folder, own as server, server.client() as client:
         results = everything(agents, Server(client, server.url, Path(folder)), quick=options.quick)
-        version = str(client.info()["redis_version"])
+        product, version = product_of(client.info())
     results.missing = missing
     print(tables(results))
     print(f"{len(results.cells)} cells and {len(results.payloads)} pairs in {time.monotonic() - began:.0f} s")
     if options.json:
         options.json.write_text(json.dumps(results.raw, indent=1))
     if options.write and not missing:
-        document(results, version)
+        document(results, f"{product} {version}")
     wrong = failures(results) + [f"{name} was not run: {reason}" for name, reason in missing.items()]
     print("\n".join(["FAILED:", *wrong]) if wrong else "0 tasks lost or repeated where all parts are ours")
     return 1 if wrong else 0

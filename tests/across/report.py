@@ -90,7 +90,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def document(results: Results, redis_version: str) -> None:
+def document(results: Results, server: str) -> None:
     """Write docs/interop.md."""
     go = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=True).stdout.strip()
     required = (ROOT / "tests" / "interop" / "upstream" / "go.mod").read_text().split()
@@ -99,7 +99,7 @@ def document(results: Results, redis_version: str) -> None:
         theirs += " (in a program that was built beforehand)"
     versions = (
         f"Versions: ours {__version__}; upstream Python {UPSTREAM}; upstream Go {theirs}; Python {platform.python_version()}; "
-        f"{go.replace('go', 'Go ')}; Redis {redis_version}; redis-py {version('redis')}."
+        f"{go.replace('go', 'Go ')}; {server}; redis-py {version('redis')}."
     )
     _, heading, text = DOCUMENT.read_text().partition(BY_HAND)
     DOCUMENT.write_text(f"{ABOUT}\n{versions}\n\n{tables(results)}{heading}{text}")

@@ -15,6 +15,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -24,6 +25,7 @@ from delayed.redis.embedded import EmbeddedRedis
 from .servers import OPEN
 
 VARIABLE = "DELAYED_TEST_CLOCK"  # the file with the microseconds by which the clock is ahead
+_CACHED = 0.002  # seconds: Valkey looks at the clock once a millisecond, and counts the processor's ticks in between
 _AHEAD = struct.Struct("=q")
 _SOURCE = r"""
 #define _GNU_SOURCE
@@ -101,8 +103,9 @@ class Clock:
         return ahead(self._page)
 
     def set(self, ahead: float) -> None:
-        """Let it be so many seconds ahead of ours; below 0: behind."""
+        """Let it be so many seconds ahead of ours; below 0: behind. Servers follow it when this returns."""
         self._page[:] = _AHEAD.pack(round(ahead * 1e6))
+        time.sleep(_CACHED)
 
     def step(self, seconds: float) -> None:
         """Set it forward by so many seconds, or back if they are negative."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from delayed.errors import NotDurable
+from delayed.ops.doctor import product_of
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.redis.command import RedisError
@@ -184,11 +185,11 @@ def measure(kind: str, durability: str, times: int) -> Row:
 def table(rows: list[Row], times: int) -> str:
     """The rows in Markdown."""
     with EmbeddedRedis() as server, server.client() as client:
-        version = client.info("server")["redis_version"]
+        product, version = product_of(client.info("server"))
     return "\n".join(
         [
             BEGIN,
-            f"`scripts/failover --times {times} --write`, Redis {version}:",
+            f"`scripts/failover --times {times} --write`, {product} {version}:",
             "",
             "| | durability | failovers | acknowledged | `NotDurable` | other errors | lost | repeated | resumed |",
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from delayed.ops.diagnosis import ServerFacts, diagnose
-from delayed.ops.doctor import queue_facts, read
+from delayed.ops.doctor import product_of, queue_facts, read
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask
@@ -25,7 +25,7 @@ def warnings(facts: ServerFacts) -> set[str]:
 def test_a_server_without_persistence(client: redis.Redis) -> None:
     facts = read(client)
     assert problems(facts) == {"persistence"}
-    assert facts.version == client.info()["redis_version"]
+    assert (facts.product, facts.version) == product_of(client.info())
     assert (facts.mode, facts.role, facts.aof, facts.save, facts.fsync) == ("standalone", "master", False, "", "everysec")
     assert (facts.policy, facts.memory_limit, facts.replicas, facts.timeout) == ("noeviction", 0, 0, 0)
     assert (facts.buffer_limit, facts.replicas_needed, facts.unreadable) == (0, 0, ())
