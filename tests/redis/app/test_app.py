@@ -175,6 +175,7 @@ def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, clie
         ({"priorities": "mail"}, "lists of names"),
         ({"middlewares": [3]}, "middleware"),
         ({"include": "shop"}, "lists of names"),
+        ({"queues": "shop"}, "lists of names"),
     ],
 )
 def test_what_cannot_work_is_refused(parameters: dict[str, Any], what: str) -> None:
@@ -223,3 +224,10 @@ def test_a_schedule_is_registered_and_its_function_is_a_task(
     assert task.delay(3).id
     assert app.allow.patterns == ("nightly:sweep_up",)
     app.queue().store.call("UNLINK", name, f"{name}_noti")
+
+
+def test_a_queue_that_no_worker_would_serve_is_refused(app: App) -> None:
+    with pytest.raises(ConfigurationError, match=r"no queue 'bluk'.*'bulk'"):
+        shop.plain.options(queue="bluk").delay(1)
+    with pytest.raises(ConfigurationError, match="no queue 'bluk'"):
+        app.enqueue_many([shop.plain.options(queue="bluk").call(1)])
