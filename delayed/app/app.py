@@ -1,7 +1,7 @@
 """The application object: Redis, queues, tasks, middlewares, and what runs when workers begin and end."""
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import groupby
@@ -79,7 +79,7 @@ class App:
         self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
         self._client: Client | None = None
         self._options = queue_options
-        self._priorities, self._include = frozenset(priorities), tuple(include)
+        self._priorities, self._include = tuple(priorities), tuple(include)
         self.middlewares = list(middlewares)
         self.tasks: dict[str, Task[..., Any]] = {}  # by the paths by which workers find them
         self._names = dict.fromkeys([*queues, *priorities])  # of the queues, in the order in which they came
@@ -272,12 +272,12 @@ class App:
                 return bare, priority
         return name, "normal"
 
-    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+    def refused(self, options: Options, queue: str, priority: Priority) -> str | None:
         """Why tasks of this application cannot have these options; None if they can."""
         if self.wire == "upstream" and options != Options():
             return "with wire='upstream' a task has no option but retry, as the older packages know no other"
-        if place.get("priority") != "normal" and not self._priorities:
-            return "a priority needs App(…, priorities=['the queue']), so that workers look into its three lists"
+        if priority != "normal" and queue not in self._priorities:
+            return f"a priority needs App(…, priorities=[{queue!r}]), so that workers look into the queue's three lists"
         return None
 
     # Workers

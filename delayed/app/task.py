@@ -1,7 +1,7 @@
 """The tasks of an application: functions whose calls can be enqueued."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -56,7 +56,7 @@ class Producer(Protocol):
     def queue_of(self, name: str, priority: Priority) -> str:
         """The name on Redis of the queue for a priority."""
 
-    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+    def refused(self, options: Options, queue: str, priority: Priority) -> str | None:
         """Why tasks of this application cannot have these options; None if they can."""
 
 
@@ -90,7 +90,7 @@ class Calls(Generic[P, R_co]):
         options.check(retry is not None)
         if priority not in PRIORITIES:
             raise InvalidTask(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}")
-        if reason := app.refused(options, {"priority": priority}):
+        if reason := app.refused(options, queue, priority):
             raise ConfigurationError(f"{func.__qualname__}: {reason}")
         self._app, self._func, self._retry, self._options = app, func, retry, options
         self._queue, self._priority = queue, priority

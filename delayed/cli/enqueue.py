@@ -110,6 +110,8 @@ _OPTIONS = (
     click.option("--group", metavar="NAME", help="Whose task it is."),
     click.option("--concurrency-key", metavar="KEY", help="No more tasks with this key run at once than --concurrency."),
     click.option("--concurrency", type=click.IntRange(1), metavar="N", help="1, if nothing else is said."),
+    click.option("--rate-key", metavar="KEY", help="Of the tasks with this key, --rate begin in a second."),
+    click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="See --rate-key."),
     click.option(
         "--metadata", multiple=True, callback=_metadata, metavar="NAME=TEXT", help="What is known of it. Repeatable."
     ),

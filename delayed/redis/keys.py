@@ -32,8 +32,10 @@ _SUFFIXES = tuple(f"_{part}" for part in TYPES if part != "queue")
 CONTROL = ("paused", "concurrency", "rate", "burst")  # fields of the hash,
 STATS = ("recovered", "buried")  # of this one,
 LETTER = ("task", "reason", "detail", "worker")  # and of each entry of `dead`
-_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
-_OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots|pace)_[0-9a-f]{40}", re.ASCII)
+_OF_ONE = re.compile(
+    r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL
+)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 _OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
 _SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
@@ -42,6 +44,7 @@ _KINDS = {  # of those
     "result": "list",
     "unique": "string",
     "slots": "hash",
+    "pace": "string",
     "group": "list",
     "waits": "zset",
 }
@@ -87,7 +90,7 @@ class Keys:
             raise ConfigurationError(
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
                 f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ or _result_ and 16 characters, "
-                f"or in _unique_, _slots_, _waits_ or _group_ and 40 hexadecimal digits"
+                f"or in _unique_, _slots_, _pace_, _waits_ or _group_ and 40 hexadecimal digits"
             )
         for part in TYPES.keys() - {"queue"}:
             object.__setattr__(self, part, f"{name}_{part}")
@@ -143,6 +146,10 @@ class Keys:
     def slots(self, key: str) -> str:
         """hash with a TTL: of the tasks with one concurrency key that run: lease → length of the task."""
         return f"{self.queue}_slots_{digest(key)}"
+
+    def pace(self, key: str) -> str:
+        """string with a TTL: the next free instant of a rate key, in microseconds since 1970."""
+        return f"{self.queue}_pace_{digest(key)}"
 
     def waits(self, key: str) -> str:
         """sorted set: the tasks that wait for `key`, which is one of `slots` or `unique`: as in the schedule, by when they

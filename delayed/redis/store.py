@@ -134,6 +134,16 @@ class Store:
         reply: list[bytes] = self._add("submit", keys, arguments)
         return reply
 
+    def reserve(self, key: str, rate: float, earliest: int = 0) -> int:
+        """Take the next free instant of a rate key, which are 1/`rate` seconds apart. Returns it in milliseconds since 1970.
+
+        Args:
+            key: the rate key.
+            rate: instants a second.
+            earliest: the earliest that will do, in milliseconds since 1970; 0 for now.
+        """
+        return int(self._run("reserve", (self.keys.pace(key),), round(1e6 / rate), earliest))
+
     def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         """Run a script that adds tasks, and see that they are durable."""
         durability = self._durability

@@ -23,7 +23,7 @@ var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_
 var IsDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
-var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})$`)
+var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})$`)
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -58,7 +58,7 @@ func NewKeys(name string) (Keys, error) {
 	}
 	if clash {
 		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
-			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _waits_ or "+
+			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _pace_, _waits_ or "+
 			"_group_ and 40 hexadecimal digits", errs.ErrConfiguration, name, LeasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{

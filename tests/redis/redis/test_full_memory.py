@@ -24,7 +24,7 @@ from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.queue.test_groups import make_due
 
-MAY_REFUSE = {"submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
+MAY_REFUSE = {"reserve", "submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
 KEYS: dict[str, Any] = {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s"}
 Call = Callable[[], object]
 
@@ -214,6 +214,7 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "page": lambda queue: partial(queue.store.page, queue.keys.processing),
     "gone": lambda queue: partial(queue.store.gone, [lease(queue, 0)]),
     "lengths": lambda queue: queue.store.lengths,
+    "reserve": lambda queue: partial(queue.store.reserve, "k", 5),
     "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
     "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
     "enqueue_group": lambda queue: partial(queue.store.enqueue_group, "g", [b"\x91\xa3m:f"]),
