@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
@@ -11,22 +12,28 @@ import (
 )
 
 const (
-	lookEvery = 500 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+	lookEvery  = 500 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
+	checkEvery = 100 * time.Millisecond // likewise, if the task itself asks
 )
 
 // Job is one execution of a task that has headers; inside of it, CurrentTask.
 type Job struct {
-	ID       string // empty if the task is not tracked
+	ID       string // empty if the task has none
+	Tracked  bool   // Redis keeps its state under the id
 	Path     string
 	Attempt  int       // counted from 1
 	Enqueued time.Time // of a tracked task; zero if it is not known
 	Group    string
+	Metadata map[string]string // what its producer said about it; tasks that it submits by an App inherit that
 
 	queue   *Queue
 	headers map[string]any
 	result  wire.Raw // what the function has returned, packed …
 	kept    bool     // … if anybody wants it
 	grouped bool     // it belongs to Group
+
+	askedAt   atomic.Int64 // nanoseconds since 1970 when CheckCancelled asked Redis last
+	cancelled atomic.Bool  // it has said so
 }
 
 type jobKey struct{}
@@ -39,7 +46,7 @@ func CurrentTask(ctx context.Context) *Job {
 
 // Progress says how far the task is, for Handle.Status. total is 0 if it is not known. Nothing happens if the task is not tracked.
 func (j *Job) Progress(ctx context.Context, done, total float64, note string) error {
-	if j == nil || j.ID == "" {
+	if j == nil || !j.Tracked {
 		return nil
 	}
 	list := []any{done, nil, note}
@@ -94,7 +101,8 @@ func (r *resultTooLarge) Error() string {
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	j.ID = wire.IdOf(j.headers)
+	j.ID, j.Tracked = wire.AnyIDOf(j.headers), wire.IdOf(j.headers) != ""
+	j.Metadata, _ = j.headers["metadata"].(map[string]string)
 	j.Group, j.grouped = j.headers["group"].(string)
 	j.Attempt = int(min(max(j.number("attempt"), 0), wire.MostCount)) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
@@ -155,7 +163,7 @@ func (j *Job) context(ctx context.Context, wanted bool) (context.Context, func()
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
-	if j.ID != "" {
+	if j.Tracked {
 		go j.watch(ctx, cancel)
 	}
 	limit := j.duration("timeout")
@@ -191,6 +199,31 @@ func (j *Job) isCancelled(ctx context.Context) bool {
 	}
 	found, err := ask()
 	return err == nil && found == int64(1)
+}
+
+// CheckCancelled returns ErrTaskCancelled if somebody has cancelled the task: a function that returns that ends as cancelled. It asks
+// Redis, ten times a second at most; while that does not answer, it returns nil. Of a task that is not tracked it always does.
+func (j *Job) CheckCancelled(ctx context.Context) error {
+	if j == nil || !j.Tracked {
+		return nil
+	}
+	if j.cancelled.Load() || context.Cause(ctx) == ErrTaskCancelled { //nolint:errorlint // it is ours
+		return ErrTaskCancelled
+	}
+	last, now := j.askedAt.Load(), time.Now().UnixNano()
+	if now-last < int64(checkEvery) || !j.askedAt.CompareAndSwap(last, now) || !j.isCancelled(ctx) {
+		return nil
+	}
+	j.cancelled.Store(true)
+	return ErrTaskCancelled
+}
+
+// judge says why a function failed, whether its context has ended or not.
+func (j *Job) judge(ctx context.Context, err error) error {
+	if j.cancelled.Load() && isA(err, ErrTaskCancelled) {
+		return errCancelled
+	}
+	return judge(ctx, err)
 }
 
 // judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.

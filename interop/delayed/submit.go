@@ -56,7 +56,7 @@ func (q *Queue) Submit(ctx context.Context, task Task, options ...SubmitOption) 
 		return nil, err
 	}
 	if !o.submits() {
-		return q.handle("", false, task), q.enqueue(ctx, []string{data})
+		return q.handle(o.identity(b), false, task), q.enqueue(ctx, []string{data})
 	}
 	return q.submit(ctx, task, data, o, b)
 }
@@ -89,9 +89,9 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	if o.after != nil {
 		delay = rdb.Rounded(*o.after)
 	}
-	id := ""
+	id := o.identity(b)
 	if o.tracked() {
-		tracked, id = rdb.Rounded(rdb.TrackedFor), b.id
+		tracked = rdb.Rounded(rdb.TrackedFor)
 	}
 	if o.unique != nil {
 		unique = *o.unique
