@@ -51,11 +51,7 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 		number := seen
 		seen++
 		o := asksOf(task)
-		b, err := q.birth(ctx, o, "")
-		if err != nil {
-			return count, err
-		}
-		data, err := q.serialize(task, b)
+		b, data, err := q.born(ctx, task, "")
 		if err != nil {
 			return count, err
 		}

@@ -194,16 +194,21 @@ func (o *taskOptions) check() error {
 	return nil
 }
 
+// identityHeaders are what a task has of its birth.
+func (o *taskOptions) identityHeaders(b birth) []wire.Header {
+	switch {
+	case o.tracked():
+		return []wire.Header{{Name: "id", Value: b.id}, {Name: "enqueued", Value: rdb.Epoch(b.at)}}
+	case o.identified:
+		return []wire.Header{{Name: "uid", Value: b.id}}
+	}
+	return nil
+}
+
 // headers are what stands in the task, in this order: only what it needs.
 func (o *taskOptions) headers(retry int, b birth) []wire.Header {
-	var found []wire.Header
+	found := o.identityHeaders(b)
 	add := func(name string, value any) { found = append(found, wire.Header{Name: name, Value: value}) }
-	if o.tracked() {
-		add("id", b.id)
-		add("enqueued", rdb.Epoch(b.at))
-	} else if o.identified {
-		add("uid", b.id)
-	}
 	if retry != 0 {
 		add("retry", retry)
 	}
