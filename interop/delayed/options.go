@@ -41,6 +41,8 @@ type taskOptions struct {
 	group                           *string
 	shared                          *string // its concurrency key
 	limit                           int     // of the tasks with that key
+	rateKey                         *string
+	rate                            float64 // of the tasks with that key, in a second
 	metadata                        map[string]string
 	identified                      bool    // it has an id, tracked or not: a task of an App
 	queue                           *string // of an App …
@@ -115,6 +117,12 @@ func ConcurrencyKey(key string, limit int) TaskOption {
 	return func(o *taskOptions) { o.shared, o.limit = &key, limit }
 }
 
+// RateKey gives the task a key of which no more than perSecond tasks begin in a second, one after the other in the order of their
+// enqueues: each waits in the schedule for an instant of its own, which stays reserved if it is cancelled. Retries have none.
+func RateKey(key string, perSecond float64) TaskOption {
+	return func(o *taskOptions) { o.rateKey, o.rate = &key, perSecond }
+}
+
 // Metadata says something about the task, as texts by name, such as a request id: Job.Metadata has it.
 func Metadata(texts map[string]string) TaskOption {
 	return func(o *taskOptions) { o.metadata = maps.Clone(texts) }
@@ -152,7 +160,7 @@ func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group !
 
 // alone reports whether it goes in by itself, also among many.
 func (o *taskOptions) alone() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
+	return o != nil && (o.tracked() || o.at != nil || o.rateKey != nil || o.after != nil && *o.after > 0)
 }
 
 // check says what cannot work, alone or together.
@@ -185,6 +193,8 @@ func (o *taskOptions) check() error {
 		wrong = "Join is for unique tasks: give a key with Unique"
 	case o.queue != nil || o.priority != "":
 		wrong = "OnQueue and Priority are for tasks of an App: submit this one by App.Submit"
+	case o.rateKey != nil && (*o.rateKey == "" || !(o.rate >= 1e-4 && o.rate <= 1e6)):
+		wrong = fmt.Sprintf("a RateKey is a text that is not empty, and a number of tasks a second from 0.0001 to 1000000, not %g", o.rate)
 	case o.shared != nil && o.limit < 1:
 		wrong = fmt.Sprintf("of the tasks with a ConcurrencyKey at least one may run, not %d", o.limit)
 	}

@@ -95,6 +95,13 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	if o.after != nil {
 		delay = rdb.Rounded(*o.after)
 	}
+	if o.rateKey != nil {
+		at, err := q.reserved(ctx, o, due, delay)
+		if err != nil {
+			return nil, err
+		}
+		due, delay = at, 0
+	}
 	id := o.identity(b)
 	if o.tracked() {
 		tracked = rdb.Rounded(rdb.TrackedFor)
@@ -126,4 +133,20 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 		return q.handle(other, true, task), nil
 	}
 	return q.handle(id, false, task), nil
+}
+
+// reserved is the instant of its rate key at which a task may begin, in milliseconds since 1970.
+func (q *Queue) reserved(ctx context.Context, o *taskOptions, due, delay int64) (int64, error) {
+	if delay > 0 {
+		now, err := q.serverTime(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", rdb.Certain(err))
+		}
+		due = rdb.Epoch(now) + delay
+	}
+	at, err := q.store.Reserve(ctx, *o.rateKey, o.rate, due)
+	if err != nil {
+		return 0, fmt.Errorf("delayed: reserving an instant of the rate key, before anything was enqueued: %w", rdb.Certain(err))
+	}
+	return at, nil
 }

@@ -102,6 +102,9 @@ func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + Digest(k
 // Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → length of the task.
 func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + Digest(key) }
 
+// Pace is a string with a TTL: the next free instant of a rate key, in microseconds since 1970.
+func (k Keys) Pace(key string) string { return k.Queue + "_pace_" + Digest(key) }
+
 // WaitsForSlot is a sorted set: the tasks that wait for a slot of a concurrency key, as in Scheduled, by when they came.
 func (k Keys) WaitsForSlot(key string) string { return k.Waits(Digest(key)) }
 
