@@ -25,6 +25,8 @@ _MOST_ALIKE = 1000  # elements or keys that hash as another one does: each would
 
 STRINGS = "surrogateescape"  # strings that are not UTF-8 come in, and go out again unchanged, as PEP 383 does with file names
 
+# Of these, and of instants, MessagePack has forms of its own.
+_CARRIED = (type(None), int, float, str, bytes, bytearray, memoryview, list, tuple, dict)
 _T = TypeVar("_T")
 
 
@@ -55,8 +57,8 @@ def encoder(kind: type[_T], code: int, encode: Callable[[_T], Any], decode: Call
     name = f"{module_of(kind)}.{name_of(kind)}"
     if type(code) is not int or code not in _OWN:
         raise ConfigurationError(f"the code {code!r} of {name} must be a whole number from {_OWN[0]} to {_OWN[-1]}")
-    if issubclass(kind, (int, float, str, bytes, bytearray, memoryview, list, tuple, dict)):
-        carried = kind.__mro__[-2].__name__
+    carried = next((base.__name__ for base in _CARRIED if issubclass(kind, base)), "")
+    if carried:
         raise ConfigurationError(f"{name} is sent as the {carried} that it is: its encoder would not be asked")
     taken = _own.get(code)
     if taken is not None and (taken.kind.__module__, taken.kind.__qualname__) != (kind.__module__, kind.__qualname__):
@@ -125,6 +127,12 @@ def _packed(value: Any, depth: int) -> bytes:
     return data
 
 
+def _from_enum(value: Enum) -> Any:
+    plain = value.value
+    aware = type(plain) is datetime and plain.tzinfo is not None
+    return plain if aware or isinstance(plain, _CARRIED) else packable(plain)  # MessagePack asks only once for each value
+
+
 def _from_datetime(value: datetime) -> Any:
     if value.tzinfo is None:
         raise Unencodable("without a time zone; give it one, as in datetime.now(UTC)")
@@ -158,7 +166,7 @@ _encoders.update(
         time: _from_time,
         timedelta: _from_timedelta,
         Path: lambda value: msgpack.ExtType(_PATH, str(value).encode(errors=STRINGS)),
-        Enum: lambda value: value.value,
+        Enum: _from_enum,
     }
 )
 _around.update({set: partial(_from_set, _SET), frozenset: partial(_from_set, _FROZENSET)})
