@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from ..backoff import Exponential
 from ..delay import ScheduleOptions
@@ -22,9 +22,11 @@ from ..redis.connect import client_of, url_of_environment
 from ..task.options import Options
 from ..task.paths import path_of_function
 from ..task.task import PyTask
+from ..task.types import by_annotation, encoder
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
+T = TypeVar("T")
 _OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
@@ -130,6 +132,8 @@ class App:
         except (AttributeError, TypeError) as error:  # it is not written in Python
             path = path_of_function(function)
             raise InvalidTask(f"{path} cannot have a .delay(): write a function that calls it") from error
+        if self.wire == "delayed":
+            by_annotation(function)
         self.tasks[calls.path] = marked
         self._names.setdefault(calls._queue)
         return cast(Task[..., Any], marked)
@@ -279,6 +283,21 @@ class App:
         if priority != "normal" and queue not in self._priorities:
             return f"a priority needs App(…, priorities=[{queue!r}]), so that workers look into the queue's three lists"
         return None
+
+    def encoder(self, kind: type[T], code: int, *, encode: Callable[[T], Any], decode: Callable[[Any], T]) -> None:
+        """Let tasks and results carry values of one more type; see `delayed.task.types.encoder`, which it is for the whole
+        process, as its code is.
+
+        Args:
+            kind: the type.
+            code: from 32 to 127, the same in all programs.
+            encode: makes of a value one that can be sent,
+            decode: and of that a value again.
+
+        Raises:
+            ConfigurationError: the code is out of range or taken, or MessagePack carries the type by itself.
+        """
+        encoder(kind, code, encode, decode)
 
     # Workers
 

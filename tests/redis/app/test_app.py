@@ -7,7 +7,9 @@ import threading
 import types
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgpack
 import pytest
@@ -231,3 +233,11 @@ def test_a_queue_that_no_worker_would_serve_is_refused(app: App) -> None:
         shop.plain.options(queue="bluk").delay(1)
     with pytest.raises(ConfigurationError, match="no queue 'bluk'"):
         app.enqueue_many([shop.plain.options(queue="bluk").call(1)])
+
+
+def test_arguments_arrive_as_the_types_that_the_function_says(app: App) -> None:
+    order, address = UUID("12345678-1234-5678-1234-567812345678"), shop.Address("Main Street", 7)
+    handle = shop.price.delay(order, Decimal("9.90"), shop.Kind.GIFT, address, (1, 2))
+    burst(app)
+    assert handle.result(5) == Decimal("19.80")
+    assert shop.seen[1] == ("price", order, Decimal("9.90"), shop.Kind.GIFT, address, (1, 2))
