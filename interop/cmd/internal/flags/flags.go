@@ -15,11 +15,15 @@ import (
 // Queues adds -redis and -queues to the command line; after flag.Parse, the function that it returns makes the queues.
 func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
 	// Its default is nothing, as -h would show it, with its password.
-	address := flag.String("redis", "", "where Redis is; else DELAYED_REDIS_URL or REDIS_URL says it, or it is redis://localhost:6379/0")
+	address := flag.String("redis", "",
+		"where Redis is; else the file DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL says it, or it is redis://localhost:6379/0")
 	names := flag.String("queues", cmp.Or(os.Getenv("DELAYED_QUEUES"), "default"), "names of queues, by priority, with commas between them")
 	return func(options ...delayed.QueueOption) ([]*delayed.Queue, error) {
-		fallback := cmp.Or(os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0")
-		client, err := delayed.Connect(cmp.Or(*address, fallback))
+		where, err := urlOf(*address)
+		if err != nil {
+			return nil, err
+		}
+		client, err := delayed.Connect(where)
 		if err != nil {
 			return nil, err
 		}
@@ -33,6 +37,19 @@ func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
 		}
 		return queues, nil
 	}
+}
+
+// urlOf says where Redis is, if the command line does not.
+func urlOf(address string) (string, error) {
+	file := os.Getenv("DELAYED_REDIS_URL_FILE")
+	if address != "" || file == "" {
+		return cmp.Or(address, os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0"), nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("DELAYED_REDIS_URL_FILE: %w", err)
+	}
+	return strings.TrimSpace(string(text)), nil
 }
 
 // Fail ends the command with a message.
