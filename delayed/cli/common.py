@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,9 @@ from ..redis.command import RedisError
 
 DEFAULT_URL = "redis://localhost:6379/0"
 P = ParamSpec("P")
+_LONGEST = 1000  # characters of a sentence
+_CONNECTING = re.compile(r"Error (?:-?\d+ )?connecting to (.+?)\. ")  # redis-py's words
+_CERTIFICATE = "; see ssl_ca_certs and TLS in docs/operations.md"
 
 
 def _url() -> str:
@@ -31,6 +35,16 @@ def _url() -> str:
     return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
 
 
+class Group(click.Group):
+    """A group whose help says all of the first sentence about each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_LONGEST)) for name, each in commands if each is not None])
+
+
 def explained(command: Callable[P, None]) -> Callable[P, None]:
     """Turn expected errors into one line and exit status 1."""
 
@@ -42,6 +56,8 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             raise
         except (DelayedError, RedisError, OSError, UnicodeError) as error:
             first, *rest = str(error).split("\n")  # it may quote what a task has said
+            first = _CONNECTING.sub(r"cannot connect to \1: ", first)
+            first += _CERTIFICATE if "CERTIFICATE_VERIFY_FAILED" in first else ""
             notes = (f"({note})" for note in getattr(error, "__notes__", ()))
             raise click.ClickException("\n".join([escaped(first), *map(indented, [*rest, *notes])])) from error
 
@@ -94,7 +110,7 @@ log_level_option = click.option(
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
-    help="Log level; DEBUG logs each task's start and end.",
+    help="How much is logged; DEBUG is the most.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -12,6 +12,7 @@ import click
 
 from .. import __version__
 from ..system import exits
+from .common import Group
 
 # Each command's module is imported when the command is used: `delayed enqueue` need not know the worker.
 _PLACES = {
@@ -30,7 +31,7 @@ _PLACES = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands in `_PLACES`, in that order."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature

@@ -13,14 +13,14 @@ from ..ops.rename import rename as rename_queue
 from ..queue.limits import Limits
 from ..queue.queue import Queue
 from ..redis.connect import connect
-from .common import check_names, connected, json_option
+from .common import Group, check_names, connected, json_option
 from .common import show as show_lines
 from .doubt import doubt_names
 
 _GROUPS = 100  # shown
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
     """List, pause, limit, purge and rename queues. Workers apply a pause or a limit within three seconds."""
 

@@ -16,7 +16,7 @@ from ..ops.info import arguments, described, server_time
 from ..ops.waiting import LOOKED_AT, Waiting, Wanted, at, cancel, find, move, remove, search
 from ..queue.handle import Handle
 from ..queue.queue import Queue
-from .common import as_json_text, connected, json_option, moment_of, show
+from .common import Group, as_json_text, connected, json_option, moment_of, show
 from .doubt import doubt_names
 
 _ID = re.compile(r"[\w-]{16}", re.ASCII)
@@ -24,7 +24,7 @@ _MOST = 2**31  # positions
 _LONGEST = 200  # characters of a path, and of arguments, in a list
 
 
-@click.group()
+@click.group(cls=Group)
 def task() -> None:
     """List, show, move, cancel or delete waiting tasks; show a tracked task, or wait for its result."""
 
@@ -68,7 +68,7 @@ def task_list(url: str, queue: str, count: int, look_at: int, as_json: bool, **w
         click.echo(json.dumps([_as_dict(each) for each in found], indent=2))
         return
     show(map(_line, found))
-    if not found:
+    if not found and not any(wanted.values()):
         doubt_names([place])
 
 
