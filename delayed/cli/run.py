@@ -24,7 +24,8 @@ from ..worker.application import options_of
 from ..worker.deferral import PATIENCE
 from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
-from .common import app_option, check_names, connected, explained, load, load_app, log_level_option
+from .application import app_option, load_app
+from .common import check_names, connected, explained, load, log_level_option
 from .demo import run_demo
 from .up import run_up
 

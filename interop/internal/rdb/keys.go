@@ -52,6 +52,9 @@ func NewKeys(name string) (Keys, error) {
 	if name == "" {
 		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", errs.ErrConfiguration)
 	}
+	if name == Register || strings.HasPrefix(name, Register+":") {
+		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it is the register of queues", errs.ErrConfiguration, name)
+	}
 	clash := strings.Contains(name, LeasePart) || ofOne.MatchString(name)
 	for _, suffix := range suffixes {
 		clash = clash || strings.HasSuffix(name, suffix)
