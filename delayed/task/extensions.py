@@ -101,6 +101,10 @@ def _see_that_it_fits(depth: int) -> None:
         )
 
 
+class UnknownType(Unrunnable):
+    """A value is of an extension type that this process does not know."""
+
+
 class Unencodable(TypeError):
     """Neither MessagePack nor our extension types have a form for the value; the message says why, if there is more to say."""
 
@@ -209,7 +213,7 @@ def _unknown(code: int, data: bytes) -> Any:
         words = f"it has a value of extension type {code}, and this process has no encoder of that code: register the type's"
     else:
         return msgpack.ExtType(code, data)
-    raise Unrunnable(Reason.UNDECODABLE, words)
+    raise UnknownType(Reason.UNDECODABLE, words)
 
 
 def shown(code: int, data: bytes) -> Any:

@@ -215,7 +215,8 @@ func TestWhatHasNoFormIsNotSent(t *testing.T) {
 	around[0] = struct{ *Set }{&around}
 	loop := []any{nil}
 	loop[0] = loop
-	for _, value := range []any{Decimal("x"), Date{Year: 2024, Month: 2, Day: 30}, Date{}, TimeOfDay{Hour: 24}, itself, around, Set{loop}, Set{Set{Set{Set{Set{}}}}}} {
+	for _, value := range []any{Decimal("x"), Date{Year: 2024, Month: 2, Day: 30}, Date{}, TimeOfDay{Hour: 24}, itself, around,
+		Set{loop}, Set{Set{Set{Set{Set{}}}}}} {
 		if _, err := NewGoTask("f", value).Serialize(); !errors.Is(err, ErrNotEncodable) {
 			t.Errorf("%T: %v", value, err)
 		}
@@ -237,7 +238,8 @@ func TestOddPayloadsOfExtensionTypesAreErrors(t *testing.T) {
 	types := []any{new(any), new(Decimal), new(UUID), new(Date), new(TimeOfDay), new(time.Duration), new(string), new([]any), new(big.Rat),
 		new(map[string]struct{}), new(time.Time), new([16]byte)}
 	for code := range int8(40) {
-		for _, payload := range []string{"", "\x00", "1", "\x93\x01", "\xdd\xff\xff\xff\xff", "\x91\xc7\xff\x07", "1e99999999999", "-", strings.Repeat("9", 5000),
+		for _, payload := range []string{"", "\x00", "1", "\x93\x01", "\xdd\xff\xff\xff\xff", "\x91\xc7\xff\x07",
+			"1e99999999999", "-", strings.Repeat("9", 5000),
 			"0001-01-01", "\xff\xfe"} {
 			for _, into := range types {
 				_ = wire.NewDecoder(extended(code, payload)).Into(reflect.ValueOf(into).Elem())
