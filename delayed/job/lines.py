@@ -1,5 +1,6 @@
 """What the log says of tasks: the fields of a record, the words in its line, and the exception."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -8,9 +9,12 @@ from ..base.escape import escaped
 from ..base.text import clipped
 from ..errors import Reason
 from ..logger import logger
+from ..task.decode import headers_of, path_of
+from ..task.headers import id_in, uid_in
 from .failure import own_frames
 from .job import Job
 
+NAMED = 10  # lost tasks that a line names
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
@@ -63,3 +67,22 @@ def log_dead(
 def ran(job: Job) -> float | None:
     """Seconds for which this attempt has run; None if it has not begun."""
     return monotonic() - job.began if job.began else None
+
+
+def lost(tasks: Sequence[bytes | None]) -> list[dict[str, str]]:
+    """The fields of tasks that were lost with their worker."""
+    found = []
+    for data in filter(None, tasks):
+        headers = headers_of(data)
+        identity = id_in(headers) or uid_in(headers)
+        found.append({"function": path_of(data), **({"task_id": identity} if identity else {})})
+    return found
+
+
+def names_of(tasks: Sequence[dict[str, str]]) -> str:
+    """Lost tasks, as a line ends: ': myapp.mail:send (id …), …'; the first ten. '' for none."""
+    shown = [
+        escaped(each["function"]) + (f" (id {clipped(escaped(each['task_id']), 100)})" if "task_id" in each else "")
+        for each in tasks[:NAMED]
+    ]
+    return (": " + ", ".join(shown) + (", …" if len(tasks) > NAMED else "")) if shown else ""
