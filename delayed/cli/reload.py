@@ -85,6 +85,8 @@ def _until_a_change(child: ChildProcess, signals: SignalPipe, folder: Path, seen
 def _stop(child: ChildProcess, signals: SignalPipe) -> int:
     """End the child; a second signal goes to it, too, which then gives back what it runs and leaves."""
     child.ask()
+    if child.fileno() < 0:  # it has ended by itself
+        return child.wait()
     poll = select.poll()
     poll.register(signals, select.POLLIN)
     poll.register(child, select.POLLIN)
