@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import os
 import sys
 import traceback
 
 from .base.escape import EscapingFormatter
+from .base.log_format import ColouredFormatter, JsonFormatter
 from .base.output import OutputHandler
 from .errors import TimedOut
 
@@ -65,10 +67,40 @@ def setup_logger(
     Args:
         date_format: as for `time.strftime`.
         log_format: as for `logging.Formatter`.
-        log_level: the least level that is logged. At DEBUG each task logs a line when it starts and when it ends.
+        log_level: the least level that is logged. At INFO tasks log a line when they end; at DEBUG also when they start.
+    """
+    _log_to(_to_standard_error(), EscapingFormatter(fmt=log_format, datefmt=date_format), log_level)
+
+
+def setup_process(log_level: int | str, *, as_json: bool = False) -> None:
+    """Log to standard error from a process of ours, with colours on a terminal, and there, too, what the application logs, as
+    long as it has no handlers of its own for that.
+
+    Args:
+        log_level: the least level that is logged.
+        as_json: one line of JSON for each record.
     """
     handler = _to_standard_error()
-    handler.setFormatter(EscapingFormatter(fmt=log_format, datefmt=date_format))
+    formatter: logging.Formatter = JsonFormatter()
+    if not as_json:
+        kind = ColouredFormatter if _is_terminal() else EscapingFormatter
+        formatter = kind(fmt=DEFAULT_LOG_FORMAT, datefmt=DEFAULT_DATE_FORMAT)
+    _log_to(handler, formatter, log_level)
+    root = logging.getLogger()
+    if not root.handlers:
+        logging.lastResort = handler  # no handler of the root: then a later `basicConfig` would do nothing
+        root.setLevel(log_level)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    except (ValueError, AttributeError):  # closed, or none
+        return False
+
+
+def _log_to(handler: logging.Handler, formatter: logging.Formatter, log_level: int | str) -> None:
+    handler.setFormatter(formatter)
     set_handler(handler)
     logger.setLevel(log_level)
     logger.__class__ = _Operators

@@ -1,6 +1,7 @@
 """Escapes text from Redis before it is shown on a terminal or in a log."""
 
 import logging
+from copy import copy
 
 
 def escaped(text: object) -> str:
@@ -26,5 +27,10 @@ class EscapingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """As `logging.Formatter` does."""
-        first, *rest = super().format(record).split("\n")
+        detail = getattr(record, "task_detail", None)
+        if detail is not None:  # it says what the traceback would, and is cut where that is too long
+            record = copy(record)
+            record.exc_info = record.exc_text = None
+        text = super().format(record)
+        first, *rest = (text if detail is None else f"{text}\n{indented(detail)}").split("\n")
         return "\n".join([escaped(first), *(escaped(line if line.startswith("  ") else f"  {line}") for line in rest)])

@@ -14,6 +14,7 @@ import click
 
 from ..base.escape import escaped, indented
 from ..errors import ConfigurationError, DelayedError
+from ..logger import setup_process
 from ..redis.command import RedisError
 from ..redis.connect import url_of_environment
 
@@ -100,13 +101,32 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
     return option(explained(command))
 
 
-log_level_option = click.option(
+_log_level = click.option(
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
     default="INFO",
     show_default=True,
-    help="How much is logged; DEBUG is the most.",
+    help="The least level that is logged.",
 )
+_log_format = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines for people, or one JSON object for each line.",
+)
+
+
+def log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options --log-level and --log-format, as `log_level` and `log_format`."""
+    return _log_level(_log_format(command))
+
+
+def setup_log(log_level: str, log_format: str) -> None:
+    """Log as these options say."""
+    setup_process(log_level.upper(), as_json=log_format == "json")
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

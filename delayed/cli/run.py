@@ -1,32 +1,38 @@
 """`delayed worker`, `sweeper`, `up` and `demo`: the commands that run processes."""
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..app import App
 from ..cron.schedules import register
 from ..dead_letters.retention import DAYS, LETTERS
 from ..job.allow import AllowAny, AllowList
-from ..job.modules import absent
-from ..logger import logger, setup_logger
+from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import RedisError
 from ..redis.connect import check_access, connect
 from ..supervisor.supervisor import Supervisor
 from ..sweeper.sweep import LOSSES
 from ..sweeper.sweeper import INTERVAL, Sweeper
+from ..system.child import ChildProcess, python
 from ..system.children import adopts_orphans
 from ..system.exits import end_within
+from ..system.kept import Keeper, KeptProcess
 from ..worker.application import options_of
 from ..worker.deferral import PATIENCE
 from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
 from .application import app_option, load_app
-from .common import check_names, connected, explained, load, log_level_option
+from .banner import say_hello, warn_of_missing_sweepers
+from .common import check_names, connected, explained, load, log_options, setup_log
 from .demo import run_demo
+from .reload import run_again_on_changes
 from .up import run_up
 
 _NO_INIT = (
@@ -79,7 +85,10 @@ _NO_INIT = (
     help="Seconds that a task waits for a worker that knows its function, or may run it, before it is buried.",
 )
 @click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
-@log_level_option
+@click.option("--with-sweeper", is_flag=True, help="Run a sweeper for these queues beside the worker.")
+@click.option("--swept", is_flag=True, hidden=True, help="Somebody starts a sweeper: no warning if there is none yet.")
+@click.option("--reload", "reloads", is_flag=True, help="For development: restart when a .py file below this folder changes.")
+@log_options
 @connected
 def worker(
     url: str,
@@ -101,7 +110,11 @@ def worker(
     keep_alive_timeout: float | None,
     unready_for: float,
     dequeue_timeout: float,
+    with_sweeper: bool,
+    swept: bool,
+    reloads: bool,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Run the tasks of QUEUES; a later queue is served when the earlier ones are empty, unless there are --weights.
 
@@ -118,7 +131,9 @@ def worker(
     if app_path is not None and (allow or allow_any):
         raise click.UsageError("an application's workers run exactly its tasks: leave --allow and --allow-any out")
     check_names(queues)
-    setup_logger(log_level=log_level.upper())
+    setup_log(log_level, log_format)
+    if reloads:
+        sys.exit(run_again_on_changes([word for word in sys.argv[1:] if word != "--reload"], Path.cwd()))
     numbers: dict[str, Any] = {
         "keep_alive_interval": keep_alive_interval,
         "grace": grace,
@@ -131,6 +146,7 @@ def worker(
         "unready_for": unready_for,
     }
     load(preload)
+    app: App | None = None
     if app_path is None:
         conn = connect(url)
         serve = [Queue(name, conn, dequeue_timeout, keep_alive_timeout) for name in queues]
@@ -144,21 +160,42 @@ def worker(
     check_access(options.queues[0].conn)
     if preload or app_path is not None:
         _register(serve)
-    for pattern, module in absent(allow):
-        says = "--allow %r allows nothing: there is no module %r (the current folder is %s)"
-        logger.warning(says, pattern, module, Path.cwd())
-
+    say_hello(serve, None if allow_any else allow, app, app_path)
+    warn_of_missing_sweepers([] if with_sweeper or swept or burst else serve)
+    beside = _sweeper_beside(url, app_path, serve, log_level, log_format) if with_sweeper else None
     end_within(grace)
-    if concurrency is None:
-        if adopts_orphans():
-            logger.warning("%s", _NO_INIT)
-        made = Worker.of(options)
-        try:
+    if concurrency is not None:
+        sys.exit(Supervisor(options, concurrency, limit=limit, beside=beside).run())
+    _run_one(options, beside)
+
+
+def _run_one(options: WorkerOptions, beside: KeptProcess | None) -> None:
+    """A worker in this process, and what is to run beside it."""
+    if adopts_orphans():
+        logger.warning("%s", _NO_INIT)
+    made = Worker.of(options)
+    try:
+        with contextlib.nullcontext() if beside is None else Keeper(beside):
             made.run()
-        finally:
-            end_within(made.grace_left)
-    else:
-        sys.exit(Supervisor(options, concurrency, limit=limit).run())
+    finally:
+        end_within(made.grace_left)
+
+
+def _sweeper_beside(url: str, app_path: str | None, queues: list[Queue], log_level: str, log_format: str) -> KeptProcess:
+    """A sweeper for these queues. It hears of the address of Redis, which may have a password, in its environment."""
+    environment = dict(os.environ)
+    command = python("delayed", "sweeper", "--log-level", log_level, "--log-format", log_format)
+    if app_path is None:
+        environment["DELAYED_REDIS_URL"] = url
+        environment.pop("DELAYED_REDIS_URL_FILE", None)
+    else:  # which may name its Redis itself
+        command += ["--app", app_path]
+        if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
+            command += ["--redis", url]
+    for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
+        environment.pop(variable, None)
+    command += ["--", *(queue.name for queue in queues)]
+    return KeptProcess("sweeper", lambda: ChildProcess(command, environment, sys.stderr.buffer))
 
 
 def _chosen(app: App, names: tuple[str, ...]) -> list[Queue]:
@@ -196,7 +233,7 @@ def _shares(weights: str | None) -> list[float] | None:
 @click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
 @click.option("--dead-max", default=LETTERS, show_default=True, help="Keep about this many dead letters per queue; 0: all.")
 @click.option("--dead-days", default=DAYS, show_default=True, help="Keep dead letters for about this many days; 0: for ever.")
-@log_level_option
+@log_options
 @connected
 def sweeper(
     url: str,
@@ -207,10 +244,11 @@ def sweeper(
     dead_max: int,
     dead_days: float,
     log_level: str,
+    log_format: str,
 ) -> None:
     """Recover the tasks of crashed workers in QUEUES, and start scheduled ones. Run at least one."""
     check_names(queues)
-    setup_logger(log_level=log_level.upper())
+    setup_log(log_level, log_format)
     if app_path is not None:
         serve = _chosen(load_app(app_path, url), queues)
     elif queues:
@@ -230,13 +268,21 @@ def sweeper(
 @click.option("--preload", multiple=True, metavar="MODULE", help="As for `delayed worker`: register its schedules, too.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
 @click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
+@click.option("--reload", "reloads", is_flag=True, help="Restart the worker when a .py file below this folder changes.")
 @explained
 def up(
-    queues: tuple[str, ...], app_path: str | None, allow: tuple[str, ...], preload: tuple[str, ...], folder: Path, port: int
+    queues: tuple[str, ...],
+    app_path: str | None,
+    allow: tuple[str, ...],
+    preload: tuple[str, ...],
+    folder: Path,
+    port: int,
+    reloads: bool,
 ) -> None:
     """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
     check_names(queues)
-    run_up(list(queues or (() if app_path else ("default",))), list(allow), list(preload), folder, port, app_path)
+    names = list(queues or (() if app_path else ("default",)))
+    run_up(names, list(allow), list(preload), folder, port, app_path, reloads=reloads)
 
 
 @click.command()

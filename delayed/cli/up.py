@@ -25,7 +25,16 @@ from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
 
 
-def run_up(queues: list[str], allow: list[str], preload: list[str], folder: Path, port: int, app: str | None = None) -> None:
+def run_up(
+    queues: list[str],
+    allow: list[str],
+    preload: list[str],
+    folder: Path,
+    port: int,
+    app: str | None = None,
+    *,
+    reloads: bool = False,
+) -> None:
     """Run until a signal, or until the worker or the sweeper ends.
 
     Raises:
@@ -33,7 +42,7 @@ def run_up(queues: list[str], allow: list[str], preload: list[str], folder: Path
     """
     ours = ["--app", app] if app else []
     options = ours or _repeated("--allow", allow) or ["--allow-any"]
-    options += _repeated("--preload", preload)
+    options += [*_repeated("--preload", preload), "--swept", *["--reload"] * reloads]
     with _owned(folder):
         _check_port(port, queues)
         _run(queues, options, ours, folder, port)

@@ -50,7 +50,7 @@ class Job:
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
         self._next_look = 0.0
-        self.began = 0.0  # monotonic time, if somebody listens
+        self.began = 0.0  # monotonic time at which this attempt began; 0 before
 
     def __repr__(self) -> str:
         return "<a direct call>" if self.direct else f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"

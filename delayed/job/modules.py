@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from importlib.machinery import ModuleSpec
 
 _WILD = re.compile(r"[*?\[]")
@@ -41,3 +42,12 @@ def _spec(name: str, path: Sequence[str] | None) -> ModuleSpec | None:
             if spec := finder.find_spec(name, path):
                 return spec
     return None
+
+
+def unmatched(patterns: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The patterns that match no name of a module which has been imported, and that module's name."""
+    for pattern in patterns:
+        name, _, function = pattern.partition(":")
+        module = sys.modules.get(name)
+        if module is not None and not any(fnmatchcase(each, function.partition(".")[0]) for each in dir(module)):
+            yield pattern, name

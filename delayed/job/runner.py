@@ -1,5 +1,6 @@
 """Runs tasks that have headers, and decides how they end."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -7,9 +8,9 @@ from types import CoroutineType
 from typing import Any
 
 from ..base.clock import monotonic, now
-from ..base.escape import escaped, indented
+from ..base.escape import escaped
 from ..base.text import name_of, said
-from ..errors import NotEncodable, Reason, ResultTooLarge, TaskCancelled, TimedOut, Unrunnable
+from ..errors import NotEncodable, Reason, ResultTooLarge, Retry, TaskCancelled, TimedOut, Unrunnable
 from ..logger import logger
 from ..redis.foreign import ForeignType
 from ..redis.store import Store
@@ -22,6 +23,7 @@ from .builtin import INTERRUPTED, cancelling, expiring, expiring_async, interrup
 from .failure import verdict
 from .functions import Coroutine, Functions, bounded, run, settled
 from .job import Job, Waits
+from .lines import exc_info, fields, log_dead, ran, words
 from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async
 from .outcome import Again, Done, Ended, Failed, Outcome
 
@@ -77,6 +79,7 @@ class Runner:
 
     def execute(self, job: Job) -> Outcome:
         """Run the function in this thread. The caller ends the lease, by `end`."""
+        _begin(job)
         try:
             return _checked(self._execute(job))
         except BaseException as error:  # of a middleware: if it ended the worker, the next one would meet it too
@@ -84,6 +87,7 @@ class Runner:
 
     async def execute_async(self, job: Job) -> Outcome:
         """Run the coroutine function in this loop. The caller ends the lease, by `end`."""
+        _begin(job)
         try:
             return _checked(await self._execute_async(job))
         except BaseException as error:
@@ -109,7 +113,8 @@ class Runner:
             return answer == _BEGUN, None
         if answer == _CANCELLED:
             return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
-        logger.info("Task %s waits: %s", escaped(job.func_path), _WAITS[answer])
+        about = fields(store.name, job.func_path, "waits", job)
+        logger.info("Task %s waits: %s %s", escaped(job.func_path), _WAITS[answer], words(about), extra=about)
         return False, Waits(_WAITS[answer])
 
     def _finding(self, job: Job, call_next: Step) -> Outcome:
@@ -162,6 +167,7 @@ class Runner:
                 ended = Ended(State.SUCCEEDED, result, None, "")
             except (NotEncodable, ResultTooLarge) as error:
                 outcome = Failed(error, Reason.FAILED, str(error))
+        cause = outcome.error if isinstance(outcome, Failed) else None
         if isinstance(outcome, Failed):
             ended = _as_ended(outcome)
         elif isinstance(outcome, Ended):
@@ -170,8 +176,7 @@ class Runner:
             self._conclude(store, lease, job, ended)
         finally:  # whoever reads the log may be slow, or may have gone: the lease comes first
             if ended.reason is not None:
-                path, shown = escaped(job.func_path), indented(ended.detail)
-                logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, store.name, shown)
+                log_dead(store.name, job.func_path, ended.reason, ended.detail, job=job, error=cause, seconds=ran(job))
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
     def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
@@ -194,9 +199,23 @@ class Runner:
         try:
             store.postpone(lease, again, job.holds, round(pause * 1000), outcome.error, group=job.group)
         finally:  # likewise
-            path, words = escaped(job.func_path), escaped(outcome.error)
-            logger.warning("Task %s failed, attempt %d; again in %.1f s: %s", path, job.attempt, pause, words)
+            self._log_again(store.name, job, outcome, pause)
         return "retried"
+
+    def _log_again(self, queue: str, job: Job, outcome: Again, pause: float) -> None:
+        about = fields(queue, job.func_path, "retried", job, seconds=ran(job), again_in=pause)
+        asked = issubclass(type(outcome.cause), Retry)  # that is no failure
+        says = "Task %s asked for another attempt, in %.1f s: %s %s" if asked else "Task %s failed; again in %.1f s: %s %s"
+        path, why = escaped(job.func_path), escaped(outcome.error)
+        cause = None if asked else exc_info(outcome.cause)
+        logger.warning(says, path, pause, why, words(about), extra=about, exc_info=cause)
+
+
+def _begin(job: Job) -> None:
+    job.began = monotonic()
+    if logger.isEnabledFor(logging.DEBUG):
+        about = fields(job.queue.name, job.func_path, "started", job)
+        logger.debug("Task %s starts %s", escaped(job.func_path), words(about), extra=about)
 
 
 def _checked(outcome: object) -> Outcome:

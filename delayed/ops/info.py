@@ -55,7 +55,7 @@ def inspect(queue: Queue) -> QueueInfo:
     """Look at a queue."""
     call, keys = queue.store.call, queue.keys
     stats = dict(zip(STATS, call("HMGET", keys.stats, *STATS), strict=True))
-    processes = _processes(queue)
+    living = processes(queue)
     return QueueInfo(
         queue=queue.name,
         waiting=queue.len(),
@@ -64,8 +64,8 @@ def inspect(queue: Queue) -> QueueInfo:
         dead=int(call("XLEN", keys.dead)),
         recovered=int(stats["recovered"] or 0),
         buried=int(stats["buried"] or 0),
-        processes=list(processes.values()),
-        leases=_leases(queue, processes),
+        processes=list(living.values()),
+        leases=_leases(queue, living),
         **_waiting(queue),
     )
 
@@ -215,7 +215,7 @@ def _process_line(process: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
+def processes(queue: Queue) -> dict[str, dict[str, Any]]:
     """Own lease → description, of the processes that live."""
     found: dict[str, dict[str, Any]] = {}
     for leases in filter(None, queue.store.pages(queue.keys.workers)):

@@ -10,6 +10,7 @@ from ..base.ids import token
 from ..base.text import counted
 from ..dead_letters.lost import LostTasks, tell_swept
 from ..job.job import Job, job_of
+from ..job.lines import NAMED, lost, names_of
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
@@ -42,6 +43,7 @@ class DeadProcess:
     sweep_id: str = field(default_factory=token)
     back: int = 0  # tasks that went back to their queue
     buried: int = 0  # tasks that were lost too often
+    tasks: list[dict[str, str]] = field(default_factory=list)  # what the log says of the first of them
 
 
 @dataclass
@@ -239,6 +241,8 @@ class Recoverer:
         for index, names in self._names(dead.scoreboard):  # from the last: each goes to the head of the queue
             queue = self._queues[index]
             for some in self._held(queue.store, names):
+                if len(dead.tasks) <= NAMED:
+                    dead.tasks += lost(self._channel.call("HMGET", queue.keys.processing, *some[: NAMED + 1]))
                 for name, job in self._cancelled(queue, some):  # these do not count as lost
                     self._stores[index].conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
                 if not self._sweep(dead, index, some):
@@ -249,11 +253,13 @@ class Recoverer:
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
         logger.error(
-            "Worker %s: %s; %s put back, %d buried",
+            "Worker %s: %s; %s put back, %d buried%s",
             dead.place,
             dead.cause,
             counted(dead.back, "task"),
             dead.buried,
+            names_of(dead.tasks),
+            extra={"worker": dead.place, "cause": dead.cause, "tasks": dead.tasks, "outcome": "lost"},
         )
         return True
 

@@ -22,6 +22,7 @@ from ..errors import ConfigurationError
 from ..logger import logger
 from ..system.children import Child, Children, image
 from ..system.exits import leave
+from ..system.kept import KeptProcess
 from ..system.process import cause_of_death, flush_output, out_of_memory_kills
 from ..system.signals import DUMP, STOP, SignalPipe
 from ..system.systemd import ServiceManager
@@ -80,6 +81,7 @@ class Supervisor:
         options: of each worker.
         count: how many processes.
         limit: how many losses bury a task.
+        beside: a program that is to run beside them.
         make: makes a worker that writes on the scoreboard it is given; called in the new process.
 
     Raises:
@@ -92,13 +94,14 @@ class Supervisor:
         count: int,
         *,
         limit: int,
+        beside: KeptProcess | None = None,
         make: Callable[[WorkerOptions, Scoreboard], Worker] = Worker.of,
     ) -> None:
         if count < 1:
             raise ConfigurationError(f"a supervisor runs at least one worker process, not {count}")
         if not hasattr(os, "pidfd_open"):
             raise ConfigurationError("several worker processes under one supervisor need Linux 5.3 or later")
-        self._options, self._make = options, make
+        self._options, self._make, self._beside = options, make, beside
         self._width = len(options.queues)
         self._children = [_Child(number, Scoreboard(self._width)) for number in range(count)]
         self._processes = Children()
@@ -130,6 +133,8 @@ class Supervisor:
                 self._loop(signals)
             finally:
                 self._kill_all("the supervisor ends")
+                if self._beside is not None:
+                    self._beside.stop()
                 self._recoverer.close()
                 self._processes.close()
                 self._service_manager.close()
@@ -139,6 +144,8 @@ class Supervisor:
     def _loop(self, signals: SignalPipe) -> None:
         while True:
             now = monotonic()
+            if self._beside is not None and not self._stopping:
+                self._beside.tend()
             for child in self._children:
                 if not child.pid and not child.finished and now >= child.start_at:
                     self._start(child)
@@ -217,6 +224,8 @@ class Supervisor:
             self._processes.close()
             self._service_manager.close()
             self._recoverer.close()
+            if self._beside is not None:
+                self._beside.forget()
             worker = self._make(self._options, child.scoreboard)
             worker.run()
             status = 0 if worker.drained else EXIT_RELIEVED

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from ..base.ids import token
 from ..dead_letters.lost import LostTasks, tell_swept
+from ..job.lines import NAMED, lost
 from ..logger import logger
 from ..redis.command import ResponseError, is_cluster, same_slot
 from ..redis.store import Store
@@ -60,6 +61,7 @@ class Pass:
 
     def __init__(self, store: Store, limit: int, sweeper: str, lost_tasks: LostTasks | None, judge: Judge) -> None:
         self._store, self._limit, self._sweeper, self._lost_tasks, self._judge = store, limit, sweeper, lost_tasks, judge
+        self.tasks: list[dict[str, str]] = []  # what the log says of the first of those that were lost
         self.recovered = self.buried = self.repaired = self.pruned = 0
         self.steps: list[tuple[str, Callable[[], object]]] = [
             ("wake of what waits for a key", store.wake_all),  # before keys are set free here: each of those wakes one
@@ -76,6 +78,9 @@ class Pass:
         recovered = buried = 0
         try:
             for leases in self._judge.dead(self._store, self._store.keys.processing):
+                if self._lost_tasks is not None and len(self.tasks) <= NAMED:  # there is a log
+                    held = self._store.call("HMGET", self._store.keys.processing, *leases[: NAMED + 1])
+                    self.tasks += lost(held)
                 more = True
                 while more:
                     back, under, more = self._store.sweep(leases, self._limit, sweep_id, self._sweeper)

@@ -20,6 +20,7 @@ from ..dead_letters.lost import LostTasks
 from ..dead_letters.retention import DAYS, LETTERS
 from ..errors import ConfigurationError
 from ..events import BUS, Event, Kind
+from ..job.lines import names_of
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
@@ -186,11 +187,13 @@ class Sweeper:
                 break
         if this.recovered or this.buried:
             logger.warning(
-                "%s: %s put back, %d buried after %s",
+                "%s: %s put back, %d buried after %s%s",
                 store.name,
                 counted(this.recovered, "lost task"),
                 this.buried,
                 counted(self._limit, "loss", "losses"),
+                names_of(this.tasks),
+                extra={"queue": store.name, "tasks": this.tasks, "outcome": "lost"},
             )
         if this.repaired:
             logger.info("%s: repaired %s", store.name, counted(this.repaired, "notification"))

@@ -1,6 +1,8 @@
 """Child processes that end with their owner, however it ends."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -63,9 +65,25 @@ class ChildProcess:
 
     def stop(self) -> int:
         """Send SIGTERM, wait, and return the program's exit status (128 + the signal's number if it was killed)."""
+        self.ask()
+        return self.wait()
+
+    def ask(self) -> None:
+        """Send SIGTERM, and do not wait."""
         assert self._shell.stdin is not None
         self._shell.stdin.close()
-        return self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the program, and to what it has started in its process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, number)
+
+    def forget(self) -> None:
+        """In a process that was forked from its owner: close what would keep the program alive."""
+        assert self._shell.stdin is not None
+        self._shell.stdin.close()
+        self._shell.returncode = 0  # it is not ours to wait for
+        os.close(self._ended_reader)
 
     def wait(self) -> int:
         """Wait for the program to end by itself, and return its exit status."""

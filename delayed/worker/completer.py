@@ -7,13 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
-from ..base.escape import escaped, indented
+from ..base.clock import monotonic
+from ..base.escape import escaped
 from ..base.text import name_of, said, shortened, summary, traceback_of
 from ..errors import Reason
 from ..events import Kind
 from ..job.emitter import Emitter
 from ..job.failure import verdict
 from ..job.job import Job, Waits
+from ..job.lines import exc_info, fields, log_dead, ran, words
 from ..job.outcome import Failed, Outcome
 from ..job.runner import Runner
 from ..logger import logger
@@ -30,6 +32,7 @@ from ..task.result import State, failure
 from .deferral import Deferral
 from .leases import Lease
 from .state import WorkerState
+from .task_log import TaskLog
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
@@ -64,6 +67,7 @@ class Completer:
     ) -> None:
         self._state, self._channel, self._runner = state, channel, runner
         self._emitter, self._deferral, self._signals = emitter, deferral, signals
+        self.task_log = TaskLog(state.clock)
         self._place, self._counts = state.place, state.counts
 
     def succeed(self, lease: Lease, fresh: bool) -> None:
@@ -76,9 +80,17 @@ class Completer:
             self._channel.post(lease)
 
     def fail(
-        self, lease: Lease, data: bytes, call: Call | None, function: Callable[..., Any] | None, error: BaseException
+        self,
+        lease: Lease,
+        data: bytes,
+        call: Call | None,
+        function: Callable[..., Any] | None,
+        error: BaseException,
+        *,
+        seconds: float | None = None,
     ) -> None:
-        """A task without headers has raised `error`, or could not be run; `call` and `function` as far as they are known."""
+        """A task without headers has raised `error` after so many seconds, or could not be run; `call` and `function` as far
+        as they are known."""
         headers = headers_of(data) if call is None else {}
         if id_in(headers) is not None:  # it is one for Go, say, and somebody waits for it
             job = Job(lease.pool.queue, Call(path_of(data), (), {}, 0, headers))
@@ -97,14 +109,15 @@ class Completer:
         if reason is Reason.FAILED and call is not None and call.retry:
             self._counts["retried"] += 1
             left = call.retry - 1 if call.retry > 0 else call.retry
-            path, count = escaped(call.func_path), left if left >= 0 else "all"
-            logger.warning("Task %s failed, %s retries left\n%s", path, count, indented(detail))
+            about = fields(store.name, call.func_path, "retried", seconds=seconds, task_detail=detail)
+            says = "Task %s failed and runs again, with %s retries left after that %s"
+            count = left if left >= 0 else "all"
+            logger.warning(says, escaped(call.func_path), count, words(about), extra=about, exc_info=exc_info(error))
             store.retry(lease.name, with_retry(data, left))
             self._emitter.retried(store.name, function, error, detail, **names)
         else:
             self._counts["failed" if reason is Reason.FAILED else "buried"] += 1
-            path, shown = escaped(path_of(data)), indented(detail)
-            logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, reason, store.name, shown)
+            log_dead(store.name, path_of(data), reason, detail, error=error, seconds=seconds)
             store.bury(lease.name, reason, detail, self._place)
             self._emitter.buried(store.name, function, error, reason, detail, **names)
 
@@ -126,6 +139,10 @@ class Completer:
             store = self._asking(lease)
             count = self._runner.end(store, lease.name, data, job, outcome)
             self._counts[count] += 1
+            if self.task_log.on and not count:
+                self.task_log.succeeded(store.name, job.func_path, ran(job), monotonic(), job)
+            elif self.task_log.on and count == State.CANCELLED:
+                self.task_log.cancelled(store.name, job)
             self._emitter.ended(store.name, job, outcome, count)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
@@ -165,8 +182,7 @@ class Completer:
         self._channel.close()
         self._counts["failed"] += 1
         detail = shortened(f"{_NOT_ITS_OWN}\n{traceback_of(error)}", 10_000)
-        path, trace = escaped(path_of(data)), indented(detail)
-        logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, Reason.FAILED, lease.pool.store.name, trace)
+        log_dead(lease.pool.store.name, path_of(data), Reason.FAILED, detail, error=error)
         store, headers = self._asking(lease), headers_of(data)
         holds = holds_in(headers)
         with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
@@ -196,6 +212,7 @@ class Completer:
             "have the task; was this process stopped or cut off from Redis for more than %g s, or has Redis lost its data?",
             escaped(path),
             self._state.ttl,
+            extra=fields(lease.pool.store.name, path, "superseded"),
         )
         self._emitter.say(Kind.SUPERSEDED, lease.pool.store.name, task=path)
 

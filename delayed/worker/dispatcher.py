@@ -339,13 +339,17 @@ class Dispatcher:
 
     def _end(self, execution: Execution) -> None:
         lease, data = execution.lease, execution.data
+        now = monotonic()
+        ran = now - execution.began
         if execution.job is not None:
             outcome = execution.outcome or broken_off(execution.job, execution.failure or AssertionError("it has not ended"))
             self._completer.end(lease, data, execution.job, outcome)
         elif execution.failure is not None:
-            self._completer.fail(lease, data, execution.call, execution.function, execution.failure)
+            self._completer.fail(lease, data, execution.call, execution.function, execution.failure, seconds=ran)
         else:
-            self._completer.succeed(lease, self._state.is_fresh(monotonic()))
+            self._completer.succeed(lease, self._state.is_fresh(now))
+            if self._completer.task_log.on and execution.call is not None:
+                self._completer.task_log.succeeded(lease.pool.store.name, execution.call.func_path, ran, now)
 
     def _see_cancelled(self) -> None:
         """Ask whether somebody has cancelled a coroutine that runs, and interrupt it."""

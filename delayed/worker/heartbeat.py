@@ -74,6 +74,8 @@ class Heartbeat(threading.Thread):
         self._state, self._signals = state, signals
         self._fetcher, self._completer, self._waiter = fetcher, completer, waiter
         self._interval, self._ttl, self._grace = options.keep_alive_interval, options.ttl, options.grace
+        self._log = completer.task_log
+        self._log.wake = self.wake
         self._channel = Channel(queue.conn, queue.name)
         self._outage = OutageLog(queue.conn)
         self._service_manager = ServiceManager()
@@ -154,12 +156,15 @@ class Heartbeat(threading.Thread):
             if now >= self._next_beat:
                 self._next_beat = now + self._interval
                 self._watch_progress(now)
+                self._log.refresh()
                 self._guarded(self._beat)
                 self.began.set()
             if self._watching and now >= self._next_look:
                 self._next_look = now + BUDGET
                 self._guarded(self._return_unstarted)
             self._feed_watchdog(now)
+            if now >= self._log.due:
+                self._log.flush()
             if self._state.leave_by is not None and now >= self._state.leave_by:
                 self._leave(f"the grace of {self._grace:g} s is over")
             late = self._state.deadline or float("inf")
@@ -167,7 +172,8 @@ class Heartbeat(threading.Thread):
                 self._leave("a task exceeded its hard timeout")
             recheck = self._next_look if self._watching else float("inf")
             connection = self._hear(poll)
-            pause = min(self._next_beat, recheck, self._next_alive, late, self._state.leave_by or float("inf")) - monotonic()
+            due = [self._next_beat, recheck, self._next_alive, self._log.due, late, self._state.leave_by or float("inf")]
+            pause = min(due) - monotonic()
             for descriptor, _ in poll.poll(max(0.0, pause) * 1000):
                 if descriptor == self._wake_reader:
                     os.read(self._wake_reader, 64)

@@ -5,7 +5,6 @@ import signal
 
 from ..base.clock import monotonic
 from ..base.escape import escaped
-from ..base.text import shown
 from ..job.functions import settled
 from ..logger import logger
 from ..redis.command import RedisError
@@ -30,6 +29,7 @@ class SerialLoop:
         self._functions, self._runner, self._emitter = parts.functions, parts.runner, parts.emitter
         self._deferral, self._recycling, self._recovery = parts.deferral, parts.recycling, parts.recovery
         self._heartbeat = heartbeat
+        self._log = parts.completer.task_log
         self._verbose = logger.isEnabledFor(logging.DEBUG)
 
     def run(self) -> None:
@@ -118,7 +118,7 @@ class SerialLoop:
             path, args, kwargs, _, headers = call
             if headers is None:
                 if self._verbose:
-                    logger.debug("Task %s starts under %s", escaped(path), lease.name)
+                    logger.debug("Task %s starts (queue %s)", escaped(path), lease.pool.store.name)
                 function = self._functions[path]
                 value = function(*args, **kwargs)
                 if value is not None:
@@ -133,13 +133,13 @@ class SerialLoop:
         state.finished += 1
         began, now = state.began, monotonic()
         state.began = now
-        if self._verbose:
-            logger.debug("Task under %s ended after %.6f s: %s", lease.name, now - began, shown(failure))
         fresh = state.is_fresh(now)
         if failure is None:
             self._completer.succeed(lease, fresh)
+            if self._log.on:
+                self._log.succeeded(lease.pool.store.name, path, now - began, now)
         else:
-            self._completer.fail(lease, data, call and Call(*call), function, failure)
+            self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh
 
     def _run_job(self, execution: Execution) -> bool:

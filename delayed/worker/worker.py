@@ -166,6 +166,7 @@ class Worker:
             finally:
                 state.left = True
                 heartbeat.end()
+                parts.completer.task_log.flush()
                 self._goodbye()
                 summary = ", ".join(f"{count} {name}" for name, count in state.counted().items())
                 logger.info("Worker %s stopped: %s", state.place, summary)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,7 +20,9 @@ _PATIENCE = 90  # seconds that a process may take to begin or to end
 class Process:
     """A process that tells us by systemd's protocol when it is ready."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path, number: int) -> None:
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], folder: Path, number: int, cwd: Path = APPLICATION
+    ) -> None:
         self.log = folder / f"{number}.log"
         self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = folder / f"{number}.notify"
@@ -32,7 +34,7 @@ class Process:
                 env={**os.environ, **environment, "NOTIFY_SOCKET": str(address)},
                 stdout=log,
                 stderr=log,
-                cwd=APPLICATION,
+                cwd=cwd,
             )
 
     @property
@@ -86,13 +88,16 @@ class Fleet:
         self.processes: list[Process] = []
 
     def start(self, *command: str, **environment: str) -> Process:
+        return self._start(command, APPLICATION, environment)
+
+    def _start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Process:
         variables = {**self.environment, **environment}
-        process = Process(list(command), variables, self._folder, len(self.processes))
+        process = Process(list(command), variables, self._folder, len(self.processes), folder)
         self.processes.append(process)
         return process
 
-    def delayed(self, *arguments: str, **environment: str) -> Process:
-        return self.start(sys.executable, "-m", "delayed", *arguments, **environment)
+    def delayed(self, *arguments: str, folder: Path = APPLICATION, **environment: str) -> Process:
+        return self._start([sys.executable, "-m", "delayed", *arguments], folder, environment)
 
     def worker(self, *queues_and_options: str) -> Process:
         return self.delayed("worker", "--allow", "tasks:*", *queues_and_options).ready()

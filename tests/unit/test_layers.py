@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "threading": {
         "system/signals.py",
         "system/exits.py",
+        "system/kept.py",
         "redis/outage.py",
         "queue/handle.py",
         "queue/waiter.py",

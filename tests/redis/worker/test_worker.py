@@ -539,5 +539,5 @@ def test_at_debug_each_task_logs_its_start_and_end_but_not_its_arguments(
     with caplog.at_level(logging.DEBUG, "delayed"):
         burst(queue)
     assert "Task tasks:noop starts" in caplog.text
-    assert "ended after" in caplog.text
+    assert "Task tasks:noop succeeded" in caplog.text
     assert "secret" not in caplog.text
