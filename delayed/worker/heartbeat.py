@@ -157,6 +157,7 @@ class Heartbeat(threading.Thread):
                 self._next_beat = now + self._interval
                 self._watch_progress(now)
                 self._log.refresh()
+                self._log.flush()
                 self._guarded(self._beat)
                 self.began.set()
             if self._watching and now >= self._next_look:

@@ -62,6 +62,7 @@ class LeasePool:
         self.grouped = False  # groups may have tasks waiting
         self.deferred = False  # tasks are noted that could not run somewhere
         self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
+        self.totals: dict[str, list[float]] = {}  # what the log counts of functions: see `TaskLog`
         self.hash = bulk(queue.keys.processing)
         self.prefetch = Prefetch()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key

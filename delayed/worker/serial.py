@@ -137,7 +137,12 @@ class SerialLoop:
         if failure is None:
             self._completer.succeed(lease, fresh)
             if self._log.on:
-                self._log.succeeded(lease.pool.store.name, path, now - began, now)
+                total = lease.pool.totals.get(path)
+                if total is not None and now < self._log.counting_until:
+                    total[0] += 1
+                    total[1] += now - began
+                else:
+                    self._log.succeeded(lease.pool.store.name, path, now - began, now)
         else:
             self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh

@@ -30,9 +30,11 @@ class TaskLog:
         self.on = False  # whether anybody reads it
         self.wake: Callable[[], None] = lambda: None  # tells the heartbeat that there is something to log in a second
         self._most: float = MOST
-        self._ended = self._single = 0.0  # in this second: tasks, and how many of them have lines of their own
+        self._ended = self._single = 0.0  # in this second: tasks of which it was told, and how many may have lines
         self._until = 0.0  # monotonic time at which it is over
-        self._totals: dict[tuple[str, str], list[float]] = {}  # queue and function → tasks, and seconds that they ran
+        self.counting_until = 0.0  # likewise, if what has a total is only counted until then
+        self._totals: dict[str, dict[str, list[float]]] = {}  # queue → function → tasks, and seconds that they ran
+        self._before = 0.0  # tasks in all totals when this second began
         self._logged: dict[tuple[str, str], tuple[float, float]] = {}
         self._counting = False  # since the last look of the heartbeat
         self.due = float("inf")  # monotonic time of its next look
@@ -44,24 +46,37 @@ class TaskLog:
 
     # The loop
 
+    def totals(self, queue: str) -> dict[str, list[float]]:
+        """What is counted of a queue's functions: tasks, and seconds that they ran. Before `counting_until` the loop may add to
+        what is there itself, instead of calling `succeeded`."""
+        return self._totals.setdefault(queue, {})
+
     def succeeded(self, queue: str, path: str, seconds: float | None, moment: float, job: Job | None = None) -> None:
         """A task has succeeded, at this monotonic time."""
         if moment >= self._until:
-            many = self._ended > self._most and moment < self._until + _SECOND
-            self._single = 0 if many else self._most
-            self._ended, self._until = 0, moment + _SECOND
+            self._begin_second(moment)
         self._ended += 1
         if self._ended <= self._single:
             self._one(queue, path, "succeeded", seconds, job)
             return
-        total = self._totals.get((queue, path))
+        totals = self.totals(queue)
+        total = totals.get(path)
         if total is None:
-            total = self._totals.setdefault((queue, path if len(self._totals) < _DIFFERENT else "(others)"), [0, 0.0])
+            total = totals.setdefault(path if len(totals) < _DIFFERENT else "(others)", [0, 0.0])
         total[0] += 1
         total[1] += seconds or 0.0
         if not self._counting:
             self._counting, self.due = True, moment + _SECOND
             self.wake()
+
+    def _begin_second(self, moment: float) -> None:
+        counted = sum(total[0] for totals in self._totals.values() for total in totals.values())
+        lines = min(self._ended, self._single)
+        many = lines + counted - self._before > self._most and moment < self._until + _SECOND
+        self._ended, self._before = 0, counted
+        self._until = moment + _SECOND
+        self._single = 0 if many else self._most
+        self.counting_until = self._until if many else 0.0
 
     def cancelled(self, queue: str, job: Job) -> None:
         """A task has ended as cancelled."""
@@ -83,8 +98,8 @@ class TaskLog:
         """Log what has been counted since the last time."""
         self.due = float("inf")
         self._counting = False  # after that, and before looking: what is counted from now on asks for another look
-        for (queue, path), total in list(self._totals.items()):
-            count, seconds = total
+        found = [(queue, path, total) for queue, totals in list(self._totals.items()) for path, total in list(totals.items())]
+        for queue, path, (count, seconds) in found:
             before = self._logged.get((queue, path), (0, 0.0))
             self._logged[queue, path] = (count, seconds)
             tasks, ran_for = round(count - before[0]), seconds - before[1]

@@ -122,6 +122,8 @@ class Worker:
             LeasePool(queue, channel, completer.superseded, partial(state.scoreboard.lease, index))
             for index, queue in enumerate(options.queues)
         ]
+        for pool in state.pools:
+            pool.totals = completer.task_log.totals(pool.store.name)
         self._waiter: BlockingWaiter | ListeningWaiter = (
             ListeningWaiter(first, channel, state.stop) if options.several else BlockingWaiter(channel, state.stop)
         )
