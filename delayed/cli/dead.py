@@ -21,6 +21,7 @@ from ..errors import Reason
 from ..ops.info import described
 from ..queue.queue import Queue
 from .common import connected, json_option, moment_of, show
+from .doubt import doubt_names
 
 _ID = re.compile(r"\d{1,19}(-\d{1,19})?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -89,12 +90,15 @@ def dead() -> None:
 @connected
 def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) -> None:
     """List the dead letters of QUEUE, newest first."""
-    letters = islice(search(Queue(queue, url), Search(**wanted)), count)
+    where = Queue(queue, url)
+    letters = list(islice(search(where, Search(**wanted)), count))
     if as_json:
         click.echo(json.dumps([_as_dict(letter) for letter in letters], indent=2))
         return
     for letter in letters:
         click.echo(_line(letter))
+    if not letters:
+        doubt_names([where])
 
 
 @dead.command("show")

@@ -1,10 +1,10 @@
-"""Finds, cancels and reschedules tasks that wait for their time, a key or a worker."""
+"""Finds, cancels, removes and reschedules tasks that wait for their time, a key or a worker."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..base.clock import milliseconds
 from ..dead_letters.letter import show
@@ -13,7 +13,7 @@ from ..queue.handle import Handle
 from ..queue.queue import Queue
 from ..redis.store import scheduled, scored
 from ..task.decode import headers_of, path_of
-from ..task.headers import id_in, unique_in
+from ..task.headers import id_in, number_in, unique_in
 from ..task.options import TRACKED_FOR
 from .info import server_time
 
@@ -25,7 +25,7 @@ _GROUPS = 100  # groups at a time
 class Waiting(NamedTuple):
     """A task that waits."""
 
-    id: str  # of a tracked task; in the schedule each has one; else empty
+    id: str  # the task's; in the schedule each has one; empty for a task without
     where: str  # 'scheduled', 'queue', 'group', or 'key': until another task with its unique or concurrency key has ended
     due: float | None  # seconds since 1970, in the schedule
     task: str  # function path
@@ -44,12 +44,14 @@ class Wanted:
         text: part of the task as it is shown, with its arguments.
         overdue: only those in the schedule whose time has come.
         where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
+        state: only those that are `waiting` (not for a time), `scheduled`, or `retrying`: scheduled after a failed attempt.
     """
 
     task: str | None = None
     text: str | None = None
     overdue: bool = False
     where: str | None = None
+    state: str | None = None
 
     def fits(self, waits: Waiting, moment: float) -> bool:
         """Whether this task is one of them, at this moment."""
@@ -57,6 +59,7 @@ class Wanted:
             (not self.overdue or (waits.due is not None and waits.due <= moment))
             and (self.task is None or fnmatchcase(waits.task, self.task))
             and (self.text is None or self.text in show(waits.data))
+            and self.state in (None, _state(waits))
         )
 
 
@@ -71,21 +74,36 @@ def search(queue: Queue, wanted: Wanted | None = None, most: int = LOOKED_AT) ->
     """
     wanted = wanted or Wanted()
     moment = server_time(queue)
-    where = "scheduled" if wanted.overdue else wanted.where
-    found = chain.from_iterable(_PLACES[name](queue) for name in ([where] if where else _PLACES))
+    found = chain.from_iterable(_PLACES[name](queue) for name in _places(wanted))
     for each in islice(found, most):
         if wanted.fits(each, moment):
             yield each
 
 
-def find(queue: Queue, identity: str) -> Waiting | None:
-    """The task in the schedule that has this id, also if it is not tracked. The schedule is read a page at a time."""
+def find(queue: Queue, identity: str, most: int = LOOKED_AT) -> Waiting | None:
+    """The waiting task that has this id, also if it is not tracked. The whole schedule is looked through for it,
+    and so many of the other waiting tasks as `most` says."""
     cursor = b""
     while cursor != b"0":
         cursor, found = queue.store.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
         for member, score in scored(found):
             return _scheduled(queue.keys.scheduled, member, score)
-    return None
+    return next((each for each in search(queue, most=most) if each.id == identity), None)
+
+
+def at(queue: Queue, position: int) -> Waiting | None:
+    """The task at a position of the queue itself; the first has 1, and is the next to be taken."""
+    data = queue.store.call("LINDEX", queue.keys.queue, position - 1)
+    return None if data is None else _in_list(queue.keys.queue, "queue", data)
+
+
+def remove(queue: Queue, waits: Waiting) -> bool:
+    """Remove a waiting task, with or without an id. For those who wait for a tracked one, it was cancelled.
+
+    Returns:
+        False if it does not wait there any more: it runs, or has moved on.
+    """
+    return bool(queue.store.remove(waits.key, [waits.member]))
 
 
 def cancel(queue: Queue, waits: Waiting) -> bool:
@@ -135,9 +153,19 @@ def _listed(queue: Queue, key: str, where: str) -> Iterator[Waiting]:
     start = 0
     while page := queue.store.call("LRANGE", key, start, start + _PAGE - 1):
         for data in page:
-            identity = id_in(headers_of(data))
-            yield Waiting(identity or "", where, None, path_of(data), data, identity is not None, key, data)
+            yield _in_list(key, where, data)
         start += len(page)
+
+
+def _in_list(key: str, where: str, data: bytes) -> Waiting:
+    headers = headers_of(data)
+    tracked = id_in(headers) is not None
+    return Waiting(_identity(headers) or "", where, None, path_of(data), data, tracked, key, data)
+
+
+def _identity(headers: dict[str, Any]) -> str | None:
+    """The id of a task; one that is not tracked may have one, too, under another name."""
+    return id_in(headers) or id_in({"id": headers.get("uid")})
 
 
 def _for_keys(queue: Queue) -> Iterator[Waiting]:
@@ -164,9 +192,30 @@ def _ordered(queue: Queue, key: str) -> Iterator[Waiting]:
 
 def _scheduled(key: str, member: bytes, score: float) -> Waiting:
     whose, data = scheduled(member)
-    identity = whose[:16].decode(errors="backslashreplace")
-    tracked = id_in(headers_of(data)) == identity
-    return Waiting(identity, "scheduled", score / 1000, path_of(data), data, tracked, key, member)
+    identity, headers = whose[:16].decode(errors="backslashreplace"), headers_of(data)
+    tracked = id_in(headers) == identity
+    return Waiting(
+        identity if tracked else _identity(headers) or identity,
+        "scheduled",
+        score / 1000,
+        path_of(data),
+        data,
+        tracked,
+        key,
+        member,
+    )
+
+
+def _places(wanted: Wanted) -> Iterable[str]:
+    if wanted.overdue or wanted.state in ("scheduled", "retrying"):
+        return ["scheduled"]
+    return [wanted.where] if wanted.where else _PLACES
+
+
+def _state(waits: Waiting) -> str:
+    if waits.where != "scheduled":
+        return "waiting"
+    return "retrying" if number_in(headers_of(waits.data), "attempt") > 0 else "scheduled"
 
 
 _PLACES = {"queue": _in_queue, "group": _in_groups, "key": _for_keys, "scheduled": _in_schedule}

@@ -152,7 +152,7 @@ def test_the_command_lists_moves_and_cancels(queue: Queue, client: redis.Redis) 
     assert "cancelled" in run("task", "status", queue.name, later).output
     text = run("task", "cancel", queue.name, "--task", "m*").output
     assert "2 tasks cancelled" in text
-    assert "21 tasks wait in the queue without an id" in text
+    assert "21 tasks wait in the queue and cannot be cancelled" in text
     assert not list(search(queue, Wanted(where="scheduled")))
     assert "1 task was not in the schedule" in run("task", "move", queue.name, later, "--after", "1", status=1).output
 
