@@ -1,8 +1,10 @@
 """The application object: Redis, queues, tasks, middlewares, and what runs when workers begin and end."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -10,17 +12,19 @@ from typing import Any, Literal, Unpack, cast, overload
 
 from ..backoff import Exponential
 from ..delay import ScheduleOptions
-from ..errors import ConfigurationError, InvalidTask
+from ..errors import ConfigurationError, InvalidTask, UnknownTask
 from ..hooks import NAMES, Hooks
 from ..job.allow import AllowList
 from ..job.middleware import AsyncMiddleware, Middleware, check_middlewares
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
 from ..queue.queue import Queue
+from ..queue.status import not_waiting
 from ..redis.command import AsyncClient, Client
 from ..redis.connect import client_of, url_of_environment
 from ..task.options import Options
 from ..task.paths import path_of_function
+from ..task.result import State
 from ..task.task import PyTask
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
@@ -247,6 +251,26 @@ class App:
             bare, priority = self._parts(name)
             handles += await self.async_queue(bare, priority).enqueue_all(call.task for call in some)
         return handles
+
+    def cancel(self, task_id: str, *, hard: bool = False) -> State:
+        """Cancel the task that has this id, in whichever queue of this application it is; see `Handle.cancel`.
+
+        Returns:
+            In which state it was.
+
+        Raises:
+            UnknownTask: nothing is known of it, and it does not wait.
+        """
+        queues = self.queues()
+        for tracked in (True, False):  # those are looked up, these are looked for
+            for queue in queues:
+                with suppress(UnknownTask):
+                    return Handle(queue, task_id, tracked=tracked).cancel(hard=hard)
+        raise not_waiting(", ".join(self.queue_names()), task_id)
+
+    async def acancel(self, task_id: str, *, hard: bool = False) -> State:
+        """As `cancel`, for asyncio: in another thread."""
+        return await asyncio.to_thread(partial(self.cancel, task_id, hard=hard))
 
     def _known(self, full: str) -> Queue:
         bare, priority = self._parts(full)

@@ -14,12 +14,12 @@ from ..base.clock import now
 from ..base.escape import escaped, indented
 from ..base.text import clipped, counted, summary
 from ..dead_letters.letter import DeadLetter, dead_letter
-from ..dead_letters.letter import show as content_of
 from ..dead_letters.retry import purge, retry, retry_all, retry_ids
 from ..dead_letters.search import Search, search
 from ..errors import Reason
 from ..ops.info import described
 from ..queue.queue import Queue
+from ..task.decode import show as content_of
 from .common import connected, json_option, moment_of, show
 from .doubt import doubt_names
 
@@ -113,7 +113,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**_as_dict(letter), "content": content_of(letter.data)}, indent=2))
         return
-    last = where.store.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
+    last = where.store.call("HGET", where.keys.task(letter.tracked_id), "worker") if letter.tracked_id else None
     show([letter.id, f"time:   {as_time(letter.time)}", *described(letter.data)])
     show([f"reason: {letter.reason}", f"by:     {letter.worker}"])
     if last:

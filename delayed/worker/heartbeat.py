@@ -256,7 +256,7 @@ class Heartbeat(threading.Thread):
         self._ask_the_time()
         self._see_cancelled()
         self._keep_states()
-        self._serve([store for store, _ in holdings])
+        self._serve([pool.store for pool in state.pools])
 
     def _serve(self, stores: list[Store]) -> None:
         """Operators' commands know by this which queues there are, and notice a name that is misspelled."""
