@@ -49,6 +49,7 @@ class App:
         redis: a URL, or a client as for `Queue`; None for DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL of the
             environment, else localhost.
         queue: where tasks go that name no queue.
+        queues: queues that no task is defined with, and to which calls go by `options(queue=…)`.
         wire: `delayed`: every task has an id. `upstream`: tasks are byte for byte those of the older packages, which may
             serve the same queues; then they have neither ids nor options but `retry`.
         include: modules with further tasks, which workers import.
@@ -66,6 +67,7 @@ class App:
         redis: Client | str | None = None,
         *,
         queue: str = "default",
+        queues: Sequence[str] = (),
         wire: Wire = "delayed",
         include: Sequence[str] = (),
         middlewares: Sequence[Middleware | AsyncMiddleware] = (),
@@ -75,8 +77,8 @@ class App:
     ) -> None:
         if wire not in ("delayed", "upstream"):
             raise ConfigurationError(f"wire is 'delayed' or 'upstream', not {wire!r}")
-        if isinstance(priorities, str) or isinstance(include, str):
-            raise ConfigurationError("priorities and include are lists of names, such as ['mail']")
+        if any(isinstance(names, str) for names in (queues, priorities, include)):
+            raise ConfigurationError("queues, priorities and include are lists of names, such as ['mail']")
         check_middlewares(middlewares)
         self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
         self._client: Client | None = None
@@ -84,7 +86,7 @@ class App:
         self._priorities, self._include = frozenset(priorities), tuple(include)
         self.middlewares = list(middlewares)
         self.tasks: dict[str, Task[..., Any]] = {}  # by the paths by which workers find them
-        self._names: dict[str, None] = {}  # of the queues, in the order in which they came
+        self._names = dict.fromkeys([*queues, *priorities])  # of the queues, in the order in which they came
         self._queues: dict[str, Queue] = {}
         self._async_queues: dict[str, AsyncQueue] = {}
         self._starts: list[Callable[[], object]] = []
@@ -183,7 +185,7 @@ class App:
 
     def queue_names(self) -> list[str]:
         """The names on Redis of all queues of this application, in the order in which workers look into them."""
-        names = dict.fromkeys([*self._names, *(name for name in self._priorities)]) or {self._default: None}
+        names = self._names or {self._default: None}
         return [self.queue_of(name, each) for name in names for each in self._bands(name)]
 
     def _bands(self, name: str) -> Sequence[Priority]:
@@ -197,17 +199,17 @@ class App:
         """The queue of this name, or the one for tasks that name none; made once.
 
         Raises:
-            ConfigurationError: there is no such Redis, or the name cannot work.
+            ConfigurationError: the application has no such queue, so that no worker of it would serve that; or the name cannot
+                work.
         """
-        full = self.queue_of(name or self._default, priority)
+        full = self._see_that_it_is_ours(name, priority)
         if full not in self._queues:
-            self._names.setdefault(name or self._default)
             self._queues[full] = Queue(full, self.redis, **self._options)
         return self._queues[full]
 
     def async_queue(self, name: str | None = None, priority: Priority = "normal") -> AsyncQueue:
         """As `queue`, for asyncio; the queue may be used in any number of event loops."""
-        full = self.queue_of(name or self._default, priority)
+        full = self._see_that_it_is_ours(name, priority)
         if full not in self._async_queues:
             where = self._redis if self._redis is not None else url_of_environment()
             if not isinstance(where, str | AsyncClient):
@@ -218,6 +220,15 @@ class App:
             self._async_queues[full] = AsyncQueue(full, where, **shared)
         return self._async_queues[full]
 
+    def _see_that_it_is_ours(self, name: str | None, priority: Priority) -> str:
+        if name is not None and name != self._default and name not in self._names:
+            known = ", ".join(map(repr, self._names or [self._default]))
+            raise ConfigurationError(
+                f"this application has no queue {name!r}, which its workers would not serve: it has {known}. Define a task "
+                f"with it, or name it in App(queues=[…])"
+            )
+        return self.queue_of(name or self._default, priority)
+
     @property
     def redis(self) -> Client:
         """The client, which is made when it is needed first."""
@@ -227,7 +238,7 @@ class App:
 
     def queues(self) -> list[Queue]:
         """All queues, in the order of `queue_names`."""
-        names = dict.fromkeys([*self._names, *self._priorities]) or {self._default: None}
+        names = self._names or {self._default: None}
         return [self.queue(name, each) for name in names for each in self._bands(name)]
 
     def use(self, redis: Client | str) -> None:

@@ -217,11 +217,7 @@ def _process_line(process: dict[str, Any]) -> str:
 def _processes(queue: Queue) -> dict[str, dict[str, Any]]:
     """Own lease → description, of the processes that live."""
     found: dict[str, dict[str, Any]] = {}
-    cursor = -1
-    while cursor:
-        cursor, leases = queue.store.page(queue.keys.workers, max(cursor, 0))
-        if not leases:
-            continue
+    for leases in filter(None, queue.store.pages(queue.keys.workers)):
         for lease, about in zip(leases, queue.store.call("HMGET", queue.keys.workers, *leases), strict=True):
             if about is not None and queue.store.alive([lease]):
                 found[lease] = description(about)

@@ -379,6 +379,13 @@ class Store:
         cursor_after, *names = self._run("page", (key,), cursor, count)
         return int(cursor_after), [name.decode(errors="surrogateescape") for name in names]
 
+    def pages(self, key: str, count: int = 100) -> Iterator[list[str]]:
+        """The names of all fields of the hash `key`, in pages of about so many; a name may come twice."""
+        cursor = -1
+        while cursor:
+            cursor, names = self.page(key, max(cursor, 0), count)
+            yield names
+
     def alive(self, leases: Sequence[str]) -> int:
         """How many of the leases live."""
         return int(self.call("EXISTS", *leases)) if leases else 0

@@ -6,7 +6,7 @@ from typing import Any
 
 from delayed import App, Retry, current_task
 
-app = App(priorities=["mail"])
+app = App(priorities=["mail"], queues=["bulk"])
 seen: list[Any] = []
 
 

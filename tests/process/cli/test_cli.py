@@ -18,12 +18,14 @@ import redis
 
 from delayed.backoff import Exponential
 from delayed.cli.common import as_json_text
+from delayed.cli.enqueue import enqueue
 from delayed.dead_letters.letter import dead_letters
 from delayed.errors import DelayedError
 from delayed.ops.info import described
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.decode import decode, readable
+from delayed.task.options import OPTIONS
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
@@ -417,3 +419,8 @@ def test_an_embedded_redis_keeps_its_data(tmp_path: Path) -> None:
             queue = Queue("q", client)
             assert queue.len() == expected
             queue.enqueue(PyTask("m:f"))
+
+
+def test_enqueue_has_all_options_of_a_task() -> None:
+    has = {str(parameter.name) for parameter in enqueue.params}
+    assert has >= OPTIONS, OPTIONS - has

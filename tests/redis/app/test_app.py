@@ -177,6 +177,7 @@ def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, clie
         ({"priorities": "mail"}, "lists of names"),
         ({"middlewares": [3]}, "middleware"),
         ({"include": "shop"}, "lists of names"),
+        ({"queues": "shop"}, "lists of names"),
     ],
 )
 def test_what_cannot_work_is_refused(parameters: dict[str, Any], what: str) -> None:
@@ -279,3 +280,10 @@ def test_a_task_is_shown_from_whichever_queue_it_is_in(app: App, redis_url: str)
     assert json.loads(shown(str(fails.id), *names, "--json"))["dead_letter"]["reason"] == "failed"
     assert "an application" in shown("0" * 16, status=2)
     assert "no id of a task" in shown("x", *names, status=2)
+
+
+def test_a_queue_that_no_worker_would_serve_is_refused(app: App) -> None:
+    with pytest.raises(ConfigurationError, match=r"no queue 'bluk'.*'bulk'"):
+        shop.plain.options(queue="bluk").delay(1)
+    with pytest.raises(ConfigurationError, match="no queue 'bluk'"):
+        app.enqueue_many([shop.plain.options(queue="bluk").call(1)])
