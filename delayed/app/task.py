@@ -11,9 +11,11 @@ from ..errors import ConfigurationError, InvalidTask
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
 from ..queue.queue import Queue
+from ..task.decode import is_python_path
 from ..task.options import Options, TaskOptions, count_of
 from ..task.paths import importable, path_of_function, see_that_it_leads_back
-from ..task.task import PyTask
+from ..task.task import GoTask, PyTask
+from ..task.task import Task as Enqueued
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -40,7 +42,7 @@ class DefinitionOptions(CallOptions, HookOptions, total=False):
 class BoundCall(NamedTuple):
     """A call of a task with its arguments, and where it goes: what `App.enqueue_many` takes."""
 
-    task: PyTask
+    task: Enqueued
     queue: str
 
 
@@ -65,7 +67,7 @@ class Calls(Generic[P, R_co]):
 
     Args:
         app: the application.
-        func: the function.
+        func: the function; or the path of one that other programs run, of Go or Python, of which nothing else is known.
         retry: how often a failed call is repeated; None if nobody has said so.
         options: the rest.
         queue: where its calls go,
@@ -79,7 +81,7 @@ class Calls(Generic[P, R_co]):
     def __init__(
         self,
         app: Producer,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | str,
         retry: int | None,
         options: Options,
         *,
@@ -91,10 +93,10 @@ class Calls(Generic[P, R_co]):
         if priority not in PRIORITIES:
             raise InvalidTask(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}")
         if reason := app.refused(options, {"priority": priority}):
-            raise ConfigurationError(f"{func.__qualname__}: {reason}")
+            raise ConfigurationError(f"{func if isinstance(func, str) else func.__qualname__}: {reason}")
         self._app, self._func, self._retry, self._options = app, func, retry, options
         self._queue, self._priority = queue, priority
-        self.path = path_of_function(func)  # by which workers find it
+        self.path = func if isinstance(func, str) else path_of_function(func)  # by which workers find it
         self.queue = app.queue_of(queue, priority)
         self._found = False  # it has been seen that the path leads to the function; while it is defined, it does not yet
 
@@ -138,12 +140,18 @@ class Calls(Generic[P, R_co]):
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
+        if isinstance(self._func, str):
+            return None
         try:
             return inspect.signature(self._func)
         except ValueError:  # it is not written in Python, and says nothing
             return None
 
-    def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTask:
+    def _check_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if isinstance(self._func, str):
+            if kwargs and not is_python_path(self.path):
+                raise TypeError(f"{self.path}: Go functions take no arguments by name")
+            return
         if self._signature is not None:
             try:
                 self._signature.bind(*args, **kwargs)
@@ -153,10 +161,15 @@ class Calls(Generic[P, R_co]):
             see_that_it_leads_back(self._func, self.path)
             importable(self.path)
             self._found = True
+
+    def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enqueued:
+        self._check_call(args, kwargs)
         options = self._options
         parent = running()
         if parent is not None and parent.metadata:
             options = options.but({"metadata": {**parent.metadata, **(options.metadata or {})}})
+        if not is_python_path(self.path):
+            return GoTask.with_options(self.path, args or None, self._retry, options)
         if options == _NONE:
             return PyTask(self.path, args, kwargs, self._retry)
         return PyTask.with_options(self.path, args, kwargs, self._retry, options)

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from ..app import App
 from ..cron.schedules import register
 from ..dead_letters.retention import DAYS, LETTERS
 from ..job.allow import AllowAny, AllowList
@@ -136,7 +135,7 @@ def worker(
         options = WorkerOptions(queues=serve, allow=AllowAny() if allow_any else AllowList(allow), **numbers)
     else:
         app = load_app(app_path, url)
-        serve = _chosen(app, queues)
+        serve = _chosen(app.queues(), queues)
         for each in serve:
             each.dequeue_timeout, each.keep_alive_timeout = dequeue_timeout, keep_alive_timeout
         options = options_of(app, queues=serve, **numbers)
@@ -160,9 +159,8 @@ def worker(
         sys.exit(Supervisor(options, concurrency, limit=limit).run())
 
 
-def _chosen(app: App, names: tuple[str, ...]) -> list[Queue]:
+def _chosen(queues: list[Queue], names: tuple[str, ...]) -> list[Queue]:
     """The queues of an application, or those of them that were named."""
-    queues = app.queues()
     known = {queue.name for queue in queues}
     for name in names:
         if name not in known:
@@ -211,7 +209,7 @@ def sweeper(
     check_names(queues)
     setup_logger(log_level=log_level.upper())
     if app_path is not None:
-        serve = _chosen(load_app(app_path, url), queues)
+        serve = _chosen(load_app(app_path, url).all_queues(), queues)
     elif queues:
         conn = connect(url)
         serve = [Queue(name, conn) for name in queues]

@@ -183,7 +183,7 @@ def task_show(url: str, task_id: str, queues: tuple[str, ...], app_path: str | N
     """
     if bool(queues) == (app_path is not None):
         raise click.UsageError("name the queues to look into, or give an application: --app myapp.tasks:app")
-    places = load_app(app_path, url).queues() if app_path is not None else [Queue(name, url) for name in queues]
+    places = load_app(app_path, url).all_queues() if app_path is not None else [Queue(name, url) for name in queues]
     found = locate(places, task_id)
     if found is None:
         names = ", ".join(place.name for place in places)

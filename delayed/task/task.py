@@ -153,6 +153,14 @@ class GoTask:
     def __repr__(self) -> str:
         return f"GoTask({self.func_path!r})"
 
+    @classmethod
+    def with_options(cls, func_path: str, args: Any, retry: int | None, options: Options) -> Self:
+        """A call that asks for `options`."""
+        task = cls(func_path, args, retry)
+        options.check(retry is not None)
+        task.options = options
+        return task
+
     def serialize(self, identity: str | None = None, at: float | None = None) -> bytes:
         """As `PyTask.serialize`."""
         try:

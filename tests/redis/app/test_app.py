@@ -287,3 +287,27 @@ def test_a_queue_that_no_worker_would_serve_is_refused(app: App) -> None:
         shop.plain.options(queue="bluk").delay(1)
     with pytest.raises(ConfigurationError, match="no queue 'bluk'"):
         app.enqueue_many([shop.plain.options(queue="bluk").call(1)])
+
+
+def test_functions_of_other_programs_are_declared(redis_url: str, name: str) -> None:
+    app = App(redis_url, queue=name)
+    app.task(new_id)
+    deliver = app.declare("main.Deliver", queue=f"{name}go", retry=5)
+    report = app.declare("elsewhere.jobs:report", queue=f"{name}py", timeout=timedelta(minutes=1))
+    handles = [deliver.delay("https://a", 7), report.delay(day="Monday"), *app.enqueue_many([deliver.call("https://b")])]
+    assert all(handle.id for handle in handles)
+    with pytest.raises(TypeError, match="by name"):
+        deliver.delay(url="https://a")
+    first, second = app.queue(f"{name}go").store.call("LRANGE", f"{name}go", 0, -1)
+    assert msgpack.unpackb(msgpack.unpackb(first)[1]) == ["https://a", 7]
+    assert headers_of(second)["uid"] == handles[2].id
+    assert headers_of(second)["backoff"] == ["exponential", 1.0, 600.0, True]
+    assert [queue.name for queue in app.queues()] == [name]
+    assert [queue.name for queue in app.all_queues()] == [name, f"{name}go", f"{name}py"]
+    assert [app.cancel(str(handle.id)) for handle in handles] == ["queued"] * 3
+    with pytest.raises(ConfigurationError, match="another name"):
+        app.declare("main.F", queue=name)
+    with pytest.raises(ConfigurationError, match="another name"):
+        app.task(queue=f"{name}go")(new_id)
+    with pytest.raises(InvalidTask, match="Go function"):
+        app.declare("nonsense", queue=f"{name}go")
