@@ -167,7 +167,8 @@ class App:
     def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
         marked: Any = function
         try:
-            marked.delay, marked.adelay, marked.call, marked.options = calls.delay, calls.adelay, calls.call, calls.options
+            for name in ("delay", "adelay", "call", "options", "handle", "ahandle"):
+                setattr(marked, name, getattr(calls, name))
             hooks.put_on(function)
         except (AttributeError, TypeError) as error:  # it is not written in Python
             path = path_of_function(function)
@@ -282,6 +283,11 @@ class App:
     def all_queues(self) -> list[Queue]:
         """Also those of declared functions, which other programs serve: what a sweeper sweeps."""
         return [*self.queues(), *(self.queue(name, each) for name in self._declared for each in self._bands(name))]
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; its end does that, too (`asyncio.run`)."""
+        for queue in self._async_queues.values():
+            await queue.aclose()
 
     def use(self, redis: Client | str) -> None:
         """Go to another Redis than the one that the application was made with; call it before anything is enqueued."""

@@ -118,6 +118,23 @@ class Calls(Generic[P, R_co]):
         return self._app.queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
 
     @overload
+    def handle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> Handle[R]: ...
+    @overload
+    def handle(self, task_id: str) -> Handle[R_co]: ...
+    def handle(self, task_id: str) -> Handle[Any]:
+        """The handle of a tracked call that was enqueued somewhere else; Redis is not asked about it. With another queue or
+        priority: `f.options(priority="high").handle(task_id)`."""
+        return Handle(self._app.queue(self._queue, self._priority), task_id, path=self.path)
+
+    @overload
+    def ahandle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> AsyncHandle[R]: ...
+    @overload
+    def ahandle(self, task_id: str) -> AsyncHandle[R_co]: ...
+    def ahandle(self, task_id: str) -> AsyncHandle[Any]:
+        """As `handle`, for asyncio."""
+        return AsyncHandle(self._app.async_queue(self._queue, self._priority), task_id, path=self.path)
+
+    @overload
     async def adelay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
     @overload
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R_co]: ...
@@ -193,6 +210,18 @@ class Task(Protocol[P, R_co]):
     @overload
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Enqueue a call with these arguments; see `Calls.delay`."""
+
+    @overload
+    def handle(self: "Task[P, Coroutine[Any, Any, R]]", task_id: str) -> Handle[R]: ...
+    @overload
+    def handle(self, task_id: str) -> Handle[R_co]:
+        """The handle of a call that was enqueued somewhere else; see `Calls.handle`."""
+
+    @overload
+    def ahandle(self: "Task[P, Coroutine[Any, Any, R]]", task_id: str) -> AsyncHandle[R]: ...
+    @overload
+    def ahandle(self, task_id: str) -> AsyncHandle[R_co]:
+        """As `handle`, for asyncio."""
 
     @overload
     async def adelay(self: "Task[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...

@@ -20,7 +20,9 @@ _PATIENCE = 90  # seconds that a process may take to begin or to end
 class Process:
     """A process that tells us by systemd's protocol when it is ready."""
 
-    def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path, number: int) -> None:
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], folder: Path, number: int, home: Path = APPLICATION
+    ) -> None:
         self.log = folder / f"{number}.log"
         self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = folder / f"{number}.notify"
@@ -32,7 +34,7 @@ class Process:
                 env={**os.environ, **environment, "NOTIFY_SOCKET": str(address)},
                 stdout=log,
                 stderr=log,
-                cwd=APPLICATION,
+                cwd=home,
             )
 
     @property
@@ -85,9 +87,9 @@ class Fleet:
         self._folder = folder
         self.processes: list[Process] = []
 
-    def start(self, *command: str, **environment: str) -> Process:
+    def start(self, *command: str, home: Path = APPLICATION, **environment: str) -> Process:
         variables = {**self.environment, **environment}
-        process = Process(list(command), variables, self._folder, len(self.processes))
+        process = Process(list(command), variables, self._folder, len(self.processes), home)
         self.processes.append(process)
         return process
 

@@ -148,8 +148,7 @@ async def test_asyncio(app: App) -> None:
     assert [each.id for each in many] == [each.id for each in many if each.id]
     await asyncio.to_thread(burst, app)
     assert await handle.aresult(5) == "1: 2"
-    for queue in app._async_queues.values():
-        await queue.aclose()
+    await app.aclose()
 
 
 def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, client: redis.Redis) -> None:
@@ -252,8 +251,7 @@ def test_what_waits_is_cancelled_by_its_id_in_whichever_queue(app: App) -> None:
 async def test_tasks_are_cancelled_from_asyncio(app: App) -> None:
     handle = await shop.plain.adelay(1)
     assert await app.acancel(str(handle.id)) is delayed.State.QUEUED
-    for queue in app._async_queues.values():
-        await queue.aclose()
+    await app.aclose()
 
 
 def shown(*words: str, status: int = 0) -> str:
