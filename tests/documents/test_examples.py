@@ -48,7 +48,8 @@ class Place:
 
     def start(self, folder: str, *command: str, **environment: str) -> Process:
         """A process that sees the modules in the example's folder, as one that is started there."""
-        return self.fleet.start(*command, home=EXAMPLES / folder, PYTHONPATH=str(EXAMPLES / folder), **environment)
+        self.fleet.home = EXAMPLES / folder
+        return self.fleet.start(*command, PYTHONPATH=str(EXAMPLES / folder), **environment)
 
     def worker(self, folder: str, *words: str) -> Process:
         return self.start(folder, sys.executable, "-m", "delayed", "worker", *words).ready()

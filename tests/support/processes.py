@@ -20,9 +20,7 @@ _PATIENCE = 90  # seconds that a process may take to begin or to end
 class Process:
     """A process that tells us by systemd's protocol when it is ready."""
 
-    def __init__(
-        self, command: list[str], environment: Mapping[str, str], folder: Path, number: int, home: Path = APPLICATION
-    ) -> None:
+    def __init__(self, command: list[str], environment: Mapping[str, str], folder: Path, number: int, home: Path) -> None:
         self.log = folder / f"{number}.log"
         self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         address = folder / f"{number}.notify"
@@ -85,11 +83,12 @@ class Fleet:
     def __init__(self, url: str, folder: Path) -> None:
         self.environment = {"DELAYED_REDIS_URL": url, "PYTHONUNBUFFERED": "1"}
         self._folder = folder
+        self.home = APPLICATION  # where they start
         self.processes: list[Process] = []
 
-    def start(self, *command: str, home: Path = APPLICATION, **environment: str) -> Process:
+    def start(self, *command: str, **environment: str) -> Process:
         variables = {**self.environment, **environment}
-        process = Process(list(command), variables, self._folder, len(self.processes), home)
+        process = Process(list(command), variables, self._folder, len(self.processes), self.home)
         self.processes.append(process)
         return process
 
