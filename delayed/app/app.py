@@ -1,8 +1,10 @@
 """The application object: Redis, queues, tasks, middlewares, and what runs when workers begin and end."""
 
+import asyncio
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
@@ -10,24 +12,28 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from ..backoff import Exponential
 from ..delay import ScheduleOptions
-from ..errors import ConfigurationError, InvalidTask
+from ..errors import ConfigurationError, InvalidTask, UnknownTask
 from ..hooks import NAMES, Hooks
 from ..job.allow import AllowList
 from ..job.middleware import AsyncMiddleware, Middleware, check_middlewares
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
 from ..queue.queue import Queue
+from ..queue.status import not_waiting
 from ..redis.command import AsyncClient, Client
 from ..redis.connect import client_of, url_of_environment
-from ..task.options import Options
+from ..task.decode import is_python_path
+from ..task.options import Options, TaskOptions
 from ..task.paths import path_of_function
-from ..task.task import PyTask
+from ..task.result import State
+from ..task.task import GoTask, PyTask
 from ..task.types import by_annotation, encoder
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
 T = TypeVar("T")
 _OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
+_TWO_KINDS = "the queue {!r} cannot be one of this application's own and have tasks that other programs run: use another name"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
 
@@ -85,6 +91,7 @@ class App:
         self.middlewares = list(middlewares)
         self.tasks: dict[str, Task[..., Any]] = {}  # by the paths by which workers find them
         self._names = dict.fromkeys([*queues, *priorities])  # of the queues, in the order in which they came
+        self._declared: dict[str, None] = {}  # likewise, of those that other programs serve
         self._queues: dict[str, Queue] = {}
         self._async_queues: dict[str, AsyncQueue] = {}
         self._starts: list[Callable[[], object]] = []
@@ -113,21 +120,57 @@ class App:
         """
         hooks = Hooks.taken_from(options)
         queue, priority = options.pop("queue", self._default), options.pop("priority", "normal")
-        chosen = Options.of(options, (*NAMES, "queue", "priority"))
-        if self.wire == "delayed":
-            backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
-            chosen = chosen.but({"backoff": backoff})
-            object.__setattr__(chosen, "identified", True)
+        chosen = self._chosen(options, retry, (*NAMES, "queue", "priority"))
+        if queue in self._declared:
+            raise ConfigurationError(_TWO_KINDS.format(queue))
 
         def wrap(function: Callable[..., Any]) -> Any:
             return self._add(function, Calls(self, function, retry, chosen, queue=queue, priority=priority), hooks)
 
         return wrap if func is None else wrap(func)
 
+    def declare(
+        self,
+        path: str,
+        /,
+        *,
+        queue: str,
+        priority: Priority = "normal",
+        retry: int | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Calls[..., Any]:
+        """Calls of a function that other programs run: one of Go (`main.Deliver`), or of another application in Python
+        (`module.path:function`). Workers of this application leave its queue alone.
+
+        ```python
+        deliver = app.declare("main.Deliver", queue="webhooks", retry=5)
+        deliver.delay("https://…", 7)
+        ```
+
+        Raises:
+            InvalidTask, ConfigurationError: an option that cannot work, or the queue is one of this application's own.
+        """
+        if queue in self._names:
+            raise ConfigurationError(f"{path}: {_TWO_KINDS.format(queue)}")
+        GoTask(path) if not is_python_path(path) else PyTask(path)
+        calls = Calls[..., Any](self, path, retry, self._chosen(options, retry), queue=queue, priority=priority)
+        self._declared.setdefault(queue)
+        return calls
+
+    def _chosen(self, options: Mapping[str, object], retry: int | None, beside: Sequence[str] = ()) -> Options:
+        """The options with what the tasks of an application have by default."""
+        chosen = Options.of(options, beside)
+        if self.wire == "delayed":
+            backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
+            chosen = chosen.but({"backoff": backoff})
+            object.__setattr__(chosen, "identified", True)
+        return chosen
+
     def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
         marked: Any = function
         try:
-            marked.delay, marked.adelay, marked.call, marked.options = calls.delay, calls.adelay, calls.call, calls.options
+            for name in ("delay", "adelay", "call", "options", "handle", "ahandle"):
+                setattr(marked, name, getattr(calls, name))
             hooks.put_on(function)
         except (AttributeError, TypeError) as error:  # it is not written in Python
             path = path_of_function(function)
@@ -221,7 +264,7 @@ class App:
         return self._async_queues[full]
 
     def _see_that_it_is_ours(self, name: str | None, priority: Priority) -> str:
-        if name is not None and name != self._default and name not in self._names:
+        if name is not None and name != self._default and name not in self._names and name not in self._declared:
             known = ", ".join(map(repr, self._names or [self._default]))
             raise ConfigurationError(
                 f"this application has no queue {name!r}, which its workers would not serve: it has {known}. Define a task "
@@ -240,6 +283,15 @@ class App:
         """All queues, in the order of `queue_names`."""
         names = self._names or {self._default: None}
         return [self.queue(name, each) for name in names for each in self._bands(name)]
+
+    def all_queues(self) -> list[Queue]:
+        """Also those of declared functions, which other programs serve: what a sweeper sweeps."""
+        return [*self.queues(), *(self.queue(name, each) for name in self._declared for each in self._bands(name))]
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; its end does that, too (`asyncio.run`)."""
+        for queue in self._async_queues.values():
+            await queue.aclose()
 
     def use(self, redis: Client | str) -> None:
         """Go to another Redis than the one that the application was made with; call it before anything is enqueued."""
@@ -262,6 +314,26 @@ class App:
             bare, priority = self._parts(name)
             handles += await self.async_queue(bare, priority).enqueue_all(call.task for call in some)
         return handles
+
+    def cancel(self, task_id: str, *, hard: bool = False) -> State:
+        """Cancel the task that has this id, in whichever queue of this application it is; see `Handle.cancel`.
+
+        Returns:
+            In which state it was.
+
+        Raises:
+            UnknownTask: nothing is known of it, and it does not wait.
+        """
+        queues = self.all_queues()
+        for tracked in (True, False):  # those are looked up, these are looked for
+            for queue in queues:
+                with suppress(UnknownTask):
+                    return Handle(queue, task_id, tracked=tracked).cancel(hard=hard)
+        raise not_waiting(", ".join(queue.name for queue in queues), task_id)
+
+    async def acancel(self, task_id: str, *, hard: bool = False) -> State:
+        """As `cancel`, for asyncio: in another thread."""
+        return await asyncio.to_thread(partial(self.cancel, task_id, hard=hard))
 
     def _known(self, full: str) -> Queue:
         bare, priority = self._parts(full)

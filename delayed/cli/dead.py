@@ -14,13 +14,13 @@ from ..base.clock import now
 from ..base.escape import escaped, indented
 from ..base.text import clipped, counted, summary
 from ..dead_letters.letter import DeadLetter, dead_letter
-from ..dead_letters.letter import show as content_of
 from ..dead_letters.retry import purge, retry, retry_all, retry_ids
 from ..dead_letters.search import Search, search
 from ..errors import Reason
 from ..ops.info import arguments, described
 from ..queue.queue import Queue
 from ..task.decode import headers_of
+from ..task.decode import show as content_of
 from .common import Group, connected, json_option, moment_of, show
 from .doubt import doubt_names
 
@@ -119,7 +119,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({**_as_dict(letter), "content": content_of(letter.data)}, indent=2))
         return
-    last = where.store.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
+    last = where.store.call("HGET", where.keys.task(letter.tracked_id), "worker") if letter.tracked_id else None
     show([letter.id, f"time:   {as_time(letter.time)}", *described(letter.data)])
     show([f"reason: {letter.reason}", f"by:     {letter.worker}"])
     if last:

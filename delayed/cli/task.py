@@ -2,20 +2,23 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import click
 
 from ..base.checks import as_time
-from ..base.escape import escaped
+from ..base.escape import escaped, indented
 from ..base.text import clipped, counted
 from ..errors import UnknownTask
 from ..ops.info import arguments, described, server_time
-from ..ops.waiting import LOOKED_AT, Waiting, Wanted, at, cancel, find, move, remove, search
+from ..ops.locate import Located, locate
 from ..queue.handle import Handle
 from ..queue.queue import Queue
+from ..queue.status import Status
+from ..queue.waiting import LOOKED_AT, Waiting, Wanted, at, cancel, find, move, remove, search
+from .application import app_option, load_app
 from .common import Group, as_json_text, connected, json_option, moment_of, show
 from .doubt import doubt_names
 
@@ -155,14 +158,71 @@ def _waiting(queue: Queue, which: str) -> Waiting:
 @connected
 def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
     """Show the state of task ID of QUEUE."""
-    status = Handle(Queue(queue, url), task_id).status()._asdict()
+    found = Handle(Queue(queue, url), task_id).status()
     if as_json:
-        click.echo(as_json_text(status))
+        click.echo(as_json_text(found._asdict()))
         return
-    for name, value in status.items():
+    show(_status_lines(found))
+
+
+def _status_lines(status: Status) -> Iterator[str]:
+    for name, value in status._asdict().items():
         if value is not None and value != "":
             is_time = name in ("enqueued", "due", "started")
-            show([f"{name + ':':9} {as_time(value) if is_time else value}"])
+            yield f"{name + ':':9} {as_time(value) if is_time else value}"
+
+
+@task.command("show")
+@click.argument("task_id", metavar="ID", callback=lambda context, parameter, value: _ids(context, parameter, [value])[0])
+@click.argument("queues", nargs=-1)
+@app_option
+@json_option
+@connected
+def task_show(url: str, task_id: str, queues: tuple[str, ...], app_path: str | None, as_json: bool) -> None:
+    """Show what is known of task ID: its state, where it waits, its dead letter. It is looked for in QUEUES, or in all queues
+    of an application.
+    """
+    if bool(queues) == (app_path is not None):
+        raise click.UsageError("name the queues to look into, or give an application: --app myapp.tasks:app")
+    places = load_app(app_path, url).all_queues() if app_path is not None else [Queue(name, url) for name in queues]
+    found = locate(places, task_id)
+    if found is None:
+        names = ", ".join(place.name for place in places)
+        raise click.ClickException(
+            f"nothing is known of task {task_id} in {names}: it runs or has ended, and no state is kept (see track and "
+            f"result_ttl), or it was never there"
+        )
+    if as_json:
+        click.echo(as_json_text(_located_as_dict(task_id, found)))
+        return
+    show([f"id:     {task_id}", f"queue:  {found.queue}"])
+    show(_status_lines(found.status) if found.status is not None else ())
+    if found.waits is not None:
+        due = "" if found.waits.due is None else f", due {as_time(found.waits.due)}"
+        show([f"waits:  {_WAITS[found.waits.where]}{due}"])
+    show(described(found.data) if found.data is not None else ())
+    if found.letter is not None:
+        show([f"dead:   {found.letter.id} ({found.letter.reason}, {as_time(found.letter.time)})"])
+        click.echo(f"\n{indented(found.letter.detail.rstrip())}")
+
+
+_WAITS = {
+    "queue": "in the queue",
+    "group": "in its group",
+    "key": "for its unique or concurrency key",
+    "scheduled": "in the schedule",
+}
+
+
+def _located_as_dict(identity: str, found: Located) -> dict[str, Any]:
+    letter = found.letter
+    return {
+        "id": identity,
+        "queue": found.queue,
+        "status": None if found.status is None else found.status._asdict(),
+        "waits": None if found.waits is None else _as_dict(found.waits),
+        "dead_letter": None if letter is None else {**letter._asdict(), "arguments": arguments(letter.data)},
+    }
 
 
 @task.command("result")
@@ -185,7 +245,7 @@ def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at:
     """Cancel tasks of QUEUE: those with these IDs, or those that wait and fit the filters.
 
     A waiting task is removed; a running one is asked to stop. For each ID its state before is printed. In the schedule
-    every task has an id; a task that waits in the queue itself can be cancelled if it is tracked.
+    every task has an id; a task that waits in the queue itself can be cancelled if it has one.
     """
     where = Queue(queue, url)
     if _chosen(ids, wanted):
@@ -194,9 +254,9 @@ def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at:
     found = list(search(where, Wanted(**wanted), look_at))
     count = sum(cancel(where, each) for each in found)
     click.echo(f"{counted(count, 'task')} cancelled")
-    if left := sum(not each.tracked and each.where in ("queue", "group") for each in found):
+    if left := sum(not each.id and each.where in ("queue", "group") for each in found):
         click.echo(
-            f"{counted(left, 'task waits', 'tasks wait')} in the queue and cannot be cancelled, as nothing is kept of them; "
+            f"{counted(left, 'task waits', 'tasks wait')} in the queue without an id, and cannot be cancelled; "
             f"`delayed task delete` removes them",
             err=True,
         )

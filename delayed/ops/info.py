@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 from ..base.checks import as_time, is_whole
 from ..base.clock import now
 from ..base.text import counted
-from ..dead_letters.letter import show
 from ..errors import Unrunnable
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
 from ..redis.keys import STATS
 from ..redis.store import scored
-from ..task.decode import headers_of, is_python_path, path_of, readable
+from ..task.decode import headers_of, is_python_path, path_of, readable, show
 from ..task.headers import MOST, id_in
 from ..worker.scoreboard import description
 

@@ -127,6 +127,14 @@ def readable(data: bytes) -> Any:
     return fields
 
 
+def show(data: bytes) -> str:
+    """A task with its arguments as text; its bytes in hexadecimal if it cannot be decoded."""
+    try:
+        return repr(readable(data))
+    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
+        return data.hex()
+
+
 def _checked_headers(headers: Any) -> dict[str, Any]:
     if type(headers) is not dict:
         raise Unrunnable(Reason.UNDECODABLE, f"not a task: expected a map of headers as fifth element, {_show(headers)}")

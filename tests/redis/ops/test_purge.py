@@ -9,9 +9,9 @@ from delayed.errors import ConfigurationError, Duplicate, TaskCancelled
 from delayed.events import Event, Kind, subscribe
 from delayed.ops.purge import purge
 from delayed.ops.rename import rename
-from delayed.ops.waiting import Wanted, at, find, remove, search
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
+from delayed.queue.waiting import Wanted, at, find, remove, search
 from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.ops.test_waiting import HOUR, fill

@@ -8,9 +8,10 @@ import msgpack
 import pytest
 import redis
 
-from delayed.dead_letters.letter import dead_letters, show
+from delayed.dead_letters.letter import dead_letters
 from delayed.errors import ResultError, TaskFailed
 from delayed.queue.queue import Queue
+from delayed.task.decode import show
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
 from tests.app.typed import Item, Plan

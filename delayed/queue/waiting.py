@@ -4,22 +4,33 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..base.clock import milliseconds
-from ..dead_letters.letter import show
-from ..errors import UnknownTask
-from ..queue.handle import Handle
-from ..queue.queue import Queue
-from ..redis.store import scheduled, scored
-from ..task.decode import headers_of, path_of
-from ..task.headers import id_in, number_in, unique_in
-from ..task.options import TRACKED_FOR
-from .info import server_time
+from ..redis.keys import Keys
+from ..redis.store import Store, scheduled, scored
+from ..task.decode import headers_of, path_of, show
+from ..task.headers import id_in, number_in, uid_in, unique_in
+from ..task.options import ENDED_FOR, TRACKED_FOR
+from ..task.result import ASKED, CANCELLED, State
 
 LOOKED_AT = 10_000  # tasks that a search looks at, if nothing else is said
 _PAGE = 50
+_UNBEGUN = (State.QUEUED, State.SCHEDULED, State.RETRYING)
 _GROUPS = 100  # groups at a time
+
+
+class Place(Protocol):
+    """What is asked of a queue."""
+
+    keys: Keys
+
+    @property
+    def store(self) -> Store:
+        """The way to its keys."""
+
+    def ask_time(self) -> float:
+        """The server's time, in seconds since 1970."""
 
 
 class Waiting(NamedTuple):
@@ -63,7 +74,7 @@ class Wanted:
         )
 
 
-def search(queue: Queue, wanted: Wanted | None = None, most: int = LOOKED_AT) -> Iterator[Waiting]:
+def search(queue: Place, wanted: Wanted | None = None, most: int = LOOKED_AT) -> Iterator[Waiting]:
     """The waiting tasks that fit: those in the queue, in groups, for keys and in the schedule, each in their order. They are
     read a page at a time, and while that goes on others may come and go.
 
@@ -73,16 +84,18 @@ def search(queue: Queue, wanted: Wanted | None = None, most: int = LOOKED_AT) ->
         most: how many tasks are looked at.
     """
     wanted = wanted or Wanted()
-    moment = server_time(queue)
+    moment = queue.ask_time()
     found = chain.from_iterable(_PLACES[name](queue) for name in _places(wanted))
     for each in islice(found, most):
         if wanted.fits(each, moment):
             yield each
 
 
-def find(queue: Queue, identity: str, most: int = LOOKED_AT) -> Waiting | None:
+def find(queue: Place, identity: str, most: int = LOOKED_AT) -> Waiting | None:
     """The waiting task that has this id, also if it is not tracked. The whole schedule is looked through for it,
     and so many of the other waiting tasks as `most` says."""
+    if uid_in({"uid": identity}) is None:
+        return None
     cursor = b""
     while cursor != b"0":
         cursor, found = queue.store.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
@@ -91,13 +104,13 @@ def find(queue: Queue, identity: str, most: int = LOOKED_AT) -> Waiting | None:
     return next((each for each in search(queue, most=most) if each.id == identity), None)
 
 
-def at(queue: Queue, position: int) -> Waiting | None:
+def at(queue: Place, position: int) -> Waiting | None:
     """The task at a position of the queue itself; the first has 1, and is the next to be taken."""
     data = queue.store.call("LINDEX", queue.keys.queue, position - 1)
     return None if data is None else _in_list(queue.keys.queue, "queue", data)
 
 
-def remove(queue: Queue, waits: Waiting) -> bool:
+def remove(queue: Place, waits: Waiting) -> bool:
     """Remove a waiting task, with or without an id. For those who wait for a tracked one, it was cancelled.
 
     Returns:
@@ -106,21 +119,28 @@ def remove(queue: Queue, waits: Waiting) -> bool:
     return bool(queue.store.remove(waits.key, [waits.member]))
 
 
-def cancel(queue: Queue, waits: Waiting) -> bool:
+def cancel(queue: Place, waits: Waiting) -> bool:
     """Cancel a waiting task. For those who wait for a tracked one, it was cancelled.
 
     Returns:
-        False if it does not wait any more, or cannot be cancelled, as it waits in a queue and has no id.
+        False if it does not wait any more, or cannot be cancelled, as it has no id.
     """
     if waits.tracked:
-        try:
-            return Handle(queue, waits.id).cancel() in ("queued", "scheduled", "retrying")
-        except UnknownTask:  # what was kept of it has run out
-            pass
-    return waits.where in ("scheduled", "key") and bool(queue.store.call("ZREM", waits.key, waits.member))
+        state = queue.store.cancel(waits.id, CANCELLED, round(ENDED_FOR * 1000), ASKED)
+        if state is not None:  # else what was kept of it has run out
+            return state in _UNBEGUN
+    return (waits.id != "" or waits.where == "key") and remove(queue, waits)
 
 
-def move(queue: Queue, waits: Waiting, moment: float) -> bool:
+def cancelled(queue: Place, identity: str) -> State | None:
+    """Cancel the waiting task that has this id, and return the state in which it was; None if none waits here."""
+    waits = find(queue, identity)
+    if waits is None or not cancel(queue, waits):
+        return None
+    return {"waiting": State.QUEUED, "scheduled": State.SCHEDULED, "retrying": State.RETRYING}[_state(waits)]
+
+
+def move(queue: Place, waits: Waiting, moment: float) -> bool:
     """Give a task in the schedule another time.
 
     Args:
@@ -137,11 +157,11 @@ def move(queue: Queue, waits: Waiting, moment: float) -> bool:
     )
 
 
-def _in_queue(queue: Queue) -> Iterator[Waiting]:
+def _in_queue(queue: Place) -> Iterator[Waiting]:
     yield from _listed(queue, queue.keys.queue, "queue")
 
 
-def _in_groups(queue: Queue) -> Iterator[Waiting]:
+def _in_groups(queue: Place) -> Iterator[Waiting]:
     start = 0
     while groups := queue.store.grouped(_GROUPS, start):
         for group in groups:
@@ -149,7 +169,7 @@ def _in_groups(queue: Queue) -> Iterator[Waiting]:
         start += len(groups)
 
 
-def _listed(queue: Queue, key: str, where: str) -> Iterator[Waiting]:
+def _listed(queue: Place, key: str, where: str) -> Iterator[Waiting]:
     start = 0
     while page := queue.store.call("LRANGE", key, start, start + _PAGE - 1):
         for data in page:
@@ -165,10 +185,10 @@ def _in_list(key: str, where: str, data: bytes) -> Waiting:
 
 def _identity(headers: dict[str, Any]) -> str | None:
     """The id of a task; one that is not tracked may have one, too, under another name."""
-    return id_in(headers) or id_in({"id": headers.get("uid")})
+    return id_in(headers) or uid_in(headers)
 
 
-def _for_keys(queue: Queue) -> Iterator[Waiting]:
+def _for_keys(queue: Place) -> Iterator[Waiting]:
     cursor = -1
     while cursor:
         cursor, names = queue.store.page(queue.keys.waited, max(cursor, 0))
@@ -178,11 +198,11 @@ def _for_keys(queue: Queue) -> Iterator[Waiting]:
                 yield from (each._replace(where="key", due=None) for each in _ordered(queue, sought[0]))
 
 
-def _in_schedule(queue: Queue) -> Iterator[Waiting]:
+def _in_schedule(queue: Place) -> Iterator[Waiting]:
     yield from _ordered(queue, queue.keys.scheduled)
 
 
-def _ordered(queue: Queue, key: str) -> Iterator[Waiting]:
+def _ordered(queue: Place, key: str) -> Iterator[Waiting]:
     start = 0
     while page := queue.store.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
         found = list(scored(page))
