@@ -50,7 +50,7 @@ def verdict(function: Callable[..., Any] | None, call: Call | None, error: BaseE
         return Verdict(Reason.FAILED, describe(error), function is not None or call is None)
     except BaseException as defect:
         kind, other = name_of(type(error)), name_of(type(defect))
-        places = "".join(traceback.format_tb(_own_frames(error)))[-_LONGEST_ESSENCE:]
+        places = "".join(traceback.format_tb(own_frames(error)))[-_LONGEST_ESSENCE:]
         return Verdict(Reason.FAILED, f"{places}{kind}, which cannot be shown: asking it raised {other}")
 
 
@@ -60,7 +60,7 @@ def _refused(refusal: Any, *, ready: bool = True) -> Verdict:
 
 def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:
     """Whether `error` means that the arguments do not fit the function, so that it was never entered."""
-    if _own_frames(error) is not None or not issubclass(type(error), TypeError):
+    if own_frames(error) is not None or not issubclass(type(error), TypeError):
         return None
     try:
         inspect.signature(function).bind(*call.args, **call.kwargs)
@@ -74,7 +74,7 @@ def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Un
 def describe(error: BaseException) -> str:
     """The traceback of a task's exception, from the task's own code on. Of one that is too long what says most is left: the
     type, the beginning of what it says, and the innermost frame."""
-    return described(error, _own_frames(error))
+    return described(error, own_frames(error))
 
 
 def described(error: BaseException, frames: TracebackType | None) -> str:
@@ -92,7 +92,7 @@ def described(error: BaseException, frames: TracebackType | None) -> str:
     return shortened("".join(lines[:-count]), _LONGEST_DETAIL - len(essence)) + essence
 
 
-def _own_frames(error: BaseException) -> TracebackType | None:
+def own_frames(error: BaseException) -> TracebackType | None:
     """The frames of the task's own code, whatever its exception says of itself."""
     trace: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
     return None if trace is None else _own(trace.tb_next)

@@ -36,9 +36,11 @@ from delayed.redis.keys import Keys
 from delayed.sweeper.sweep import sweep
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
-from delayed.testing.assertions import assert_enqueued, enqueued
+from delayed.testing.assertions import assert_enqueued
 from delayed.testing.drain import drain
-from delayed.testing.fake import fake_async_queue, fake_queue, faked
+from delayed.testing.enqueued import enqueued
+from delayed.testing.fake import fake_async_queue, fake_queue
+from delayed.testing.faked import faked
 from delayed.testing.inline import inline
 from delayed.testing.travel import travel
 
