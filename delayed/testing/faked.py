@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from ..app import App
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
+from ..redis.connect import client_of
 from .fake import fake_attributes, fake_server, placed
 from .targets import AnyQueue, Target, each_queue
 
@@ -26,13 +27,16 @@ def faked(queue: Either, *others: Target) -> Iterator[Either]:
 
 @contextmanager
 def on_server(app: App, url: str) -> Iterator[App]:
-    """Inside of the block all queues of an application are on the Redis at `url`, with what they have of limits in time."""
+    """Inside of the block all queues of an application are on the Redis at `url`."""
+    client = client_of(url)  # workers want one for all
 
     def attributes(queue: AnyQueue) -> dict[str, Any]:
         if isinstance(queue, AsyncQueue):
             return vars(AsyncQueue(queue.name, url))
-        there = Queue(queue.name, url)
-        return {"conn": there.conn, "store": there.store}
+        return {"conn": client, "store": Queue(queue.name, client).store}
 
-    with each_queue(app, lambda found: placed(found, attributes(found))):
-        yield app
+    try:
+        with each_queue(app, lambda found: placed(found, attributes(found))):
+            yield app
+    finally:
+        client.close()
