@@ -1,5 +1,6 @@
 """Runs tasks that have headers, and decides how they end."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -125,11 +126,11 @@ class Runner:
         function, value = job.function, None
         assert function is not None
         try:
+            job.began = monotonic()
             if isinstance(function, Coroutine):
                 value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
             else:
-                began = monotonic()
-                value = settled(function(*job.args, **job.kwargs), _timeout(job), began)
+                value = settled(function(*job.args, **job.kwargs), _timeout(job), job.began)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
@@ -139,12 +140,14 @@ class Runner:
         function, value = job.function, None
         assert isinstance(function, Coroutine)
         try:
+            job.began = monotonic()
             value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
         except BaseException as error:  # likewise; and it is not for us to be cancelled
             failed = error
         return self._outcome(job, value, failed)
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
+        job.ended = monotonic()
         self._signals.leave_if_child(failed)
         if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
             return INTERRUPTED
@@ -172,7 +175,14 @@ class Runner:
             if ended.reason is not None:
                 path, shown = escaped(job.func_path), indented(ended.detail)
                 logger.error("Task %s: %s; see `delayed dead list %s`\n%s", path, ended.reason, store.name, shown)
+        if ended is outcome and ended.reason is not None and job.function is None:
+            self._find_callbacks(job)
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
+
+    def _find_callbacks(self, job: Job) -> None:
+        """A task that ended before its function was needed may have callbacks, which are the function's."""
+        with contextlib.suppress(BaseException):  # whatever its module raises: the task has ended
+            job.function = self._functions[job.func_path]
 
     def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
         if job.tracked_id is not None:

@@ -4,8 +4,10 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
+from typing import Any
 
 from ..app import App
+from ..base.clock import monotonic
 from ..base.ids import token
 from ..base.text import said
 from ..errors import Reason, Unrunnable
@@ -121,7 +123,8 @@ class _Drain:
 
     def _plain(self, data: bytes, call: Call) -> None:
         function = None
-        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
+        names: dict[str, Any] = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
+        began = monotonic()
         try:
             function = self._functions[call.func_path]
             settled(function(*call.args, **call.kwargs))
@@ -130,6 +133,7 @@ class _Drain:
         except BaseException as error:
             if not self._retries:
                 raise
+            names["seconds"] = monotonic() - began if function is not None else 0.0
             reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
                 self.queue.store.retry(self.name, with_retry(data, next_retry(call.retry)))

@@ -139,7 +139,7 @@ class SerialLoop:
         if failure is None:
             self._completer.succeed(lease, fresh)
         else:
-            self._completer.fail(lease, data, call and Call(*call), function, failure)
+            self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh
 
     def _run_job(self, execution: Execution) -> bool:
