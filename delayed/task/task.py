@@ -23,8 +23,8 @@ class PyTask:
         func: the function, or its path `module.path:function`. A function is named by its path, so it must be found under
             its own name in its module.
         args: positional arguments: None, bool, int from -2**63 to 2**64-1, float, str, bytes, `datetime` with a time zone
-            (arrives in UTC), list and tuple (arrive as list), dict with any keys, Decimal, UUID, date, time, timedelta, Path, set
-            and frozenset. Enums arrive as their values, and dataclasses as dicts, but for the tasks of an App: see the guide.
+            (arrives in UTC), list and tuple (arrive as list), dict with any keys, Decimal, UUID, date, time, timedelta, Path,
+            set and frozenset. Enums arrive as their values, and dataclasses as dicts; an App's tasks get them as annotated.
         kwargs: keyword arguments.
         retry: how often a failed call is repeated; negative: until it succeeds. None for 0.
         options: see `delayed.options.Options`.
