@@ -109,6 +109,7 @@ class Judge:
         self._spare_go = spare_go
         self._orders = orders
         self._weather = [event for event in events if event.what in WEATHER]
+        self._swept = [event for event in events if event.what == KILL and event.kind == "sweeper"]  # another takes its place
         self._by_pid: dict[int, list[Event]] = defaultdict(list)
         for event in sorted(events, key=lambda event: event.begin):
             for pid in event.pids:
@@ -163,7 +164,7 @@ class Judge:
             if not execution.used and (cause := self._cause(execution, again.begin)):
                 execution.used, earlier = True, execution
                 break
-        cause = cause or self._began_after_a_stop(again)
+        cause = cause or self._began_after_a_stop(again) or self._swept_by_a_beginner(history[:place], again)
         if cause and again.letter:
             return  # it did not run again
         ended = earlier.end is not None and earlier.end < again.begin
@@ -224,6 +225,17 @@ class Judge:
             long = event.what == STOP and event.end - event.begin >= self._beyond
             if long and middle < again.begin <= event.end + _LAG and begins[bisect_right(begins, middle)] == again.begin:
                 return f"stop {event.kind}"
+        return ""
+
+    def _swept_by_a_beginner(self, earlier: list[Execution], again: Execution) -> str:
+        """What explains that a task was put back which a living worker held: a step of the clock ended its lease, and a sweeper
+        that took another's place just then could not know of the step."""
+        for step in self._weather:
+            if step.what != STEP or not step.begin <= again.begin <= step.end + _AFTER:
+                continue
+            held = any(each.begin <= step.end and self._until(each) >= step.begin for each in earlier)
+            if held and any(step.begin - _AFTER <= kill.begin <= again.begin for kill in self._swept):
+                return "step of the clock, and a sweeper that had just begun"
         return ""
 
     @staticmethod

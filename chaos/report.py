@@ -73,6 +73,7 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("… of them after the task had ended", f"{late:,}"),
         ("… because of a stop", f"{causes['stop']:,}"),
         ("… because of a cut", f"{causes['cut']:,}"),
+        ("… because of a step of the clock that a sweeper which had just begun did not see", f"{causes['step']:,}"),
         ("… **unexplained**", f"**{causes['unexplained']}**"),
         ("executions that overlapped another of the same task (stops and cuts)", f"{verdict.overlaps:,}"),
         ("occurrences of schedules that were executed", f"{outcome.occurrences:,}"),

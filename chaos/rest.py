@@ -9,7 +9,7 @@ import redis
 from delayed.dead_letters.letter import dead_letters
 from delayed.errors import Reason
 from delayed.queue.queue import Queue
-from delayed.redis.keys import Keys
+from delayed.redis.keys import REGISTER, Keys
 from delayed.task.decode import headers_of, readable
 from delayed.task.options import TRACKED_FOR
 from delayed.task.result import CANCELLED, State
@@ -92,7 +92,7 @@ def _number(data: bytes) -> int:
 def keys_left(client: redis.Redis, names: list[str]) -> list[str]:
     """All keys but those that are meant to stay: statistics, dead letters, and for a while what became of cancelled tasks, and
     what workers did not know."""
-    stay = {key for name in names for key in (Keys(name).stats, Keys(name).dead)}
+    stay = {REGISTER, *(key for name in names for key in (Keys(name).stats, Keys(name).dead))}
     deferred = {f"{name}_deferred" for name in names}
     found = {key.decode() for key in client.scan_iter(count=1000)} - stay
     return sorted(key for key in found if not (_of_deferred(client, key) if key in deferred else _of_cancelled(client, key)))

@@ -377,3 +377,16 @@ def test_a_slope_is_told_from_noise() -> None:
 def test_a_sparkline_shows_the_range() -> None:
     assert sparkline([1, 1, 9, 5]) == "▁▁█▅"
     assert sparkline([3, 3]) == "▁▁"
+
+
+@pytest.mark.parametrize(("killed", "step", "explained"), [(1500, 2000, True), (1500, 5000, False), (9000, 2000, False)])
+def test_a_step_that_a_new_sweeper_cannot_have_seen_explains_a_repeat(killed: int, step: int, explained: bool) -> None:
+    events = (weather(STEP, step), blow(KILL, 7, killed, kind="sweeper"))
+    found = causes(judge(run(1, A, 1000, 3000), run(1, B, 2100, 2200), events=events))
+    assert found == (["step of the clock, and a sweeper that had just begun"] if explained else [""])
+
+
+def test_a_step_explains_nothing_without_a_new_sweeper_or_an_execution_that_it_met() -> None:
+    sweeper = blow(KILL, 7, 1500, kind="sweeper")
+    assert causes(judge(run(1, A, 1000, 3000), run(1, B, 2100, 2200), events=(weather(STEP, 2000),))) == [""]
+    assert causes(judge(run(1, A, 1000, 1800), run(1, B, 2100, 2200), events=(weather(STEP, 2000), sweeper))) == [""]
