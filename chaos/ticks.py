@@ -12,8 +12,8 @@ from typing import NamedTuple
 from delayed.cron.definition import Entry
 from delayed.cron.expression import Cron
 from delayed.cron.schedules import Schedules
-from delayed.dead_letters.letter import show
 from delayed.queue.queue import Queue
+from delayed.task.decode import show
 from delayed.task.task import PyTask
 
 from .member import eventually

@@ -47,30 +47,33 @@ class Event(NamedTuple):
     error: BaseException | None = None  # what it raised
     reason: str = ""  # of the dead letter
     detail: str = ""  # likewise
-    seconds: float = 0.0  # that the function took, or until the next attempt
+    seconds: float = 0.0  # that the function ran; 0 if it did not begin
     tasks: int = 1  # how many
+    pause: float = 0.0  # seconds until the next attempt
+    waited: float | None = None  # seconds between the enqueue and the beginning of this attempt; None if the task does not say
 
 
-_CALL = ("task", "id", "attempt", "args", "kwargs", "worker")
+_CALL = ("task", "id", "attempt", "args", "kwargs", "worker", "waited")
+_ENDED = (*_CALL, "seconds")
 ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.ENQUEUED: ("producer", "A task is in Redis.", ("task", "id")),
     Kind.STARTED: ("worker", "Its function is about to be called.", _CALL),
-    Kind.SUCCEEDED: ("worker", "Its function has returned.", (*_CALL, "value", "seconds")),
-    Kind.RETRYING: ("worker", "An attempt failed; there will be another one.", (*_CALL, "error", "detail", "seconds")),
+    Kind.SUCCEEDED: ("worker", "Its function has returned.", (*_ENDED, "value")),
+    Kind.RETRYING: ("worker", "An attempt failed; there will be another one.", (*_ENDED, "error", "detail", "pause")),
     Kind.FAILED: (
         "worker",
         "An attempt failed, and there will be no other; `buried` follows.",
-        (*_CALL, "error", "reason", "detail"),
+        (*_ENDED, "error", "reason", "detail"),
     ),
     Kind.BURIED: (
         "worker, sweeper",
         "Tasks have become dead letters: they failed, expired, could not be run or (says a sweeper) were lost too often.",
-        (*_CALL, "error", "reason", "detail", "tasks"),
+        (*_ENDED, "error", "reason", "detail", "tasks"),
     ),
     Kind.CANCELLED: (
         "producer, worker",
         "It was cancelled: emitted by whoever cancels it if it had not begun (only `id` is set), else by the worker.",
-        ("task", "id", "attempt", "worker"),
+        ("task", "id", "attempt", "worker", "waited", "seconds"),
     ),
     Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran, so another worker may run it as well.", ("task", "worker")),
     Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),

@@ -26,7 +26,9 @@ class Hooks(_Fields):
     Args:
         on_start: the function is about to be called.
         on_success: it has returned.
-        on_failure: the task has become a dead letter in this worker: its last attempt failed, or its arguments do not fit.
+        on_failure: the task has become a dead letter in this worker, whatever the reason: its last attempt failed, it had
+            expired, its arguments do not fit, its result cannot be stored. A cancelled task has not failed. Of a task that was
+            lost too often a sweeper makes a dead letter: it has no functions of yours, so it emits the event `buried` instead.
         on_retry: an attempt failed, and there will be another one.
 
     A task may run more than once, and so may its callbacks. They are called before Redis knows of the success.

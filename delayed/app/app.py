@@ -1,31 +1,39 @@
 """The application object: Redis, queues, tasks, middlewares, and what runs when workers begin and end."""
 
+import asyncio
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, Unpack, cast, overload
+from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 from ..backoff import Exponential
 from ..delay import ScheduleOptions
-from ..errors import ConfigurationError, InvalidTask
+from ..errors import ConfigurationError, InvalidTask, UnknownTask
 from ..hooks import NAMES, Hooks
 from ..job.allow import AllowList
 from ..job.middleware import AsyncMiddleware, Middleware, check_middlewares
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
 from ..queue.queue import Queue
+from ..queue.status import not_waiting
 from ..redis.command import AsyncClient, Client
 from ..redis.connect import client_of, url_of_environment
-from ..task.options import Options
+from ..task.decode import is_python_path
+from ..task.options import Options, TaskOptions
 from ..task.paths import path_of_function
-from ..task.task import PyTask
+from ..task.result import State
+from ..task.task import GoTask, PyTask
+from ..task.types import by_annotation, encoder
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
+T = TypeVar("T")
 _OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
+_TWO_KINDS = "the queue {!r} cannot be one of this application's own and have tasks that other programs run: use another name"
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
 
@@ -45,6 +53,7 @@ class App:
         redis: a URL, or a client as for `Queue`; None for DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL of the
             environment, else localhost.
         queue: where tasks go that name no queue.
+        queues: queues that no task is defined with, and to which calls go by `options(queue=…)`.
         wire: `delayed`: every task has an id. `upstream`: tasks are byte for byte those of the older packages, which may
             serve the same queues; then they have neither ids nor options but `retry`.
         include: modules with further tasks, which workers import.
@@ -62,6 +71,7 @@ class App:
         redis: Client | str | None = None,
         *,
         queue: str = "default",
+        queues: Sequence[str] = (),
         wire: Wire = "delayed",
         include: Sequence[str] = (),
         middlewares: Sequence[Middleware | AsyncMiddleware] = (),
@@ -71,16 +81,17 @@ class App:
     ) -> None:
         if wire not in ("delayed", "upstream"):
             raise ConfigurationError(f"wire is 'delayed' or 'upstream', not {wire!r}")
-        if isinstance(priorities, str) or isinstance(include, str):
-            raise ConfigurationError("priorities and include are lists of names, such as ['mail']")
+        if any(isinstance(names, str) for names in (queues, priorities, include)):
+            raise ConfigurationError("queues, priorities and include are lists of names, such as ['mail']")
         check_middlewares(middlewares)
         self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
         self._client: Client | None = None
         self._options = queue_options
-        self._priorities, self._include = frozenset(priorities), tuple(include)
+        self._priorities, self._include = tuple(priorities), tuple(include)
         self.middlewares = list(middlewares)
         self.tasks: dict[str, Task[..., Any]] = {}  # by the paths by which workers find them
-        self._names: dict[str, None] = {}  # of the queues, in the order in which they came
+        self._names = dict.fromkeys([*queues, *priorities])  # of the queues, in the order in which they came
+        self._declared: dict[str, None] = {}  # likewise, of those that other programs serve
         self._queues: dict[str, Queue] = {}
         self._async_queues: dict[str, AsyncQueue] = {}
         self._starts: list[Callable[[], object]] = []
@@ -109,25 +120,63 @@ class App:
         """
         hooks = Hooks.taken_from(options)
         queue, priority = options.pop("queue", self._default), options.pop("priority", "normal")
-        chosen = Options.of(options, (*NAMES, "queue", "priority"))
-        if self.wire == "delayed":
-            backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
-            chosen = chosen.but({"backoff": backoff})
-            object.__setattr__(chosen, "identified", True)
+        chosen = self._chosen(options, retry, (*NAMES, "queue", "priority"))
+        if queue in self._declared:
+            raise ConfigurationError(_TWO_KINDS.format(queue))
 
         def wrap(function: Callable[..., Any]) -> Any:
             return self._add(function, Calls(self, function, retry, chosen, queue=queue, priority=priority), hooks)
 
         return wrap if func is None else wrap(func)
 
+    def declare(
+        self,
+        path: str,
+        /,
+        *,
+        queue: str,
+        priority: Priority = "normal",
+        retry: int | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> Calls[..., Any]:
+        """Calls of a function that other programs run: one of Go (`main.Deliver`), or of another application in Python
+        (`module.path:function`). Workers of this application leave its queue alone.
+
+        ```python
+        deliver = app.declare("main.Deliver", queue="webhooks", retry=5)
+        deliver.delay("https://…", 7)
+        ```
+
+        Raises:
+            InvalidTask, ConfigurationError: an option that cannot work, or the queue is one of this application's own.
+        """
+        if queue in self._names:
+            raise ConfigurationError(f"{path}: {_TWO_KINDS.format(queue)}")
+        GoTask(path) if not is_python_path(path) else PyTask(path)
+        calls = Calls[..., Any](self, path, retry, self._chosen(options, retry), queue=queue, priority=priority)
+        self._declared.setdefault(queue)
+        return calls
+
+    def _chosen(self, options: Mapping[str, object], retry: int | None, beside: Sequence[str] = ()) -> Options:
+        """The options with what the tasks of an application have by default."""
+        chosen = Options.of(options, beside)
+        if self.wire == "delayed":
+            backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
+            chosen = chosen.but({"backoff": backoff})
+            object.__setattr__(chosen, "identified", True)
+        return chosen
+
     def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
         marked: Any = function
         try:
-            marked.delay, marked.adelay, marked.call, marked.options = calls.delay, calls.adelay, calls.call, calls.options
+            for name in ("delay", "adelay", "call", "options", "handle", "ahandle"):
+                setattr(marked, name, getattr(calls, name))
             hooks.put_on(function)
         except (AttributeError, TypeError) as error:  # it is not written in Python
             path = path_of_function(function)
             raise InvalidTask(f"{path} cannot have a .delay(): write a function that calls it") from error
+        if self.wire == "delayed":
+            by_annotation(function)
         self.tasks[calls.path] = marked
         self._names.setdefault(calls._queue)
         return cast(Task[..., Any], marked)
@@ -179,7 +228,7 @@ class App:
 
     def queue_names(self) -> list[str]:
         """The names on Redis of all queues of this application, in the order in which workers look into them."""
-        names = dict.fromkeys([*self._names, *(name for name in self._priorities)]) or {self._default: None}
+        names = self._names or {self._default: None}
         return [self.queue_of(name, each) for name in names for each in self._bands(name)]
 
     def _bands(self, name: str) -> Sequence[Priority]:
@@ -193,17 +242,17 @@ class App:
         """The queue of this name, or the one for tasks that name none; made once.
 
         Raises:
-            ConfigurationError: there is no such Redis, or the name cannot work.
+            ConfigurationError: the application has no such queue, so that no worker of it would serve that; or the name cannot
+                work.
         """
-        full = self.queue_of(name or self._default, priority)
+        full = self._see_that_it_is_ours(name, priority)
         if full not in self._queues:
-            self._names.setdefault(name or self._default)
             self._queues[full] = Queue(full, self.redis, **self._options)
         return self._queues[full]
 
     def async_queue(self, name: str | None = None, priority: Priority = "normal") -> AsyncQueue:
         """As `queue`, for asyncio; the queue may be used in any number of event loops."""
-        full = self.queue_of(name or self._default, priority)
+        full = self._see_that_it_is_ours(name, priority)
         if full not in self._async_queues:
             where = self._redis if self._redis is not None else url_of_environment()
             if not isinstance(where, str | AsyncClient):
@@ -214,6 +263,15 @@ class App:
             self._async_queues[full] = AsyncQueue(full, where, **shared)
         return self._async_queues[full]
 
+    def _see_that_it_is_ours(self, name: str | None, priority: Priority) -> str:
+        if name is not None and name != self._default and name not in self._names and name not in self._declared:
+            known = ", ".join(map(repr, self._names or [self._default]))
+            raise ConfigurationError(
+                f"this application has no queue {name!r}, which its workers would not serve: it has {known}. Define a task "
+                f"with it, or name it in App(queues=[…])"
+            )
+        return self.queue_of(name or self._default, priority)
+
     @property
     def redis(self) -> Client:
         """The client, which is made when it is needed first."""
@@ -223,8 +281,17 @@ class App:
 
     def queues(self) -> list[Queue]:
         """All queues, in the order of `queue_names`."""
-        names = dict.fromkeys([*self._names, *self._priorities]) or {self._default: None}
+        names = self._names or {self._default: None}
         return [self.queue(name, each) for name in names for each in self._bands(name)]
+
+    def all_queues(self) -> list[Queue]:
+        """Also those of declared functions, which other programs serve: what a sweeper sweeps."""
+        return [*self.queues(), *(self.queue(name, each) for name in self._declared for each in self._bands(name))]
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop; its end does that, too (`asyncio.run`)."""
+        for queue in self._async_queues.values():
+            await queue.aclose()
 
     def use(self, redis: Client | str) -> None:
         """Go to another Redis than the one that the application was made with; call it before anything is enqueued."""
@@ -248,6 +315,26 @@ class App:
             handles += await self.async_queue(bare, priority).enqueue_all(call.task for call in some)
         return handles
 
+    def cancel(self, task_id: str, *, hard: bool = False) -> State:
+        """Cancel the task that has this id, in whichever queue of this application it is; see `Handle.cancel`.
+
+        Returns:
+            In which state it was.
+
+        Raises:
+            UnknownTask: nothing is known of it, and it does not wait.
+        """
+        queues = self.all_queues()
+        for tracked in (True, False):  # those are looked up, these are looked for
+            for queue in queues:
+                with suppress(UnknownTask):
+                    return Handle(queue, task_id, tracked=tracked).cancel(hard=hard)
+        raise not_waiting(", ".join(queue.name for queue in queues), task_id)
+
+    async def acancel(self, task_id: str, *, hard: bool = False) -> State:
+        """As `cancel`, for asyncio: in another thread."""
+        return await asyncio.to_thread(partial(self.cancel, task_id, hard=hard))
+
     def _known(self, full: str) -> Queue:
         bare, priority = self._parts(full)
         return self.queue(bare, priority)
@@ -261,13 +348,28 @@ class App:
                 return bare, priority
         return name, "normal"
 
-    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+    def refused(self, options: Options, queue: str, priority: Priority) -> str | None:
         """Why tasks of this application cannot have these options; None if they can."""
         if self.wire == "upstream" and options != Options():
             return "with wire='upstream' a task has no option but retry, as the older packages know no other"
-        if place.get("priority") != "normal" and not self._priorities:
-            return "a priority needs App(…, priorities=['the queue']), so that workers look into its three lists"
+        if priority != "normal" and queue not in self._priorities:
+            return f"a priority needs App(…, priorities=[{queue!r}]), so that workers look into the queue's three lists"
         return None
+
+    def encoder(self, kind: type[T], code: int, *, encode: Callable[[T], Any], decode: Callable[[Any], T]) -> None:
+        """Let tasks and results carry values of one more type; see `delayed.task.types.encoder`, which it is for the whole
+        process, as its code is.
+
+        Args:
+            kind: the type.
+            code: from 32 to 127, the same in all programs.
+            encode: makes of a value one that can be sent,
+            decode: and of that a value again.
+
+        Raises:
+            ConfigurationError: the code is out of range or taken, or MessagePack carries the type by itself.
+        """
+        encoder(kind, code, encode, decode)
 
     # Workers
 

@@ -1,7 +1,7 @@
 """The tasks of an application: functions whose calls can be enqueued."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import Any, Generic, Literal, NamedTuple, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
@@ -11,9 +11,11 @@ from ..errors import ConfigurationError, InvalidTask
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
 from ..queue.queue import Queue
+from ..task.decode import is_python_path
 from ..task.options import Options, TaskOptions, count_of
 from ..task.paths import importable, path_of_function, see_that_it_leads_back
-from ..task.task import PyTask
+from ..task.task import GoTask, PyTask
+from ..task.task import Task as Enqueued
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -40,7 +42,7 @@ class DefinitionOptions(CallOptions, HookOptions, total=False):
 class BoundCall(NamedTuple):
     """A call of a task with its arguments, and where it goes: what `App.enqueue_many` takes."""
 
-    task: PyTask
+    task: Enqueued
     queue: str
 
 
@@ -56,7 +58,7 @@ class Producer(Protocol):
     def queue_of(self, name: str, priority: Priority) -> str:
         """The name on Redis of the queue for a priority."""
 
-    def refused(self, options: Options, place: Mapping[str, object]) -> str | None:
+    def refused(self, options: Options, queue: str, priority: Priority) -> str | None:
         """Why tasks of this application cannot have these options; None if they can."""
 
 
@@ -65,7 +67,7 @@ class Calls(Generic[P, R_co]):
 
     Args:
         app: the application.
-        func: the function.
+        func: the function; or the path of one that other programs run, of Go or Python, of which nothing else is known.
         retry: how often a failed call is repeated; None if nobody has said so.
         options: the rest.
         queue: where its calls go,
@@ -79,7 +81,7 @@ class Calls(Generic[P, R_co]):
     def __init__(
         self,
         app: Producer,
-        func: Callable[..., Any],
+        func: Callable[..., Any] | str,
         retry: int | None,
         options: Options,
         *,
@@ -90,11 +92,11 @@ class Calls(Generic[P, R_co]):
         options.check(retry is not None)
         if priority not in PRIORITIES:
             raise InvalidTask(f"priority is one of {', '.join(PRIORITIES)}, not {priority!r}")
-        if reason := app.refused(options, {"priority": priority}):
-            raise ConfigurationError(f"{func.__qualname__}: {reason}")
+        if reason := app.refused(options, queue, priority):
+            raise ConfigurationError(f"{func if isinstance(func, str) else func.__qualname__}: {reason}")
         self._app, self._func, self._retry, self._options = app, func, retry, options
         self._queue, self._priority = queue, priority
-        self.path = path_of_function(func)  # by which workers find it
+        self.path = func if isinstance(func, str) else path_of_function(func)  # by which workers find it
         self.queue = app.queue_of(queue, priority)
         self._found = False  # it has been seen that the path leads to the function; while it is defined, it does not yet
 
@@ -114,6 +116,23 @@ class Calls(Generic[P, R_co]):
     def delay(self, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Enqueue a call with these arguments; raises as `call` and as `Queue.enqueue`."""
         return self._app.queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+
+    @overload
+    def handle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> Handle[R]: ...
+    @overload
+    def handle(self, task_id: str) -> Handle[R_co]: ...
+    def handle(self, task_id: str) -> Handle[Any]:
+        """The handle of a tracked call that was enqueued somewhere else; Redis is not asked about it. With another queue or
+        priority: `f.options(priority="high").handle(task_id)`."""
+        return Handle(self._app.queue(self._queue, self._priority), task_id, path=self.path)
+
+    @overload
+    def ahandle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> AsyncHandle[R]: ...
+    @overload
+    def ahandle(self, task_id: str) -> AsyncHandle[R_co]: ...
+    def ahandle(self, task_id: str) -> AsyncHandle[Any]:
+        """As `handle`, for asyncio."""
+        return AsyncHandle(self._app.async_queue(self._queue, self._priority), task_id, path=self.path)
 
     @overload
     async def adelay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
@@ -138,12 +157,18 @@ class Calls(Generic[P, R_co]):
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:
+        if isinstance(self._func, str):
+            return None
         try:
             return inspect.signature(self._func)
         except ValueError:  # it is not written in Python, and says nothing
             return None
 
-    def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> PyTask:
+    def _check_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if isinstance(self._func, str):
+            if kwargs and not is_python_path(self.path):
+                raise TypeError(f"{self.path}: Go functions take no arguments by name")
+            return
         if self._signature is not None:
             try:
                 self._signature.bind(*args, **kwargs)
@@ -153,10 +178,15 @@ class Calls(Generic[P, R_co]):
             see_that_it_leads_back(self._func, self.path)
             importable(self.path)
             self._found = True
+
+    def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enqueued:
+        self._check_call(args, kwargs)
         options = self._options
         parent = running()
         if parent is not None and parent.metadata:
             options = options.but({"metadata": {**parent.metadata, **(options.metadata or {})}})
+        if not is_python_path(self.path):
+            return GoTask.with_options(self.path, args or None, self._retry, options)
         if options == _NONE:
             return PyTask(self.path, args, kwargs, self._retry)
         return PyTask.with_options(self.path, args, kwargs, self._retry, options)
@@ -180,6 +210,18 @@ class Task(Protocol[P, R_co]):
     @overload
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Enqueue a call with these arguments; see `Calls.delay`."""
+
+    @overload
+    def handle(self: "Task[P, Coroutine[Any, Any, R]]", task_id: str) -> Handle[R]: ...
+    @overload
+    def handle(self, task_id: str) -> Handle[R_co]:
+        """The handle of a call that was enqueued somewhere else; see `Calls.handle`."""
+
+    @overload
+    def ahandle(self: "Task[P, Coroutine[Any, Any, R]]", task_id: str) -> AsyncHandle[R]: ...
+    @overload
+    def ahandle(self, task_id: str) -> AsyncHandle[R_co]:
+        """As `handle`, for asyncio."""
 
     @overload
     async def adelay(self: "Task[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...

@@ -1,8 +1,8 @@
 """Parts that several commands share: the address of Redis, the display of errors, common options."""
 
 import json
+import re
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import click
-from click.core import ParameterSource
 
-from ..app import App
-from ..app.app import find_app
 from ..base.escape import escaped, indented
 from ..errors import ConfigurationError, DelayedError
 from ..logger import setup_process
@@ -22,6 +19,9 @@ from ..redis.command import RedisError
 from ..redis.connect import url_of_environment
 
 P = ParamSpec("P")
+_LONGEST = 1000  # characters of a sentence
+_CONNECTING = re.compile(r"Error (?:-?\d+ )?connecting to (.+?)\. ")  # redis-py's words
+_CERTIFICATE = "; see ssl_ca_certs and TLS in docs/operations.md"
 
 
 def _url() -> str:
@@ -29,6 +29,16 @@ def _url() -> str:
         return url_of_environment()
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
+
+
+class Group(click.Group):
+    """A group whose help says all of the first sentence about each command."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(_LONGEST)) for name, each in commands if each is not None])
 
 
 def explained(command: Callable[P, None]) -> Callable[P, None]:
@@ -42,6 +52,8 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             raise
         except (DelayedError, RedisError, OSError, UnicodeError) as error:
             first, *rest = str(error).split("\n")  # it may quote what a task has said
+            first = _CONNECTING.sub(r"cannot connect to \1: ", first)
+            first += _CERTIFICATE if "CERTIFICATE_VERIFY_FAILED" in first else ""
             notes = (f"({note})" for note in getattr(error, "__notes__", ()))
             raise click.ClickException("\n".join([escaped(first), *map(indented, [*rest, *notes])])) from error
 
@@ -87,25 +99,6 @@ def connected(command: Callable[..., None]) -> Callable[..., None]:
         help="Where Redis is: redis://, rediss://, unix://, redis+sentinel://, redis+cluster://.",
     )
     return option(explained(command))
-
-
-EXIT_NO_APP = 78  # EX_CONFIG of sysexits.h: the application cannot be imported
-app_option = click.option(
-    "--app", "app_path", metavar="MODULE:NAME", help="An application (delayed.App): its queues, tasks and middlewares."
-)
-
-
-def load_app(path: str, url: str) -> App:
-    """The application at `path`, on the Redis of --redis if that was given. If it cannot be imported: exit status 78."""
-    try:
-        app = find_app(path)
-    except Exception as error:  # whatever the modules of an application raise
-        where = "".join(traceback.format_exception_only(error)).strip()
-        click.echo(f"Error: cannot load --app {path}: {where} (the current folder is {Path.cwd()})", err=True)
-        sys.exit(EXIT_NO_APP)
-    if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
-        app.use(url)
-    return app
 
 
 _log_level = click.option(

@@ -12,10 +12,11 @@ from ..cron.definition import recorded
 from ..cron.schedules import Listed, Schedules, register
 from ..queue.queue import Queue
 from ..redis.connect import connect
-from .common import app_option, connected, json_option, load, load_app, show
+from .application import app_option, load_app
+from .common import Group, connected, json_option, load, show
 
 
-@click.group()
+@click.group(cls=Group)
 def cron() -> None:
     """List the schedules of a queue; pause, resume, run or remove one; register those of a module."""
 

@@ -14,15 +14,18 @@ from ..base.clock import now
 from ..base.escape import escaped, indented
 from ..base.text import clipped, counted, summary
 from ..dead_letters.letter import DeadLetter, dead_letter
-from ..dead_letters.letter import show as content_of
 from ..dead_letters.retry import purge, retry, retry_all, retry_ids
 from ..dead_letters.search import Search, search
 from ..errors import Reason
-from ..ops.info import described
+from ..ops.info import arguments, described
 from ..queue.queue import Queue
-from .common import connected, json_option, moment_of, show
+from ..task.decode import headers_of
+from ..task.decode import show as content_of
+from .common import Group, connected, json_option, moment_of, show
+from .doubt import doubt_names
 
 _ID = re.compile(r"\d{1,19}(-\d{1,19})?")
+_TASK_ID = re.compile(r"[\w-]{16}", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LEAST = 40  # characters of what a letter says, in a list, however narrow the terminal is
 _IN_A_PIPE = 300  # characters that such a line has where there is no terminal
@@ -54,9 +57,9 @@ def _json_value(_context: click.Context, parameter: click.Parameter, value: str 
 def _ids(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
     """Turn Redis's error for a malformed id into one that says what to do."""
     for each in (value,) if isinstance(value, str) else value:
-        if not _ID.fullmatch(each):
+        if not _ID.fullmatch(each) and not _TASK_ID.fullmatch(each):
             raise click.BadParameter(
-                f"{each!r} is no id of a dead letter; `delayed dead list QUEUE` shows them: 1767225600000-0"
+                f"{each!r} is no id of a dead letter (`delayed dead list QUEUE` shows them: 1767225600000-0), nor of a task"
             )
     return value
 
@@ -67,6 +70,7 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--since", callback=_since, metavar="TIME", help="Only later ones: 90m, 12h, 7d ago, or 2026-01-31T12:00 (UTC)."
         ),
+        click.option("--until", callback=_since, metavar="TIME", help="Only those before: likewise."),
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--error", help="Only those with this in the error or its traceback."),
         click.option("--task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
@@ -76,7 +80,7 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@click.group()
+@click.group(cls=Group)
 def dead() -> None:
     """List the dead letters of a queue, show, retry or remove them."""
 
@@ -89,12 +93,18 @@ def dead() -> None:
 @connected
 def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) -> None:
     """List the dead letters of QUEUE, newest first."""
-    letters = islice(search(Queue(queue, url), Search(**wanted)), count)
+    where = Queue(queue, url)
+    letters = list(islice(search(where, Search(**wanted)), count))
     if as_json:
         click.echo(json.dumps([_as_dict(letter) for letter in letters], indent=2))
         return
     for letter in letters:
         click.echo(_line(letter))
+    total = where.store.call("XLEN", where.keys.dead)
+    if not total:
+        doubt_names([where])
+    elif total > len(letters) == count:
+        click.echo(f"the newest {count} are shown, and the queue has {total:,} dead letters: --count shows more", err=True)
 
 
 @dead.command("show")
@@ -105,11 +115,11 @@ def dead_list(url: str, queue: str, count: int, as_json: bool, **wanted: Any) ->
 def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
     """Show one dead letter of QUEUE: arguments, cause, attempts, the last worker."""
     where = Queue(queue, url)
-    letter = _letter(where, entry_id)
+    letter = _letter(where, *_entries(where, [entry_id]))
     if as_json:
         click.echo(json.dumps({**_as_dict(letter), "content": content_of(letter.data)}, indent=2))
         return
-    last = where.store.call("HGET", where.keys.task(letter.task_id), "worker") if letter.task_id else None
+    last = where.store.call("HGET", where.keys.task(letter.tracked_id), "worker") if letter.tracked_id else None
     show([letter.id, f"time:   {as_time(letter.time)}", *described(letter.data)])
     show([f"reason: {letter.reason}", f"by:     {letter.worker}"])
     if last:
@@ -127,12 +137,13 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
 @click.option("--kwargs", "new_kwargs", callback=_json_value, metavar="JSON", help="""Likewise: '{"name": 1}'.""")
 @searching
 @connected
-def dead_retry(url: str, queue: str, ids: tuple[str, ...], every: bool, new_args: Any, new_kwargs: Any, **wanted: Any) -> None:
+def dead_retry(url: str, queue: str, ids: Sequence[str], every: bool, new_args: Any, new_kwargs: Any, **wanted: Any) -> None:
     """Put dead letters back at the end of QUEUE: those named, all, or those that fit the filters."""
     where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
+    ids = _entries(where, ids)
     if new_args is None and new_kwargs is None:
         missing = _missing(where, ids)
-        count = retry_all(where, chosen) if chosen else retry_ids(where, ids)
+        count = retry_all(where, chosen) if chosen else retry_ids(where, [each for each in ids if each not in missing])
         if missing:
             click.echo(counted(count, "task waits again", "tasks wait again"))
             raise click.ClickException(_gone(where, missing))
@@ -149,25 +160,45 @@ def dead_retry(url: str, queue: str, ids: tuple[str, ...], every: bool, new_args
 @click.option("--all", "every", is_flag=True, help="All of them.")
 @searching
 @connected
-def dead_purge(url: str, queue: str, ids: tuple[str, ...], every: bool, **wanted: Any) -> None:
+def dead_purge(url: str, queue: str, ids: Sequence[str], every: bool, **wanted: Any) -> None:
     """Remove dead letters of QUEUE for good: those named, all, or those that fit the filters."""
     where, chosen = Queue(queue, url), _chosen(ids, every, wanted)
+    ids = _entries(where, ids)
     missing = _missing(where, ids)
-    count = purge(where, chosen) if chosen else int(where.store.call("XDEL", where.keys.dead, *ids))
+    count = purge(where, chosen) if chosen else _removed(where, [each for each in ids if each not in missing])
     click.echo(f"{counted(count, 'dead letter')} removed")
     if missing:
         raise click.ClickException(_gone(where, missing))
 
 
-def _chosen(ids: tuple[str, ...], every: bool, wanted: dict[str, Any]) -> Search | None:
+def _removed(queue: Queue, ids: Sequence[str]) -> int:
+    return int(queue.store.call("XDEL", queue.keys.dead, *ids)) if ids else 0
+
+
+def _chosen(ids: Sequence[str], every: bool, wanted: dict[str, Any]) -> Search | None:
     filtered = any(value is not None for value in wanted.values())
     if bool(ids) + every + filtered != 1:
-        raise click.UsageError("name the ids, or give filters (--task, --error, --text, --reason, --since), or say --all")
+        raise click.UsageError(
+            "name the ids, or give filters (--task, --error, --text, --reason, --since, --until), or say --all"
+        )
     return None if ids else Search(**wanted)
 
 
+def _entries(queue: Queue, ids: Sequence[str]) -> list[str]:
+    """The ids of dead letters; what is that of a task stands for its newest letter."""
+    sought = {each for each in ids if not _ID.fullmatch(each)}
+    found: dict[str, str] = {}
+    for letter in search(queue) if sought else ():
+        headers = headers_of(letter.data)
+        for each in sought.intersection(map(str, (headers.get("id"), headers.get("uid")))) - found.keys():
+            found[each] = letter.id
+        if len(found) == len(sought):
+            break
+    return [found.get(each, each) for each in ids]
+
+
 def _letter(queue: Queue, entry_id: str) -> DeadLetter:
-    letter = dead_letter(queue, entry_id)
+    letter = _present(queue, entry_id)
     if letter is None:
         raise click.ClickException(_gone(queue, [entry_id]))
     return letter
@@ -175,7 +206,11 @@ def _letter(queue: Queue, entry_id: str) -> DeadLetter:
 
 def _missing(queue: Queue, ids: Sequence[str]) -> list[str]:
     """Those of the ids that no dead letter has."""
-    return [each for each in ids if dead_letter(queue, each) is None]
+    return [each for each in ids if _present(queue, each) is None]
+
+
+def _present(queue: Queue, entry_id: str) -> DeadLetter | None:
+    return dead_letter(queue, entry_id) if _ID.fullmatch(entry_id) else None
 
 
 def _gone(queue: Queue, ids: Sequence[str]) -> str:
@@ -191,5 +226,6 @@ def _line(letter: DeadLetter) -> str:
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:
-    more = {"data": letter.data.hex(), "task_id": letter.task_id, "attempts": letter.attempts}
+    more: dict[str, Any] = {"data": letter.data.hex(), "task_id": letter.task_id, "attempts": letter.attempts}
+    more["arguments"] = arguments(letter.data)
     return {**letter._asdict(), **more}

@@ -61,6 +61,13 @@ def _backoff(_context: click.Context, _option: click.Parameter, text: str | None
         raise click.BadParameter(f"write it as exponential:1:600, and not {text!r}: kind, seconds, cap") from error
 
 
+def _metadata(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = [each.partition("=") for each in given]
+    if any(not name or not equals for name, equals, _ in pairs):
+        raise click.BadParameter("write it as NAME=TEXT")
+    return {name: text for name, _, text in pairs} or None
+
+
 _OPTIONS = (
     click.option("--after", type=click.FloatRange(0), metavar="SECONDS", help="Start after this many seconds."),
     click.option("--at", callback=_moment, metavar="TIME", help="Start at this time (ISO 8601 with zone), at the earliest."),
@@ -101,6 +108,13 @@ _OPTIONS = (
     ),
     click.option("--join", is_flag=True, help="Do not refuse it: print the id of the other task."),
     click.option("--group", metavar="NAME", help="Whose task it is."),
+    click.option("--concurrency-key", metavar="KEY", help="No more tasks with this key run at once than --concurrency."),
+    click.option("--concurrency", type=click.IntRange(1), metavar="N", help="1, if nothing else is said."),
+    click.option("--rate-key", metavar="KEY", help="Of the tasks with this key, --rate begin in a second."),
+    click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="See --rate-key."),
+    click.option(
+        "--metadata", multiple=True, callback=_metadata, metavar="NAME=TEXT", help="What is known of it. Repeatable."
+    ),
 )
 
 

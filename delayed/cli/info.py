@@ -8,6 +8,7 @@ from ..ops.info import inspect, lines
 from ..queue.queue import Queue
 from ..redis.connect import connect
 from .common import connected, json_option, show
+from .doubt import doubt_names
 
 
 @click.command()
@@ -24,3 +25,4 @@ def info(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         return
     for queue in found:
         show(lines(queue))
+    doubt_names(Queue(name, conn) for name in queues)

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from ..system import exits
+from .common import Group
 
 # Each command's module is imported when the command is used: `delayed enqueue` need not know the worker.
 _PLACES = {
@@ -29,7 +30,7 @@ _PLACES = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands in `_PLACES`, in that order."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature

@@ -28,8 +28,9 @@ from ..worker.application import options_of
 from ..worker.deferral import PATIENCE
 from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
+from .application import app_option, load_app
 from .banner import say_hello, warn_of_missing_sweepers
-from .common import app_option, check_names, connected, explained, load, load_app, log_options, setup_log
+from .common import check_names, connected, explained, load, log_options, setup_log
 from .demo import run_demo
 from .reload import run_again_on_changes
 from .up import run_up
@@ -152,7 +153,7 @@ def worker(
         options = WorkerOptions(queues=serve, allow=AllowAny() if allow_any else AllowList(allow), **numbers)
     else:
         app = load_app(app_path, url)
-        serve = _chosen(app, queues)
+        serve = _chosen(app.queues(), queues)
         for each in serve:
             each.dequeue_timeout, each.keep_alive_timeout = dequeue_timeout, keep_alive_timeout
         options = options_of(app, queues=serve, **numbers)
@@ -197,9 +198,8 @@ def _sweeper_beside(url: str, app_path: str | None, queues: list[Queue], log_lev
     return KeptProcess("sweeper", lambda: ChildProcess(command, environment, sys.stderr.buffer))
 
 
-def _chosen(app: App, names: tuple[str, ...]) -> list[Queue]:
+def _chosen(queues: list[Queue], names: tuple[str, ...]) -> list[Queue]:
     """The queues of an application, or those of them that were named."""
-    queues = app.queues()
     known = {queue.name for queue in queues}
     for name in names:
         if name not in known:
@@ -249,7 +249,7 @@ def sweeper(
     check_names(queues)
     setup_log(log_level, log_format)
     if app_path is not None:
-        serve = _chosen(load_app(app_path, url), queues)
+        serve = _chosen(load_app(app_path, url).all_queues(), queues)
     elif queues:
         conn = connect(url)
         serve = [Queue(name, conn) for name in queues]

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import Reason, Unrunnable
+from ..errors import Reason
 from ..queue.queue import Queue
 from ..redis.command import pairs
 from ..redis.keys import LETTER
-from ..task.decode import headers_of, path_of, readable
-from ..task.headers import id_in, milliseconds_in
+from ..task.decode import headers_of, path_of
+from ..task.headers import id_in, milliseconds_in, uid_in
 
 
 class DeadLetter(NamedTuple):
@@ -24,7 +24,13 @@ class DeadLetter(NamedTuple):
 
     @property
     def task_id(self) -> str | None:
-        """The id of a tracked task."""
+        """The id of the task, if it has one."""
+        headers = headers_of(self.data)
+        return id_in(headers) or uid_in(headers)
+
+    @property
+    def tracked_id(self) -> str | None:
+        """The same, if Redis keeps the task's state."""
         return id_in(headers_of(self.data))
 
     @property
@@ -60,14 +66,6 @@ def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:
     """One dead letter, if it is there."""
     found = queue.store.call("XRANGE", queue.keys.dead, entry_id, entry_id)
     return letter_of(*found[0]) if found else None
-
-
-def show(data: bytes) -> str:
-    """A task with its arguments as text; its bytes in hexadecimal if it cannot be decoded."""
-    try:
-        return repr(readable(data))
-    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
-        return data.hex()
 
 
 def letter_of(entry: bytes, fields: list[bytes]) -> DeadLetter:

@@ -66,9 +66,9 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
         data = without_header(data, "expires")
     headers = headers_of(data)
     key, mode, bound = unique_in(headers)
-    taken = bound if mode != "while_running" and letter.task_id is not None else 0
+    taken = bound if mode != "while_running" and letter.tracked_id is not None else 0
     how = {"tracked": round(TRACKED_FOR * 1000), "bound": max(taken, 0), "enqueued": milliseconds_in(headers, "enqueued")}
-    done = queue.store.revive(letter.id, data, letter.task_id, unique=key, **how)
+    done = queue.store.revive(letter.id, data, letter.tracked_id, unique=key, **how)
     if done == 2:
         raise Duplicate(f"another task in {queue.name!r} has the unique key of letter {letter.id}; it stays where it is", "")
     return bool(done)
@@ -116,7 +116,7 @@ def _retry_some(queue: Queue, letters: list[DeadLetter]) -> int:
     """Those without an id go together, in order; others need their own keys."""
     count, plain = 0, list[str]()
     for letter in letters:
-        if letter.task_id is None and letter.reason != Reason.EXPIRED:
+        if letter.tracked_id is None and letter.reason != Reason.EXPIRED:
             plain.append(letter.id)
             continue
         count += queue.store.dead_retry(plain) if plain else 0

@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 from ..errors import ConfigurationError, Reason
 from ..queue.queue import Queue
-from .letter import DeadLetter, dead_letters, show
+from ..task.decode import show
+from .letter import DeadLetter, dead_letters
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Emitter:
 
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, or, if somebody wants to know when it is called, one that says so."""
-        heard = (Kind.STARTED, Kind.SUCCEEDED)
+        heard = (Kind.STARTED, Kind.SUCCEEDED)  # of the others the worker knows what there is to say
         hooks = (Hooks.of(function), self._hooks)
         if any(BUS.listeners(kind) for kind in heard) or any(each.on_start or each.on_success for each in hooks):
             return self._heard_coroutine(function) if inspect.iscoroutinefunction(function) else self._heard(function)
@@ -99,10 +99,11 @@ class Emitter:
 
     def _start(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         queue, path, job = _current()
-        self.say(Kind.STARTED, queue, function, args=args, kwargs=kwargs, **_names(path, job))
+        waited = None if job is None else job.waited
+        self.say(Kind.STARTED, queue, function, args=args, kwargs=kwargs, waited=waited, **_names(path, job))
         _began.set(monotonic())
         if job is not None:
-            job.began = monotonic()
+            job.began = _began.get()
 
     def _return(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], value: Any) -> None:
         seconds = monotonic() - _began.get()
@@ -125,22 +126,23 @@ class Emitter:
 
     def ended(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
         """A task with headers has ended, as its worker counts it (see `Runner.end`)."""
-        call = {"args": job.args, "kwargs": job.kwargs, **_names(job.func_path, job)}
+        about_it = {**_names(job.func_path, job), "seconds": job.seconds, "waited": job.waited}
+        call = {"args": job.args, "kwargs": job.kwargs, **about_it}
         function = _bare(job.function)
         if isinstance(outcome, Again):
             if count == "retried":
-                about = {"error": outcome.cause, "detail": outcome.error, "seconds": outcome.pause}
+                about = {"error": outcome.cause, "detail": outcome.error, "pause": outcome.pause}
                 self._tell(Kind.RETRYING, queue, function, **about, **call)
         elif isinstance(outcome, Failed):
             self.buried(queue, function, outcome.error, outcome.reason, outcome.detail, **call)
         elif isinstance(outcome, Ended) and outcome.reason is not None:
             self.buried(queue, function, None, outcome.reason, outcome.detail, **call)
         elif isinstance(outcome, Ended) and outcome.state is State.CANCELLED:
-            self._tell(Kind.CANCELLED, queue, function, **_names(job.func_path, job))
+            self._tell(Kind.CANCELLED, queue, function, **about_it)
         elif isinstance(outcome, Done) and count:
             self.buried(queue, function, None, Reason.FAILED, "what it returned cannot be stored", **call)
         elif isinstance(outcome, Done):
-            self._tell(Kind.SUCCEEDED, queue, function, value=outcome.value, seconds=monotonic() - job.began, **call)
+            self._tell(Kind.SUCCEEDED, queue, function, value=outcome.value, **call)
 
 
 def _current() -> tuple[str, str, Job | None]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from ..base.text import name_of, shortened
+from ..base.text import name_of, said, shortened
 from ..errors import Reason, Unready, Unrunnable
 from ..task.decode import Call
+from ..task.types import Unfit
 from .observed import inside
 
 _LONGEST_DETAIL = 10_000  # characters of a traceback that a dead letter keeps,
@@ -60,6 +61,8 @@ def _refused(refusal: Any, *, ready: bool = True) -> Verdict:
 
 def misfit(function: Callable[..., Any], call: Call, error: BaseException) -> Unrunnable | None:
     """Whether `error` means that the arguments do not fit the function, so that it was never entered."""
+    if issubclass(type(error), Unfit):
+        return Unrunnable(Reason.BAD_ARGUMENTS, f"{call.func_path}: {said(error)}")
     if own_frames(error) is not None or not issubclass(type(error), TypeError):
         return None
     try:

@@ -13,6 +13,7 @@ from ..base.text import name_of, said
 from ..errors import InvalidTask, Reason, TimedOut, Unready, Unrunnable
 from ..task.decode import SEPARATOR
 from ..task.paths import OF_A_SCRIPT
+from ..task.types import converter, is_by_annotation
 
 _VALUES = frozenset({type(None), bool, int, float, str, bytes, list, dict, tuple})  # of these there is nothing to wait for
 
@@ -35,6 +36,23 @@ class Coroutine:
     def begin(self, *args: Any, **kwargs: Any) -> Awaitable[Any]:
         """What there is to wait for."""
         return self._function(*args, **kwargs)
+
+
+def converting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, or, if it is marked for this and its annotations need it, one that converts its arguments first."""
+    convert = converter(function) if is_by_annotation(function) else None
+    if convert is None:
+        return function
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        positional, named = convert(args, kwargs)
+        return function(*positional, **named)
+
+    async def begin(*args: Any, **kwargs: Any) -> Any:
+        positional, named = convert(args, kwargs)
+        return await function(*positional, **named)
+
+    return update_wrapper(begin if inspect.iscoroutinefunction(function) else call, function)
 
 
 def run(awaitable: Awaitable[Any], seconds: float = 0, began: float | None = None) -> Any:
@@ -135,7 +153,7 @@ class Functions(dict[str, Callable[..., Any]]):
         if path not in self._allowed:
             raise _refusal(path, module_path, name)
         function = _found(path, module_path, name)
-        wrapped = self._wrap(function)
+        wrapped = self._wrap(converting(function))
         self[path] = Coroutine(wrapped) if inspect.iscoroutinefunction(function) else wrapped
         return self[path]
 

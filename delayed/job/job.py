@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from ..base.clock import monotonic
+from ..base.clock import monotonic, now
 from ..base.running import source as _source
 from ..errors import NotInTask, TaskCancelled, Unrunnable
 from ..queue.queue import Queue
@@ -50,7 +50,7 @@ class Job:
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
         self._next_look = 0.0
-        self.began = 0.0  # monotonic time at which this attempt began; 0 before
+        self.began = self.ended = 0.0  # monotonic times, of its function
 
     def __repr__(self) -> str:
         return "<a direct call>" if self.direct else f"<{self.func_path}, id {self.id}, attempt {self.attempt}>"
@@ -94,6 +94,20 @@ class Job:
         """Say how far it is, for `handle.status()`. Nothing happens if the task is not tracked."""
         if self.tracked_id is not None:
             self.queue.store.progress(self.tracked_id, msgpack.packb([done, total, note]))
+
+    @property
+    def seconds(self) -> float:
+        """For how long its function has run; 0 if it has not begun."""
+        return (self.ended or monotonic()) - self.began if self.began else 0.0
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds between its enqueue and the beginning of this attempt (or now, if it has not begun); None if it is not
+        tracked."""
+        if self.enqueued_at is None:
+            return None
+        began = now() - (monotonic() - self.began if self.began else 0.0)
+        return max(0.0, began - self.enqueued_at)  # the clocks are not the same
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""

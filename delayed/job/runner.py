@@ -1,5 +1,6 @@
 """Runs tasks that have headers, and decides how they end."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,11 +131,11 @@ class Runner:
         function, value = job.function, None
         assert function is not None
         try:
+            job.began = monotonic()
             if isinstance(function, Coroutine):
                 value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
             else:
-                began = monotonic()
-                value = settled(function(*job.args, **job.kwargs), _timeout(job), began)
+                value = settled(function(*job.args, **job.kwargs), _timeout(job), job.began)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
@@ -144,12 +145,14 @@ class Runner:
         function, value = job.function, None
         assert isinstance(function, Coroutine)
         try:
+            job.began = monotonic()
             value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
         except BaseException as error:  # likewise; and it is not for us to be cancelled
             failed = error
         return self._outcome(job, value, failed)
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
+        job.ended = monotonic()
         self._signals.leave_if_child(failed)
         if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
             return INTERRUPTED
@@ -177,7 +180,14 @@ class Runner:
         finally:  # whoever reads the log may be slow, or may have gone: the lease comes first
             if ended.reason is not None:
                 log_dead(store.name, job.func_path, ended.reason, ended.detail, job=job, error=cause, seconds=ran(job))
+        if ended is outcome and ended.reason is not None and job.function is None:
+            self._find_callbacks(job)
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
+
+    def _find_callbacks(self, job: Job) -> None:
+        """A task that ended before its function was needed may have callbacks, which are the function's."""
+        with contextlib.suppress(BaseException):  # whatever its module raises: the task has ended
+            job.function = self._functions[job.func_path]
 
     def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
         if job.tracked_id is not None:

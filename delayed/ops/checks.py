@@ -65,9 +65,7 @@ class Snapshot:
 
     def names(self, key: str) -> Iterator[Sequence[str]]:
         """The names of the fields of a hash, in pages."""
-        cursor = -1
-        while cursor:
-            cursor, names = self.queue.store.page(key, max(cursor, 0), PAGE)
+        for names in self.queue.store.pages(key, PAGE):
             yield from pages(names, PAGE)  # a small hash comes in one page, whatever was asked for
 
     def fields(self, key: str) -> Iterator[tuple[str, bytes]]:

@@ -66,6 +66,8 @@ class QueueFacts(NamedTuple):
     overdue: int = 0  # of them, when it has come
     groups: int = 0  # groups with waiting tasks
     oldest: float | None = None  # seconds that one of all these has waited, as far as that is known
+    old_workers: int = 0  # workers of the older packages that hold a task now
+    headers: bool = False  # some of its tasks have headers, which those do not know
 
 
 def diagnose(facts: ServerFacts) -> list[Advice]:
@@ -265,6 +267,12 @@ def _queue(served: QueueFacts) -> Iterator[Advice]:
     if served.stuck:
         says = f"{counted(served.stuck, 'task is', 'tasks are')} held by dead workers, for {served.stuck_for:.0f} s or longer"
         yield Advice("problem", name, says, f"run a sweeper: delayed sweeper {name}; or once: delayed fsck --repair {name}")
+    if served.old_workers and served.headers:
+        says = (
+            f"{counted(served.old_workers, 'worker')} of the older packages serve it, and some of its tasks have ids or other "
+            f"options, which those do not know: they lose such tasks"
+        )
+        yield Advice("problem", name, says, "stop them, or enqueue with App(…, wire='upstream')")
     if not served.sweepers:
         says = (
             "no sweeper is running (sweepers of the older packages cannot be detected), "

@@ -9,12 +9,14 @@ from ..queue.queue import Queue
 from ..redis.command import Caller, Client, ResponseError, is_cluster, pairs
 from ..redis.pool import Pooled
 from ..redis.scripts import SCRIPTS
+from ..task.decode import headers_of
 from .diagnosis import QueueFacts, ServerFacts
 from .fsck import PATIENCE, Checked, examine
-from .info import inspect
+from .info import LeaseInfo, inspect
 
 _PINGS = 50
 _SLOWLOG = 128  # entries
+_NEXT = 50  # waiting tasks
 
 
 def read(client: Client, key: str = "") -> ServerFacts:
@@ -70,8 +72,15 @@ def queue_facts(queue: Queue, patience: float = PATIENCE) -> QueueFacts:
     workers, sweepers = (sum(each.get("kind") == kind for each in seen.processes) for kind in ("worker", "sweeper"))
     return QueueFacts(
         queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck,
-        seen.scheduled, seen.overdue, seen.groups, seen.oldest,
+        seen.scheduled, seen.overdue, seen.groups, seen.oldest, *_old_workers(queue, seen.leases),
     )  # fmt: skip
+
+
+def _old_workers(queue: Queue, leases: list[LeaseInfo]) -> tuple[int, bool]:
+    """How many workers of the older packages hold a task, which they do under names of another form, and whether one of the
+    next tasks has headers."""
+    old = sum(each.alive and not queue.keys.owns_lease(each.lease) for each in leases)
+    return old, bool(old) and any(map(headers_of, queue.store.call("LRANGE", queue.keys.queue, 0, _NEXT - 1)))
 
 
 def _allowed(forbidden: list[str], command: str, action: Callable[[Caller], dict[str, Any]], caller: Caller) -> dict[str, Any]:

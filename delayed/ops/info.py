@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 from ..base.checks import as_time, is_whole
 from ..base.clock import now
 from ..base.text import counted
-from ..dead_letters.letter import show
 from ..errors import Unrunnable
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
 from ..redis.keys import STATS
 from ..redis.store import scored
-from ..task.decode import headers_of, is_python_path, path_of, readable
+from ..task.decode import headers_of, is_python_path, path_of, readable, show
 from ..task.headers import MOST, id_in
 from ..worker.scoreboard import description
 
@@ -218,11 +217,7 @@ def _process_line(process: dict[str, Any]) -> str:
 def processes(queue: Queue) -> dict[str, dict[str, Any]]:
     """Own lease → description, of the processes that live."""
     found: dict[str, dict[str, Any]] = {}
-    cursor = -1
-    while cursor:
-        cursor, leases = queue.store.page(queue.keys.workers, max(cursor, 0))
-        if not leases:
-            continue
+    for leases in filter(None, queue.store.pages(queue.keys.workers)):
         for lease, about in zip(leases, queue.store.call("HMGET", queue.keys.workers, *leases), strict=True):
             if about is not None and queue.store.alive([lease]):
                 found[lease] = description(about)

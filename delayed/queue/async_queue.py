@@ -70,7 +70,10 @@ class AsyncQueue(Producer):
         if task.options is not None:
             if self._asks_time(task):
                 await self.ask_time()
-            if submission := self._submission(task, id):
+            due = None
+            if task.options.rate_key is not None and task.options.rate is not None:
+                due = await self.store.reserve(task.options.rate_key, task.options.rate, self._earliest(task.options))
+            if submission := self._submission(task, id, due):
                 reply = await self.store.submit(*submission)
                 if reply[0] == b"first":
                     await self.store.turn([digest(task.options.group or "")], READY)

@@ -17,7 +17,8 @@ from ..redis.command import RedisError, is_outage
 from ..redis.keys import Keys
 from ..task.options import ENDED_FOR
 from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
-from .status import Status, known, needs_time, state_of, status_of, unknown
+from .status import Status, known, needs_time, not_waiting, state_of, status_of, unknown
+from .waiting import Place, cancelled
 from .waits import Answer, NotYet, Over
 
 R_co = TypeVar("R_co", covariant=True)
@@ -33,28 +34,16 @@ class _Waiter(Protocol):
     def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
 
 
-class _Store(Protocol):
-    def call(self, *command: Any) -> Any: ...
-
-    def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
-
-
 class _AsyncStore(Protocol):
     async def call(self, *command: Any) -> Any: ...
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
 
 
-class _Queue(Protocol):
+class _Queue(Place, Protocol):
     name: str
-    keys: Keys
 
     def waiter(self) -> _Waiter: ...
-
-    @property
-    def store(self) -> _Store: ...
-
-    def ask_time(self) -> float: ...
 
 
 class _AsyncQueue(Protocol):
@@ -173,7 +162,8 @@ class Handle(Generic[R_co]):
         return await asyncio.to_thread(partial(self.cancel, hard=hard))
 
     def cancel(self, *, hard: bool = False) -> State:
-        """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`).
+        """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`). A task with an
+        id that is not tracked is looked for among those that wait, and cannot be told once it runs.
 
         Args:
             hard: and if it runs on for a beat of its worker and a second, its process ends with it. What else runs there goes
@@ -185,6 +175,11 @@ class Handle(Generic[R_co]):
         Raises:
             UnknownTask, NoResult: nothing is known.
         """
+        if self.id is not None and not self.tracked:
+            found = cancelled(self._queue, self.id)
+            if found is None:
+                raise not_waiting(repr(self._queue.name), self.id)
+            return found
         state = self._queue.store.cancel(
             known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
         )

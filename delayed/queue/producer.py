@@ -15,7 +15,7 @@ from ..redis.server_time import ServerTime
 from ..redis.store import place
 from ..task.decode import headers_of, is_python_path, path_of
 from ..task.headers import id_in
-from ..task.options import TRACKED_FOR
+from ..task.options import TRACKED_FOR, Options
 from ..task.task import GoTask, PyTask, Task
 
 MAX_TASK_SIZE = 1 << 20  # bytes
@@ -57,7 +57,7 @@ class Producer:
 
     def _asks_time(self, task: Task) -> bool:
         """Whether Redis is to be asked what time it is, before the task can be written down."""
-        return task.options is not None and task.options.expires_from_now and self.server_time.stale()
+        return task.options is not None and task.options.needs_time and self.server_time.stale()
 
     @staticmethod
     def _check(task: object) -> None:
@@ -76,7 +76,7 @@ class Producer:
         for task in tasks:
             self._check(task)
             options = task.options
-            alone = options is not None and (options.tracked or options.due is not None or bool(options.delay))
+            alone = options is not None and (options.tracked or options.scheduled)
             if not alone and self._asks_time(task):
                 yield None
             identity = self._identity_of(task) if options is not None and not alone else None
@@ -96,19 +96,24 @@ class Producer:
             yield chunk
 
     def _submission(
-        self, task: Task, identity: str | None = None
+        self, task: Task, identity: str | None = None, due: int | None = None
     ) -> tuple[tuple[str, ...], tuple[bytes, str, int, int, int, int, str]] | None:
         """Keys and arguments of the script for a task that asks for more than a place at the tail; None for others."""
         options = task.options
-        if options is None or not (options.tracked or options.due is not None or options.delay or options.group is not None):
+        if options is None or not (options.tracked or options.scheduled or options.group is not None):
             return None
         keys, name = self.keys, identity or new_id()
         bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
         *tail, word = place(keys, options.group)
         names = (*tail, keys.scheduled, keys.wake, keys.task(name), keys.unique(options.unique or ""))
         tracked = TRACKED_FOR if options.tracked else 0
-        times = (options.due or 0, options.delay or 0, round(tracked * 1000), round(bound * 1000))
+        due, delay = (options.due or 0, options.delay or 0) if due is None else (due, 0)
+        times = (due, delay, round(tracked * 1000), round(bound * 1000))
         return names, (self._serialize(task, name), name, *times, word)
+
+    def _earliest(self, options: Options) -> int:
+        """When a task with a rate key shall begin at the earliest, in milliseconds since 1970; 0 for at once."""
+        return options.due or (round(self.server_time.now() * 1000) + options.delay if options.delay else 0)
 
     def _tell(self, tasks: list[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""

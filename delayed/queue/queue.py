@@ -87,7 +87,10 @@ class Queue(Producer):
         if task.options is not None:
             if self._asks_time(task):
                 self.ask_time()
-            if submission := self._submission(task, id):
+            due = None
+            if task.options.rate_key is not None and task.options.rate is not None:
+                due = self.store.reserve(task.options.rate_key, task.options.rate, self._earliest(task.options))
+            if submission := self._submission(task, id, due):
                 reply = self.store.submit(*submission)
                 if reply[0] == b"first":
                     self.store.turn([digest(task.options.group or "")], READY)

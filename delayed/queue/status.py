@@ -44,6 +44,13 @@ def unknown(queue: str, identity: str | None) -> UnknownTask:
     )
 
 
+def not_waiting(queues: str, identity: str) -> UnknownTask:
+    """What is raised if no task with this id waits, and nothing else could be known of it."""
+    return UnknownTask(
+        f"no task {identity} waits in {queues}: it runs or has ended, and no state is kept of it (see track=True)"
+    )
+
+
 def state_of(state: str | None, queue: str, identity: str | None) -> State:
     """The state that stands in Redis.
 

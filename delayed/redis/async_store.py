@@ -66,6 +66,14 @@ class AsyncStore:
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
 
+    async def reserve(self, key: str, rate: float, earliest: int = 0) -> int:
+        """As `Store.reserve`."""
+        keys = (self.keys.pace(key),)
+        try:
+            return int(await run_script_async(self._pooled, SCRIPTS["reserve"], keys, (round(1e6 / rate), earliest)))
+        except ResponseError as error:
+            raise await explained_async(error, self._pooled, self.keys, keys) from error
+
     async def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         """Run a script that adds tasks, and see that they are durable."""
         try:

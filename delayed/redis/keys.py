@@ -8,6 +8,7 @@ from ..base.ids import digest
 from ..errors import ConfigurationError
 from ..task.headers import Holds
 
+REGISTER = "delayed:queues"  # sorted set: the queues that processes of ours serve, by when they last said so
 _LEASE = "_lease_"
 TYPES = {
     "queue": "list",
@@ -32,16 +33,20 @@ _SUFFIXES = tuple(f"_{part}" for part in TYPES if part != "queue")
 CONTROL = ("paused", "concurrency", "rate", "burst")  # fields of the hash,
 STATS = ("recovered", "buried")  # of this one,
 LETTER = ("task", "reason", "detail", "worker")  # and of each entry of `dead`
-_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots)_[0-9a-f]{40}", re.ASCII)
-_OF_ONE = re.compile(r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
+_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots|pace)_[0-9a-f]{40}", re.ASCII)
+_OF_ONE = re.compile(
+    r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL
+)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 _OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
+_TAG = re.compile(r"\{[^}]+\}")  # what places a key on a cluster; Redis takes the first
 _SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
 _KINDS = {  # of those
     "task": "hash",
     "result": "list",
     "unique": "string",
     "slots": "hash",
+    "pace": "string",
     "group": "list",
     "waits": "zset",
 }
@@ -83,11 +88,13 @@ class Keys:
             name.encode(errors="surrogateescape")
         except UnicodeEncodeError as error:
             raise ConfigurationError(f"{name!r} cannot be the name of a queue: it has no form in UTF-8 ({error})") from error
+        if name == REGISTER or name.startswith(f"{REGISTER}:"):
+            raise ConfigurationError(f"{name!r} cannot be the name of a queue: it is the register of queues")
         if owner(name) is not None:
             raise ConfigurationError(
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
                 f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ or _result_ and 16 characters, "
-                f"or in _unique_, _slots_, _waits_ or _group_ and 40 hexadecimal digits"
+                f"or in _unique_, _slots_, _pace_, _waits_ or _group_ and 40 hexadecimal digits"
             )
         for part in TYPES.keys() - {"queue"}:
             object.__setattr__(self, part, f"{name}_{part}")
@@ -144,6 +151,10 @@ class Keys:
         """hash with a TTL: of the tasks with one concurrency key that run: lease → length of the task."""
         return f"{self.queue}_slots_{digest(key)}"
 
+    def pace(self, key: str) -> str:
+        """string with a TTL: the next free instant of a rate key, in microseconds since 1970."""
+        return f"{self.queue}_pace_{digest(key)}"
+
     def waits(self, key: str) -> str:
         """sorted set: the tasks that wait for `key`, which is one of `slots` or `unique`: as in the schedule, by when they
         came. A unique key's digest stands there read from its end, so that it is no concurrency key's."""
@@ -198,6 +209,14 @@ class Keys:
     def owns_group(self, key: str) -> bool:
         """Whether `key` has the waiting tasks of a group of this queue, by its form."""
         return key.startswith(self.queue) and bool(_OF_A_GROUP.fullmatch(key, len(self.queue)))
+
+
+def register_of(queue: str, cluster: bool) -> str:
+    """sorted set: the register in which `queue` stands. On a cluster there is one for each hash tag."""
+    if not cluster:
+        return REGISTER
+    tagged = _TAG.search(queue)
+    return f"{REGISTER}:{tagged[0] if tagged else '{' + queue + '}'}"
 
 
 def owner(key: str) -> str | None:

@@ -12,10 +12,11 @@ from ..events import BUS, Event, Kind
 from ..task.decode import headers_of
 from ..task.headers import HOLDS_NOTHING, Holds, holds_in, milliseconds_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
-from .command import Caller, Client, RedisError, ResponseError, run_script
+from ..task.result import CANCELLED
+from .command import Caller, Client, RedisError, ResponseError, is_cluster, run_script
 from .durability import Durability
 from .foreign import explained
-from .keys import Keys
+from .keys import Keys, register_of
 from .pool import Pooled
 from .scripts import SCRIPTS, Argument
 
@@ -26,6 +27,7 @@ _SWEPT = 100  # leases in one call of sweep,
 _BUDGET = 1 << 20  # and bytes of what they hold, as in lua/sweep.lua
 _PAGE = 100  # keys that tasks wait for, in one call of wake
 STATE_KEPT = round(TRACKED_FOR * 1000)  # milliseconds
+SERVED_FOR = 90 * 86400  # seconds for which a queue is known that nobody serves any more
 _END_KEPT = round(ENDED_FOR * 1000)  # milliseconds
 _FATES = {"while_running": "take", "while_queued": "free"}  # what becomes of the unique key of a task that begins
 
@@ -134,6 +136,16 @@ class Store:
         reply: list[bytes] = self._add("submit", keys, arguments)
         return reply
 
+    def reserve(self, key: str, rate: float, earliest: int = 0) -> int:
+        """Take the next free instant of a rate key, which are 1/`rate` seconds apart. Returns it in milliseconds since 1970.
+
+        Args:
+            key: the rate key.
+            rate: instants a second.
+            earliest: the earliest that will do, in milliseconds since 1970; 0 for now.
+        """
+        return int(self._run("reserve", (self.keys.pace(key),), round(1e6 / rate), earliest))
+
     def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
         """Run a script that adds tasks, and see that they are durable."""
         durability = self._durability
@@ -181,6 +193,22 @@ class Store:
         keys = (self.keys.lease(holder), self.keys.workers, self.keys.control, self.keys.groups, self.keys.deferred)
         reply: list[Any] = self._run("beat", keys, holder, milliseconds(seconds), about)
         return reply
+
+    def serve(self) -> None:
+        """Say that this queue has a worker or a sweeper. Queues that have had none for long are forgotten."""
+        register, seconds = register_of(self.name, is_cluster(self.conn)), round(now())
+        self.call("ZADD", register, seconds, self.name)
+        self.call("ZREMRANGEBYSCORE", register, "-inf", seconds - SERVED_FOR)
+
+    def served(self) -> dict[str, float]:
+        """The queues that have workers or sweepers, or had some in the last 90 days: their names → when these last said so, in
+        seconds since 1970. On a cluster those with this queue's hash tag."""
+        found = self.call("ZREVRANGE", register_of(self.name, is_cluster(self.conn)), 0, -1, "WITHSCORES")
+        return {name.decode(errors="surrogateescape"): moment for name, moment in scored(found)}
+
+    def forget(self) -> None:
+        """The opposite of `serve`."""
+        self.call("ZREM", register_of(self.name, is_cluster(self.conn)), self.name)
 
     def ran(self, digests: Sequence[str]) -> None:
         """Tasks with these SHA-1 have run here. What is noted of others with the same bytes, because they could not run
@@ -361,6 +389,13 @@ class Store:
         cursor_after, *names = self._run("page", (key,), cursor, count)
         return int(cursor_after), [name.decode(errors="surrogateescape") for name in names]
 
+    def pages(self, key: str, count: int = 100) -> Iterator[list[str]]:
+        """The names of all fields of the hash `key`, in pages of about so many; a name may come twice."""
+        cursor = -1
+        while cursor:
+            cursor, names = self.page(key, max(cursor, 0), count)
+            yield names
+
     def alive(self, leases: Sequence[str]) -> int:
         """How many of the leases live."""
         return int(self.call("EXISTS", *leases)) if leases else 0
@@ -506,6 +541,31 @@ class Store:
         state = self._run("cancel", cancellation(self.keys, identity, *found), *words).decode()
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
+
+    def remove(self, place: str, members: Sequence[bytes]) -> int:
+        """Remove tasks that wait in one `place`, as they stand there. A tracked one is cancelled, and what it holds is free.
+        Returns how many were there."""
+        own = self.keys
+        keys, tasks = [*own.home, own.groups, place], list[Argument]()
+        ids = list[str]()
+        for member in members:
+            data = member if place == own.queue or own.owns_group(place) else scheduled(member)[1]
+            holds = holds_in(headers_of(data))._replace(slots=None)  # it takes its slot when it begins
+            keys += own.own(holds) if holds.id is not None else ()
+            ids.append(holds.id or "")
+            tasks += (holds.id or "", member)
+        states = self._run("remove", tuple(keys), CANCELLED, _END_KEPT, *tasks) if members else ()
+        for identity, state in zip(ids, states, strict=True):
+            tell_cancelled(own.queue, identity, state.decode())
+        return sum(state != b"" for state in states)
+
+    def rename(self, new: Keys, groups: Sequence[str]) -> int:
+        """Give the queue's keys, and the lists of these `groups`, new names, all or none. Returns 1; 0 if tasks are held; 2 if
+        one of the new names is taken; 3 if there are other groups."""
+        own = self.keys
+        pairs = [*zip(own.all().values(), new.all().values(), strict=True)]
+        pairs += [(own.group(each), new.group(each)) for each in groups]
+        return int(self._run("rename", (own.processing, own.groups, *(key for pair in pairs for key in pair)), len(groups)))
 
     def move(self, member: bytes, due: int, unique: str, keep: int) -> bool:
         """Let a task in the schedule wait for another time.

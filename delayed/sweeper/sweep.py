@@ -37,9 +37,7 @@ class Judge:
 
     def dead(self, store: Store, key: str) -> Iterator[list[str]]:
         """The dead leases named in the hash `key`, in pages."""
-        cursor = -1
-        while cursor:
-            cursor, leases = store.page(key, max(cursor, 0))
+        for leases in store.pages(key):
             gone = _gone(store, _checkable(store, leases))
             if gone and self._suspects is not None:
                 self._look()

@@ -1,11 +1,13 @@
 """Encodes and decodes tasks and results in MessagePack."""
 
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from enum import Enum
 from typing import Any
 
 import msgpack
 
 from ..errors import NotEncodable, Reason, Unrunnable
+from .extensions import STRINGS, Unencodable, packable, see_that_hashes_differ, unpacked
 
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
 
@@ -16,33 +18,59 @@ _COMPOSITE = (list, dict, msgpack.Timestamp)
 _MOST_COMPOSITE, _MOST_PARTS = 1000, 10_000
 
 
-# Strings that are not UTF-8 (Go has them) come in, and go out again unchanged, as PEP 383 does with file names.
-_STRINGS = "surrogateescape"
+_LARGE, _MOST_EXTENSIONS = 16_384, 1000  # bytes of a value whose extension types are counted, as they may be keys
 
 
 def dumps(value: Any) -> bytes:
     """`value` in MessagePack; raises what msgpack raises if that cannot carry it: see `not_encodable`."""
-    data: bytes = msgpack.packb(value, datetime=True, unicode_errors=_STRINGS)
+    data: bytes = msgpack.packb(value, datetime=True, unicode_errors=STRINGS, default=packable)
     return data
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, extension: Callable[[int, bytes], Any] = unpacked) -> Any:
     """The value in `data`.
 
+    Args:
+        data: the bytes.
+        extension: what makes a value of an extension type.
+
     Raises:
-        Unrunnable: the bytes are not MessagePack.
+        Unrunnable: the bytes are not MessagePack, or have an extension type that this process does not know.
     """
+    hook = extension if len(data) < _LARGE else _Counted(extension)
     try:
-        return msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=_STRINGS)
+        return msgpack.unpackb(data, timestamp=3, strict_map_key=False, unicode_errors=STRINGS, ext_hook=hook)
+    except Unrunnable:
+        raise
     except Exception as error:  # msgpack raises a dozen types for bytes that are not what they claim to be
         # Rare, but right: instants outside of datetime's years, and maps whose keys are arrays or maps.
-        made = _Maps().made
-        try:
-            return msgpack.unpackb(data, timestamp=0, strict_map_key=False, unicode_errors=_STRINGS, object_pairs_hook=made)
-        except _TooManyKeys as refusal:
-            raise Unrunnable(Reason.UNDECODABLE, str(refusal)) from None
-        except Exception:
-            raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__} {error}".rstrip()) from error
+        return _loads_slowly(data, extension, error)
+
+
+def _loads_slowly(data: bytes, extension: Callable[[int, bytes], Any], error: Exception) -> Any:
+    hooks = {"object_pairs_hook": _Maps().made, "ext_hook": extension}
+    try:
+        return msgpack.unpackb(data, timestamp=0, strict_map_key=False, unicode_errors=STRINGS, **hooks)
+    except _TooManyKeys as refusal:
+        raise Unrunnable(Reason.UNDECODABLE, str(refusal)) from None
+    except Unrunnable:
+        raise
+    except Exception:
+        raise Unrunnable(Reason.UNDECODABLE, f"not MessagePack: {type(error).__name__} {error}".rstrip()) from error
+
+
+class _Counted:
+    """Stops where there are so many values of extension types that, as keys of one map, they must be looked at."""
+
+    def __init__(self, extension: Callable[[int, bytes], Any]) -> None:
+        self._extension = extension
+        self._left = _MOST_EXTENSIONS
+
+    def __call__(self, code: int, data: bytes) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise _TooManyKeys
+        return self._extension(code, data)
 
 
 class _TooManyKeys(Exception):
@@ -57,7 +85,12 @@ class _Maps:
 
     def made(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
         """A map."""
-        return {self._key(key) if isinstance(key, _COMPOSITE) else key: value for key, value in pairs}
+        keys = [self._key(key) if isinstance(key, _COMPOSITE) else key for key, _ in pairs]
+        try:
+            see_that_hashes_differ(keys)
+        except ValueError as error:
+            raise _TooManyKeys(str(error)) from None
+        return dict(zip(keys, (value for _, value in pairs), strict=True))
 
     def _key(self, key: Any) -> Any:
         self._keys += 1
@@ -91,17 +124,30 @@ def _culprit(name: str, value: Any, depth: int) -> str | None:
     """The place and type of the first thing in `value` that MessagePack cannot carry."""
     if depth == 0:
         return None
+    places = list(_parts(name, value))
+    found = next(filter(None, (_culprit(place, item, depth - 1) for place, item in places)), None)
+    if found or isinstance(value, dict | list | tuple):
+        return found
+    try:
+        dumps(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return f"{name} is of type {_type_name(value)}, {_advice(value, error)}"
+    return None
+
+
+def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """What a value consists of, by its place."""
     if isinstance(value, dict):
-        places = [(f"a key of {name}", key) for key in value] + [(f"{name}[{key!r}]", value[key]) for key in value]
+        yield from ((f"a key of {name}", key) for key in value)
+        yield from ((f"{name}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
-        places = [(f"{name}[{index}]", item) for index, item in enumerate(value)]
-    else:
-        try:
-            dumps(value)
-        except (TypeError, ValueError, OverflowError) as error:
-            return f"{name} is of type {_type_name(value)}, {_advice(value, error)}"
-        return None
-    return next(filter(None, (_culprit(place, item, depth - 1) for place, item in places)), None)
+        yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, set | frozenset):
+        yield from ((f"an element of {name}", item) for item in value)
+    elif isinstance(value, Enum):
+        yield f"{name}.value", value.value
+    elif hasattr(type(value), "__dataclass_fields__"):
+        yield from ((f"{name}.{field}", getattr(value, field, None)) for field in type(value).__dataclass_fields__)
 
 
 def _type_name(value: Any) -> str:
@@ -112,8 +158,8 @@ def _type_name(value: Any) -> str:
 def _advice(value: Any, error: Exception) -> str:
     if isinstance(value, int):
         return "outside of -2**63 to 2**64-1; send it as a str"
-    if isinstance(value, datetime):
-        return "without a time zone; give it one, as in datetime.now(UTC)"
     if isinstance(value, str):
         return f"with characters that have no UTF-8 form ({error})"
+    if isinstance(error, Unencodable) and str(error):
+        return str(error)
     return "which MessagePack cannot carry; send a str, number, bytes, list or dict that stands for it"

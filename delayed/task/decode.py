@@ -6,6 +6,7 @@ import msgpack
 
 from ..errors import Reason, Unready, Unrunnable
 from .codec import loads
+from .extensions import shown
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
 _STRINGS = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))  # the bytes with which a string begins in MessagePack,
@@ -120,10 +121,18 @@ def readable(data: bytes) -> Any:
     Raises:
         Unrunnable: the bytes are not MessagePack.
     """
-    fields = loads(data)
+    fields = loads(data, shown)
     if type(fields) is list and len(fields) > 1 and type(fields[1]) is bytes:
-        fields[1] = loads(fields[1])
+        fields[1] = loads(fields[1], shown)
     return fields
+
+
+def show(data: bytes) -> str:
+    """A task with its arguments as text; its bytes in hexadecimal if it cannot be decoded."""
+    try:
+        return repr(readable(data))
+    except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
+        return data.hex()
 
 
 def _checked_headers(headers: Any) -> dict[str, Any]:

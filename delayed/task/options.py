@@ -47,6 +47,8 @@ class TaskOptions(CommonOptions, total=False):
     unique_mode: UniqueMode
     unique_for: float | timedelta | None
     join: bool
+    rate_key: str | None
+    rate: float | None
 
 
 UNIQUE_MODES: tuple[UniqueMode, ...] = get_args(UniqueMode)
@@ -65,6 +67,8 @@ _NEEDS = {  # what an option is for, and how that is asked for
     "unique_for": ("unique", "unique='a key'"),
     "join": ("unique", "unique='a key'"),
     "concurrency": ("concurrency_key", "concurrency_key='a key'"),
+    "rate": ("rate_key", "rate_key='a key'"),
+    "rate_key": ("rate", "rate=5"),
 }
 
 
@@ -91,6 +95,9 @@ class Options:
         group: whose task it is. Groups take turns, so that one with many tasks does not delay the others.
         concurrency_key: a key. Of the tasks with this key, on all workers together, no more run at once than
         concurrency: so many, by default one. The others wait until one of those has ended.
+        rate_key: a key. Of the tasks with this key no more begin in a second than
+        rate: so many, one after the other in the order of their enqueues: each waits in the schedule for an instant of its
+            own, which stays reserved if it is cancelled. Retries have none.
         metadata: texts by name, such as a request id: the task has them, and so have its events.
         identified: it has an id, also if it is not tracked. What an `App` asks for.
 
@@ -116,6 +123,8 @@ class Options:
     group: str | None = None
     concurrency_key: str | None = None
     concurrency: int | None = None
+    rate_key: str | None = None
+    rate: float | None = None
     metadata: Mapping[str, str] | None = None
     identified: bool = False
 
@@ -168,6 +177,8 @@ class Options:
             raise InvalidTask(f"unique_mode must be one of {', '.join(UNIQUE_MODES)}, not {self.unique_mode!r}")
         if self.unique is not None and self.unique_for is None:
             raise InvalidTask("a unique key needs a bound in time: set unique_for to some seconds, or it might never be free")
+        if self.rate is not None and not (is_number(self.rate) and 1e-4 <= self.rate <= 1e6):
+            raise InvalidTask(f"rate must be a number of tasks a second, from 0.0001 to 1000000, not {self.rate!r}")
         if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
             raise InvalidTask(f"concurrency must be a number of tasks above 0, not {self.concurrency!r}")
 
@@ -178,7 +189,7 @@ class Options:
                 raise InvalidTask(
                     f"{name} must be a number of seconds above 0 (a millisecond at least, and below {_MOST:g}), not {value!r}"
                 )
-        for name in ("unique", "group", "concurrency_key"):
+        for name in ("unique", "group", "concurrency_key", "rate_key"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and value):
                 raise InvalidTask(
@@ -237,6 +248,16 @@ class Options:
     def delay(self) -> int | None:
         """In how many milliseconds it shall begin; None for at once, or for `at`."""
         return round(self.after * 1000) if self.after else None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it may have to wait for its time."""
+        return self.at is not None or bool(self.after) or self.rate_key is not None
+
+    @property
+    def needs_time(self) -> bool:
+        """Whether the server's time has to be known before it can be enqueued."""
+        return self.expires_from_now or (self.rate_key is not None and bool(self.after))
 
     @property
     def expires_from_now(self) -> bool:

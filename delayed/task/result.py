@@ -8,6 +8,7 @@ import msgpack
 from ..base.text import name_of, said, shown
 from ..errors import NoResult, NotEncodable, ResultError, ResultTooLarge, TaskCancelled, TaskExpired, TaskFailed
 from .codec import dumps, loads
+from .extensions import UnknownType
 
 MAX_RESULT_SIZE = 64 << 20  # bytes. Redis takes 512 MB at most (proto-max-bulk-len), and what it refuses could never be ended
 
@@ -78,8 +79,12 @@ def value_of(data: bytes, task: str) -> Any:
     Raises:
         TaskFailed, TaskExpired, TaskCancelled: it did not.
         NoResult: it did, and it was not kept.
+        ResultError: it is of a type that this process does not know.
     """
-    state, *rest = loads(data)
+    try:
+        state, *rest = loads(data)
+    except UnknownType as unknown:
+        raise ResultError(f"what {task} returned cannot be read here: {unknown.detail}") from unknown
     if state == State.FAILED:
         raise TaskFailed(*rest)
     if state == State.EXPIRED:

@@ -22,8 +22,9 @@ class PyTask:
     Args:
         func: the function, or its path `module.path:function`. A function is named by its path, so it must be found under
             its own name in its module.
-        args: positional arguments. What MessagePack can carry goes through: None, bool, int from -2**63 to 2**64-1, float,
-            str, bytes, `datetime` with a time zone (arrives in UTC), list and tuple (arrive as list), dict with any keys.
+        args: positional arguments: None, bool, int from -2**63 to 2**64-1, float, str, bytes, `datetime` with a time zone
+            (arrives in UTC), list and tuple (arrive as list), dict with any keys, Decimal, UUID, date, time, timedelta, Path,
+            set and frozenset. Enums arrive as their values, and dataclasses as dicts, but for the tasks of an App.
         kwargs: keyword arguments.
         retry: how often a failed call is repeated; negative: until it succeeds. None for 0.
         options: see `delayed.options.Options`.
@@ -152,6 +153,14 @@ class GoTask:
 
     def __repr__(self) -> str:
         return f"GoTask({self.func_path!r})"
+
+    @classmethod
+    def with_options(cls, func_path: str, args: Any, retry: int | None, options: Options) -> Self:
+        """A call that asks for `options`."""
+        task = cls(func_path, args, retry)
+        options.check(retry is not None)
+        task.options = options
+        return task
 
     def serialize(self, identity: str | None = None, at: float | None = None) -> bytes:
         """As `PyTask.serialize`."""

@@ -1,4 +1,4 @@
-"""Test tools for applications: a queue without a server. Needs `pip install 'fakeredis[lua]'`.
+"""Test tools for applications: queues without a server. Needs `pip install 'delayedq[testing]'`.
 
 ```python
 from delayed.testing import assert_enqueued, drain, faked, inline, travel
@@ -8,7 +8,7 @@ from myapp.tasks import queue, resize  # resize is a task of queue, with result_
 def test_resize():
     with faked(queue):
         handle = resize.delay("a.png", size=200)
-        assert_enqueued(queue, resize, ["a.png"], {"size": 200})
+        assert_enqueued(resize, "a.png", 200)
         drain(queue)  # runs what waits
         assert handle.result() == "a.png at 200"
 
@@ -21,13 +21,27 @@ def test_resize():
             assert resize.delay("c.png", size=2).result() == "c.png at 2"
 ```
 
-All of it takes an `AsyncQueue`, too. A faked queue keeps no limits, and nothing works on it by itself.
+All of it takes an `App`, with all its queues, and an `AsyncQueue`, too. A faked queue keeps no limits, and nothing works on it
+by itself. In pytest the fixture `delayed_app` does this for each test.
 """
 
-from .assertions import Enqueued, assert_enqueued, enqueued
+from .assertions import assert_enqueued
 from .drain import drain
-from .fake import fake_async_queue, fake_queue, faked
+from .enqueued import Enqueued, enqueued
+from .fake import fake_async_queue, fake_queue
+from .faked import faked, on_server
 from .inline import inline
 from .travel import travel
 
-__all__ = ["Enqueued", "assert_enqueued", "drain", "enqueued", "fake_async_queue", "fake_queue", "faked", "inline", "travel"]
+__all__ = [
+    "Enqueued",
+    "assert_enqueued",
+    "drain",
+    "enqueued",
+    "fake_async_queue",
+    "fake_queue",
+    "faked",
+    "inline",
+    "on_server",
+    "travel",
+]

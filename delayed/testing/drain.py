@@ -4,40 +4,43 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import replace
+from typing import Any
 
+from ..app import App
+from ..base.clock import monotonic
 from ..base.ids import token
 from ..base.text import said
 from ..errors import Reason, Unrunnable
 from ..hooks import NONE
 from ..job.allow import AllowAny
 from ..job.emitter import Emitter
-from ..job.failure import verdict
+from ..job.failure import own_frames, verdict
 from ..job.functions import Functions, settled
 from ..job.job import Job, announce
 from ..job.outcome import Again, Ended, Failed, Outcome
 from ..job.runner import Runner
-from ..queue.async_queue import AsyncQueue
-from ..queue.queue import Queue
 from ..system.signals import SignalPipe
 from ..task.decode import Call, decode, path_of
 from ..task.edit import next_retry, with_retry
 from ..task.options import type_name
 from ..task.result import State, failure
-from .fake import beneath
+from .targets import Target, queues_of
 
+__tracebackhide__ = True  # pytest shows the lines of the test and of the task instead
 _PLACE = "test"
 
 
-def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
+def drain(queue: Target, *, retries: bool = False) -> int:
     """Run the waiting Python tasks here and now, in order, as well as those that they enqueue and those that are due. Works
-    with any `Queue`, and with a fake `AsyncQueue`. Handles have the results afterwards, and callbacks are called. Pauses and
-    limits of the queue are for workers: this runs what waits.
+    with any `Queue`, with a fake `AsyncQueue`, and with an `App`: then with all its queues, exactly its tasks, and its
+    middlewares, as its workers do (`on_start` and `on_stop`, which belong to processes, are not called). Handles have the
+    results afterwards, and callbacks are called. Pauses and limits of the queue are for workers: this runs what waits.
 
     Where an event loop runs, it runs the tasks in another thread, as `async def` tasks have loops of their own, and waits for
     it.
 
     Args:
-        queue: the queue.
+        queue: the queue, or the application.
         retries: do with tasks that fail as a worker does: repeat them (without the pauses; one that always fails and may be
             repeated for ever is), and bury them at the end. Else a task that fails raises its exception here and is gone,
             without retries and without a dead letter, so that a test sees it.
@@ -48,7 +51,7 @@ def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
     Raises:
         Unrunnable: a worker would have buried the task.
     """
-    context, drained = copy_context(), _Drain(beneath(queue), retries)  # what a task that drains knows of itself stays
+    context, drained = copy_context(), _Drain(queue, retries)  # what a task that drains knows of itself stays
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # there is none
@@ -58,33 +61,42 @@ def drain(queue: Queue | AsyncQueue, *, retries: bool = False) -> int:
 
 
 class _Drain:
-    """Runs what waits on one queue as a worker does."""
+    """Runs what waits on queues as a worker does."""
 
-    def __init__(self, queue: Queue, retries: bool) -> None:
-        self.queue, self._retries = queue, retries
+    def __init__(self, target: Target, retries: bool) -> None:
+        self._target, self._retries = target, retries
+        self.queue, *_ = queues_of(target)  # from which the present task is
         self.name = ""
         self._job: Job | None = None  # what runs
         signals = SignalPipe()  # which is not in use: nobody's signals are taken over
         self._emitter = Emitter(_PLACE, NONE, signals)
-        self._functions = Functions(AllowAny(), self._emitter.wrap)
-        self._runner = Runner(self._functions, _PLACE, signals)
+        app = target if isinstance(target, App) else None
+        self._functions = Functions(app.allow if app is not None and app.tasks else AllowAny(), self._emitter.wrap)
+        self._runner = Runner(self._functions, _PLACE, signals, app.middlewares if app is not None else ())
 
     def run(self) -> int:
         announce(lambda: self._job)
         own, count = token(), 0
-        while True:
-            self.queue.store.due([self.queue.keys])
-            self.name = self.queue.keys.lease(own, count)
-            tasks, _ = self.queue.store.take([self.name], own, 3600, waiting=True)
-            if not tasks:
-                return count
+        while (data := self._take(own, count)) is not None:
             count += 1
             try:
-                self._execute(tasks[0])
+                self._execute(data)
             finally:
                 self.queue.store.succeed(self.name)  # if it has not ended: an error is on its way to the test
                 self.queue.store.call("DEL", self.name)
                 self._job = None
+        return count
+
+    def _take(self, own: str, count: int) -> bytes | None:
+        """The next task, from the first queue that has one."""
+        for queue in queues_of(self._target):
+            queue.store.due([queue.keys])
+            name = queue.keys.lease(own, count)
+            tasks, _ = queue.store.take([name], own, 3600, waiting=True)
+            if tasks:
+                self.queue, self.name = queue, name
+                return tasks[0]
+        return None
 
     def _execute(self, data: bytes) -> None:
         try:
@@ -111,7 +123,8 @@ class _Drain:
 
     def _plain(self, data: bytes, call: Call) -> None:
         function = None
-        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
+        names: dict[str, Any] = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs}
+        began = monotonic()
         try:
             function = self._functions[call.func_path]
             settled(function(*call.args, **call.kwargs))
@@ -120,6 +133,7 @@ class _Drain:
         except BaseException as error:
             if not self._retries:
                 raise
+            names["seconds"] = monotonic() - began if function is not None else 0.0
             reason, detail, _ = verdict(function, call, error)
             if reason is Reason.FAILED and call.retry:
                 self.queue.store.retry(self.name, with_retry(data, next_retry(call.retry)))
@@ -141,4 +155,5 @@ def _revealed(outcome: Outcome) -> tuple[Outcome, BaseException | None]:
         error = outcome.error
     if error is None:
         return outcome, None
-    return Ended(State.FAILED, failure(type_name(type(error)), said(error), ""), None, ""), error
+    revealed = BaseException.with_traceback(error, own_frames(error))
+    return Ended(State.FAILED, failure(type_name(type(error)), said(error), ""), None, ""), revealed

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import fakeredis
 
@@ -16,7 +16,7 @@ from ..redis.async_store import AsyncStore
 from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
 
-Either = TypeVar("Either", Queue, AsyncQueue)
+__tracebackhide__ = True  # pytest shows the lines of the test instead
 
 
 def fake_queue(name: str = "default") -> Queue:
@@ -25,30 +25,27 @@ def fake_queue(name: str = "default") -> Queue:
     What it does not cover: workers and sweepers (they need a server's sockets; use `drain`, or a real Redis), blocking,
     other processes, clusters, and whatever fakeredis does otherwise than Redis.
     """
-    return _fake(name, _server())
+    return _fake(name, fake_server())
 
 
 def fake_async_queue(name: str = "default") -> AsyncQueue:
     """As `fake_queue`, for asyncio. `drain` and the others take it, too."""
     queue = AsyncQueue(name, fakeredis.FakeAsyncRedis())
-    _dress(queue, _server())
+    vars(queue).update(fake_attributes(queue, fake_server()))
     return queue
 
 
 @contextmanager
-def faked(queue: Either, *others: Queue | AsyncQueue) -> Iterator[Either]:
-    """Inside of the block an application's own `Queue` or `AsyncQueue` object, to which its tasks are bound, is a fake one; so
-    are `others`, which share its memory: queues of one name are one queue."""
-    server, before = _server(), [(each, vars(each).copy()) for each in (queue, *others)]
+def placed(queue: Queue | AsyncQueue, attributes: dict[str, Any]) -> Iterator[None]:
+    """Inside of the block the queue object has these attributes instead of its own."""
+    before = vars(queue).copy()
     try:
-        for each, _ in before:
-            _dress(each, server)
-        yield queue
+        vars(queue).update(attributes)
+        yield
     finally:
-        for each, attributes in before:
-            vars(each).update(attributes)
-            for name in vars(each).keys() - attributes.keys():
-                delattr(each, name)
+        vars(queue).update(before)
+        for name in vars(queue).keys() - before.keys():
+            delattr(queue, name)
 
 
 def beneath(queue: Queue | AsyncQueue) -> Queue:
@@ -108,15 +105,13 @@ class _Look:
         yield
 
 
-def _dress(queue: Queue | AsyncQueue, server: fakeredis.FakeServer) -> None:
-    """From now on `queue` is on `server`."""
+def fake_attributes(queue: Queue | AsyncQueue, server: fakeredis.FakeServer) -> dict[str, Any]:
+    """What makes a queue object one on `server`."""
     fake = _fake(queue.name, server)
     if isinstance(queue, AsyncQueue):
         bridge = _Bridge(fake)
-        others: dict[str, Any] = {"store": bridge, "waiter": bridge.waiter}
-    else:
-        others = {name: vars(fake)[name] for name in ("conn", "store", "waiter")}
-    vars(queue).update(others)
+        return {"store": bridge, "waiter": bridge.waiter}
+    return {name: vars(fake)[name] for name in ("conn", "store", "waiter")}
 
 
 def _fake(name: str, server: fakeredis.FakeServer) -> Queue:
@@ -125,7 +120,8 @@ def _fake(name: str, server: fakeredis.FakeServer) -> Queue:
     return queue
 
 
-def _server() -> fakeredis.FakeServer:
+def fake_server() -> fakeredis.FakeServer:
+    """A memory for fake queues, in which all our scripts run."""
     server = fakeredis.FakeServer()
     fakeredis.FakeRedis(server=server).eval("return 1", 0)  # now it has a Lua runtime, whose `redis` lacks what scripts need
     server._lua_runtime.globals()[b"redis"][b"sha1hex"] = _sha1hex  # type: ignore[attr-defined]

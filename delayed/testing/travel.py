@@ -1,28 +1,34 @@
 """Moves a fake queue forward in time, so that scheduled tasks become due."""
 
+from datetime import timedelta
+
 from ..base.clock import milliseconds
-from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
 from ..redis.store import scheduled
 from ..task.decode import decode, headers_of, is_python_path, path_of
 from ..task.edit import with_retry
-from .assertions import scheduled_tasks
-from .fake import beneath
+from .enqueued import scheduled_tasks
+from .targets import Target, queues_of
 
 _ID = 16  # characters before the task in the schedule
 
 
-def travel(queue: Queue | AsyncQueue, seconds: float) -> None:
-    """Let time pass for what is in the queue: what was to begin within these seconds is due, times to live run out, leases of
-    dead workers end. Everything becomes so much older, and the clock itself stays: so it works with any queue, but code that
-    asks for the time is told the real one.
+def travel(queue: Target, seconds: float | timedelta) -> None:
+    """Let time pass for what is in the queue, or in all queues of an application: what was to begin within these seconds is
+    due, times to live run out, leases of dead workers end. Everything becomes so much older, and the clock itself stays: so it
+    works with any queue, but code that asks for the time is told the real one.
 
     Args:
-        queue: the queue, at which nobody works meanwhile.
+        queue: the queue, at which nobody works meanwhile, or the application.
         seconds: how long, above 0.
     """
-    queue = beneath(queue)
-    call, keys, passed = queue.store.call, queue.keys, milliseconds(seconds)
+    passed = milliseconds(seconds.total_seconds() if isinstance(seconds, timedelta) else seconds)
+    for each in queues_of(queue):
+        _travel(each, passed)
+
+
+def _travel(queue: Queue, passed: int) -> None:
+    call, keys = queue.store.call, queue.keys
     for place, data in enumerate(call("LRANGE", keys.queue, 0, -1)):
         call("LSET", keys.queue, place, _aged(data, passed))
     for member, due in scheduled_tasks(queue):

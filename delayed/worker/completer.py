@@ -87,7 +87,7 @@ class Completer:
         function: Callable[..., Any] | None,
         error: BaseException,
         *,
-        seconds: float | None = None,
+        seconds: float,
     ) -> None:
         """A task without headers has raised `error` after so many seconds, or could not be run; `call` and `function` as far
         as they are known."""
@@ -105,7 +105,9 @@ class Completer:
             detail = late
         elif lease.pool.deferred:
             _note_run(lease)
-        names = {"task": call.func_path, "args": call.args, "kwargs": call.kwargs} if call else {"task": path_of(data)}
+        names: dict[str, Any] = {"task": path_of(data), "seconds": seconds if function is not None else 0.0}
+        if call is not None:
+            names |= {"args": call.args, "kwargs": call.kwargs}
         if reason is Reason.FAILED and call is not None and call.retry:
             self._counts["retried"] += 1
             left = call.retry - 1 if call.retry > 0 else call.retry
@@ -185,15 +187,16 @@ class Completer:
         log_dead(lease.pool.store.name, path_of(data), Reason.FAILED, detail, error=error)
         store, headers = self._asking(lease), headers_of(data)
         holds = holds_in(headers)
+        words = f"{name_of(type(error))}: {said(error, 1000)}"
+        keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
         with contextlib.suppress(RedisError):  # it is noted, and is sent as soon as there is a connection
             if holds.id is None:
                 store.bury(lease.name, Reason.FAILED, detail, self._place, holds)
-                return
-            words = f"{name_of(type(error))}: {said(error, 1000)}"
-            keep = milliseconds_in(headers, "result_ttl") or round(ENDED_FOR * 1000)
-            result = failure(str(Reason.FAILED), words, detail)
-            conclude = partial(store.conclude, lease.name, holds, state=State.FAILED)
-            conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
+            else:
+                result = failure(str(Reason.FAILED), words, detail)
+                conclude = partial(store.conclude, lease.name, holds, state=State.FAILED)
+                conclude(result=result, keep=keep, reason=Reason.FAILED, detail=detail, worker=self._place, error=words)
+        self._emitter.buried(store.name, None, error, Reason.FAILED, detail, task=path_of(data), id=holds.id)
 
     def end_early(self, channel: Channel, lease: Lease, job: Job, outcome: Outcome) -> Callable[[], None]:
         """As `end`, from the heartbeat's thread while the task runs, and over its connection. Returns what tells those who

@@ -345,7 +345,8 @@ class Dispatcher:
             outcome = execution.outcome or broken_off(execution.job, execution.failure or AssertionError("it has not ended"))
             self._completer.end(lease, data, execution.job, outcome)
         elif execution.failure is not None:
-            self._completer.fail(lease, data, execution.call, execution.function, execution.failure, seconds=ran)
+            function, failure = execution.function, execution.failure
+            self._completer.fail(lease, data, execution.call, function, failure, seconds=execution.seconds)
         else:
             self._completer.succeed(lease, self._state.is_fresh(now))
             if self._completer.task_log.on and execution.call is not None:

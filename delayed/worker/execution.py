@@ -25,7 +25,7 @@ class Execution:
 
     __slots__ = (
         "_runner", "_signals", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
-        "outcome",
+        "outcome", "seconds",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, call: Call | None, runner: Runner, signals: SignalPipe) -> None:
@@ -40,6 +40,7 @@ class Execution:
         self.outcome: Outcome | None = None  # likewise, of a task with headers
         self.deadline = float("inf")  # monotonic time at which it must have ended
         self.began = monotonic()
+        self.seconds = 0.0  # that a function without headers ran
         self.executor: Executor | None = None  # where it runs
 
     @property
@@ -70,10 +71,12 @@ class Execution:
             return
         assert self.call is not None
         assert self.function is not None
+        began = monotonic()
         try:
             settled(self.function(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             self.failure = error
+        self.seconds = monotonic() - began
         self._signals.leave_if_child(self.failure)
 
     async def run_async(self) -> None:
@@ -85,10 +88,12 @@ class Execution:
             return
         assert self.call is not None
         assert isinstance(self.function, Coroutine)
+        began = monotonic()
         try:
             await awaited(self.function.begin(*self.call.args, **self.call.kwargs))
         except BaseException as error:  # likewise, and a CancelledError that it raises by itself
             self.failure = error
+        self.seconds = monotonic() - began
         self._signals.leave_if_child(self.failure)
 
 

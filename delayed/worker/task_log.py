@@ -47,10 +47,8 @@ class TaskLog:
     # The loop
 
     def totals(self, queue: str) -> dict[str, list[float]]:
-        """What is counted of a queue's functions: tasks, and the seconds that they ran.
-
-        Before `counting_until` the loop may add to what is there itself, instead of calling `succeeded`.
-        """
+        """What is counted of a queue's functions: tasks, and seconds that they ran. Before `counting_until` the loop may add
+        to what is there itself, instead of calling `succeeded`."""
         return self._totals.setdefault(queue, {})
 
     def succeeded(self, queue: str, path: str, seconds: float | None, moment: float, job: Job | None = None) -> None:

@@ -38,8 +38,11 @@ func letterOf(id string, fields map[string]string) DeadLetter {
 	return letter
 }
 
-// TaskID is the id of a tracked task; empty for others.
-func (l DeadLetter) TaskID() string {
+// TaskID is the id of the task, tracked or not; empty if it has none.
+func (l DeadLetter) TaskID() string { return idIn(l.Data) }
+
+// trackedID is the id of a tracked task; empty for others.
+func (l DeadLetter) trackedID() string {
 	_, headers, _ := wire.Peek(l.Data)
 	return wire.IdOf(headers)
 }
@@ -75,7 +78,7 @@ func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error
 	}
 	_, headers, _ := wire.Peek(data)
 	key, mode, bound := wire.UniqueOf(headers)
-	id := letter.TaskID()
+	id := letter.trackedID()
 	if mode == wire.WhileRunning || id == "" {
 		bound = 0
 	}
@@ -101,7 +104,7 @@ func (q *Queue) RetryLetters(ctx context.Context, letters ...DeadLetter) (int, e
 		return err
 	}
 	for _, letter := range letters {
-		if letter.TaskID() == "" && letter.Reason != Expired {
+		if letter.trackedID() == "" && letter.Reason != Expired {
 			if plain = append(plain, letter.ID); len(plain) == letterPage {
 				if err := flush(); err != nil {
 					return count, err

@@ -8,6 +8,12 @@
 //	err = worker.RegisterAs("main.Resize", Resize)
 //	err = worker.Run(ctx)
 //
+// An App has all of that in one object: queues, functions with what their tasks ask for, an id for each task, a worker and a sweeper.
+//
+//	app, err := delayed.NewApp("redis://localhost:6379/0", delayed.AppOptions{})
+//	err = app.HandleAs("main.Resize", Resize, delayed.OnQueue("images"), delayed.Retry(5))
+//	handle, err := app.Submit(ctx, "main.Resize", []any{200})
+//
 // A queue can be durable (Durability), its tasks can be scheduled (Schedule, which sweepers of either language fire), and what has
 // failed for good can be looked at and retried (DeadLetters, RetryLetter).
 //

@@ -35,19 +35,23 @@ func (q *Queue) Enqueue(ctx context.Context, task Task) error {
 // goes in whole or not at all, and is durable before the next one is sent. It returns how many tasks are in the queue for certain, and
 // durable. (A slice becomes a sequence by slices.Values.)
 func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
-	c, count := chunk{}, 0
+	return q.enqueueEach(ctx, tasks, nil)
+}
+
+// enqueueEach is EnqueueMany, and calls added, if it is not nil, with the number of each task that is in the queue for certain, and with
+// its handle.
+func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added func(int, *Handle)) (int, error) {
+	c, count, seen := chunk{}, 0, 0
 	flush := func() error {
 		n, err := q.send(ctx, &c)
 		count += n
 		return err
 	}
 	for task := range tasks {
+		number := seen
+		seen++
 		o := asksOf(task)
-		b, err := q.birth(ctx, o, "")
-		if err != nil {
-			return count, err
-		}
-		data, err := q.serialize(task, b)
+		b, data, err := q.born(ctx, task, "")
 		if err != nil {
 			return count, err
 		}
@@ -57,13 +61,20 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 			}
 		}
 		if o.alone() {
-			if _, err := q.submit(ctx, task, data, o, b); err != nil {
+			handle, err := q.submit(ctx, task, data, o, b)
+			if err != nil {
 				return count, err
+			}
+			if added != nil {
+				added(number, handle)
 			}
 			count++
 			continue
 		}
-		c.add(destinationOf(q.store.Keys, o), data)
+		place := c.add(destinationOf(q.store.Keys, o), data)
+		if added != nil {
+			c.then[place] = append(c.then[place], func() { added(number, q.handle(o.identity(b), false, task)) })
+		}
 	}
 	err := flush()
 	return count, err
@@ -73,11 +84,13 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 type chunk struct {
 	destinations []rdb.Destination // in the order of their first tasks
 	tasks        [][]string
+	then         [][]func() // what is called when these tasks are there
 	places       map[rdb.Destination]int
 	count, size  int
 }
 
-func (c *chunk) add(to rdb.Destination, data string) {
+// add returns which of the destinations it is.
+func (c *chunk) add(to rdb.Destination, data string) int {
 	i, known := c.places[to]
 	if !known {
 		if c.places == nil {
@@ -85,11 +98,12 @@ func (c *chunk) add(to rdb.Destination, data string) {
 		}
 		i = len(c.destinations)
 		c.places[to] = i
-		c.destinations, c.tasks = append(c.destinations, to), append(c.tasks, nil)
+		c.destinations, c.tasks, c.then = append(c.destinations, to), append(c.tasks, nil), append(c.then, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
 	c.size += len(data)
+	return i
 }
 
 // send empties a chunk into the queue. It returns how many tasks are there for certain.
@@ -106,6 +120,9 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 			break
 		}
 		count += len(c.tasks[i])
+		for _, tell := range c.then[i] {
+			tell()
+		}
 	}
 	*c = chunk{}
 	return count, err

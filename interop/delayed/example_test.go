@@ -51,3 +51,36 @@ func check(err error) {
 		panic(err)
 	}
 }
+
+// An application: its functions with what their tasks ask for, and what serves them.
+func ExampleApp() {
+	ctx := context.Background()
+	app, err := NewApp(shared.url(), AppOptions{ // for "" the environment says where Redis is
+		Prefix: "example-" + rdb.Token() + "-", Priorities: []string{"mail"},
+	})
+	check(err)
+	defer app.Close()
+
+	welcome := func(ctx context.Context, name string) {
+		fmt.Println("Welcome,", name, CurrentTask(ctx).Metadata["tenant"])
+	}
+	check(app.HandleAs("main.Welcome", welcome, OnQueue("mail"), Retry(5))) // or app.Handle(Welcome, …), for a function with a name
+	check(app.Declare("shop.jobs:invoice", OnQueue("invoices")))            // Python's workers run it
+
+	tenant := Metadata(map[string]string{"tenant": "acme"})
+	handle, err := app.Submit(ctx, "main.Welcome", []any{"Ada"}, tenant)
+	check(err)
+	_, err = app.Submit(ctx, "main.Welcome", []any{"Grace"}, tenant, Priority("high"))
+	check(err)
+	_, err = app.SubmitMany(ctx, []Call{{Function: "shop.jobs:invoice", Args: []any{7}}, {Function: "shop.jobs:invoice", Args: []any{8}}})
+	check(err)
+	fmt.Println(len(handle.ID), handle.Tracked)
+
+	worker, err := app.Worker(Burst(), NoSignals(), Logger(slog.New(slog.DiscardHandler))) // in a program of its own: Concurrency(10)
+	check(err)
+	check(worker.Run(ctx))
+	// Output:
+	// 16 false
+	// Welcome, Grace acme
+	// Welcome, Ada acme
+}

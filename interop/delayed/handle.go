@@ -19,8 +19,10 @@ var remindAfter = 5 * time.Second // that a task waits for another of its own qu
 
 // Handle is a task that has been enqueued.
 type Handle struct {
-	// ID is its id; empty for a task that is not tracked, of which nothing is known.
+	// ID is its id; empty for a task that has none.
 	ID string
+	// Tracked says that Redis keeps its state, without which there is neither Status nor Result.
+	Tracked bool
 	// Known says that the task was there before, so that the Submit which returned this has added nothing.
 	Known bool
 	queue *Queue
@@ -28,10 +30,10 @@ type Handle struct {
 }
 
 // Handle is the handle of a task of this queue that somebody else has enqueued.
-func (q *Queue) Handle(id string) *Handle { return &Handle{ID: id, queue: q} }
+func (q *Queue) Handle(id string) *Handle { return &Handle{ID: id, Tracked: id != "", queue: q} }
 
 func (q *Queue) handle(id string, known bool, task Task) *Handle {
-	return &Handle{ID: id, Known: known, queue: q, path: task.FuncPath()}
+	return &Handle{ID: id, Tracked: asksOf(task).tracked(), Known: known, queue: q, path: task.FuncPath()}
 }
 
 // Status is a tracked task at one moment. Times are zero if they are not known.
@@ -190,7 +192,7 @@ func (h *Handle) cancel(ctx context.Context, how string) (State, error) {
 }
 
 func (h *Handle) known() error {
-	if h.ID == "" {
+	if !h.Tracked {
 		return fmt.Errorf("%w: give it ResultTTL or Track where it is made", ErrNoResult)
 	}
 	return nil

@@ -103,13 +103,28 @@ func isAnonymous(path string) bool {
 	return len(parts) > 2 && slices.ContainsFunc(parts[2:], anonymous.MatchString)
 }
 
+// ownPath is the path of a function by which producers may know it.
+func ownPath(function any) (string, error) {
+	path := pathOf(function)
+	if isAnonymous(path) {
+		return "", fmt.Errorf("%w: %s is no name that a producer could know: give the function a name, or a path with RegisterAs or HandleAs",
+			ErrConfiguration, path)
+	}
+	return path, nil
+}
+
 // call decodes the arguments, freshly for each task, and calls the function. The error is an *Unrunnable if the arguments do not fit.
-func (h *handler) call(ctx context.Context, payload []byte) error {
+func (h *handler) call(ctx context.Context, payload []byte, middlewares ...Middleware) error {
 	args, err := h.bind(payload)
 	if err != nil {
 		return err
 	}
-	if err = h.run(ctx, args); isRefusal(err) { // it has run
+	if len(middlewares) == 0 {
+		err = h.run(ctx, args)
+	} else {
+		err = runAround(ctx, middlewares, func(ctx context.Context) error { return h.run(ctx, args) })
+	}
+	if isRefusal(err) { // it has run
 		return failed(err)
 	}
 	return err
@@ -258,7 +273,7 @@ func isScalar(t reflect.Type) bool {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	return t.Kind() == reflect.String || t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64
+	return wire.IsOne(t) || t.Kind() == reflect.String || t.Kind() >= reflect.Bool && t.Kind() <= reflect.Float64
 }
 
 func describePayload(h wire.Head) string {

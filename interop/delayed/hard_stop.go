@@ -41,7 +41,7 @@ type runningTask struct {
 // trackRunning lets others see what begins to run in s, if it can be ended from outside. The result is to be called when it has returned.
 func (w *Worker) trackRunning(s *slot) (end func()) {
 	limit := s.job.duration("hard_timeout")
-	if limit == 0 && s.job.ID == "" {
+	if limit == 0 && !s.job.Tracked {
 		return func() {}
 	}
 	this := &runningTask{lease: s.current, job: s.job, began: time.Now(), limit: limit}
@@ -98,7 +98,7 @@ func (h *heartbeat) applyCancels() error {
 	var asked []*runningTask
 	var packed []byte
 	for _, s := range h.slots {
-		if this := s.running.Load(); this != nil && this.job.ID != "" {
+		if this := s.running.Load(); this != nil && this.job.Tracked {
 			asked = append(asked, this)
 			packed = conn.AppendCommand(packed, "HGET", this.lease.Pool.Store.Keys.Task(this.job.ID), "cancelled")
 		}

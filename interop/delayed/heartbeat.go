@@ -32,6 +32,7 @@ type heartbeat struct {
 	skewed   bool             // it has been said that the clocks differ
 	doomed   []*runningTask   // what should end by itself since the last beat
 	keptAt   time.Time        // when the states of what runs were kept for longer
+	servedAt time.Time        // when the queues were registered as served
 }
 
 // run beats until ctx is done.
@@ -125,6 +126,9 @@ func (h *heartbeat) beatOnce(ctx context.Context) (failure error) {
 	if err == nil {
 		err = h.askTime()
 	}
+	if err == nil {
+		err = h.serve(ctx)
+	}
 	if err != nil {
 		h.conn.Close()
 		h.conn = nil
@@ -133,6 +137,20 @@ func (h *heartbeat) beatOnce(ctx context.Context) (failure error) {
 	if last := h.beaten.Load(); int64(began)-last < int64(h.ttl/2) {
 		h.beaten.CompareAndSwap(last, max(last, int64(began)))
 	} // else there was a gap in which leases may have run out, also some that hold nothing: the fetcher takes others
+	return nil
+}
+
+// serve registers the queues as served, now and then: commands for operators notice a misspelled name by that.
+func (h *heartbeat) serve(ctx context.Context) error {
+	if time.Since(h.servedAt) < rdb.ServeAgain {
+		return nil
+	}
+	h.servedAt = time.Now()
+	for _, pool := range h.pools {
+		if err := pool.Store.Over(h.conn).Serve(ctx); err != nil && !conn.Answered(err) { // rules (ACL) may forbid it
+			return err
+		}
+	}
 	return nil
 }
 

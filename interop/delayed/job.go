@@ -4,29 +4,31 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
-const (
-	lookEvery = 500 * time.Millisecond // between two questions to Redis whether a running task has been cancelled
-)
-
 // Job is one execution of a task that has headers; inside of it, CurrentTask.
 type Job struct {
-	ID       string // empty if the task is not tracked
+	ID       string // empty if the task has none
+	Tracked  bool   // Redis keeps its state under the id
 	Path     string
 	Attempt  int       // counted from 1
 	Enqueued time.Time // of a tracked task; zero if it is not known
 	Group    string
+	Metadata map[string]string // what its producer said about it; tasks that it submits by an App inherit that
 
 	queue   *Queue
 	headers map[string]any
 	result  wire.Raw // what the function has returned, packed …
 	kept    bool     // … if anybody wants it
 	grouped bool     // it belongs to Group
+
+	askedAt   atomic.Int64 // nanoseconds since 1970 when CheckCancelled asked Redis last
+	cancelled atomic.Bool  // it has said so
 }
 
 type jobKey struct{}
@@ -39,7 +41,7 @@ func CurrentTask(ctx context.Context) *Job {
 
 // Progress says how far the task is, for Handle.Status. total is 0 if it is not known. Nothing happens if the task is not tracked.
 func (j *Job) Progress(ctx context.Context, done, total float64, note string) error {
-	if j == nil || j.ID == "" {
+	if j == nil || !j.Tracked {
 		return nil
 	}
 	list := []any{done, nil, note}
@@ -94,7 +96,8 @@ func (r *resultTooLarge) Error() string {
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	j.ID = wire.IdOf(j.headers)
+	j.ID, j.Tracked = wire.AnyIDOf(j.headers), wire.IdOf(j.headers) != ""
+	j.Metadata, _ = j.headers["metadata"].(map[string]string)
 	j.Group, j.grouped = j.headers["group"].(string)
 	j.Attempt = int(min(max(j.number("attempt"), 0), wire.MostCount)) + 1
 	if enqueued := j.number("enqueued"); enqueued > 0 {
@@ -155,7 +158,7 @@ func (j *Job) context(ctx context.Context, wanted bool) (context.Context, func()
 		return ctx, func() {}
 	}
 	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
-	if j.ID != "" {
+	if j.Tracked {
 		go j.watch(ctx, cancel)
 	}
 	limit := j.duration("timeout")
@@ -164,33 +167,6 @@ func (j *Job) context(ctx context.Context, wanted bool) (context.Context, func()
 	}
 	ctx, release := context.WithTimeoutCause(ctx, limit, &TimedOut{limit})
 	return ctx, func() { release(); cancel(nil) }
-}
-
-// watch ends the context when the task has been cancelled.
-func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-look.C: // if Redis is away, it is asked again
-			if j.isCancelled(ctx) {
-				cancel(ErrTaskCancelled)
-				return
-			}
-		}
-	}
-}
-
-// isCancelled asks Redis, in a goroutine that no other recover covers; the client and its hooks are the application's.
-func (j *Job) isCancelled(ctx context.Context) bool {
-	ask := func() (found any, err error) {
-		defer catchFault(&err)
-		return j.queue.store.Caller.Call(ctx, "HEXISTS", j.queue.store.Keys.Task(j.ID), "cancelled")
-	}
-	found, err := ask()
-	return err == nil && found == int64(1)
 }
 
 // judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.

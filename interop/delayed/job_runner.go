@@ -53,14 +53,18 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 	w.unready.reset()
 	s.current.Pool.NoteRun(data)
 	s.handler.Store(h)
-	ctx, end := job.context(ctx, h.takesCtx)
+	ctx, end := job.context(ctx, h.takesCtx || len(w.middlewares) > 0)
 	defer end()
 	args, err := h.bind(task.payload)
 	if err != nil {
 		return err
 	}
-	value, err := h.callForValue(ctx, args, job.kept)
-	if err = judge(ctx, err); err == errCancelled { //nolint:errorlint // it is ours
+	var value any
+	err = runAround(ctx, w.middlewares, func(ctx context.Context) (err error) {
+		value, err = h.callForValue(ctx, args, job.kept)
+		return err
+	})
+	if err = job.judge(ctx, err); err == errCancelled { //nolint:errorlint // it is ours
 		return err
 	}
 	if err == nil {
@@ -108,7 +112,7 @@ func (w *Worker) askToBegin(ctx context.Context, job *Job, ask func() (rdb.Start
 					"name; then the task can be retried", foreign)
 			}
 		}
-		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "error", err)
+		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "id", job.ID, "error", err)
 		select {
 		case <-time.After(min(firstPause<<min(failures, 10), longestPause)):
 		case <-w.stopping:
@@ -129,7 +133,7 @@ func (w *Worker) endJob(l *lease.Lease, job *Job, err error) bool {
 		return true
 	case errBusy, errFull, errAside:
 		w.setAside.Add(1)
-		w.log.Debug("a task waits", "path", job.Path, "why", err)
+		w.log.Debug("a task waits", "path", job.Path, "id", job.ID, "why", err)
 		l.Release()
 		return true
 	case errCancelled:
@@ -151,7 +155,7 @@ func (w *Worker) endJob(l *lease.Lease, job *Job, err error) bool {
 }
 
 func (w *Worker) succeedJob(l *lease.Lease, job *Job) {
-	if job.ID == "" {
+	if !job.Tracked {
 		w.succeedUntracked(l, job)
 		return
 	}
@@ -181,7 +185,8 @@ func (w *Worker) retryJob(l *lease.Lease, job *Job, f *failure) {
 	}
 	w.retried.Add(1)
 	w.postpone(l, data, job, pause, text)
-	w.log.Warn("a task failed, and will run again", "path", job.Path, "attempt", job.Attempt, "pause", pause, "kind", f.kind, "error", text)
+	w.log.Warn("a task failed, and will run again", "path", job.Path, "id", job.ID, "attempt", job.Attempt, "pause", pause, "kind", f.kind,
+		"error", text)
 }
 
 func (w *Worker) postpone(l *lease.Lease, data []byte, job *Job, pause time.Duration, why string) {
@@ -211,13 +216,13 @@ func (w *Worker) succeedUntracked(l *lease.Lease, job *Job) {
 func (w *Worker) failJob(l *lease.Lease, job *Job, reason Reason, err error) {
 	w.countBad(err)
 	w.end(l, w.burialOf(l, job, reason, err))
-	w.logBad(l.Pool, job.Path, err)
+	w.logBad(l.Pool, aboutTask(job.Path, job.ID), err)
 }
 
 // burialOf is the command that makes a dead letter of a task that has headers.
 func (w *Worker) burialOf(l *lease.Lease, job *Job, reason Reason, err error) []string {
 	detail := detailOf(err)
-	if job.ID == "" {
+	if !job.Tracked {
 		return burial(l, reason, detail, w.place)
 	}
 	if reason == Expired {

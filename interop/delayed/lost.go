@@ -76,7 +76,7 @@ func (s *Sweeper) notifyOne(ctx context.Context, queue *Queue, letter DeadLetter
 func (l DeadLetter) notifyLost(ctx context.Context, queue *Queue) error {
 	_, headers, _ := wire.Peek(l.Data)
 	job := newJob(queue, call{headers: headers})
-	if l.Reason != Lost || job.ID == "" {
+	if l.Reason != Lost || !job.Tracked {
 		return nil
 	}
 	result, err := packResult(string(StateFailed), string(Lost), strings.ToValidUTF8(l.Detail, "\uFFFD"), "")

@@ -62,7 +62,7 @@ func withServer(m *testing.M) int {
 	binary := findServer()
 	if binary == "" {
 		message := "no redis-server or valkey-server on PATH, and DELAYED_REDIS_SERVER names none"
-		if os.Getenv("CI") != "" {
+		if os.Getenv("CI") != "" || os.Getenv("DELAYED_REDIS_SERVER") != "" {
 			fmt.Fprintln(os.Stderr, message)
 			return 1
 		}
@@ -83,8 +83,12 @@ func withServer(m *testing.M) int {
 }
 
 func findServer() string {
-	for _, name := range []string{os.Getenv("DELAYED_REDIS_SERVER"), "redis-server", "valkey-server"} {
-		if path, err := exec.LookPath(name); name != "" && err == nil {
+	names := []string{"redis-server", "valkey-server"}
+	if named := os.Getenv("DELAYED_REDIS_SERVER"); named != "" {
+		names = []string{named}
+	}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
 			return path
 		}
 	}

@@ -1,11 +1,15 @@
 package delayed
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/wire"
+	"github.com/vmihailenco/msgpack/v5"
 )
 
 // UniqueMode says for how long a task counts as there: see Unique.
@@ -37,11 +41,17 @@ type taskOptions struct {
 	group                           *string
 	shared                          *string // its concurrency key
 	limit                           int     // of the tasks with that key
+	rateKey                         *string
+	rate                            float64 // of the tasks with that key, in a second
+	metadata                        map[string]string
+	identified                      bool    // it has an id, tracked or not: a task of an App
+	queue                           *string // of an App …
+	priority                        string  // … and before or behind which others
 }
 
 // birth is what a task gets when it is enqueued: so a task that is enqueued twice is two.
 type birth struct {
-	id string    // of a tracked task
+	id string    // of a task that has one
 	at time.Time // by Redis's clock
 }
 
@@ -107,6 +117,17 @@ func ConcurrencyKey(key string, limit int) TaskOption {
 	return func(o *taskOptions) { o.shared, o.limit = &key, limit }
 }
 
+// RateKey gives the task a key of which no more than perSecond tasks begin in a second, one after the other in the order of their
+// enqueues: each waits in the schedule for an instant of its own, which stays reserved if it is cancelled. Retries have none.
+func RateKey(key string, perSecond float64) TaskOption {
+	return func(o *taskOptions) { o.rateKey, o.rate = &key, perSecond }
+}
+
+// Metadata says something about the task, as texts by name, such as a request id: Job.Metadata has it.
+func Metadata(texts map[string]string) TaskOption {
+	return func(o *taskOptions) { o.metadata = maps.Clone(texts) }
+}
+
 // with is o, or new options if there are none, after some changes.
 func (o *taskOptions) with(changes []TaskOption) *taskOptions {
 	if len(changes) == 0 {
@@ -126,12 +147,20 @@ func (o *taskOptions) tracked() bool {
 	return o != nil && (o.track || o.resultTTL != nil || o.unique != nil)
 }
 
+// identity is the id that a task of this birth has; empty if it has none.
+func (o *taskOptions) identity(b birth) string {
+	if o.tracked() || o != nil && o.identified {
+		return b.id
+	}
+	return ""
+}
+
 // submits reports whether the task asks for more than a place at the tail.
 func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
 
 // alone reports whether it goes in by itself, also among many.
 func (o *taskOptions) alone() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.after != nil && *o.after > 0)
+	return o != nil && (o.tracked() || o.at != nil || o.rateKey != nil || o.after != nil && *o.after > 0)
 }
 
 // check says what cannot work, alone or together.
@@ -162,6 +191,10 @@ func (o *taskOptions) check() error {
 		wrong = fmt.Sprintf("a unique key needs a bound above 0, not %s, or it might never be free", o.bound)
 	case o.join && o.unique == nil:
 		wrong = "Join is for unique tasks: give a key with Unique"
+	case o.queue != nil || o.priority != "":
+		wrong = "OnQueue and Priority are for tasks of an App: submit this one by App.Submit"
+	case o.rateKey != nil && (*o.rateKey == "" || !(o.rate >= 1e-4 && o.rate <= 1e6)):
+		wrong = fmt.Sprintf("a RateKey is a text that is not empty, and a number of tasks a second from 0.0001 to 1000000, not %g", o.rate)
 	case o.shared != nil && o.limit < 1:
 		wrong = fmt.Sprintf("of the tasks with a ConcurrencyKey at least one may run, not %d", o.limit)
 	}
@@ -171,14 +204,21 @@ func (o *taskOptions) check() error {
 	return nil
 }
 
+// identityHeaders are what a task has of its birth.
+func (o *taskOptions) identityHeaders(b birth) []wire.Header {
+	switch {
+	case o.tracked():
+		return []wire.Header{{Name: "id", Value: b.id}, {Name: "enqueued", Value: rdb.Epoch(b.at)}}
+	case o.identified:
+		return []wire.Header{{Name: "uid", Value: b.id}}
+	}
+	return nil
+}
+
 // headers are what stands in the task, in this order: only what it needs.
 func (o *taskOptions) headers(retry int, b birth) []wire.Header {
-	var found []wire.Header
+	found := o.identityHeaders(b)
 	add := func(name string, value any) { found = append(found, wire.Header{Name: name, Value: value}) }
-	if o.tracked() {
-		add("id", b.id)
-		add("enqueued", rdb.Epoch(b.at))
-	}
 	if retry != 0 {
 		add("retry", retry)
 	}
@@ -214,7 +254,22 @@ func (o *taskOptions) headers(retry int, b birth) []wire.Header {
 	if o.shared != nil {
 		add("concurrency", []any{*o.shared, o.limit})
 	}
+	if len(o.metadata) > 0 {
+		add("metadata", sorted(o.metadata))
+	}
 	return found
+}
+
+// sorted is a map that always has the same bytes.
+type sorted map[string]string
+
+// EncodeMsgpack is part of msgpack.CustomEncoder.
+func (s sorted) EncodeMsgpack(e *msgpack.Encoder) error {
+	err := e.EncodeMapLen(len(s))
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		err = errors.Join(err, e.EncodeString(name), e.EncodeString(s[name]))
+	}
+	return err
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.

@@ -41,8 +41,8 @@ func TestTextFromRedisIsOneLineOfTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 		lease := &lease.Lease{Data: data, Pool: &lease.Pool{Store: newQueue(t).store}}
-		worker.logBad(lease.Pool, evil, errors.New(evil))
-		worker.logBad(lease.Pool, evil, &Unrunnable{Failed, evil})
+		worker.logBad(lease.Pool, aboutTask(evil, evil), errors.New(evil))
+		worker.logBad(lease.Pool, aboutTask(evil, evil), &Unrunnable{Failed, evil})
 		worker.wasSuperseded(lease)
 		said := text.String() + plain.String()
 		text.Reset()

@@ -10,6 +10,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // slot is where one task at a time runs.
@@ -65,7 +66,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	w.unready.reset()
 	s.current.Pool.NoteRun(data)
 	s.handler.Store(h)
-	if err = h.call(ctx, task.payload); isRefusal(err) {
+	if err = h.call(ctx, task.payload, w.middlewares...); isRefusal(err) {
 		return err
 	}
 	return failed(err)
@@ -164,10 +165,10 @@ func (w *Worker) succeed(l *lease.Lease) {
 
 // endBadly buries a task.
 func (w *Worker) endBadly(l *lease.Lease, err error) {
-	detail, path := detailOf(err), pathIn(l.Data)
+	detail, about := detailOf(err), aboutTask(pathIn(l.Data), idIn(l.Data)) // while the lease has it
 	w.countBad(err)
 	w.acks.Post(conn.Ending{Packed: conn.AppendCommand(nil, burial(l, reasonOf(err), detail, w.place)...), Answered: l.Ended})
-	w.logBad(l.Pool, path, err)
+	w.logBad(l.Pool, about, err)
 }
 
 // burial is the command that buries the task of a lease, which may have a slot.
@@ -213,17 +214,33 @@ func (w *Worker) countBad(err error) {
 }
 
 // logBad logs a task that has become one.
-func (w *Worker) logBad(pool *lease.Pool, path string, err error) {
+func (w *Worker) logBad(pool *lease.Pool, about []any, err error) {
 	stream := pool.Store.Keys.Dead
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
-		w.log.Error("buried a task", "path", path, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)
+		w.log.Error("buried a task", append(about, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)...)
 		return
 	}
-	w.log.Error("a task failed", "path", path, "error", stacked(detailOf(err)), "stream", stream)
+	w.log.Error("a task failed", append(about, "error", stacked(detailOf(err)), "stream", stream)...)
+}
+
+// idIn is the id of the task in data, tracked or not; empty if it has none.
+func idIn(data []byte) string {
+	_, headers, _ := wire.Peek(data)
+	return wire.AnyIDOf(headers)
+}
+
+// aboutTask is what a line of the log says of a task: path, and id if it has one.
+func aboutTask(path, id string) []any {
+	about := []any{"path", path}
+	if id != "" {
+		about = append(about, "id", id)
+	}
+	return about
 }
 
 func (w *Worker) wasSuperseded(l *lease.Lease) {
 	w.superseded.Add(1)
 	w.log.Error("superseded: the lease under which a task ran is gone, so that its end counts for nothing, and another worker may "+
-		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?", "path", pathIn(l.Data), "ttl", w.ttl)
+		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?",
+		append(aboutTask(pathIn(l.Data), idIn(l.Data)), "ttl", w.ttl)...)
 }

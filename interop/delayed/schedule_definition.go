@@ -23,7 +23,7 @@ func (q *Queue) define(task Task, t *cron.Timetable) (entry, error) {
 	o := asksOf(task)
 	switch {
 	case o.alone():
-		return found, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, At or After; let the function "+
+		return found, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, RateKey, At or After; let the function "+
 			"of the schedule enqueue a task that has it", ErrInvalidSchedule)
 	case o != nil && o.expiresAt != nil:
 		return found, fmt.Errorf("%w: ExpiresAt is one time, but a schedule fires again and again: give Expires, which counts from each "+

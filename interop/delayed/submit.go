@@ -47,18 +47,24 @@ func (q *Queue) Submit(ctx context.Context, task Task, options ...SubmitOption) 
 	case !o.tracked():
 		return nil, fmt.Errorf("%w: only a tracked task has an id: give it ResultTTL, or Track", ErrInvalidTask)
 	}
-	b, err := q.birth(ctx, o, named.id)
-	if err != nil {
-		return nil, err
-	}
-	data, err := q.serialize(task, b)
+	b, data, err := q.born(ctx, task, named.id)
 	if err != nil {
 		return nil, err
 	}
 	if !o.submits() {
-		return q.handle("", false, task), q.enqueue(ctx, []string{data})
+		return q.handle(o.identity(b), false, task), q.enqueue(ctx, []string{data})
 	}
 	return q.submit(ctx, task, data, o, b)
+}
+
+// born is a task that is enqueued now: what it gets, and its bytes.
+func (q *Queue) born(ctx context.Context, task Task, id string) (birth, string, error) {
+	b, err := q.birth(ctx, asksOf(task), id)
+	if err != nil {
+		return b, "", err
+	}
+	data, err := q.serialize(task, b)
+	return b, data, err
 }
 
 // birth is what a task gets that is enqueued now, under a new id if none is given.
@@ -89,9 +95,16 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	if o.after != nil {
 		delay = rdb.Rounded(*o.after)
 	}
-	id := ""
+	if o.rateKey != nil {
+		at, err := q.reserved(ctx, o, due, delay)
+		if err != nil {
+			return nil, err
+		}
+		due, delay = at, 0
+	}
+	id := o.identity(b)
 	if o.tracked() {
-		tracked, id = rdb.Rounded(rdb.TrackedFor), b.id
+		tracked = rdb.Rounded(rdb.TrackedFor)
 	}
 	if o.unique != nil {
 		unique = *o.unique
@@ -120,4 +133,20 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 		return q.handle(other, true, task), nil
 	}
 	return q.handle(id, false, task), nil
+}
+
+// reserved is the instant of its rate key at which a task may begin, in milliseconds since 1970.
+func (q *Queue) reserved(ctx context.Context, o *taskOptions, due, delay int64) (int64, error) {
+	if delay > 0 {
+		now, err := q.serverTime(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", rdb.Certain(err))
+		}
+		due = rdb.Epoch(now) + delay
+	}
+	at, err := q.store.Reserve(ctx, *o.rateKey, o.rate, due)
+	if err != nil {
+		return 0, fmt.Errorf("delayed: reserving an instant of the rate key, before anything was enqueued: %w", rdb.Certain(err))
+	}
+	return at, nil
 }

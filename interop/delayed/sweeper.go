@@ -41,7 +41,8 @@ type Sweeper struct {
 	recovered   int
 	buried      int
 	retentions  map[letterKey]*retention
-	unfired     map[letterKey][]string // schedules that were due, and had no turn yet
+	unfired     map[letterKey][]string  // schedules that were due, and had no turn yet
+	servedAt    map[letterKey]time.Time // when queues were registered as served
 	servers     []*server
 	manager     *system.ServiceManager
 	running     atomic.Bool
@@ -71,7 +72,8 @@ func SweeperLogger(log *slog.Logger) SweeperOption { return func(s *Sweeper) { s
 func NewSweeper(queues []*Queue, options ...SweeperOption) (*Sweeper, error) {
 	s := &Sweeper{
 		deadMax: defaultLetters, deadAge: defaultAge, retentions: map[letterKey]*retention{}, unfired: map[letterKey][]string{},
-		queues: queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
+		servedAt: map[letterKey]time.Time{},
+		queues:   queues, interval: defaultInterval, limit: defaultLimit, settling: settle, withSignals: true, log: slog.Default(),
 		name: rdb.Token(), place: place(), stopping: make(chan struct{}), started: time.Now(),
 		woken: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 	}
@@ -187,12 +189,26 @@ func (s *Sweeper) register(ctx context.Context, queue *Queue) error {
 	isHere := []string{"HSET", queue.store.Keys.Workers, own, string(about)}
 	if c, ours := queue.store.Caller.(*conn.Conn); ours { // in one round trip
 		_, err = c.Exchange(conn.AppendCommand(conn.AppendCommand(nil, lives...), isHere...), 2)
-		return err
-	}
-	if _, err = queue.store.Caller.Call(ctx, lives...); err == nil {
+	} else if _, err = queue.store.Caller.Call(ctx, lives...); err == nil {
 		_, err = queue.store.Caller.Call(ctx, isHere...)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.serve(ctx, queue)
+}
+
+// serve registers the queue as served, now and then.
+func (s *Sweeper) serve(ctx context.Context, queue *Queue) error {
+	this := letterKey{queue.store.Client, queue.Name()}
+	if time.Since(s.servedAt[this]) < rdb.ServeAgain {
+		return nil
+	}
+	s.servedAt[this] = time.Now()
+	if err := queue.store.Serve(ctx); err != nil && !conn.Answered(err) { // rules (ACL) may forbid it
+		return err
+	}
+	return nil
 }
 
 // ownTTL is how long the sweeper's own lease lives after each sweep.

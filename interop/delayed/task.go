@@ -52,17 +52,9 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 	if t.path == "" || strings.Contains(t.path, wire.Separator) {
 		return nil, fmt.Errorf("%w: %q is not the path of a Go function: write it as 'package/path.Function'", ErrInvalidTask, t.path)
 	}
-	var payload any
-	switch len(t.args) {
-	case 0:
-	case 1:
-		payload = t.args[0]
-	default:
-		payload = t.args
-	}
-	data, err := wire.Encode(payload, true)
+	data, err := t.payload()
 	if err != nil {
-		return nil, fmt.Errorf("%w: the arguments of %s: %w", ErrNotEncodable, t.path, err)
+		return nil, err
 	}
 	fields := []any{t.path, data}
 	if t.options != nil {
@@ -75,6 +67,23 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 		}
 	}
 	return wire.Encode(fields, true)
+}
+
+// payload are the arguments, packed.
+func (t *GoTask) payload() ([]byte, error) {
+	var payload any
+	switch len(t.args) {
+	case 0:
+	case 1:
+		payload = t.args[0]
+	default:
+		payload = t.args
+	}
+	data, err := wire.Encode(payload, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the arguments of %s: %w", ErrNotEncodable, t.path, err)
+	}
+	return data, nil
 }
 
 // PyTask is a call of a Python function.

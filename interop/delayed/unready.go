@@ -37,7 +37,7 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 	switch {
 	case w.unreadyFor == 0:
 		return cause
-	case job != nil && job.ID != "" && job.isCancelled(ctx): // nobody has to run it any more
+	case job != nil && job.Tracked && job.isCancelled(ctx): // nobody has to run it any more
 		return errCancelled
 	}
 	return &unreadyError{cause}
@@ -46,6 +46,7 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
 func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
 	path, s := pathIn(l.Data), l.Pool.Store
+	about := aboutTask(path, idIn(l.Data))
 	var held rdb.Holds
 	to := s.Keys.Tail()
 	if job != nil {
@@ -61,7 +62,7 @@ func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
 		switch said, _, age := rdb.DeferredOf(reply); said {
 		case rdb.DeferOver:
 			w.setAside.Add(-1)
-			w.waitedInVain(l, job, path, cause, age)
+			w.waitedInVain(l, job, about, cause, age)
 		case rdb.DeferDone:
 			l.Release()
 		default:
@@ -71,7 +72,7 @@ func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
 }
 
 // waitedInVain makes a dead letter of a task that nobody could run for too long. It does not wait for Redis.
-func (w *Worker) waitedInVain(l *lease.Lease, job *Job, path string, cause *Unrunnable, age time.Duration) {
+func (w *Worker) waitedInVain(l *lease.Lease, job *Job, about []any, cause *Unrunnable, age time.Duration) {
 	late := unrunnable(cause.Reason, "%s; it has waited for %s for a worker that can run it", cause.Detail, age.Round(time.Second))
 	command := burial(l, late.Reason, detailOf(late), w.place)
 	if job != nil {
@@ -79,7 +80,7 @@ func (w *Worker) waitedInVain(l *lease.Lease, job *Job, path string, cause *Unru
 	}
 	w.countBad(late)
 	w.acks.PostLater(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: l.Ended})
-	w.logBad(l.Pool, path, late)
+	w.logBad(l.Pool, about, late)
 }
 
 // unreadyTasks is what a worker knows of tasks that it does not know how to run.

@@ -24,7 +24,7 @@ const (
 
 // Waiting is a task that waits, for its time or for a worker.
 type Waiting struct {
-	ID      string    // of a tracked task; in the schedule each has one; else empty
+	ID      string    // of a task that has one; in the schedule each has; else empty
 	Where   Place     // in the queue, in a group, for a key, or in the schedule
 	Due     time.Time // in the schedule
 	Task    string    // function path; empty if the bytes are no task
@@ -75,8 +75,8 @@ func (q *Queue) inList(ctx context.Context, key string, place Place, next func(W
 			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
 			var headers map[string]any
 			waits.Task, headers, _ = wire.Peek(data)
-			waits.ID = wire.IdOf(headers)
-			waits.Tracked = waits.ID != ""
+			waits.ID = wire.AnyIDOf(headers)
+			waits.Tracked = wire.IdOf(headers) != ""
 			if !next(waits) {
 				return nil
 			}
@@ -182,6 +182,9 @@ func scheduled(member []byte, score float64) Waiting {
 	var headers map[string]any
 	waits.Task, headers, _ = wire.Peek(rest)
 	waits.Tracked = waits.ID == wire.IdOf(headers)
+	if uid := wire.UIDOf(headers); uid != "" && !waits.Tracked { // a retry waits under an id of its own
+		waits.ID = uid
+	}
 	return waits
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,9 @@ type Worker struct {
 	pools       []*lease.Pool // one for each
 	slots       []*slot
 	handlers    map[string]*handler
+	middlewares []Middleware
+	onStart     []func(context.Context) error
+	onStop      []func()
 	ttl         time.Duration
 	beat        time.Duration
 	grace       time.Duration
@@ -135,10 +139,9 @@ func (w *Worker) assemble() {
 // Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it
 // has no name of its own.
 func (w *Worker) Register(function any) error {
-	path := pathOf(function)
-	if isAnonymous(path) {
-		return fmt.Errorf("%w: %s is no name that a producer could know: give the function a name, or a path with RegisterAs",
-			ErrConfiguration, path)
+	path, err := ownPath(function)
+	if err != nil {
+		return err
 	}
 	return w.RegisterAs(path, function)
 }
@@ -216,6 +219,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.queues[0].admitted(ctx); err != nil {
 		return err
 	}
+	for _, begin := range w.onStart {
+		if err := begin(ctx); err != nil {
+			return fmt.Errorf("delayed: OnStart: %w", err)
+		}
+	}
 	w.started = time.Now()
 	if w.withSignals {
 		system.WarnOfOrphans(w.log, os.Getpid())
@@ -225,6 +233,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.work(ctx) {
 		if dog := w.watchdog.Load(); dog != nil {
 			dog.Stop()
+		}
+		for _, end := range slices.Backward(w.onStop) {
+			end()
 		}
 		return nil
 	}

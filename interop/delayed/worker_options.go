@@ -1,8 +1,10 @@
 package delayed
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,6 +33,32 @@ func NoSignals() WorkerOption { return func(w *Worker) { w.withSignals = false }
 
 // Logger says where to log: slog.Default() by default.
 func Logger(log *slog.Logger) WorkerOption { return func(w *Worker) { w.log = log } }
+
+// OnStart is called by Run before the first task; an error that it returns is that of Run.
+func OnStart(f func(ctx context.Context) error) WorkerOption {
+	return func(w *Worker) { w.onStart = append(w.onStart, f) }
+}
+
+// OnStop is called by Run when the last task has ended, unless tasks still run then: the last one first.
+func OnStop(f func()) WorkerOption { return func(w *Worker) { w.onStop = append(w.onStop, f) } }
+
+// Middleware is around each execution: it calls next, with the context that it got or one made of that, and returns its error or
+// another. Without a call of next the function does not run, and the task ends by what the middleware returns.
+type Middleware func(ctx context.Context, next func(context.Context) error) error
+
+// Around puts middlewares around each task; the first is outermost.
+func Around(middlewares ...Middleware) WorkerOption {
+	return func(w *Worker) { w.middlewares = append(w.middlewares, middlewares...) }
+}
+
+// runAround runs a function within middlewares.
+func runAround(ctx context.Context, middlewares []Middleware, run func(context.Context) error) error {
+	for _, middleware := range slices.Backward(middlewares) {
+		inner := run
+		run = func(ctx context.Context) error { return middleware(ctx, inner) }
+	}
+	return run(ctx)
+}
 
 // check says what is wrong with the options; nil if they are in order.
 func (w *Worker) check() error {

@@ -4,8 +4,11 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -56,6 +59,14 @@ def ask(redis_url: str, queue: Queue) -> Ask:
         return reply
 
     return asked
+
+
+@pytest.mark.usefixtures("go_worker")
+def test_values_of_extension_types_go_there_and_back(queue: Queue) -> None:
+    day, opens = date(2026, 2, 28), time(8, 30, 0, 5)
+    order = (Decimal("9.90"), uuid4(), day, opens, timedelta(hours=1, microseconds=1), Path("/srv/ä"), {"new", "paid"})
+    handle = queue.enqueue(GoTask("main.Order", order, result_ttl=60))
+    assert handle.result(20) == list(order)
 
 
 @pytest.mark.usefixtures("go_worker")

@@ -2,11 +2,26 @@
 
 import asyncio
 import os
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from delayed import App, Retry, current_task
 
-app = App(priorities=["mail"])
+
+class Kind(Enum):
+    GIFT = "gift"
+
+
+@dataclass
+class Address:
+    street: str
+    number: int
+
+
+app = App(priorities=["mail"], queues=["bulk"])
 seen: list[Any] = []
 
 
@@ -44,6 +59,12 @@ def again() -> None:
 def patient() -> None:
     while True:
         current_task().check_cancelled()
+
+
+@app.task(result_ttl=60)
+def price(order: UUID, total: Decimal, kind: Kind, where: Address, lines: tuple[int, ...]) -> Decimal:
+    seen.append(("price", order, total, kind, where, lines))
+    return total * len(lines)
 
 
 def unregistered() -> None:

@@ -208,6 +208,21 @@ def test_the_words_of_the_test_script(checkout: Path, words: str, expected: list
     assert calls(checkout) == expected
 
 
+def test_the_tests_run_on_a_server_that_is_named(checkout: Path) -> None:
+    tools = checkout / ".venv" / "bin"
+    (tools / "pytest").write_text('#!/bin/sh\necho "$DELAYED_REDIS_SERVER $*" >>calls\n')
+    (tools / "my-server").touch(0o755)
+    for done in (
+        call(checkout, "scripts/test", "--server", "my-server", "tests/unit"),
+        call(checkout, "scripts/test", "tests/unit", DELAYED_REDIS_SERVER="my-server"),
+    ):
+        assert done.returncode == 0, done.stderr
+    assert calls(checkout) == [f"{tools / 'my-server'} tests/unit"] * 2
+    done = call(checkout, "scripts/test", "--server", "no-server")
+    assert done.returncode == 1
+    assert "DELAYED_REDIS_SERVER is no-server, which is no program" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [("", COVERED), ("--quick", f"{COVERED} -m not slow"), ("tests/unit -k wire", "pytest tests/unit -k wire")],

@@ -34,7 +34,7 @@ def test_the_quick_start_of_the_readme_runs(
     server: EmbeddedRedis, client: redis.Redis, fleet: Fleet, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def here(text: str) -> str:
-        text = text.replace("redis://localhost:6379/0", server.url).replace('"default"', repr(name))
+        text = text.replace("App()", f"App(queue={name!r})").replace('"default"', repr(name))
         return text.replace('"go"', repr(f"{name}go")).replace(" default ", f" {name} ")
 
     module, call, more = map(here, blocks(README, "python"))
@@ -46,7 +46,7 @@ def test_the_quick_start_of_the_readme_runs(
     exec(call, {})
     expected = [("myapp.tasks:resize", [200])]
     assert [(decode(data).func_path, decode(data).args[1:]) for data in queue.store.call("LRANGE", name, 0, -1)] == expected
-    sys.modules["myapp.tasks"].queue.enqueue(PyTask("myapp.tasks:fetch", ("http://x",)))
+    queue.enqueue(PyTask("myapp.tasks:fetch", ("http://x",)))
     exec(more, {})
     assert queue.len() == 1 + 1 + 1 + 100 + 1
     (for_go,) = client.lrange(f"{name}go", 0, -1)

@@ -1,5 +1,6 @@
 """Each program in examples/ runs, as its README says, on a server of its own."""
 
+import http.server
 import json
 import os
 import re
@@ -8,11 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -31,7 +33,8 @@ pytestmark = pytest.mark.slow  # each starts programs that import a framework, o
 EXAMPLES = ROOT / "examples"
 README = (EXAMPLES / "README.md").read_text()
 UNITS = ROOT / "scripts" / "systemd"
-PROGRAMS = ["plain", "fastapi_shop", "asyncio_service", "python_and_go"]
+PROGRAMS = ["shop", "plain", "fastapi_shop", "asyncio_service", "python_and_go"]
+SHOP = ["mail.high", "mail", "mail.low", "images", "exports", "orders", "index", "webhooks"]
 
 
 class Place:
@@ -45,6 +48,7 @@ class Place:
 
     def start(self, folder: str, *command: str, **environment: str) -> Process:
         """A process that sees the modules in the example's folder, as one that is started there."""
+        self.fleet.home = EXAMPLES / folder
         return self.fleet.start(*command, PYTHONPATH=str(EXAMPLES / folder), **environment)
 
     def worker(self, folder: str, *words: str) -> Process:
@@ -78,7 +82,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
                 assert not client.hlen(key)
             for key in client.scan_iter("*_stats"):
                 raise AssertionError(f"a sweep found something lost: {client.hgetall(key)}")
-            for name in ("words", "orders", "probes", "gallery", "scaling"):
+            for name in ("words", "orders", "probes", "gallery", "scaling", *SHOP):
                 queue = Queue(name, client)
                 check_invariants(queue)
                 assert queue.len() == 0
@@ -107,10 +111,11 @@ def test_the_script(place: Place, tmp_path: Path) -> None:
     assert said.splitlines() == [f"{files[0]}: 3 words", f"{files[1]}: 1 words", "total: 4"], worker.log.read_text()
 
 
-def request(url: str, order: object = None) -> tuple[int, Any]:
+def request(url: str, order: object = None, method: str | None = None, **headers: str) -> tuple[int, Any]:
     data = None if order is None else json.dumps(order).encode()
+    headers = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, {"content-type": "application/json"})) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method)) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -138,6 +143,76 @@ def test_the_web_application(place: Place) -> None:
 
     eventually(is_done)
     assert request(f"{url}/shipments/0123456789abcdef")[0] == 404
+
+
+class Hook(http.server.BaseHTTPRequestHandler):
+    """A customer's server, which is away at first."""
+
+    heard: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.heard.append(body)
+        self.send_response(503 if len(self.heard) == 1 else 200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hook() -> Iterator[str]:
+    Hook.heard.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not have_go(), reason="Go is not installed")
+def test_the_shop(place: Place, hook: str) -> None:
+    binary, port = go_binary("shop", ROOT, "./examples/shop"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    web = place.start("shop", sys.executable, "-m", "uvicorn", "shop.web:api", "--port", str(port))
+    says(web, "Uvicorn running")
+
+    def post(path: str, body: object = None) -> Any:
+        status, answer = request(f"{url}/{path}", {} if body is None else body, x_request_id="r-1")
+        assert status in (200, 202), answer
+        return answer
+
+    calm, flaky, urgent, never = (
+        post(f"customers?email={email}")["task"] for email in ("ada", "flaky", "bob&urgent=true", "eve")
+    )
+    assert len({calm, flaky, urgent, never}) == 4
+    assert request(f"{url}/tasks/{never}", method="DELETE") == (200, {"was": "queued"})
+    assert request(f"{url}/tasks/{never}", method="DELETE")[0] == 404
+    assert post("index") == post("index") == post("index")
+    worker = place.worker("shop", *worker_of("shop"))
+    go = place.start("shop", binary).ready()
+    assert post("pictures?name=cat.png") == "cat.png@200"
+    assert post("invoices", [1, 2, 3]) == ["invoice-1.pdf", "invoice-2.pdf", "invoice-3.pdf"]
+    post("orders", {"number": 17, "cents": 1999, "customer": "c7", "hook": hook})
+    for line in ("welcome, ada", "welcome, flaky", "charged order 17: 19.99 (request r-1)", "order 17: the webhook has it"):
+        says(worker, line)
+    assert Hook.heard == [{"event": "paid", "order": 17}] * 2, go.log.read_text()
+    said = worker.log.read_text()
+    assert said.index("welcome, bob") < said.index("welcome, ada")
+    assert "eve" not in said
+    assert said.count("the index is rebuilt") == 1
+    done = {"state": "succeeded", "done": 30, "total": 30, "file": "30 rows"}
+    export = post("exports?rows=30")["task"]
+    eventually(lambda: request(f"{url}/exports/{export}") == (200, done))
+    long = post("exports?rows=100000")["task"]
+    eventually(lambda: request(f"{url}/exports/{long}")[1]["state"] == "running")
+    assert request(f"{url}/exports/{long}", method="DELETE") == (200, {"was": "running"})
+    eventually(lambda: request(f"{url}/exports/{long}")[1]["state"] == "cancelled")
+    assert request(f"{url}/exports/{long[::-1]}")[0] == 404
+    schedules = place.run("shop", sys.executable, "-m", "delayed", "cron", "list", "orders")
+    assert "shop.jobs:nightly_report" in schedules
+    assert len(re.findall(r"process \d+ is open", worker.log.read_text())) == 1
 
 
 def test_the_service(place: Place) -> None:

@@ -11,34 +11,39 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from delayed.app.app import find_app
 from delayed.job.allow import AllowAny
 from delayed.queue.queue import Queue
 from delayed.sweeper.sweeper import Sweeper
+from delayed.worker.application import worker_of
 from delayed.worker.worker import Worker
 from tests import ROOT
 
 DOCS = ROOT / "docs"
-MODULE = "# shop.py\n"
+MODULES = ("# shop.py\n", "# jobs.py\n")
 URL = "redis://localhost:6379/0"
 
 
 class Example(NamedTuple):
     language: str
     text: str
-    module: str  # what its document puts into shop.py
+    modules: dict[str, str]  # what its document puts into shop.py and jobs.py
 
 
 def examples(document: str) -> dict[str, Example]:
     """The document, a heading and a number → the example."""
     text = (DOCS / document).read_text()
     blocks = re.findall(r"^## ([^\n]*)$|^```(python|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    module = "\n\n".join(block.removeprefix(MODULE) for _, _, block in blocks if block.startswith(MODULE))
+    modules = {
+        first[2:-1]: "\n\n".join(block.removeprefix(first) for _, _, block in blocks if block.startswith(first))
+        for first in MODULES
+    }
     title, found = "", dict[str, Example]()
     for heading, language, block in blocks:
         title = heading or title
-        if block and not block.startswith(MODULE):
+        if block and not block.startswith(MODULES):
             found[f"{document} {title} {sum(key.startswith(f'{document} {title}') for key in found)}"] = Example(
-                language, block, module
+                language, block, modules
             )
     return found
 
@@ -49,9 +54,10 @@ EXAMPLES = examples("guide.md") | examples("events.md")
 def test_all_examples_are_found() -> None:
     for document in ("guide.md", "events.md"):
         text = (DOCS / document).read_text()
-        shown = sum(text.count(f"\n```{language}\n") for language in ("python", "bash")) - text.count(MODULE)
+        modules = sum(map(text.count, MODULES))
+        shown = sum(text.count(f"\n```{language}\n") for language in ("python", "bash")) - modules
         assert len([key for key in EXAMPLES if key.startswith(document)]) == shown
-        assert text.count("\n```") == 2 * (shown + text.count(MODULE)), "a block in a language that nobody runs"
+        assert text.count("\n```") == 2 * (shown + modules), "a block in a language that nobody runs"
 
 
 @pytest.fixture
@@ -59,15 +65,18 @@ def example(key: str, name: str, redis_url: str, tmp_path: Path, monkeypatch: py
     """One example, with the module that it imports, on this test's queue."""
 
     def here(text: str) -> str:
-        return re.sub(r'(?<=Queue\()"shop"', repr(name), text).replace(URL, redis_url)
+        text = re.sub(r'(?<=Queue\()"shop"', repr(name), text).replace(f'App("{URL}"', f'App("{URL}", prefix="{name}-"')
+        return text.replace(URL, redis_url)
 
-    language, text, module = EXAMPLES[key]
+    language, text, modules = EXAMPLES[key]
     text = here(text) if language == "python" else text.replace(" shop ", f" {name} ")
-    (tmp_path / "shop.py").write_text(here(module))
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "shop", raising=False)
-    yield Example(language, text, module)
-    sys.modules.pop("shop", None)
+    for file, module in modules.items():
+        (tmp_path / file).write_text(here(module))
+        monkeypatch.delitem(sys.modules, file.removesuffix(".py"), raising=False)
+    yield Example(language, text, modules)
+    for file in modules:
+        sys.modules.pop(file.removesuffix(".py"), None)
 
 
 def run(block: str) -> list[tuple[str, str]]:
@@ -108,8 +117,12 @@ def test_the_example_gives_what_it_says(key: str, example: Example, name: str, r
     if "Worker(queue" in example.text:
         check(run(example.text))
         return
-    queue = Queue(name, redis_url)
-    sweeper, worker = Sweeper([queue], 1), Worker(queue, allow=AllowAny())
+    if "jobs" in example.text:
+        app = find_app("jobs:app")
+        sweeper, worker = Sweeper(app.queues(), 1), worker_of(app)
+    else:
+        queue = Queue(name, redis_url)
+        sweeper, worker = Sweeper([queue], 1), Worker(queue, allow=AllowAny())
     sweeping = threading.Thread(target=sweeper.run)
     sweeping.start()
     found: list[tuple[str, str]] = []

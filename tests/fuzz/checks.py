@@ -7,13 +7,13 @@ from collections import Counter
 
 import redis
 
-from delayed.dead_letters.letter import dead_letters, show
+from delayed.dead_letters.letter import dead_letters
 from delayed.errors import Unrunnable
 from delayed.logger import logger
 from delayed.queue.queue import Queue
 from delayed.sweeper.sweep import sweep
 from delayed.system.process import resident_size
-from delayed.task.decode import parse, path_of, readable
+from delayed.task.decode import parse, path_of, readable, show
 from delayed.task.edit import with_retry
 from delayed.worker.worker import Worker
 

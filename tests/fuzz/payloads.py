@@ -12,6 +12,7 @@ from delayed.task.task import PyTask
 
 TARGET = "tests.fuzz.target:count"
 _VECTORS = Path(__file__).parent.parent / "vectors" / "tasks.json"
+_TYPES = _VECTORS.with_name("types.json")
 _LARGEST = 1_000  # bytes that a vector may have, to be mutated: larger ones only cost time
 _HEADS = b"\xc4\xc5\xc6\xc7\xc8\xc9\xd9\xda\xdb\xdc\xdd\xde\xdf\x90\x9f\x80\x8f\xa0\xbf\xc1\xd4\xd5\xd6\xd7\xd8\xcf\xd3"
 _LENGTHS = (0, 1, 0x7F, 0xFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -32,6 +33,8 @@ def corpus() -> list[bytes]:
     ]
     shapes: list[bytes] = [msgpack.packb(shape) for shape in odd]
     shapes.append(msgpack.packb([TARGET, [msgpack.Timestamp(2**40, 5), msgpack.ExtType(5, b"x"), {(1, 2): 3}]]))
+    values = [bytes.fromhex(vector["hex"]) for vector in json.loads(_TYPES.read_text())["vectors"]]
+    shapes += [b"\x92" + msgpack.packb(TARGET) + b"\x91" + value for value in values]
     return [data for data in vectors if len(data) <= _LARGEST] + tasks * 5 + shapes
 
 

@@ -45,6 +45,11 @@ def slow(seconds: float) -> None:
     CLOCK[0] += seconds
 
 
+def slow_and_bad(seconds: float) -> None:
+    slow(seconds)
+    raise ValueError("slow")
+
+
 def bad(value: int) -> None:
     raise ValueError(f"bad {value}")
 
@@ -97,7 +102,8 @@ def test_the_life_of_plain_tasks(queue: Queue, heard: list[Event]) -> None:
 def test_the_time_that_a_function_took(
     options: dict[str, Any], queue: Queue, heard: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayed.job.emitter.monotonic", lambda: CLOCK[0])
+    for module in ("emitter", "job", "runner"):
+        monkeypatch.setattr(f"delayed.job.{module}.monotonic", lambda: CLOCK[0])
     queue.enqueue(PyTask(slow, (2.5,), **options))
     burst(queue)
     (done,) = (event for event in heard if event.kind == "succeeded")
@@ -246,7 +252,58 @@ def test_who_listens_later_is_heard_and_nobody_costs_nothing(queue: Queue) -> No
 
 
 def test_what_is_no_callback(queue: Queue) -> None:
-    with pytest.raises(InvalidTask, match="on_start is a function"):
+    with pytest.raises(InvalidTask, match="on_start must be a function"):
         delayed(queue)(fine, on_start=5)  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="nonsense"):
         subscribe(note, ["nonsense"])
+
+
+def test_each_end_says_how_long_it_ran_and_waited(queue: Queue, heard: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("job.emitter", "job.job", "job.runner", "worker.serial"):
+        monkeypatch.setattr(f"delayed.{module}.monotonic", lambda: CLOCK[0])
+    queue.enqueue(PyTask(slow_and_bad, (2.5,)))
+    queue.enqueue(PyTask(slow_and_bad, (1.5,), retry=1, track=True))
+    queue.enqueue(PyTask(fine, (1,), track=True, expires=0.0001))
+    queue.enqueue(PyTask("tasks:nope"))
+    burst(queue)
+    ended = [event for event in heard if event.kind in ("retrying", "failed", "buried")]
+    assert sorted((str(event.kind), event.seconds) for event in ended) == [
+        *[("buried", 0.0)] * 2,
+        ("buried", 1.5),
+        ("buried", 2.5),
+        ("failed", 1.5),
+        ("failed", 2.5),
+        ("retrying", 1.5),
+    ]
+    assert [event.waited is not None for event in ended] == [event.id is not None for event in ended]
+    waited = [event.waited for event in heard if event.kind == "started" and event.id]
+    assert all(each is not None and each >= 0 for each in waited)
+
+
+@pytest.mark.parametrize("options", [{}, {"threads": 2}, {"async_tasks": 2}], ids=["serial", "threads", "loop"])
+def test_a_plain_failure_says_how_long_it_ran(options: dict[str, Any], queue: Queue, heard: list[Event]) -> None:
+    queue.enqueue_many([PyTask(bad, (1,)), PyTask("tasks:nope")])
+    burst(queue, **options)
+    buried = {event.task: event.seconds for event in heard if event.kind is Kind.BURIED}
+    assert buried.pop("tasks:nope") == 0.0
+    assert min(buried.values()) > 0.0
+
+
+def test_callbacks_of_what_expired(queue: Queue) -> None:
+    delayed(queue)(fine, on_failure=note, expires=0.0001).delay(1)
+    burst(queue)
+    assert [(event.kind, event.reason) for event in SEEN] == [("buried", "expired")]
+    queue.enqueue(PyTask("tasks:nope", (), expires=0.0001))
+    burst(queue)
+    assert len(SEEN) == 1
+
+
+def test_a_defect_of_the_worker_is_told(queue: Queue, heard: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("delayed.job.runner.Runner.end", broken)
+    handle = queue.enqueue(PyTask(fine, (1,), track=True))
+    burst(queue)
+    buried = [event for event in heard if event.kind is Kind.BURIED]
+    assert [(event.id, event.reason) for event in buried] == [(handle.id, "failed")]

@@ -85,10 +85,11 @@ class Fleet:
     def __init__(self, url: str, folder: Path) -> None:
         self.environment = {"DELAYED_REDIS_URL": url, "PYTHONUNBUFFERED": "1"}
         self._folder = folder
+        self.home = APPLICATION  # where they start
         self.processes: list[Process] = []
 
     def start(self, *command: str, **environment: str) -> Process:
-        return self._start(command, APPLICATION, environment)
+        return self._start(command, self.home, environment)
 
     def _start(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Process:
         variables = {**self.environment, **environment}
@@ -96,8 +97,8 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def delayed(self, *arguments: str, folder: Path = APPLICATION, **environment: str) -> Process:
-        return self._start([sys.executable, "-m", "delayed", *arguments], folder, environment)
+    def delayed(self, *arguments: str, folder: Path | None = None, **environment: str) -> Process:
+        return self._start([sys.executable, "-m", "delayed", *arguments], folder or self.home, environment)
 
     def worker(self, *queues_and_options: str) -> Process:
         return self.delayed("worker", "--allow", "tasks:*", *queues_and_options).ready()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"time"
 
@@ -14,6 +15,18 @@ import (
 
 // Add returns a sum.
 func Add(a, b int) int { return a + b }
+
+// Order takes values that MessagePack has no form of its own for, and returns them.
+func Order(total *big.Rat, id [16]byte, day time.Time, opens delayed.TimeOfDay, within time.Duration, file string,
+	tags map[string]bool) []any {
+	texts := delayed.Set{}
+	for tag := range tags {
+		texts = append(texts, tag)
+	}
+	return []any{
+		delayed.Decimal(total.FloatString(2)), delayed.UUID(id), delayed.DateOf(day), opens, delayed.Duration(within), delayed.Path(file), texts,
+	}
+}
 
 // FailUntil fails before its attempt number so many, and returns that.
 func FailUntil(ctx context.Context, attempts int) (int, error) {

@@ -84,7 +84,7 @@ func work(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, function := range []any{Echo, Hold, Fail, Add, FailUntil, UntilCancelled} {
+	for _, function := range []any{Echo, Hold, Fail, Add, Order, FailUntil, UntilCancelled} {
 		if err := worker.Register(function); err != nil {
 			return err
 		}

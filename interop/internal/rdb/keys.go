@@ -23,7 +23,7 @@ var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_
 var IsDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
-var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|waits|group)_[0-9a-f]{40})$`)
+var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})$`)
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -52,13 +52,16 @@ func NewKeys(name string) (Keys, error) {
 	if name == "" {
 		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", errs.ErrConfiguration)
 	}
+	if name == Register || strings.HasPrefix(name, Register+":") {
+		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it is the register of queues", errs.ErrConfiguration, name)
+	}
 	clash := strings.Contains(name, LeasePart) || ofOne.MatchString(name)
 	for _, suffix := range suffixes {
 		clash = clash || strings.HasSuffix(name, suffix)
 	}
 	if clash {
 		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
-			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _waits_ or "+
+			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _pace_, _waits_ or "+
 			"_group_ and 40 hexadecimal digits", errs.ErrConfiguration, name, LeasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{
@@ -101,6 +104,9 @@ func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + Digest(k
 
 // Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → length of the task.
 func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + Digest(key) }
+
+// Pace is a string with a TTL: the next free instant of a rate key, in microseconds since 1970.
+func (k Keys) Pace(key string) string { return k.Queue + "_pace_" + Digest(key) }
 
 // WaitsForSlot is a sorted set: the tasks that wait for a slot of a concurrency key, as in Scheduled, by when they came.
 func (k Keys) WaitsForSlot(key string) string { return k.Waits(Digest(key)) }

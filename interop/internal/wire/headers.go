@@ -27,7 +27,7 @@ func HeadersAt(data []byte, at int) (headers map[string]any, strange string) {
 			if len(text) > 0 && text[0] == '!' {
 				strange = text
 			}
-			if value := Scalars(data, middle); value != nil {
+			if value := headerAt(data, middle, text); value != nil {
 				if headers == nil {
 					headers = make(map[string]any, min(h.Values/2, mostHeaders))
 				}
@@ -37,6 +37,38 @@ func HeadersAt(data []byte, at int) (headers map[string]any, strange string) {
 		at = end
 	}
 	return headers, strange
+}
+
+// headerAt is the value of a header at a place; nil for one that no header of this name may have.
+func headerAt(data []byte, at int, name string) any {
+	if name != "metadata" {
+		return Scalars(data, at)
+	}
+	if texts := textsByName(data, at); texts != nil {
+		return texts
+	}
+	return nil
+}
+
+// textsByName reads a map of texts by name; nil for all else.
+func textsByName(data []byte, at int) map[string]string {
+	h, err := HeadAt(data, at)
+	if err != nil || h.Kind != KindMap {
+		return nil
+	}
+	found := make(map[string]string, min(h.Values/2, mostHeaders))
+	at = h.Body
+	for range h.Values / 2 {
+		name, isName := scalar(data, at).(string)
+		at, _ = Skip(data, at)
+		text, isText := scalar(data, at).(string)
+		at, _ = Skip(data, at)
+		if !isName || !isText {
+			return nil
+		}
+		found[name] = text
+	}
+	return found
 }
 
 const mostHeaders = 16 // for which there is room at once

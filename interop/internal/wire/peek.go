@@ -1,6 +1,9 @@
 package wire
 
-import "strings"
+import (
+	"cmp"
+	"strings"
+)
 
 // Peek is what a task of either language says of itself: its path, and its headers if it has any; ok is false for what is no task.
 func Peek(data []byte) (path string, headers map[string]any, ok bool) {
@@ -41,6 +44,17 @@ func IdOf(headers map[string]any) string {
 	}
 	return ""
 }
+
+// UIDOf is the id of a task with these headers that has one without being tracked; empty for others.
+func UIDOf(headers map[string]any) string {
+	if uid, _ := headers["uid"].(string); IsID(uid) {
+		return uid
+	}
+	return ""
+}
+
+// AnyIDOf is the id of a task with these headers, tracked or not; empty if it has none.
+func AnyIDOf(headers map[string]any) string { return cmp.Or(IdOf(headers), UIDOf(headers)) }
 
 const MostCount = 1 << 53 // attempts, or tasks at once: more are nonsense
 

@@ -72,10 +72,14 @@ func (b *bounded) Write(data []byte) (int, error) {
 // around; here that is an error, as is a fraction for an integer.
 type Decoder struct {
 	*msgpack.Decoder
+	data   []byte
+	reader *bytes.Reader // of data; the library reads from it without a buffer of its own
+	nested int           // the sets that data is in
 }
 
 func NewDecoder(data []byte) Decoder {
-	return Decoder{msgpack.NewDecoder(bytes.NewReader(data))}
+	reader := bytes.NewReader(data)
+	return Decoder{msgpack.NewDecoder(reader), data, reader, 0}
 }
 
 var OwnDecoding = []reflect.Type{
@@ -93,6 +97,18 @@ func (d Decoder) Into(v reflect.Value) error {
 	}
 	if code == msgpcode.Nil {
 		return d.Skip()
+	}
+	if msgpcode.IsExt(code) {
+		if done, err := d.extended(v); done {
+			return err
+		}
+	}
+	if mayBeText(v.Type(), code) {
+		text, err := d.DecodeString()
+		if err != nil {
+			return err
+		}
+		return fromText(v, text)
 	}
 	for _, own := range OwnDecoding {
 		if v.Addr().Type().Implements(own) {
@@ -263,7 +279,7 @@ func (d Decoder) named(v reflect.Value, fields []field) error {
 }
 
 // Anything reads a value that nobody said the type of: nil, bool, int64 (or uint64 if it is larger), float32, float64, string,
-// []byte, time.Time, []any, and map[string]any (or map[any]any if a key is not a string).
+// []byte, time.Time, []any, map[string]any (or map[any]any if a key is not a string), and the types of types.go.
 func (d Decoder) Anything() (any, error) {
 	code, err := d.PeekCode()
 	switch {
@@ -275,13 +291,28 @@ func (d Decoder) Anything() (any, error) {
 		return list, err
 	case msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32:
 		return d.anyMap()
-	case code == msgpcode.Float || code == msgpcode.Double || msgpcode.IsString(code) || msgpcode.IsBin(code) || msgpcode.IsExt(code):
+	case msgpcode.IsExt(code):
+		return d.anyExtension()
+	case code == msgpcode.Float || code == msgpcode.Double || msgpcode.IsString(code) || msgpcode.IsBin(code):
 		// DecodeInterfaceLoose would make a string of bytes
 		return d.DecodeInterface()
 	}
 	value, err := d.DecodeInterfaceLoose()
 	if n, ok := value.(uint64); ok && n <= math.MaxInt64 {
 		return int64(n), nil
+	}
+	return value, err
+}
+
+func (d Decoder) anyExtension() (any, error) {
+	var value any
+	if done, err := d.extended(reflect.ValueOf(&value).Elem()); done {
+		return value, err
+	}
+	code, _, _, _ := d.extension()
+	value, err := d.DecodeInterface() // an instant, or what the application has taught the library
+	if err != nil {
+		err = fmt.Errorf("extension type %d: %w", code, err)
 	}
 	return value, err
 }

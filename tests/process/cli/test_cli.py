@@ -18,18 +18,21 @@ import redis
 
 from delayed.backoff import Exponential
 from delayed.cli.common import as_json_text
+from delayed.cli.enqueue import enqueue
 from delayed.dead_letters.letter import dead_letters
 from delayed.errors import DelayedError
 from delayed.ops.info import described
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.decode import decode, readable
+from delayed.task.options import OPTIONS
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 from tests.support.command import run
 from tests.support.processes import Fleet
 from tests.support.servers import free_port
+from tests.support.tls import before, listening
 
 
 @pytest.fixture(autouse=True)
@@ -417,3 +420,26 @@ def test_an_embedded_redis_keeps_its_data(tmp_path: Path) -> None:
             queue = Queue("q", client)
             assert queue.len() == expected
             queue.enqueue(PyTask("m:f"))
+
+
+def test_enqueue_has_all_options_of_a_task() -> None:
+    has = {str(parameter.name) for parameter in enqueue.params}
+    assert has >= OPTIONS, OPTIONS - has
+
+
+def test_no_help_text_is_cut() -> None:
+    for group in ((), ("queue",), ("task",), ("dead",), ("cron",)):
+        listed = run(*group, "--help").output.partition("Commands:")[2]
+        assert listed
+        assert "..." not in listed
+
+
+def test_a_refused_connection_has_no_number() -> None:
+    text = run("info", "q", "--redis", "redis://localhost:1", status=1).output
+    assert text.startswith("Error: cannot connect to localhost:1: ")
+
+
+def test_a_certificate_that_nobody_vouches_for_says_where_to_read_on() -> None:
+    with listening(before(1)) as port:
+        text = run("info", "q", "--redis", f"rediss://localhost:{port}", status=1).output
+    assert "see ssl_ca_certs and TLS in docs/operations.md" in text

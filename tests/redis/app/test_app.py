@@ -1,13 +1,16 @@
 """The application object, with its tasks on a real Redis."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
 import types
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgpack
 import pytest
@@ -16,11 +19,12 @@ import redis
 import delayed
 from delayed import App, PyTask, Queue, new_id
 from delayed.cron import definition
-from delayed.errors import ConfigurationError, InvalidTask, NoResult, TaskCancelled
+from delayed.errors import ConfigurationError, InvalidTask, NoResult, TaskCancelled, UnknownTask
 from delayed.task.decode import headers_of
 from delayed.worker.application import worker_of
 from tests.app import shop
 from tests.conftest import eventually
+from tests.support.command import run
 
 
 @pytest.fixture
@@ -146,8 +150,7 @@ async def test_asyncio(app: App) -> None:
     assert [each.id for each in many] == [each.id for each in many if each.id]
     await asyncio.to_thread(burst, app)
     assert await handle.aresult(5) == "1: 2"
-    for queue in app._async_queues.values():
-        await queue.aclose()
+    await app.aclose()
 
 
 def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, client: redis.Redis) -> None:
@@ -175,6 +178,7 @@ def test_upstream_tasks_are_theirs_byte_for_byte(redis_url: str, name: str, clie
         ({"priorities": "mail"}, "lists of names"),
         ({"middlewares": [3]}, "middleware"),
         ({"include": "shop"}, "lists of names"),
+        ({"queues": "shop"}, "lists of names"),
     ],
 )
 def test_what_cannot_work_is_refused(parameters: dict[str, Any], what: str) -> None:
@@ -223,3 +227,95 @@ def test_a_schedule_is_registered_and_its_function_is_a_task(
     assert task.delay(3).id
     assert app.allow.patterns == ("nightly:sweep_up",)
     app.queue().store.call("UNLINK", name, f"{name}_noti")
+
+
+def test_what_waits_is_cancelled_by_its_id_in_whichever_queue(app: App) -> None:
+    waiting = shop.plain.delay(1)
+    elsewhere = shop.plain.options(queue="bulk").delay(2)
+    grouped = shop.plain.options(group="g").delay(3)
+    later = shop.welcome.options(after=timedelta(hours=1)).delay(4)
+    tracked = shop.welcome.options(track=True).delay(5)
+    urgent = shop.welcome.options(priority="high").delay(6)
+    ids = [str(handle.id) for handle in (elsewhere, grouped, later, tracked, urgent)]
+    states = [app.cancel(each) for each in ids]
+    assert waiting.cancel() == "queued"
+    assert states == ["queued", "queued", "scheduled", "queued", "queued"]
+    assert [queue.store.lengths() for queue in app.queues() if queue.name != app.queue("mail").name] == [(0, 0)] * 4
+    for each in (str(waiting.id), ids[0], "0" * 16, "*"):
+        with pytest.raises(UnknownTask, match="track=True"):
+            app.cancel(each)
+    with pytest.raises(UnknownTask, match="runs or has ended"):
+        waiting.cancel()
+    burst(app)
+    assert [each[0] for each in shop.seen] == ["start", "stop"]
+
+
+async def test_tasks_are_cancelled_from_asyncio(app: App) -> None:
+    handle = await shop.plain.adelay(1)
+    assert await app.acancel(str(handle.id)) is delayed.State.QUEUED
+    await app.aclose()
+
+
+def shown(*words: str, status: int = 0) -> str:
+    return run("task", "show", *words, status=status).output
+
+
+def test_a_task_is_shown_from_whichever_queue_it_is_in(app: App, redis_url: str) -> None:
+    names = ["--app", "tests.app.shop:app"]
+    waits = shop.plain.options(queue="bulk", metadata={"request": "r1"}).delay(7)
+    later = shop.welcome.options(after=3600).delay(8)
+    tracked = shop.welcome.options(track=True).delay(9)
+    fails = shop.plain.delay(None)  # type: ignore[arg-type]
+    text = shown(str(waits.id), *names)
+    for part in (f"queue:  {app.queue('bulk').name}", "waits:  in the queue", "args:   7", "r1"):
+        assert part in text
+    assert "waits:  in the schedule, due 20" in shown(str(later.id), *names)
+    assert "state:    queued" in shown(str(tracked.id), app.queue("bulk").name, app.queue("mail").name, "--redis", redis_url)
+    burst(app)
+    assert "nothing is known" in shown(str(waits.id), *names, status=1)
+    assert "state:    succeeded" in shown(str(tracked.id), *names)
+    letter = shown(str(fails.id), *names)
+    for part in ("args:   None", "(failed, 20", "TypeError"):
+        assert part in letter
+    assert json.loads(shown(str(fails.id), *names, "--json"))["dead_letter"]["reason"] == "failed"
+    assert "an application" in shown("0" * 16, status=2)
+    assert "no id of a task" in shown("x", *names, status=2)
+
+
+def test_a_queue_that_no_worker_would_serve_is_refused(app: App) -> None:
+    with pytest.raises(ConfigurationError, match=r"no queue 'bluk'.*'bulk'"):
+        shop.plain.options(queue="bluk").delay(1)
+    with pytest.raises(ConfigurationError, match="no queue 'bluk'"):
+        app.enqueue_many([shop.plain.options(queue="bluk").call(1)])
+
+
+def test_arguments_arrive_as_the_types_that_the_function_says(app: App) -> None:
+    order, address = UUID("12345678-1234-5678-1234-567812345678"), shop.Address("Main Street", 7)
+    handle = shop.price.delay(order, Decimal("9.90"), shop.Kind.GIFT, address, (1, 2))
+    burst(app)
+    assert handle.result(5) == Decimal("19.80")
+    assert shop.seen[1] == ("price", order, Decimal("9.90"), shop.Kind.GIFT, address, (1, 2))
+
+
+def test_functions_of_other_programs_are_declared(redis_url: str, name: str) -> None:
+    app = App(redis_url, queue=name)
+    app.task(new_id)
+    deliver = app.declare("main.Deliver", queue=f"{name}go", retry=5)
+    report = app.declare("elsewhere.jobs:report", queue=f"{name}py", timeout=timedelta(minutes=1))
+    handles = [deliver.delay("https://a", 7), report.delay(day="Monday"), *app.enqueue_many([deliver.call("https://b")])]
+    assert all(handle.id for handle in handles)
+    with pytest.raises(TypeError, match="by name"):
+        deliver.delay(url="https://a")
+    first, second = app.queue(f"{name}go").store.call("LRANGE", f"{name}go", 0, -1)
+    assert msgpack.unpackb(msgpack.unpackb(first)[1]) == ["https://a", 7]
+    assert headers_of(second)["uid"] == handles[2].id
+    assert headers_of(second)["backoff"] == ["exponential", 1.0, 600.0, True]
+    assert [queue.name for queue in app.queues()] == [name]
+    assert [queue.name for queue in app.all_queues()] == [name, f"{name}go", f"{name}py"]
+    assert [app.cancel(str(handle.id)) for handle in handles] == ["queued"] * 3
+    with pytest.raises(ConfigurationError, match="another name"):
+        app.declare("main.F", queue=name)
+    with pytest.raises(ConfigurationError, match="another name"):
+        app.task(queue=f"{name}go")(new_id)
+    with pytest.raises(InvalidTask, match="Go function"):
+        app.declare("nonsense", queue=f"{name}go")

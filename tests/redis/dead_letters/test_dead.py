@@ -23,6 +23,7 @@ from delayed.task.decode import decode, headers_of
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
 from tests.conftest import burst
+from tests.support.command import run as command
 
 LOST: dict[str, Any] = {"result_ttl": 60, "unique": "k"}
 
@@ -379,3 +380,29 @@ def test_a_letter_is_read_once(queue: Queue) -> None:
         asked.clear()
         assert yard.tell() == expected
         assert len(asked) == 1 + expected
+
+
+def test_a_letter_is_named_by_the_id_of_its_task(queue: Queue, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+    handles = [queue.enqueue(PyTask("nowhere:f", (number,), track=True)) for number in range(3)]
+    burst(queue)
+    ids = [str(handle.id) for handle in handles]
+    assert "args:   1" in command("dead", "show", queue.name, ids[1]).output
+    assert "1 task waits again" in command("dead", "retry", queue.name, ids[1]).output
+    assert "1 dead letter removed" in command("dead", "purge", queue.name, ids[0]).output
+    assert f"no dead letter {ids[0]}" in command("dead", "purge", queue.name, ids[0], status=1).output
+    assert "no dead letter" in command("dead", "retry", queue.name, "x" * 16, status=1).output
+    (shown,) = json.loads(command("dead", "list", queue.name, "--json").output)
+    assert (shown["arguments"], shown["task_id"]) == ("2", ids[2])
+    assert not command("dead", "list", queue.name, "--until", "1h").output.count("nowhere:f")
+
+
+def test_a_list_that_is_cut_says_how_many_there_are(queue: Queue, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+    queue.enqueue_many(PyTask("nowhere:f", (number,)) for number in range(3))
+    burst(queue)
+    assert (
+        "the newest 2 are shown, and the queue has 3 dead letters"
+        in command("dead", "list", queue.name, "--count", "2").output
+    )
+    assert "are shown" not in command("dead", "list", queue.name, "--count", "3").output

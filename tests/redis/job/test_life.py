@@ -36,7 +36,7 @@ from delayed.task.headers import Holds
 from delayed.task.options import ENDED_FOR
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask, Task
-from delayed.testing.assertions import enqueued
+from delayed.testing.enqueued import enqueued
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
 

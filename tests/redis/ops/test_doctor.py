@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from delayed.ops.diagnosis import ServerFacts, diagnose
+from delayed.ops.diagnosis import ServerFacts, diagnose, diagnose_queue
 from delayed.ops.doctor import product_of, queue_facts, read
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
@@ -111,3 +111,19 @@ def test_a_queue_that_nobody_serves(queue: Queue) -> None:
     for own in "abc":
         queue.store.call("SET", queue.keys.lease(own), own, "PX", 60_000)
     assert queue_facts(queue, 0.02)[:7] == (queue.name, 1, 1, 2, 1, 0.02, 0)
+
+
+def test_a_worker_of_the_older_packages_beside_tasks_with_headers(queue: Queue, client: redis.Redis) -> None:
+    worker = "81985529216486895"  # as they name themselves, and their leases
+    client.hset(queue.keys.processing, worker, PyTask("m:f").serialize())
+    client.set(worker, "1", ex=60)
+    queue.enqueue(PyTask("m:f"))
+    facts = queue_facts(queue, 0.01)
+    assert (facts.old_workers, facts.headers) == (1, False)
+    assert not any("lose such tasks" in advice.says for advice in diagnose_queue(facts))
+    queue.enqueue(PyTask("m:f", track=True))
+    advice = diagnose_queue(queue_facts(queue, 0.01))[0]
+    assert (advice.level, advice.about) == ("problem", queue.name)
+    assert "1 worker of the older packages" in advice.says
+    client.hdel(queue.keys.processing, worker)
+    client.delete(worker)

@@ -8,9 +8,9 @@ import pytest
 import redis
 
 from delayed.ops.info import inspect, lines, server_time
-from delayed.ops.waiting import Wanted, cancel, find, move, search
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
+from delayed.queue.waiting import Wanted, cancel, find, move, search
 from delayed.task.task import GoTask, PyTask
 from tests.conftest import burst
 from tests.redis.test_costs import monitored
@@ -152,7 +152,7 @@ def test_the_command_lists_moves_and_cancels(queue: Queue, client: redis.Redis) 
     assert "cancelled" in run("task", "status", queue.name, later).output
     text = run("task", "cancel", queue.name, "--task", "m*").output
     assert "2 tasks cancelled" in text
-    assert "21 tasks wait in the queue without an id" in text
+    assert "21 tasks wait in the queue without an id, and cannot be cancelled" in text
     assert not list(search(queue, Wanted(where="scheduled")))
     assert "1 task was not in the schedule" in run("task", "move", queue.name, later, "--after", "1", status=1).output
 

@@ -235,12 +235,17 @@ def test_the_command_line(queue: Queue, server: EmbeddedRedis) -> None:
     def run(*words: str) -> str:
         result = CliRunner().invoke(main, ["queue", *words, "--redis", server.url])
         assert result.exit_code == 0, result.output
-        return result.output.replace(queue.name, "Q")
+        return result.stdout.replace(queue.name, "Q")
 
     assert run("pause", queue.name) == "Q: paused\n"
     assert run("limit", queue.name, "--concurrency", "4", "--rate", "10").startswith(
         "Q: paused, at most 4 tasks at once, 10 tasks"
     )
+    assert run("limit", queue.name, "--concurrency", "3") == (
+        "Q: paused, at most 3 tasks at once, 10 tasks a second, 10 at once after a pause\n"
+    )
+    assert queue.limits() == Limits(paused=True, concurrency=3, rate=10, burst=10)
+    run("limit", queue.name, "--concurrency", "4")
     assert run("resume", queue.name) == "Q: goes on\n"
     queue.pause()
     for number in range(20):

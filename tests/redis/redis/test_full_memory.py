@@ -15,6 +15,7 @@ from delayed.errors import Reason
 from delayed.queue.queue import Queue
 from delayed.redis.command import ResponseError
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.keys import Keys
 from delayed.redis.scripts import SCRIPTS
 from delayed.sweeper.sweep import sweep
 from delayed.task.decode import headers_of
@@ -24,7 +25,7 @@ from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.queue.test_groups import make_due
 
-MAY_REFUSE = {"submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
+MAY_REFUSE = {"reserve", "submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
 KEYS: dict[str, Any] = {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s"}
 Call = Callable[[], object]
 
@@ -178,6 +179,12 @@ def later(queue: Queue) -> Call:
     return partial(queue.store.move, member, 1, "", 5000)
 
 
+def removed(queue: Queue, after: float) -> Call:
+    queue.enqueue(PyTask("m:f", after=after, track=True, unique="u", unique_for=60))
+    place, read = (queue.keys.scheduled, "ZRANGE") if after else (queue.keys.queue, "LRANGE")
+    return partial(queue.store.remove, place, queue.store.call(read, place, 0, -1))
+
+
 CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "start": unbegun,
     "start, which waits": begins_later,
@@ -207,6 +214,9 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "regroup": lambda queue: due(queue, "g"),
     "turn": turned,
     "move": later,
+    "remove": lambda queue: removed(queue, after=0),
+    "remove, in the schedule": lambda queue: removed(queue, after=60),
+    "rename": lambda queue: (plain(queue), partial(queue.store.rename, Keys(f"{queue.name}-new"), []))[1],
     "repair, of what is too much": surplus,
     "prune": pruned,
     "beat": lambda queue: partial(queue.store.beat, "me", 60, b"\x80"),
@@ -214,6 +224,7 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "page": lambda queue: partial(queue.store.page, queue.keys.processing),
     "gone": lambda queue: partial(queue.store.gone, [lease(queue, 0)]),
     "lengths": lambda queue: queue.store.lengths,
+    "reserve": lambda queue: partial(queue.store.reserve, "k", 5),
     "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
     "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
     "enqueue_group": lambda queue: partial(queue.store.enqueue_group, "g", [b"\x91\xa3m:f"]),

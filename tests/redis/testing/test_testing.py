@@ -1,8 +1,9 @@
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any
 from unittest.mock import ANY
@@ -10,7 +11,7 @@ from unittest.mock import ANY
 import pytest
 import redis
 
-from delayed import testing
+from delayed import App, testing
 from delayed.backoff import Constant
 from delayed.base.clock import now
 from delayed.dead_letters.letter import dead_letters
@@ -36,11 +37,14 @@ from delayed.redis.keys import Keys
 from delayed.sweeper.sweep import sweep
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
-from delayed.testing.assertions import assert_enqueued, enqueued
+from delayed.testing.assertions import assert_enqueued
 from delayed.testing.drain import drain
-from delayed.testing.fake import fake_async_queue, fake_queue, faked
+from delayed.testing.enqueued import enqueued
+from delayed.testing.fake import fake_async_queue, fake_queue
+from delayed.testing.faked import faked
 from delayed.testing.inline import inline
 from delayed.testing.travel import travel
+from tests.app import shop
 
 seen: list[object] = []
 
@@ -334,3 +338,83 @@ def test_who_waits_for_what_nobody_runs_is_told(fake: Queue) -> None:
     travel(fake, 60)
     assert drain(fake) == 1
     assert handle.result() == 3
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    shop.seen.clear()
+    with faked(shop.app):
+        yield shop.app
+
+
+def test_calls_are_compared_as_the_function_takes_them(app: App) -> None:
+    shop.welcome.delay(7, total="9")
+    shop.welcome.options(priority="high", after=timedelta(minutes=1)).delay(user=8)
+    shop.plain.options(queue="bulk").delay(1, twice=True)
+    assert_enqueued(shop.welcome, times=2)
+    for args, kwargs in (((7, "9"), {}), ((7,), {"total": "9"}), ((), {"user": 7, "total": ANY})):
+        assert_enqueued(shop.welcome, *args, **kwargs, times=1)
+        assert_enqueued(shop.welcome, *args, **kwargs, retry=3, queue="mail", priority="normal")
+    assert_enqueued(shop.welcome, 8, "0", after=60, priority="high", times=1)
+    assert_enqueued(shop.plain, 1, twice=True, queue="bulk")
+    assert_enqueued(app, shop.plain, [1], {"twice": True})
+    wrong: list[dict[str, Any]] = [{"queue": "bulk"}, {"priority": "low"}, {"retry": 4}, {"after": 60}, {"times": 2}]
+    for options in wrong:
+        with pytest.raises(AssertionError, match=r"welcome\(7, total='9'\), "):
+            assert_enqueued(shop.welcome, 7, total="9", **options)
+    with pytest.raises(AssertionError) as caught:
+        assert_enqueued(shop.plain, 2)
+    assert str(caught.value).splitlines()[1:] == [
+        "  mail.high: tests.app.shop:welcome(user=8), retry 3, backoff ['exponential', 1.0, 600.0, True], due in 60 s",
+        "  mail: tests.app.shop:welcome(7, total='9'), retry 3, backoff ['exponential', 1.0, 600.0, True]",
+        "  bulk: tests.app.shop:plain(1, twice=True)",
+    ]
+    with pytest.raises(TypeError, match="user"):
+        assert_enqueued(shop.welcome, total="9")
+    with pytest.raises(TypeError, match="nonsense"):
+        assert_enqueued(shop.welcome, 7, nonsense=1)
+    with pytest.raises(ConfigurationError, match=r"has a \.delay\(\)"):
+        assert_enqueued(tell_id, 1)
+
+
+def test_calls_of_a_task_of_a_queue(fake: Queue) -> None:
+    task = delayed(fake)(record, retry=2)
+    task.delay(value=1)
+    assert_enqueued(task, 1, retry=2)
+    with pytest.raises(AssertionError, match="in 'default'"):
+        assert_enqueued(task, 2)
+
+
+def test_all_queues_of_an_application_are_drained_as_its_workers_would(app: App) -> None:
+    shop.parent.options(metadata={"request": "r1"}).delay(5)
+    shop.welcome.delay(1)
+    shop.again.delay()
+    assert drain(app, retries=True) == 6
+    assert ("child", 5, {"request": "r1", "kind": "child"}) in shop.seen
+    app.queue().enqueue(PyTask("tests.app.shop:unregistered"))
+    assert drain(app, retries=True) == 1
+    assert [letter.reason for letter in dead_letters(app.queue())] == ["not_allowed"]
+
+
+async def test_an_application_in_a_loop(app: App) -> None:
+    handle = await shop.welcome.options(result_ttl=60).adelay(1)
+    assert_enqueued(shop.welcome, 1)
+    assert drain(app) == 1
+    assert await handle.aresult() == "1: 0"
+    with inline(app):
+        await app.aenqueue_many([shop.plain.call(2), shop.plain.call(3)])
+    assert [each[1] for each in shop.seen if each[0] == "plain"] == [2, 3]
+
+
+def test_an_application_is_what_it_was(name: str, redis_url: str) -> None:
+    app = App(redis_url, queue=name)
+    held = app.queue()
+    before = vars(held).copy()
+    with faked(app):
+        assert app.queue() is held
+        app.queue("later").enqueue(PyTask(record, (1,)))
+        with inline(app):
+            assert app.async_queue("later") is app.async_queue("later")
+    assert vars(held) == before
+    assert not {"queue", "async_queue"} & vars(app).keys()
+    assert app.queue("later").len() == 0

@@ -84,7 +84,7 @@ def test_type_checkers_are_told_of_the_options_that_there_are() -> None:
     assert set(told) | {"retry"} == OPTIONS
     assert get_type_hints(HookOptions) == {name: get_type_hints(Hooks.__new__)[name] for name in NAMES}
     assert set(get_type_hints(FunctionOptions)) == set(told) | set(NAMES)
-    singular = {"result_ttl", "track", "at", "after", "unique", "unique_mode", "unique_for", "join"}
+    singular = {"result_ttl", "track", "at", "after", "unique", "unique_mode", "unique_for", "join", "rate_key", "rate"}
     assert set(get_type_hints(ScheduleOptions)) == (set(told) - singular) | set(NAMES)
 
 
@@ -176,7 +176,7 @@ def test_an_unknown_option_says_which_was_meant(wrong: str, meant: str) -> None:
 
 
 def test_an_unknown_option_says_which_there_are() -> None:
-    with pytest.raises(InvalidTask, match=r"there are retry, backoff, .*, concurrency, metadata$"):
+    with pytest.raises(InvalidTask, match=r"there are retry, backoff, .*, concurrency, rate_key, rate, metadata$"):
         PyTask("m:f", xyz=3)  # type: ignore[call-arg]
     with pytest.raises(InvalidTask, match=r"there are retry, backoff, .*, on_start, on_success, on_failure, on_retry$"):
         task(xyz=3)  # type: ignore[call-overload]

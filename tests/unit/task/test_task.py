@@ -1,6 +1,5 @@
 import json
-from datetime import UTC, datetime, timedelta, timezone
-from decimal import Decimal
+from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
 import msgpack
@@ -125,8 +124,10 @@ def test_a_string_that_is_not_utf8_arrives_and_leaves_unchanged() -> None:
 @pytest.mark.parametrize(
     ("argument", "place", "kind"),
     [
-        ({1, 2}, "args[1]", "set"),
-        (Decimal(1), "args[1]", "decimal.Decimal"),
+        (1j, "args[1]", "complex"),
+        (time(1, tzinfo=UTC), "args[1]", "with a time zone"),
+        ({(1, object())}, "an element of args[1][1]", "object"),
+        ({frozenset({frozenset({frozenset({frozenset()})})})}, "args[1]", "4 levels deep at most"),
         ([{"x": [object()]}], "args[1][0]['x'][0]", "object"),
         ({(1, object()): 1}, "a key of args[1][1]", "object"),
         (2**64, "args[1]", "int"),

@@ -10,15 +10,20 @@ import (
 	"strings"
 
 	"github.com/delayedq/delayed/interop/delayed"
+	"github.com/delayedq/delayed/interop/internal/connect"
 )
 
 // Queues adds -redis and -queues to the command line; after flag.Parse, the function that it returns makes the queues.
 func Queues() func(...delayed.QueueOption) ([]*delayed.Queue, error) {
 	// Its default is nothing, as -h would show it, with its password.
-	address := flag.String("redis", "", "where Redis is; else DELAYED_REDIS_URL or REDIS_URL says it, or it is redis://localhost:6379/0")
+	address := flag.String("redis", "", "where Redis is; else DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL says it, or it "+
+		"is redis://localhost:6379/0")
 	names := flag.String("queues", cmp.Or(os.Getenv("DELAYED_QUEUES"), "default"), "names of queues, by priority, with commas between them")
 	return func(options ...delayed.QueueOption) ([]*delayed.Queue, error) {
-		fallback := cmp.Or(os.Getenv("DELAYED_REDIS_URL"), os.Getenv("REDIS_URL"), "redis://localhost:6379/0")
+		fallback, err := connect.URLOfEnvironment()
+		if err != nil && *address == "" {
+			return nil, err
+		}
 		client, err := delayed.Connect(cmp.Or(*address, fallback))
 		if err != nil {
 			return nil, err

@@ -1,0 +1,16 @@
+"""Says that the name of a queue may be misspelled."""
+
+from collections.abc import Iterable
+
+import click
+
+from ..base.escape import escaped
+from ..ops.register import doubt
+from ..queue.queue import Queue
+
+
+def doubt_names(queues: Iterable[Queue]) -> None:
+    """Say, on standard error, which of the queues no worker or sweeper has served, while others are served."""
+    for queue in queues:
+        if says := doubt(queue):
+            click.echo(escaped(f"note: {says}"), err=True)

@@ -1,0 +1,241 @@
+"""Finds, cancels, removes and reschedules tasks that wait for their time, a key or a worker."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol
+
+from ..base.clock import milliseconds
+from ..redis.keys import Keys
+from ..redis.store import Store, scheduled, scored
+from ..task.decode import headers_of, path_of, show
+from ..task.headers import id_in, number_in, uid_in, unique_in
+from ..task.options import ENDED_FOR, TRACKED_FOR
+from ..task.result import ASKED, CANCELLED, State
+
+LOOKED_AT = 10_000  # tasks that a search looks at, if nothing else is said
+_PAGE = 50
+_UNBEGUN = (State.QUEUED, State.SCHEDULED, State.RETRYING)
+_GROUPS = 100  # groups at a time
+
+
+class Place(Protocol):
+    """What is asked of a queue."""
+
+    keys: Keys
+
+    @property
+    def store(self) -> Store:
+        """The way to its keys."""
+
+    def ask_time(self) -> float:
+        """The server's time, in seconds since 1970."""
+
+
+class Waiting(NamedTuple):
+    """A task that waits."""
+
+    id: str  # the task's; in the schedule each has one; empty for a task without
+    where: str  # 'scheduled', 'queue', 'group', or 'key': until another task with its unique or concurrency key has ended
+    due: float | None  # seconds since 1970, in the schedule
+    task: str  # function path
+    data: bytes
+    tracked: bool
+    key: str  # where it waits,
+    member: bytes  # and how it stands there
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Selects waiting tasks; a task must match every field that is set.
+
+    Args:
+        task: a pattern for the function's path, as `myapp.tasks:*`.
+        text: part of the task as it is shown, with its arguments.
+        overdue: only those in the schedule whose time has come.
+        where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
+        state: only those that are `waiting` (not for a time), `scheduled`, or `retrying`: scheduled after a failed attempt.
+    """
+
+    task: str | None = None
+    text: str | None = None
+    overdue: bool = False
+    where: str | None = None
+    state: str | None = None
+
+    def fits(self, waits: Waiting, moment: float) -> bool:
+        """Whether this task is one of them, at this moment."""
+        return (
+            (not self.overdue or (waits.due is not None and waits.due <= moment))
+            and (self.task is None or fnmatchcase(waits.task, self.task))
+            and (self.text is None or self.text in show(waits.data))
+            and self.state in (None, _state(waits))
+        )
+
+
+def search(queue: Place, wanted: Wanted | None = None, most: int = LOOKED_AT) -> Iterator[Waiting]:
+    """The waiting tasks that fit: those in the queue, in groups, for keys and in the schedule, each in their order. They are
+    read a page at a time, and while that goes on others may come and go.
+
+    Args:
+        queue: the queue.
+        wanted: which; None for all.
+        most: how many tasks are looked at.
+    """
+    wanted = wanted or Wanted()
+    moment = queue.ask_time()
+    found = chain.from_iterable(_PLACES[name](queue) for name in _places(wanted))
+    for each in islice(found, most):
+        if wanted.fits(each, moment):
+            yield each
+
+
+def find(queue: Place, identity: str, most: int = LOOKED_AT) -> Waiting | None:
+    """The waiting task that has this id, also if it is not tracked. The whole schedule is looked through for it,
+    and so many of the other waiting tasks as `most` says."""
+    if uid_in({"uid": identity}) is None:
+        return None
+    cursor = b""
+    while cursor != b"0":
+        cursor, found = queue.store.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
+        for member, score in scored(found):
+            return _scheduled(queue.keys.scheduled, member, score)
+    return next((each for each in search(queue, most=most) if each.id == identity), None)
+
+
+def at(queue: Place, position: int) -> Waiting | None:
+    """The task at a position of the queue itself; the first has 1, and is the next to be taken."""
+    data = queue.store.call("LINDEX", queue.keys.queue, position - 1)
+    return None if data is None else _in_list(queue.keys.queue, "queue", data)
+
+
+def remove(queue: Place, waits: Waiting) -> bool:
+    """Remove a waiting task, with or without an id. For those who wait for a tracked one, it was cancelled.
+
+    Returns:
+        False if it does not wait there any more: it runs, or has moved on.
+    """
+    return bool(queue.store.remove(waits.key, [waits.member]))
+
+
+def cancel(queue: Place, waits: Waiting) -> bool:
+    """Cancel a waiting task. For those who wait for a tracked one, it was cancelled.
+
+    Returns:
+        False if it does not wait any more, or cannot be cancelled, as it has no id.
+    """
+    if waits.tracked:
+        state = queue.store.cancel(waits.id, CANCELLED, round(ENDED_FOR * 1000), ASKED)
+        if state is not None:  # else what was kept of it has run out
+            return state in _UNBEGUN
+    return (waits.id != "" or waits.where == "key") and remove(queue, waits)
+
+
+def cancelled(queue: Place, identity: str) -> State | None:
+    """Cancel the waiting task that has this id, and return the state in which it was; None if none waits here."""
+    waits = find(queue, identity)
+    if waits is None or not cancel(queue, waits):
+        return None
+    return {"waiting": State.QUEUED, "scheduled": State.SCHEDULED, "retrying": State.RETRYING}[_state(waits)]
+
+
+def move(queue: Place, waits: Waiting, moment: float) -> bool:
+    """Give a task in the schedule another time.
+
+    Args:
+        queue: the queue.
+        waits: which.
+        moment: when, in seconds since 1970; what has passed is now.
+
+    Returns:
+        Whether it was there.
+    """
+    unique = unique_in(headers_of(waits.data))[0]
+    return waits.where == "scheduled" and queue.store.move(
+        waits.member, milliseconds(moment), unique, milliseconds(TRACKED_FOR)
+    )
+
+
+def _in_queue(queue: Place) -> Iterator[Waiting]:
+    yield from _listed(queue, queue.keys.queue, "queue")
+
+
+def _in_groups(queue: Place) -> Iterator[Waiting]:
+    start = 0
+    while groups := queue.store.grouped(_GROUPS, start):
+        for group in groups:
+            yield from _listed(queue, queue.keys.group(group), "group")
+        start += len(groups)
+
+
+def _listed(queue: Place, key: str, where: str) -> Iterator[Waiting]:
+    start = 0
+    while page := queue.store.call("LRANGE", key, start, start + _PAGE - 1):
+        for data in page:
+            yield _in_list(key, where, data)
+        start += len(page)
+
+
+def _in_list(key: str, where: str, data: bytes) -> Waiting:
+    headers = headers_of(data)
+    tracked = id_in(headers) is not None
+    return Waiting(_identity(headers) or "", where, None, path_of(data), data, tracked, key, data)
+
+
+def _identity(headers: dict[str, Any]) -> str | None:
+    """The id of a task; one that is not tracked may have one, too, under another name."""
+    return id_in(headers) or uid_in(headers)
+
+
+def _for_keys(queue: Place) -> Iterator[Waiting]:
+    cursor = -1
+    while cursor:
+        cursor, names = queue.store.page(queue.keys.waited, max(cursor, 0))
+        for name in names:
+            sought = queue.keys.sought(name, queue.store.call("HGET", queue.keys.waited, name) or b"")
+            if sought is not None:
+                yield from (each._replace(where="key", due=None) for each in _ordered(queue, sought[0]))
+
+
+def _in_schedule(queue: Place) -> Iterator[Waiting]:
+    yield from _ordered(queue, queue.keys.scheduled)
+
+
+def _ordered(queue: Place, key: str) -> Iterator[Waiting]:
+    start = 0
+    while page := queue.store.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
+        found = list(scored(page))
+        yield from (_scheduled(key, member, score) for member, score in found)
+        start += len(found)
+
+
+def _scheduled(key: str, member: bytes, score: float) -> Waiting:
+    whose, data = scheduled(member)
+    identity, headers = whose[:16].decode(errors="backslashreplace"), headers_of(data)
+    tracked = id_in(headers) == identity
+    return Waiting(
+        identity if tracked else _identity(headers) or identity,
+        "scheduled",
+        score / 1000,
+        path_of(data),
+        data,
+        tracked,
+        key,
+        member,
+    )
+
+
+def _places(wanted: Wanted) -> Iterable[str]:
+    if wanted.overdue or wanted.state in ("scheduled", "retrying"):
+        return ["scheduled"]
+    return [wanted.where] if wanted.where else _PLACES
+
+
+def _state(waits: Waiting) -> str:
+    if waits.where != "scheduled":
+        return "waiting"
+    return "retrying" if number_in(headers_of(waits.data), "attempt") > 0 else "scheduled"
+
+
+_PLACES = {"queue": _in_queue, "group": _in_groups, "key": _for_keys, "scheduled": _in_schedule}
