@@ -32,5 +32,5 @@ class EscapingFormatter(logging.Formatter):
             record = copy(record)
             record.exc_info = record.exc_text = None
         text = super().format(record)
-        first, *rest = (text if detail is None else f"{text}\n{indented(detail)}").split("\n")
+        first, *rest = (text if detail is None else f"{text}\n{indented(detail.rstrip())}").split("\n")
         return "\n".join([escaped(first), *(escaped(line if line.startswith("  ") else f"  {line}") for line in rest)])
