@@ -41,8 +41,8 @@ def run_up(
         DelayedError: Redis did not start, or its folder or port is in use.
     """
     ours = ["--app", app] if app else []
-    options = ours or _repeated("--allow", allow) or ["--allow-any"]
-    options += [*_repeated("--preload", preload), "--swept", *["--reload"] * reloads]
+    options = [*(ours or _repeated("--allow", allow) or ["--allow-any"]), *_repeated("--preload", preload), "--swept"]
+    options += ["--reload"] * reloads  # the worker's alone, as those before
     with _owned(folder):
         _check_port(port, queues)
         _run(queues, options, ours, folder, port)

@@ -194,7 +194,7 @@ def test_the_shop(place: Place, hook: str) -> None:
     go = place.start("shop", binary).ready()
     assert post("pictures?name=cat.png") == "cat.png@200"
     assert post("invoices", [1, 2, 3]) == ["invoice-1.pdf", "invoice-2.pdf", "invoice-3.pdf"]
-    post("orders", {"number": 17, "cents": 1999, "customer": "c7", "hook": hook})
+    post("orders", {"number": 17, "total": "19.99", "customer": "c7", "hook": hook})
     for line in ("welcome, ada", "welcome, flaky", "charged order 17: 19.99 (request r-1)", "order 17: the webhook has it"):
         says(worker, line)
     assert Hook.heard == [{"event": "paid", "order": 17}] * 2, go.log.read_text()

@@ -6,6 +6,7 @@ delayed up --app shop.jobs:app
 import os
 import time
 from datetime import timedelta
+from decimal import Decimal
 
 from delayed import App, current_task
 
@@ -46,10 +47,10 @@ def export(rows: int) -> str:
 
 
 @app.task(queue="orders", retry=3)
-def charge(order: int, cents: int, hook: str, customer: str) -> None:
+def charge(order: int, total: Decimal, hook: str, customer: str) -> None:
     """The payment provider knows the order's number, and charges it once even if this runs twice."""
     request = current_task().metadata.get("request", "?")
-    print(f"charged order {order}: {cents / 100:.2f} (request {request})", flush=True)
+    print(f"charged order {order}: {total} (request {request})", flush=True)
     deliver.options(concurrency_key=f"hook-{customer}", concurrency=2).delay(hook, "paid", order)
 
 

@@ -3,6 +3,7 @@
 uvicorn shop.web:api
 """
 
+from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, HTTPException
@@ -19,7 +20,7 @@ class Order(BaseModel):
     """What a customer sends."""
 
     number: int
-    cents: int
+    total: Decimal
     customer: str
     hook: str
 
@@ -41,7 +42,7 @@ async def upload(name: str) -> str:
 async def order(placed: Order, x_request_id: Annotated[str, Header()] = "none") -> dict[str, str | None]:
     """The id of the request goes with the task, and with each that it enqueues."""
     calls = charge.options(metadata={"request": x_request_id})
-    handle = await calls.adelay(placed.number, placed.cents, placed.hook, placed.customer)
+    handle = await calls.adelay(placed.number, placed.total, placed.hook, placed.customer)
     return {"task": handle.id}
 
 
