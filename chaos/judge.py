@@ -228,8 +228,8 @@ class Judge:
         return ""
 
     def _swept_by_a_beginner(self, earlier: list[Execution], again: Execution) -> str:
-        """What explains that a task was put back which a living worker held: a step of the clock ended its lease, and a sweeper
-        that took another's place just then could not know of the step."""
+        """What explains that a task was put back which a living worker held: a step of the clock ended its lease, and a
+        sweeper that took another's place just then could not know of the step."""
         for step in self._weather:
             if step.what != STEP or not step.begin <= again.begin <= step.end + _AFTER:
                 continue

@@ -365,9 +365,9 @@ def test_calls_are_compared_as_the_function_takes_them(app: App) -> None:
     with pytest.raises(AssertionError) as caught:
         assert_enqueued(shop.plain, 2)
     assert str(caught.value).splitlines()[1:] == [
+        "  bulk: tests.app.shop:plain(1, twice=True)",
         "  mail.high: tests.app.shop:welcome(user=8), retry 3, backoff ['exponential', 1.0, 600.0, True], due in 60 s",
         "  mail: tests.app.shop:welcome(7, total='9'), retry 3, backoff ['exponential', 1.0, 600.0, True]",
-        "  bulk: tests.app.shop:plain(1, twice=True)",
     ]
     with pytest.raises(TypeError, match="user"):
         assert_enqueued(shop.welcome, total="9")
@@ -407,11 +407,11 @@ async def test_an_application_in_a_loop(app: App) -> None:
 
 
 def test_an_application_is_what_it_was(name: str, redis_url: str) -> None:
-    app = App(redis_url, queue=name)
-    held = app.queue()
+    app = App(redis_url, queue=name, queues=["later"])
+    held = app.queue(name)
     before = vars(held).copy()
     with faked(app):
-        assert app.queue() is held
+        assert app.queue(name) is held
         app.queue("later").enqueue(PyTask(record, (1,)))
         with inline(app):
             assert app.async_queue("later") is app.async_queue("later")
