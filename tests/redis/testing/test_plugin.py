@@ -9,7 +9,7 @@ pytest_plugins = ["pytester"]
 JOBS = """
     from delayed import App
 
-    app = App("redis://127.0.0.1:1/0", priorities=["mail"])
+    app = App("redis://127.0.0.1:1/0", priorities=["mail"], queues=["bulk"])
     seen = []
 
     @app.task(queue="mail", retry=3)
@@ -97,7 +97,7 @@ def test_a_failure_shows_the_lines_of_the_test_and_of_the_task(shop: pytest.Pyte
     result.assert_outcomes(failed=2)
     said = result.stdout.str()
     assert ">       assert_enqueued(welcome, 8)  # the line" in said
-    assert "jobs:welcome(8): it does not wait in App('mail.high', 'mail', 'mail.low', 'default'). There is:" in said
+    assert "jobs:welcome(8): it does not wait in App('bulk', 'mail.high', 'mail', 'mail.low', 'default'). There is:" in said
     assert "mail: jobs:welcome(7), retry 3" in said
     assert ">       drain(app)  # the other line" in said
     assert 'raise ValueError("the cause")' in said
