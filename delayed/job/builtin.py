@@ -38,7 +38,7 @@ def _expired(job: Job, clock: Callable[[], float]) -> Ended | None:
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
-        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it should have begun {overran:.1f} s before")
+        return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it expired {overran:.1f} s before a worker took it")
     return None
 
 

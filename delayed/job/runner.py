@@ -38,7 +38,7 @@ _WAITS = {3: "another task with its unique key is running", 4: "as many tasks wi
 def overran(job: Job) -> Outcome:
     """The end of a task that exceeded its hard timeout."""
     limit = job.milliseconds("hard_timeout") / 1000
-    error = TimedOut(f"it ran for longer than its hard timeout of {limit:g} s; its process was ended")
+    error = TimedOut(f"it exceeded its hard timeout of {limit:g} s; its process was ended")
     return retried(job, Failed(error, Reason.TIMED_OUT, str(error)))
 
 

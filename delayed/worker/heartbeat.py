@@ -228,7 +228,9 @@ class Heartbeat(threading.Thread):
             self._round, self._round_began = seen, now
         elif now - self._round_began > self._state.longest_round:
             self._round_began = now
-            logger.error("No progress for %g s; giving the connection up\n%s", self._state.longest_round, dump_threads())
+            logger.error(
+                "No progress for %g s; dropping the connection to Redis\n%s", self._state.longest_round, dump_threads()
+            )
             self._waiter.interrupt()
 
     def _beat(self) -> None:
@@ -339,8 +341,8 @@ class Heartbeat(threading.Thread):
                 self._asked = INSIST if number in INSIST else self._asked
                 self._state.leave_by = self._state.leave_by or monotonic() + self._grace
                 self._state.stop.set()  # first of all: whoever hears that we stop may rely on it
-                logger.info("%s: finishing what runs, for at most %g s", number.name, self._grace)
-                self._service_manager.stopping("finishing what runs")
+                logger.info("%s: finishing running tasks, for at most %g s", number.name, self._grace)
+                self._service_manager.stopping("finishing running tasks")
 
     def _leave(self, reason: str, cancelled: Collection[str] = ()) -> None:
         """Give back everything and end the process, although the main thread is inside a task; one that is late or `cancelled`
@@ -356,7 +358,7 @@ class Heartbeat(threading.Thread):
                 self._channel.open()
             ended = end_early(self._channel, self._state, self._completer, cancelled)
             count = say_goodbye(self._channel, self._state)
-            logger.warning("%s: gave back %s and left", reason, counted(count, "task"))
+            logger.warning("%s: returned %s to the queue and exited", reason, counted(count, "task"))
             for tell in ended:
                 tell()
         except BaseException as error:

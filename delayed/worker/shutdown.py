@@ -19,7 +19,7 @@ def leave_unheard(state: WorkerState, reason: str, error: BaseException) -> None
     """The end of a worker while Redis cannot be reached: say what that leaves behind."""
     if not state.abandoned and all(not pool.made or pool.idle for pool in state.pools):
         state.scoreboard.leave()  # what is left of it runs out by itself
-        logger.info("%s, with nothing to give back; Redis was not told: %s", reason, said(error))
+        logger.info("%s: held no tasks; could not sign off from Redis: %s", reason, said(error))
     else:
         logger.error("%s: exiting without returning the tasks it holds; a sweeper will recover them: %s", reason, said(error))
 
