@@ -20,7 +20,7 @@ from .member import eventually
 from .tasks import EVERY, PERIOD
 
 COUNTED = 5  # schedules on the queue that nobody takes from
-_PATIENCE = 90  # seconds in which sweepers catch up, over slow links
+_PATIENCE = 180  # seconds in which sweepers catch up, over slow links
 
 
 class Occurrences(NamedTuple):
