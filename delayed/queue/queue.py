@@ -1,6 +1,6 @@
 """The queue: what producers and operators call."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..base.checks import is_number, is_whole
@@ -11,7 +11,8 @@ from ..redis.command import Client
 from ..redis.connect import client_of
 from ..redis.durability import MEMORY, TIMEOUT, Durability
 from ..redis.pool import Pooled
-from ..redis.store import READY, Store
+from ..redis.scripts import Argument
+from ..redis.store import READY, Store, TakeResult
 from ..task.task import Task
 from .handle import Handle
 from .limits import LIMITS, Limits
@@ -58,6 +59,14 @@ class Queue(Producer):
         self.dequeue_timeout = dequeue_timeout
         self.keep_alive_timeout = keep_alive_timeout
         self.store = Store(self.keys, Pooled(conn, name), conn, self._durability)
+
+    def call(self, *command: Argument) -> Any:
+        """Send a Redis command as this queue sends its own, once. The reply is as in RESP2, with bytes for strings."""
+        return self.store.call(*command)
+
+    def take(self, leases: Sequence[str], holder: str, seconds: float, *, waiting: bool = False) -> TakeResult:
+        """Take up to one task for each lease, as a worker does: for programs that hold tasks by themselves. See `Store.take`."""
+        return self.store.take(leases, holder, seconds, waiting=waiting)
 
     def len(self) -> int:
         """How many tasks wait."""

@@ -384,3 +384,12 @@ def test_an_ending_that_is_asked_for_is_remembered_when_those_before_it_cannot_b
     assert answers == [1]
     assert client.hlen(queue.keys.processing) == 0
     channel.close()
+
+
+def test_a_program_may_hold_tasks_by_itself(queue: Queue) -> None:
+    queue.enqueue(PyTask("m:f"))
+    lease = queue.keys.lease("own", 0)
+    assert queue.take([lease], "own", 10, waiting=True).tasks == [PyTask("m:f").serialize()]
+    assert queue.call("HLEN", queue.keys.processing) == 1
+    assert queue.store.succeed(lease)
+    queue.call("DEL", lease)
