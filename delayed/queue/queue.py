@@ -65,7 +65,7 @@ class Queue(Producer):
         return self.store.call(*command)
 
     def take(self, leases: Sequence[str], holder: str, seconds: float, *, waiting: bool = False) -> TakeResult:
-        """Take up to one task for each lease, as a worker does: for programs that hold tasks by themselves. See `Store.take`."""
+        """Take up to one task for each lease, for programs that hold tasks by themselves. See `Store.take`."""
         return self.store.take(leases, holder, seconds, waiting=waiting)
 
     def len(self) -> int:
