@@ -22,7 +22,7 @@ SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go w
 STALE, ROUGH = "stale worker", "rough worker"
 WORKERS = (SUPERVISOR, WORKER, GO_WORKER, STALE, ROUGH)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_STARTING = 15.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
+_STARTING = 30.0  # seconds until a process listens to signals; before, SIGTERM ends it at once
 _libc = ctypes.CDLL(None)
 
 
