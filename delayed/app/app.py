@@ -34,6 +34,7 @@ Wire = Literal["delayed", "upstream"]
 T = TypeVar("T")
 _OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
 _TWO_KINDS = "the queue {!r} cannot be one of this application's own and have tasks that other programs run: use another name"
+_NORMAL: tuple[Priority, ...] = ("normal",)
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
 
@@ -162,8 +163,7 @@ class App:
         chosen = Options.of(options, beside)
         if self.wire == "delayed":
             backoff = chosen.backoff or (Exponential(FIRST_PAUSE, cap=LONGEST_PAUSE) if retry else None)
-            chosen = chosen.but({"backoff": backoff})
-            object.__setattr__(chosen, "identified", True)
+            chosen = chosen.but({"backoff": backoff}).with_id()
         return chosen
 
     def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
@@ -228,11 +228,13 @@ class App:
 
     def queue_names(self) -> list[str]:
         """The names on Redis of all queues of this application, in the order in which workers look into them."""
-        names = self._names or {self._default: None}
-        return [self.queue_of(name, each) for name in names for each in self._bands(name)]
+        return [self.queue_of(*place) for place in self._places(self._names or [self._default])]
 
-    def _bands(self, name: str) -> Sequence[Priority]:
-        return PRIORITIES if name in self._priorities else ("normal",)
+    def _places(self, names: Iterable[str]) -> Iterator[tuple[str, Priority]]:
+        """Each queue with each priority that its tasks may have."""
+        for name in names:
+            for priority in PRIORITIES if name in self._priorities else _NORMAL:
+                yield name, priority
 
     def queue_of(self, name: str, priority: Priority) -> str:
         """The name on Redis of the queue `name`, for tasks of this priority."""
@@ -257,9 +259,7 @@ class App:
             where = self._redis if self._redis is not None else url_of_environment()
             if not isinstance(where, str | AsyncClient):
                 raise ConfigurationError("for asyncio, give App the URL of Redis instead of a client")
-            shared = {
-                key: value for key, value in self._options.items() if key not in ("dequeue_timeout", "keep_alive_timeout")
-            }
+            shared = {name: value for name, value in self._options.items() if name not in _OF_WORKERS}
             self._async_queues[full] = AsyncQueue(full, where, **shared)
         return self._async_queues[full]
 
@@ -281,12 +281,11 @@ class App:
 
     def queues(self) -> list[Queue]:
         """All queues, in the order of `queue_names`."""
-        names = self._names or {self._default: None}
-        return [self.queue(name, each) for name in names for each in self._bands(name)]
+        return [self.queue(*place) for place in self._places(self._names or [self._default])]
 
     def all_queues(self) -> list[Queue]:
         """Also those of declared functions, which other programs serve: what a sweeper sweeps."""
-        return [*self.queues(), *(self.queue(name, each) for name in self._declared for each in self._bands(name))]
+        return [*self.queues(), *(self.queue(*place) for place in self._places(self._declared))]
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; its end does that, too (`asyncio.run`)."""
@@ -304,15 +303,14 @@ class App:
         handle for each; raises as that does."""
         handles: list[Handle[Any]] = []
         for name, some in groupby(calls, _where):
-            handles += self._known(name).enqueue_all(call.task for call in some)
+            handles += self.queue(*self._parts(name)).enqueue_all(call.task for call in some)
         return handles
 
     async def aenqueue_many(self, calls: Iterable[BoundCall]) -> list[AsyncHandle[Any]]:
         """As `enqueue_many`, for asyncio."""
         handles: list[AsyncHandle[Any]] = []
         for name, some in groupby(calls, _where):
-            bare, priority = self._parts(name)
-            handles += await self.async_queue(bare, priority).enqueue_all(call.task for call in some)
+            handles += await self.async_queue(*self._parts(name)).enqueue_all(call.task for call in some)
         return handles
 
     def cancel(self, task_id: str, *, hard: bool = False) -> State:
@@ -334,10 +332,6 @@ class App:
     async def acancel(self, task_id: str, *, hard: bool = False) -> State:
         """As `cancel`, for asyncio: in another thread."""
         return await asyncio.to_thread(partial(self.cancel, task_id, hard=hard))
-
-    def _known(self, full: str) -> Queue:
-        bare, priority = self._parts(full)
-        return self.queue(bare, priority)
 
     def _parts(self, full: str) -> tuple[str, Priority]:
         """The name and the priority that make `full`."""

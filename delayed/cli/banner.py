@@ -38,7 +38,7 @@ def say_hello(queues: Sequence[Queue], allow: Sequence[str] | None, app: App | N
     extra = {"version": _version(), "redis": _redis(first), "address": address(first.conn), "queues": names}
     logger.info(
         "delayed %s (Python %s) on %s at %s; queues: %s; %s",
-        _version(),
+        extra["version"],
         platform.python_version(),
         extra["redis"],
         extra["address"],

@@ -8,7 +8,7 @@ from ..queue.queue import Queue
 from ..redis.command import pairs
 from ..redis.keys import LETTER
 from ..task.decode import headers_of, path_of
-from ..task.headers import id_in, milliseconds_in, uid_in
+from ..task.headers import any_id_in, id_in, milliseconds_in
 
 
 class DeadLetter(NamedTuple):
@@ -25,8 +25,7 @@ class DeadLetter(NamedTuple):
     @property
     def task_id(self) -> str | None:
         """The id of the task, if it has one."""
-        headers = headers_of(self.data)
-        return id_in(headers) or uid_in(headers)
+        return any_id_in(headers_of(self.data))
 
     @property
     def tracked_id(self) -> str | None:

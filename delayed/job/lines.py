@@ -10,7 +10,7 @@ from ..base.text import clipped
 from ..errors import Reason
 from ..logger import logger
 from ..task.decode import headers_of, path_of
-from ..task.headers import id_in, uid_in
+from ..task.headers import any_id_in
 from .failure import own_frames
 from .job import Job
 
@@ -73,8 +73,7 @@ def lost(tasks: Sequence[bytes | None]) -> list[dict[str, str]]:
     """The fields of tasks that were lost with their worker."""
     found = []
     for data in filter(None, tasks):
-        headers = headers_of(data)
-        identity = id_in(headers) or uid_in(headers)
+        identity = any_id_in(headers_of(data))
         found.append({"function": path_of(data), **({"task_id": identity} if identity else {})})
     return found
 

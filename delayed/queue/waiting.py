@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..base.clock import milliseconds
 from ..redis.keys import Keys
 from ..redis.store import Store, scheduled, scored
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import id_in, number_in, uid_in, unique_in
+from ..task.headers import any_id_in, id_in, number_in, uid_in, unique_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
 from ..task.result import ASKED, CANCELLED, State
 
@@ -180,12 +180,7 @@ def _listed(queue: Place, key: str, where: str) -> Iterator[Waiting]:
 def _in_list(key: str, where: str, data: bytes) -> Waiting:
     headers = headers_of(data)
     tracked = id_in(headers) is not None
-    return Waiting(_identity(headers) or "", where, None, path_of(data), data, tracked, key, data)
-
-
-def _identity(headers: dict[str, Any]) -> str | None:
-    """The id of a task; one that is not tracked may have one, too, under another name."""
-    return id_in(headers) or uid_in(headers)
+    return Waiting(any_id_in(headers) or "", where, None, path_of(data), data, tracked, key, data)
 
 
 def _for_keys(queue: Place) -> Iterator[Waiting]:
@@ -215,7 +210,7 @@ def _scheduled(key: str, member: bytes, score: float) -> Waiting:
     identity, headers = whose[:16].decode(errors="backslashreplace"), headers_of(data)
     tracked = id_in(headers) == identity
     return Waiting(
-        identity if tracked else _identity(headers) or identity,
+        identity if tracked else any_id_in(headers) or identity,
         "scheduled",
         score / 1000,
         path_of(data),

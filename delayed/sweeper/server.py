@@ -11,6 +11,7 @@ from ..logger import logger
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError
 from ..redis.outage import OutageLog
+from ..redis.register import Register
 from ..redis.scripts import Argument
 from ..redis.store import Store
 from .caution import SETTLING, TIMES, Caution, Suspects
@@ -41,7 +42,7 @@ class SweptServer:
     """One server, and the queues on it that a sweeper sweeps.
 
     Args:
-        queue: one of them.
+        store: of one of them.
         heed: is called before each command of a queue, and may raise.
     """
 
@@ -50,6 +51,7 @@ class SweptServer:
         self.stores: list[Store] = []
         self.suspects: dict[int, Suspects] = {}
         self.wake_listener: WakeListener
+        self.register = Register()
         self.failures = 0  # attempts since it worked
         self.caution = Caution()
         self._outage = OutageLog(store.conn)

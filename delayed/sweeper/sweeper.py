@@ -40,7 +40,6 @@ _OWN_TTL = 3  # intervals that the sweeper's own lease lives
 _SLICE = 0.5  # seconds for the schedules that are due, before other things have their turn
 _HEED = 1.0  # seconds between two looks, in the middle of a sweep, whether a signal has come
 _ALIVE = 1.0  # seconds between two signs of life for the service manager, in the middle of a sweep
-_SERVING = 60.0  # seconds between two times that the queues are registered as served
 _FINISH = 1.0  # seconds that a sweeper which is asked to stop goes on with what it is doing
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two attempts to reach Redis again
 
@@ -90,7 +89,6 @@ class Sweeper:
         self._signals: SignalPipe | None = None
         self._service_manager: ServiceManager | None = None
         self._alive_at = 0.0
-        self._serve_at: dict[int, float] = {}  # of each server: when its queues are registered as served again
         self._stopped = False
         self._halt_at = math.inf  # monotonic time
         self._heed_at = 0.0
@@ -172,11 +170,7 @@ class Sweeper:
             with contextlib.suppress(ResponseError):  # no memory: the sweep matters, the register does not
                 self._register(store, server.channel)
         server.answered(asked, monotonic())
-        if monotonic() >= self._serve_at.get(id(server), 0.0):
-            self._serve_at[id(server)] = monotonic() + _SERVING
-            for store in server.stores:
-                with contextlib.suppress(ResponseError):  # rules (ACL) forbid it, or another program has this key
-                    store.over(server.channel).serve()
+        server.register.refresh(store.over(server.channel) for store in server.stores)
 
     def _sweep(self, store: Store) -> None:
         server = self._server(store)

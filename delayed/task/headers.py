@@ -63,6 +63,11 @@ def uid_in(headers: dict[str, Any]) -> str | None:
     return identity if identity is not None and _ID.fullmatch(identity) else None
 
 
+def any_id_in(headers: dict[str, Any]) -> str | None:
+    """The id of a task, tracked or not."""
+    return id_in(headers) or uid_in(headers)
+
+
 def metadata_in(headers: dict[str, Any]) -> dict[str, str]:
     """What the producer said about the task: texts by name."""
     match headers.get("metadata"):

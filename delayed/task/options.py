@@ -146,6 +146,10 @@ class Options:
         self.of(given)
         return replace(self, **cast(dict[str, Any], given))
 
+    def with_id(self) -> Self:
+        """These options, of a task that has an id though it is not tracked."""
+        return replace(self, identified=True)
+
     def check(self, retries: bool) -> None:
         """See that each option has what it is for, now that no other one can come.
 

@@ -24,7 +24,8 @@ from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.connect import DEADLINE
 from ..redis.outage import OutageLog
-from ..redis.store import STATE_KEPT, Store
+from ..redis.register import Register
+from ..redis.store import STATE_KEPT
 from ..system.exits import leave, leave_within
 from ..system.signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager
@@ -42,7 +43,6 @@ _LAST_MOMENTS = 1.0  # seconds that a task has to end by itself when it has been
 _RETRY = 0.5  # seconds to the next attempt after a beat that failed
 _DEATHS = 10  # in a row: then something is wrong with the heart itself
 _LEAVING = 3 * DEADLINE  # seconds that a forced exit may take, whatever it meets
-_SERVING = 60.0  # seconds between two times that the queues are registered as served
 _KEEPING = 3600.0  # seconds between two times that the states of what runs are kept for longer
 
 
@@ -88,7 +88,8 @@ class Heartbeat(threading.Thread):
         self._returning: list[Lease] = []
         self._ready = False  # the service manager has been told
         self._in_doubt = False  # what is being returned may have been returned by a command that had no reply
-        self._next_beat = self._next_look = self._next_alive = self._next_keep = self._next_serve = 0.0
+        self._next_beat = self._next_look = self._next_alive = self._next_keep = 0.0
+        self._register = Register()
         self._progress = (-1, -1)
         self._watching = False  # there may be tasks in the buffer behind a slow one
         self._seen = (-1, -1)
@@ -265,16 +266,7 @@ class Heartbeat(threading.Thread):
         self._ask_the_time()
         self._see_cancelled()
         self._keep_states()
-        self._serve([pool.store for pool in state.pools])
-
-    def _serve(self, stores: list[Store]) -> None:
-        """Operators' commands know by this which queues there are, and notice a name that is misspelled."""
-        if monotonic() < self._next_serve:
-            return
-        self._next_serve = monotonic() + _SERVING
-        for store in stores:
-            with contextlib.suppress(ResponseError):  # rules (ACL) forbid it, or another program has this key
-                store.over(self._channel).serve()
+        self._register.refresh(pool.store.over(self._channel) for pool in state.pools)
 
     def _keep_states(self) -> None:
         """A task that runs for longer than its state is kept has one nevertheless."""
