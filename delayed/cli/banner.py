@@ -1,4 +1,4 @@
-"""What `delayed worker` says at its start."""
+"""The start banner of `delayed worker`."""
 
 import contextlib
 import platform

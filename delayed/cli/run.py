@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +122,7 @@ def worker(
     SIGTERM, SIGINT, SIGHUP: finish what runs, give back the rest, exit. The second SIGTERM or SIGINT, or SIGQUIT: now.
     SIGUSR1: log what it is doing.
     """
-    if app_path is None and not queues:
-        raise click.UsageError("name the queues to serve, or give an application: --app myapp.tasks:app")
-    if app_path is None and bool(allow) == allow_any:
-        raise click.UsageError(
-            "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
-            "queue may run any code here; or give an application: --app myapp.tasks:app"
-        )
-    if app_path is not None and (allow or allow_any):
-        raise click.UsageError("an application's workers run exactly its tasks: leave --allow and --allow-any out")
+    _see_what_it_serves(app_path, queues, allow, allow_any=allow_any)
     check_names(queues)
     setup_log(log_level, log_format)
     if reloads:
@@ -167,6 +160,19 @@ def worker(
     if concurrency is not None:
         sys.exit(Supervisor(options, concurrency, limit=limit, beside=beside).run())
     _run_one(options, beside)
+
+
+def _see_what_it_serves(app_path: str | None, queues: Sequence[str], allow: Sequence[str], *, allow_any: bool) -> None:
+    """Refuse a worker that is not told, once, which queues it serves and which functions may run."""
+    if app_path is None and not queues:
+        raise click.UsageError("name the queues to serve, or give an application: --app myapp.tasks:app")
+    if app_path is None and bool(allow) == allow_any:
+        raise click.UsageError(
+            "say which functions may run: --allow 'myapp.tasks:*' (repeatable), or --allow-any if whoever can write to the "
+            "queue may run any code here; or give an application: --app myapp.tasks:app"
+        )
+    if app_path is not None and (allow or allow_any):
+        raise click.UsageError("an application's workers run exactly its tasks: leave --allow and --allow-any out")
 
 
 def _run_one(options: WorkerOptions, beside: KeptProcess | None) -> None:

@@ -1,4 +1,4 @@
-"""What the log says of tasks: the fields of a record, the words in its line, and the exception."""
+"""Log lines of tasks: the fields of a record, the words in its line, and the exception."""
 
 from collections.abc import Sequence
 from types import TracebackType

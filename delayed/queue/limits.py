@@ -1,6 +1,6 @@
-"""What operators want of a queue: that it stands still, or goes at a certain pace.
+"""The limits that operators set on a queue: a pause, or a certain pace.
 
-It stands in the hash `Q_control`. Workers learn of it with their beat, so it takes effect within one.
+They stand in the hash `Q_control`. Workers learn of it with their beat, so it takes effect within one.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What the sync and the async queue share: names, limits, chunking."""
+"""The part that the sync and the async queue share: names, limits, chunking."""
 
 import contextlib
 from collections.abc import Iterable, Iterator

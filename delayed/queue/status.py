@@ -1,4 +1,4 @@
-"""Where a tracked task is, as its state in Redis says; what another program has written there is passed over."""
+"""Reads the state of a tracked task in Redis; what another program has written there is passed over."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""As `connection`, for redis-py's asyncio clients: commands through the pool of the client of the running event loop."""
+"""Sends commands through the pool of the running event loop's client: `pool` for redis-py's asyncio clients."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""As `store`, for asyncio: the scripts that a producer calls."""
+"""The scripts that a producer calls, for asyncio: a part of `store`."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What waits in a queue, readable."""
+"""Reads the tasks that wait in a queue."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the test tools work on: a queue, or all queues of an application."""
+"""The targets of the test tools: a queue, or all queues of an application."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""How a worker ends the leases of what it has run, what it counts, and what it tells those who listen."""
+"""Ends the leases of tasks that a worker has run, counts them, and emits their events."""
 
 import contextlib
 import hashlib

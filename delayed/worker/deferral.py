@@ -1,4 +1,4 @@
-"""What a worker does about tasks that it cannot run now, and another one may: they wait, and it takes its time."""
+"""Puts off tasks that a worker cannot run now and another one may, and slows the worker down."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Where tasks run when several may run at once: threads, and one event loop.
+"""Executors for workers that run several tasks at once: threads, and one event loop.
 
 An executor is given an `Execution` by the dispatcher, runs it in a context of its own, and posts it to the `Completions` when
 it has ended. It never talks to Redis.

@@ -1,4 +1,4 @@
-"""What a worker takes next, from which of its queues, and under which leases."""
+"""Takes tasks for a worker: which next, from which of its queues, and under which leases."""
 
 from ..base.clock import monotonic
 from ..redis.channel import INTERRUPTED, Channel

@@ -1,4 +1,4 @@
-"""What a worker is asked for, checked once."""
+"""The options of a worker, checked once."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What the loop of a worker works with."""
+"""The parts that the loop of a worker works with."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How many tasks to take at a time: as many as a few milliseconds' work, learnt from the tasks themselves."""
+"""Decides how many tasks to take at a time: a few milliseconds' work, learnt from the tasks themselves."""
 
 MOST = 128  # tasks; more saves little, as a round trip is by then one hundredth of the work
 BUDGET = 0.005  # seconds of work in hand: what a task may have to wait behind others that its worker holds

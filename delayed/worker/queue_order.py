@@ -1,5 +1,5 @@
-"""Which of its queues a worker asks for tasks, and in which order: strict or by weights, without those that it may not take
-from at the moment."""
+"""Decides which of its queues a worker asks for tasks, and in which order: strict or by weights, without those that it may
+not take from at the moment."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a worker does when its connection breaks, or when something goes wrong in its own code."""
+"""Recovers a worker whose connection breaks, or whose own code fails."""
 
 from ..base.escape import indented
 from ..base.pauses import pause_before_another

@@ -1,4 +1,4 @@
-"""What a worker process shows its supervisor: a page of shared memory, which can be read even after the process has died.
+"""Shows a supervisor what its worker process does: a page of shared memory, which can be read even after the process has died.
 
 Only the worker writes. Each number is written in one piece.
 """

@@ -1,4 +1,4 @@
-"""How a worker waits for tasks."""
+"""Waits for tasks to come, on behalf of a worker."""
 
 import select
 from typing import Any, Protocol
