@@ -91,6 +91,7 @@ class Bus:
     def __init__(self) -> None:
         self._listeners: dict[Kind, list[Callback]] = {kind: [] for kind in Kind}
         self.version = 0  # another one whenever somebody begins or ceases to listen
+        self.heard = False  # whether anybody listens to anything
 
     def listeners(self, kind: Kind) -> list[Callback]:
         """The list of those who listen: always the same one, empty or not, so that a hot path can keep it."""
@@ -119,16 +120,20 @@ class Bus:
         chosen = list(Kind) if kinds is None else [_kind(kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
         for kind in chosen:
             self._listeners[kind].append(callback)
-        self.version += 1
+        self._changed()
 
         def unsubscribe() -> None:
             for kind in chosen:
                 if callback in self._listeners[kind]:
                     self._listeners[kind].remove(callback)
             chosen.clear()
-            self.version += 1
+            self._changed()
 
         return unsubscribe
+
+    def _changed(self) -> None:
+        self.version += 1
+        self.heard = any(self._listeners.values())
 
     def emit(self, event: Event) -> None:
         """Tell those who listen."""

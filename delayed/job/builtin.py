@@ -1,55 +1,29 @@
-"""The built-in middlewares: expiry, retries, timeouts, cancellation. What an event loop waits for has `async` ones."""
+"""What becomes of a task that has expired, failed or been cancelled."""
 
 import asyncio
-import signal
 from collections.abc import Callable
-from types import FrameType
 from typing import Any, cast
 
 from ..backoff import backoff_from
-from ..base.clock import now
-from ..base.escape import escaped
 from ..base.text import name_of, said
-from ..errors import Reason, Retry, TimedOut
-from ..logger import logger
+from ..errors import Reason, Retry
 from ..task.headers import texts_in
 from ..task.options import type_name
 from ..task.result import CANCELLED, EXPIRED, State
-from .functions import Coroutine
 from .job import Job
-from .middleware import AsyncStep, Step
 from .outcome import Again, Ended, Failed, Outcome
 
 INTERRUPTED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran")
-_warned: set[str] = set()  # functions whose timeout is not kept
 
 
-def expiring(job: Job, call_next: Step, clock: Callable[[], float] = now) -> Outcome:
-    """A task whose time has passed does not begin. `clock` says which time it is: the server's, as far as it is known."""
-    return _expired(job, clock) or call_next(job)
-
-
-async def expiring_async(job: Job, call_next: AsyncStep, clock: Callable[[], float] = now) -> Outcome:
-    """As `expiring`."""
-    return _expired(job, clock) or await call_next(job)
-
-
-def _expired(job: Job, clock: Callable[[], float]) -> Ended | None:
+def expired(job: Job, clock: Callable[[], float]) -> Ended | None:
+    """How a task ends whose time has passed before it began; None if it may begin. `clock` is the server's, as far as that is
+    known."""
     expires = job.milliseconds("expires")
     overran = clock() - expires / 1000
     if expires and overran > 0:
         return Ended(State.EXPIRED, EXPIRED, Reason.EXPIRED, f"it expired {overran:.1f} s before a worker took it")
     return None
-
-
-def retrying(job: Job, call_next: Step) -> Outcome:
-    """A task that failed runs again if it has retries left, or asks for it."""
-    return retried(job, call_next(job))
-
-
-async def retrying_async(job: Job, call_next: AsyncStep) -> Outcome:
-    """As `retrying`."""
-    return retried(job, await call_next(job))
 
 
 def retried(job: Job, outcome: Outcome) -> Outcome:
@@ -113,54 +87,6 @@ def _is_pause(asked: Any) -> bool:
         return False
 
 
-async def cancelling(job: Job, call_next: AsyncStep) -> Outcome:
-    """A coroutine is interrupted when its task is cancelled: see `Job.cancel`."""
-    job.task = asyncio.current_task()
-    if job.cancellation_known():
-        return INTERRUPTED
-    outcome = await call_next(job)
-    job.task = None
-    return interrupted(job, outcome.error, outcome) if isinstance(outcome, Failed) else outcome
-
-
 def interrupted(job: Job, error: BaseException, otherwise: Outcome) -> Outcome:
     """How a task ends whose execution has raised `error`, if that is because it was cancelled; else, `otherwise`."""
     return INTERRUPTED if job.cancellation_known() and issubclass(type(error), asyncio.CancelledError) else otherwise
-
-
-def timing(job: Job, call_next: Step) -> Outcome:
-    """`TimedOut` is raised in a task that runs for longer than its soft timeout; only in the main thread, by a timer. In
-    others the log says that it is not kept, once for each function."""
-    seconds = job.milliseconds("timeout") / 1000
-
-    def ring(_signum: int, _frame: FrameType | None) -> None:
-        raise TimedOut(f"it exceeded its timeout of {seconds:g} s")
-
-    if not seconds or isinstance(job.function, Coroutine):  # that is cancelled by its loop
-        return call_next(job)
-    try:
-        before = signal.signal(signal.SIGALRM, ring)
-    except ValueError:  # not the main thread: an exception cannot be raised in another one safely
-        _warn_once(job.func_path, seconds)
-        return call_next(job)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            return call_next(job)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    except TimedOut as error:  # it rang in the last moment, outside of the task's own code
-        return Failed(error, Reason.FAILED, str(error))
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if before is None else before)
-
-
-def _warn_once(path: str, seconds: float) -> None:
-    if path not in _warned:
-        _warned.add(path)
-        logger.warning(
-            "Task %s has a timeout of %g s, which is not kept in a thread: make it `async def`, run it by a worker without "
-            "--threads, or give it a hard_timeout",
-            escaped(path),
-            seconds,
-        )

@@ -11,7 +11,7 @@ from ..base.clock import monotonic, now
 from ..base.running import source as _source
 from ..errors import NotInTask, TaskCancelled, Unrunnable
 from ..queue.queue import Queue
-from ..task.decode import Call, parse
+from ..task.decode import Call, Parsed, parse
 from ..task.headers import (
     Holds,
     concurrency_in,
@@ -36,16 +36,16 @@ class Job:
         call: what it says.
     """
 
-    def __init__(self, queue: Queue | None, call: Call) -> None:
-        headers = call.headers or {}
+    __slots__ = (
+        "_cancelled", "_next_look", "_queue", "args", "began", "ended", "func_path", "function", "headers", "kwargs", "retry",
+        "task", "tracked_id",
+    )  # fmt: skip
+
+    def __init__(self, queue: Queue | None, call: Parsed) -> None:
+        self.func_path, self.args, self.kwargs, self.retry, headers = call
         self._queue = queue
-        self.func_path, self.args, self.kwargs, self.retry = call.func_path, call.args, call.kwargs, call.retry
-        self.headers = headers
-        self.tracked_id = id_in(headers)  # if Redis keeps its state
-        self.id = self.tracked_id or uid_in(headers)
-        self.attempt = self.milliseconds("attempt") + 1  # counted from 1
-        enqueued = number_in(headers, "enqueued")
-        self.enqueued_at = enqueued / 1000 if enqueued else None  # seconds since 1970, of a tracked task
+        self.headers = headers = headers or {}
+        self.tracked_id = id_in(headers) if "id" in headers else None  # if Redis keeps its state
         self.function: Callable[..., Any] | None = None  # once it has been found
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
@@ -71,6 +71,21 @@ class Job:
         if self._queue is None:
             raise NotInTask
         return self._queue
+
+    @property
+    def id(self) -> str | None:
+        """The id of the task, tracked or not; None for one without."""
+        return self.tracked_id or uid_in(self.headers)
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1."""
+        return self.milliseconds("attempt") + 1
+
+    @property
+    def enqueued_at(self) -> float | None:
+        """When it was enqueued, in seconds since 1970; None if it is not tracked."""
+        return number_in(self.headers, "enqueued") / 1000 or None
 
     @property
     def cancelled(self) -> bool:
@@ -104,14 +119,14 @@ class Job:
     def waited(self) -> float | None:
         """Seconds between its enqueue and the beginning of this attempt (or now, if it has not begun); None if it is not
         tracked."""
-        if self.enqueued_at is None:
+        if (enqueued_at := self.enqueued_at) is None:
             return None
         began = now() - (monotonic() - self.began if self.began else 0.0)
-        return max(0.0, began - self.enqueued_at)  # the clocks are not the same
+        return max(0.0, began - enqueued_at)  # the clocks are not the same
 
     def milliseconds(self, header: str) -> int:
         """The number in a header, or 0 if there is none; the headers may be another program's, and any nonsense."""
-        return milliseconds_in(self.headers, header)
+        return milliseconds_in(self.headers, header) if header in self.headers else 0
 
     @property
     def retries(self) -> int:
@@ -127,6 +142,11 @@ class Job:
     def concurrency(self) -> tuple[str, int] | None:
         """The key of which only so many tasks may run at once, and how many; None for a task without one."""
         return concurrency_in(self.headers)
+
+    @property
+    def holds_something(self) -> bool:
+        """Whether there may be more to end than its lease: see `holds`."""
+        return self.tracked_id is not None or "concurrency" in self.headers
 
     @property
     def holds(self) -> Holds:

@@ -1,5 +1,6 @@
 """Runs tasks that have headers, and decides how they end."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
@@ -15,17 +16,19 @@ from ..errors import NotEncodable, Reason, ResultTooLarge, Retry, TaskCancelled,
 from ..logger import logger
 from ..redis.foreign import ForeignType
 from ..redis.store import Store
+from ..system.alarm import Alarm
 from ..system.signals import SignalPipe
 from ..task.decode import Call
 from ..task.edit import next_retry, with_retry
+from ..task.headers import HOLDS_NOTHING
 from ..task.options import ENDED_FOR, type_name
 from ..task.result import CANCELLED, State, failure, success
-from .builtin import INTERRUPTED, cancelling, expiring, expiring_async, interrupted, retried, retrying, retrying_async, timing
+from .builtin import INTERRUPTED, expired, interrupted, retried
 from .failure import verdict
 from .functions import Coroutine, Functions, bounded, run, settled
 from .job import Job, Waits
 from .lines import exc_info, fields, log_dead, ran, words
-from .middleware import AsyncMiddleware, Middleware, Step, compose, compose_async
+from .middleware import AsyncMiddleware, Middleware, compose, compose_async
 from .outcome import Again, Done, Ended, Failed, Outcome
 
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
@@ -72,17 +75,18 @@ class Runner:
         self._functions = functions
         self._place = place
         self._signals = signals
+        self._clock = clock
+        self._alarm = Alarm()
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
-        steps = [*middlewares, retrying, partial(expiring, clock=clock), self._finding, timing]
-        steps_async = [*middlewares, retrying_async, partial(expiring_async, clock=clock), cancelling]
-        self._execute = compose(steps, self._call)
-        self._execute_async = compose_async(steps_async, self._call_async, threads)
+        self._execute = compose(middlewares, self._attempt)
+        self._execute_async = compose_async(middlewares, self._attempt_async, threads)
 
     def execute(self, job: Job) -> Outcome:
         """Run the function in this thread. The caller ends the lease, by `end`."""
         _begin(job)
         try:
-            return _checked(self._execute(job))
+            outcome = self._execute(job)
+            return outcome if type(outcome) is Done else _checked(outcome)
         except BaseException as error:  # of a middleware: if it ended the worker, the next one would meet it too
             return Failed(error, *verdict(None, None, error))
 
@@ -105,8 +109,7 @@ class Runner:
             return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
     def _begun(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
-        holds = job.holds
-        if holds.id is None and holds.slots is None:
+        if not job.holds_something or (holds := job.holds) == HOLDS_NOTHING:
             return True, None
         start = partial(store.start, lease, holds, group=job.group)
         answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
@@ -118,27 +121,49 @@ class Runner:
         logger.info("Task %s waits: %s %s", escaped(job.func_path), _WAITS[answer], words(about), extra=about)
         return False, Waits(_WAITS[answer])
 
-    def _finding(self, job: Job, call_next: Step) -> Outcome:
-        """The function is imported outside of the time that it has."""
-        try:
+    # An attempt: what the application's middlewares are around. It must not begin too late; what fails may run again.
+
+    def _attempt(self, job: Job) -> Outcome:
+        if "expires" in job.headers and (late := expired(job, self._clock)):
+            return late
+        try:  # outside of the time that it has
             job.function = self._functions[job.func_path]
         except BaseException as error:
-            return Failed(error, *verdict(None, _call_of(job), error))
-        return call_next(job)
+            return retried(job, Failed(error, *verdict(None, _call_of(job), error)))
+        outcome = self._call(job)
+        return outcome if type(outcome) is Done else retried(job, outcome)
 
     def _call(self, job: Job) -> Outcome:
         failed: BaseException | None = None
         function, value = job.function, None
         assert function is not None
+        seconds = _timeout(job) if "timeout" in job.headers else 0.0
         try:
             job.began = monotonic()
-            if isinstance(function, Coroutine):
-                value = run(function.begin(*job.args, **job.kwargs), _timeout(job))
+            if isinstance(function, Coroutine):  # its loop keeps the time
+                value = run(function.begin(*job.args, **job.kwargs), seconds)
+            elif seconds and self._alarm.set(seconds, job.func_path):
+                try:
+                    value = settled(function(*job.args, **job.kwargs), seconds, job.began)
+                finally:
+                    self._alarm.stop()
             else:
-                value = settled(function(*job.args, **job.kwargs), _timeout(job), job.began)
+                value = settled(function(*job.args, **job.kwargs), seconds, job.began)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failed = error
         return self._outcome(job, value, failed)
+
+    async def _attempt_async(self, job: Job) -> Outcome:
+        if "expires" in job.headers and (late := expired(job, self._clock)):
+            return late
+        job.task = asyncio.current_task()
+        if job.cancellation_known():
+            return INTERRUPTED
+        outcome = await self._call_async(job)
+        job.task = None
+        if isinstance(outcome, Failed):
+            outcome = interrupted(job, outcome.error, outcome)
+        return outcome if type(outcome) is Done else retried(job, outcome)
 
     async def _call_async(self, job: Job) -> Outcome:
         failed: BaseException | None = None
@@ -153,10 +178,13 @@ class Runner:
 
     def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
         job.ended = monotonic()
-        self._signals.leave_if_child(failed)
+        if self._signals.in_child:
+            self._signals.leave_if_child(failed)
+        if failed is None:
+            return Done(value)
         if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
             return INTERRUPTED
-        return Done(value) if failed is None else Failed(failed, *verdict(job.function, _call_of(job), failed))
+        return Failed(failed, *verdict(job.function, _call_of(job), failed))
 
     def end(self, store: Store, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
         """End a lease over `store`. Returns the name of the count that this belongs to; '' for a success."""

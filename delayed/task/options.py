@@ -7,8 +7,9 @@ everywhere, as PyTask takes it by position, too.
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, Self, TypedDict, cast, get_args
 
 from ..backoff import Backoff
@@ -16,6 +17,7 @@ from ..base.checks import is_number
 from ..base.clock import now
 from ..base.text import module_of, name_of
 from ..errors import InvalidTask, NotEncodable
+from .codec import dumps
 
 UniqueMode = Literal["while_queued", "while_running", "until_done"]  # for how long a task has its unique key
 ErrorType = type[BaseException] | str
@@ -127,6 +129,11 @@ class Options:
     rate: float | None = None
     metadata: Mapping[str, str] | None = None
     identified: bool = False
+    # Found out once, as many tasks have the same options:
+    _fits: tuple[bool, ...] = field(
+        default=(), init=False, repr=False, compare=False
+    )  # the `retries` that `check` has let pass
+    _packed: tuple[int, bytes] | None = field(default=None, init=False, repr=False, compare=False)  # see `packed`
 
     @classmethod
     def of(cls, given: Mapping[str, object], beside: Collection[str] = ()) -> Self:
@@ -159,12 +166,15 @@ class Options:
         Raises:
             InvalidTask: one would do nothing.
         """
+        if retries in self._fits:
+            return
         for name, (other, example) in _NEEDS.items():
             there = retries if other == "retry" else getattr(self, other) is not None
             if not there and getattr(self, name) != _DEFAULTS[name]:
                 raise InvalidTask(
                     f"{name} does nothing without {other}: give that, too, such as {example}, or leave {name} out"
                 )
+        object.__setattr__(self, "_fits", (*self._fits, retries))
 
     def __post_init__(self) -> None:
         for name in _SPANS:
@@ -268,22 +278,34 @@ class Options:
         """Whether the time by which it has to begin counts from its enqueue."""
         return isinstance(self.expires, int | float)
 
-    def headers(self, identity: str | None, call_retry: int, at: float | None = None) -> dict[str, Any]:
-        """What stands in the task: only what it needs.
+    def packed(self, identity: str | None, call_retry: int, at: float | None = None) -> bytes:
+        """What stands in the task, in MessagePack: a map of only what it needs; empty if that is nothing.
 
         Args:
-            identity: its id, if it has one.
+            identity: its id, 16 characters, if it has one.
             call_retry: the count of retries of a Go task, which has no other place; 0 for a Python task.
             at: the time of its enqueue, by Redis's clock; None for this machine's.
         """
-        found: dict[str, Any] = {}
-        if identity is not None:
-            if self.tracked:
-                found.update(id=identity, enqueued=round((now() if at is None else at) * 1000))
-            else:
-                found["uid"] = identity
+        if self._packed is None or self.expires_from_now:
+            rest = self._of_all(at)
+            object.__setattr__(self, "_packed", (len(rest), b"".join(dumps(part) for pair in rest.items() for part in pair)))
+        assert self._packed is not None
+        count, common = self._packed
+        own = b""
+        if identity is not None and self.tracked:
+            own = b"\xa2id\xb0" + identity.encode() + _ENQUEUED + round((now() if at is None else at) * 1000).to_bytes(8)
+            count += 2
+        elif identity is not None:
+            own = b"\xa3uid\xb0" + identity.encode()
+            count += 1
         if call_retry:
-            found["retry"] = call_retry
+            own += dumps("retry") + dumps(call_retry)
+            count += 1
+        return _MAPS[count] + own + common if count else b""
+
+    def _of_all(self, at: float | None) -> dict[str, Any]:
+        """The headers that all tasks with these options share, but for a time by which one expires that counts from now."""
+        found: dict[str, Any] = {}
         if self.backoff is not None:
             found["backoff"] = self.backoff.header()
         for name in ("retry_on", "give_up_on"):
@@ -310,8 +332,27 @@ class Options:
         return found
 
 
-_DEFAULTS: dict[str, Any] = {field.name: field.default for field in fields(Options)}
+_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(Options) if each.init}
+_MAPS = [bytes([0x80 | count]) for count in range(16)]  # MessagePack's beginning of a map with so many pairs; no task has more
+_ENQUEUED = dumps("enqueued") + b"\xcf"  # and of this header, whose milliseconds have more than 32 bits
 OPTIONS = frozenset(["retry", *_DEFAULTS]) - {"identified"}
+
+
+@lru_cache(maxsize=256, typed=True)  # true is no number, though it equals one
+def _asked(retries: bool, **given: Any) -> Options:
+    options = Options.of(given)
+    options.check(retries)
+    return options
+
+
+def asked_for(given: Mapping[str, Any], retries: bool) -> Options:
+    """The options in `given`, checked as a whole; the same object for the same ones, where that can be told."""
+    try:
+        return _asked(retries, **given)
+    except TypeError:  # something in it cannot be hashed
+        options = Options.of(given)
+        options.check(retries)
+        return options
 
 
 def count_of(retry: object) -> int:

@@ -12,8 +12,10 @@ from ..base.ids import new_id
 from ..errors import InvalidTask
 from .codec import dumps, not_encodable
 from .decode import SEPARATOR, decode
-from .options import Options, TaskOptions, count_of
+from .options import Options, TaskOptions, asked_for, count_of
 from .paths import importable, path_of_function, see_that_it_leads_back
+
+_FIVE, _THREE = b"\x95", b"\x93"  # MessagePack's beginnings of arrays with so many elements: with headers there is one more
 
 
 class PyTask:
@@ -60,7 +62,7 @@ class PyTask:
         self._data: bytes | None = None
         self.options: Options | None = None
         if options:
-            self._ask_for(Options.of(options), retry is not None)
+            self.options = asked_for(options, retry is not None)
 
     def __repr__(self) -> str:
         return f"PyTask({self.func_path!r}, retry={self.retry})"
@@ -79,10 +81,10 @@ class PyTask:
             return self._data
         fields: list[Any] = [self.func_path]
         try:
-            headers = self.options and self.options.headers(_identity(self.options, identity), 0, at)
+            headers = b"" if self.options is None else self.options.packed(_identity(self.options, identity), 0, at)
             if headers:
-                fields += [self.args, self.kwargs, self.retry, headers]
-            elif self.retry:
+                return _FIVE + dumps([self.func_path, self.args, self.kwargs, self.retry])[1:] + headers
+            if self.retry:
                 fields += [self.args, self.kwargs, self.retry]
             elif self.kwargs:
                 fields += [self.args, self.kwargs]
@@ -147,9 +149,7 @@ class GoTask:
         self.func_path = func_path
         self.args = args
         self.retry = 0 if retry is None else count_of(retry)
-        self.options = Options.of(options) if options or retry else None
-        if self.options is not None:
-            self.options.check(retry is not None)
+        self.options = asked_for(options, retry is not None) if options or retry else None
 
     def __repr__(self) -> str:
         return f"GoTask({self.func_path!r})"
@@ -165,9 +165,10 @@ class GoTask:
     def serialize(self, identity: str | None = None, at: float | None = None) -> bytes:
         """As `PyTask.serialize`."""
         try:
-            headers = self.options and self.options.headers(_identity(self.options, identity), self.retry, at)
-            fields = (self.func_path, dumps(self.args))
-            return dumps((*fields, headers) if headers else fields)
+            options = self.options
+            headers = b"" if options is None else options.packed(_identity(options, identity), self.retry, at)
+            call = dumps((self.func_path, dumps(self.args)))
+            return _THREE + call[1:] + headers if headers else call
         except (TypeError, ValueError, OverflowError) as error:
             raise not_encodable(self.func_path, {"args": self.args}, error) from error
 

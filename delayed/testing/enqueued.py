@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 from ..base.clock import now
 from ..queue.queue import Queue
 from ..redis.store import scheduled, scored
+from ..task.codec import loads
 from ..task.decode import decode, headers_of, is_python_path, path_of, readable
 from ..task.options import Options
 from .targets import Target, queues_of
@@ -69,7 +70,8 @@ def has(task: Enqueued, wanted: Options) -> bool:
         return False
     if wanted.tracked and "id" not in task.headers:
         return False
-    headers = wanted.headers(None, 0)
+    packed = wanted.packed(None, 0)
+    headers = loads(packed) if packed else {}
     expires = headers.pop("expires", None)
     if expires is not None and not -1000 <= expires - task.headers.get("expires", 0) <= _LATE * 1000:
         return False

@@ -16,7 +16,7 @@ from ..job.emitter import Emitter
 from ..job.failure import verdict
 from ..job.job import Job, Waits
 from ..job.lines import exc_info, fields, log_dead, ran, words
-from ..job.outcome import Failed, Outcome
+from ..job.outcome import Done, Failed, Outcome
 from ..job.runner import Runner
 from ..logger import logger
 from ..redis.channel import Channel
@@ -123,9 +123,13 @@ class Completer:
             store.bury(lease.name, reason, detail, self._place)
             self._emitter.buried(store.name, function, error, reason, detail, **names)
 
-    def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None) -> None:
-        """A task with headers has ended; None if its lease had been lost before it began."""
-        if outcome is None:
+    def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None, fresh: bool = False) -> None:
+        """A task with headers has ended; None if its lease had been lost before it began. `fresh`: its lease lives for
+        certain."""
+        if type(outcome) is Done and not job.holds_something:
+            self.succeed(lease, fresh)
+            self._said(lease.pool.store.name, job, outcome, "")
+        elif outcome is None:
             lease.answered(0, repeated=False)
         elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease
             lease.answered(1, repeated=False)
@@ -141,11 +145,14 @@ class Completer:
             store = self._asking(lease)
             count = self._runner.end(store, lease.name, data, job, outcome)
             self._counts[count] += 1
-            if self.task_log.on and not count:
-                self.task_log.succeeded(store.name, job.func_path, ran(job), monotonic(), job)
-            elif self.task_log.on and count == State.CANCELLED:
-                self.task_log.cancelled(store.name, job)
-            self._emitter.ended(store.name, job, outcome, count)
+            self._said(store.name, job, outcome, count)
+
+    def _said(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
+        if self.task_log.on and not count:
+            self.task_log.succeeded(queue, job.func_path, ran(job), monotonic(), job)
+        elif self.task_log.on and count == State.CANCELLED:
+            self.task_log.cancelled(queue, job)
+        self._emitter.ended(queue, job, outcome, count)
 
     def _put_off(self, lease: Lease, data: bytes, reason: Reason, detail: str) -> str | None:
         """Let a task that cannot be run here now wait for a worker that can. None if it does, or if the lease was lost; else

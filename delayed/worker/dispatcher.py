@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ..base.clock import monotonic
 from ..job.functions import Coroutine
+from ..job.job import Job
 from ..job.runner import broken_off
 from ..redis.command import RedisError, pack
 from ..task.decode import Call, parse
@@ -233,7 +234,10 @@ class Dispatcher:
             function = self._functions[call.func_path]
         except BaseException as error:  # a module may raise anything when it is imported
             failure = error
-        execution = Execution(lease, call, self._runner, self._signals)
+        job = None if call is None or call.headers is None else Job(lease.pool.queue, call)
+        if job is not None and "group" in job.headers:
+            lease.pool.grouped = True
+        execution = Execution(lease, job or call, self._runner, self._signals)
         execution.function = function
         if execution.job is None:  # else its middlewares shall see this
             execution.failure = failure

@@ -18,7 +18,7 @@ class Execution:
 
     Args:
         lease: under which it is held.
-        call: what it says; None if it cannot be decoded.
+        task: what it says: a call, or, if it has headers, a job; None if it cannot be decoded.
         runner: runs it, if it has headers.
         signals: of the process.
     """
@@ -28,14 +28,13 @@ class Execution:
         "outcome", "seconds",
     )  # fmt: skip
 
-    def __init__(self, lease: Lease, call: Call | None, runner: Runner, signals: SignalPipe) -> None:
-        self.lease, self.call = lease, call
+    def __init__(self, lease: Lease, task: Call | Job | None, runner: Runner, signals: SignalPipe) -> None:
+        self.lease = lease
+        self.job = task if type(task) is Job else None
+        self.call = task if type(task) is Call else None
         self.data = lease.data or b""
         self._runner, self._signals = runner, signals
         self.function: Callable[..., Any] | None = None
-        self.job: Job | None = None
-        if call is not None and call.headers is not None:
-            self.job = Job(lease.pool.queue, call)
         self.failure: BaseException | None = None  # what it raised
         self.outcome: Outcome | None = None  # likewise, of a task with headers
         self.deadline = float("inf")  # monotonic time at which it must have ended
@@ -59,7 +58,6 @@ class Execution:
         """Of a task with headers: whether it may; if not, `outcome` is how it ends, or None if its lease had been lost."""
         lease, job = self.lease, self.job
         assert job is not None
-        lease.pool.grouped = lease.pool.grouped or "group" in job.headers
         go, self.outcome = self._runner.begin(lease.pool.store, lease.name, job)
         return go
 

@@ -6,6 +6,8 @@ import signal
 from ..base.clock import monotonic
 from ..base.escape import escaped
 from ..job.functions import settled
+from ..job.job import Job
+from ..job.outcome import Outcome
 from ..logger import logger
 from ..redis.command import RedisError
 from ..task.decode import Call, parse
@@ -126,7 +128,7 @@ class SerialLoop:
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
         if call is not None and headers is not None:
-            return self._run_job(Execution(lease, Call(*call), self._runner, self._signals))
+            return self._run_job(lease, data, Job(lease.pool.queue, call))
         if self._signals.in_child:
             self._signals.leave_if_child(failure)
         state.running = None
@@ -147,20 +149,35 @@ class SerialLoop:
             self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh
 
-    def _run_job(self, execution: Execution) -> bool:
+    def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
         """As `_run_one`, for a task with headers."""
-        state, job = self._state, execution.job
-        assert job is not None
+        state = self._state
+        state.job = job
+        if "group" in job.headers:
+            lease.pool.grouped = True
+        try:
+            if job.holds_something or "hard_timeout" in job.headers:
+                outcome = self._run_watched(lease, job)
+            else:
+                outcome = self._runner.execute(job)
+        finally:  # also if Redis did not answer
+            state.job = state.running = None
+        state.finished += 1
+        state.began = now = monotonic()
+        fresh = state.is_fresh(now)
+        self._completer.end(lease, data, job, outcome, fresh)
+        return fresh
+
+    def _run_watched(self, lease: Lease, job: Job) -> Outcome | None:
+        """Run a task that somebody else may have to end. None if its lease had been lost."""
+        execution, state = Execution(lease, job, self._runner, self._signals), self._state
         try:
             if execution.may_run():
                 if state.launch(execution):
                     self._heartbeat.wake()
                 execution.outcome = self._runner.execute(job)
-        finally:  # also if Redis did not answer: nothing runs any more that could be late
+        finally:  # nothing runs any more that could be late
             state.in_flight.clear()
-            state.note_deadline()
-            state.running = None
-        state.finished += 1
-        state.began = monotonic()
-        self._completer.end(execution.lease, execution.data, job, execution.outcome)
-        return state.is_fresh(state.began)
+            if state.deadline is not None:
+                state.note_deadline()
+        return execution.outcome

@@ -50,10 +50,11 @@ class WorkerState:
         # The loop.
         self.rounds = 0  # how often it went round
         self.finished = 0  # tasks ended
-        self.running: Lease | None = None  # one at a time: what runs
+        self.running: Lease | None = None  # one at a time: what runs,
+        self.job: Job | None = None  # and, if it has headers, what it is
         self.began = 0.0  # one at a time: monotonic time at which the last task ended, which is when the next one begins
-        self.in_flight: dict[str, Execution] = {}  # what runs, by lease, if it has headers or others run beside it; until its
-        # ending has been handed to the connection
+        self.in_flight: dict[str, Execution] = {}  # what runs, by lease, if it holds more than that, has a hard timeout, or
+        # others run beside it; until its ending has been handed to the connection
         self.waiting: deque[Execution] = deque()  # several at once: those for which no executor has a free place
         self.deadline: float | None = None  # monotonic time at which the first of what runs must have ended
         self.abandoned: list[Lease] = []  # tasks that broke the worker itself: nobody gives them back, they count as lost
@@ -93,9 +94,9 @@ class WorkerState:
 
     def current_job(self) -> Job | None:
         """What runs in the thread that runs one task at a time: see `job.current_task`."""
-        for execution in self.in_flight.values():
-            return execution.job
         lease = self.running
+        if self.job is not None:
+            return self.job
         return None if lease is None or lease.data is None else Job(lease.pool.queue, Call(*parse(lease.data)))
 
     # The heartbeat

@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "redis": {"redis"},  # the wing of this name; everybody else reaches Redis through it
     "subprocess": {"system/child.py", "cli/demo.py"},
     "threading": {
+        "system/alarm.py",
         "system/signals.py",
         "system/exits.py",
         "system/kept.py",

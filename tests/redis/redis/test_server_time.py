@@ -22,7 +22,7 @@ def test_a_worker_whose_clock_is_wrong(
     args = (1, 2)
     good = queue.enqueue(PyTask(function, args, expires=60, result_ttl=60))
     late = queue.enqueue(PyTask(function, args, expires=0.001, result_ttl=60))
-    for module in ("job.builtin", "redis.server_time"):
+    for module in ("job.job", "redis.server_time"):
         monkeypatch.setattr(f"delayed.{module}.now", lambda: int(seconds) + ahead)
     while queue.store.call("TIME")[0] == seconds:
         pass

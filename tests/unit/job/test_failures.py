@@ -8,7 +8,7 @@ import pytest
 
 from delayed.base.text import summary
 from delayed.errors import Reason, Retry, TimedOut
-from delayed.job.builtin import retrying
+from delayed.job.builtin import retried
 from delayed.job.failure import verdict
 from delayed.job.job import Job
 from delayed.job.outcome import Again, Failed, Outcome
@@ -85,7 +85,7 @@ def test_a_group_says_what_it_is() -> None:
 
 def outcome(error: BaseException, **headers: Any) -> Outcome:
     job = Job(None, Call("m:f", (), {}, 3, headers))
-    return retrying(job, lambda _: Failed(error, Reason.FAILED, "no"))
+    return retried(job, Failed(error, Reason.FAILED, "no"))
 
 
 def group(*errors: BaseException) -> BaseException:
