@@ -1,5 +1,5 @@
 -- Purpose: end a lease by moving its task, as it came, to the dead letters.
--- KEYS: processing, queue, noti, waited, lost, dead, own... (the six keys of a task that holds something: section 7d; else none)
+-- KEYS: processing, queue, noti, waited, lost, dead, own... (the five keys of a task that holds something: section 7d; else none)
 -- ARGV: lease, reason (one word), detail (a sentence or a traceback), worker (who buried it)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
@@ -17,14 +17,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.

@@ -1,6 +1,6 @@
 -- Purpose: cancel a tracked task: one in the schedule, or that waits for a key, is gone at once, one in the queue will not begin, a
 --          running one is told.
--- KEYS: processing, queue, noti, waited, place (the sorted set in which its state says that it waits), own... (the six keys of the
+-- KEYS: processing, queue, noti, waited, place (the sorted set in which its state says that it waits), own... (the five keys of the
 --       task: section 7d)
 -- ARGV: id, result (what those who wait are told), keep (milliseconds that this is kept), how (what a running one is told: '1', or
 --       'hard' if its process shall end with it), tracked (milliseconds that it is kept of a task that still stands in the queue)
@@ -23,23 +23,22 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
 
-local own = #KEYS - 5
+local own = #KEYS - 4
 local state, data = redis.call('HGET', KEYS[own], 'state'), redis.call('HGET', KEYS[own], 'data')
 redis.call('ZCARD', KEYS[5])
-redis.call('LLEN', KEYS[own + 1])
-if KEYS[own + 2] ~= KEYS[1] then redis.call('GET', KEYS[own + 2]) end
+if KEYS[own + 1] ~= KEYS[1] then redis.call('GET', KEYS[own + 1]) end
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
 if not state then
@@ -61,11 +60,8 @@ elseif state == 'queued' or state == 'scheduled' or state == 'retrying' then
         redis.call('HDEL', KEYS[4], string.sub(KEYS[5], -40))
     end
     redis.call('HDEL', KEYS[own], 'data', 'place')
-    redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1')
+    redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1', 'result', result)
     redis.call('PEXPIRE', KEYS[own], keep)
-    redis.call('DEL', KEYS[own + 1])
-    redis.call('RPUSH', KEYS[own + 1], result)
-    redis.call('PEXPIRE', KEYS[own + 1], keep)
     free(own, '', id)
 end
 return state

@@ -1,6 +1,6 @@
 -- Purpose: end a lease for good when its task is tracked: its state and result are stored, what it held is free, and a task that did
 --          not succeed becomes a dead letter.
--- KEYS: processing, queue, noti, waited, lost, dead, own... (the six keys of the task: section 7d)
+-- KEYS: processing, queue, noti, waited, lost, dead, own... (the five keys of the task: section 7d)
 -- ARGV: lease, id (of the task), state (how it ended), result (what those who wait are told), keep (milliseconds that this is
 --       kept, or 0), reason (of the dead letter, or '' for none), detail, worker (who ends it), error (what a task that failed
 --       said, or '')
@@ -22,14 +22,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
@@ -39,7 +39,7 @@ for i = 2, 3 do
     redis.call('HLEN', KEYS[i + 2])
 end
 redis.call('XLEN', KEYS[6])
-local own, kept = #KEYS - 5, tonumber(keep) > 0
+local own, kept = #KEYS - 4, tonumber(keep) > 0
 local task = redis.call('HGET', KEYS[1], lease)
 if not task then
     return 0
@@ -54,18 +54,11 @@ end
 if has(own, 'hash') then
     if kept then
         redis.call('HDEL', KEYS[own], 'data', 'waits', 'place')
-        redis.call('HSET', KEYS[own], 'state', state, 'worker', worker)
+        redis.call('HSET', KEYS[own], 'state', state, 'worker', worker, 'result', result)
         if error ~= '' then redis.call('HSET', KEYS[own], 'error', error) end
         redis.call('PEXPIRE', KEYS[own], keep)
     else
         redis.call('DEL', KEYS[own])
-    end
-end
-if has(own + 1, 'list') then
-    redis.call('DEL', KEYS[own + 1])
-    if kept then
-        redis.call('RPUSH', KEYS[own + 1], result)
-        redis.call('PEXPIRE', KEYS[own + 1], keep)
     end
 end
 return 1

@@ -1,6 +1,6 @@
 -- Purpose: end a lease whose task cannot run here now, and may elsewhere or later: it waits, unchanged, and each time for longer.
 --          What it held is free, and so is the token that it took.
--- KEYS: processing, queue, noti, waited, scheduled, wake, deferred, bucket, own... (the six keys of the task, the unique one only if
+-- KEYS: processing, queue, noti, waited, scheduled, wake, deferred, bucket, own... (the five keys of the task, the unique one only if
 --       the task has it while it runs: section 7d)
 -- ARGV: lease, id (16 characters: of a tracked task, or of no meaning), tracked (milliseconds that its state is kept beyond the
 --       pause, or 0 for a task without one), limit (milliseconds from the first time on after which it does not wait any more), word
@@ -28,20 +28,20 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
 
 local first = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')[2]
-local rings, own = redis.call('LLEN', KEYS[6]), #KEYS - 5
+local rings, own = redis.call('LLEN', KEYS[6]), #KEYS - 4
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
 local task = redis.call('HGET', KEYS[1], lease)

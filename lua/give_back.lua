@@ -1,6 +1,6 @@
 -- Purpose: end leases by putting their tasks, untouched and in the order of the leases, back to the head of the queue. What they held
 --          is free, and so are the tokens of those that had not begun.
--- KEYS: processing, queue, noti, waited, bucket, own... (for each lease whose task holds something its six keys, the unique one
+-- KEYS: processing, queue, noti, waited, bucket, own... (for each lease whose task holds something its five keys, the unique one
 --       only if the task has it while it runs: section 7d)
 -- ARGV: begun (of how many leases, from the first, the tasks had begun), lease... (each followed by the id of its task, by '-' if
 --       that is not tracked, or by '' if it holds nothing and has no keys here)
@@ -20,14 +20,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
@@ -42,7 +42,7 @@ local count, tokens, own = 0, 0, #KEYS + 1
 for i = (#ARGV - 1) / 2, 1, -1 do
     local lease, id = ARGV[2 * i], ARGV[2 * i + 1]
     local task = redis.call('HGET', KEYS[1], lease)
-    own = id ~= '' and own - 6 or own
+    own = id ~= '' and own - 5 or own
     if task then
         redis.call('HDEL', KEYS[1], lease)
         if id ~= '' then

@@ -1,6 +1,6 @@
 -- Purpose: remove tasks that wait in one place. A tracked one is cancelled: those who wait for it are told, and what it held is free.
 -- KEYS: processing, queue, noti, waited, groups, place (the queue, the list of a group, the schedule, or a set of those that wait for a
---       key), own... (of each task that is tracked its six keys: section 7d)
+--       key), own... (of each task that is tracked its five keys: section 7d)
 -- ARGV: result (what those who wait are told), keep (milliseconds that this is kept), task... (each as it stands there, after its id, or
 --       '' if it is not tracked)
 -- Returns: for each task '' if it was not there any more, 'removed', or the state in which it was until it was cancelled
@@ -19,14 +19,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
@@ -51,18 +51,13 @@ if before > 0 and redis.call('EXISTS', KEYS[6]) == 0 then -- no turn for a group
 end
 for i = #ARGV - 1, 3, -2 do
     local id, position = ARGV[i], (i - 1) / 2
-    own = id ~= '' and own - 6 or own
+    own = id ~= '' and own - 5 or own
     local state = id ~= '' and words[position] ~= '' and has(own, 'hash') and redis.call('HGET', KEYS[own], 'state')
     if UNBEGUN[state] then
         words[position] = state
         redis.call('HDEL', KEYS[own], 'data', 'place', 'waits')
-        redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1')
+        redis.call('HSET', KEYS[own], 'state', 'cancelled', 'cancelled', '1', 'result', ARGV[1])
         redis.call('PEXPIRE', KEYS[own], ARGV[2])
-        if has(own + 1, 'list') then
-            redis.call('DEL', KEYS[own + 1])
-            redis.call('RPUSH', KEYS[own + 1], ARGV[1])
-            redis.call('PEXPIRE', KEYS[own + 1], ARGV[2])
-        end
     end
     if id ~= '' and words[position] ~= '' then free(own, '', id) end
 end

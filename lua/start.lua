@@ -1,6 +1,6 @@
 -- Purpose: begin a task that is tracked or has a concurrency key, if it may: it gets its slot, its unique key and its state in one
 --          step. Where another has its key, the task waits for that, and the lease holds nothing any more.
--- KEYS: processing, queue, noti, waited, bucket, own... (the six keys of the task: section 7d)
+-- KEYS: processing, queue, noti, waited, bucket, own... (the five keys of the task: section 7d)
 -- ARGV: lease, id (of a tracked task, or '-'), fate (of the unique key: 'take', 'free', or 'leave'), bound (milliseconds that it
 --       stays taken), worker (who begins), now (milliseconds since 1970), tracked (milliseconds that its state is kept), attempt, limit
 --       (tasks with its concurrency key that run at once, or 0), mark (what stands before the task while it waits: 16 characters,
@@ -28,20 +28,20 @@ local function wake(i) -- the first that waits there goes to the head of the que
 end
 -- End of the passage.
 
-local own, has_state = #KEYS - 5, id ~= '-'
+local own, has_state = #KEYS - 4, id ~= '-'
 limit = tonumber(limit)
-local unique, taken, stale = KEYS[own + 2] ~= KEYS[1], 0, {}
+local unique, taken, stale = KEYS[own + 1] ~= KEYS[1], 0, {}
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
-if unique then redis.call('ZCARD', KEYS[own + 3]) end
-if limit > 0 then redis.call('ZCARD', KEYS[own + 5]) end
+if unique then redis.call('ZCARD', KEYS[own + 2]) end
+if limit > 0 then redis.call('ZCARD', KEYS[own + 4]) end
 local cancelled = has_state and redis.call('HEXISTS', KEYS[own], 'cancelled') == 1
-local owner = unique and redis.call('GET', KEYS[own + 2])
+local owner = unique and redis.call('GET', KEYS[own + 1])
 local size = redis.call('HSTRLEN', KEYS[1], lease)
 if limit > 0 then
     -- A slot is a lease and the length of the task that runs under it; others are left over. They are looked for if none seems free.
-    taken = redis.call('HLEN', KEYS[own + 4]) - redis.call('HEXISTS', KEYS[own + 4], lease)
-    local slots = taken >= limit and taken <= WALK and redis.call('HGETALL', KEYS[own + 4]) or {}
+    taken = redis.call('HLEN', KEYS[own + 3]) - redis.call('HEXISTS', KEYS[own + 3], lease)
+    local slots = taken >= limit and taken <= WALK and redis.call('HGETALL', KEYS[own + 3]) or {}
     for i = 1, #slots, 2 do
         if slots[i] ~= lease and redis.call('HSTRLEN', KEYS[1], slots[i]) ~= tonumber(slots[i + 1]) then
             stale[#stale + 1], taken = slots[i], taken - 1
@@ -54,36 +54,36 @@ end
 -- All keys have been read: writes begin here.
 -- Removals first, as they free memory: Redis then lets the rest happen though its memory is full.
 if has_state then redis.call('HDEL', KEYS[own], 'data', 'waits', 'place') end
-if limit > 0 then redis.call('HDEL', KEYS[own + 4], lease) end
-for i = 1, #stale do redis.call('HDEL', KEYS[own + 4], stale[i]) end
+if limit > 0 then redis.call('HDEL', KEYS[own + 3], lease) end
+for i = 1, #stale do redis.call('HDEL', KEYS[own + 3], stale[i]) end
 local rival, full = fate == 'take' and owner and owner ~= id, limit > 0 and taken >= limit
 if not cancelled and not rival and not full then
     if limit > 0 then
-        redis.call('HSET', KEYS[own + 4], lease, size)
-        redis.call('PEXPIRE', KEYS[own + 4], tracked)
+        redis.call('HSET', KEYS[own + 3], lease, size)
+        redis.call('PEXPIRE', KEYS[own + 3], tracked)
     end
     if fate == 'take' then
-        redis.call('SET', KEYS[own + 2], id, 'PX', bound)
+        redis.call('SET', KEYS[own + 1], id, 'PX', bound)
     elseif fate == 'free' and owner == id then
-        redis.call('DEL', KEYS[own + 2])
-        wake(own + 3)
+        redis.call('DEL', KEYS[own + 1])
+        wake(own + 2)
     end
     if has_state then
         redis.call('HSET', KEYS[own], 'state', 'running', 'worker', worker, 'started', now, 'attempt', attempt)
-        if fate == 'take' or fate == 'leave' and owner == id then redis.call('HSET', KEYS[own], 'unique', KEYS[own + 2]) end
+        if fate == 'take' or fate == 'leave' and owner == id then redis.call('HSET', KEYS[own], 'unique', KEYS[own + 1]) end
         redis.call('PEXPIRE', KEYS[own], tracked)
     end
     return 1
 end
 -- It may have been woken: what it cannot use goes to another.
-if fate == 'take' and not owner then wake(own + 3) end
-if limit > 0 and not full then wake(own + 5) end
+if fate == 'take' and not owner then wake(own + 2) end
+if limit > 0 and not full then wake(own + 4) end
 if cancelled then
     return 2
 end
-local place, sought = own + 5, 'slots:' .. string.sub(KEYS[own + 4], -40) .. ':'
+local place, sought = own + 4, 'slots:' .. string.sub(KEYS[own + 3], -40) .. ':'
 if rival then
-    place, sought = own + 3, 'unique:' .. string.sub(KEYS[own + 2], -40)
+    place, sought = own + 2, 'unique:' .. string.sub(KEYS[own + 1], -40)
 else -- with different limits for one key the highest counts, as whoever waits asks again
     local most = string.match(redis.call('HGET', KEYS[4], string.sub(KEYS[place], -40)) or '', ':(%d+)$')
     sought = sought .. string.format('%.0f', math.max(limit, tonumber(most or 0)))

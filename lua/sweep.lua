@@ -1,6 +1,6 @@
 -- Purpose: end the leases whose key is gone: their worker died or lost them. Each task goes back to the head of the
 --          queue, or to the dead letters once it has been lost too often: then a tracked one has failed.
--- KEYS: processing, queue, noti, waited, lost, dead, stats, bucket, lease... (each followed by the six keys of its task, if that
+-- KEYS: processing, queue, noti, waited, lost, dead, stats, bucket, lease... (each followed by the five keys of its task, if that
 --       holds something: section 7d)
 -- ARGV: limit (losses that bury a task), pass (a token of this sweep: it counts tasks of the same bytes once),
 --       sweeper (who does it), cause (what is known of it: words to add to the detail, or none), about... (for each lease three: the
@@ -29,14 +29,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
@@ -49,13 +49,9 @@ end
 local function fail(own, id, keep, detail) -- a tracked task that is buried
     if has(own, 'hash') then
         redis.call('HDEL', KEYS[own], 'data', 'waits', 'place')
-        redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost: ' .. detail)
+        local result = '\148' .. packed('failed') .. packed('lost') .. packed(detail) .. packed('')
+        redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost: ' .. detail, 'result', result)
         redis.call('PEXPIRE', KEYS[own], keep)
-    end
-    if has(own + 1, 'list') then
-        redis.call('DEL', KEYS[own + 1])
-        redis.call('RPUSH', KEYS[own + 1], '\148' .. packed('failed') .. packed('lost') .. packed(detail) .. packed(''))
-        redis.call('PEXPIRE', KEYS[own + 1], keep)
     end
 end
 
@@ -68,8 +64,8 @@ redis.call('XLEN', KEYS[6])
 local recovered, buried, tokens, bytes, more, at = 0, 0, 0, 0, 0, 9
 -- All keys have been read: writes begin here.
 for i = 5, #ARGV, 3 do
-    local lease, own, id, keep = at, ARGV[i] ~= '' and at + 6 <= #KEYS and at + 1, ARGV[i], ARGV[i + 1]
-    at = at + (own and 7 or 1)
+    local lease, own, id, keep = at, ARGV[i] ~= '' and at + 5 <= #KEYS and at + 1, ARGV[i], ARGV[i + 1]
+    at = at + (own and 6 or 1)
     local task = redis.call('EXISTS', KEYS[lease]) == 0 and redis.call('HGET', KEYS[1], KEYS[lease])
     if task then
         if bytes > BUDGET then

@@ -1,6 +1,6 @@
 -- Purpose: store that a tracked task has failed which a sweep of an older version has buried, for those who wait for it, and free its
 --          unique key.
--- KEYS: processing, queue, noti, waited, dead, own... (the six keys of the task: section 7d)
+-- KEYS: processing, queue, noti, waited, dead, own... (the five keys of the task: section 7d)
 -- ARGV: letter (its id in the stream), id (of the task), result (what those who wait are told), keep (milliseconds that this is
 --       kept)
 -- Returns: 1, or 0 if there was nobody to tell: the letter is gone, or the task has ended before, or is not known any more
@@ -21,14 +21,14 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 2, 'string') then
-        local owner = redis.call('GET', KEYS[own + 2])
-        if owner == id then redis.call('DEL', KEYS[own + 2]) end
-        if owner == id or leaves and not owner then wake(own + 3) end
+    if has(own + 1, 'string') then
+        local owner = redis.call('GET', KEYS[own + 1])
+        if owner == id then redis.call('DEL', KEYS[own + 1]) end
+        if owner == id or leaves and not owner then wake(own + 2) end
     end
-    if has(own + 4, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 4], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 4]) == 0 then wake(own + 5) end
+    if has(own + 3, 'hash') then
+        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
+        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
     end
 end
 -- End of the passage.
@@ -37,7 +37,7 @@ local letter = redis.call('XRANGE', KEYS[5], ARGV[1], ARGV[1])[1]
 for i = 2, 3 do redis.call('LLEN', KEYS[i]) end
 redis.call('HLEN', KEYS[4])
 -- A key that has a foreign type is left alone: sweeps go on.
-local own = #KEYS - 5
+local own = #KEYS - 4
 local state = has(own, 'hash') and redis.call('HGET', KEYS[own], 'state')
 if not letter then
     return 0
@@ -48,11 +48,6 @@ free(own, '', ARGV[2])
 if not state or not OPEN[state] then
     return 0
 end
-redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost')
+redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost', 'result', ARGV[3])
 redis.call('PEXPIRE', KEYS[own], ARGV[4])
-if has(own + 1, 'list') then
-    redis.call('DEL', KEYS[own + 1])
-    redis.call('RPUSH', KEYS[own + 1], ARGV[3])
-    redis.call('PEXPIRE', KEYS[own + 1], ARGV[4])
-end
 return 1

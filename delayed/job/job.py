@@ -37,8 +37,8 @@ class Job:
     """
 
     __slots__ = (
-        "_cancelled", "_next_look", "_queue", "args", "began", "ended", "func_path", "function", "headers", "kwargs", "retry",
-        "task", "tracked_id",
+        "_cancelled", "_next_look", "_queue", "args", "began", "begun", "ended", "func_path", "function", "headers", "kwargs",
+        "retry", "task", "tracked_id",
     )  # fmt: skip
 
     def __init__(self, queue: Queue | None, call: Parsed) -> None:
@@ -50,6 +50,7 @@ class Job:
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
         self._next_look = 0.0
+        self.begun = False  # Redis knows that it begins
         self.began = self.ended = 0.0  # monotonic times, of its function
 
     def __repr__(self) -> str:
@@ -147,6 +148,11 @@ class Job:
     def holds_something(self) -> bool:
         """Whether there may be more to end than its lease: see `holds`."""
         return self.tracked_id is not None or "concurrency" in self.headers
+
+    @property
+    def has_only_a_state(self) -> bool:
+        """Whether it is tracked, and holds nothing else."""
+        return self.tracked_id is not None and "unique" not in self.headers and "concurrency" not in self.headers
 
     @property
     def holds(self) -> Holds:

@@ -34,7 +34,7 @@ from .outcome import Again, Done, Ended, Failed, Outcome
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
-_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
+BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
 _WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
 
 
@@ -113,8 +113,8 @@ class Runner:
             return True, None
         start = partial(store.start, lease, holds, group=job.group)
         answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
-        if answer in (_BEGUN, _SUPERSEDED):
-            return answer == _BEGUN, None
+        if answer in (BEGUN, _SUPERSEDED):
+            return answer == BEGUN, None
         if answer == _CANCELLED:
             return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
         about = fields(store.name, job.func_path, "waits", job)

@@ -343,7 +343,7 @@ INVARIANTS = (
     Invariant(
         "kept-ttl",
         A,
-        "Each key `Q_task_*`, `Q_result_*`, `Q_unique_*`, `Q_slots_*` and `Q_pace_*` has a TTL.",
+        "Each key `Q_task_*`, `Q_unique_*`, `Q_slots_*` and `Q_pace_*` has a TTL.",
         (),
         _kept_for_ever,
         "`bound`, with a day",

@@ -14,7 +14,7 @@ from ..redis.durability import MEMORY, TIMEOUT, Durability
 from ..redis.store import READY
 from ..task.task import Task
 from .handle import AsyncHandle
-from .producer import LISTENERS, MAX_TASK_SIZE, Producer, checked_id, for_the_time
+from .producer import LISTENERS, MAX_TASK_SIZE, Chunk, Producer, checked_id, for_the_time
 from .waiter import AsyncWaiter
 
 
@@ -108,34 +108,35 @@ class AsyncQueue(Producer):
         return handles
 
     async def _enqueue_all(self, tasks: Iterable[Task], handles: list[AsyncHandle[Any]] | None) -> int:
-        count, ids = 0, None if handles is None else list[str | None]()
+        count = 0
         try:
-            for chunk in self._chunks(tasks, ids):
+            for chunk in self._chunks(tasks):
                 if chunk is None:
                     await self.ask_time()
                     continue
-                if not isinstance(chunk, dict):
+                if not isinstance(chunk, Chunk):
                     handle = await self.enqueue(chunk)
                     if handles is not None:
                         handles.append(handle)
                     count += 1
                     continue
-                for group, some in chunk.items():
-                    await self._enqueue_chunk(group, some)
+                for group, some in chunk.groups.items():
+                    await self._enqueue_chunk(chunk, group)
                     count += len(some)
-                if handles is not None and ids is not None:
-                    size = sum(map(len, chunk.values()))
-                    handles += [AsyncHandle(self, identity, tracked=False) for identity in ids[:size]]
-                    del ids[:size]
+                if handles is not None:
+                    handles += [AsyncHandle(self, identity, tracked=chunk.tracked) for identity in chunk.ids]
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
 
-    async def _enqueue_chunk(self, group: str | None, tasks: list[bytes]) -> None:
-        if group is None:
-            await self.store.enqueue(tasks)
-        elif await self.store.enqueue_group(group, tasks):
+    async def _enqueue_chunk(self, chunk: Chunk, group: str | None) -> None:
+        tasks = chunk.groups[group]
+        if chunk.tracked:
+            turn = await self.store.submit_many(group, chunk.named[group], tasks)
+        else:
+            turn = await self.store.enqueue_group(group, tasks) if group is not None else await self.store.enqueue(tasks)
+        if turn and group is not None:
             await self.store.turn([digest(group)], READY)
         if LISTENERS:
             self._tell(tasks)

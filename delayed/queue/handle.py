@@ -17,9 +17,9 @@ from ..redis.command import RedisError, is_outage
 from ..redis.keys import Keys
 from ..task.options import ENDED_FOR
 from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
-from .status import Status, known, needs_time, not_waiting, state_of, status_of, unknown
+from .status import FIELDS, Status, known, needs_time, not_waiting, state_of, status_of, unknown
 from .waiting import Place, cancelled
-from .waits import Answer, NotYet, Over
+from .waits import OUTCOME, Answer, NotYet, Over, answer_in
 
 R_co = TypeVar("R_co", covariant=True)
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
@@ -31,7 +31,7 @@ _REMIND = 5.0  # seconds that a task waits for another of its own queue before t
 class _Waiter(Protocol):
     trouble: Exception | None
 
-    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
+    def waiting(self, key: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
 
 
 class _AsyncStore(Protocol):
@@ -100,7 +100,7 @@ class Handle(Generic[R_co]):
         again = _Again()
         while True:
             try:
-                found = call("HGETALL", key)
+                found = call("HMGET", key, *FIELDS)
                 return status_of(found, self._queue.name, self.id, self._queue.ask_time() if needs_time(found) else 0.0)
             except RedisError as error:
                 threading.Event().wait(again.pause(error))
@@ -119,15 +119,9 @@ class Handle(Generic[R_co]):
         """
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         with wait.outage():
-            data = self._queue.store.call("LINDEX", wait.key, 0)
-            if data is not None:
-                return cast(R_co, wait.value(data))
-            if wait.looks_once:
-                state, error = self._queue.store.call("HMGET", wait.task, "state", "error")
-                data = self._queue.store.call(
-                    "LINDEX", wait.key, 0
-                )  # both are stored at once, and we have asked one after the other
-                return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
+            answer = answer_in(self._queue.store.call("HMGET", wait.key, *OUTCOME))
+            if answer is not NotYet or wait.looks_once:
+                return cast(R_co, wait.value(answer))
         answers: list[Answer] = []
         answered, looked = threading.Event(), threading.Event()
 
@@ -138,7 +132,7 @@ class Handle(Generic[R_co]):
             looked.set()
 
         waiter = self._queue.waiter()
-        with waiter.waiting(wait.key, wait.task, tell):
+        with waiter.waiting(wait.key, tell):
             for seconds in wait.slices():
                 if answered.wait(seconds):
                     break
@@ -214,7 +208,7 @@ class AsyncHandle(Generic[R_co]):
         again = _Again()
         while True:
             try:
-                found = await call("HGETALL", key)
+                found = await call("HMGET", key, *FIELDS)
                 time = await self._queue.ask_time() if needs_time(found) else 0.0
                 return status_of(found, self._queue.name, self.id, time)
             except RedisError as error:
@@ -225,9 +219,7 @@ class AsyncHandle(Generic[R_co]):
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
-        state, error = await self._queue.store.call("HMGET", wait.task, "state", "error")
-        data = await self._queue.store.call("LINDEX", wait.key, 0)  # both are stored at once: after the state it is there
-        return cast(R_co, wait.over(state, error) if data is None else wait.value(data))
+        return cast(R_co, wait.value(answer_in(await self._queue.store.call("HMGET", wait.key, *OUTCOME))))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`."""
@@ -256,8 +248,7 @@ class _Wait:
     """The wait for one result."""
 
     def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str) -> None:
-        self.task = queue.keys.task(identity)
-        self.key = queue.keys.result(identity)
+        self.key = queue.keys.task(identity)
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
         if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
             raise ConfigurationError(
@@ -311,7 +302,7 @@ class _Wait:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(settle, answer)
 
-        with waiter.waiting(self.key, self.task, tell):
+        with waiter.waiting(self.key, tell):
             for seconds in self.slices():
                 await asyncio.wait([answered], timeout=seconds)
                 if answered.done():
@@ -326,9 +317,10 @@ class _Wait:
             raise unknown(self._name, self._identity)
         if isinstance(answer, Exception):
             raise answer
-        if isinstance(answer, Over):
-            self.over(answer.state, answer.error)
-        assert isinstance(answer, bytes)
+        if isinstance(answer, Over) and (ended := without_result(answer.state, answer.error or b"", self._task)) is not None:
+            raise ended
+        if not isinstance(answer, bytes):
+            self.late(None)
         name = self._task
         try:
             return value_of(answer, name)
@@ -343,15 +335,6 @@ class _Wait:
     @property
     def _task(self) -> str:
         return f"task {self._identity} of {self._name!r}"
-
-    def over(self, state: bytes | None, error: bytes | None) -> NoReturn:
-        """There is no result: why the wait ends."""
-        if state is None:
-            raise unknown(self._name, self._identity)
-        ended = without_result(state, error or b"", self._task)
-        if ended is not None:
-            raise ended
-        self.late(None)
 
     def late(self, trouble: Exception | None) -> NoReturn:
         """It has not ended in time; `trouble`: or nobody can say."""

@@ -24,6 +24,37 @@ LISTENERS = BUS.listeners(Kind.ENQUEUED)
 _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 
 
+class Chunk:
+    """Tasks of one call that go in together: those of the queue itself, or what each group has of them.
+
+    Args:
+        tracked: whether these are tasks that have a state.
+    """
+
+    __slots__ = ("groups", "ids", "named", "size", "tracked")
+
+    def __init__(self, tracked: bool) -> None:
+        self.tracked = tracked
+        self.groups: dict[str | None, list[bytes]] = {}
+        self.named: dict[str | None, list[str]] = {}  # the ids of those that have a state
+        self.ids: list[str | None] = []  # of all, in their order
+        self.size = 0  # bytes
+
+    def takes(self, tracked: bool, size: int) -> bool:
+        """Whether there is a place for a task of so many bytes."""
+        if not self.ids:
+            return True
+        return tracked == self.tracked and len(self.ids) < _CHUNK_TASKS and self.size + size <= _CHUNK_BYTES
+
+    def add(self, data: bytes, identity: str | None, group: str | None) -> None:
+        """One more task."""
+        self.groups.setdefault(group, []).append(data)
+        if self.tracked and identity is not None:
+            self.named.setdefault(group, []).append(identity)
+        self.ids.append(identity)
+        self.size += len(data)
+
+
 class Producer:
     """What the sync and async queues share: names, limits, chunking."""
 
@@ -64,35 +95,32 @@ class Producer:
         if not isinstance(task, PyTask | GoTask):
             raise InvalidTask(_not_a_task(task))
 
-    def _chunks(
-        self, tasks: Iterable[Task], ids: list[str | None] | None = None
-    ) -> Iterator[dict[str | None, list[bytes]] | Task | None]:
-        """Chunks of tasks that go in together, by their group, and, in between, those that ask for more; None where Redis is
-        to be asked for its time first. `ids` gets the id of each task of a chunk, when that is yielded or before."""
-        chunk: dict[str | None, list[bytes]] = {}
-        count = size = 0
+    def _chunks(self, tasks: Iterable[Task]) -> Iterator[Chunk | Task | None]:
+        """Chunks of tasks that go in together and, in between, tasks that go in alone; None where Redis is to be asked for its
+        time first."""
         if isinstance(tasks, PyTask | GoTask):
             raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
+        chunk = Chunk(tracked=False)
         for task in tasks:
             self._check(task)
             options = task.options
-            alone = options is not None and (options.tracked or options.scheduled)
-            if not alone and self._asks_time(task):
-                yield None
-            identity = self._identity_of(task) if options is not None and not alone else None
-            data = b"" if alone else self._serialize(task, identity)
-            if chunk and (alone or count == _CHUNK_TASKS or size + len(data) > _CHUNK_BYTES):
-                yield chunk
-                chunk, count, size = {}, 0, 0
-            if alone:
+            if options is not None and (options.scheduled or options.unique is not None):
+                if chunk.ids:
+                    yield chunk
+                    chunk = Chunk(tracked=False)
                 yield task
                 continue
-            if ids is not None:
-                ids.append(identity)
-            chunk.setdefault(options.group if options is not None else None, []).append(data)
-            count += 1
-            size += len(data)
-        if chunk:
+            if self._asks_time(task):
+                yield None
+            tracked = options is not None and options.tracked
+            identity = None if options is None else new_id() if tracked else self._identity_of(task)
+            data = self._serialize(task, identity)
+            if not chunk.takes(tracked, len(data)):
+                yield chunk
+                chunk = Chunk(tracked)
+            chunk.tracked = tracked
+            chunk.add(data, identity, options.group if options is not None else None)
+        if chunk.ids:
             yield chunk
 
     def _submission(

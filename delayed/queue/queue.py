@@ -16,7 +16,7 @@ from ..redis.store import READY, Store, TakeResult
 from ..task.task import Task
 from .handle import Handle
 from .limits import LIMITS, Limits
-from .producer import LISTENERS, MAX_TASK_SIZE, Producer, checked_id, for_the_time
+from .producer import LISTENERS, MAX_TASK_SIZE, Chunk, Producer, checked_id, for_the_time
 from .waiter import Waiter, waiter_of
 
 
@@ -142,34 +142,35 @@ class Queue(Producer):
         return handles
 
     def _enqueue_all(self, tasks: Iterable[Task], handles: list[Handle[Any]] | None) -> int:
-        count, ids = 0, None if handles is None else list[str | None]()
+        count = 0
         try:
-            for chunk in self._chunks(tasks, ids):
+            for chunk in self._chunks(tasks):
                 if chunk is None:
                     self.ask_time()
                     continue
-                if not isinstance(chunk, dict):
+                if not isinstance(chunk, Chunk):
                     handle = self.enqueue(chunk)
                     if handles is not None:
                         handles.append(handle)
                     count += 1
                     continue
-                for group, some in chunk.items():
-                    self._enqueue_chunk(group, some)
+                for group, some in chunk.groups.items():
+                    self._enqueue_chunk(chunk, group)
                     count += len(some)
-                if handles is not None and ids is not None:
-                    size = sum(map(len, chunk.values()))
-                    handles += [Handle(self, identity, tracked=False) for identity in ids[:size]]
-                    del ids[:size]
+                if handles is not None:
+                    handles += [Handle(self, identity, tracked=chunk.tracked) for identity in chunk.ids]
         except Exception as error:
             error.add_note(f"{count} tasks of this call had been enqueued before")
             raise
         return count
 
-    def _enqueue_chunk(self, group: str | None, tasks: list[bytes]) -> None:
-        if group is None:
-            self.store.enqueue(tasks)
-        elif self.store.enqueue_group(group, tasks):
+    def _enqueue_chunk(self, chunk: Chunk, group: str | None) -> None:
+        tasks = chunk.groups[group]
+        if chunk.tracked:
+            turn = self.store.submit_many(group, chunk.named[group], tasks)
+        else:
+            turn = self.store.enqueue_group(group, tasks) if group is not None else self.store.enqueue(tasks)
+        if turn and group is not None:
             self.store.turn([digest(group)], READY)
         if LISTENERS:
             self._tell(tasks)

@@ -6,8 +6,9 @@ import msgpack
 
 from ..base.checks import is_number
 from ..errors import NoResult, UnknownTask
-from ..redis.command import pairs
 from ..task.result import State
+
+FIELDS = ("state", "enqueued", "due", "started", "worker", "attempt", "error", "waits", "progress")  # of the hash
 
 
 class Status(NamedTuple):
@@ -78,8 +79,7 @@ def _whole(text: bytes | None) -> int | None:
 
 def needs_time(found: Any) -> bool:
     """Whether the state that was found depends on what time it is."""
-    fields: dict[bytes, bytes] = pairs(found)
-    return fields.get(b"state") == State.SCHEDULED.encode() and bool(_moment(fields.get(b"due")))
+    return bool(found[0] == State.SCHEDULED.encode() and _moment(found[FIELDS.index("due")]))
 
 
 def _progress(packed: bytes | None) -> tuple[float | None, float | None, str]:
@@ -93,32 +93,32 @@ def _progress(packed: bytes | None) -> tuple[float | None, float | None, str]:
 
 
 def status_of(found: Any, queue: str, identity: str | None, now: float) -> Status:
-    """What a hash says that was `found` at `now`, by the server's clock.
+    """What `FIELDS` say that were `found` at `now`, by the server's clock.
 
     Raises:
         UnknownTask: it is no state.
     """
-    fields: dict[bytes, bytes] = pairs(found)
-    if not fields:
+    fields: dict[str, bytes | None] = dict(zip(FIELDS, found, strict=True))
+    if not any(each is not None for each in found):
         raise unknown(queue, identity)
-    state = state_of(fields.get(b"state", b"").decode(errors="replace"), queue, identity)
-    due = _moment(fields.get(b"due"))
+
+    def text(name: str) -> str:
+        return (fields[name] or b"").decode(errors="replace")
+
+    state = state_of(text("state"), queue, identity)
+    due = _moment(fields["due"])
     if state is State.SCHEDULED and due is not None and due <= now:
         state = State.QUEUED
-    done, total, note = _progress(fields.get(b"progress"))
-
-    def text(name: bytes) -> str:
-        return fields.get(name, b"").decode(errors="replace")
-
+    done, total, note = _progress(fields["progress"])
     return Status(
         state=state,
-        enqueued=_moment(fields.get(b"enqueued")),
+        enqueued=_moment(fields["enqueued"]),
         due=due or None,
-        started=_moment(fields.get(b"started")),
-        worker=text(b"worker"),
-        attempt=_whole(fields.get(b"attempt")),
-        error=text(b"error"),
-        waits=text(b"waits"),
+        started=_moment(fields["started"]),
+        worker=text("worker"),
+        attempt=_whole(fields["attempt"]),
+        error=text("error"),
+        waits=text("waits"),
         done=done,
         total=total,
         note=note,

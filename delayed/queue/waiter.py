@@ -43,9 +43,9 @@ class Waiter:
         """Why Redis cannot be asked now."""
 
     @contextlib.contextmanager
-    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> Generator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Generator[None]:
         """Inside of the block somebody waits for a result; `tell` is called in another thread."""
-        wait = Wait(key, task, tell)
+        wait = Wait(key, tell)
         with self._lock:
             self._outbox.append(self._waits.add(wait))
             if self._thread is None:
@@ -205,9 +205,9 @@ class AsyncWaiter:
         """Why Redis cannot be asked now."""
 
     @contextlib.contextmanager
-    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> Generator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Generator[None]:
         """Inside of the block somebody waits for a result."""
-        wait = Wait(key, task, tell)
+        wait = Wait(key, tell)
         self._send(self._waits.add(wait))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="delayed-results")

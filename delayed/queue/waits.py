@@ -1,8 +1,8 @@
 """Waiting for the results of any number of tasks over one connection: what to send, and what the replies mean.
 
-Who waits reads the key of the result, and Redis (told by CLIENT TRACKING) says when that key changes. So a wait takes neither
-a connection nor a thread, and nobody polls. Now and then each key is read again, in case a message was lost on the way, and it
-is seen whether the task is still known. Where Redis does not let us track, that is done more often instead.
+Who waits reads the state of the task, and Redis (told by CLIENT TRACKING) says when that changes. So a wait takes neither a
+connection nor a thread, and nobody polls. Now and then each state is read again, in case a message was lost on the way. Where
+Redis does not let us track, that is done more often instead.
 """
 
 from collections import deque
@@ -39,22 +39,33 @@ Answer = bytes | Exception | Over | type[NotYet] | None
 """The result as it stands in Redis, or why there will be none; None if no such task is known."""
 
 
+OUTCOME = ("state", "error", "result")  # fields of the state that say it
+
+
+def answer_in(found: Any) -> Answer:
+    """What these fields say, or the error that Redis said instead."""
+    if isinstance(found, Exception):
+        return found
+    state, error, result = found
+    if result is not None or state is None:
+        answer: Answer = result
+        return answer
+    return Over(state, error) if state in ENDED else NotYet
+
+
 class Wait:
     """One who waits.
 
     Args:
-        key: of the result.
-        task: the key of the task's state.
+        key: of the task's state.
         tell: is told the answer, once; and before, once, that there is none yet.
     """
 
-    __slots__ = ("error", "key", "over", "seen", "task", "tell")
+    __slots__ = ("key", "seen", "tell")
 
-    def __init__(self, key: str, task: str, tell: Callable[[Answer], None]) -> None:
-        self.key, self.task, self.tell = as_bytes(key), as_bytes(task), tell
+    def __init__(self, key: str, tell: Callable[[Answer], None]) -> None:
+        self.key, self.tell = as_bytes(key), tell
         self.seen = False
-        self.over = False  # its state said so once: its result should have been there when that was asked before
-        self.error: bytes | None = None
 
 
 class Waits:
@@ -118,7 +129,7 @@ class Waits:
         self._reader.feed(data)
         changed: set[bytes] = set()
         while (reply := self._reader.gets()) is not _MORE:
-            if isinstance(reply, list):  # a message: nothing that we ask for has an array as its reply
+            if isinstance(reply, list) and len(reply) != len(OUTCOME):  # a message, which has two elements
                 changed.update(self._waiting if len(reply) < 2 or reply[1] is None else reply[1])
             else:
                 self._expected.popleft()(reply)
@@ -151,15 +162,7 @@ class Waits:
         return self._ask(self._waiting)
 
     def _ask(self, keys: Iterable[bytes]) -> bytes:
-        sent = []
-        for key in keys:
-            first = self._waiting[key][0]
-            if first.over:
-                noted = partial(self._failed, first)
-                sent.append(self._expect(noted, "HGET", first.task, "error"))
-            sent.append(self._expect(lambda reply, key=key: self._read(key, reply), "LINDEX", key, 0))  # type: ignore[misc]
-            sent.append(self._expect(lambda reply, key=key: self._found(key, reply), "HGET", first.task, "state"))  # type: ignore[misc]
-        return b"".join(sent)
+        return b"".join(self._expect(partial(self._found, key), "HMGET", key, *OUTCOME) for key in keys)
 
     def _expect(self, tell: Callable[[Any], None], *command: Any) -> bytes:
         if not self._expected:
@@ -172,28 +175,12 @@ class Waits:
             self._between = LOOK
             self._next_look = monotonic() + LOOK
 
-    def _read(self, key: bytes, reply: Any) -> None:
+    def _found(self, key: bytes, reply: Any) -> None:
         if isinstance(reply, ResponseError) and is_misplaced(reply):
             raise ConnectionError(str(reply))
-        if reply is not None:
-            self._answer(key, reply)
-
-    @staticmethod
-    def _failed(wait: Wait, reply: Any) -> None:
-        wait.error = reply if isinstance(reply, bytes) else None
-
-    def _found(self, key: bytes, reply: Any) -> None:
-        """The task's state, which was asked for after the result. One that has ended without a result is looked at twice, as
-        both may have been stored between the two questions."""
-        waits = self._waiting.get(key)
-        if waits and reply is None:
-            self._answer(key, None)
-        elif waits and reply in ENDED:
-            if waits[0].over:
-                self._answer(key, Over(reply, waits[0].error))
-            else:
-                waits[0].over = True
-                self._next_look = 0.0
+        answer = answer_in(reply)
+        if answer is not NotYet:
+            self._answer(key, answer)
         for wait in self._waiting.get(key, ()):
             if not wait.seen:
                 wait.seen = True

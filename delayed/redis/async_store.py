@@ -9,7 +9,7 @@ from .command import AsyncClient, ResponseError
 from .durability import Durability
 from .keys import Keys
 from .scripts import SCRIPTS, Argument
-from .store import STATE_KEPT, cancellation, tell_cancelled
+from .store import STATE_KEPT, cancellation, many, many_submitted, tell_cancelled
 
 
 class AsyncStore:
@@ -38,14 +38,19 @@ class AsyncStore:
         """Send a Redis command; the reply is as in RESP2, with bytes for strings."""
         return await self._pooled.call(*command)
 
-    async def enqueue(self, tasks: Sequence[bytes]) -> None:
+    async def enqueue(self, tasks: Sequence[bytes]) -> bool:
         """As `Store.enqueue`."""
         await self._add("enqueue", (self.keys.queue, self.keys.noti), tasks)
+        return False
 
     async def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
         """As `Store.enqueue_group`."""
         own, name = self.keys, digest(group)
         return bool(await self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
+
+    async def submit_many(self, group: str | None, ids: Sequence[str], tasks: Sequence[bytes]) -> bool:
+        """As `Store.submit_many`."""
+        return many_submitted(await self._add("submit_many", *many(self.keys, group, ids, tasks)), self.keys.queue)
 
     async def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
         """As `Store.submit`."""

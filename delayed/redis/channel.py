@@ -18,6 +18,7 @@ from .scripts import SCRIPTS, Argument
 
 INTERRUPTED = object()  # what `Channel.block` returns when it was woken
 _MORE = object()  # what the parser returns while a reply is not complete
+_HDEL, _HMGET = b"$4\r\nHDEL\r\n", b"$5\r\nHMGET\r\n"
 _HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
 
 
@@ -28,11 +29,12 @@ def bulk(text: str) -> bytes:
 
 
 class Ending(Protocol):
-    """A command HDEL that ends a lease."""
+    """A command that ends a lease."""
 
     done: bytes  # the command
-    hash: bytes  # its key, and
-    field: bytes  # its field, as `bulk`
+    hash: bytes  # the key of the hash in which the lease holds its task, as `bulk`, and
+    field: bytes  # the field that does
+    more: bool  # it does more than HDEL of that field, so that this would not make up for it
 
     def answered(self, reply: Any, repeated: bool) -> None:
         """It has been carried out; `repeated` if it was sent twice, so that a 0 may only mean that it worked before."""
@@ -45,14 +47,28 @@ class _Asked(NamedTuple):
     answered: Callable[[Any, bool], None]
     hash: bytes = b""
     field: bytes = b""
+    more: bool = False
 
 
-def _confirmations(endings: Iterable[Ending | _Asked]) -> list[bytes]:
-    """The commands that do all of `endings`, one for each hash."""
-    fields: dict[bytes, list[bytes]] = {}
+def _confirmations(endings: Iterable[Ending | _Asked]) -> list[tuple[bytes, list[Ending | _Asked]]]:
+    """The commands that prove all of `endings`, and what each proves: for each hash one that does once more those which are
+    HDEL, and one that asks what is still held of the others."""
+    found: dict[tuple[bytes, bool], list[Ending | _Asked]] = {}
     for ending in endings:
-        fields.setdefault(ending.hash, []).append(ending.field)
-    return [b"*%d\r\n$4\r\nHDEL\r\n%b%b" % (len(some) + 2, key, b"".join(some)) for key, some in fields.items()]
+        found.setdefault((ending.hash, ending.more), []).append(ending)
+    return [
+        (
+            b"*%d\r\n%b%b%b" % (len(some) + 2, _HMGET if more else _HDEL, key, b"".join([ending.field for ending in some])),
+            some,
+        )
+        for (key, more), some in found.items()
+    ]
+
+
+def _held(reply: Any, endings: list[Ending | _Asked]) -> list[Ending | _Asked]:
+    """Those of the `endings` that have not happened, as their confirmation says."""
+    tasks = reply if isinstance(reply, list) else [None] * len(endings)
+    return [ending for ending, task in zip(endings, tasks, strict=True) if task is not None]
 
 
 class Channel:
@@ -60,8 +76,8 @@ class Channel:
 
     The ending of a lease can be *posted*: sent at once, without a reply (`CLIENT REPLY OFF`). With the next `call` all that
     was posted is said once more, in one command that has a reply: that does nothing where the first worked, ends what was
-    refused, and proves that it is done. Completer are fenced, so they may be repeated; after a fault `open` sends again what
-    was not confirmed.
+    refused, and proves that it is done. Where an ending does more than remove a field, it is asked instead what is still held,
+    and did not end. Endings are fenced, so they may be repeated; after a fault `open` sends again what was not confirmed.
 
     Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
     it, closes it, and drops what it had not read: endings that the process had sent long before.
@@ -202,12 +218,17 @@ class Channel:
             return
         self._silent = False
         confirmations = _confirmations(itertools.islice(self._posted, self._loud, None))
-        self.send(b"".join((_SPEAK, *confirmations, packed)))
+        self.send(b"".join((_SPEAK, *(command for command, _ in confirmations), packed)))
         self._read_answers()
-        for _ in range(1 + len(confirmations)):
-            self._checked(self.read())
+        self._checked(self.read())
+        held = [ending for _, some in confirmations for ending in _held(self._checked(self.read()), some)]
         while self._posted:
-            self._posted.popleft().answered(1, False)
+            ending = self._posted.popleft()
+            if ending not in held:
+                ending.answered(1, False)
+        if held:
+            self._posted.extend(held)
+            raise self._broken(ConnectionError("Redis has not carried out what ends tasks; it is sent again"))
 
     def _read_answers(self) -> None:
         """Read the replies to what was sent with replies; what was refused stays posted."""

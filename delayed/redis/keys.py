@@ -33,17 +33,14 @@ _SUFFIXES = tuple(f"_{part}" for part in TYPES if part != "queue")
 CONTROL = ("paused", "concurrency", "rate", "burst")  # fields of the hash,
 STATS = ("recovered", "buried")  # of this one,
 LETTER = ("task", "reason", "detail", "worker")  # and of each entry of `dead`
-_OF_A_TASK = re.compile(r"_(?:task|result)_[\w-]{16}|_(?:unique|slots|pace)_[0-9a-f]{40}", re.ASCII)
-_OF_ONE = re.compile(
-    r"(.+)_(?:(?:task|result)_[\w-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL
-)
+_OF_A_TASK = re.compile(r"_task_[\w-]{16}|_(?:unique|slots|pace)_[0-9a-f]{40}", re.ASCII)
+_OF_ONE = re.compile(r"(.+)_(?:task_[\w-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})", re.ASCII | re.DOTALL)
 _OF_A_GROUP = re.compile(r"_group_[0-9a-f]{40}", re.ASCII)
 _OF_WAITS = re.compile(r"_waits_[0-9a-f]{40}", re.ASCII)
 _TAG = re.compile(r"\{[^}]+\}")  # what places a key on a cluster; Redis takes the first
 _SOUGHT = re.compile(rb"unique:[0-9a-f]{40}|slots:[0-9a-f]{40}:([0-9]{1,16})")  # what tasks wait for
 _KINDS = {  # of those
     "task": "hash",
-    "result": "list",
     "unique": "string",
     "slots": "hash",
     "pace": "string",
@@ -93,7 +90,7 @@ class Keys:
         if owner(name) is not None:
             raise ConfigurationError(
                 f"{name!r} cannot be the name of a queue: it would share keys with another queue; choose one that does "
-                f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ or _result_ and 16 characters, "
+                f"not contain {_LEASE!r} and does not end in {', '.join(_SUFFIXES)}, in _task_ and 16 characters, "
                 f"or in _unique_, _slots_, _pace_, _waits_ or _group_ and 40 hexadecimal digits"
             )
         for part in TYPES.keys() - {"queue"}:
@@ -132,12 +129,8 @@ class Keys:
         return name if number is None else f"{name}_{number}"
 
     def task(self, identity: str) -> str:
-        """hash with a TTL: the state of a tracked task."""
+        """hash with a TTL: the state of a tracked task, and its result."""
         return f"{self.queue}_task_{identity}"
-
-    def result(self, identity: str) -> str:
-        """list with a TTL: how a tracked task ended, in one element; those who wait for it turn the list, and take nothing."""
-        return f"{self.queue}_result_{identity}"
 
     def unique(self, key: str) -> str:
         """string with a TTL: the id of the task that has a unique key."""
@@ -172,14 +165,14 @@ class Keys:
         return line, f"{self.queue}_{kind}_{sha1}", int(found[1] or 0)
 
     def own(self, holds: Holds) -> tuple[str, ...]:
-        """The six keys of what a task may hold, in the order that all scripts know: state, result, unique key, who waits for
-        that, slots, who waits for one. The key `processing` stands for what it has not."""
+        """The five keys of what a task may hold, in the order that all scripts know: state, unique key, who waits for that,
+        slots, who waits for one. The key `processing` stands for what it has not."""
         none = self.processing
         unique = none if holds.unique is None else self.unique(holds.unique)
         slots = none if holds.slots is None else self.slots(holds.slots)
         lines = (none if key is none else self.waits(key) for key in (unique, slots))
-        state = (none, none) if holds.id is None else (self.task(holds.id), self.result(holds.id))
-        return (*state, unique, next(lines), slots, next(lines))
+        state = none if holds.id is None else self.task(holds.id)
+        return (state, unique, next(lines), slots, next(lines))
 
     @property
     def home(self) -> tuple[str, str, str, str]:

@@ -13,7 +13,7 @@ from ..task.decode import headers_of
 from ..task.headers import HOLDS_NOTHING, Holds, holds_in, milliseconds_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
 from ..task.result import CANCELLED
-from .command import Caller, Client, RedisError, ResponseError, is_cluster, run_script
+from .command import Caller, Client, RedisError, ResponseError, is_cluster, pack, run_script
 from .durability import Durability
 from .foreign import explained
 from .keys import Keys, register_of
@@ -29,6 +29,7 @@ _PAGE = 100  # keys that tasks wait for, in one call of wake
 STATE_KEPT = round(TRACKED_FOR * 1000)  # milliseconds
 SERVED_FOR = 90 * 86400  # seconds for which a queue is known that nobody serves any more
 _END_KEPT = round(ENDED_FOR * 1000)  # milliseconds
+_FIRST = 2  # what `submit_many` says of the first tasks of a group
 _FATES = {"while_running": "take", "while_queued": "free"}  # what becomes of the unique key of a task that begins
 
 
@@ -122,14 +123,24 @@ class Store:
 
     # Producers
 
-    def enqueue(self, tasks: Sequence[bytes]) -> None:
-        """Put tasks at the end of the queue, all or none of them."""
+    def enqueue(self, tasks: Sequence[bytes]) -> bool:
+        """Put tasks at the end of the queue, all or none of them. False, as no group's turn has come."""
         self._add("enqueue", (self.keys.queue, self.keys.noti), tasks)
+        return False
 
     def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
         """Put tasks at the end of their group. Returns whether it had none: its turn may be now."""
         own, name = self.keys, digest(group)
         return bool(self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
+
+    def submit_many(self, group: str | None, ids: Sequence[str], tasks: Sequence[bytes]) -> bool:
+        """Put tracked tasks at the end of the queue or of their group, all or none of them. Returns whether the group had
+        none: its turn may be now.
+
+        Raises:
+            redis.exceptions.ResponseError: a task with one of these ids is known.
+        """
+        return many_submitted(self._add("submit_many", *many(self.keys, group, ids, tasks)), self.name)
 
     def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
         """Enqueue one task that asks for more than a place at the tail (see `Producer`). Returns its state and an id."""
@@ -272,7 +283,7 @@ class Store:
         return int(self._run("give_back", tuple(keys), *words))
 
     def _held(self, holds: Holds) -> tuple[str, tuple[str, ...]]:
-        """What scripts that end several leases are told of a task: its id, or what stands for that, and its six keys."""
+        """What scripts that end several leases are told of a task: its id, or what stands for that, and its five keys."""
         if holds.id is None and holds.slots is None:
             return "", ()
         return holds.id or "-", self.keys.own(holds)
@@ -328,6 +339,26 @@ class Store:
         times = (max(bound, 1), worker, round(now() * 1000), STATE_KEPT, attempt)
         identity, fate = holds.id or "-", _FATES.get(holds.mode, "leave")
         return int(self._run("start", keys, lease, identity, fate, *times, holds.limit, mark))
+
+    def start_many(self, tasks: Sequence[tuple[str, str, int]], worker: str) -> list[int]:
+        """As `start`, of tasks that are tracked and hold nothing else.
+
+        Args:
+            tasks: the lease, the id, and the attempt of each.
+            worker: who begins.
+
+        Returns:
+            What `start` says of each, but for -1: it is for `start` to say.
+        """
+        keys = (self.keys.processing, *(self.keys.task(identity) for _, identity, _ in tasks))
+        words = [word for lease, _, attempt in tasks for word in (lease, attempt)]
+        reply: list[int] = self._run("start_many", keys, worker, round(now() * 1000), STATE_KEPT, *words)
+        return reply
+
+    def finish(self, lease: str, identity: str, result: bytes, keep: int, worker: str) -> bytes:
+        """The command that ends a lease whose task is tracked, holds nothing else and has succeeded: see `conclude`."""
+        keys = (self.keys.processing, self.keys.task(identity))
+        return pack(*SCRIPTS["finish"].command(keys, (lease, result, keep, worker)))
 
     def conclude(
         self,
@@ -524,7 +555,7 @@ class Store:
             1; 0 if the letter is not there any more; 2 if another task has the key.
         """
         own, name = self.keys, identity or token()
-        keys = (own.queue, own.noti, own.dead, own.deferred, own.task(name), own.result(name), own.unique(unique))
+        keys = (own.queue, own.noti, own.dead, own.deferred, own.task(name), own.unique(unique))
         return int(self._run("revive", keys, letter, data, identity or "", tracked, bound, enqueued))
 
     def tell_lost(self, letter: str, holds: Holds, *, result: bytes, keep: int) -> bool:
@@ -614,6 +645,19 @@ def place(keys: Keys, group: str | None) -> tuple[str, str, str]:
     return keys.group(digest(group)), keys.groups, digest(group)
 
 
+def many(keys: Keys, group: str | None, ids: Sequence[str], tasks: Sequence[bytes]) -> tuple[tuple[str, ...], list[Argument]]:
+    """Keys and arguments of the script that puts many tracked tasks in."""
+    *tail, word = place(keys, group)
+    return (*tail, *map(keys.task, ids)), [word, STATE_KEPT, *tasks]
+
+
+def many_submitted(reply: int, queue: str) -> bool:
+    """What that script has said."""
+    if not reply:
+        raise ResponseError(f"a task with one of these ids is known in {queue!r} already; none of them was enqueued")
+    return reply == _FIRST
+
+
 def tell_cancelled(queue: str, identity: str, state: str) -> None:
     """Those who listen hear that a task has been cancelled which was in this state, unless it is for others to say."""
     if state in _UNBEGUN:
@@ -623,9 +667,9 @@ def tell_cancelled(queue: str, identity: str, state: str) -> None:
 def cancellation(keys: Keys, identity: str, unique: bytes | None, place: bytes | None) -> tuple[str, ...]:
     """The keys of the script that cancels a task; `unique` and `place` are what its state says about its unique key, and about
     where it waits."""
-    state, result, *none = keys.own(Holds(identity))
+    state, *none = keys.own(Holds(identity))
     named = "" if unique is None else unique.decode(errors="surrogateescape")
     where = "" if place is None else place.decode(errors="surrogateescape")
     if keys.owns_unique(named):
         none[:2] = named, keys.waits(named)
-    return *keys.home, where if keys.owns_waits(where) else keys.scheduled, state, result, *none
+    return *keys.home, where if keys.owns_waits(where) else keys.scheduled, state, *none

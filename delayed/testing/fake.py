@@ -11,7 +11,7 @@ import fakeredis
 from ..errors import ConfigurationError, NotDone
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
-from ..queue.waits import ENDED, Answer, Over
+from ..queue.waits import OUTCOME, Answer, NotYet, answer_in
 from ..redis.async_store import AsyncStore
 from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
@@ -91,17 +91,16 @@ class _Look:
         self._queue = queue
 
     @contextmanager
-    def waiting(self, key: str, task: str, tell: Callable[[Answer], None]) -> Iterator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Iterator[None]:
         """As `Waiter.waiting`.
 
         Raises:
             NotDone: nothing has run the task yet.
         """
-        state, error = self._queue.store.call("HMGET", task, "state", "error")
-        result = self._queue.store.call("LINDEX", key, 0)
-        if result is None and state is not None and state not in ENDED:
+        answer = answer_in(self._queue.store.call("HMGET", key, *OUTCOME))
+        if answer is NotYet:
             raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
-        tell(Over(state, error) if result is None and state is not None else result)
+        tell(answer)
         yield
 
 

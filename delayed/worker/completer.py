@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from ..base.clock import monotonic
 from ..base.escape import escaped
 from ..base.text import name_of, said, shortened, summary, traceback_of
-from ..errors import Reason
+from ..errors import DelayedError, Reason
 from ..events import Kind
 from ..job.emitter import Emitter
 from ..job.failure import verdict
@@ -28,14 +28,15 @@ from ..task.decode import Call, headers_of, path_of
 from ..task.edit import with_retry
 from ..task.headers import holds_in, id_in, milliseconds_in, text_in
 from ..task.options import ENDED_FOR
-from ..task.result import State, failure
+from ..task.result import State, failure, success
 from .deferral import Deferral
-from .leases import Lease
+from .leases import Finish, Lease
 from .state import WorkerState
 from .task_log import TaskLog
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
+_INLINE = 1 << 16  # bytes of a result that may be kept here until its ending is confirmed
 _MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
@@ -126,8 +127,7 @@ class Completer:
     def end(self, lease: Lease, data: bytes, job: Job, outcome: Outcome | None, fresh: bool = False) -> None:
         """A task with headers has ended; None if its lease had been lost before it began. `fresh`: its lease lives for
         certain."""
-        if type(outcome) is Done and not job.holds_something:
-            self.succeed(lease, fresh)
+        if type(outcome) is Done and self._posted(lease, job, outcome, fresh):
             self._said(lease.pool.store.name, job, outcome, "")
         elif outcome is None:
             lease.answered(0, repeated=False)
@@ -146,6 +146,27 @@ class Completer:
             count = self._runner.end(store, lease.name, data, job, outcome)
             self._counts[count] += 1
             self._said(store.name, job, outcome, count)
+
+    def _posted(self, lease: Lease, job: Job, outcome: Done, fresh: bool) -> bool:
+        """End the lease of a task that has succeeded without waiting for the reply, if that can be; False if not."""
+        if not job.holds_something:
+            self.succeed(lease, fresh)
+            return True
+        if lease.suspect or lease.gone or not fresh or not job.has_only_a_state:
+            return False
+        ttl = job.milliseconds("result_ttl")
+        try:
+            result = success(outcome.value, ttl > 0)
+        except DelayedError:
+            return False
+        if len(result) > _INLINE:
+            return False
+        if lease.pool.deferred:
+            _note_run(lease)
+        keep = ttl or round(ENDED_FOR * 1000)
+        done = lease.pool.store.finish(lease.name, job.tracked_id or "", result, keep, self._place)
+        self._channel.post(Finish(lease, done))
+        return True
 
     def _said(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
         if self.task_log.on and not count:

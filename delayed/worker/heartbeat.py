@@ -316,7 +316,8 @@ class Heartbeat(threading.Thread):
             self._watching = True  # until Redis has them
             pool = self._returning[0].pool  # the buffer holds tasks of one queue
             in_doubt, self._in_doubt = self._in_doubt, True
-            pool.store.over(self._channel).give_back([lease.name for lease in self._returning])
+            tasks = {lease.name: lease.data for lease in self._returning if lease.data is not None}
+            pool.store.over(self._channel).give_back(list(tasks), tasks)
             for lease in self._returning:
                 # If the command was sent before and had no reply, it may still arrive: these names are used no more.
                 lease.gone = lease.gone or in_doubt

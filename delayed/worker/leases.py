@@ -17,9 +17,10 @@ from .prefetch import Prefetch
 
 
 class Lease:
-    """One lease, and the task that it holds; a `connection.Ending`."""
+    """One lease, and the task that it holds; a `channel.Ending`."""
 
     __slots__ = ("data", "done", "field", "gone", "hash", "name", "pool", "suspect")
+    more = False
 
     def __init__(self, pool: "LeasePool", name: str) -> None:
         self.pool = pool
@@ -42,6 +43,21 @@ class Lease:
         self.pool.release(self)
 
 
+class Finish:
+    """The end of a lease whose task is tracked; a `channel.Ending`.
+
+    Args:
+        lease: the lease.
+        done: the command that ends it.
+    """
+
+    __slots__ = ("answered", "done", "field", "hash")
+    more = True
+
+    def __init__(self, lease: Lease, done: bytes) -> None:
+        self.done, self.hash, self.field, self.answered = done, lease.hash, lease.field, lease.answered
+
+
 class LeasePool:
     """The leases that a worker has made on one queue over one connection. Only the worker's loop changes it; the heartbeat
     reads `made`, hands leases back through `returned`, and learns what operators want.
@@ -59,6 +75,7 @@ class LeasePool:
         self.queue = queue  # for the tasks themselves: the connection is the worker's
         self.store = queue.store.over(channel)
         self.take: Callable[..., TakeResult] = self.store.take  # or one that keeps limits: see `queue_order`
+        self.limited = False  # operators want it limited: `take` counts tokens, say
         self.grouped = False  # groups may have tasks waiting
         self.deferred = False  # tasks are noted that could not run somewhere
         self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes

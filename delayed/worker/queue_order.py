@@ -36,6 +36,7 @@ class QueueGate:
         if limits != self.limits:
             self.opens_at = 0.0
         self.limits = limits
+        self.pool.limited = limits.any
         self.pool.take = self._take_limited if limits.any else self.pool.store.take
 
     @property

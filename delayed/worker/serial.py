@@ -6,8 +6,9 @@ import signal
 from ..base.clock import monotonic
 from ..base.escape import escaped
 from ..job.functions import settled
-from ..job.job import Job
+from ..job.job import Job, job_of
 from ..job.outcome import Outcome
+from ..job.runner import BEGUN
 from ..logger import logger
 from ..redis.command import RedisError
 from ..task.decode import Call, parse
@@ -33,6 +34,7 @@ class SerialLoop:
         self._heartbeat = heartbeat
         self._log = parts.completer.task_log
         self._verbose = logger.isEnabledFor(logging.DEBUG)
+        self._begun: dict[str, Job] = {}  # by lease: of those in the buffer Redis knows that they begin
 
     def run(self) -> None:
         """Work until a stop, a limit, or (with `burst`) the end of the tasks."""
@@ -79,6 +81,7 @@ class SerialLoop:
         """Run what is in the buffer."""
         state, stop = self._state, self._state.stop
         buffer = state.buffer
+        self._begun.clear()  # the names are used again
         if len(buffer) > 1:
             self._heartbeat.watch()
         count = size = 0
@@ -100,7 +103,8 @@ class SerialLoop:
             size += len(data)
             count += 1
             try:
-                fresh = self._run_one(lease, data)
+                job = self._begun.pop(lease.name, None) if self._begun else None
+                fresh = self._run_one(lease, data) if job is None else self._run_job(lease, data, job)
             except RedisError:
                 raise
             except BaseException as error:
@@ -152,7 +156,7 @@ class SerialLoop:
     def _run_job(self, lease: Lease, data: bytes, job: Job) -> bool:
         """As `_run_one`, for a task with headers."""
         state = self._state
-        state.job = job
+        state.running, state.job = lease, job
         if "group" in job.headers:
             lease.pool.grouped = True
         try:
@@ -171,8 +175,10 @@ class SerialLoop:
     def _run_watched(self, lease: Lease, job: Job) -> Outcome | None:
         """Run a task that somebody else may have to end. None if its lease had been lost."""
         execution, state = Execution(lease, job, self._runner, self._signals), self._state
+        if job.has_only_a_state and not job.begun:
+            self._begin(lease, job)
         try:
-            if execution.may_run():
+            if job.begun or execution.may_run():
                 if state.launch(execution):
                     self._heartbeat.wake()
                 execution.outcome = self._runner.execute(job)
@@ -181,3 +187,22 @@ class SerialLoop:
             if state.deadline is not None:
                 state.note_deadline()
         return execution.outcome
+
+    def _begin(self, lease: Lease, job: Job) -> None:
+        """Tell Redis that this task begins, and with it those in the buffer that hold as little: one question for all."""
+        jobs = [(lease, job)]
+        if not lease.pool.limited:  # else what has not begun gives its token back
+            others = list(self._state.buffer)
+            jobs += [(other, found) for other in others if (found := self._found(other)) is not None]
+        asked = [(lease.name, job.tracked_id or "", job.attempt) for lease, job in jobs]
+        answers = lease.pool.store.start_many(asked, self._state.place)
+        for (other, found), answer in zip(jobs, answers, strict=True):
+            found.begun = answer == BEGUN
+            if found.begun and other is not lease:
+                self._begun[other.name] = found
+
+    def _found(self, lease: Lease) -> Job | None:
+        """The task that a lease in the buffer holds, if it can begin with others."""
+        known = lease.data is None or lease.name in self._begun
+        job = None if known else job_of(lease.pool.queue, lease.data or b"")
+        return job if job is not None and job.has_only_a_state else None

@@ -171,7 +171,7 @@ def test_what_a_hard_timeout_ends_is_told(fleet: Fleet, queue: Queue, client: re
 
 def test_a_superseded_worker_says_so(queue: Queue, heard: list[Event]) -> None:
     worker = Worker(queue, allow=["*:*"], burst=True)
-    queue.enqueue(PyTask("tasks:two", (1,), track=True))
+    queue.enqueue(PyTask("tasks:two", (1,), unique="k"))  # its end is waited for
 
     def steal(_: Event) -> None:
         queue.store.call("DEL", queue.keys.processing)
@@ -303,7 +303,7 @@ def test_a_defect_of_the_worker_is_told(queue: Queue, heard: list[Event], monkey
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("delayed.job.runner.Runner.end", broken)
-    handle = queue.enqueue(PyTask(fine, (1,), track=True))
+    handle = queue.enqueue(PyTask(fine, (1,), unique="k"))
     burst(queue)
     buried = [event for event in heard if event.kind is Kind.BURIED]
     assert [(event.id, event.reason) for event in buried] == [(handle.id, "failed")]

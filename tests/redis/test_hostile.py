@@ -140,17 +140,17 @@ def test_after_a_fault_at_its_start_nothing_is_late(queue: Queue, monkeypatch: p
     handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60))
     worker = Worker(queue, allow=AllowAny(), burst=True)
     seen: list[object] = []
-    monkeypatch.setattr(Store, "start", break_once(Store.start))
+    monkeypatch.setattr(Store, "start_many", break_once(Store.start_many))
     monkeypatch.setattr(worker._parts.fetcher, "connect", remember(worker, seen))
     worker.run()
     assert seen == [(None, None, -1.0, False)] * 2
     assert handle.result(1) == 3
 
 
-def break_once(method: Callable[..., int]) -> Callable[..., int]:
+def break_once(method: Callable[..., Any]) -> Callable[..., Any]:
     calls = [0]
 
-    def broken(*args: Any, **options: Any) -> int:
+    def broken(*args: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == 1:
             raise redis.ConnectionError("broken")

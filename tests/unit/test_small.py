@@ -44,7 +44,6 @@ def test_all_keys_begin_with_the_name_and_leases_share_its_slot() -> None:
         "a_cron_due",
         "a_lease_b",
         f"a_task_{'x' * 16}",
-        f"a_result_{'-' * 16}",
         f"a_unique_{'0' * 40}",
         f"a_slots_{'f' * 40}",
         f"a_waits_{'f' * 40}",

@@ -114,8 +114,9 @@ PLACES: list[tuple[type, str, dict[str, Any]]] = [
     (Completer, "succeed", {}),
     (Completer, "fail", {"fails": True}),
     (Completer, "end", {"result_ttl": 60}),
-    (Runner, "begin", {"result_ttl": 60}),
-    (Runner, "end", {"result_ttl": 60}),
+    (Completer, "_posted", {"result_ttl": 60}),
+    (Runner, "begin", {"result_ttl": 60, "unique": "k"}),
+    (Runner, "end", {"result_ttl": 60, "unique": "k"}),
 ]
 
 

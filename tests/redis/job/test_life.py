@@ -95,7 +95,7 @@ def test_a_task_that_keeps_nothing_says_so(queue: Queue) -> None:
     assert tracked.status().state is State.SUCCEEDED
     with pytest.raises(NoResult, match="result_ttl"):
         tracked.result(1)
-    queue.store.call("DEL", queue.keys.task(tracked.id or ""), queue.keys.result(tracked.id or ""))
+    queue.store.call("DEL", queue.keys.task(tracked.id or ""))
     with pytest.raises(UnknownTask):
         tracked.result(1)
     with pytest.raises(UnknownTask):
@@ -263,8 +263,7 @@ def test_a_task_that_was_cancelled_in_the_schedule_is_forgotten_as_soon_as_its_r
     handle = queue.enqueue(PyTask("tasks:noop", after=86400, track=True))
     handle.cancel()
     assert handle.id is not None
-    for key in (queue.keys.task(handle.id), queue.keys.result(handle.id)):
-        assert 0 < queue.store.call("PTTL", key) <= 1000 * ENDED_FOR
+    assert 0 < queue.store.call("PTTL", queue.keys.task(handle.id)) <= 1000 * ENDED_FOR
     assert queue.store.call("HGET", queue.keys.task(handle.id), "data") is None
 
 

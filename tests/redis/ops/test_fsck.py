@@ -63,9 +63,9 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
         lambda q: q.store.call("HSET", q.keys.cron_defined, "a", "x"),
         [("cron-defined", "Q_cron_defined a")],
     ),
-    "an endless result": (
-        lambda q: q.store.call("RPUSH", q.keys.result("0123456789abcdef"), "x"),
-        [("kept-ttl", "Q_result_0123456789abcdef")],
+    "an endless state": (
+        lambda q: q.store.call("HSET", q.keys.task("0123456789abcdef"), "state", "failed"),
+        [("kept-ttl", "Q_task_0123456789abcdef")],
     ),
     "notifications lack": (lambda q: q.store.call("RPUSH", q.name, *[TASK] * 5000), [("notifications", "Q_noti")]),
     "too many notifications": (lambda q: q.store.call("RPUSH", q.keys.noti, *[1] * 5000), [("notifications", "Q_noti")]),
@@ -213,7 +213,7 @@ def test_what_belongs_to_tasks_of_another_queue_is_that_queue_s(queue: Queue, cl
         options = {"result_ttl": 60, "unique": str(number), "group": "g"}
         other.enqueue(PyTask("m:f", (number,), **options))  # type: ignore[arg-type]
     client.hset(other.keys.slots("k"), "lease", "digest")
-    client.rpush(other.keys.result("x" * 16), "x")
+    client.hset(other.keys.task("x" * 16), "state", "failed")
     assert not wrong(queue)
     for key in client.scan_iter(f"{other.name}*"):
         client.delete(key)

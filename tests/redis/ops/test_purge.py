@@ -167,7 +167,7 @@ def test_a_rename_is_refused_where_it_is_not_safe(queue: Queue, client: redis.Re
     refused("handles know the old name")
     handle.cancel()
     purge(queue)
-    client.delete(queue.keys.task(str(handle.id)), queue.keys.result(str(handle.id)))
+    client.delete(queue.keys.task(str(handle.id)))
     queue.enqueue(PyTask("m:f"))
     queue.store.enqueue_group("g", [b"\x91\xa3m:f"])
     assert queue.store.rename(new.keys, []) == 3

@@ -187,8 +187,8 @@ def test_text_from_redis_reaches_no_terminal_as_anything_else(queue: Queue, clie
     client.hset(queue.keys.task(identity), mapping={"error": evil, "worker": evil, "waits": evil})
     client.rpush(queue.keys.groups, evil)
     client.zadd(queue.keys.scheduled, {b"\x1b" * 16 + msgpack.packb([evil]): 1})
-    client.rpush(queue.keys.result("r" * 16), msgpack.packb(["failed", evil, evil, evil]))
-    client.hset(queue.keys.task("r" * 16), "state", "failed")
+    told = msgpack.packb(["failed", evil, evil, evil])
+    client.hset(queue.keys.task("r" * 16), mapping={"state": "failed", "result": told})
     for status, *command in (
         (0, "dead", "list", queue.name), (0, "dead", "show", queue.name, letter), (0, "info", queue.name),
         (0, "task", "list", queue.name), (0, "task", "status", queue.name, identity), (0, "cron", "list", queue.name),

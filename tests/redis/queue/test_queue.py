@@ -248,6 +248,8 @@ def test_a_foreign_type_under_our_key_is_a_clear_error(queue: Queue, client: red
 class _Ending:
     """The ending of a lease that need not exist."""
 
+    more = False
+
     def __init__(self, key: str, field: str, answers: list[tuple[Any, bool]]) -> None:
         self.done, self.hash, self.field = pack("HDEL", key, field), bulk(key), bulk(field)
         self._answers = answers
@@ -299,6 +301,34 @@ def test_what_is_posted_and_refused_is_said_again(queue: Queue, client: redis.Re
     client.config_set("min-replicas-to-write", 0)  # it accepts writes again before it is asked
     channel.settle()
     assert client.hkeys(queue.name) == [b"b"]
+
+
+class _Finish(_Ending):
+    """An ending that does more than HDEL, if `done` does."""
+
+    more = True
+
+    def __init__(self, key: str, field: str, answers: list[tuple[Any, bool]], *done: str) -> None:
+        super().__init__(key, field, answers)
+        self.done = pack(*done)
+
+
+@pytest.mark.breaks_invariants("uses the name for a hash of its own")
+def test_what_is_still_held_did_not_end_and_is_sent_again(queue: Queue, client: redis.Redis, channel: Channel) -> None:
+    """Of two endings without replies the server has refused one, which has done nothing."""
+    answers: list[tuple[Any, bool]] = []
+    client.hset(queue.name, mapping={"a": 1, "b": 2, "c": 3})
+    channel.post(_Finish(queue.name, "a", answers, "HDEL", queue.name, "a"))
+    channel.post(_Finish(queue.name, "b", answers, "GETDEL", queue.name))  # of a hash: it is refused
+    channel.post(_Ending(queue.name, "c", answers))
+    with pytest.raises(redis.ConnectionError, match="has not carried out what ends tasks"):
+        channel.settle()
+    assert answers == [(1, False), (1, False)]
+    assert not channel.is_open
+    client.delete(queue.name)
+    channel.open()
+    channel.settle()
+    assert answers[2:] == [(None, True)]
 
 
 def test_a_channel_repeats_what_was_not_confirmed_and_says_so(queue: Queue, client: redis.Redis, channel: Channel) -> None:

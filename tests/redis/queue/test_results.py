@@ -33,9 +33,7 @@ def tracked() -> PyTask:
 
 def end(queue: Queue, handle: Handle[Any] | AsyncHandle[Any], result: bytes) -> None:
     """As a worker does."""
-    key = queue.keys.result(handle.id or "")
-    queue.store.call("RPUSH", key, result)
-    queue.store.call("EXPIRE", key, 60)
+    queue.store.call("HSET", queue.keys.task(handle.id or ""), "result", result)
 
 
 def connections(client: redis.Redis) -> int:
@@ -148,11 +146,11 @@ async def test_every_answer_reaches_whoever_waits(queue: Queue, redis_url: str) 
             await asyncio.sleep(0.05)
             end(queue, handles[0], failure("ValueError", "no", ""))
             end(queue, handles[1], b"\xc1")
-            queue.store.call("SET", queue.keys.result(handles[2].id or ""), "another program's")
+            queue.store.call("SET", queue.keys.task(handles[2].id or ""), "another program's")
             queue.store.call("DEL", queue.keys.task(handles[3].id or ""))
             found = await asyncio.gather(*waits, return_exceptions=True)
             assert list(map(type, found)) == [TaskFailed, ResultError, redis.ResponseError, UnknownTask]
-            queue.store.call("DEL", queue.keys.result(handles[2].id or ""))
+            queue.store.call("DEL", queue.keys.task(handles[2].id or ""))
 
 
 @pytest.mark.parametrize("denied", ["-client", "-hello", "-hello -client"])

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import redis
 
-from delayed.base.ids import digest
+from delayed.base.ids import digest, new_id
 from delayed.dead_letters.letter import dead_letters
 from delayed.dead_letters.retry import retry_all
 from delayed.dead_letters.search import Search
 from delayed.errors import Reason
 from delayed.queue.queue import Queue
-from delayed.redis.command import ResponseError
+from delayed.redis.command import ResponseError, run_script
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.redis.keys import Keys
 from delayed.redis.scripts import SCRIPTS
@@ -25,7 +25,8 @@ from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.queue.test_groups import make_due
 
-MAY_REFUSE = {"reserve", "submit", "enqueue", "enqueue_group", "cron", "repair"}  # they add: tasks, schedules, notifications
+# They add: tasks, schedules, notifications.
+MAY_REFUSE = {"reserve", "submit", "submit_many", "enqueue", "enqueue_group", "cron", "repair"}
 KEYS: dict[str, Any] = {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s"}
 Call = Callable[[], object]
 
@@ -185,9 +186,33 @@ def removed(queue: Queue, after: float) -> Call:
     return partial(queue.store.remove, place, queue.store.call(read, place, 0, -1))
 
 
+def tracked(queue: Queue) -> str:
+    """The id of a task that holds nothing but its state."""
+    identity = queue.enqueue(PyTask("m:f", track=True)).id
+    queue.store.take([lease(queue, 0)], "t", 60, waiting=True)
+    return identity or ""
+
+
+def begun(queue: Queue) -> Call:
+    asked = [(lease(queue, 0), tracked(queue), 1)]
+    return lambda: asserted(queue.store.start_many(asked, "w") == [1])
+
+
+def finished(queue: Queue) -> Call:
+    keys = (queue.keys.processing, queue.keys.task(tracked(queue)))
+    words = (lease(queue, 0), b"x" * 1000, 1000, "w")
+    return lambda: asserted(run_script(queue.store, SCRIPTS["finish"], keys, words) == 1)
+
+
+def asserted(true: bool) -> None:
+    assert true
+
+
 CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "start": unbegun,
     "start, which waits": begins_later,
+    "start_many": begun,
+    "finish": finished,
     "progress": lambda queue: partial(queue.store.progress, held(queue).id or "", b"\x90"),
     "take": plain,
     "take_limited": lambda queue: limited(queue, rate=5),
@@ -226,6 +251,7 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "lengths": lambda queue: queue.store.lengths,
     "reserve": lambda queue: partial(queue.store.reserve, "k", 5),
     "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
+    "submit_many": lambda queue: partial(queue.store.submit_many, None, [new_id()], [b"\x91\xa3m:f"]),
     "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
     "enqueue_group": lambda queue: partial(queue.store.enqueue_group, "g", [b"\x91\xa3m:f"]),
     "cron": scheduled,

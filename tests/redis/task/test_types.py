@@ -59,6 +59,6 @@ def test_a_result_of_an_unknown_type_says_so(queue: Queue, client: redis.Redis) 
     handle = queue.enqueue(PyTask("tasks:noop", result_ttl=60))
     burst(queue)
     assert handle.id is not None
-    client.lset(queue.keys.result(handle.id), 0, msgpack.packb(["succeeded", msgpack.ExtType(99, b"")]))
+    client.hset(queue.keys.task(handle.id), "result", msgpack.packb(["succeeded", msgpack.ExtType(99, b"")]))
     with pytest.raises(ResultError, match="cannot be read here: it has a value of extension type 99"):
         handle.result(5)

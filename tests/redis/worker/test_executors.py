@@ -460,7 +460,7 @@ def test_a_fault_at_the_start_of_a_task_leaves_no_deadline(
         return pause
 
     monkeypatch.setattr(worker._parts.recovery, "lost", losing)
-    handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60))
+    handle = queue.enqueue(PyTask("tasks:two", (1,), hard_timeout=60, result_ttl=60, unique="k"))
     threaded(worker)
     assert handle.result(20) == 3
     assert seen == [(None, []), (None, None, False), (None, [])]

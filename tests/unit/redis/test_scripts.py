@@ -103,7 +103,8 @@ def test_all_keys_are_read_before_one_is_written(script: Script) -> None:
     above, below = code.split(MARKER)
     assert not [command for command in _commands(above) if command.writes]
     assert not [name for name in helpers if re.search(rf"\b{name}\(", above)]
-    read = {command.key for command in _commands(above) if command.needs_type}
+    above = above.replace("KEYS[at]", "KEYS[i]")
+    read = {command.key for command in _commands(above) if command.needs_type or command.protected}
     read.update(re.findall(r"\b(?:has|is)\(([^,]+), '", code))  # it is left alone if it has another type
     later = [command for command in _commands(below) if command.needs_type]
     read.update(command.key for command in later[:1] if command.writes)  # if the first write fails, nothing has happened
