@@ -1,0 +1,136 @@
+"""Tracked tasks of one hand: they begin together, and end without a reply."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from delayed.errors import TaskCancelled
+from delayed.job.allow import AllowAny
+from delayed.queue.handle import Handle
+from delayed.queue.queue import Queue
+from delayed.redis.store import Store
+from delayed.task.result import State
+from delayed.task.task import PyTask
+from delayed.worker.worker import Worker
+from tests.redis.test_costs import monitored
+from tests.support.waiting import eventually
+
+HANDLES: list[Handle[int]] = []
+SEEN: list[list[State]] = []
+MEANWHILE: list[Callable[[], object]] = []
+GO = threading.Event()
+
+
+def look(number: int) -> int:
+    while MEANWHILE:
+        MEANWHILE.pop()()
+    SEEN.append([handle.status().state for handle in HANDLES])
+    return number
+
+
+def wait(number: int) -> int:
+    assert GO.wait(30)
+    return number
+
+
+@pytest.fixture(autouse=True)
+def _new() -> None:
+    HANDLES.clear()
+    SEEN.clear()
+    GO.clear()
+
+
+def with_hand(queue: Queue, size: int) -> Worker:
+    """A worker that takes so many tasks at first."""
+    worker = Worker(queue, allow=AllowAny(), burst=True)
+    worker._parts.fetcher.size = size
+    return worker
+
+
+def filled(queue: Queue, count: int, function: Callable[[int], int] = look) -> None:
+    HANDLES.extend(queue.enqueue_all(PyTask(function, (number,), result_ttl=60) for number in range(count)))
+
+
+def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
+    filled(queue, 3)
+    with_hand(queue, 3).run()
+    running, succeeded = State.RUNNING, State.SUCCEEDED
+    assert SEEN == [[running] * 3, [succeeded, running, running], [succeeded, succeeded, running]]
+    assert [handle.result(1) for handle in HANDLES] == [0, 1, 2]
+    assert [handle.status().attempt for handle in HANDLES] == [1, 1, 1]
+
+
+def test_one_question_begins_a_hand_and_each_end_is_one_command(queue: Queue, client: redis.Redis, name: str) -> None:
+    filled(queue, 50, lambda_of_nothing)
+    with monitored(client, name) as sent:
+        with_hand(queue, 50).run()
+    scripts = sent.count("EVALSHA")
+    assert scripts - 50 <= 6, "take, start_many, what a beat calls, and a look at what is due"
+    assert sent.count("HMGET") <= 3, "the confirmation of all, and what a beat asks"
+
+
+def lambda_of_nothing(number: int) -> int:
+    return number
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_cancelled_one_never_begins(queue: Queue, size: int) -> None:
+    filled(queue, 5)
+    HANDLES[2].cancel()
+    with_hand(queue, size).run()
+    assert len(SEEN) == 4
+    with pytest.raises(TaskCancelled):
+        HANDLES[2].result(1)
+
+
+def test_one_that_was_told_to_run_is_queued_again_when_it_goes_back(queue: Queue, client: redis.Redis) -> None:
+    """It waits behind a slow one, so the heartbeat gives it back."""
+    filled(queue, 3, wait)
+    worker = with_hand(queue, 3)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: queue.len() == 2)
+    assert [handle.status().state for handle in HANDLES] == [State.RUNNING, State.QUEUED, State.QUEUED]
+    assert client.hlen(queue.keys.processing) == 1
+    GO.set()
+    thread.join()
+    assert [handle.result(1) for handle in HANDLES] == [0, 1, 2]
+
+
+def test_what_went_back_after_its_beginning_does_not_begin_again_here(queue: Queue, client: redis.Redis) -> None:
+    """A sweep has taken the others of the hand away while the first ran: another worker may have them."""
+    filled(queue, 3)
+    MEANWHILE.append(lambda: client.hdel(queue.keys.processing, *client.hkeys(queue.keys.processing)))
+    with_hand(queue, 3).run()
+    assert [len(seen) for seen in SEEN] == [3, 3, 3], "they ran: nobody could know"
+    assert [handle.status().state for handle in HANDLES] == [State.RUNNING] * 3, "and none of them has ended"
+
+
+def test_where_there_are_limits_each_begins_alone(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.limit(concurrency=100)
+    filled(queue, 3)
+    asked: list[int] = []
+    start_many = Store.start_many
+
+    def counted(self: Store, tasks: list[tuple[str, str, int]], worker: str) -> list[int]:
+        asked.append(len(tasks))
+        return start_many(self, tasks, worker)
+
+    monkeypatch.setattr(Store, "start_many", counted)
+    with_hand(queue, 3).run()
+    assert asked == [1, 1, 1]
+
+
+def test_a_result_that_is_large_is_not_kept_here(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("builtins:len", ("x" * 10,), result_ttl=60))
+    other = queue.enqueue(PyTask("builtins:str", ("x" * 100_000,), result_ttl=60))
+    with_hand(queue, 2).run()
+    assert (handle.result(1), len(other.result(1))) == (10, 100_000)
+
+
+def test_what_cannot_be_encoded_fails(queue: Queue) -> None:
+    handle = queue.enqueue(PyTask("builtins:object", (), result_ttl=60))
+    with_hand(queue, 1).run()
+    assert handle.status().state is State.FAILED
