@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from ..base.clock import now
 from ..base.ids import new_id
@@ -55,6 +55,25 @@ class Chunk:
         self.size += len(data)
 
 
+class _Kind(NamedTuple):
+    """What options mean for how a task goes in."""
+
+    alone: bool = False  # not in a chunk
+    tracked: bool = False
+    identified: bool = False  # it has an id
+    needs_time: bool = False  # the server's, before it can be written down
+    group: str | None = None
+
+    @classmethod
+    def of(cls, options: Options) -> Self:
+        """Of these."""
+        alone = options.scheduled or options.unique is not None
+        return cls(alone, options.tracked, options.tracked or options.identified, options.needs_time, options.group)
+
+
+_PLAIN = _Kind()
+
+
 class Producer:
     """What the sync and async queues share: names, limits, chunking."""
 
@@ -100,26 +119,27 @@ class Producer:
         time first."""
         if isinstance(tasks, PyTask | GoTask):
             raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
-        chunk = Chunk(tracked=False)
+        chunk, options, kind = Chunk(tracked=False), None, _PLAIN
         for task in tasks:
             self._check(task)
-            options = task.options
-            if options is not None and (options.scheduled or options.unique is not None):
+            if task.options is not options:  # many tasks share them
+                options = task.options
+                kind = _PLAIN if options is None else _Kind.of(options)
+            if kind.alone:
                 if chunk.ids:
                     yield chunk
                     chunk = Chunk(tracked=False)
                 yield task
                 continue
-            if self._asks_time(task):
+            if kind.needs_time and self.server_time.stale():
                 yield None
-            tracked = options is not None and options.tracked
-            identity = None if options is None else new_id() if tracked else self._identity_of(task)
+            identity = new_id() if kind.identified else None
             data = self._serialize(task, identity)
-            if not chunk.takes(tracked, len(data)):
+            if not chunk.takes(kind.tracked, len(data)):
                 yield chunk
-                chunk = Chunk(tracked)
-            chunk.tracked = tracked
-            chunk.add(data, identity, options.group if options is not None else None)
+                chunk = Chunk(kind.tracked)
+            chunk.tracked = kind.tracked
+            chunk.add(data, identity, kind.group)
         if chunk.ids:
             yield chunk
 

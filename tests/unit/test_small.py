@@ -1,5 +1,6 @@
 """The small pure modules."""
 
+import os
 import signal
 import socket
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from delayed.base.clock import milliseconds
-from delayed.base.ids import token
+from delayed.base.ids import _drawn, token
 from delayed.base.pauses import pause_before_another
 from delayed.errors import ConfigurationError, Reason, Unready, Unrunnable
 from delayed.job.allow import AllowAny, AllowList
@@ -283,5 +284,17 @@ def test_pauses_between_attempts_double_up_to_the_longest_and_keep_half_at_least
 
 
 def test_a_token_can_stand_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secrets.token_urlsafe", lambda _count: "-6fX6y_ZSNePHqnr")
-    assert token() == "_6fX6y_ZSNePHqnr"
+    _drawn.clear()
+    monkeypatch.setattr("delayed.base.ids.urlsafe_b64encode", lambda _: b"-6fX6y_ZSNePHqnr" + b"--------a-------")
+    assert [token(), token()] == ["_6fX6y_ZSNePHqnr", "_-------a-------"]
+
+
+def test_a_forked_process_draws_tokens_of_its_own() -> None:
+    token()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, token().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 16).decode() not in {token() for _ in range(1000)}

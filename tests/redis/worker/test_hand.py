@@ -57,7 +57,7 @@ def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
     filled(queue, 3)
     with_hand(queue, 3).run()
     running, succeeded = State.RUNNING, State.SUCCEEDED
-    assert SEEN == [[running] * 3, [succeeded, running, running], [succeeded, succeeded, running]]
+    assert [[running] * 3, [succeeded, running, running], [succeeded, succeeded, running]] == SEEN
     assert [handle.result(1) for handle in HANDLES] == [0, 1, 2]
     assert [handle.status().attempt for handle in HANDLES] == [1, 1, 1]
 
