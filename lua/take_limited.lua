@@ -6,6 +6,7 @@
 
 local claims, limit, living, holder, ttl = unpack(ARGV, 1, 5)
 
+local FREE = 16 -- of so many free places one may wait in hand
 local MOST = 1000000000000 -- milliseconds: with a rate near 0 there would be more than Redis takes
 
 claims = tonumber(claims)
@@ -16,8 +17,8 @@ local waiting, notified = redis.call('LLEN', KEYS[1]), redis.call('LLEN', KEYS[2
 local held, suspects = redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4])
 want = math.min(want, waiting, limit == 'notified' and claims + notified or want)
 local most, rate, burst, tokens, now = tonumber(set[2]), tonumber(set[3]), tonumber(set[4]) or 1
-if most then -- one by one, as a task in hand that has not begun would take the place of one that could run
-    want = math.min(want, 1, math.max(0, most - held))
+if most then -- a task in hand that has not begun takes the place of one that could run: so only a small part of what is free
+    want = math.min(want, math.max(1, math.floor((most - held) / FREE)), math.max(0, most - held))
     pause = held >= most and 100 or 0 -- nobody says when a task has ended
 end
 if rate and rate > 0 then
@@ -39,21 +40,28 @@ if set[1] or want == 0 then
 end
 
 -- As in `take`: leases that the caller holds to be living may have run out.
-local reply, count = {0, 0}, 0
-living = math.min(tonumber(living), want)
+local tasks, reply, held = redis.call('LPOP', KEYS[1], want), {0, 0}, {}
+local count = #tasks
+for i = 1, suspects > 0 and count or 0 do
+    if redis.call('HEXISTS', KEYS[4], redis.sha1hex(tasks[i])) == 1 then
+        reply[1], count = i == 1 and 1 or 0, math.max(i - 1, 1)
+        break
+    end
+end
+for i = #tasks, count + 1, -1 do
+    redis.call('LPUSH', KEYS[1], tasks[i])
+end
+for i = 1, count do
+    held[2 * i - 1], held[2 * i], reply[i + 2] = KEYS[i + 6], tasks[i], tasks[i]
+end
+living = math.min(tonumber(living), count)
 if living > 0 and redis.call('EXISTS', unpack(KEYS, 7, 6 + living)) < living then
     living = 0
 end
-while count < want and reply[1] == 0 do
-    local task = redis.call('LINDEX', KEYS[1], 0)
-    local suspect = suspects > 0 and redis.call('HEXISTS', KEYS[4], redis.sha1hex(task)) or 0
-    if suspect == 1 and count > 0 then break end
-    count = count + 1
-    redis.call('LPOP', KEYS[1])
-    redis.call('HSET', KEYS[3], KEYS[count + 6], task)
-    if count > living then redis.call('SET', KEYS[count + 6], holder, 'PX', ttl) end
-    reply[1], reply[count + 2] = suspect, task
+for i = living + 1, count do
+    redis.call('SET', KEYS[i + 6], holder, 'PX', ttl)
 end
+redis.call('HSET', KEYS[3], unpack(held))
 if now then
     redis.call('HSET', KEYS[6], 'tokens', tokens - count, 'at', now)
     redis.call('PEXPIRE', KEYS[6], math.min(math.ceil(burst * 1000 / rate), MOST) + 1000)

@@ -37,7 +37,7 @@ class Job:
     """
 
     __slots__ = (
-        "_cancelled", "_next_look", "_queue", "args", "began", "begun", "ended", "func_path", "function", "headers", "kwargs",
+        "_cancelled", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function", "headers", "kwargs",
         "retry", "task", "tracked_id",
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ class Job:
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._cancelled = False
         self._next_look = 0.0
-        self.begun = False  # Redis knows that it begins
+        self.answer: int | None = None  # what Redis has said to its beginning, if it has been asked: see `Store.start`
         self.began = self.ended = 0.0  # monotonic times, of its function
 
     def __repr__(self) -> str:

@@ -34,7 +34,7 @@ from .outcome import Again, Done, Ended, Failed, Outcome
 _LONGEST_PAUSE = 10 * 365 * 86400.0  # seconds
 _THREADS = 32  # in which middlewares that are plain functions wait for coroutines, if nothing else is said
 KILLED = Ended(State.CANCELLED, CANCELLED, None, "cancelled while it ran; its process was ended")
-BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
+_BEGUN, _SUPERSEDED, _CANCELLED = 1, 0, 2  # what `Store.start` says; else it waits
 _WAITS = {3: "another task with its unique key is running", 4: "as many tasks with its concurrency key are running as may"}
 
 
@@ -73,7 +73,7 @@ class Runner:
         clock: Callable[[], float] = now,
     ) -> None:
         self._functions = functions
-        self._place = place
+        self.place = place  # host:pid
         self._signals = signals
         self._clock = clock
         self._alarm = Alarm()
@@ -108,13 +108,17 @@ class Runner:
             reason, words = Reason.FOREIGN_KEY, str(error)
             return False, Ended(State.FAILED, failure(str(reason), words, ""), reason, words, words)
 
+    def start(self, store: Store, lease: str, job: Job) -> int:
+        """Ask whether a task may begin: see `Store.start`."""
+        start = partial(store.start, lease, job.holds, group=job.group)
+        return start(bound=job.unique[2], worker=self.place, attempt=job.attempt)
+
     def _begun(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
-        if not job.holds_something or (holds := job.holds) == HOLDS_NOTHING:
+        if not job.holds_something or job.holds == HOLDS_NOTHING:
             return True, None
-        start = partial(store.start, lease, holds, group=job.group)
-        answer = start(bound=job.unique[2], worker=self._place, attempt=job.attempt)
-        if answer in (BEGUN, _SUPERSEDED):
-            return answer == BEGUN, None
+        answer = self.start(store, lease, job) if job.answer is None else job.answer
+        if answer in (_BEGUN, _SUPERSEDED):
+            return answer == _BEGUN, None
         if answer == _CANCELLED:
             return False, Ended(State.CANCELLED, CANCELLED, None, "cancelled before it began")
         about = fields(store.name, job.func_path, "waits", job)
@@ -194,8 +198,8 @@ class Runner:
             return self._again(store, lease, data, job, outcome)
         if isinstance(outcome, Done):
             try:
-                result = success(outcome.value, job.milliseconds("result_ttl") > 0)
-                ended = Ended(State.SUCCEEDED, result, None, "")
+                self.succeed(store, lease, job, outcome)
+                return ""
             except (NotEncodable, ResultTooLarge) as error:
                 outcome = Failed(error, Reason.FAILED, str(error))
         cause = outcome.error if isinstance(outcome, Failed) else None
@@ -212,6 +216,15 @@ class Runner:
             self._find_callbacks(job)
         return _COUNTS.get(ended.reason, "buried") if ended.reason else "" if ended.state is State.SUCCEEDED else ended.state
 
+    def succeed(self, store: Store, lease: str, job: Job, outcome: Done) -> None:
+        """End the lease of a task that has succeeded.
+
+        Raises:
+            NotEncodable, ResultTooLarge: what it returned cannot be stored.
+        """
+        result = success(outcome.value, job.milliseconds("result_ttl") > 0)
+        self._conclude(store, lease, job, Ended(State.SUCCEEDED, result, None, ""))
+
     def _find_callbacks(self, job: Job) -> None:
         """A task that ended before its function was needed may have callbacks, which are the function's."""
         with contextlib.suppress(BaseException):  # whatever its module raises: the task has ended
@@ -221,9 +234,9 @@ class Runner:
         if job.tracked_id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(store.conclude, lease, job.holds, state=ended.state, result=ended.result)
-            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self._place, error=ended.error)
+            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self.place, error=ended.error)
         elif ended.reason is not None:
-            store.bury(lease, ended.reason, ended.detail, self._place, job.holds)
+            store.bury(lease, ended.reason, ended.detail, self.place, job.holds)
         else:
             store.succeed(lease, job.holds)
 

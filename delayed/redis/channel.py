@@ -175,9 +175,12 @@ class Channel:
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `count` packed commands at once and return their replies; raises as `call`, for the first that failed."""
+        return [self._checked(reply) for reply in self.replies(packed, count)]
+
+    def replies(self, packed: bytes, count: int) -> list[Any]:
+        """As `exchange`, with an error that is a reply among the others."""
         self._speak(packed)
-        replies = [self.read() for _ in range(count)]
-        return [self._checked(reply) for reply in replies]
+        return [self.read() for _ in range(count)]
 
     def post(self, ending: "Ending") -> None:
         """End a lease that lives for certain; `ending.answered(1, False)` confirms it later."""

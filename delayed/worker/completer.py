@@ -31,12 +31,13 @@ from ..task.options import ENDED_FOR
 from ..task.result import State, failure, success
 from .deferral import Deferral
 from .leases import Finish, Lease
+from .starts import Packing
 from .state import WorkerState
 from .task_log import TaskLog
 
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
-_INLINE = 1 << 16  # bytes of a result that may be kept here until its ending is confirmed
+_INLINE = 1 << 16  # bytes of an ending that may be kept here until it is confirmed
 _MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
@@ -152,21 +153,28 @@ class Completer:
         if not job.holds_something:
             self.succeed(lease, fresh)
             return True
-        if lease.suspect or lease.gone or not fresh or not job.has_only_a_state:
+        if lease.suspect or lease.gone or not fresh:
             return False
-        ttl = job.milliseconds("result_ttl")
         try:
-            result = success(outcome.value, ttl > 0)
-        except DelayedError:
+            done = self._packed(lease, job, outcome)
+        except DelayedError:  # of the result
             return False
-        if len(result) > _INLINE:
+        if len(done) > _INLINE:
             return False
         if lease.pool.deferred:
             _note_run(lease)
-        keep = ttl or round(ENDED_FOR * 1000)
-        done = lease.pool.store.finish(lease.name, job.tracked_id or "", result, keep, self._place)
         self._channel.post(Finish(lease, done))
         return True
+
+    def _packed(self, lease: Lease, job: Job, outcome: Done) -> bytes:
+        """The command that ends the lease of a task that has succeeded and holds something."""
+        if job.has_only_a_state:
+            ttl = job.milliseconds("result_ttl")
+            result, keep = success(outcome.value, ttl > 0), ttl or round(ENDED_FOR * 1000)
+            return lease.pool.store.finish(lease.name, job.tracked_id or "", result, keep, self._place)
+        packing = Packing(lease.pool.store)
+        self._runner.succeed(packing.store, lease.name, job, outcome)
+        return packing.packed
 
     def _said(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
         if self.task_log.on and not count:

@@ -8,7 +8,6 @@ from ..base.escape import escaped
 from ..job.functions import settled
 from ..job.job import Job, job_of
 from ..job.outcome import Outcome
-from ..job.runner import BEGUN
 from ..logger import logger
 from ..redis.command import RedisError
 from ..task.decode import Call, parse
@@ -16,6 +15,7 @@ from .execution import Execution
 from .heartbeat import Heartbeat
 from .leases import Lease
 from .parts import Parts
+from .starts import Started, Starts
 
 
 class SerialLoop:
@@ -34,7 +34,8 @@ class SerialLoop:
         self._heartbeat = heartbeat
         self._log = parts.completer.task_log
         self._verbose = logger.isEnabledFor(logging.DEBUG)
-        self._begun: dict[str, Job] = {}  # by lease: of those in the buffer Redis knows that they begin
+        self._starts = Starts(parts.channel, parts.runner)
+        self._begun: dict[str, Job] = {}  # by lease: those in the buffer to whose beginning Redis has said something
 
     def run(self) -> None:
         """Work until a stop, a limit, or (with `burst`) the end of the tasks."""
@@ -175,10 +176,10 @@ class SerialLoop:
     def _run_watched(self, lease: Lease, job: Job) -> Outcome | None:
         """Run a task that somebody else may have to end. None if its lease had been lost."""
         execution, state = Execution(lease, job, self._runner, self._signals), self._state
-        if job.has_only_a_state and not job.begun:
+        if job.answer is None:
             self._begin(lease, job)
         try:
-            if job.begun or execution.may_run():
+            if execution.may_run():
                 if state.launch(execution):
                     self._heartbeat.wake()
                 execution.outcome = self._runner.execute(job)
@@ -189,20 +190,17 @@ class SerialLoop:
         return execution.outcome
 
     def _begin(self, lease: Lease, job: Job) -> None:
-        """Tell Redis that this task begins, and with it those in the buffer that hold as little: one question for all."""
+        """Ask whether this task may begin, and with it those in the buffer that have to ask, too."""
         jobs = [(lease, job)]
         if not lease.pool.limited:  # else what has not begun gives its token back
-            others = list(self._state.buffer)
-            jobs += [(other, found) for other in others if (found := self._found(other)) is not None]
-        asked = [(lease.name, job.tracked_id or "", job.attempt) for lease, job in jobs]
-        answers = lease.pool.store.start_many(asked, self._state.place)
-        for (other, found), answer in zip(jobs, answers, strict=True):
-            found.begun = answer == BEGUN
-            if found.begun and other is not lease:
+            jobs += filter(None, map(self._found, list(self._state.buffer)))
+        for other, found in self._starts.ask(jobs):
+            if other is not lease:
                 self._begun[other.name] = found
 
-    def _found(self, lease: Lease) -> Job | None:
-        """The task that a lease in the buffer holds, if it can begin with others."""
-        known = lease.data is None or lease.name in self._begun
-        job = None if known else job_of(lease.pool.queue, lease.data or b"")
-        return job if job is not None and job.has_only_a_state else None
+    def _found(self, lease: Lease) -> Started | None:
+        """What a lease in the buffer holds, if that has to ask."""
+        if lease.data is None or lease.name in self._begun:
+            return None
+        job = job_of(lease.pool.queue, lease.data)
+        return (lease, job) if job is not None and job.holds_something else None

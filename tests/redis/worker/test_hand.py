@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import redis
@@ -134,3 +135,42 @@ def test_what_cannot_be_encoded_fails(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("builtins:object", (), result_ttl=60))
     with_hand(queue, 1).run()
     assert handle.status().state is State.FAILED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"concurrency_key": "k", "concurrency": 2}, {"unique": "k", "unique_mode": "while_running", "track": True}],
+    ids=["slots", "unique"],
+)
+def test_of_those_with_one_key_only_as_many_begin_as_may_run(queue: Queue, options: dict[str, Any]) -> None:
+    """The others of the hand do not wait for those before them, which end in their turn."""
+    most = options.get("concurrency", 1)
+    queue.enqueue_all(PyTask(count_slots, (queue.name, number), **options) for number in range(6))
+    RAN.clear()
+    worker = with_hand(queue, 6)
+    QUEUES[queue.name] = queue
+    worker.run()
+    assert [number for number, _ in RAN] == list(range(6))
+    assert max(held for _, held in RAN) == most
+    assert worker.state.counts["postponed"] == 0
+
+
+RAN: list[tuple[int, int]] = []
+QUEUES: dict[str, Queue] = {}
+
+
+def count_slots(name: str, number: int) -> None:
+    call, keys = QUEUES[name].store.call, QUEUES[name].keys
+    RAN.append((number, call("HLEN", keys.slots("k")) + call("EXISTS", keys.unique("k"))))
+
+
+def test_a_slot_is_free_when_one_that_has_begun_goes_back(queue: Queue) -> None:
+    queue.enqueue_all(PyTask(wait, (number,), concurrency_key="k", concurrency=3) for number in range(3))
+    worker = with_hand(queue, 3)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: queue.len() == 2)
+    assert queue.store.call("HLEN", queue.keys.slots("k")) == 1
+    GO.set()
+    thread.join()
+    assert worker.finished == 3
