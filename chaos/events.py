@@ -8,6 +8,8 @@ MUTE = "block"  # nobody reads what the process says
 SLOW, FLAP, STEP, FULL = "slow", "flap", "clock", "full"  # what happens to all sweepers' links, and to Redis
 WEATHER = (SLOW, FLAP, STEP, FULL)  # it explains no repeat
 
+SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"  # who is hit
+
 
 @dataclass(frozen=True)
 class Event:

@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from tests.support.proxy import Proxies
 
-from .member import GO_WORKER, PRODUCER, ROOT, ROUGH, STALE, SUPERVISOR, SWEEPER, WORKER, Member
+from .events import GO_WORKER, PRODUCER, SUPERVISOR, SWEEPER, WORKER
+from .member import ROOT, ROUGH, STALE, Member
 from .notes import PATH
 from .options import BLOCKED, FLAPPING, SLOW, Options
 from .options import ROUGH as ROUGH_ONES

@@ -6,6 +6,7 @@ next one of the same task if
 
 - its process was killed before it noted the end; or just after that, if it was the last one of its process: the kill came
   before Redis had been told;
+- its process was killed with its supervisor just after that: of what it had ended in the last moment it had only notes;
 - its process was stopped meanwhile for so long that leases run out; or just after it, if it was the last one before;
 - its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
   batch, is unknown to Redis.
@@ -26,7 +27,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .asked import Asked, Span, grant
-from .events import CUT, KILL, STEP, STOP, WEATHER, Event
+from .events import CUT, KILL, STEP, STOP, SUPERVISOR, WEATHER, Event
 from .notes import BEGUN, BURIED, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
 from .orders import Order
 
@@ -114,7 +115,7 @@ class Judge:
         for event in sorted(events, key=lambda event: event.begin):
             for pid in event.pids:
                 self._by_pid[pid].append(event)
-        self._last: dict[Writer, deque[int]] = defaultdict(lambda: deque(maxlen=max(spare_go, SPARE_PYTHON)))
+        self._last: dict[Writer, deque[int]] = defaultdict(lambda: deque(maxlen=max(spare_go, BATCH)))
         self._begins: dict[Writer, list[int]] = defaultdict(list)
         self._spent: Counter[tuple[Writer, int]] = Counter()
         self._history: dict[int, list[Execution]] = defaultdict(list)
@@ -209,6 +210,8 @@ class Judge:
         if death is None:
             return ""
         spare = self._spare_go if execution.go else SPARE_PYTHON
+        if death.kind == SUPERVISOR:
+            spare = BATCH
         # What is stopped when it is killed has not said anything since it was stopped.
         stops = (event.begin for event in events if event.what == STOP and event.begin <= death.begin <= event.end + _AFTER)
         silent = min((death.begin, *stops))

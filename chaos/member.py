@@ -14,11 +14,11 @@ import psutil
 
 from delayed.worker.shutdown import EXIT_FORCED
 
+from .events import GO_WORKER, SUPERVISOR, WORKER
 from .notes import PATH
 from .output import Output
 
 ROOT = Path(__file__).parent.parent
-SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"
 STALE, ROUGH = "stale worker", "rough worker"
 WORKERS = (SUPERVISOR, WORKER, GO_WORKER, STALE, ROUGH)
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -18,8 +18,9 @@ from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from tests.support.servers import info, open_redis, pid
 
+from .events import SUPERVISOR
 from .fleet import CHILDREN, Fleet, go_programs
-from .member import SUPERVISOR, Member, eventually
+from .member import Member, eventually
 from .options import Options
 from .slopes import Slope, fit, sparkline
 from .strips import strips

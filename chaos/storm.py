@@ -14,9 +14,9 @@ from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from tests.support.clock import VARIABLE, Clock
 
-from .events import CUT, FLAP, FULL, KILL, MUTE, SLOW, STEP, STOP, Event
+from .events import CUT, FLAP, FULL, GO_WORKER, KILL, MUTE, PRODUCER, SLOW, STEP, STOP, SUPERVISOR, SWEEPER, WORKER, Event
 from .fleet import TICKS, Fleet
-from .member import GO_WORKER, PRODUCER, STALE, SUPERVISOR, SWEEPER, WORKER, WORKERS, Member, eventually, left_over, send
+from .member import STALE, WORKERS, Member, eventually, left_over, send
 from .notes import ENDED, SENT, SPOILED, Note, read
 from .options import BLOCKED, CLOCK, FLAPPING, Options
 from .options import FULL as FULL_MEMORY

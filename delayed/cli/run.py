@@ -85,6 +85,11 @@ _NO_INIT = (
     show_default=True,
     help="Seconds that a task waits for a worker that knows its function, or may run it, before it is buried.",
 )
+@click.option(
+    "--endings-at-once",
+    is_flag=True,
+    help="With -c: tell Redis of each task's end at once, so that even the death of a supervisor repeats only what runs.",
+)
 @click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
 @click.option("--with-sweeper", is_flag=True, help="Run a sweeper for these queues beside the worker.")
 @click.option("--swept", is_flag=True, hidden=True, help="Somebody starts a sweeper: no warning if there is none yet.")
@@ -110,6 +115,7 @@ def worker(
     keep_alive_interval: float,
     keep_alive_timeout: float | None,
     unready_for: float,
+    endings_at_once: bool,
     dequeue_timeout: float,
     with_sweeper: bool,
     swept: bool,
@@ -137,6 +143,7 @@ def worker(
         "async_tasks": async_tasks,
         "threads": threads,
         "unready_for": unready_for,
+        "endings_at_once": endings_at_once,
     }
     load(preload)
     app: App | None = None

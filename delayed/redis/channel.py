@@ -5,6 +5,7 @@ import itertools
 import select
 import socket
 import ssl
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -35,6 +36,7 @@ class Ending(Protocol):
     hash: bytes  # the key of the hash in which the lease holds its task, as `bulk`, and
     field: bytes  # the field that does
     more: bool  # it does more than HDEL of that field, so that this would not make up for it
+    gone: bool  # the lease will not be used again
 
     def answered(self, reply: Any, repeated: bool) -> None:
         """It has been carried out; `repeated` if it was sent twice, so that a 0 may only mean that it worked before."""
@@ -48,6 +50,7 @@ class _Asked(NamedTuple):
     hash: bytes = b""
     field: bytes = b""
     more: bool = False
+    gone: bool = False
 
 
 def _confirmations(endings: Iterable[Ending | _Asked]) -> list[tuple[bytes, list[Ending | _Asked]]]:
@@ -79,6 +82,10 @@ class Channel:
     refused, and proves that it is done. Where an ending does more than remove a field, it is asked instead what is still held,
     and did not end. Endings are fenced, so they may be repeated; after a fault `open` sends again what was not confirmed.
 
+    The ending of a lease that is noted elsewhere, where it outlives this process, can be *delayed*: it goes with the next
+    command, or with `push`. As the notes are cleared only when Redis has confirmed them, and a lease is used again only after
+    that, what is noted stands for nothing else.
+
     Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
     it, closes it, and drops what it had not read: endings that the process had sent long before.
 
@@ -95,6 +102,9 @@ class Channel:
         self._key = as_bytes(key)
         self._connection: Any = None
         self._posted: deque[Ending | _Asked] = deque()
+        self._delayed: list[Ending] = []  # not sent yet
+        self._lock = threading.Lock()  # of these
+        self.confirmed: Callable[[], None] = lambda: None  # called when Redis has done all that was posted and delayed
         self._loud = 0  # how many of them, from the first, will have a reply …
         self._repeated = 0  # … and how many have been sent before
         self._silent = False  # Redis sends no replies at the moment
@@ -123,6 +133,7 @@ class Channel:
         identity = self.read()
         self.client_id = identity if isinstance(identity, int) else 0
         self._can_be_silent = not isinstance(self.read(), ResponseError)
+        self._take_delayed()
         self._loud = self._repeated = len(self._posted)
         for ending in self._posted:
             self._send(ending.done)
@@ -194,6 +205,32 @@ class Channel:
             self._loud += 1
             self.send(ending.done)
 
+    def delay(self, ending: "Ending") -> None:
+        """As `post`, of an ending that is noted elsewhere: it is sent later."""
+        self._delayed.append(ending)
+
+    def push(self) -> None:
+        """Send what was delayed, as if it were posted."""
+        if self._delayed and self._can_be_silent:
+            delayed = self._take_delayed()
+            commands = b"".join(command for command, _ in _confirmations(delayed))
+            hush, self._silent = b"" if self._silent else _HUSH, True
+            self.send(hush + commands)
+
+    def give_delayed(self) -> list[Ending]:
+        """From another thread, which ends them over a connection of its own: what is delayed. These leases will not be used
+        again, as nobody knows when such a command arrives."""
+        with self._lock:
+            for ending in self._delayed:
+                ending.gone = True
+            return list(self._delayed)
+
+    def _take_delayed(self) -> list[Ending]:
+        with self._lock:
+            delayed, self._delayed = self._delayed, []
+        self._posted.extend(delayed)
+        return delayed
+
     def ask(self, packed: bytes, answered: Callable[[Any, bool], None]) -> None:
         """Send a fenced command and wait for its reply: `answered(reply, repeated)`; `repeated` if it was sent twice, so that
         a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
@@ -210,20 +247,23 @@ class Channel:
 
     def settle(self) -> None:
         """Wait until all that was posted is done; raises as `call`."""
-        if self._posted:
+        if self._posted or self._delayed:
             self._speak(b"")
 
     def _speak(self, packed: bytes) -> None:
         """Send `packed`, to be replied to, and read what comes before its reply."""
-        if not self._silent:
+        if not self._silent and not self._delayed:
             self.send(packed)
             self._read_answers()
+            self.confirmed()
             return
-        self._silent = False
+        speak, self._silent = _SPEAK if self._silent else b"", False
+        self._take_delayed()
         confirmations = _confirmations(itertools.islice(self._posted, self._loud, None))
-        self.send(b"".join((_SPEAK, *(command for command, _ in confirmations), packed)))
+        self.send(b"".join((speak, *(command for command, _ in confirmations), packed)))
         self._read_answers()
-        self._checked(self.read())
+        if speak:
+            self._checked(self.read())
         held = [ending for _, some in confirmations for ending in _held(self._checked(self.read()), some)]
         while self._posted:
             ending = self._posted.popleft()
@@ -232,6 +272,7 @@ class Channel:
         if held:
             self._posted.extend(held)
             raise self._broken(ConnectionError("Redis has not carried out what ends tasks; it is sent again"))
+        self.confirmed()
 
     def _read_answers(self) -> None:
         """Read the replies to what was sent with replies; what was refused stays posted."""

@@ -41,6 +41,7 @@ class DeadProcess:
     cause: str
     since: float  # monotonic time
     sweep_id: str = field(default_factory=token)
+    said: int = 0  # endings that it had noted, and that were said for it
     back: int = 0  # tasks that went back to their queue
     buried: int = 0  # tasks that were lost too often
     tasks: list[dict[str, str]] = field(default_factory=list)  # what the log says of the first of them
@@ -238,6 +239,7 @@ class Recoverer:
         there is more to do."""
         if self._is_connected(dead.scoreboard) and monotonic() - dead.since < _DRAIN:
             return False
+        self._say_noted(dead)
         for index, names in self._names(dead.scoreboard):  # from the last: each goes to the head of the queue
             queue = self._queues[index]
             for some in self._held(queue.store, names):
@@ -253,15 +255,23 @@ class Recoverer:
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
         logger.error(
-            "Worker %s: %s; %s put back, %d buried%s",
+            "Worker %s: %s; %s put back, %d buried, %d ended that it had noted%s",
             dead.place,
             dead.cause,
             counted(dead.back, "task"),
             dead.buried,
+            dead.said,
             names_of(dead.tasks),
             extra={"worker": dead.place, "cause": dead.cause, "tasks": dead.tasks, "outcome": "lost"},
         )
         return True
+
+    def _say_noted(self, dead: DeadProcess) -> None:
+        """End what a dead process had ended, as it has noted: nobody uses these leases again."""
+        for index, store in enumerate(self._stores):
+            secret, _ = dead.scoreboard.leases(index)
+            if names := [store.keys.lease(secret, number) for number in dead.scoreboard.noted(index)]:
+                dead.said += self._channel.call("HDEL", store.keys.processing, *names)
 
     def _sweep(self, dead: DeadProcess, index: int, names: list[str]) -> bool:
         """Put back what is held under these leases. False if it is time for other things."""

@@ -103,7 +103,7 @@ class Supervisor:
             raise ConfigurationError("several worker processes under one supervisor need Linux 5.3 or later")
         self._options, self._make, self._beside = options, make, beside
         self._width = len(options.queues)
-        self._children = [_Child(number, Scoreboard(self._width)) for number in range(count)]
+        self._children = [_Child(number, Scoreboard(self._width, supervised=True)) for number in range(count)]
         self._processes = Children()
         self._image = image(os.getpid())  # as it is of each child, until that becomes another program
         self._late = LATE * options.keep_alive_interval
@@ -200,7 +200,7 @@ class Supervisor:
         parent = os.getpid()
         flush_output()
         try:
-            child.scoreboard = Scoreboard(self._width)
+            child.scoreboard = Scoreboard(self._width, supervised=True)
             child.process = self._processes.begin(lambda: self._be_a_child(child, parent))
         except (OSError, MemoryError) as error:  # the others work on
             child.start_at = child.started + _LONGEST_PAUSE

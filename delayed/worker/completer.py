@@ -19,7 +19,7 @@ from ..job.lines import exc_info, fields, log_dead, ran, words
 from ..job.outcome import Done, Failed, Outcome
 from ..job.runner import Runner
 from ..logger import logger
-from ..redis.channel import Channel
+from ..redis.channel import Channel, Ending
 from ..redis.command import RedisError, pack
 from ..redis.scripts import Argument
 from ..redis.store import Store
@@ -38,6 +38,7 @@ from .task_log import TaskLog
 _NOT_ITS_OWN = "not the task's own code, but the worker failed when it had to do with this task"
 _TOO_LATE = 2  # what `Store.defer` answers if it has done nothing
 _INLINE = 1 << 16  # bytes of an ending that may be kept here until it is confirmed
+_DELAY = 0.001  # seconds that an ending that is noted may be delayed while other tasks run
 _MOST_RUN = 1000  # different tasks between two beats of which it is noted that they have run
 
 
@@ -71,6 +72,9 @@ class Completer:
         self._emitter, self._deferral, self._signals = emitter, deferral, signals
         self.task_log = TaskLog(state.clock)
         self._place, self._counts = state.place, state.counts
+        self._noting = state.scoreboard.supervised and not state.endings_at_once
+        self._delayed_at = 0.0  # monotonic time since which endings are delayed; 0 for none
+        channel.confirmed = self._confirmed
 
     def succeed(self, lease: Lease, fresh: bool) -> None:
         """A task without headers has returned; `fresh`: its lease lives for certain."""
@@ -78,8 +82,23 @@ class Completer:
             _note_run(lease)
         if lease.suspect or lease.gone or not fresh:
             self._asking(lease).succeed(lease.name)
+        elif self._noting and self._state.scoreboard.note(lease.pool.index, lease.number):
+            self._delay(lease)
         else:
             self._channel.post(lease)
+
+    def _delay(self, lease: Lease) -> None:
+        """Its end is noted, where the supervisor finds it if this process is killed: so it can be sent with others."""
+        self._channel.delay(lease)
+        if self._delayed_at == 0.0:
+            self._delayed_at = self._state.began
+        elif self._state.began - self._delayed_at > _DELAY:
+            self._delayed_at = 0.0
+            self._channel.push()
+
+    def _confirmed(self) -> None:
+        self._delayed_at = 0.0
+        self._state.scoreboard.clear()
 
     def fail(
         self,
@@ -241,6 +260,10 @@ class Completer:
         count = self._runner.end(store, lease.name, lease.data or b"", job, outcome)
         self._counts[count] += 1
         return partial(self._emitter.ended, store.name, job, outcome, count)
+
+    def give_delayed(self) -> list[Ending]:
+        """From the heartbeat: the endings that the worker has only noted. See `Channel.give_delayed`."""
+        return self._channel.give_delayed()
 
     def superseded(self, lease: Lease) -> None:
         """The lease of a task was lost while it ran."""

@@ -99,6 +99,7 @@ class Fetcher:
     def _take_from(self, pool: LeasePool, most: int, claims: int = 0, waiting: bool = False) -> bool:
         now = monotonic()
         if not self._state.is_fresh(now):  # after a pause their keys may be gone: let them go, and make others
+            self._channel.settle()
             for each in self.pools:
                 each.renew(self._running)
             for running in self._running.values():

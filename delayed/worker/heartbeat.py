@@ -308,6 +308,7 @@ class Heartbeat(threading.Thread):
         """Give back what waits behind a task that has run since the last look."""
         seen = (self._state.rounds, self._state.finished)
         if not self._returning and seen == self._seen:
+            self._end_delayed()
             self._watching = False  # before looking: a batch that comes now sets it again
             self._returning = self._state.take_unstarted()
             self._in_doubt = False
@@ -323,6 +324,11 @@ class Heartbeat(threading.Thread):
                 lease.gone = lease.gone or in_doubt
                 pool.returned.append(lease)
             self._returning = []
+
+    def _end_delayed(self) -> None:
+        """End the tasks that have ended before the slow one, and of which the worker has only a note."""
+        if delayed := self._completer.give_delayed():
+            self._channel.exchange(b"".join(lease.done for lease in delayed), len(delayed))
 
     def _obey(self) -> None:
         for number in self._signals.read():
@@ -349,6 +355,7 @@ class Heartbeat(threading.Thread):
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
+            self._end_delayed()
             ended = end_early(self._channel, self._state, self._completer, cancelled)
             count = say_goodbye(self._channel, self._state)
             logger.warning("%s: returned %s to the queue and exited", reason, counted(count, "task"))

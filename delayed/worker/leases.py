@@ -19,12 +19,12 @@ from .prefetch import Prefetch
 class Lease:
     """One lease, and the task that it holds; a `channel.Ending`."""
 
-    __slots__ = ("data", "done", "field", "gone", "hash", "name", "pool", "suspect")
+    __slots__ = ("data", "done", "field", "gone", "hash", "name", "number", "pool", "suspect")
     more = False
 
-    def __init__(self, pool: "LeasePool", name: str) -> None:
+    def __init__(self, pool: "LeasePool", name: str, number: int) -> None:
         self.pool = pool
-        self.name = name
+        self.name, self.number = name, number
         self.hash, self.field = pool.hash, bulk(name)
         self.done = pack("HDEL", pool.store.keys.processing, name)  # ends it, if its task has no lost count
         self.data: bytes | None = None  # the task, if it holds one
@@ -51,11 +51,12 @@ class Finish:
         done: the command that ends it.
     """
 
-    __slots__ = ("answered", "done", "field", "hash")
+    __slots__ = ("answered", "done", "field", "gone", "hash")
     more = True
 
     def __init__(self, lease: Lease, done: bytes) -> None:
         self.done, self.hash, self.field, self.answered = done, lease.hash, lease.field, lease.answered
+        self.gone = False
 
 
 class LeasePool:
@@ -67,11 +68,18 @@ class LeasePool:
         channel: the connection.
         superseded: called with a lease that was lost while its task ran.
         publish: called with a token and a number: from now on leases with this token and numbers below that may be used.
+        index: which of the worker's queues it is.
     """
 
     def __init__(
-        self, queue: Queue, channel: Channel, superseded: Callable[[Lease], None], publish: Callable[[str, int], None]
+        self,
+        queue: Queue,
+        channel: Channel,
+        superseded: Callable[[Lease], None],
+        publish: Callable[[str, int], None],
+        index: int = 0,
     ) -> None:
+        self.index = index
         self.queue = queue  # for the tasks themselves: the connection is the worker's
         self.store = queue.store.over(channel)
         self.take: Callable[..., TakeResult] = self.store.take  # or one that keeps limits: see `queue_order`
@@ -115,7 +123,7 @@ class LeasePool:
         if living < count:
             self._publish(self._token, self._serial + count - living)
         while len(leases) < count:
-            lease = Lease(self, self.store.keys.lease(self._token, self._serial))
+            lease = Lease(self, self.store.keys.lease(self._token, self._serial), self._serial)
             self._serial += 1
             self.made[lease.name] = lease
             leases.append(lease)

@@ -39,6 +39,7 @@ class WorkerOptions:
     async_tasks: int = 1
     threads: int = 0
     unready_for: float = PATIENCE
+    endings_at_once: bool = False
     # Around the life of each process:
     lifespan: Callable[[], AbstractContextManager[None]] = nullcontext
 

@@ -14,6 +14,8 @@ _TURNS, _FINISHED, _WORKING, _LEFT, _BEAT, _CLIENT, _NAME = 0, 1, 2, 3, 4, 5, 7
 _END_BY = 9
 _QUEUES = 10  # where the queues begin: a serial number and a token for each
 _WORD = 8  # bytes
+_NOTES = 256  # endings that can be noted; a worker has at most a hand of them
+_QUEUE_BITS = 40  # a note is the number of a queue above so many bits, and below them that of a lease
 _TOKEN = 2 * _WORD  # bytes; see `leases.token`
 
 
@@ -22,11 +24,15 @@ class Scoreboard:
 
     Args:
         queues: how many queues the worker serves.
+        supervised: whether somebody reads it when the worker has died: then it may note endings here, and send many together.
     """
 
-    def __init__(self, queues: int) -> None:
-        self._bytes = mmap.mmap(-1, _WORD * (_QUEUES + 3 * queues))  # anonymous, and shared with forked processes
+    def __init__(self, queues: int, *, supervised: bool = False) -> None:
+        self.supervised = supervised
+        self._notes = _QUEUES + 3 * queues  # how many notes there are, and then these
+        self._bytes = mmap.mmap(-1, _WORD * (self._notes + 1 + _NOTES))  # anonymous, and shared with forked processes
         self._words = memoryview(self._bytes).cast("Q")
+        self._noted = 0
 
     # The worker writes
 
@@ -57,6 +63,8 @@ class Scoreboard:
 
     def lease(self, queue: int, token: str, serial: int) -> None:
         """From now on it may take under the leases `token` 0 to `serial` - 1 of its queue number `queue`."""
+        if token != self._read(_QUEUES + 3 * queue + 1):
+            self.clear()  # what is noted would stand for other leases: who forgets it repeats a task, and loses none
         self._words[_QUEUES + 3 * queue] = serial
         self._write(_QUEUES + 3 * queue + 1, token)
 
@@ -64,7 +72,27 @@ class Scoreboard:
         """What it runs must have ended at this monotonic time in seconds; 0 for no limit."""
         self._words[_END_BY] = round(moment * 1000)
 
+    def note(self, queue: int, serial: int) -> bool:
+        """What its lease of this number, on its queue number `queue`, held has ended, and Redis does not know that yet. False
+        if there is no place. The lease must not be used again before `clear`."""
+        if self._noted == _NOTES:
+            return False
+        self._words[self._notes + 1 + self._noted] = queue << _QUEUE_BITS | serial
+        self._noted += 1
+        self._words[self._notes] = self._noted
+        return True
+
+    def clear(self) -> None:
+        """Redis knows all that was noted."""
+        if self._noted:
+            self._noted = self._words[self._notes] = 0
+
     # The supervisor reads
+
+    def noted(self, queue: int) -> list[int]:
+        """The numbers of the leases on its queue number `queue` of which it has noted that their tasks have ended."""
+        words = self._words[self._notes + 1 : self._notes + 1 + self._words[self._notes]]
+        return [word & ((1 << _QUEUE_BITS) - 1) for word in words if word >> _QUEUE_BITS == queue]
 
     @property
     def progress(self) -> tuple[int, int]:

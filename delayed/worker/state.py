@@ -38,6 +38,7 @@ class WorkerState:
         self.place = f"{socket.gethostname()}:{os.getpid()}"
         self.started = now()
         self.ttl = options.ttl  # seconds that a lease lives after a beat
+        self.endings_at_once = options.endings_at_once or options.several
         self.longest_round = 0.0  # seconds that a round of the loop may take while no task runs
         self.pools: list[LeasePool] = []  # of each queue; `LeasePool` says who writes what in it
         self.scoreboard = scoreboard

@@ -58,6 +58,8 @@ class Worker:
             a loop of its own, in its turn.
         unready_for: seconds that a task waits for a worker that can run it, if this one cannot (it does not know the function,
             or may not run it); after that it is buried.
+        endings_at_once: under a supervisor, tell Redis of each task's end before the next one begins, as other workers do. Else
+            ends of tasks without a state are noted where the supervisor finds them, and said together.
         threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 
     Raises:
@@ -82,6 +84,7 @@ class Worker:
         async_tasks: int = 1,
         threads: int = 0,
         unready_for: float = PATIENCE,
+        endings_at_once: bool = False,
     ) -> None:
         options = WorkerOptions(
             queues=(queue,) if isinstance(queue, Queue) else tuple(queue),
@@ -97,6 +100,7 @@ class Worker:
             async_tasks=async_tasks,
             threads=threads,
             unready_for=unready_for,
+            endings_at_once=endings_at_once,
         )
         self._assemble(options, scoreboard)
 
@@ -119,7 +123,7 @@ class Worker:
         deferral = Deferral(options.unready_for)
         completer = Completer(state, channel, runner, emitter=emitter, deferral=deferral, signals=signals)
         state.pools += [
-            LeasePool(queue, channel, completer.superseded, partial(state.scoreboard.lease, index))
+            LeasePool(queue, channel, completer.superseded, partial(state.scoreboard.lease, index), index)
             for index, queue in enumerate(options.queues)
         ]
         for pool in state.pools:

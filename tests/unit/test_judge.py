@@ -147,6 +147,15 @@ def test_only_the_last_task_of_a_killed_process_may_have_ended() -> None:
     assert (causes(earlier), earlier.ended) == ([""], 1)
 
 
+def test_what_had_just_ended_may_run_again_if_the_supervisor_was_killed_with_its_notes() -> None:
+    count = BATCH + 2
+    ran = [note for task in range(count) for note in (*run(task, A, task, task + 1), *run(task, B, 500 + task, 501 + task))]
+    kill = blow(KILL, 10, count + 1, kind="supervisor")
+    assert Counter(causes(judge(ran, events=(kill,)))) == {"kill supervisor": BATCH, "": 2}
+    alone = blow(KILL, 100, count + 1)
+    assert Counter(causes(judge(ran, events=(alone,)))) == {"kill child": 1, "": count - 1}
+
+
 def test_a_task_that_ended_long_before_the_kill_must_not_run_again() -> None:
     verdict = judge(run(1, A, 0, 1), run(1, B, 2000, 2001), events=(blow(KILL, 100, 1000),))
     assert causes(verdict) == [""]

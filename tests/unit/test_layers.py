@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "system/signals.py",
         "system/exits.py",
         "system/kept.py",
+        "redis/channel.py",
         "redis/outage.py",
         "queue/handle.py",
         "queue/waiter.py",

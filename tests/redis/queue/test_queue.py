@@ -248,7 +248,7 @@ def test_a_foreign_type_under_our_key_is_a_clear_error(queue: Queue, client: red
 class _Ending:
     """The ending of a lease that need not exist."""
 
-    more = False
+    more = gone = False
 
     def __init__(self, key: str, field: str, answers: list[tuple[Any, bool]]) -> None:
         self.done, self.hash, self.field = pack("HDEL", key, field), bulk(key), bulk(field)

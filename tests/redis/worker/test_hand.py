@@ -14,6 +14,8 @@ from delayed.queue.queue import Queue
 from delayed.redis.store import Store
 from delayed.task.result import State
 from delayed.task.task import PyTask
+from delayed.worker.options import WorkerOptions
+from delayed.worker.scoreboard import Scoreboard
 from delayed.worker.worker import Worker
 from tests.redis.test_costs import monitored
 from tests.support.waiting import eventually
@@ -174,3 +176,59 @@ def test_a_slot_is_free_when_one_that_has_begun_goes_back(queue: Queue) -> None:
     GO.set()
     thread.join()
     assert worker.finished == 3
+
+
+def supervised(queue: Queue, size: int, **options: Any) -> Worker:
+    """A worker that notes its endings."""
+    scoreboard = Scoreboard(1, supervised=True)
+    worker = Worker.of(WorkerOptions(queues=(queue,), allow=AllowAny(), burst=True, **options), scoreboard)
+    worker._parts.fetcher.size = size
+    return worker
+
+
+def test_what_is_noted_ends_though_a_slow_task_comes_after_it(queue: Queue, client: redis.Redis) -> None:
+    noop, slow = "tasks:noop", "tests.redis.worker.test_hand:wait"
+    queue.enqueue_many(PyTask(path, (number,)) for number, path in enumerate((noop, noop, slow, noop)))
+    worker = supervised(queue, 4)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: (client.hlen(queue.keys.processing), queue.len()) == (1, 1))
+    names = {lease.name for lease in worker.state.pools[0].made.values() if lease.gone}
+    assert len(names) <= 2, "sent by the heartbeat, or by the worker itself before the slow one began"
+    GO.set()
+    thread.join()
+    assert not names & set(worker.state.pools[0].made), "the heartbeat's command may come late: they are not used again"
+    assert (worker.finished, worker.state.scoreboard.noted(0), queue.len()) == (4, [], 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"endings_at_once": True}], ids=["together", "at once"])
+def test_endings_go_together_if_they_are_noted(
+    queue: Queue, client: redis.Redis, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for quick in ("worker.prefetch.BUDGET", "worker.heartbeat.BUDGET", "worker.completer._DELAY"):
+        monkeypatch.setattr(f"delayed.{quick}", 60.0)
+    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(100))
+    with monitored(client, name) as sent:
+        supervised(queue, 100, **options).run()
+    assert sent.count("HDEL") >= 100 if options else sent.count("HDEL") <= 20
+
+
+def test_what_was_noted_when_the_connection_broke_is_sent_over_the_next(queue: Queue, client: redis.Redis) -> None:
+    queue.enqueue_many([PyTask("tasks:noop", (1,)), PyTask(drop_clients, (queue.name,)), PyTask("tasks:noop", (2,))])
+    QUEUES[queue.name] = queue
+    worker = supervised(queue, 3)
+    worker.run()
+    assert client.hlen(queue.keys.processing) == 0
+    assert worker.state.counts["superseded"] == 0
+    assert worker.state.scoreboard.noted(0) == []
+
+
+def drop_clients(name: str) -> None:
+    RAN.append((0, 0))
+    if len(RAN) == 1:
+        QUEUES[name].store.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    RAN.clear()
