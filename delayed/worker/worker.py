@@ -58,7 +58,7 @@ class Worker:
             a loop of its own, in its turn.
         unready_for: seconds that a task waits for a worker that can run it, if this one cannot (it does not know the function,
             or may not run it); after that it is buried.
-        endings_at_once: under a supervisor, tell Redis of each task's end before the next one begins, as other workers do. Else
+        endings_at_once: under a supervisor, tell Redis of each task's end before the next one begins, as others do. Else
             ends of tasks without a state are noted where the supervisor finds them, and said together.
         threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 

@@ -75,12 +75,21 @@ func (h *Handle) Status(ctx context.Context) (Status, error) {
 	}
 }
 
+// statusFields are those that a Status is made of: not the result, which may be large.
+var statusFields = []string{"state", "enqueued", "due", "started", "worker", "attempt", "error", "waits", "progress"}
+
 func (h *Handle) status(ctx context.Context) (Status, error) {
-	reply, err := h.queue.store.Caller.Call(ctx, "HGETALL", h.queue.store.Keys.Task(h.ID))
+	reply, err := h.queue.store.Caller.Call(ctx, append([]string{"HMGET", h.queue.store.Keys.Task(h.ID)}, statusFields...)...)
 	if err != nil {
 		return Status{}, err
 	}
-	fields := rdb.Fields(reply)
+	fields := map[string]string{}
+	found, _ := reply.([]any)
+	for i, each := range found {
+		if value := rdb.Bulk(each); value != nil && i < len(statusFields) {
+			fields[statusFields[i]] = string(value)
+		}
+	}
 	if len(fields) == 0 {
 		return Status{}, h.unknown()
 	}
@@ -128,9 +137,12 @@ func (h *Handle) look(ctx context.Context) ([]byte, error) {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), conn.Deadline)
 		defer cancel()
 	}
-	reply, err := h.queue.store.Caller.Call(ctx, "LINDEX", h.queue.store.Keys.Result(h.ID), "0")
-	if data := rdb.Bulk(reply); data != nil || over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
-		return data, err
+	reply, err := h.queue.store.Caller.Call(ctx, append([]string{"HMGET", h.queue.store.Keys.Task(h.ID)}, outcome...)...)
+	if over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
+		return nil, err
+	}
+	if found, _ := answerIn(reply); found.data != nil {
+		return found.data, nil
 	}
 	if over {
 		return nil, fmt.Errorf("%w: %s of %q; it may still", ErrNotDone, h.ID, h.queue.Name())

@@ -33,7 +33,7 @@ func TestATaskPastItsHardTimeoutEndsItsProcess(t *testing.T) {
 	}
 	keys := queue.store.Client.Keys(ctx, queue.Name()+"*").Val()
 	slices.Sort(keys)
-	left := []string{queue.Name(), queue.store.Keys.Dead, queue.store.Keys.Noti, queue.store.Keys.Result(handle.ID), queue.store.Keys.Task(handle.ID)}
+	left := []string{queue.Name(), queue.store.Keys.Dead, queue.store.Keys.Noti, queue.store.Keys.Task(handle.ID)}
 	slices.Sort(left)
 	if !slices.Equal(keys, left) || lengths(t, queue) != [2]int64{1, 1} {
 		t.Error(keys, lengths(t, queue))

@@ -429,7 +429,7 @@ func TestForeignHeaders(t *testing.T) {
 		t.Error(left, worker.finished.Load(), count)
 	}
 	for _, key := range queue.store.Client.Keys(ctx, queue.Name()+"_*").Val() {
-		if kept := strings.Contains(key, "_task_") || strings.Contains(key, "_result_") || strings.Contains(key, "_unique_") || strings.Contains(key, "_slots_"); kept &&
+		if kept := strings.Contains(key, "_task_") || strings.Contains(key, "_unique_") || strings.Contains(key, "_slots_"); kept &&
 			queue.store.Client.PTTL(ctx, key).Val() < 0 {
 			t.Errorf("%s has no TTL", key)
 		}

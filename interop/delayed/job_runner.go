@@ -86,7 +86,7 @@ func (w *Worker) begin(ctx context.Context, l *lease.Lease, job *Job) error {
 	b := rdb.Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
 	start := func() (rdb.StartResult, error) { return store.Start(ctx, l.Name, b) }
 	var own []rdb.TypedKey
-	kinds := []string{"hash", "list", "string", "zset", "hash", "zset"}
+	kinds := []string{"hash", "string", "zset", "hash", "zset"}
 	for i, key := range store.Keys.Held(h) {
 		if key != store.Keys.Processing { // which stands for what it has not
 			own = append(own, rdb.TypedKey{Key: key, Kind: kinds[i]})

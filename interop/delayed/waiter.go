@@ -20,17 +20,16 @@ const (
 	sayAway    = 10 * time.Second       // between two lines about a Redis that is away
 )
 
-// waiter lets any number of goroutines wait for results over one connection. Each result is read, and Redis (told by CLIENT TRACKING)
-// says when it changes: so a wait takes no connection, and nobody polls. Now and then each is read again, in case a message was lost,
-// and it is seen whether its task is still known. There is one for each client, and on a cluster for each queue, while it is needed.
+// waiter lets any number of goroutines wait for results over one connection. The state of each task is read, and Redis (told by CLIENT
+// TRACKING) says when it changes: so a wait takes no connection, and nobody polls. Now and then each is read again, in case a message
+// was lost. There is one for each client, and on a cluster for each queue, while it is needed.
 type waiter struct {
 	client redis.UniversalClient
 	key    string // any of the queues'
 	self   waiterKey
 
 	mu      sync.Mutex
-	waiting map[string]map[*wait]struct{} // by the key of the result
-	ended   map[string]bool               // those whose task has ended, as was seen once, though there was no result yet
+	waiting map[string]map[*wait]struct{} // by the key of the state
 	trouble error                         // why Redis cannot be asked now
 	poked   chan struct{}                 // it has something to send
 	outbox  []byte                        // likewise, if there is a connection
@@ -52,8 +51,8 @@ var waiters struct {
 
 // wait is one who waits.
 type wait struct {
-	key, task string
-	answered  chan answer
+	key      string // of the task's state
+	answered chan answer
 }
 
 // answer is a result as it stands in Redis, or why there will be none.
@@ -64,7 +63,7 @@ type answer struct {
 
 // await waits for a result until ctx ends: then the error is that of ctx, and trouble says why Redis could not be asked.
 func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err error) {
-	one := &wait{q.store.Keys.Result(id), q.store.Keys.Task(id), make(chan answer, 1)}
+	one := &wait{q.store.Keys.Task(id), make(chan answer, 1)}
 	w := q.waiter(one)
 	defer w.drop(one)
 	select {
@@ -87,8 +86,7 @@ func (q *Queue) waiter(first *wait) *waiter {
 	defer waiters.Unlock()
 	w, found := waiters.running[self]
 	if !found {
-		w = &waiter{client: q.store.Client, key: q.store.Keys.Queue, self: self, poked: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{},
-			ended: map[string]bool{}}
+		w = &waiter{client: q.store.Client, key: q.store.Keys.Queue, self: self, poked: make(chan struct{}, 1), waiting: map[string]map[*wait]struct{}{}}
 		if waiters.running == nil {
 			waiters.running = map[waiterKey]*waiter{}
 		}
@@ -107,7 +105,7 @@ func (w *waiter) add(one *wait) {
 	}
 	w.waiting[one.key][one] = struct{}{}
 	if w.open {
-		w.ask(one.key, one.task)
+		w.ask(one.key)
 	}
 	signal(w.poked)
 }
@@ -117,7 +115,6 @@ func (w *waiter) drop(one *wait) {
 	defer w.mu.Unlock()
 	if delete(w.waiting[one.key], one); len(w.waiting[one.key]) == 0 {
 		delete(w.waiting, one.key)
-		delete(w.ended, one.key)
 	}
 }
 
@@ -258,15 +255,11 @@ func (w *waiter) checkSilence() (idle bool, err error) {
 }
 
 func (w *waiter) askAll() {
-	for key, those := range w.waiting {
-		for one := range those {
-			w.ask(key, one.task)
-			break
-		}
+	for key := range w.waiting {
+		w.ask(key)
 	}
 }
 
-func (w *waiter) ask(key, task string) {
-	w.expect(func(reply any) error { return w.read(key, reply) }, "LINDEX", key, "0")
-	w.expect(func(reply any) error { w.found(key, task, reply); return nil }, "HMGET", task, "state", "error")
+func (w *waiter) ask(key string) {
+	w.expect(func(reply any) error { return w.found(key, reply) }, append([]string{"HMGET", key}, outcome...)...)
 }

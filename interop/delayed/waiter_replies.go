@@ -13,22 +13,33 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// found is told the state of a task, which was asked for after its result. One that has ended without a result is looked at twice, as
-// both may have been stored between the two questions.
-func (w *waiter) found(key, task string, reply any) {
+// outcome are the fields of a state that say how its task has ended.
+var outcome = []string{"state", "error", "result"}
+
+// found is told what they say, or the error that Redis said instead.
+func (w *waiter) found(key string, reply any) error {
+	if refusal, ok := reply.(conn.ReplyError); ok {
+		if refusal.Misplaced() {
+			return refusal
+		}
+		w.answer(key, answer{err: refusal})
+	} else if found, over := answerIn(reply); over {
+		w.answer(key, found)
+	}
+	return nil
+}
+
+// answerIn is what the fields of outcome say; over, if the task has ended or is not known.
+func answerIn(reply any) (found answer, over bool) {
 	fields, _ := reply.([]any)
-	if len(w.waiting[key]) == 0 || len(fields) != 2 {
-		return
+	if len(fields) != len(outcome) {
+		return answer{}, false
+	}
+	if data := rdb.Bulk(fields[2]); data != nil {
+		return answer{data: data}, true
 	}
 	err := withoutResult(fields)
-	switch {
-	case err == nil:
-	case w.ended[key] || errors.Is(err, ErrUnknownTask):
-		w.answer(key, answer{err: err})
-	default:
-		w.ended[key] = true
-		w.ask(key, task)
-	}
+	return answer{err: err}, err != nil
 }
 
 // withoutResult says why a task with this state and error has no result, and will have none; nil if it may have one.
@@ -57,18 +68,6 @@ func (w *waiter) expect(then func(any) error, args ...string) {
 	}
 	w.replies = append(w.replies, then)
 	w.outbox = conn.AppendCommand(w.outbox, args...)
-}
-
-func (w *waiter) read(key string, reply any) error {
-	if refusal, ok := reply.(conn.ReplyError); ok {
-		if refusal.Misplaced() {
-			return refusal
-		}
-		w.answer(key, answer{err: refusal})
-	} else if data := rdb.Bulk(reply); data != nil {
-		w.answer(key, answer{data: data})
-	}
-	return nil
 }
 
 // received looks at what has arrived. An error ends the connection.
@@ -100,10 +99,8 @@ func (w *waiter) changed(message conn.Push) {
 		w.askAll()
 	}
 	for _, each := range keys {
-		key := string(rdb.Bulk(each))
-		for one := range w.waiting[key] {
-			w.ask(key, one.task)
-			break
+		if key := string(rdb.Bulk(each)); len(w.waiting[key]) > 0 {
+			w.ask(key)
 		}
 	}
 }
@@ -113,7 +110,6 @@ func (w *waiter) answer(key string, found answer) {
 		one.answered <- found
 	}
 	delete(w.waiting, key)
-	delete(w.ended, key)
 }
 
 // again reports whether what Redis could not answer may be asked again: it is away for a moment.

@@ -28,8 +28,7 @@ func done(t *testing.T, queue *Queue, handle *Handle, value any) {
 	t.Helper()
 	data, err := packResult(string(StateSucceeded), value)
 	must(t, err)
-	must(t, queue.store.Client.RPush(ctx, queue.store.Keys.Result(handle.ID), data).Err())
-	must(t, queue.store.Client.Expire(ctx, queue.store.Keys.Result(handle.ID), time.Minute).Err())
+	must(t, queue.store.Client.HSet(ctx, queue.store.Keys.Task(handle.ID), "result", data).Err())
 }
 
 // waitingFor is how many wait for results of a client.
@@ -202,7 +201,7 @@ func TestEveryAnswerReachesWhoeverWaits(t *testing.T) {
 		go func() { answers <- handle.Result(soon(t), nil) }()
 	}
 	eventually(t, "both wait", func() bool { return waitingFor(queue) == 2 })
-	must(t, queue.store.Client.Set(ctx, queue.store.Keys.Result(foreign.ID), "another program's", time.Minute).Err())
+	must(t, queue.store.Client.Set(ctx, queue.store.Keys.Task(foreign.ID), "another program's", time.Minute).Err())
 	if err := <-answers; err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Error(err)
 	}

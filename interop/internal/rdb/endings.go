@@ -136,7 +136,7 @@ func (s *Store) Cancel(ctx context.Context, id string, result []byte, keep time.
 	}
 	place, own := k.Scheduled, k.Held(Holds{ID: id})
 	if key := string(Bulk(values[0])); k.ownsUnique(key) {
-		own[2], own[3] = key, k.WaitsForUnique(key)
+		own[1], own[2] = key, k.WaitsForUnique(key)
 	}
 	if key := string(Bulk(values[1])); k.ownsWaits(key) {
 		place = key

@@ -66,19 +66,19 @@ func (h Holds) fate() string {
 // home is what every script that ends leases begins with: where tasks are held, and where those wait that it wakes.
 func (k Keys) home() []string { return []string{k.Processing, k.Queue, k.Noti, k.Waited} }
 
-// Held are the six keys of what a task may hold, in the order that all scripts know: state, result, unique key, who waits for that,
-// slots, who waits for one. Processing stands for what it has not.
+// Held are the five keys of what a task may hold, in the order that all scripts know: state, unique key, who waits for that, slots, who
+// waits for one. Processing stands for what it has not.
 func (k Keys) Held(h Holds) []string {
-	keys := slices.Repeat([]string{k.Processing}, 6)
+	keys := slices.Repeat([]string{k.Processing}, 5)
 	if h.ID != "" {
-		keys[0], keys[1] = k.Task(h.ID), k.Result(h.ID)
+		keys[0] = k.Task(h.ID)
 	}
 	if h.Mode != "" {
-		keys[2] = k.Unique(h.Unique)
-		keys[3] = k.WaitsForUnique(keys[2])
+		keys[1] = k.Unique(h.Unique)
+		keys[2] = k.WaitsForUnique(keys[1])
 	}
 	if h.Limit > 0 {
-		keys[4], keys[5] = k.Slots(h.Slots), k.WaitsForSlot(h.Slots)
+		keys[3], keys[4] = k.Slots(h.Slots), k.WaitsForSlot(h.Slots)
 	}
 	return keys
 }
@@ -96,7 +96,7 @@ func (k Keys) endingSlot(h Holds, keys ...string) []string {
 	return k.ending(h, keys...)
 }
 
-// several are what scripts that end several leases are told of a task: its id, or what stands for that, and its six keys.
+// several are what scripts that end several leases are told of a task: its id, or what stands for that, and its five keys.
 func (k Keys) several(h Holds) (word string, keys []string) {
 	if h.ID == "" && h.Limit == 0 {
 		return "", nil

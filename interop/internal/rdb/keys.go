@@ -23,7 +23,7 @@ var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_
 var IsDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
-var ofOne = regexp.MustCompile(`(?s)._(?:(?:task|result)_[A-Za-z0-9_-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})$`)
+var ofOne = regexp.MustCompile(`(?s)._(?:task_[A-Za-z0-9_-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})$`)
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -61,7 +61,7 @@ func NewKeys(name string) (Keys, error) {
 	}
 	if clash {
 		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
-			"does not contain %q and does not end in %s, in _task_ or _result_ and 16 characters, or in _unique_, _slots_, _pace_, _waits_ or "+
+			"does not contain %q and does not end in %s, in _task_ and 16 characters, or in _unique_, _slots_, _pace_, _waits_ or "+
 			"_group_ and 40 hexadecimal digits", errs.ErrConfiguration, name, LeasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{
@@ -93,11 +93,8 @@ func (k Keys) Lease(token string, number int) string {
 	return k.Own(token) + "_" + strconv.Itoa(number)
 }
 
-// Task is a hash with a TTL: the state of a tracked task.
+// Task is a hash with a TTL: the state of a tracked task, and its result.
 func (k Keys) Task(id string) string { return k.Queue + "_task_" + id }
-
-// Result is a list with a TTL: how a tracked task ended, in one element; those who wait for it turn the list, and take nothing.
-func (k Keys) Result(id string) string { return k.Queue + "_result_" + id }
 
 // Unique is a string with a TTL: the id of the task that has a unique key.
 func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + Digest(key) }
