@@ -386,7 +386,7 @@ func TestAnEnqueueIsSentOnce(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	client := connectTo(t, shared)
 	for _, name := range []string{"", "a_noti", "a_processing", "a_lost", "a_dead", "a_workers", "a_stats", "a_scheduled", "a_cron", "a_cron_due", "a_lease_b",
-		"a_task_" + strings.Repeat("x", 16), "a_result_" + strings.Repeat("-", 16), "a_unique_" + strings.Repeat("0", 40),
+		"a_task_" + strings.Repeat("x", 16), "a_unique_" + strings.Repeat("0", 40),
 		"a_slots_" + strings.Repeat("f", 40), "a_waits_" + strings.Repeat("f", 40), "a_group_" + strings.Repeat("a", 40)} {
 		if _, err := NewQueue(name, client); !errors.Is(err, ErrConfiguration) {
 			t.Errorf("%q: %v", name, err)
