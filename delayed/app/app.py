@@ -28,7 +28,7 @@ from ..task.paths import path_of_function
 from ..task.result import State
 from ..task.task import GoTask, PyTask
 from ..task.types import by_annotation, encoder
-from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, P, Priority, R, Task
+from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, Destination, P, Priority, R, Task
 
 Wire = Literal["delayed", "upstream"]
 T = TypeVar("T")
@@ -302,15 +302,23 @@ class App:
         """Enqueue calls (`task.call(…)`), in order, in chunks as `Queue.enqueue_many` does, each with its options. Returns a
         handle for each; raises as that does."""
         handles: list[Handle[Any]] = []
-        for name, some in groupby(calls, _where):
-            handles += self.queue(*self._parts(name)).enqueue_all(call.task for call in some)
+        for place, some in groupby(calls, _where):
+            together = list(some)
+            found = self.queue(*place).enqueue_all(call.task for call in together)
+            for call, handle in zip(together, found, strict=True):
+                handle.convert = call.convert
+            handles += found
         return handles
 
     async def aenqueue_many(self, calls: Iterable[BoundCall]) -> list[AsyncHandle[Any]]:
         """As `enqueue_many`, for asyncio."""
         handles: list[AsyncHandle[Any]] = []
-        for name, some in groupby(calls, _where):
-            handles += await self.async_queue(*self._parts(name)).enqueue_all(call.task for call in some)
+        for place, some in groupby(calls, _where):
+            together, queue = list(some), self.queue(*place)
+            found = await self.async_queue(*place).enqueue_all(call.task for call in together)
+            for call, handle in zip(together, found, strict=True):
+                handle.convert, handle.place = call.convert, queue
+            handles += found
         return handles
 
     def cancel(self, task_id: str, *, hard: bool = False) -> State:
@@ -332,15 +340,6 @@ class App:
     async def acancel(self, task_id: str, *, hard: bool = False) -> State:
         """As `cancel`, for asyncio: in another thread."""
         return await asyncio.to_thread(partial(self.cancel, task_id, hard=hard))
-
-    def _parts(self, full: str) -> tuple[str, Priority]:
-        """The name and the priority that make `full`."""
-        name = full.removeprefix(self._prefix)
-        for priority in ("high", "low"):
-            bare = name.removesuffix(f".{priority}")
-            if bare != name and bare in self._priorities:
-                return bare, priority
-        return name, "normal"
 
     def refused(self, options: Options, queue: str, priority: Priority) -> str | None:
         """Why tasks of this application cannot have these options; None if they can."""
@@ -408,10 +407,10 @@ class App:
                 each()
 
 
-def _where(call: BoundCall) -> str:
+def _where(call: BoundCall) -> Destination:
     if not isinstance(call, BoundCall):
         raise InvalidTask(f"enqueue_many takes calls of tasks, such as task.call(1, 2), not {call!r:.200}")
-    return call.queue
+    return call.place
 
 
 def find_app(reference: str) -> App:

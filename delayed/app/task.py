@@ -16,6 +16,7 @@ from ..task.options import Options, TaskOptions, count_of
 from ..task.paths import importable, path_of_function, see_that_it_leads_back
 from ..task.task import GoTask, PyTask
 from ..task.task import Task as Enqueued
+from ..task.types import returned
 
 Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
@@ -39,11 +40,19 @@ class DefinitionOptions(CallOptions, HookOptions, total=False):
     """What stands where a function is defined."""
 
 
+class Destination(NamedTuple):
+    """Where calls go."""
+
+    queue: str  # as the application calls it
+    priority: Priority
+
+
 class BoundCall(NamedTuple):
     """A call of a task with its arguments, and where it goes: what `App.enqueue_many` takes."""
 
     task: Enqueued
-    queue: str
+    place: Destination
+    convert: Callable[[Any], Any] | None  # makes of the result what the function's annotation says
 
 
 class Producer(Protocol):
@@ -107,7 +116,7 @@ class Calls(Generic[P, R_co]):
             TypeError: the function does not take these arguments.
             InvalidTask: no worker could find it.
         """
-        return BoundCall(self._task(args, kwargs), self.queue)
+        return BoundCall(self._task(args, kwargs), Destination(self._queue, self._priority), self._convert)
 
     @overload
     def delay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
@@ -115,7 +124,9 @@ class Calls(Generic[P, R_co]):
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]: ...
     def delay(self, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Enqueue a call with these arguments; raises as `call` and as `Queue.enqueue`."""
-        return self._app.queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+        handle = self._app.queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+        handle.convert = self._convert
+        return handle
 
     @overload
     def handle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> Handle[R]: ...
@@ -124,7 +135,9 @@ class Calls(Generic[P, R_co]):
     def handle(self, task_id: str) -> Handle[Any]:
         """The handle of a tracked call that was enqueued somewhere else; Redis is not asked about it. With another queue or
         priority: `f.options(priority="high").handle(task_id)`."""
-        return Handle(self._app.queue(self._queue, self._priority), task_id, path=self.path)
+        handle: Handle[Any] = Handle(self._app.queue(self._queue, self._priority), task_id, path=self.path)
+        handle.convert = self._convert
+        return handle
 
     @overload
     def ahandle(self: "Calls[P, Coroutine[Any, Any, R]]", task_id: str) -> AsyncHandle[R]: ...
@@ -132,7 +145,8 @@ class Calls(Generic[P, R_co]):
     def ahandle(self, task_id: str) -> AsyncHandle[R_co]: ...
     def ahandle(self, task_id: str) -> AsyncHandle[Any]:
         """As `handle`, for asyncio."""
-        return AsyncHandle(self._app.async_queue(self._queue, self._priority), task_id, path=self.path)
+        queue = self._app.async_queue(self._queue, self._priority)
+        return self._known(AsyncHandle(queue, task_id, path=self.path))
 
     @overload
     async def adelay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
@@ -140,7 +154,11 @@ class Calls(Generic[P, R_co]):
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R_co]: ...
     async def adelay(self, *args: Any, **kwargs: Any) -> AsyncHandle[Any]:
         """As `delay`, for asyncio."""
-        return await self._app.async_queue(self._queue, self._priority).enqueue(self._task(args, kwargs))
+        return self._known(await self._app.async_queue(self._queue, self._priority).enqueue(self._task(args, kwargs)))
+
+    def _known(self, handle: AsyncHandle[Any]) -> AsyncHandle[Any]:
+        handle.convert, handle.place = self._convert, self._app.queue(self._queue, self._priority)
+        return handle
 
     def options(self, *, retry: int | None = None, **options: Unpack[CallOptions]) -> "Calls[P, R_co]":
         """The same with other options; see `delayed.task.options.Options`, and `queue` and `priority`.
@@ -154,6 +172,10 @@ class Calls(Generic[P, R_co]):
         chosen = self._options.but(given) if given else self._options
         where = {"queue": queue, "priority": priority}
         return Calls(self._app, self._func, count, chosen, **cast(Any, where))
+
+    @cached_property
+    def _convert(self) -> Callable[[Any], Any] | None:
+        return None if isinstance(self._func, str) else returned(self._func)
 
     @cached_property
     def _signature(self) -> inspect.Signature | None:

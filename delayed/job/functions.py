@@ -1,7 +1,9 @@
 """Finds the function of a path, and calls it."""
 
 import asyncio
+import contextlib
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Container
 from functools import update_wrapper
 from importlib import import_module
@@ -55,9 +57,60 @@ def converting(function: Callable[..., Any]) -> Callable[..., Any]:
     return update_wrapper(begin if inspect.iscoroutinefunction(function) else call, function)
 
 
-def run(awaitable: Awaitable[Any], seconds: float = 0, began: float | None = None) -> Any:
-    """What comes of `awaitable`, in a loop of its own; see `bounded`."""
-    value, error = asyncio.run(caught(bounded(awaitable, seconds, began)))
+class Alone:
+    """The coroutines of this process that run in loops of their own, as another thread sees them: its heartbeat."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving = False
+        self._over = threading.Event()
+
+    async def run(self, awaitable: Awaitable[Any], begun: Callable[[asyncio.Task[Any]], None] | None) -> Any:
+        """What comes of `awaitable`, as `caught`; `begun` is called first, with its asyncio task."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        if begun is not None:
+            begun(task)
+        try:
+            return await caught(awaitable)
+        finally:
+            self._tasks.discard(task)
+
+    def leave(self, seconds: float) -> None:
+        """The process is about to end: let them clean up (`CancelledError`), for so many seconds. They do not return."""
+        self._leaving = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            cancel(task)
+        if tasks:
+            self._over.wait(seconds)
+
+    def stay(self) -> None:
+        """One has ended: if the process is about to end, nothing more happens in this thread."""
+        if self._leaving:
+            self._over.set()
+            threading.Event().wait()
+
+
+ALONE = Alone()
+
+
+def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel an asyncio task, from any thread."""
+    with contextlib.suppress(RuntimeError):  # its loop is closed
+        task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def run(
+    awaitable: Awaitable[Any],
+    seconds: float = 0,
+    began: float | None = None,
+    begun: Callable[[asyncio.Task[Any]], None] | None = None,
+) -> Any:
+    """What comes of `awaitable`, in a loop of its own; see `bounded`, and `Alone.run`."""
+    value, error = asyncio.run(ALONE.run(bounded(awaitable, seconds, began), begun))
+    ALONE.stay()
     if error is not None:
         raise error
     return value

@@ -24,6 +24,7 @@ from ..task.headers import (
     uid_in,
     unique_in,
 )
+from .functions import cancel
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -101,6 +102,16 @@ class Job:
         self._cancelled = True
         if self.task is not None:
             self.task.cancel()
+
+    def run_by(self, task: asyncio.Task[Any]) -> None:
+        """Its coroutine runs in this asyncio task, in a loop of its own."""
+        self.task = task
+
+    def interrupt(self) -> None:
+        """As `cancel`, from another thread, of a coroutine that runs in a loop of its own; others are told when they ask."""
+        if self.task is not None and not self._cancelled:
+            self._cancelled = True
+            cancel(self.task)
 
     def cancellation_known(self) -> bool:
         """Whether it is known already that the task has been cancelled."""

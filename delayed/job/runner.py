@@ -145,7 +145,7 @@ class Runner:
         try:
             job.began = monotonic()
             if isinstance(function, Coroutine):  # its loop keeps the time
-                value = run(function.begin(*job.args, **job.kwargs), seconds)
+                value = run(function.begin(*job.args, **job.kwargs), seconds, begun=job.run_by)
             elif seconds and self._alarm.set(seconds, job.func_path):
                 try:
                     value = settled(function(*job.args, **job.kwargs), seconds, job.began)
@@ -186,7 +186,7 @@ class Runner:
             self._signals.leave_if_child(failed)
         if failed is None:
             return Done(value)
-        if job.cancellation_known() and issubclass(type(failed), TaskCancelled):  # see `Job.check_cancelled`
+        if job.cancellation_known() and issubclass(type(failed), (TaskCancelled, asyncio.CancelledError)):
             return INTERRUPTED
         return Failed(failed, *verdict(job.function, _call_of(job), failed))
 

@@ -28,6 +28,9 @@ _LOOK = 1.0  # seconds that a first look may take, even if there is less time
 _REMIND = 5.0  # seconds that a task waits for another of its own queue before the log says so
 
 
+_Convert = Callable[[Any], Any] | None
+
+
 class _Waiter(Protocol):
     trouble: Exception | None
 
@@ -68,9 +71,12 @@ class Handle(Generic[R_co]):
         known: whether it was there before, so that the enqueue which returned this has added nothing.
         path: the path of its function, if that is known.
         tracked: whether Redis keeps its state, without which there is neither status nor result.
+
+    Attributes:
+        convert: makes of what it returned what its function's annotation says; None to take it as it comes.
     """
 
-    __slots__ = ("_path", "_queue", "id", "known", "tracked")
+    __slots__ = ("_path", "_queue", "convert", "id", "known", "tracked")
 
     def __init__(
         self: "Handle[Any]",
@@ -85,6 +91,7 @@ class Handle(Generic[R_co]):
         self.known = known
         self._path = path
         self.tracked = tracked and id is not None
+        self.convert: Callable[[Any], Any] | None = None
 
     def __repr__(self) -> str:
         return f"Handle({self._queue.name!r}, {self.id!r})"
@@ -117,7 +124,7 @@ class Handle(Generic[R_co]):
             NotDone: it has not ended in time.
             UnknownTask, NoResult: there is nothing to wait for.
         """
-        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path, self.convert)
         with wait.outage():
             answer = answer_in(self._queue.store.call("HMGET", wait.key, *OUTCOME))
             if answer is not NotYet or wait.looks_once:
@@ -142,7 +149,7 @@ class Handle(Generic[R_co]):
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `result`, for asyncio: any number of them wait at once, without a thread for each, and end with their await."""
-        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path, self.convert)
         if wait.looks_once:
             return await asyncio.to_thread(self.result, timeout)
         return cast(R_co, await wait.answer(self._queue.waiter()))
@@ -183,7 +190,7 @@ class Handle(Generic[R_co]):
 class AsyncHandle(Generic[R_co]):
     """As `Handle`, for tasks of an `AsyncQueue`."""
 
-    __slots__ = ("_path", "_queue", "id", "known", "tracked")
+    __slots__ = ("_path", "_queue", "convert", "id", "known", "place", "tracked")
 
     def __init__(
         self: "AsyncHandle[Any]",
@@ -198,6 +205,8 @@ class AsyncHandle(Generic[R_co]):
         self.known = known
         self._path = path
         self.tracked = tracked and id is not None
+        self.convert: Callable[[Any], Any] | None = None
+        self.place: _Queue | None = None  # the same queue, for what can only be done in a thread
 
     def __repr__(self) -> str:
         return f"AsyncHandle({self._queue.name!r}, {self.id!r})"
@@ -216,13 +225,15 @@ class AsyncHandle(Generic[R_co]):
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
         """As `Handle.result`: any number of them wait at once over one connection, and end with their await."""
-        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path)
+        wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path, self.convert)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
         return cast(R_co, wait.value(answer_in(await self._queue.store.call("HMGET", wait.key, *OUTCOME))))
 
     async def acancel(self, *, hard: bool = False) -> State:
-        """As `Handle.cancel`."""
+        """As `Handle.cancel`; a task that is not tracked is looked for in another thread, if an `App` has enqueued it."""
+        if self.place is not None and self.id is not None and not self.tracked:
+            return await asyncio.to_thread(Handle(self.place, self.id, tracked=False).cancel)
         state = await self._queue.store.cancel(
             known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
         )
@@ -247,7 +258,10 @@ class _Again:
 class _Wait:
     """The wait for one result."""
 
-    def __init__(self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str) -> None:
+    def __init__(
+        self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str, convert: _Convert
+    ) -> None:
+        self._convert = convert
         self.key = queue.keys.task(identity)
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
         if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
@@ -323,7 +337,8 @@ class _Wait:
             self.late(None)
         name = self._task
         try:
-            return value_of(answer, name)
+            value = value_of(answer, name)
+            return value if self._convert is None else self._convert(value)
         except Unrunnable:
             pass
         except DelayedError:

@@ -14,7 +14,7 @@ from ..redis.keys import Keys
 from ..redis.server_time import ServerTime
 from ..redis.store import place
 from ..task.decode import headers_of, is_python_path, path_of
-from ..task.headers import id_in
+from ..task.headers import any_id_in, id_in
 from ..task.options import TRACKED_FOR, Options
 from ..task.task import GoTask, PyTask, Task
 
@@ -166,7 +166,7 @@ class Producer:
     def _tell(self, tasks: list[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""
         for data in tasks:
-            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=id_in(headers_of(data))))
+            BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=any_id_in(headers_of(data))))
 
     def _submitted(self, task: Task, data: bytes, identity: str, reply: Any) -> tuple[str | None, bool, str]:
         """What a handle has: the id of the task that is there now, for this one or instead of it, whether it was there before,

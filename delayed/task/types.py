@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from ..errors import ResultError
 from .conversions import Conversion, Unfit, conversion, converted, hints_of
 from .extensions import encoder
 
@@ -44,6 +45,27 @@ def converter(function: Callable[..., Any]) -> Callable[[Any, Mapping[str, Any]]
     if all(each is None for _, each in found):
         return None
     return _Converter(found)
+
+
+def returned(function: Callable[..., Any]) -> Callable[[Any], Any] | None:
+    """What makes of a result, as it arrives, what the function's annotation says; None if that asks for nothing.
+
+    Raises:
+        ResultError: by what it returns, if it cannot be converted.
+    """
+    hint = hints_of(inspect.unwrap(function)).get("return", Any)
+    convert = conversion(hint)
+    if convert is None:
+        return None
+
+    def made(value: Any) -> Any:
+        try:
+            return converted(convert, value, "what it returned")
+        except Unfit as unfit:
+            name = f"{function.__qualname__}, which is annotated to return {hint}"
+            raise ResultError(f"{name}: {unfit}; Handle(queue, id).result() has it as it came") from unfit
+
+    return made
 
 
 class _Converter:

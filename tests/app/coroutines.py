@@ -171,3 +171,12 @@ async def enqueues(number: int) -> int:
     assert QUEUE is not None
     await QUEUE.enqueue(PyTask("tasks:noop", (number,)))
     return number
+
+
+async def clean_up(key: str) -> None:
+    """Say that it has begun, and that it was cancelled."""
+    note(f"{key}:began", 1)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        note(f"{key}:cleaned", 1)

@@ -171,7 +171,7 @@ def test_what_a_hard_timeout_ends_is_told(fleet: Fleet, queue: Queue, client: re
 
 def test_a_superseded_worker_says_so(queue: Queue, heard: list[Event]) -> None:
     worker = Worker(queue, allow=["*:*"], burst=True)
-    queue.enqueue(PyTask("tasks:two", (1,), unique="k"))  # its end is waited for
+    queue.enqueue(PyTask("tasks:fail", ("no",)))  # so its end is waited for
 
     def steal(_: Event) -> None:
         queue.store.call("DEL", queue.keys.processing)
@@ -302,7 +302,7 @@ def test_a_defect_of_the_worker_is_told(queue: Queue, heard: list[Event], monkey
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("delayed.job.runner.Runner.end", broken)
+    monkeypatch.setattr("delayed.job.runner.Runner.succeed", broken)
     handle = queue.enqueue(PyTask(fine, (1,), unique="k"))
     burst(queue)
     buried = [event for event in heard if event.kind is Kind.BURIED]

@@ -46,6 +46,7 @@ MAY_IMPORT = {
         "system/signals.py",
         "system/exits.py",
         "system/kept.py",
+        "job/functions.py",
         "redis/channel.py",
         "redis/outage.py",
         "queue/handle.py",

@@ -17,9 +17,10 @@ import pytest
 import redis
 
 import delayed
-from delayed import App, PyTask, Queue, new_id
+from delayed import App, Handle, PyTask, Queue, new_id
 from delayed.cron import definition
-from delayed.errors import ConfigurationError, InvalidTask, NoResult, TaskCancelled, UnknownTask
+from delayed.errors import ConfigurationError, InvalidTask, NoResult, ResultError, TaskCancelled, UnknownTask
+from delayed.events import subscribe
 from delayed.task.decode import headers_of
 from delayed.worker.application import worker_of
 from tests.app import shop
@@ -319,3 +320,33 @@ def test_functions_of_other_programs_are_declared(redis_url: str, name: str) -> 
         app.task(queue=f"{name}go")(new_id)
     with pytest.raises(InvalidTask, match="Go function"):
         app.declare("nonsense", queue=f"{name}go")
+
+
+def test_results_come_back_as_the_types_that_the_function_says(app: App) -> None:
+    handles = [shop.ordered.delay(3), *app.enqueue_many([shop.ordered.call(4)]), shop.ordered.delay(-1)]
+    burst(app)
+    assert [handle.result(5) for handle in handles[:2]] == [shop.Address("Street", 3), shop.Address("Street", 4)]
+    assert shop.ordered.handle(str(handles[0].id)).result(5) == shop.Address("Street", 3)
+    raw = Handle(app.queue("mail"), handles[2].id)
+    with pytest.raises(ResultError, match=r"ordered, which is annotated to return .*Address.*Handle\(queue, id\)"):
+        handles[2].result(5)
+    assert raw.result(5) == "nowhere"
+
+
+async def test_results_in_asyncio_and_a_cancel_by_the_handle(app: App) -> None:
+    handle = await shop.ordered.adelay(3)
+    waits = await shop.plain.adelay(1)
+    (many,) = await app.aenqueue_many([shop.plain.call(2)])
+    assert await waits.acancel() is delayed.State.QUEUED
+    assert await many.acancel() is delayed.State.QUEUED
+    await asyncio.to_thread(burst, app)
+    assert await handle.aresult(5) == shop.Address("Street", 3)
+    await app.aclose()
+
+
+def test_an_event_tells_the_id_of_a_task_without_a_state(app: App) -> None:
+    told: list[str | None] = []
+    end = subscribe(lambda event: told.append(event.id), ["enqueued"])
+    handles = [shop.plain.delay(1), *app.enqueue_many([shop.plain.call(2)])]
+    end()
+    assert told == [handle.id for handle in handles]
