@@ -90,6 +90,7 @@ _NO_INIT = (
     is_flag=True,
     help="With -c: tell Redis of each task's end at once, so that even the death of a supervisor repeats only what runs.",
 )
+@click.option("--log-starts", is_flag=True, help="Log a line when a task starts, too, and not only when it ends.")
 @click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
 @click.option("--with-sweeper", is_flag=True, help="Run a sweeper for these queues beside the worker.")
 @click.option("--swept", is_flag=True, hidden=True, help="Somebody starts a sweeper: no warning if there is none yet.")
@@ -116,6 +117,7 @@ def worker(
     keep_alive_timeout: float | None,
     unready_for: float,
     endings_at_once: bool,
+    log_starts: bool,
     dequeue_timeout: float,
     with_sweeper: bool,
     swept: bool,
@@ -144,6 +146,7 @@ def worker(
         "threads": threads,
         "unready_for": unready_for,
         "endings_at_once": endings_at_once,
+        "log_starts": log_starts,
     }
     load(preload)
     app: App | None = None

@@ -60,6 +60,7 @@ class Runner:
         middlewares: the application's own, outside of those that are built in.
         coroutines: how many may run in one loop.
         clock: the time by which tasks expire.
+        start_level: at which the log has a line when a task begins.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Runner:
         coroutines: int = _THREADS,
         *,
         clock: Callable[[], float] = now,
+        start_level: int = logging.DEBUG,
     ) -> None:
+        self.start_level = start_level
         self._functions = functions
         self.place = place  # host:pid
         self._signals = signals
@@ -83,7 +86,7 @@ class Runner:
 
     def execute(self, job: Job) -> Outcome:
         """Run the function in this thread. The caller ends the lease, by `end`."""
-        _begin(job)
+        self._begin(job)
         try:
             outcome = self._execute(job)
             return outcome if type(outcome) is Done else _checked(outcome)
@@ -92,11 +95,16 @@ class Runner:
 
     async def execute_async(self, job: Job) -> Outcome:
         """Run the coroutine function in this loop. The caller ends the lease, by `end`."""
-        _begin(job)
+        self._begin(job)
         try:
             return _checked(await self._execute_async(job))
         except BaseException as error:
             return broken_off(job, error)
+
+    def _begin(self, job: Job) -> None:
+        job.began = monotonic()
+        if logger.isEnabledFor(self.start_level):
+            log_start(self.start_level, job.queue.name, job.func_path, job)
 
     def begin(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
         """Whether to execute; if not, how the task ends, or None if the lease of that name does not hold it any more."""
@@ -262,11 +270,10 @@ class Runner:
         logger.warning(says, path, pause, why, words(about), extra=about, exc_info=cause)
 
 
-def _begin(job: Job) -> None:
-    job.began = monotonic()
-    if logger.isEnabledFor(logging.DEBUG):
-        about = fields(job.queue.name, job.func_path, "started", job)
-        logger.debug("Task %s starts %s", escaped(job.func_path), words(about), extra=about)
+def log_start(level: int, queue: str, path: str, job: Job | None = None) -> None:
+    """A task begins."""
+    about = fields(queue, path, "started", job)
+    logger.log(level, "Task %s starts %s", escaped(path), words(about), extra=about)
 
 
 def _checked(outcome: object) -> Outcome:

@@ -255,12 +255,12 @@ class Recoverer:
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
         logger.error(
-            "Worker %s: %s; %s put back, %d buried, %d ended that it had noted%s",
+            "Worker %s: %s; %s%s put back, %d buried%s",
             dead.place,
             dead.cause,
+            f"{counted(dead.said, 'end')} said that it had noted, " if dead.said else "",
             counted(dead.back, "task"),
             dead.buried,
-            dead.said,
             names_of(dead.tasks),
             extra={"worker": dead.place, "cause": dead.cause, "tasks": dead.tasks, "outcome": "lost"},
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ..base.clock import monotonic
 from ..job.functions import Coroutine
 from ..job.job import Job
+from ..job.outcome import Done
 from ..job.runner import broken_off
 from ..redis.command import RedisError, pack
 from ..task.decode import Call, parse
@@ -21,9 +22,12 @@ from .heartbeat import Heartbeat
 from .leases import Lease
 from .parts import Parts
 from .prefetch import BUDGET
+from .starts import Starts
 from .waiters import ListeningWaiter
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
+_GATHERING = 0.001  # seconds that a take may wait for more room
+_MOST_AHEAD = 16  # tasks that may wait in front of a thread
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
 _SUSPICIOUS = 2  # losses after which a task runs alone: one less than what buries it by default
 
@@ -51,6 +55,11 @@ class Dispatcher:
         self._next_look = 0.0
         self._rested_at = 0.0  # monotonic time until which nothing is taken
         self._defect: BaseException | None = None
+        self._starts = Starts(parts.channel, parts.runner)
+        self._taken_at = 0.0  # monotonic time of the last take
+        self._ahead = 0  # tasks that may wait in front of the threads
+        self._queued: deque[Execution] = deque()  # what the threads were given, in its order
+        self._mean = 1.0  # seconds that plain functions take
         self._sync = Threads(self._options.threads, self._completions, self._signals.arm)
         self._async: Loop | None = None
 
@@ -138,13 +147,15 @@ class Dispatcher:
         self._completions.read()
         self._collect()
         self._see_cancelled()
+        self._take_back()
         self._begin_waiting()
         if pause := self._deferral.rest(self._state.finished):
             self._rested_at = monotonic() + pause
         room = self._room()
-        if room > 0:
+        if room > 0 and not self._is_to_wait_for_more(room):
+            self._taken_at = monotonic()
             for pool in self._state.pools:
-                pool.prefetch.size = room
+                pool.prefetch.size, pool.prefetch.known = room, True
             self._waiter.until = self._due()
             if self._fetcher.take(self._recycling.left(self._state.finished)):
                 self._sort()
@@ -179,11 +190,19 @@ class Dispatcher:
         self._alone = self._alone and bool(self._state.in_flight)
         if self._state.waiting or self._alone or monotonic() < self._rested_at:
             return 0
-        threads = self._sync.size - self._sync.busy
+        threads = self._sync.size + self._ahead - self._sync.busy
         room = threads if self._async is None else self._async.size - self._async.busy
         if self._crowded and (threads or monotonic() < self._next_probe):
             room = min(room, threads)
         return min(room, self._recycling.left(self._state.finished + len(self._state.in_flight)))
+
+    def _is_to_wait_for_more(self, room: int) -> bool:
+        """Whether there is little room, and more soon if tasks are quick: a take of a few costs as much as one of many."""
+        return 4 * room < self._sizes() and monotonic() < self._taken_at + _GATHERING
+
+    def _sizes(self) -> int:
+        threads = self._sync.size + self._ahead
+        return threads if self._async is None or self._crowded else self._async.size
 
     def _due(self) -> float:
         """Monotonic time at which there is something to do if nothing happens."""
@@ -193,6 +212,10 @@ class Dispatcher:
             due = min(due, self._waiting_since + BUDGET)
         if self._watched:
             due = min(due, self._next_look)
+        if self._queued:
+            due = min(due, self._queued[0].submitted + BUDGET)
+        if self._room() > 0:
+            due = min(due, self._taken_at + _GATHERING)
         for moment in (self._rested_at, self._next_probe):
             if now < moment:
                 due = min(due, moment)
@@ -206,7 +229,7 @@ class Dispatcher:
 
     def _sort(self) -> None:
         """Find out what has been taken, and begin it."""
-        threads = self._sync.size - self._sync.busy
+        threads = self._sync.size + self._ahead - self._sync.busy
         plain = coroutines = 0
         buffer, stop = self._state.buffer, self._state.stop
         while buffer and not stop.is_set():
@@ -252,6 +275,7 @@ class Dispatcher:
             self._state.waiting.clear()  # after a pause others may have it: what is still ours goes back
             self._channel.close()
             return
+        self._ask_for_all()
         left: deque[Execution] = deque()
         while self._state.waiting:
             execution = self._state.waiting.popleft()
@@ -261,7 +285,7 @@ class Dispatcher:
                 self._give_back([execution.lease])
             elif execution.failure is not None:
                 self._begin(execution, None)
-            elif executor.busy < executor.size:
+            elif executor.busy < executor.size or (executor is self._sync and self._may_queue(execution)):
                 self._begin(execution, executor)
             else:
                 left.append(execution)
@@ -269,6 +293,38 @@ class Dispatcher:
             self._give_back([execution.lease for execution in left])
             left.clear()
         self._state.waiting = left
+
+    def _ask_for_all(self) -> None:
+        """Ask in one question whether those may begin that have to ask."""
+        pool = self._state.waiting[0].lease.pool if self._state.waiting else None
+        if pool is None or pool.limited:
+            return
+        asking = [each for each in self._state.waiting if each.failure is None and not each.lease.suspect]
+        jobs = [(each.lease, each.job) for each in asking if each.job is not None and each.job.answer is None]
+        if len(jobs) > 1:
+            self._starts.ask([(lease, job) for lease, job in jobs if job.holds_something])
+
+    def _may_queue(self, execution: Execution) -> bool:
+        """Whether a task may wait in front of the threads: quick ones may, so that no thread waits for the dispatcher."""
+        job = execution.job
+        holds_little = job is None or job.has_only_a_state or not job.holds_something
+        timed = job is not None and "hard_timeout" in job.headers
+        return holds_little and not timed and self._sync.busy < self._sync.size + self._ahead
+
+    def _take_back(self) -> None:
+        """What waits in front of threads that turn out to be slow goes back: another worker may have a place."""
+        queued = self._queued
+        while queued and queued[0].begun:
+            queued.popleft()
+        if queued and monotonic() >= queued[0].submitted + BUDGET:
+            queued.clear()
+            self._ahead = 0
+            back = self._sync.take_back()
+            for execution in back:
+                del self._state.in_flight[execution.lease.name]
+                self._sync.busy -= 1
+            if back:
+                self._give_back([execution.lease for execution in back])
 
     def _may_begin(self, lease: Lease) -> bool:
         """A task that was lost twice runs alone. After one loss it does not: whoever was in flight with a killer is innocent
@@ -298,6 +354,9 @@ class Dispatcher:
             self._watched[lease.name] = execution
         executor.busy += 1
         execution.executor = executor
+        if executor is self._sync:
+            execution.submitted = monotonic()
+            self._queued.append(execution)
         executor.submit(execution)
 
     def _may_now(self, execution: Execution) -> bool:
@@ -311,7 +370,7 @@ class Dispatcher:
 
     def _give_back(self, leases: list[Lease]) -> None:
         pool = leases[0].pool  # a take is of one queue
-        pool.store.give_back([lease.name for lease in leases])
+        pool.store.give_back([lease.name for lease in leases], {lease.name: lease.data for lease in leases if lease.data})
         for lease in leases:
             pool.release(lease)
 
@@ -322,7 +381,7 @@ class Dispatcher:
         ended = self._completions.ended
         while ended:
             execution = ended[0]
-            if execution.failure is not None or execution.job is not None:
+            if execution.failure is not None or not (execution.job is None or type(execution.outcome) is Done):
                 self._channel.settle()
             ended.popleft()
             del self._state.in_flight[execution.lease.name]
@@ -344,17 +403,23 @@ class Dispatcher:
     def _end(self, execution: Execution) -> None:
         lease, data = execution.lease, execution.data
         now = monotonic()
-        ran = now - execution.began
+        if execution.executor is self._sync:
+            self._learn(execution.seconds if execution.job is None else execution.job.seconds)
         if execution.job is not None:
             outcome = execution.outcome or broken_off(execution.job, execution.failure or AssertionError("it has not ended"))
-            self._completer.end(lease, data, execution.job, outcome)
+            self._completer.end(lease, data, execution.job, outcome, self._state.is_fresh(now))
         elif execution.failure is not None:
             function, failure = execution.function, execution.failure
             self._completer.fail(lease, data, execution.call, function, failure, seconds=execution.seconds)
         else:
             self._completer.succeed(lease, self._state.is_fresh(now))
             if self._completer.task_log.on and execution.call is not None:
-                self._completer.task_log.succeeded(lease.pool.store.name, execution.call.func_path, ran, now)
+                self._completer.task_log.succeeded(lease.pool.store.name, execution.call.func_path, execution.seconds, now)
+
+    def _learn(self, seconds: float) -> None:
+        """A plain function has taken so many seconds: how many may wait in front of the threads."""
+        self._mean += (seconds - self._mean) / 8
+        self._ahead = min(_MOST_AHEAD * self._sync.size, int(BUDGET / 2 * self._sync.size / max(self._mean, 1e-6)))
 
     def _see_cancelled(self) -> None:
         """Ask whether somebody has cancelled a coroutine that runs, and interrupt it."""

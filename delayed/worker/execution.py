@@ -7,7 +7,8 @@ from ..base.clock import monotonic
 from ..job.functions import Coroutine, awaited, settled
 from ..job.job import Job, announce
 from ..job.outcome import Outcome
-from ..job.runner import Runner
+from ..job.runner import Runner, log_start
+from ..logger import logger
 from ..system.signals import SignalPipe
 from ..task.decode import Call
 from .leases import Lease
@@ -24,8 +25,8 @@ class Execution:
     """
 
     __slots__ = (
-        "_runner", "_signals", "began", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
-        "outcome", "seconds",
+        "_runner", "_signals", "began", "begun", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
+        "outcome", "seconds", "submitted",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, task: Call | Job | None, runner: Runner, signals: SignalPipe) -> None:
@@ -41,6 +42,8 @@ class Execution:
         self.began = monotonic()
         self.seconds = 0.0  # that a function without headers ran
         self.executor: Executor | None = None  # where it runs
+        self.submitted = 0.0  # monotonic time at which it was given to threads
+        self.begun = False  # one of them has it
 
     @property
     def state_key(self) -> str | None:
@@ -69,6 +72,7 @@ class Execution:
             return
         assert self.call is not None
         assert self.function is not None
+        self._log_start()
         began = monotonic()
         try:
             settled(self.function(*self.call.args, **self.call.kwargs))
@@ -76,6 +80,11 @@ class Execution:
             self.failure = error
         self.seconds = monotonic() - began
         self._signals.leave_if_child(self.failure)
+
+    def _log_start(self) -> None:
+        level = self._runner.start_level
+        if logger.isEnabledFor(level) and self.call is not None:
+            log_start(level, self.lease.pool.store.name, self.call.func_path)
 
     async def run_async(self) -> None:
         """Run it in this asyncio task."""
@@ -86,6 +95,7 @@ class Execution:
             return
         assert self.call is not None
         assert isinstance(self.function, Coroutine)
+        self._log_start()
         began = monotonic()
         try:
             await awaited(self.function.begin(*self.call.args, **self.call.kwargs))

@@ -28,10 +28,11 @@ class Completions:
     def __init__(self) -> None:
         self.ended: deque[Execution] = deque()
         self._reader, self._writer = -1, -1
+        self._said = False  # the descriptor is readable, or will be at once: one wake for all that end until it is read
 
     def open(self) -> None:
         """Before anybody posts or waits: begin anew."""
-        self.ended = deque()
+        self.ended, self._said = deque(), False
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -39,8 +40,10 @@ class Completions:
     def post(self, execution: Execution) -> None:
         """From any thread: it has ended."""
         self.ended.append(execution)
-        with contextlib.suppress(OSError):  # so full that it is readable; or a task has closed it, and the dispatcher looks
-            os.write(self._writer, b"x")
+        if not self._said:
+            self._said = True
+            with contextlib.suppress(OSError):  # a task has closed it, and the dispatcher looks
+                os.write(self._writer, b"x")
 
     def fileno(self) -> int:
         """A descriptor that is readable after a post."""
@@ -50,6 +53,7 @@ class Completions:
         """Make the descriptor unreadable, before looking into `ended`."""
         with contextlib.suppress(OSError):
             os.read(self._reader, 65536)
+        self._said = False
 
     def close(self) -> None:
         """Nobody posts any more."""
@@ -91,6 +95,14 @@ class Threads:
         """See `Executor`."""
         self._queue.put(execution)
 
+    def take_back(self) -> list[Execution]:
+        """What was submitted and has not begun."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while (execution := self._queue.get_nowait()) is not None:
+                found.append(execution)
+        return found
+
     def close(self) -> None:
         """See `Executor`."""
         for _ in range(self.size):
@@ -116,6 +128,7 @@ class Threads:
         execution = self._queue.get()
         if execution is None:
             return False
+        execution.begun = True
         try:
             copy_context().run(execution.run)
         except BaseException as error:  # a defect, or a signal handler of the task's making
@@ -139,6 +152,8 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references
         self._closing = False
+        self._arrived: deque[Execution] = deque()
+        self._asked = False  # the loop will look into it: one wake for all that come until it does
         self._thread = threading.Thread(target=self._serve, name="delayed-loop", daemon=True)
 
     def start(self) -> None:
@@ -147,9 +162,15 @@ class Loop:
 
     def submit(self, execution: Execution) -> None:
         """See `Executor`."""
+        self._arrived.append(execution)
+        if self._asked:
+            return
+        self._asked = True
         try:
-            self._loop.call_soon_threadsafe(self._begin, execution)
+            self._loop.call_soon_threadsafe(self._begin_arrived)
         except BaseException as error:  # a task has closed the loop, say
+            self._asked = False
+            self._arrived.remove(execution)
             self._fail(execution, error)
 
     def cancel(self, job: Job) -> None:
@@ -166,6 +187,12 @@ class Loop:
         self._thread.join(_LEAVING)
         if self._thread.is_alive():
             logger.warning("asyncio tasks that outlived their task did not end within %g s", _LEAVING)
+
+    def _begin_arrived(self) -> None:
+        """In the loop."""
+        self._asked = False
+        while self._arrived:
+            self._begin(self._arrived.popleft())
 
     def _begin(self, execution: Execution) -> None:
         """In the loop. A task of asyncio's own kind is made, whatever factory somebody has given to the loop."""

@@ -40,6 +40,7 @@ class WorkerOptions:
     threads: int = 0
     unready_for: float = PATIENCE
     endings_at_once: bool = False
+    log_starts: bool = False
     # Around the life of each process:
     lifespan: Callable[[], AbstractContextManager[None]] = nullcontext
 

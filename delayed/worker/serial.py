@@ -1,13 +1,12 @@
 """The loop of a worker that runs one task at a time: fetch, run, complete."""
 
-import logging
 import signal
 
 from ..base.clock import monotonic
-from ..base.escape import escaped
 from ..job.functions import settled
 from ..job.job import Job, job_of
 from ..job.outcome import Outcome
+from ..job.runner import log_start
 from ..logger import logger
 from ..redis.command import RedisError
 from ..task.decode import Call, parse
@@ -33,7 +32,7 @@ class SerialLoop:
         self._deferral, self._recycling, self._recovery = parts.deferral, parts.recycling, parts.recovery
         self._heartbeat = heartbeat
         self._log = parts.completer.task_log
-        self._verbose = logger.isEnabledFor(logging.DEBUG)
+        self._verbose = logger.isEnabledFor(parts.runner.start_level)
         self._starts = Starts(parts.channel, parts.runner)
         self._begun: dict[str, Job] = {}  # by lease: those in the buffer to whose beginning Redis has said something
 
@@ -125,7 +124,7 @@ class SerialLoop:
             path, args, kwargs, _, headers = call
             if headers is None:
                 if self._verbose:
-                    logger.debug("Task %s starts (queue %s)", escaped(path), lease.pool.store.name)
+                    log_start(self._runner.start_level, lease.pool.store.name, path)
                 function = self._functions[path]
                 value = function(*args, **kwargs)
                 if value is not None:

@@ -1,5 +1,6 @@
 """The worker: its parts, and its life."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Self
@@ -60,6 +61,7 @@ class Worker:
             or may not run it); after that it is buried.
         endings_at_once: under a supervisor, tell Redis of each task's end before the next one begins, as others do. Else
             ends of tasks without a state are noted where the supervisor finds them, and said together.
+        log_starts: log a line at INFO when a task begins; else it is at DEBUG.
         threads: how many threads run what is not in that loop; 0 for the thread that calls `run`, where soft timeouts work.
 
     Raises:
@@ -85,6 +87,7 @@ class Worker:
         threads: int = 0,
         unready_for: float = PATIENCE,
         endings_at_once: bool = False,
+        log_starts: bool = False,
     ) -> None:
         options = WorkerOptions(
             queues=(queue,) if isinstance(queue, Queue) else tuple(queue),
@@ -101,6 +104,7 @@ class Worker:
             threads=threads,
             unready_for=unready_for,
             endings_at_once=endings_at_once,
+            log_starts=log_starts,
         )
         self._assemble(options, scoreboard)
 
@@ -118,8 +122,11 @@ class Worker:
         state = WorkerState(options, scoreboard or Scoreboard(len(options.queues)))
         emitter = Emitter(state.place, options.hooks, signals)
         functions = Functions(options.allow, emitter.wrap)
+        level = logging.INFO if options.log_starts else logging.DEBUG
         at_once = max(options.async_tasks, options.threads, 1)
-        runner = Runner(functions, state.place, signals, options.middlewares, at_once, clock=state.clock.now)
+        runner = Runner(
+            functions, state.place, signals, options.middlewares, at_once, clock=state.clock.now, start_level=level
+        )
         deferral = Deferral(options.unready_for)
         completer = Completer(state, channel, runner, emitter=emitter, deferral=deferral, signals=signals)
         state.pools += [

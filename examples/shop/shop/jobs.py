@@ -51,7 +51,7 @@ def charge(order: int, total: Decimal, hook: str, customer: str) -> None:
     """The payment provider knows the order's number, and charges it once even if this runs twice."""
     request = current_task().metadata.get("request", "?")
     print(f"charged order {order}: {total} (request {request})", flush=True)
-    deliver.options(concurrency_key=f"hook-{customer}", concurrency=2).delay(hook, "paid", order)
+    deliver.options(rate_key=f"hook-{customer}", rate=5).delay(hook, "paid", order)
 
 
 @app.task(queue="orders")

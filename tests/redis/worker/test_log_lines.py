@@ -95,3 +95,14 @@ def test_a_sweeper_names_what_was_lost(queue: Queue, client: redis.Redis, caplog
     assert isinstance(data, bytes)
     client.hset(queue.keys.processing, queue.keys.lease("gone"), data)
     eventually(lambda: f" put back, 0 buried after 3 losses: tasks:noop (id {handle.id})" in caplog.text)
+
+
+@pytest.mark.parametrize("several", [{}, {"threads": 2}, {"async_tasks": 2}], ids=str)
+@pytest.mark.parametrize("starts", [False, True])
+def test_a_line_when_a_task_starts_is_for_who_asks(
+    queue: Queue, caplog: pytest.LogCaptureFixture, several: dict[str, int], starts: bool
+) -> None:
+    queue.enqueue_many([PyTask("tasks:noop"), PyTask("tasks:noop", (), track=True), PyTask("coroutines:add", (1, 2))])
+    burst(queue, log_starts=starts, **several)
+    started = [vars(each)["function"] for each in of_tasks(caplog) if vars(each)["outcome"] == "started"]
+    assert sorted(started) == ["coroutines:add", "tasks:noop", "tasks:noop"] * starts
