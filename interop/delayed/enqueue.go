@@ -55,7 +55,7 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 		if err != nil {
 			return count, err
 		}
-		if o.alone() || c.count == chunkTasks || c.count > 0 && c.size+len(data) > chunkBytes {
+		if o.alone() || c.count > 0 && c.tracked != o.tracked() || c.count == chunkTasks || c.count > 0 && c.size+len(data) > chunkBytes {
 			if err := flush(); err != nil {
 				return count, err
 			}
@@ -71,7 +71,11 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 			count++
 			continue
 		}
+		c.tracked = o.tracked()
 		place := c.add(destinationOf(q.store.Keys, o), data)
+		if c.tracked {
+			c.ids[place] = append(c.ids[place], b.id)
+		}
 		if added != nil {
 			c.then[place] = append(c.then[place], func() { added(number, q.handle(o.identity(b), false, task)) })
 		}
@@ -85,6 +89,8 @@ type chunk struct {
 	destinations []rdb.Destination // in the order of their first tasks
 	tasks        [][]string
 	then         [][]func() // what is called when these tasks are there
+	ids          [][]string // of those that are tracked
+	tracked      bool       // all of them are
 	places       map[rdb.Destination]int
 	count, size  int
 }
@@ -98,7 +104,7 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 		}
 		i = len(c.destinations)
 		c.places[to] = i
-		c.destinations, c.tasks, c.then = append(c.destinations, to), append(c.tasks, nil), append(c.then, nil)
+		c.destinations, c.tasks, c.then, c.ids = append(c.destinations, to), append(c.tasks, nil), append(c.then, nil), append(c.ids, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
@@ -109,12 +115,17 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 // send empties a chunk into the queue. It returns how many tasks are there for certain.
 func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 	for i, to := range c.destinations {
-		if to.Word == rdb.Notification {
+		first := false
+		switch {
+		case c.tracked:
+			first, err = q.submitMany(ctx, to, c.ids[i], c.tasks[i])
+		case to.Word == rdb.Notification:
 			err = q.enqueue(ctx, c.tasks[i])
-		} else if first, failure := q.enqueueAt(ctx, to, c.tasks[i]); first {
+		default:
+			first, err = q.enqueueAt(ctx, to, c.tasks[i])
+		}
+		if first {
 			q.store.GiveTurn(ctx, to)
-		} else {
-			err = failure
 		}
 		if err != nil {
 			break
@@ -162,6 +173,19 @@ func destinationOf(k rdb.Keys, o *taskOptions) rdb.Destination {
 		return k.Tail()
 	}
 	return k.GroupTail(*o.group)
+}
+
+// submitMany puts tracked tasks in, all or none of them. first: their group had none, and it may be its turn.
+func (q *Queue) submitMany(ctx context.Context, to rdb.Destination, ids, tasks []string) (first bool, err error) {
+	keys := []string{to.List, to.Announces}
+	for _, id := range ids {
+		keys = append(keys, q.store.Keys.Task(id))
+	}
+	reply, err := q.add(ctx, "submit_many", keys, append([]string{to.Word, rdb.Milliseconds(rdb.TrackedFor)}, tasks...)...)
+	if err == nil && reply == int64(0) {
+		err = fmt.Errorf("delayed: a task with one of these ids is known in %q already; none of them was enqueued", q.Name())
+	}
+	return reply == int64(2), err
 }
 
 func (q *Queue) enqueueAt(ctx context.Context, to rdb.Destination, tasks []string) (first bool, err error) {

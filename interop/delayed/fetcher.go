@@ -9,6 +9,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 const (
@@ -211,8 +212,38 @@ func (f *fetcher) fetchFrom(pool *lease.Pool, claims int, waiting bool) (bool, e
 		f.runAlone(leases[0])
 		return true, nil
 	}
+	if err := f.begin(pool, leases[:count]); err != nil {
+		return false, err
+	}
 	f.fillBuffer(leases[:count])
 	return count > 0, nil
+}
+
+// begin asks in one question whether those tasks may begin that are tracked and hold nothing else. Where there are limits each asks for
+// itself, as what has not begun gives its token back.
+func (f *fetcher) begin(pool *lease.Pool, leases []*lease.Lease) error {
+	if pool.Gate.Current() != nil {
+		return nil
+	}
+	var asked []*lease.Lease
+	var tasks []rdb.Start
+	for _, l := range leases {
+		_, headers, _ := wire.Peek(l.Data)
+		if headers == nil {
+			continue
+		}
+		if h := rdb.HoldsOf(headers); h.ID != "" && h.Unique == "" && h.Limit == 0 {
+			asked, tasks = append(asked, l), append(tasks, rdb.Start{Lease: l.Name, ID: h.ID, Attempt: wire.WholeNumber(headers, "attempt") + 1})
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	answers, err := pool.Store.Over(f.conn).StartMany(context.Background(), tasks, f.place)
+	for i, l := range asked {
+		l.Asked, l.Answer = err == nil && answers[i] != rdb.StartAlone, answers[i]
+	}
+	return err
 }
 
 func (f *fetcher) fillBuffer(leases []*lease.Lease) {

@@ -83,6 +83,9 @@ func (w *Worker) begin(ctx context.Context, l *lease.Lease, job *Job) error {
 	if h.ID == "" && h.Limit == 0 {
 		return nil
 	}
+	if l.Asked {
+		return refusals[l.Answer]
+	}
 	b := rdb.Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
 	start := func() (rdb.StartResult, error) { return store.Start(ctx, l.Name, b) }
 	var own []rdb.TypedKey
@@ -163,7 +166,19 @@ func (w *Worker) succeedJob(l *lease.Lease, job *Job) {
 	if job.kept {
 		parts = append(parts, job.result)
 	}
-	w.concludeJob(l, job, StateSucceeded, "", "", parts)
+	if h := job.holds(); h.Unique != "" || h.Limit > 0 || l.Suspect {
+		w.concludeJob(l, job, StateSucceeded, "", "", parts)
+		return
+	}
+	packed, err := packResult(parts...)
+	if err != nil { // cannot be: they are texts, and what is encoded already
+		packed = nil
+	}
+	command := l.Pool.Store.Finishing(l.Name, rdb.Conclusion{Holds: job.holds(), Result: packed, Keep: job.keeps(), Worker: w.place})
+	w.acks.Post(conn.Ending{
+		Packed: conn.AppendCommand(nil, command...), Field: l.Field, Hash: l.Pool.Hash, Quiet: !l.Old.Load(), Ask: l.Old.Load(),
+		Answered: l.Ended,
+	})
 }
 
 // retryJob lets a task that failed wait for its next attempt, or makes it a dead letter.

@@ -156,11 +156,11 @@ func (o *taskOptions) identity(b birth) string {
 }
 
 // submits reports whether the task asks for more than a place at the tail.
-func (o *taskOptions) submits() bool { return o.alone() || o != nil && o.group != nil }
+func (o *taskOptions) submits() bool { return o.alone() || o != nil && (o.group != nil || o.tracked()) }
 
 // alone reports whether it goes in by itself, also among many.
 func (o *taskOptions) alone() bool {
-	return o != nil && (o.tracked() || o.at != nil || o.rateKey != nil || o.after != nil && *o.after > 0)
+	return o != nil && (o.unique != nil || o.at != nil || o.rateKey != nil || o.after != nil && *o.after > 0)
 }
 
 // check says what cannot work, alone or together.

@@ -87,11 +87,12 @@ func (w *Worker) open() error {
 	}
 	err := w.acks.Settle()
 	for _, pool := range w.pools {
+		_, tasks, _ := pool.Held()
 		names := pool.Renew()
 		if err != nil || len(names) == 0 {
 			continue
 		}
-		if _, err = pool.Store.Over(w.fetcher.conn).GiveBack(context.Background(), names, nil, 0); err == nil {
+		if _, err = pool.Store.Over(w.fetcher.conn).GiveBack(context.Background(), names, tasks, 0); err == nil {
 			pool.Forget(names)
 			_, err = w.fetcher.conn.Call(context.Background(), append([]string{"UNLINK"}, names...)...)
 		}

@@ -22,7 +22,7 @@ func (q *Queue) define(task Task, t *cron.Timetable) (entry, error) {
 	found := entry{Timetable: t}
 	o := asksOf(task)
 	switch {
-	case o.alone():
+	case o.alone() || o.tracked():
 		return found, fmt.Errorf("%w: its tasks are all the same, so they cannot have ResultTTL, Track, Unique, RateKey, At or After; let the function "+
 			"of the schedule enqueue a task that has it", ErrInvalidSchedule)
 	case o != nil && o.expiresAt != nil:

@@ -142,6 +142,18 @@ def _enqueue_many(stage: Stage, counter: Counter) -> None:
         note(str(stage.path), RETURNED, number)
 
 
+def _enqueue_many_tracked(stage: Stage, counter: Counter) -> None:
+    delayed.queue.producer._CHUNK_TASKS = 3
+    _fresh(stage).enqueue_many(stage.task(number, track=True) for number in range(8))
+    for number in range(8):
+        note(str(stage.path), RETURNED, number)
+
+
+def _prepare_tracked(stage: Stage) -> None:
+    for number in range(7):
+        stage.queue.enqueue(stage.task(number, result_ttl=60))
+
+
 def _enqueue_for_groups(stage: Stage, counter: Counter) -> None:
     queue = _fresh(stage)
     for number in range(4):
@@ -371,6 +383,14 @@ SCENARIOS = [
     ),
     Scenario(
         "begin tasks with a concurrency key", _prepare_keys, BURST, _once(3), expects=("EVALSHA start", "EVALSHA succeed")
+    ),
+    Scenario(
+        "enqueue many tracked tasks, in chunks", _nothing, _enqueue_many_tracked, _once(8), enqueued=_range(8),
+        expects=("EVALSHA submit_many",),
+    ),
+    Scenario(
+        "begin tracked tasks together, post their ends, confirm them", _prepare_tracked, BURST, _once(7),
+        expects=("EVALSHA start_many", "EVALSHA finish", "CLIENT REPLY OFF", "HMGET"),
     ),
     Scenario("wait for keys that others have", _prepare_rivals, BURST, _once(6), expects=("EVALSHA start",)),
     Scenario(

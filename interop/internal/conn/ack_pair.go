@@ -8,9 +8,10 @@ import (
 
 // Ending is a fenced command that ends leases.
 type Ending struct {
-	Packed   []byte // a command of its own, which needs a reply; if it is nil,
+	Packed   []byte // a command of its own, which needs a reply unless it is Quiet; if it is nil,
 	Field    []byte // a field to HDEL of
 	Hash     []byte // this hash, both as they stand in a command: those that go out together share one
+	Quiet    bool   // Packed may go without a reply: whether it has worked, the field says, which is gone then
 	Ask      bool   // its lease may be lost, so that the reply matters
 	Answered func(reply any, repeated bool)
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // AckPipe sends endings over a connection. That of a success is sent without a reply (CLIENT REPLY OFF), and said once more with the next
-// command that has one: that does nothing where the first worked, ends what was refused, and proves that it is done. Endings are fenced,
+// command that has one: that does nothing where the first worked, ends what was refused, and proves that it is done. Of those that do more
+// than HDEL it is asked instead what is still held, did not end, and is sent again. Endings are fenced,
 // so they may be repeated; what was not answered when the connection broke is sent again over the next one.
 //
 // Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to it, closes
@@ -37,9 +38,12 @@ type AckPipe struct {
 	// The busy goroutine's alone.
 	unanswered []Ending // sent, perhaps over an earlier connection
 	out        []byte
-	groups     []int     // how many endings each command in out ends
+	groups     []int     // how many endings each command in out ends, or, if it is negative, asks about
 	armed      time.Time // when the connection's deadline was set
 }
+
+// errHeld is why a connection is given up over which an ending was sent that Redis has not carried out: over the next it has a reply.
+var errHeld = errors.New("delayed: Redis has not carried out what ends a task; it is sent again")
 
 var (
 	hush  = AppendCommand(nil, "CLIENT", "REPLY", "OFF")
@@ -141,7 +145,7 @@ func (l *AckPipe) send(c *Conn, loud bool) {
 
 func needReply(posted []Ending) bool {
 	for i := range posted {
-		if posted[i].Ask || posted[i].Packed != nil {
+		if posted[i].Ask || posted[i].Packed != nil && !posted[i].Quiet {
 			return true
 		}
 	}
@@ -157,12 +161,12 @@ func (l *AckPipe) exchange(c *Conn, posted []Ending, loud bool, now time.Time) e
 		l.out = append(l.out, speak...)
 		fallthrough
 	case loud:
-		l.pack(l.unanswered)
+		l.pack(l.unanswered, true)
 		repeated = len(l.groups)
 	case !l.silent:
 		l.out = append(l.out, hush...)
 	}
-	l.pack(posted)
+	l.pack(posted, false)
 	l.unanswered = append(l.unanswered, posted...)
 	if loud || now.Sub(l.armed) > Deadline/4 { // not for each ending, as it takes a while
 		if err := c.SetDeadline(now.Add(Deadline)); err != nil {
@@ -188,23 +192,32 @@ func (l *AckPipe) exchange(c *Conn, posted []Ending, loud bool, now time.Time) e
 	return l.read(c, repeated)
 }
 
-// pack appends the commands for some endings.
-func (l *AckPipe) pack(some []Ending) {
+// pack appends the commands for some endings; sent says that they were sent before, so that it is enough to ask what has come of those
+// that are Quiet.
+func (l *AckPipe) pack(some []Ending, sent bool) {
 	for len(some) > 0 {
-		size := 1
-		if some[0].Packed != nil {
-			l.out = append(l.out, some[0].Packed...)
-		} else {
-			for size < len(some) && some[size].Packed == nil && bytes.Equal(some[size].Hash, some[0].Hash) {
-				size++
-			}
-			l.out = append(strconv.AppendInt(append(l.out, '*'), int64(size+2), 10), "\r\n$4\r\nHDEL\r\n"...)
-			l.out = append(l.out, some[0].Hash...)
-			for i := range some[:size] {
-				l.out = append(l.out, some[i].Field...)
-			}
+		asks := sent && some[0].Quiet
+		if some[0].Packed != nil && !asks {
+			l.out, l.groups = append(l.out, some[0].Packed...), append(l.groups, 1)
+			some = some[1:]
+			continue
 		}
-		l.groups = append(l.groups, size)
+		size := 1
+		for size < len(some) && (some[size].Packed != nil) == asks && some[size].Quiet == asks && bytes.Equal(some[size].Hash, some[0].Hash) {
+			size++
+		}
+		verb := "\r\n$4\r\nHDEL\r\n"
+		if asks {
+			verb = "\r\n$5\r\nHMGET\r\n"
+			l.groups = append(l.groups, -size)
+		} else {
+			l.groups = append(l.groups, size)
+		}
+		l.out = append(strconv.AppendInt(append(l.out, '*'), int64(size+2), 10), verb...)
+		l.out = append(l.out, some[0].Hash...)
+		for i := range some[:size] {
+			l.out = append(l.out, some[i].Field...)
+		}
 		some = some[size:]
 	}
 }
@@ -218,6 +231,8 @@ func (l *AckPipe) read(c *Conn, repeated int) error {
 	for i, size := range l.groups {
 		reply, err := c.Read()
 		refusal, refused := reply.(ReplyError)
+		asked := size < 0
+		size = max(size, -size)
 		if err != nil {
 			l.unanswered = l.unanswered[:kept+copy(l.unanswered[kept:], waiting)]
 			return err
@@ -225,6 +240,16 @@ func (l *AckPipe) read(c *Conn, repeated int) error {
 		if refused {
 			failure = refusal
 			kept += copy(l.unanswered[kept:], waiting[:size])
+		} else if held, _ := reply.([]any); asked {
+			for j := range waiting[:size] {
+				if j < len(held) && held[j] == nil {
+					waiting[j].Answered(int64(1), true)
+					continue
+				}
+				failure = errHeld
+				waiting[j].Quiet = false
+				kept += copy(l.unanswered[kept:], waiting[j:j+1])
+			}
 		} else {
 			for j := range waiting[:size] {
 				waiting[j].Answered(share(reply, j), i < repeated)
@@ -260,6 +285,9 @@ func (l *AckPipe) Open(c *Conn) error {
 		l.changed.Wait()
 	}
 	l.conn, l.silent, l.canSilence, l.armed = c, false, !refused, time.Time{}
+	for i := range l.unanswered { // perhaps they never arrived
+		l.unanswered[i].Quiet = false
+	}
 	return nil
 }
 

@@ -19,9 +19,11 @@ import (
 type Lease struct {
 	Pool    *Pool
 	Name    string
-	Field   []byte      // the name as it stands in a command
-	Data    []byte      // the task, or nothing
-	Suspect bool        // the task has a lost count
+	Field   []byte // the name as it stands in a command
+	Data    []byte // the task, or nothing
+	Suspect bool   // the task has a lost count
+	Asked   bool   // Redis has said whether the task may begin: this
+	Answer  rdb.StartResult
 	Busy    atomic.Bool // its task is handed to the slots and has no answered ending
 	Begun   atomic.Bool // its task has begun
 	// The connection over which it was made broke, or there was a gap in the beats, or its key was found gone: its name is not used
@@ -48,7 +50,7 @@ func (l *Lease) Judge(reply any, repeated bool) {
 func (l *Lease) Release() {
 	l.Pool.mu.Lock()
 	defer l.Pool.mu.Unlock()
-	l.Data = nil
+	l.Data, l.Asked = nil, false
 	l.Busy.Store(false)
 	l.Begun.Store(false)
 	if l.Old.Load() {

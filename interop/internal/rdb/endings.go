@@ -71,6 +71,42 @@ func (s *Store) Concluding(lease string, c Conclusion) []string {
 		Decimal(Rounded(c.Keep)), c.Reason, c.Detail, c.Worker, c.Error)
 }
 
+// Finishing is the command that ends the lease of a tracked task that has succeeded and holds nothing but its state: see Concluding.
+func (s *Store) Finishing(lease string, c Conclusion) []string {
+	keys := []string{s.Keys.Processing, s.Keys.Task(c.Holds.ID)}
+	return ScriptCall("finish", keys, lease, string(c.Result), Decimal(Rounded(c.Keep)), c.Worker)
+}
+
+// Start is a task that is tracked and holds nothing but its state.
+type Start struct {
+	Lease   string
+	ID      string
+	Attempt int64 // counted from 1
+}
+
+// StartAlone is what StartMany says of a task that Start has to be asked about.
+const StartAlone StartResult = -1
+
+// StartMany says that tasks begin: what Start does for one.
+func (s *Store) StartMany(ctx context.Context, tasks []Start, worker string) ([]StartResult, error) {
+	keys := []string{s.Keys.Processing}
+	args := []string{worker, Decimal(Epoch(time.Now())), Milliseconds(TrackedFor)}
+	for _, task := range tasks {
+		keys, args = append(keys, s.Keys.Task(task.ID)), append(args, task.Lease, Decimal(task.Attempt))
+	}
+	reply, err := s.Run(ctx, "start_many", keys, args...)
+	values, _ := reply.([]any)
+	answers := make([]StartResult, len(tasks))
+	for i := range answers {
+		answers[i] = StartAlone
+		if i < len(values) {
+			n, _ := values[i].(int64)
+			answers[i] = StartResult(n)
+		}
+	}
+	return answers, err
+}
+
 // keptFor is for how long the state of a task is kept that goes on waiting, as scripts have it, and the id that stands before it then.
 func keptFor(h Holds) (kept, id string) {
 	if h.ID == "" {
