@@ -115,13 +115,14 @@ class Member:
         self.killed = True
         self.process.kill()
 
-    def stop(self, seconds: float) -> None:
-        """SIGTERM, and wait for the end."""
+    def stop(self, seconds: float, beside: Sequence["Member"] = ()) -> None:
+        """SIGTERM, and wait for the end. What those `beside` it say is read meanwhile: else one that was started just now may wait
+        for that, and does not hear a SIGTERM yet."""
         assert self.process is not None
         self.stopped = True
         if self.process.poll() is None:
             self.process.terminate()
-        ended = self._ends(seconds)
+        ended = self._ends(seconds, beside)
         status = self.process.wait()
         if not ended:
             return
@@ -130,13 +131,14 @@ class Member:
         if status and not (self.killed or starting or blocked):
             self.faults.append(f"{self.kind} {self.pid} ended with {status} after SIGTERM")
 
-    def _ends(self, seconds: float) -> bool:
+    def _ends(self, seconds: float, beside: Sequence["Member"]) -> bool:
         """Whether it ends by itself. Else it is killed."""
         process = self.process
         assert process is not None
 
         def ended() -> bool:
-            self.read()
+            for member in (self, *beside):
+                member.read()
             return process.poll() is not None
 
         if eventually(ended, seconds):

@@ -277,7 +277,7 @@ class Storm:
         self._say("waiting for the rest")
         self._settle()
         for member in fleet.of(PRODUCER):
-            member.stop(30)
+            member.stop(30, fleet.members)
         self._stop_all((STALE,))  # a deploy that is over: the tasks that they could not run are for the others
         occurrences, wrong = ticks.end()
         outcome.occurrences = len(occurrences)
@@ -323,7 +323,7 @@ class Storm:
         for place, member in enumerate(self._fleet.of(*kinds)):
             if place % 2:
                 member.block()
-            member.stop(30)
+            member.stop(30, self._fleet.members)
 
     def _await(self, queues: list[Queue]) -> None:
         """Until all tasks have ended."""
