@@ -116,8 +116,8 @@ class Member:
         self.process.kill()
 
     def stop(self, seconds: float, beside: Sequence["Member"] = ()) -> None:
-        """SIGTERM, and wait for the end. What those `beside` it say is read meanwhile: else one that was started just now may wait
-        for that, and does not hear a SIGTERM yet."""
+        """SIGTERM, and wait for the end. What those `beside` it say is read meanwhile: else one that was started just now may
+        wait for that, and does not hear a SIGTERM yet."""
         assert self.process is not None
         self.stopped = True
         if self.process.poll() is None:

@@ -33,6 +33,7 @@ from .job.job import current_task
 from .queue.async_queue import AsyncQueue
 from .queue.handle import AsyncHandle, Handle
 from .queue.queue import Queue
+from .queue.results import results
 from .task.result import State
 from .task.task import GoTask, PyTask
 
@@ -71,6 +72,7 @@ __all__ = [
     "current_task",
     "delayed",
     "new_id",
+    "results",
 ]
 
 

@@ -16,10 +16,10 @@ from ..logger import logger
 from ..redis.command import RedisError, is_outage
 from ..redis.keys import Keys
 from ..task.options import ENDED_FOR
-from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
+from ..task.result import ASKED, CANCELLED, HARD, OUTCOME, State, value_of, without_result
 from .status import FIELDS, Status, known, needs_time, not_waiting, state_of, status_of, unknown
 from .waiting import Place, cancelled
-from .waits import OUTCOME, Answer, NotYet, Over, answer_in
+from .waits import Answer, NotYet, Over, answer_in
 
 R_co = TypeVar("R_co", covariant=True)
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
@@ -95,6 +95,15 @@ class Handle(Generic[R_co]):
 
     def __repr__(self) -> str:
         return f"Handle({self._queue.name!r}, {self.id!r})"
+
+    @property
+    def queue(self) -> _Queue:
+        """Where it was enqueued."""
+        return self._queue
+
+    def value_in(self, answer: Answer) -> R_co:
+        """What the fields of its state say that it has returned (see `waits.answer_in`); raises as `result`."""
+        return cast(R_co, _Wait(self._queue, known(self.id, self.tracked), 0, self._path, self.convert).value(answer))
 
     def status(self) -> Status:
         """Where the task is. While Redis is away for a moment, it is asked again.

@@ -14,7 +14,7 @@ import hiredis
 
 from ..base.clock import monotonic
 from ..redis.command import ConnectionError, ResponseError, TimeoutError, as_bytes, is_misplaced, pack
-from ..task.result import State
+from ..task.result import OUTCOME, State
 
 ENDED = frozenset(state.encode() for state in (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED))
 LOOK = 3.0  # seconds between two looks at all keys
@@ -37,9 +37,6 @@ Answer = bytes | Exception | Over | type[NotYet] | None
 
 
 """The result as it stands in Redis, or why there will be none; None if no such task is known."""
-
-
-OUTCOME = ("state", "error", "result")  # fields of the state that say it
 
 
 def answer_in(found: Any) -> Answer:

@@ -12,7 +12,7 @@ from ..events import BUS, Event, Kind
 from ..task.decode import headers_of
 from ..task.headers import HOLDS_NOTHING, Holds, holds_in, milliseconds_in
 from ..task.options import ENDED_FOR, TRACKED_FOR
-from ..task.result import CANCELLED
+from ..task.result import CANCELLED, OUTCOME
 from .command import Caller, Client, RedisError, ResponseError, is_cluster, pack, run_script
 from .durability import Durability
 from .foreign import explained
@@ -408,6 +408,11 @@ class Store:
         words = (lease, holds.id or token(), kept, round(limit * 1000), word)
         reply = self._run("defer", keys, *words, cause.encode(errors="replace"))
         return Deferral(reply[0], *(each / 1000 for each in reply[1:]))
+
+    def outcomes(self, ids: Sequence[str]) -> list[Any]:
+        """How tracked tasks have ended, in one round trip: of each what `answer_in` reads, or the error that Redis said."""
+        commands = [("HMGET", self.keys.task(identity), *OUTCOME) for identity in ids]
+        return self._pooled.batch(*commands) if commands else []
 
     def progress(self, identity: str, packed: bytes) -> bool:
         """Store how far a tracked task says that it is. False if its state is not known any more."""

@@ -51,6 +51,7 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
     return packed
 
 
+OUTCOME = ("state", "error", "result")  # fields of a task's state that say how it has ended
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])
 _EXPIRED, _CANCELLED = "{}: it expired before a worker took it", "{}: it was cancelled"

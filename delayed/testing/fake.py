@@ -11,10 +11,11 @@ import fakeredis
 from ..errors import ConfigurationError, NotDone
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
-from ..queue.waits import OUTCOME, Answer, NotYet, answer_in
+from ..queue.waits import Answer, NotYet, answer_in
 from ..redis.async_store import AsyncStore
 from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
+from ..task.result import OUTCOME
 
 __tracebackhide__ = True  # pytest shows the lines of the test instead
 

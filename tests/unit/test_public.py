@@ -51,6 +51,7 @@ def test_exports_are_these() -> None:
         "current_task",
         "delayed",
         "new_id",
+        "results",
     }
     assert all(hasattr(delayed, name) for name in delayed.__all__)
 
