@@ -14,6 +14,7 @@ from .measure_enqueue import measure_enqueue
 from .measure_footprint import measure_footprint
 from .measure_growth import measure_growth
 from .measure_idle import measure_idle
+from .measure_kinds import measure_kinds
 from .measure_queueing import measure_queueing
 from .measure_scheduled import measure_scheduled
 from .options import Options, Progress
@@ -22,6 +23,7 @@ from .report import machine, write
 from .result import Result
 
 MEASURES: dict[str, Callable[[Options, Progress], list[Result]]] = {
+    "kinds": measure_kinds,
     "drain": measure_drain,
     "latency": measure_latency,
     "enqueue": measure_enqueue,
@@ -40,6 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="how often each contender runs (3; with --quick 2)")
     names = ", ".join(MEASURES)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"measures ({names}), or contenders to drain")
+    parser.add_argument("--kinds", action="store_true", help="only the kinds of tasks: as --only kinds")
     parser.add_argument("--huge", action="store_true", help="10 million waiting tasks too (needs 1 GB)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single number")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/benchmarks.svg")
@@ -64,7 +67,7 @@ def main() -> int:
     options = Options(
         quick=arguments.quick,
         runs=arguments.runs or (2 if arguments.quick else 3),
-        only=tuple(arguments.only),
+        only=(*arguments.only, *(["kinds"] if arguments.kinds else [])),
         huge=arguments.huge,
     )
     _prefer_the_machines_redis()

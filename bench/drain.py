@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def worker(contender: Contender, url: str, marks: Path, log: Path) -> Iterator[s
 
 
 def fill(contender: Contender, url: str, marks: Marks, log: Path) -> None:
-    """Enqueue a task for each mark."""
+    """Enqueue a task for each mark. What the producer says stands in the log."""
     by = contender.fill_with or contender
     install(by)
     filling = placement.start(
@@ -79,7 +79,15 @@ def last_words(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def drain(contender: Contender, client: redis.Redis, url: str, count: int, through: str | None = None) -> Drained:
+def drain(
+    contender: Contender,
+    client: redis.Redis,
+    url: str,
+    count: int,
+    through: str | None = None,
+    *,
+    filled: Callable[[str], None] = lambda _: None,
+) -> Drained:
     """Fill the queue with `count` tasks and let one worker process run them.
 
     Args:
@@ -88,6 +96,7 @@ def drain(contender: Contender, client: redis.Redis, url: str, count: int, throu
         url: where that is.
         count: how many tasks.
         through: where the worker connects to, if not directly.
+        filled: called with the producer's last word, before the worker is started.
 
     Raises:
         Failed: some task did not run exactly once, or the worker stood still.
@@ -100,6 +109,7 @@ def drain(contender: Contender, client: redis.Redis, url: str, count: int, throu
     with Marks(count) as marks, tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         fill(contender, url, marks, log)
+        filled(last_words(log))
         with worker(contender, through or url, marks.path, log) as process:
             result = _watch(marks, process, log)
             time.sleep(_SETTLE)
