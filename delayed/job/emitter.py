@@ -124,10 +124,12 @@ class Emitter:
             self._tell(Kind.FAILED, queue, _bare(function), **about)
         self._tell(Kind.BURIED, queue, _bare(function), **about)
 
+    def silent(self, function: Any) -> bool:
+        """Whether nobody wants to hear of the tasks of this function."""
+        return not BUS.heard and self._hooks is NONE and Hooks.of(_bare(function)) is NONE
+
     def ended(self, queue: str, job: Job, outcome: Outcome, count: str) -> None:
         """A task with headers has ended, as its worker counts it (see `Runner.end`)."""
-        if not BUS.heard and self._hooks is NONE and Hooks.of(_bare(job.function)) is NONE:
-            return
         about_it = {**_names(job.func_path, job), "seconds": job.seconds, "waited": job.waited}
         call = {"args": job.args, "kwargs": job.kwargs, **about_it}
         function = _bare(job.function)

@@ -74,7 +74,7 @@ class Runner:
         clock: Callable[[], float] = now,
         start_level: int = logging.DEBUG,
     ) -> None:
-        self.start_level = start_level
+        self.start_level, self.verbose = start_level, False
         self._functions = functions
         self.place = place  # host:pid
         self._signals = signals
@@ -101,9 +101,13 @@ class Runner:
         except BaseException as error:
             return broken_off(job, error)
 
+    def look(self) -> None:
+        """See whether anybody reads that a task begins: a hot path does not ask for each."""
+        self.verbose = logger.isEnabledFor(self.start_level)
+
     def _begin(self, job: Job) -> None:
         job.began = monotonic()
-        if logger.isEnabledFor(self.start_level):
+        if self.verbose:
             log_start(self.start_level, job.queue.name, job.func_path, job)
 
     def begin(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
@@ -139,31 +143,35 @@ class Runner:
         if "expires" in job.headers and (late := expired(job, self._clock)):
             return late
         try:  # outside of the time that it has
-            job.function = self._functions[job.func_path]
+            job.function = function = self._functions[job.func_path]
         except BaseException as error:
             return retried(job, Failed(error, *verdict(None, _call_of(job), error)))
-        outcome = self._call(job)
-        return outcome if type(outcome) is Done else retried(job, outcome)
-
-    def _call(self, job: Job) -> Outcome:
-        failed: BaseException | None = None
-        function, value = job.function, None
-        assert function is not None
-        seconds = _timeout(job) if "timeout" in job.headers else 0.0
+        job.began = monotonic()
         try:
-            job.began = monotonic()
-            if isinstance(function, Coroutine):  # its loop keeps the time
-                value = run(function.begin(*job.args, **job.kwargs), seconds, begun=job.run_by)
-            elif seconds and self._alarm.set(seconds, job.func_path):
-                try:
-                    value = settled(function(*job.args, **job.kwargs), seconds, job.began)
-                finally:
-                    self._alarm.stop()
+            if "timeout" in job.headers or type(function) is Coroutine:
+                value = self._call(job, function)
             else:
-                value = settled(function(*job.args, **job.kwargs), seconds, job.began)
+                value = function(*job.args, **job.kwargs)
+                if value is not None:
+                    value = settled(value)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
-            failed = error
-        return self._outcome(job, value, failed)
+            return retried(job, self._failed(job, error))
+        job.ended = monotonic()
+        if self._signals.in_child:
+            self._signals.leave_if_child(None)
+        return Done(value)
+
+    def _call(self, job: Job, function: Callable[..., Any]) -> Any:
+        """Call what has a timeout, or a loop of its own."""
+        seconds = _timeout(job)
+        if isinstance(function, Coroutine):  # its loop keeps the time
+            return run(function.begin(*job.args, **job.kwargs), seconds, begun=job.run_by)
+        if not self._alarm.set(seconds, job.func_path):
+            return settled(function(*job.args, **job.kwargs), seconds, job.began)
+        try:
+            return settled(function(*job.args, **job.kwargs), seconds, job.began)
+        finally:
+            self._alarm.stop()
 
     async def _attempt_async(self, job: Job) -> Outcome:
         if "expires" in job.headers and (late := expired(job, self._clock)):
@@ -178,25 +186,24 @@ class Runner:
         return outcome if type(outcome) is Done else retried(job, outcome)
 
     async def _call_async(self, job: Job) -> Outcome:
-        failed: BaseException | None = None
-        function, value = job.function, None
+        function = job.function
         assert isinstance(function, Coroutine)
+        job.began = monotonic()
         try:
-            job.began = monotonic()
             value = await bounded(function.begin(*job.args, **job.kwargs), _timeout(job))
         except BaseException as error:  # likewise; and it is not for us to be cancelled
-            failed = error
-        return self._outcome(job, value, failed)
-
-    def _outcome(self, job: Job, value: Any, failed: BaseException | None) -> Outcome:
+            return self._failed(job, error)
         job.ended = monotonic()
         if self._signals.in_child:
-            self._signals.leave_if_child(failed)
-        if failed is None:
-            return Done(value)
-        if job.cancellation_known() and issubclass(type(failed), (TaskCancelled, asyncio.CancelledError)):
+            self._signals.leave_if_child(None)
+        return Done(value)
+
+    def _failed(self, job: Job, error: BaseException) -> Outcome:
+        job.ended = monotonic()
+        self._signals.leave_if_child(error)
+        if job.cancellation_known() and issubclass(type(error), (TaskCancelled, asyncio.CancelledError)):
             return INTERRUPTED
-        return Failed(failed, *verdict(job.function, _call_of(job), failed))
+        return Failed(error, *verdict(job.function, _call_of(job), error))
 
     def end(self, store: Store, lease: str, data: bytes, job: Job, outcome: Outcome) -> str:
         """End a lease over `store`. Returns the name of the count that this belongs to; '' for a success."""

@@ -138,9 +138,9 @@ def show(data: bytes) -> str:
 def _checked_headers(headers: Any) -> dict[str, Any]:
     if type(headers) is not dict:
         raise Unrunnable(Reason.UNDECODABLE, f"not a task: expected a map of headers as fifth element, {_show(headers)}")
-    unknown = [name for name in headers if isinstance(name, str) and name.startswith("!")]
-    if unknown:
-        raise Unready(Reason.UNKNOWN_HEADER, f"this worker is too old for the header {unknown[0]!r}: upgrade it")
+    for name in headers:
+        if type(name) is str and name[:1] == "!":
+            raise Unready(Reason.UNKNOWN_HEADER, f"this worker is too old for the header {name!r}: upgrade it")
     return headers
 
 

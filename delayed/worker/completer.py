@@ -148,7 +148,11 @@ class Completer:
         """A task with headers has ended; None if its lease had been lost before it began. `fresh`: its lease lives for
         certain."""
         if type(outcome) is Done and self._posted(lease, job, outcome, fresh):
-            self._said(lease.pool.store.name, job, outcome, "")
+            log, seconds = self.task_log, job.ended - job.began
+            if log.on and not log.counted(lease.pool.totals, job.func_path, seconds, job.ended):
+                log.succeeded(lease.pool.store.name, job.func_path, seconds, job.ended, job)
+            if not self._emitter.silent(job.function):
+                self._emitter.ended(lease.pool.store.name, job, outcome, "")
         elif outcome is None:
             lease.answered(0, repeated=False)
         elif isinstance(outcome, Waits):  # the script that should have begun it has ended the lease

@@ -47,6 +47,7 @@ class Dispatcher:
         self._functions, self._runner, self._emitter = parts.functions, parts.runner, parts.emitter
         self._deferral, self._recycling, self._recovery = parts.deferral, parts.recycling, parts.recovery
         self._heartbeat, self._waiter, self._completions = heartbeat, waiter, waiter.completions
+        self._runner.look()
         self._waiting_since = 0.0  # monotonic time
         self._crowded = True  # the last tasks were for threads
         self._next_probe = 0.0  # monotonic time; for how long no thread was free for a task

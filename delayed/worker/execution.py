@@ -8,7 +8,6 @@ from ..job.functions import Coroutine, awaited, settled
 from ..job.job import Job, announce
 from ..job.outcome import Outcome
 from ..job.runner import Runner, log_start
-from ..logger import logger
 from ..system.signals import SignalPipe
 from ..task.decode import Call
 from .leases import Lease
@@ -82,9 +81,8 @@ class Execution:
         self._signals.leave_if_child(self.failure)
 
     def _log_start(self) -> None:
-        level = self._runner.start_level
-        if logger.isEnabledFor(level) and self.call is not None:
-            log_start(level, self.lease.pool.store.name, self.call.func_path)
+        if self._runner.verbose and self.call is not None:
+            log_start(self._runner.start_level, self.lease.pool.store.name, self.call.func_path)
 
     async def run_async(self) -> None:
         """Run it in this asyncio task."""

@@ -7,7 +7,6 @@ from ..job.functions import settled
 from ..job.job import Job, job_of
 from ..job.outcome import Outcome
 from ..job.runner import log_start
-from ..logger import logger
 from ..redis.command import RedisError
 from ..task.decode import Call, parse
 from .execution import Execution
@@ -32,7 +31,8 @@ class SerialLoop:
         self._deferral, self._recycling, self._recovery = parts.deferral, parts.recycling, parts.recovery
         self._heartbeat = heartbeat
         self._log = parts.completer.task_log
-        self._verbose = logger.isEnabledFor(parts.runner.start_level)
+        parts.runner.look()
+        self._verbose = parts.runner.verbose
         self._starts = Starts(parts.channel, parts.runner)
         self._begun: dict[str, Job] = {}  # by lease: those in the buffer to whose beginning Redis has said something
 
@@ -142,13 +142,8 @@ class SerialLoop:
         fresh = state.is_fresh(now)
         if failure is None:
             self._completer.succeed(lease, fresh)
-            if self._log.on:
-                total = lease.pool.totals.get(path)
-                if total is not None and now < self._log.counting_until:
-                    total[0] += 1
-                    total[1] += now - began
-                else:
-                    self._log.succeeded(lease.pool.store.name, path, now - began, now)
+            if self._log.on and not self._log.counted(lease.pool.totals, path, now - began, now):
+                self._log.succeeded(lease.pool.store.name, path, now - began, now)
         else:
             self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh

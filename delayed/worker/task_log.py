@@ -78,6 +78,15 @@ class TaskLog:
         self._single = 0 if many else self._most
         self.counting_until = self._until if many else 0.0
 
+    def counted(self, totals: dict[str, list[float]], path: str, seconds: float, moment: float) -> bool:
+        """Count one more success of a function of these `totals`, if it is one of many; False if it may have a line."""
+        total = totals.get(path)
+        if total is None or moment >= self.counting_until:
+            return False
+        total[0] += 1
+        total[1] += seconds
+        return True
+
     def cancelled(self, queue: str, job: Job) -> None:
         """A task has ended as cancelled."""
         self._one(queue, job.func_path, "cancelled", ran(job), job)
