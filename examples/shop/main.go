@@ -14,7 +14,7 @@ import (
 )
 
 // hooks has what its tasks need.
-type hooks struct{ orders *delayed.Queue }
+type hooks struct{ app *delayed.App }
 
 // Deliver is what `app.declare("main.Deliver", …)` calls. An error is retried, with growing pauses, as jobs.py asks for.
 func (h *hooks) Deliver(ctx context.Context, url, event string, order int) error {
@@ -35,19 +35,18 @@ func (h *hooks) Deliver(ctx context.Context, url, event string, order int) error
 	if answer.StatusCode >= http.StatusBadRequest {
 		return fmt.Errorf("%s says %s", url, answer.Status)
 	}
-	return h.orders.Enqueue(ctx, delayed.NewPyTask("shop.jobs:delivered", []any{order}, nil))
+	_, err = h.app.Submit(ctx, "shop.jobs:delivered", []any{order})
+	return err
 }
 
 func main() {
-	client, err := delayed.Connect(os.Getenv("DELAYED_REDIS_URL"))
+	app, err := delayed.NewApp(os.Getenv("DELAYED_REDIS_URL"), delayed.AppOptions{})
 	check(err)
-	orders, err := delayed.NewQueue("orders", client)
+	h := &hooks{app}
+	check(app.HandleAs("main.Deliver", h.Deliver, delayed.OnQueue("webhooks")))
+	check(app.Declare("shop.jobs:delivered", delayed.OnQueue("orders")))
+	worker, err := app.Worker(delayed.Concurrency(20))
 	check(err)
-	webhooks, err := delayed.NewQueue("webhooks", client)
-	check(err)
-	worker, err := delayed.NewWorker([]*delayed.Queue{webhooks}, delayed.Concurrency(20))
-	check(err)
-	check(worker.RegisterAs("main.Deliver", (&hooks{orders}).Deliver))
 	check(worker.Run(context.Background())) // until SIGTERM or Ctrl-C
 }
 

@@ -106,6 +106,7 @@ func (w *Worker) runs() bool {
 // beatOnce lets everything live for another TTL, and learns what others want.
 func (h *heartbeat) beatOnce(ctx context.Context) (failure error) {
 	defer catchFault(&failure)
+	h.tasks.flush()
 	if h.conn == nil {
 		opened, err := conn.Dial(ctx, h.queues[0].store.Client, h.queues[0].Name())
 		if err != nil {

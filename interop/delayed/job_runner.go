@@ -53,6 +53,7 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 	w.unready.reset()
 	s.current.Pool.NoteRun(data)
 	s.handler.Store(h)
+	s.path = h.name
 	ctx, end := job.context(ctx, h.takesCtx || len(w.middlewares) > 0)
 	defer end()
 	args, err := h.bind(task.payload)
@@ -200,7 +201,7 @@ func (w *Worker) retryJob(l *lease.Lease, job *Job, f *failure) {
 	}
 	w.retried.Add(1)
 	w.postpone(l, data, job, pause, text)
-	w.log.Warn("a task failed, and will run again", "path", job.Path, "id", job.ID, "attempt", job.Attempt, "pause", pause, "kind", f.kind,
+	w.log.Warn("a task failed, and will run again", "path", job.Path, "queue", job.queue.Name(), "id", job.ID, "attempt", job.Attempt, "pause", pause, "kind", f.kind,
 		"error", text)
 }
 

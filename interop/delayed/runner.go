@@ -19,6 +19,7 @@ type slot struct {
 	job     *Job                        // likewise: what runs, if it has headers
 	running atomic.Pointer[runningTask] // what runs, if others may end it
 	began   time.Time                   // likewise
+	path    string                      // likewise: of its function
 	handler atomic.Pointer[handler]     // what the register shows
 	since   atomic.Int64                // nanoseconds from the worker's start
 }
@@ -66,6 +67,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	w.unready.reset()
 	s.current.Pool.NoteRun(data)
 	s.handler.Store(h)
+	s.path = h.name
 	if err = h.call(ctx, task.payload, w.middlewares...); isRefusal(err) {
 		return err
 	}
@@ -89,11 +91,16 @@ func (w *Worker) conclude(s *slot, l *lease.Lease, err error) {
 	if job != nil && !s.claimEnd() {
 		return // it has been ended from outside
 	}
-	size := int64(len(l.Data))
+	size, pool, path := int64(len(l.Data)), l.Pool, ""
+	if err == nil {
+		path = s.path
+	}
 	if !w.settle(l, job, err) {
 		return
 	}
-	pool := l.Pool
+	if err == nil {
+		w.tasks.succeeded(pool.Store.Keys.Queue, path, job, s.began)
+	}
 	pool.Count.Add(1)
 	pool.Size.Add(size)
 	pool.Busy.Add(int64(time.Since(s.began)))
@@ -216,6 +223,7 @@ func (w *Worker) countBad(err error) {
 // logBad logs a task that has become one.
 func (w *Worker) logBad(pool *lease.Pool, about []any, err error) {
 	stream := pool.Store.Keys.Dead
+	about = append(about, "queue", pool.Store.Keys.Queue)
 	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
 		w.log.Error("buried a task", append(about, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)...)
 		return

@@ -42,6 +42,7 @@ type Worker struct {
 	burst       bool
 	withSignals bool
 	log         *slog.Logger
+	tasks       *taskLog               // what it says of tasks that succeed
 	manager     *system.ServiceManager // nil with NoSignals: then the process is not ours
 	exit        func(int)
 	resultSize  int // bytes that a result may have
@@ -113,6 +114,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		option(w)
 	}
 	w.log = steadily(w.log)
+	w.tasks = newTaskLog(w.log)
 	if err := w.check(); err != nil {
 		return nil, err
 	}
@@ -262,6 +264,7 @@ func (w *Worker) work(ctx context.Context) (done bool) {
 	endHeart()
 	<-beats
 	w.goodbye()
+	w.tasks.flush()
 	end() // only now, or tasks that give up at once would fail rather than go back
 	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
 		"buried", w.buried.Load(), "superseded", w.superseded.Load())

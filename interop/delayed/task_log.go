@@ -1,0 +1,114 @@
+package delayed
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// mostLines are those that successes have in a second; of more there is one for each function.
+const mostLines = 50
+
+// taskLog logs what a worker's tasks come to, beside failures, which are logged where they are handled. It does so at INFO, and never sets
+// the pace: of many successes there is one line for each function and second.
+type taskLog struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	second int64 // since 1970
+	ended  int   // successes in it
+	single int   // so many of them may have lines
+	totals map[ofFunction]total
+}
+
+type ofFunction struct{ queue, path string }
+
+type total struct {
+	tasks int
+	ran   time.Duration
+}
+
+func newTaskLog(log *slog.Logger) *taskLog {
+	return &taskLog{log: log, single: mostLines, totals: map[ofFunction]total{}}
+}
+
+// succeeded is told of a task that ran from began on; job is nil if it has no headers.
+func (t *taskLog) succeeded(queue, path string, job *Job, began time.Time) {
+	if !enabled(t.log, slog.LevelInfo) {
+		return
+	}
+	now := time.Now()
+	ran := now.Sub(began)
+	if !t.counts(now, ofFunction{queue, path}, ran) {
+		return
+	}
+	about := []any{"queue", queue, "function", path, "outcome", "succeeded", "seconds", ran.Seconds()}
+	if job != nil && job.ID != "" {
+		about = append(about, "task_id", job.ID)
+	}
+	if job != nil {
+		about = append(about, "attempt", job.Attempt)
+	}
+	if job != nil && job.Attempt == 1 && !job.Enqueued.IsZero() {
+		about = append(about, "waited", max(began.Sub(job.Enqueued), 0).Seconds())
+	}
+	t.log.Info("a task succeeded", about...)
+}
+
+// counts counts a success, and reports whether it has a line of its own.
+func (t *taskLog) counts(now time.Time, of ofFunction, ran time.Duration) bool {
+	t.mu.Lock()
+	second := now.Unix()
+	var over map[ofFunction]total
+	if second != t.second {
+		over = t.take()
+		t.single = mostLines
+		if t.ended > mostLines && second == t.second+1 {
+			t.single = 0
+		}
+		t.second, t.ended = second, 0
+	}
+	t.ended++
+	alone := t.ended <= t.single
+	if !alone {
+		sum := t.totals[of]
+		t.totals[of] = total{sum.tasks + 1, sum.ran + ran}
+	}
+	t.mu.Unlock()
+	t.say(over)
+	return alone
+}
+
+// flush logs what has been counted.
+func (t *taskLog) flush() {
+	t.mu.Lock()
+	over := t.take()
+	t.mu.Unlock()
+	t.say(over)
+}
+
+func (t *taskLog) take() map[ofFunction]total {
+	if len(t.totals) == 0 {
+		return nil
+	}
+	over := t.totals
+	t.totals = map[ofFunction]total{}
+	return over
+}
+
+func (t *taskLog) say(totals map[ofFunction]total) {
+	for of, sum := range totals {
+		t.log.Info("tasks succeeded", "queue", of.queue, "function", of.path, "outcome", "succeeded", "tasks", sum.tasks,
+			"seconds", sum.ran.Seconds())
+	}
+}
+
+// enabled reports whether somebody reads what is logged at a level.
+func enabled(log *slog.Logger, level slog.Level) bool {
+	handler := log.Handler()
+	if s, ours := handler.(*steady); ours {
+		handler = s.to
+	}
+	return handler.Enabled(context.Background(), level)
+}

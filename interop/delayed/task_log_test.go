@@ -1,0 +1,76 @@
+package delayed
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// successes are the lines that a worker logs of tasks that succeed.
+func successes(t *testing.T, text []byte) (found []map[string]any) {
+	t.Helper()
+	for _, line := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
+		var fields map[string]any
+		must(t, json.Unmarshal(line, &fields))
+		if fields["outcome"] == "succeeded" {
+			found = append(found, fields)
+		}
+	}
+	return found
+}
+
+func TestATaskThatSucceedsHasALine(t *testing.T) {
+	queue := newQueue(t)
+	handle := submit(t, queue, NewGoTask("main.F").With(ResultTTL(time.Minute)))
+	enqueue(t, queue, NewGoTask("main.F"))
+	var text bytes.Buffer
+	worker := newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst(), Concurrency(1), Logger(slog.New(slog.NewJSONHandler(&text, nil))))
+	must(t, worker.Run(ctx))
+	found := successes(t, text.Bytes())
+	if len(found) != 2 {
+		t.Fatal(text.String())
+	}
+	for _, fields := range found {
+		if fields["queue"] != queue.Name() || fields["function"] != "main.F" || fields["seconds"].(float64) < 0 {
+			t.Error(fields)
+		}
+	}
+	first := found[0]
+	if first["task_id"] != handle.ID || first["attempt"] != 1.0 || first["waited"].(float64) < 0 || found[1]["task_id"] != nil {
+		t.Error(found)
+	}
+}
+
+func TestOfManyThatSucceedThereIsALineForEachFunctionAndSecond(t *testing.T) {
+	var text bytes.Buffer
+	log := newTaskLog(slog.New(slog.NewJSONHandler(&text, nil)))
+	now, count := time.Unix(1000, 0), 0
+	for second := range 3 {
+		for range 200 {
+			if log.counts(now.Add(time.Duration(second)*time.Second), ofFunction{"q", "main.F"}, time.Millisecond) {
+				count++
+			}
+		}
+	}
+	log.flush()
+	if count != mostLines { // in the first second; then it is known that there are many
+		t.Error(count)
+	}
+	tasks := 0.0
+	for _, fields := range successes(t, text.Bytes()) {
+		tasks += fields["tasks"].(float64)
+	}
+	if found := successes(t, text.Bytes()); len(found) != 3 || tasks != 600-mostLines {
+		t.Error(tasks, text.String())
+	}
+}
+
+func TestWhereNobodyReadsThemNothingIsCounted(t *testing.T) {
+	log := newTaskLog(steadily(slog.New(slog.NewTextHandler(&bytes.Buffer{}, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+	log.succeeded("q", "main.F", nil, time.Now())
+	if log.ended != 0 {
+		t.Error(log.ended)
+	}
+}
