@@ -71,6 +71,7 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("**repeated**", f"**{repeats:,}**"),
         ("… because of a kill", f"{kill_repeats:,} ({kill_repeats / max(kills, 1):.2f} for each kill)"),
         ("… of them after the task had ended", f"{late:,}"),
+        ("ends that supervisors said for killed processes", f"{outcome.said:,}"),
         ("… because of a stop", f"{causes['stop']:,}"),
         ("… because of a cut", f"{causes['cut']:,}"),
         ("… because of a step of the clock that a sweeper which had just begun did not see", f"{causes['step']:,}"),

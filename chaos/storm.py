@@ -22,7 +22,7 @@ from .options import BLOCKED, CLOCK, FLAPPING, Options
 from .options import FULL as FULL_MEMORY
 from .options import SLOW as SLOW_LINKS
 from .orders import Operator, Order
-from .rest import ends, enqueue_last, keys_left, left, sent, strangers
+from .rest import ends, enqueue_last, keys_left, left, said_in, sent, strangers
 from .ticks import Ticks
 from .weather import Weather
 
@@ -49,6 +49,7 @@ class Outcome:
     go: bool = False
     occurrences: int = 0  # of schedules whose tasks were executed
     orders: list[Order] = field(default_factory=list)
+    said: int = 0  # ends that supervisors have said for killed processes, which had noted them
     seen: list[Note] = field(default_factory=list)  # what the storm itself has done, and found at the end
 
     @property
@@ -298,6 +299,7 @@ class Storm:
             outcome.seen += letters
             outcome.dead_letters += others
         eventually(lambda: not keys_left(client, fleet.swept), 15)
+        outcome.said = sum(said_in(member.log) for member in fleet.of(SUPERVISOR))
         outcome.keys = keys_left(client, fleet.swept)
         eventually(lambda: not left_over(fleet.notes), 5)
         outcome.processes = left_over(fleet.notes)
