@@ -8,9 +8,9 @@ import redis
 
 from delayed.dead_letters.letter import dead_letters
 from delayed.errors import TaskFailed
-from delayed.job import builtin
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
+from delayed.system import alarm
 from delayed.task.result import State
 from delayed.task.task import PyTask
 from tests.conftest import burst, eventually
@@ -52,7 +52,7 @@ def test_soft_is_over_with_the_task(queue: Queue) -> None:
 def test_soft_is_not_kept_in_a_thread_and_the_log_says_so_once(
     queue: Queue, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builtin, "_warned", set())
+    monkeypatch.setattr(alarm, "_warned", set())
     queue.enqueue_many(PyTask(path, timeout=0.5) for path in ("tasks:noop", "tasks:noop", "coroutines:about_itself"))
     queue.enqueue(PyTask("tasks:noop"))
     assert burst(queue, threads=2, async_tasks=2).finished == 4

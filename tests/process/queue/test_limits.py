@@ -75,6 +75,7 @@ def test_tasks_with_one_key_beside_each_other_are_few(fleet: Fleet, queue: Queue
         lambda: queue.store.call("ZCARD", queue.keys.waits(queue.keys.slots("user-7"))) == 2
     )  # the others have been refused a slot, and wait
     assert began(client, key) == 1
+    eventually(lambda: client.hlen(queue.keys.processing) == 1)  # the other one has ended
     (holder,) = {lease.held_by for lease in inspect(queue).leases}
     victim = next(worker for worker in victims if holder.endswith(f":{worker.pid}"))
     victim.kill()

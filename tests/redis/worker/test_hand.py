@@ -45,6 +45,13 @@ def _new() -> None:
     GO.clear()
 
 
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes back because the machine is slow."""
+    for module in ("worker.prefetch", "worker.heartbeat"):
+        monkeypatch.setattr(f"delayed.{module}.BUDGET", 60.0)
+
+
 def with_hand(queue: Queue, size: int) -> Worker:
     """A worker that takes so many tasks at first."""
     worker = Worker(queue, allow=AllowAny(), burst=True)
@@ -56,6 +63,7 @@ def filled(queue: Queue, count: int, function: Callable[[int], int] = look) -> N
     HANDLES.extend(queue.enqueue_all(PyTask(function, (number,), result_ttl=60) for number in range(count)))
 
 
+@pytest.mark.usefixtures("_quick")
 def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
     filled(queue, 3)
     with_hand(queue, 3).run()
@@ -65,6 +73,7 @@ def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
     assert [handle.status().attempt for handle in HANDLES] == [1, 1, 1]
 
 
+@pytest.mark.usefixtures("_quick")
 def test_one_question_begins_a_hand_and_each_end_is_one_command(queue: Queue, client: redis.Redis, name: str) -> None:
     filled(queue, 50, lambda_of_nothing)
     with monitored(client, name) as sent:
@@ -78,6 +87,7 @@ def lambda_of_nothing(number: int) -> int:
     return number
 
 
+@pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_cancelled_one_never_begins(queue: Queue, size: int) -> None:
     filled(queue, 5)
@@ -102,6 +112,7 @@ def test_one_that_was_told_to_run_is_queued_again_when_it_goes_back(queue: Queue
     assert [handle.result(1) for handle in HANDLES] == [0, 1, 2]
 
 
+@pytest.mark.usefixtures("_quick")
 def test_what_went_back_after_its_beginning_does_not_begin_again_here(queue: Queue, client: redis.Redis) -> None:
     """A sweep has taken the others of the hand away while the first ran: another worker may have them."""
     filled(queue, 3)
@@ -111,6 +122,7 @@ def test_what_went_back_after_its_beginning_does_not_begin_again_here(queue: Que
     assert [handle.status().state for handle in HANDLES] == [State.RUNNING] * 3, "and none of them has ended"
 
 
+@pytest.mark.usefixtures("_quick")
 def test_where_there_are_limits_each_begins_alone(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.limit(concurrency=100)
     filled(queue, 3)
@@ -139,6 +151,7 @@ def test_what_cannot_be_encoded_fails(queue: Queue) -> None:
     assert handle.status().state is State.FAILED
 
 
+@pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize(
     "options",
     [{"concurrency_key": "k", "concurrency": 2}, {"unique": "k", "unique_mode": "while_running", "track": True}],
