@@ -178,6 +178,7 @@ class Dispatcher:
         waiting.clear()
         if unbegun:
             self._give_back(unbegun)
+        self._take_back(late=0.0)
         self._completions.read()
         self._collect()
         self._see_cancelled()
@@ -215,8 +216,6 @@ class Dispatcher:
             due = min(due, self._next_look)
         if self._queued:
             due = min(due, self._queued[0].submitted + BUDGET)
-        if self._room() > 0:
-            due = min(due, self._taken_at + _GATHERING)
         for moment in (self._rested_at, self._next_probe):
             if now < moment:
                 due = min(due, moment)
@@ -224,7 +223,10 @@ class Dispatcher:
 
     def _wait(self) -> None:
         """Until something has happened, or is to be done."""
-        self._waiter.listen(max(0.0, self._due() - monotonic()))
+        due = self._due()
+        if self._room() > 0:  # it waits for more
+            due = min(due, self._taken_at + _GATHERING)
+        self._waiter.listen(max(0.0, due - monotonic()))
 
     # Begin
 
@@ -312,20 +314,22 @@ class Dispatcher:
         timed = job is not None and "hard_timeout" in job.headers
         return holds_little and not timed and self._sync.busy < self._sync.size + self._ahead
 
-    def _take_back(self) -> None:
-        """What waits in front of threads that turn out to be slow goes back: another worker may have a place."""
+    def _take_back(self, late: float = BUDGET) -> None:
+        """What has waited for so long in front of threads, which turn out to be slow, goes back: another worker may have a
+        place."""
         queued = self._queued
         while queued and queued[0].begun:
             queued.popleft()
-        if queued and monotonic() >= queued[0].submitted + BUDGET:
+        if queued and monotonic() >= queued[0].submitted + late:
             queued.clear()
             self._ahead = 0
-            back = self._sync.take_back()
-            for execution in back:
+            back: dict[int, list[Lease]] = {}  # by queue
+            for execution in self._sync.take_back():
                 del self._state.in_flight[execution.lease.name]
                 self._sync.busy -= 1
-            if back:
-                self._give_back([execution.lease for execution in back])
+                back.setdefault(execution.lease.pool.index, []).append(execution.lease)
+            for leases in back.values():
+                self._give_back(leases)
 
     def _may_begin(self, lease: Lease) -> bool:
         """A task that was lost twice runs alone. After one loss it does not: whoever was in flight with a killer is innocent
