@@ -176,8 +176,8 @@ func pathOf(function any) string {
 // call is a Go task as a worker needs it. It refers to the task's bytes.
 type call struct {
 	path    []byte
-	payload []byte         // MessagePack; empty for no arguments
-	headers map[string]any // nil for none
+	payload []byte // MessagePack; empty for no arguments
+	headers wire.Headers
 }
 
 // decode reads the Go task in data, whoever wrote it.
@@ -230,11 +230,11 @@ func pathIn(data []byte) string {
 	return string(task.path)
 }
 
-// readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
+// readHeaders finds the headers in the map at a place of a task. A header whose name begins with `!` must be
 // understood, and none is so far.
-func readHeaders(data []byte, at int) (map[string]any, error) {
+func readHeaders(data []byte, at int) (wire.Headers, error) {
 	if h, _ := wire.HeadAt(data, at); h.Kind != wire.KindMap {
-		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
+		return wire.Headers{}, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
 	}
 	headers, strange := wire.HeadersAt(data, at)
 	if strange != "" {
