@@ -43,7 +43,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added func(int, *Handle)) (int, error) {
 	c, count, seen := chunk{}, 0, 0
 	flush := func() error {
-		n, err := q.send(ctx, &c)
+		n, err := q.send(ctx, &c, added)
 		count += n
 		return err
 	}
@@ -73,7 +73,7 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 		}
 		place := c.add(destinationOf(q.store.Keys, o), data)
 		if added != nil {
-			c.then[place] = append(c.then[place], func() { added(number, q.handle(o.identity(b), false, task)) })
+			c.handles[place] = append(c.handles[place], numbered{number, q.handle(o.identity(b), false, task)})
 		}
 	}
 	err := flush()
@@ -84,9 +84,15 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 type chunk struct {
 	destinations []rdb.Destination // in the order of their first tasks
 	tasks        [][]string
-	then         [][]func() // what is called when these tasks are there
+	handles      [][]numbered // of the tasks, if anybody wants them
 	places       map[rdb.Destination]int
 	count, size  int
+}
+
+// numbered is the handle of a task that is that many behind the first.
+type numbered struct {
+	number int
+	handle *Handle
 }
 
 // add returns which of the destinations it is.
@@ -98,7 +104,7 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 		}
 		i = len(c.destinations)
 		c.places[to] = i
-		c.destinations, c.tasks, c.then = append(c.destinations, to), append(c.tasks, nil), append(c.then, nil)
+		c.destinations, c.tasks, c.handles = append(c.destinations, to), append(c.tasks, nil), append(c.handles, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
@@ -106,8 +112,8 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 	return i
 }
 
-// send empties a chunk into the queue. It returns how many tasks are there for certain.
-func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
+// send empties a chunk into the queue, and gives added the handles of tasks that are there. It returns how many are, for certain.
+func (q *Queue) send(ctx context.Context, c *chunk, added func(int, *Handle)) (count int, err error) {
 	for i, to := range c.destinations {
 		if to.Word == rdb.Notification {
 			err = q.enqueue(ctx, c.tasks[i])
@@ -120,8 +126,8 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 			break
 		}
 		count += len(c.tasks[i])
-		for _, tell := range c.then[i] {
-			tell()
+		for _, each := range c.handles[i] {
+			added(each.number, each.handle)
 		}
 	}
 	*c = chunk{}

@@ -10,6 +10,8 @@ import (
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
+const mostHeads = 11 // bytes of a Go task beside its path, payload and headers
+
 // Task is what can be enqueued: a GoTask or a PyTask.
 type Task interface {
 	// FuncPath is the path of the function to call.
@@ -56,17 +58,19 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields := []any{t.path, data}
+	count := 2
+	var headers wire.Raw
 	if t.options != nil {
-		headers, err := t.options.packed(t.options.retry, b)
-		if err != nil {
+		if headers, err = t.options.packed(t.options.retry, b); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
-		if headers != nil {
-			fields = append(fields, headers)
-		}
 	}
-	return wire.Encode(fields, true)
+	if headers != nil {
+		count = 3
+	}
+	task := make([]byte, 0, len(t.path)+len(data)+len(headers)+mostHeads)
+	task = wire.AppendString(wire.AppendArray(task, count), t.path)
+	return append(wire.AppendBytes(task, data), headers...), nil
 }
 
 // payload are the arguments, packed.
