@@ -1,4 +1,5 @@
-// Command golang is our own Go worker in the benchmark: `golang work <concurrency>`.
+// Command golang is our own Go worker in the benchmark: `golang work <concurrency>`; `golang kinds <concurrency> <tasks> <runs> [kind]...`
+// compares kinds of tasks with each other.
 package main
 
 import (
@@ -12,8 +13,15 @@ import (
 )
 
 func main() {
-	concurrency, err := strconv.Atoi(os.Args[2])
-	check(err)
+	concurrency := number(2)
+	if os.Args[1] == "kinds" {
+		compare(concurrency, number(3), number(4), os.Args[5:])
+		return
+	}
+	work(concurrency)
+}
+
+func work(concurrency int) {
 	client, err := delayed.Connect(os.Getenv("BENCH_REDIS"))
 	check(err)
 	queue, err := delayed.NewQueue("bench", client)
@@ -23,6 +31,12 @@ func main() {
 	marks := open()
 	check(worker.RegisterAs("bench.Mark", func(i int) { marks[i]++ }))
 	check(worker.Run(context.Background()))
+}
+
+func number(place int) int {
+	n, err := strconv.Atoi(os.Args[place])
+	check(err)
+	return n
 }
 
 // open maps the file in which each task has a byte that counts how often it ran.

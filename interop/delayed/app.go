@@ -52,7 +52,7 @@ type App struct {
 type appFunction struct {
 	handler *handler // nil if others run it
 	options []TaskOption
-	queue   string // of its tasks, if nothing else is said
+	asked   appTask // what its tasks ask for if nothing else is said
 }
 
 // NewApp makes an application on a Redis: a URL as for Connect, or a client of go-redis, which stays the caller's. For nil or an empty
@@ -156,7 +156,7 @@ func (a *App) register(path string, h *handler, options []TaskOption) error {
 	if a.functions[path] != nil {
 		return fmt.Errorf("%w: %s is registered or declared already", ErrConfiguration, path)
 	}
-	a.functions[path] = &appFunction{handler: h, options: slices.Clone(options), queue: asked.queue}
+	a.functions[path] = &appFunction{handler: h, options: slices.Clone(options), asked: asked}
 	names := &a.served
 	if h == nil {
 		names = &a.declared
@@ -236,9 +236,9 @@ func (a *App) ofWorkers() (map[string]*handler, []string, error) {
 		switch {
 		case function.handler != nil:
 			handlers[path] = function.handler
-		case strings.Contains(path, wire.Separator) && slices.Contains(names, function.queue):
+		case strings.Contains(path, wire.Separator) && slices.Contains(names, function.asked.queue):
 			return nil, nil, fmt.Errorf("%w: %s is a Python function, and its queue %q is for Go workers: declare it with OnQueue of another",
-				ErrConfiguration, path, function.queue)
+				ErrConfiguration, path, function.asked.queue)
 		}
 	}
 	if len(handlers) == 0 {

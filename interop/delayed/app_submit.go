@@ -42,7 +42,7 @@ type Call struct {
 // Unless the App has WireUpstream the handle has an id, which logs and dead letters show; Status and Result need Track or ResultTTL. The
 // errors are those of Queue.Submit.
 func (a *App) Submit(ctx context.Context, function any, args []any, options ...TaskOption) (*Handle, error) {
-	task, full, err := a.task(ctx, Call{Function: function, Args: args, Options: options})
+	task, full, err := a.task(ctx, Call{Function: function, Args: args, Options: options}, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -58,46 +58,61 @@ func (a *App) Submit(ctx context.Context, function any, args []any, options ...T
 // their queue for certain.
 func (a *App) SubmitMany(ctx context.Context, calls []Call) ([]*Handle, error) {
 	handles := make([]*Handle, len(calls))
-	var names []string // in the order of their first tasks
-	tasks, places := map[string][]Task{}, map[string][]int{}
+	var parts []*part // in the order of their first tasks
+	asked := map[string]appTask{}
 	for i, call := range calls {
-		task, full, err := a.task(ctx, call)
+		task, full, err := a.task(ctx, call, asked)
 		if err != nil {
 			return handles, fmt.Errorf("call %d: %w", i, err)
 		}
-		if tasks[full] == nil {
-			names = append(names, full)
+		at := slices.IndexFunc(parts, func(p *part) bool { return p.full == full })
+		if at < 0 {
+			at, parts = len(parts), append(parts, &part{full: full})
 		}
-		tasks[full], places[full] = append(tasks[full], task), append(places[full], i)
+		parts[at].tasks, parts[at].places = append(parts[at].tasks, task), append(parts[at].places, i)
 	}
-	for _, full := range names {
-		queue, err := a.queueNamed(full)
+	for _, p := range parts {
+		queue, err := a.queueNamed(p.full)
 		if err != nil {
 			return handles, err
 		}
-		added := func(number int, h *Handle) { handles[places[full][number]] = h }
-		if _, err = queue.enqueueEach(ctx, slices.Values(tasks[full]), added); err != nil {
+		added := func(number int, h *Handle) { handles[p.places[number]] = h }
+		if _, err = queue.enqueueEach(ctx, slices.Values(p.tasks), added); err != nil {
 			return handles, err
 		}
 	}
 	return handles, nil
 }
 
-// task is the task for a call, and the name on Redis of its queue.
-func (a *App) task(ctx context.Context, c Call) (Task, string, error) {
+// part is what SubmitMany has for one queue.
+type part struct {
+	full   string // its name on Redis
+	tasks  []Task
+	places []int // of them among the calls
+}
+
+// task is the task for a call, and the name on Redis of its queue. before, if it is not nil, has what earlier calls without options of
+// their own asked for, by path.
+func (a *App) task(ctx context.Context, c Call, before map[string]appTask) (Task, string, error) {
 	path, err := a.pathOf(c.Function)
 	if err != nil {
 		return nil, "", err
 	}
-	asked, err := a.asked(path, c.Options)
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w", path, err)
+	asked, same := before[path]
+	if !same || len(c.Options) > 0 {
+		if asked, err = a.asked(path, c.Options); err != nil {
+			return nil, "", fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if before != nil && len(c.Options) == 0 {
+		before[path] = asked
 	}
 	o := asked.options
 	if parent := CurrentTask(ctx); parent != nil && len(parent.Metadata) > 0 && a.options.Wire == WireDelayed {
-		inherited := maps.Clone(parent.Metadata)
-		maps.Copy(inherited, o.metadata)
-		o.metadata = inherited
+		own := *o // others may share it
+		own.metadata = maps.Clone(parent.Metadata)
+		maps.Copy(own.metadata, o.metadata)
+		o = &own
 	}
 	if strings.Contains(path, wire.Separator) {
 		if a.serves(asked.queue) {
@@ -164,15 +179,18 @@ func (a *App) pathOf(function any) (string, error) {
 
 // appTask is what a task of an App asks for, and where it goes.
 type appTask struct {
-	options *taskOptions
-	queue   string // without prefix and priority
-	full    string // its name on Redis
+	options *taskOptions // which nobody changes any more
+	queue   string       // without prefix and priority
+	full    string       // its name on Redis
 }
 
 // asked is what a task asks for by the options of its function and some more.
 func (a *App) asked(path string, more []TaskOption) (appTask, error) {
 	o := &taskOptions{}
 	known := a.known(path)
+	if known != nil && len(more) == 0 {
+		return known.asked, nil
+	}
 	if known != nil {
 		o = o.with(known.options)
 	}
@@ -211,7 +229,8 @@ func (o *taskOptions) refusedUpstream(path string) error {
 	if !strings.Contains(path, wire.Separator) {
 		retry = o.retry
 	}
-	if len(o.headers(retry, birth{})) > 0 || o.at != nil || o.after != nil || o.join {
+	var w writer
+	if o.headers(&w, retry, birth{}); w.count > 0 || o.at != nil || o.after != nil || o.join {
 		return fmt.Errorf("%w: with WireUpstream a task has no option but Retry, and that of a Go function not even this one, as the older "+
 			"packages know no other", ErrConfiguration)
 	}

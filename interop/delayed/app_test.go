@@ -59,7 +59,8 @@ func TestTheHeadersOfAnApplicationsTask(t *testing.T) {
 	handle, err := app.Submit(ctx, "main.Welcome", []any{"Ada"}, Metadata(map[string]string{"tenant": "acme", "request": "7"}))
 	must(t, err)
 	data := []byte(waitingIn(t, app, "mail")[0])
-	_, headers, _ := wire.Peek(data)
+	_, found, _ := wire.Peek(data)
+	headers := found.All()
 	want := map[string]string{"tenant": "acme", "request": "7"}
 	if got, _ := headers["metadata"].(map[string]string); !maps.Equal(got, want) {
 		t.Error(headers)
@@ -79,7 +80,8 @@ func TestTheHeadersOfAnApplicationsTask(t *testing.T) {
 
 	tracked, err := app.Submit(ctx, "main.Welcome", []any{"Ada"}, Track(), Backoff(Constant(time.Second)))
 	must(t, err)
-	_, headers, _ = wire.Peek([]byte(waitingIn(t, app, "mail")[1]))
+	_, found, _ = wire.Peek([]byte(waitingIn(t, app, "mail")[1]))
+	headers = found.All()
 	if headers["id"] != tracked.ID || headers["uid"] != nil || !tracked.Tracked || pausesFrom(headers["backoff"]) != Constant(time.Second) {
 		t.Error(tracked, headers)
 	}
@@ -95,7 +97,7 @@ func TestMetadataAlwaysHasTheSameBytes(t *testing.T) {
 	for _, strange := range []any{map[string]int{"a": 1}, map[int]string{1: "a"}, "a", 1, nil, []string{"a"}} {
 		packed, err := wire.PackHeaders([]wire.Header{{Name: "metadata", Value: strange}, {Name: "retry", Value: 1}})
 		must(t, err)
-		if headers, _ := wire.HeadersAt(packed, 0); headers["metadata"] != nil || headers["retry"] != int64(1) {
+		if headers, _ := wire.HeadersAt(packed, 0); headers.Value(wire.Metadata) != nil || headers.Number(wire.Retry) != 1 {
 			t.Error(strange, headers)
 		}
 	}

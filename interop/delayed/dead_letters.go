@@ -44,7 +44,7 @@ func (l DeadLetter) TaskID() string { return idIn(l.Data) }
 // trackedID is the id of a tracked task; empty for others.
 func (l DeadLetter) trackedID() string {
 	_, headers, _ := wire.Peek(l.Data)
-	return wire.IdOf(headers)
+	return headers.TrackedID()
 }
 
 // DeadLetters are the dead letters of the queue, newest first, read a page at a time. An error ends them.
@@ -77,12 +77,12 @@ func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error
 		data = without(data, "expires")
 	}
 	_, headers, _ := wire.Peek(data)
-	key, mode, bound := wire.UniqueOf(headers)
+	key, mode, bound := headers.UniqueKey()
 	id := letter.trackedID()
 	if mode == wire.WhileRunning || id == "" {
 		bound = 0
 	}
-	enqueued, _ := headers["enqueued"].(int64)
+	enqueued := headers.Number(wire.Enqueued)
 	done, err := q.store.Revive(ctx, rdb.Revival{Letter: letter.ID, Data: data, ID: id, Unique: key, Bound: max(bound, 0), Enqueued: max(enqueued, 0)})
 	if err == nil && done == rdb.ReviveBusy {
 		err = &Duplicate{Queue: q.Name()}
@@ -161,7 +161,7 @@ func (q *Queue) letters(ctx context.Context, command, from, to string) ([]DeadLe
 // without is the task in data, of either language, without one of its headers; all else keeps its bytes.
 func without(data []byte, name string) []byte {
 	path, headers, ok := wire.Peek(data)
-	if _, there := headers[name]; !ok || !there {
+	if _, there := headers.All()[name]; !ok || !there {
 		return data
 	}
 	at := 0

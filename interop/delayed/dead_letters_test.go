@@ -117,7 +117,7 @@ func TestAnExpiredLetterDoesNotExpireAgain(t *testing.T) {
 		data := []byte(queue.store.Client.LIndex(ctx, queue.Name(), 0).Val())
 		path, headers, ok := wire.Peek(data)
 		_, before, _ := wire.Peek(letters[0].Data)
-		if _, expires := headers["expires"]; !ok || expires || path != task.FuncPath() || len(headers) != len(before)-1 {
+		if !ok || headers.Has(wire.Expires) || path != task.FuncPath() || len(headers.All()) != len(before.All())-1 {
 			t.Errorf("%s: %q", name, data)
 		}
 		if !bytes.HasPrefix(data, letters[0].Data[:10]) {
@@ -132,7 +132,7 @@ func TestGlance(t *testing.T) {
 		"\x93\xa1f\xc0\x81\xa2id\xa1x": "f x", "\x95\xa3m:f\x90\x80\x00\x81\xa2id\xa1x": "m:f x", "\x93\xa1f\xc0\x01": "f",
 	} {
 		path, headers, ok := wire.Peek([]byte(data))
-		if id, _ := headers["id"].(string); id != "" {
+		if id, _ := headers.Text(wire.ID); id != "" {
 			path += " " + id
 		}
 		if !ok {

@@ -43,7 +43,7 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added func(int, *Handle)) (int, error) {
 	c, count, seen := chunk{}, 0, 0
 	flush := func() error {
-		n, err := q.send(ctx, &c)
+		n, err := q.send(ctx, &c, added)
 		count += n
 		return err
 	}
@@ -77,7 +77,7 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 			c.ids[place] = append(c.ids[place], b.id)
 		}
 		if added != nil {
-			c.then[place] = append(c.then[place], func() { added(number, q.handle(o.identity(b), false, task)) })
+			c.handles[place] = append(c.handles[place], numbered{number, q.handle(o.identity(b), false, task)})
 		}
 	}
 	err := flush()
@@ -88,11 +88,17 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 type chunk struct {
 	destinations []rdb.Destination // in the order of their first tasks
 	tasks        [][]string
-	then         [][]func() // what is called when these tasks are there
-	ids          [][]string // of those that are tracked
-	tracked      bool       // all of them are
+	handles      [][]numbered // of the tasks, if anybody wants them
+	ids          [][]string   // of those that are tracked
+	tracked      bool         // all of them are
 	places       map[rdb.Destination]int
 	count, size  int
+}
+
+// numbered is the handle of a task that is that many behind the first.
+type numbered struct {
+	number int
+	handle *Handle
 }
 
 // add returns which of the destinations it is.
@@ -104,7 +110,7 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 		}
 		i = len(c.destinations)
 		c.places[to] = i
-		c.destinations, c.tasks, c.then, c.ids = append(c.destinations, to), append(c.tasks, nil), append(c.then, nil), append(c.ids, nil)
+		c.destinations, c.tasks, c.handles, c.ids = append(c.destinations, to), append(c.tasks, nil), append(c.handles, nil), append(c.ids, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
@@ -112,8 +118,8 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 	return i
 }
 
-// send empties a chunk into the queue. It returns how many tasks are there for certain.
-func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
+// send empties a chunk into the queue, and gives added the handles of tasks that are there. It returns how many are, for certain.
+func (q *Queue) send(ctx context.Context, c *chunk, added func(int, *Handle)) (count int, err error) {
 	for i, to := range c.destinations {
 		first := false
 		switch {
@@ -131,8 +137,8 @@ func (q *Queue) send(ctx context.Context, c *chunk) (count int, err error) {
 			break
 		}
 		count += len(c.tasks[i])
-		for _, tell := range c.then[i] {
-			tell()
+		for _, each := range c.handles[i] {
+			added(each.number, each.handle)
 		}
 	}
 	*c = chunk{}

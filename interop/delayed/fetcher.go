@@ -229,11 +229,11 @@ func (f *fetcher) begin(pool *lease.Pool, leases []*lease.Lease) error {
 	var tasks []rdb.Start
 	for _, l := range leases {
 		_, headers, _ := wire.Peek(l.Data)
-		if headers == nil {
+		if !headers.Has(wire.ID) {
 			continue
 		}
-		if h := rdb.HoldsOf(headers); h.ID != "" && h.Unique == "" && h.Limit == 0 {
-			asked, tasks = append(asked, l), append(tasks, rdb.Start{Lease: l.Name, ID: h.ID, Attempt: wire.WholeNumber(headers, "attempt") + 1})
+		if h := rdb.HoldsOf(&headers); h.ID != "" && h.Unique == "" && h.Limit == 0 {
+			asked, tasks = append(asked, l), append(tasks, rdb.Start{Lease: l.Name, ID: h.ID, Attempt: headers.Number(wire.Attempt) + 1})
 		}
 	}
 	if len(asked) == 0 {

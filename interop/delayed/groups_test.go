@@ -278,7 +278,7 @@ func TestManyTasksOfGroupsGoInTogether(t *testing.T) {
 func TestAnIDOfAnotherFormIsIgnored(t *testing.T) {
 	queue := newQueue(t)
 	for id, want := range map[string]string{"x": "", "0123456789abcdef": "0123456789abcdef", "0123456789abcde:": "", "": ""} {
-		if job := newJob(queue, call{headers: map[string]any{"id": id}}); job.ID != want {
+		if job := newJob(queue, call{headers: headersOf(t, map[string]any{"id": id})}); job.ID != want {
 			t.Errorf("%q", job.ID)
 		}
 	}

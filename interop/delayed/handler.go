@@ -144,12 +144,12 @@ func (h *handler) run(ctx context.Context, args []reflect.Value) error {
 // callForValue is call for a task whose value matters: the only result that is no error, or an array of several. The error is the
 // function's own.
 func (h *handler) callForValue(ctx context.Context, args []reflect.Value, kept bool) (any, error) {
+	if !kept {
+		return nil, h.run(ctx, args)
+	}
 	results := h.results(ctx, args)
 	if err := h.failed(results); err != nil {
 		return nil, err
-	}
-	if !kept {
-		return nil, h.unfinished(results)
 	}
 	var values []any
 	for i, result := range results {

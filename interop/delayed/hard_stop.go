@@ -9,6 +9,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // A goroutine cannot be ended from outside. A task that has to be is ended in Redis, all others are given back, and the process leaves.
@@ -40,7 +41,7 @@ type runningTask struct {
 
 // trackRunning lets others see what begins to run in s, if it can be ended from outside. The result is to be called when it has returned.
 func (w *Worker) trackRunning(s *slot) (end func()) {
-	limit := s.job.duration("hard_timeout")
+	limit := s.job.duration(wire.HardTimeout)
 	if limit == 0 && !s.job.Tracked {
 		return func() {}
 	}
@@ -59,8 +60,10 @@ func (w *Worker) trackRunning(s *slot) (end func()) {
 
 // claimEnd reports whether what has run in s is for its slot to end.
 func (s *slot) claimEnd() bool {
-	this := s.running.Swap(nil)
-	return this == nil || !this.ended.Swap(true)
+	if s.running.Load() == nil { // nobody else stores anything
+		return true
+	}
+	return !s.running.Swap(nil).ended.Swap(true)
 }
 
 // endNow ends a task that still runs; false if it has ended.

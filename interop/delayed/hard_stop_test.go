@@ -87,8 +87,8 @@ func TestALateTaskIsRetriedOrBuried(t *testing.T) {
 			if c.waiting > 0 {
 				task, err := decode([]byte(queue.store.Client.LIndex(ctx, queue.Name(), 0).Val()))
 				must(t, err)
-				if task.headers["attempt"] != c.attempts || task.headers["error"] != (&hardTimeout{hard}).Error() {
-					t.Error(task.headers)
+				if headers := task.headers.All(); headers["attempt"] != c.attempts || headers["error"] != (&hardTimeout{hard}).Error() {
+					t.Error(headers)
 				}
 			}
 			if n := queue.store.Client.Exists(ctx, queue.store.Keys.Processing, queue.store.Keys.Workers).Val(); n != 0 {

@@ -100,7 +100,7 @@ func TestATaskThatIsGivenBackWaits(t *testing.T) {
 func TestProgressMakesNoKey(t *testing.T) {
 	queue := newQueue(t)
 	id := rdb.Token()
-	must(t, newJob(queue, call{headers: map[string]any{"id": id}}).Progress(ctx, 1, 2, "still here"))
+	must(t, newJob(queue, call{headers: headersOf(t, map[string]any{"id": id})}).Progress(ctx, 1, 2, "still here"))
 	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Task(id)).Val(); n != 0 {
 		t.Error("there is a key without a TTL")
 	}

@@ -324,10 +324,11 @@ func TestJoinedErrors(t *testing.T) {
 		{fmt.Errorf("%w: %w", broken, again(time.Second)), []wire.Header{never}, true, false, time.Second},
 		{errors.Join(fmt.Errorf("%w: %w", broken, again(time.Second)), again(-time.Second)), nil, true, false, time.Second},
 	} {
-		job := &Job{headers: map[string]any{"retry": int64(1)}}
+		headers := map[string]any{"retry": int64(1)}
 		for _, h := range c.headers {
-			job.headers[h.Name] = h.Value
+			headers[h.Name] = h.Value
 		}
+		job := &Job{headers: headersOf(t, headers)}
 		pause, counted, again := job.retries(failed(c.err).(*failure))
 		if pause != c.pause || counted != c.counted || again != c.again {
 			t.Errorf("%d: %q %v: %v %v %v", i, c.err, c.headers, pause, counted, again)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/clock"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
@@ -22,7 +23,7 @@ type Job struct {
 	Metadata map[string]string // what its producer said about it; tasks that it submits by an App inherit that
 
 	queue   *Queue
-	headers map[string]any
+	headers wire.Headers
 	result  wire.Raw // what the function has returned, packed …
 	kept    bool     // … if anybody wants it
 	grouped bool     // it belongs to Group
@@ -96,14 +97,18 @@ func (r *resultTooLarge) Error() string {
 
 func newJob(queue *Queue, task call) *Job {
 	j := &Job{queue: queue, Path: string(task.path), headers: task.headers}
-	j.ID, j.Tracked = wire.AnyIDOf(j.headers), wire.IdOf(j.headers) != ""
-	j.Metadata, _ = j.headers["metadata"].(map[string]string)
-	j.Group, j.grouped = j.headers["group"].(string)
-	j.Attempt = int(min(max(j.number("attempt"), 0), wire.MostCount)) + 1
-	if enqueued := j.number("enqueued"); enqueued > 0 {
+	if j.ID = j.headers.TrackedID(); j.ID != "" {
+		j.Tracked = true
+	} else {
+		j.ID = j.headers.UntrackedID()
+	}
+	j.Metadata, _ = j.headers.Value(wire.Metadata).(map[string]string)
+	j.Group, j.grouped = j.headers.Text(wire.Group)
+	j.Attempt = int(min(max(j.headers.Number(wire.Attempt), 0), wire.MostCount)) + 1
+	if enqueued := j.headers.Number(wire.Enqueued); enqueued > 0 {
 		j.Enqueued = time.UnixMilli(enqueued)
 	}
-	_, j.kept = j.headers["result_ttl"].(int64)
+	_, j.kept = j.headers.Value(wire.ResultTTL).(int64)
 	return j
 }
 
@@ -111,26 +116,27 @@ func newJob(queue *Queue, task call) *Job {
 // for others.
 func buriedJob(queue *Queue, data []byte) *Job {
 	path, headers, _ := wire.Peek(data)
-	if wire.IdOf(headers) == "" {
+	if headers.TrackedID() == "" {
 		return nil
 	}
 	return newJob(queue, call{path: []byte(path), headers: headers})
 }
 
-func (j *Job) number(name string) int64 { return wire.WholeNumber(j.headers, name) }
-
 // duration is a header in milliseconds, 0 if it is not there.
-func (j *Job) duration(name string) time.Duration { return rdb.Span(j.number(name)) }
+func (j *Job) duration(name wire.Name) time.Duration { return rdb.Span(j.headers.Number(name)) }
 
 // keeps is how long the end of the task is kept.
-func (j *Job) keeps() time.Duration { return rdb.KeepsOf(j.headers) }
+func (j *Job) keeps() time.Duration { return rdb.KeepsOf(&j.headers) }
 
 // holds is what the task may hold.
-func (j *Job) holds() rdb.Holds { return rdb.HoldsOf(j.headers) }
+func (j *Job) holds() rdb.Holds { return rdb.HoldsOf(&j.headers) }
+
+// mayHold is false for a task that holds nothing: nobody has to be asked before it begins, and nothing becomes free when it ends.
+func (j *Job) mayHold() bool { return j.Tracked || j.headers.Has(wire.Concurrency) }
 
 // bound is how long a unique key stays taken that the task takes when it begins.
 func (j *Job) bound() time.Duration {
-	_, _, milliseconds := wire.UniqueOf(j.headers)
+	_, _, milliseconds := j.headers.UniqueKey()
 	return max(rdb.Span(milliseconds), time.Millisecond)
 }
 
@@ -142,31 +148,17 @@ func (j *Job) group() *string {
 	return &j.Group
 }
 
-// expired says why it is too late to begin at this time, by the server's clock, if it is.
-func (j *Job) expired(now time.Time) error {
-	expires := j.number("expires")
-	late := now.UnixMilli() - expires
-	if expires <= 0 || late <= 0 {
+// expired says why it is too late to begin now, by the server's clock, if it is.
+func (j *Job) expired(clock *clock.Server) error {
+	expires := j.headers.Number(wire.Expires)
+	if expires <= 0 {
+		return nil
+	}
+	late := clock.Now().UnixMilli() - expires
+	if late <= 0 {
 		return nil
 	}
 	return unrunnable(Expired, "it should have begun %.1f s before", float64(late)/1000)
-}
-
-// context is what the task's function gets. It ends at the soft timeout, and when somebody cancels the task.
-func (j *Job) context(ctx context.Context, wanted bool) (context.Context, func()) {
-	if !wanted {
-		return ctx, func() {}
-	}
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, jobKey{}, j))
-	if j.Tracked {
-		go j.watch(ctx, cancel)
-	}
-	limit := j.duration("timeout")
-	if limit == 0 {
-		return ctx, func() { cancel(nil) }
-	}
-	ctx, release := context.WithTimeoutCause(ctx, limit, &TimedOut{limit})
-	return ctx, func() { release(); cancel(nil) }
 }
 
 // judge says why the function failed: a function that gives up because its context has ended has failed because of what ended that.
@@ -205,16 +197,16 @@ func (j *Job) retries(f *failure) (pause time.Duration, counted, again bool) {
 	if pause, asked := f.asks(); asked {
 		return pause, false, true
 	}
-	if j.number("retry") == 0 || !j.worthIt(f) {
+	if j.headers.Number(wire.Retry) == 0 || !j.worthIt(f) {
 		return 0, false, false
 	}
-	return pausesFrom(j.headers["backoff"]).after(j.Attempt), true, true
+	return pausesFrom(j.headers.Value(wire.Backoff)).after(j.Attempt), true, true
 }
 
 // worthIt tells what the task says about errors of these types, or of those that they wrap: each of those that are joined has to be
 // among those that are retried, and none among those that are not.
 func (j *Job) worthIt(f *failure) bool {
-	only, never := wire.Texts(j.headers, "retry_on"), wire.Texts(j.headers, "give_up_on")
+	only, never := j.headers.Texts(wire.RetryOn), j.headers.Texts(wire.GiveUpOn)
 	for _, each := range f.leaves {
 		if slices.ContainsFunc(each.names, func(name string) bool { return slices.Contains(never, name) }) {
 			return false

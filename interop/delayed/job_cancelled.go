@@ -10,21 +10,18 @@ const (
 	checkEvery = 100 * time.Millisecond // likewise, if the task itself asks
 )
 
-// watch ends the context when the task has been cancelled.
+// watch ends the context when the task has been cancelled. It looks at once, and then now and then.
 func (j *Job) watch(ctx context.Context, cancel context.CancelCauseFunc) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	for {
+	for !j.isCancelled(ctx) { // if Redis is away, it is asked again
 		select {
 		case <-ctx.Done():
 			return
-		case <-look.C: // if Redis is away, it is asked again
-			if j.isCancelled(ctx) {
-				cancel(ErrTaskCancelled)
-				return
-			}
+		case <-look.C:
 		}
 	}
+	cancel(ErrTaskCancelled)
 }
 
 // isCancelled asks Redis, in a goroutine that no other recover covers; the client and its hooks are the application's.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -37,14 +38,14 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 		s.current.Pool.Gate.Grouped.Store(true)
 	}
 	h, missing := w.find(task)
-	if missing != nil && w.unreadyFor > 0 && job.expired(w.clock.Now()) == nil { // it has not begun, and need not here
+	if missing != nil && w.unreadyFor > 0 && job.expired(&w.clock) == nil { // it has not begun, and need not here
 		return w.notReady(ctx, job, missing)
 	}
 	if err := w.begin(ctx, s.current, job); err != nil {
 		return err
 	}
 	defer w.trackRunning(s)()
-	if err := job.expired(w.clock.Now()); err != nil {
+	if err := job.expired(&w.clock); err != nil {
 		return err
 	}
 	if missing != nil {
@@ -54,17 +55,16 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 	s.current.Pool.NoteRun(data)
 	s.handler.Store(h)
 	s.path = h.name
-	ctx, end := job.context(ctx, h.takesCtx || len(w.middlewares) > 0)
-	defer end()
+	if h.takesCtx || len(w.middlewares) > 0 {
+		own := newContext(ctx, job)
+		defer own.end()
+		ctx = own
+	}
 	args, err := h.bind(task.payload)
 	if err != nil {
 		return err
 	}
-	var value any
-	err = runAround(ctx, w.middlewares, func(ctx context.Context) (err error) {
-		value, err = h.callForValue(ctx, args, job.kept)
-		return err
-	})
+	value, err := w.call(ctx, h, args, job.kept)
 	if err = job.judge(ctx, err); err == errCancelled { //nolint:errorlint // it is ours
 		return err
 	}
@@ -74,12 +74,27 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 	return failed(err)
 }
 
+// call calls the function within the middlewares. Its value is nil if nobody keeps it.
+func (w *Worker) call(ctx context.Context, h *handler, args []reflect.Value, kept bool) (value any, err error) {
+	if len(w.middlewares) == 0 {
+		return h.callForValue(ctx, args, kept)
+	}
+	err = runAround(ctx, w.middlewares, func(ctx context.Context) (err error) {
+		value, err = h.callForValue(ctx, args, kept)
+		return err
+	})
+	return value, err
+}
+
 var refusals = map[rdb.StartResult]error{
 	rdb.StartSuperseded: errSuperseded, rdb.StartCancelled: errCancelled, rdb.StartBusy: errBusy, rdb.StartFull: errFull,
 }
 
 // begin says that a task begins which is tracked or has a concurrency key.
 func (w *Worker) begin(ctx context.Context, l *lease.Lease, job *Job) error {
+	if !job.mayHold() {
+		return nil
+	}
 	store, h := l.Pool.Store, job.holds()
 	if h.ID == "" && h.Limit == 0 {
 		return nil
@@ -191,7 +206,7 @@ func (w *Worker) retryJob(l *lease.Lease, job *Job, f *failure) {
 	}
 	text := strings.ToValidUTF8(cutMiddle(f.text, longestError), "?")
 	changes := []wire.Header{{Name: "attempt", Value: job.Attempt}, {Name: "error", Value: text}}
-	if left := job.number("retry"); counted && left > 0 {
+	if left := job.headers.Number(wire.Retry); counted && left > 0 {
 		changes = append(changes, wire.Header{Name: "retry", Value: left - 1})
 	}
 	data, failure := wire.WithHeaders(l.Data, changes...)
@@ -220,6 +235,10 @@ func (w *Worker) end(l *lease.Lease, command []string) {
 
 // succeedUntracked is succeed for a task with headers, which may have a slot.
 func (w *Worker) succeedUntracked(l *lease.Lease, job *Job) {
+	if !job.mayHold() {
+		w.succeed(l)
+		return
+	}
 	h := job.holds()
 	if h.Limit == 0 {
 		w.succeed(l)

@@ -109,13 +109,13 @@ func TestHeadersInEitherLanguage(t *testing.T) {
 	for _, task := range []Task{NewGoTask("main.F", 1).With(Track()), NewPyTask("m:f", []any{1}, nil, Track()), NewPyTask("m:f", nil, nil, Retry(2), Track())} {
 		data, err := task.Serialize()
 		must(t, err)
-		if _, headers, _ := wire.Peek(data); wire.IdOf(headers) == "" {
+		if _, headers, _ := wire.Peek(data); headers.TrackedID() == "" {
 			t.Errorf("%q", data)
 		}
 	}
 	for _, data := range []string{"", "\xc1", "\x90", "\x91\x01", "\x95\x01\x01\x01\x01\x80", "\xa1f", "\x92\xa1f\xc0", "\x93\xa1f\xc0\xc0", "\x95\xa3m:f\xc0\xc0\xc0\x01"} {
-		if _, headers, _ := wire.Peek([]byte(data)); headers != nil {
-			t.Errorf("%q: %v", data, headers)
+		if _, headers, _ := wire.Peek([]byte(data)); headers.Some() {
+			t.Errorf("%q: %v", data, headers.All())
 		}
 	}
 }

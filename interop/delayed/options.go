@@ -1,7 +1,6 @@
 package delayed
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,8 +8,9 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/wire"
-	"github.com/vmihailenco/msgpack/v5"
 )
+
+const usualHeaders = 64 // bytes
 
 // UniqueMode says for how long a task counts as there: see Unique.
 type UniqueMode string
@@ -204,72 +204,106 @@ func (o *taskOptions) check() error {
 	return nil
 }
 
-// identityHeaders are what a task has of its birth.
-func (o *taskOptions) identityHeaders(b birth) []wire.Header {
+// writer packs headers, one after the other.
+type writer struct {
+	packed []byte
+	count  int
+}
+
+// name begins another header.
+func (w *writer) name(name string) {
+	w.count++
+	w.packed = wire.AppendString(w.packed, name)
+}
+
+func (w *writer) text(name, text string) {
+	w.name(name)
+	w.packed = wire.AppendString(w.packed, text)
+}
+
+func (w *writer) number(name string, n int64) {
+	w.name(name)
+	w.packed = wire.AppendInt(w.packed, n)
+}
+
+// span is a number of milliseconds, if it is given.
+func (w *writer) span(name string, d *time.Duration) {
+	if d != nil {
+		w.number(name, rdb.Rounded(*d))
+	}
+}
+
+// texts is an array, if there are any.
+func (w *writer) texts(name string, texts []string) {
+	if len(texts) == 0 {
+		return
+	}
+	w.name(name)
+	w.packed = wire.AppendArray(w.packed, len(texts))
+	for _, text := range texts {
+		w.packed = wire.AppendString(w.packed, text)
+	}
+}
+
+// byName is a map of texts by name, which always has the same bytes, if there are any.
+func (w *writer) byName(name string, texts map[string]string) {
+	if len(texts) == 0 {
+		return
+	}
+	w.name(name)
+	w.packed = wire.AppendMap(w.packed, len(texts))
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		w.packed = wire.AppendString(wire.AppendString(w.packed, key), texts[key])
+	}
+}
+
+// pauses are how a task waits between attempts.
+func (w *writer) pauses(p *Pauses) {
+	if p == nil {
+		return
+	}
+	w.name("backoff")
+	w.packed = wire.AppendString(wire.AppendArray(w.packed, 4), p.kind)
+	w.packed = wire.AppendFloat(wire.AppendFloat(w.packed, p.base.Seconds()), p.cap.Seconds())
+	w.packed = wire.AppendBool(w.packed, !p.exact)
+}
+
+// headers writes what stands in the task, in this order: only what it needs.
+func (o *taskOptions) headers(w *writer, retry int, b birth) {
 	switch {
 	case o.tracked():
-		return []wire.Header{{Name: "id", Value: b.id}, {Name: "enqueued", Value: rdb.Epoch(b.at)}}
+		w.text("id", b.id)
+		w.number("enqueued", rdb.Epoch(b.at))
 	case o.identified:
-		return []wire.Header{{Name: "uid", Value: b.id}}
+		w.text("uid", b.id)
 	}
-	return nil
-}
-
-// headers are what stands in the task, in this order: only what it needs.
-func (o *taskOptions) headers(retry int, b birth) []wire.Header {
-	found := o.identityHeaders(b)
-	add := func(name string, value any) { found = append(found, wire.Header{Name: name, Value: value}) }
 	if retry != 0 {
-		add("retry", retry)
+		w.number("retry", int64(retry))
 	}
-	if o.backoff != nil {
-		add("backoff", o.backoff.header())
-	}
-	if len(o.retryOn) > 0 {
-		add("retry_on", o.retryOn)
-	}
-	if len(o.giveUpOn) > 0 {
-		add("give_up_on", o.giveUpOn)
-	}
-	if o.timeout != nil {
-		add("timeout", rdb.Rounded(*o.timeout))
-	}
-	if o.hardTimeout != nil {
-		add("hard_timeout", rdb.Rounded(*o.hardTimeout))
-	}
-	if o.resultTTL != nil {
-		add("result_ttl", rdb.Rounded(*o.resultTTL))
-	}
+	w.pauses(o.backoff)
+	w.texts("retry_on", o.retryOn)
+	w.texts("give_up_on", o.giveUpOn)
+	w.span("timeout", o.timeout)
+	w.span("hard_timeout", o.hardTimeout)
+	w.span("result_ttl", o.resultTTL)
 	if o.expiresIn != nil {
-		add("expires", rdb.Epoch(b.at.Add(*o.expiresIn)))
+		w.number("expires", rdb.Epoch(b.at.Add(*o.expiresIn)))
 	} else if o.expiresAt != nil {
-		add("expires", rdb.Epoch(*o.expiresAt))
+		w.number("expires", rdb.Epoch(*o.expiresAt))
 	}
 	if o.unique != nil {
-		add("unique", []any{*o.unique, string(o.mode), rdb.Rounded(o.bound)})
+		w.name("unique")
+		w.packed = wire.AppendString(wire.AppendString(wire.AppendArray(w.packed, 3), *o.unique), string(o.mode))
+		w.packed = wire.AppendInt(w.packed, rdb.Rounded(o.bound))
 	}
 	if o.group != nil {
-		add("group", *o.group)
+		w.text("group", *o.group)
 	}
 	if o.shared != nil {
-		add("concurrency", []any{*o.shared, o.limit})
+		w.name("concurrency")
+		w.packed = wire.AppendInt(wire.AppendString(wire.AppendArray(w.packed, 2), *o.shared), int64(o.limit))
 	}
-	if len(o.metadata) > 0 {
-		add("metadata", sorted(o.metadata))
-	}
-	return found
-}
-
-// sorted is a map that always has the same bytes.
-type sorted map[string]string
-
-// EncodeMsgpack is part of msgpack.CustomEncoder.
-func (s sorted) EncodeMsgpack(e *msgpack.Encoder) error {
-	err := e.EncodeMapLen(len(s))
-	for _, name := range slices.Sorted(maps.Keys(s)) {
-		err = errors.Join(err, e.EncodeString(name), e.EncodeString(s[name]))
-	}
-	return err
+	w.byName("metadata", o.metadata)
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.
@@ -280,9 +314,11 @@ func (o *taskOptions) packed(retry int, b birth) (wire.Raw, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	headers := o.headers(retry, b)
-	if len(headers) == 0 {
+	w := writer{packed: make([]byte, 1, usualHeaders)} // the beginning of the map has one byte, as there are less than 16 headers
+	o.headers(&w, retry, b)
+	if w.count == 0 {
 		return nil, nil
 	}
-	return wire.PackHeaders(headers)
+	w.packed[0] = wire.MapHead(w.count)[0]
+	return w.packed, nil
 }

@@ -56,7 +56,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 	case err != nil:
 		s.job = buriedJob(w.queueOf(s.current.Pool), data)
 		return err
-	case task.headers != nil:
+	case task.headers.Some():
 		s.job = newJob(w.queueOf(s.current.Pool), task)
 		return w.runJob(ctx, s, task, data)
 	}
@@ -234,7 +234,7 @@ func (w *Worker) logBad(pool *lease.Pool, about []any, err error) {
 // idIn is the id of the task in data, tracked or not; empty if it has none.
 func idIn(data []byte) string {
 	_, headers, _ := wire.Peek(data)
-	return wire.AnyIDOf(headers)
+	return headers.AnyID()
 }
 
 // aboutTask is what a line of the log says of a task: path, and id if it has one.

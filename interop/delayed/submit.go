@@ -1,6 +1,7 @@
 package delayed
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -67,15 +68,15 @@ func (q *Queue) born(ctx context.Context, task Task, id string) (birth, string, 
 	return b, data, err
 }
 
-// birth is what a task gets that is enqueued now, under a new id if none is given.
+// birth is what a task gets that is enqueued now: of what it needs, and under a new id if none is given.
 func (q *Queue) birth(ctx context.Context, o *taskOptions, id string) (birth, error) {
-	if o == nil {
-		return birth{}, nil
-	}
-	if id == "" {
+	if id == "" && (o.tracked() || o != nil && o.identified) {
 		id = rdb.Token()
 	}
-	if o.expiresIn == nil {
+	switch {
+	case o == nil || !o.tracked() && o.expiresIn == nil: // nobody looks at the clock
+		return birth{id: id}, nil
+	case o.expiresIn == nil:
 		return birth{id, q.clock.Now()}, nil
 	}
 	now, err := q.serverTime(ctx)
@@ -102,7 +103,7 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 		}
 		due, delay = at, 0
 	}
-	id := o.identity(b)
+	id, mark := o.identity(b), cmp.Or(b.id, rdb.Token()) // what waits for its time has a mark, so that those of the same bytes are two
 	if o.tracked() {
 		tracked = rdb.Rounded(rdb.TrackedFor)
 	}
@@ -114,8 +115,8 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	}
 	k := q.store.Keys
 	to := destinationOf(k, o)
-	keys := []string{to.List, to.Announces, k.Scheduled, k.Wake, k.Task(b.id), k.Unique(unique)}
-	reply, err := q.add(ctx, "submit", keys, data, b.id, rdb.Decimal(due), rdb.Decimal(delay), rdb.Decimal(tracked), rdb.Decimal(bound), to.Word)
+	keys := []string{to.List, to.Announces, k.Scheduled, k.Wake, k.Task(mark), k.Unique(unique)}
+	reply, err := q.add(ctx, "submit", keys, data, mark, rdb.Decimal(due), rdb.Decimal(delay), rdb.Decimal(tracked), rdb.Decimal(bound), to.Word)
 	values, _ := reply.([]any)
 	if err != nil || len(values) != 2 {
 		return nil, err

@@ -10,6 +10,8 @@ import (
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
+const mostHeads = 11 // bytes of a Go task beside its path, payload and headers
+
 // Task is what can be enqueued: a GoTask or a PyTask.
 type Task interface {
 	// FuncPath is the path of the function to call.
@@ -56,17 +58,19 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	fields := []any{t.path, data}
+	count := 2
+	var headers wire.Raw
 	if t.options != nil {
-		headers, err := t.options.packed(t.options.retry, b)
-		if err != nil {
+		if headers, err = t.options.packed(t.options.retry, b); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
-		if headers != nil {
-			fields = append(fields, headers)
-		}
 	}
-	return wire.Encode(fields, true)
+	if headers != nil {
+		count = 3
+	}
+	task := make([]byte, 0, len(t.path)+len(data)+len(headers)+mostHeads)
+	task = wire.AppendString(wire.AppendArray(task, count), t.path)
+	return append(wire.AppendBytes(task, data), headers...), nil
 }
 
 // payload are the arguments, packed.
@@ -176,8 +180,8 @@ func pathOf(function any) string {
 // call is a Go task as a worker needs it. It refers to the task's bytes.
 type call struct {
 	path    []byte
-	payload []byte         // MessagePack; empty for no arguments
-	headers map[string]any // nil for none
+	payload []byte // MessagePack; empty for no arguments
+	headers wire.Headers
 }
 
 // decode reads the Go task in data, whoever wrote it.
@@ -230,11 +234,11 @@ func pathIn(data []byte) string {
 	return string(task.path)
 }
 
-// readHeaders reads the map of headers at a place of a task, nil if it is empty. A header whose name begins with `!` must be
+// readHeaders finds the headers in the map at a place of a task. A header whose name begins with `!` must be
 // understood, and none is so far.
-func readHeaders(data []byte, at int) (map[string]any, error) {
+func readHeaders(data []byte, at int) (wire.Headers, error) {
 	if h, _ := wire.HeadAt(data, at); h.Kind != wire.KindMap {
-		return nil, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
+		return wire.Headers{}, unrunnable(Undecodable, "not a task: expected a map of headers after the payload, found %.100x", data[at:])
 	}
 	headers, strange := wire.HeadersAt(data, at)
 	if strange != "" {

@@ -93,8 +93,8 @@ func TestTaskVectors(t *testing.T) {
 					args = []any{payload}
 				}
 				produced = NewGoTask(vector.Means.FuncPath, args...).With(vector.options()...)
-				if !equalValues(task.headers, vector.Means.Headers) {
-					t.Fatalf("read the headers %#v", task.headers)
+				if !equalValues(task.headers.All(), vector.Means.Headers) {
+					t.Fatalf("read the headers %#v", task.headers.All())
 				}
 			}
 			written, err := serializeAsOf(produced, vector.Means.Headers)

@@ -73,10 +73,10 @@ func (q *Queue) inList(ctx context.Context, key string, place Place, next func(W
 		page, err := q.store.ListPage(ctx, key, start)
 		for _, data := range page {
 			waits := Waiting{Where: place, Data: data, key: key, member: string(data)}
-			var headers map[string]any
+			var headers wire.Headers
 			waits.Task, headers, _ = wire.Peek(data)
-			waits.ID = wire.AnyIDOf(headers)
-			waits.Tracked = wire.IdOf(headers) != ""
+			waits.ID = headers.AnyID()
+			waits.Tracked = headers.TrackedID() != ""
 			if !next(waits) {
 				return nil
 			}
@@ -179,10 +179,10 @@ func scheduled(member []byte, score float64) Waiting {
 	}
 	waits.Data = rest
 	waits.Due = time.UnixMilli(int64(score))
-	var headers map[string]any
+	var headers wire.Headers
 	waits.Task, headers, _ = wire.Peek(rest)
-	waits.Tracked = waits.ID == wire.IdOf(headers)
-	if uid := wire.UIDOf(headers); uid != "" && !waits.Tracked { // a retry waits under an id of its own
+	waits.Tracked = waits.ID == headers.TrackedID()
+	if uid := headers.UntrackedID(); uid != "" && !waits.Tracked { // a retry waits under an id of its own
 		waits.ID = uid
 	}
 	return waits
@@ -214,6 +214,6 @@ func (q *Queue) MoveWaiting(ctx context.Context, waits Waiting, due time.Time) (
 		return false, nil
 	}
 	_, headers, _ := wire.Peek(waits.Data)
-	unique, _, _ := wire.UniqueOf(headers)
+	unique, _, _ := headers.UniqueKey()
 	return q.store.Move(ctx, waits.member, due, unique)
 }

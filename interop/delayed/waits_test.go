@@ -110,7 +110,7 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 		must(t, err)
 		for i := range int64(n) + 1 {
 			_, headers, _ := wire.Peek([]byte(queue.store.Client.LIndex(ctx, queue.store.Keys.Queue, i).Val()))
-			if in := time.UnixMilli(headers["expires"].(int64)).Sub(time.Now().Add(skew)); in < 28*time.Second || in > 31*time.Second {
+			if in := time.UnixMilli(headers.Number(wire.Expires)).Sub(time.Now().Add(skew)); in < 28*time.Second || in > 31*time.Second {
 				t.Error(in)
 			}
 		}
@@ -119,8 +119,8 @@ func TestRelativeTimesAreTheServers(t *testing.T) {
 		if state := stateOf(t, handle); state != want {
 			t.Errorf("by a server that is %s ahead it is %s", skew, state)
 		}
-		job := newJob(queue, call{headers: map[string]any{"expires": time.Now().Add(skew / 2).UnixMilli()}})
-		if late := job.expired(queue.clock.Now()); (late != nil) != (skew > 0) {
+		job := newJob(queue, call{headers: headersOf(t, map[string]any{"expires": time.Now().Add(skew / 2).UnixMilli()})})
+		if late := job.expired(queue.clock); (late != nil) != (skew > 0) {
 			t.Errorf("by a server that is %s ahead it is %v", skew, late)
 		}
 	}

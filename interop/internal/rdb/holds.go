@@ -21,19 +21,19 @@ type Holds struct {
 }
 
 // HoldsOf is what a task with these headers may hold. Only a tracked one has a unique key.
-func HoldsOf(headers map[string]any) Holds {
-	h := Holds{ID: wire.IdOf(headers)}
+func HoldsOf(headers *wire.Headers) Holds {
+	h := Holds{ID: headers.TrackedID()}
 	if h.ID != "" {
-		h.Unique, h.Mode, _ = wire.UniqueOf(headers)
+		h.Unique, h.Mode, _ = headers.UniqueKey()
 	}
-	h.Slots, h.Limit = wire.ConcurrencyOf(headers)
+	h.Slots, h.Limit = headers.ConcurrencyKey()
 	return h
 }
 
 // HoldsIn is what the task in data, of either language, may hold.
 func HoldsIn(data []byte) Holds {
 	_, headers, _ := wire.Peek(data)
-	return HoldsOf(headers)
+	return HoldsOf(&headers)
 }
 
 // whileRunning is what it holds only while it runs: no unique key that it has from its enqueue on.
@@ -105,8 +105,8 @@ func (k Keys) several(h Holds) (word string, keys []string) {
 }
 
 // KeepsOf is how long the end of a task with these headers is kept.
-func KeepsOf(headers map[string]any) time.Duration {
-	if ttl := Span(wire.WholeNumber(headers, "result_ttl")); ttl > 0 {
+func KeepsOf(headers *wire.Headers) time.Duration {
+	if ttl := Span(headers.Number(wire.ResultTTL)); ttl > 0 {
 		return ttl
 	}
 	return EndedFor

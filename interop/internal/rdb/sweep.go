@@ -83,13 +83,13 @@ func (s *Store) Sweep(ctx context.Context, leases []string, limit int, pass, swe
 	keys, args := append(k.home(), k.Lost, k.Dead, k.Stats, k.Bucket), []string{strconv.Itoa(limit), pass, sweeper, ""}
 	for i, name := range dead[:count] {
 		_, headers, _ := wire.Peek(Bulk(held[i]))
-		h, running := HoldsOf(headers), ""
+		h, running := HoldsOf(&headers), ""
 		if h.Mode == wire.WhileRunning {
 			running = "running"
 		}
 		word, own := k.several(h)
 		keys = append(append(keys, name), own...)
-		args = append(args, word, Milliseconds(KeepsOf(headers)), running)
+		args = append(args, word, Milliseconds(KeepsOf(&headers)), running)
 	}
 	n, err := s.numbers(ctx, "sweep", keys, args...)
 	return SweepResult{Recovered: n[0], Buried: n[1], More: n[2] != 0 || count < len(dead)}, err

@@ -113,27 +113,32 @@ func lengthAt(data []byte, pos, size int) (int, error) {
 
 // Skip is the position behind the value at pos.
 func Skip(data []byte, pos int) (int, error) {
-	var left [deepest]int // values still to come, for each level that is open
-	depth := 0
-	left[0] = 1
-	for {
-		for left[depth] == 0 {
-			if depth == 0 {
-				return pos, nil
-			}
-			depth--
-		}
-		left[depth]--
+	h, err := HeadAt(data, pos)
+	if err != nil {
+		return 0, err
+	}
+	if h.Values == 0 { // nearly all
+		return h.Body + h.Size, nil
+	}
+	return skipSeveral(data, h.Body, h.Values, 1)
+}
+
+// skipSeveral is the position behind count values, which are in so many others.
+func skipSeveral(data []byte, pos, count, depth int) (int, error) {
+	if depth == deepest {
+		return 0, errDeep
+	}
+	for range count {
 		h, err := HeadAt(data, pos)
 		if err != nil {
 			return 0, err
 		}
 		pos = h.Body + h.Size
 		if h.Values > 0 {
-			if depth++; depth == deepest {
-				return 0, errDeep
+			if pos, err = skipSeveral(data, pos, h.Values, depth+1); err != nil {
+				return 0, err
 			}
-			left[depth] = h.Values
 		}
 	}
+	return pos, nil
 }

@@ -6,9 +6,9 @@ import (
 )
 
 // Peek is what a task of either language says of itself: its path, and its headers if it has any; ok is false for what is no task.
-func Peek(data []byte) (path string, headers map[string]any, ok bool) {
+func Peek(data []byte) (path string, headers Headers, ok bool) {
 	if end, err := Skip(data, 0); err != nil || end != len(data) {
-		return "", nil, false
+		return "", Headers{}, false
 	}
 	whole, _ := HeadAt(data, 0)
 	fields, at := 1, 0 // a bare string stands for a task without arguments
@@ -16,11 +16,11 @@ func Peek(data []byte) (path string, headers map[string]any, ok bool) {
 		fields, at = whole.Values, whole.Body
 	}
 	if fields == 0 {
-		return "", nil, false
+		return "", Headers{}, false
 	}
 	h, _ := HeadAt(data, at)
 	if h.Kind != KindString {
-		return "", nil, false
+		return "", Headers{}, false
 	}
 	path = string(data[h.Body : h.Body+h.Size])
 	place := 2
@@ -28,7 +28,7 @@ func Peek(data []byte) (path string, headers map[string]any, ok bool) {
 		place = 4
 	}
 	if fields <= place {
-		return path, nil, true
+		return path, Headers{}, true
 	}
 	for range place {
 		at, _ = Skip(data, at)
@@ -37,24 +37,21 @@ func Peek(data []byte) (path string, headers map[string]any, ok bool) {
 	return path, headers, true
 }
 
-// IdOf is the id of a tracked task with these headers; empty for others, also if it has not the form of an id: it is part of keys.
-func IdOf(headers map[string]any) string {
-	if id, _ := headers["id"].(string); IsID(id) {
-		return id
+// TrackedID is the id of a tracked task; empty for others, also if it has not the form of an id: it is part of keys.
+func (h *Headers) TrackedID() string { return h.id(ID) }
+
+// UntrackedID is the id of a task that has one without being tracked; empty for others.
+func (h *Headers) UntrackedID() string { return h.id(UID) }
+
+// AnyID is the id of a task, tracked or not; empty if it has none.
+func (h *Headers) AnyID() string { return cmp.Or(h.TrackedID(), h.UntrackedID()) }
+
+func (h *Headers) id(name Name) string {
+	if text, _ := h.Text(name); IsID(text) {
+		return text
 	}
 	return ""
 }
-
-// UIDOf is the id of a task with these headers that has one without being tracked; empty for others.
-func UIDOf(headers map[string]any) string {
-	if uid, _ := headers["uid"].(string); IsID(uid) {
-		return uid
-	}
-	return ""
-}
-
-// AnyIDOf is the id of a task with these headers, tracked or not; empty if it has none.
-func AnyIDOf(headers map[string]any) string { return cmp.Or(IdOf(headers), UIDOf(headers)) }
 
 const MostCount = 1 << 53 // attempts, or tasks at once: more are nonsense
 
@@ -65,9 +62,9 @@ const (
 	UntilDone    = "until_done"
 )
 
-// UniqueOf are unique key, mode and bound in milliseconds of a task with these headers; zero for none.
-func UniqueOf(headers map[string]any) (key, mode string, bound int64) {
-	list, _ := headers["unique"].([]any)
+// UniqueKey are unique key, mode and bound in milliseconds; zero for none.
+func (h *Headers) UniqueKey() (key, mode string, bound int64) {
+	list, _ := h.Value(Unique).([]any)
 	if len(list) != 3 {
 		return "", "", 0
 	}
@@ -80,9 +77,9 @@ func UniqueOf(headers map[string]any) (key, mode string, bound int64) {
 	return key, word, bound
 }
 
-// ConcurrencyOf are concurrency key and limit of a task with these headers; zero for none.
-func ConcurrencyOf(headers map[string]any) (key string, limit int64) {
-	list, _ := headers["concurrency"].([]any)
+// ConcurrencyKey are concurrency key and limit; zero for none.
+func (h *Headers) ConcurrencyKey() (key string, limit int64) {
+	list, _ := h.Value(Concurrency).([]any)
 	if len(list) != 2 {
 		return "", 0
 	}

@@ -14,11 +14,16 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
+const usualSize = 32 // bytes of a value that is packed
+
 // Raw is a value that is MessagePack already.
 type Raw = msgpack.RawMessage
 
 // Encode packs a value as the other producers do: integers as short as they get, structs as arrays or as maps.
 func Encode(value any, structsAsArrays bool) ([]byte, error) {
+	if data, ok := appendSimple(make([]byte, 0, usualSize), value); ok {
+		return data, nil
+	}
 	if err := packable(value, math.MaxInt); err != nil {
 		return nil, err
 	}
