@@ -9,3 +9,18 @@ with open(os.environ["BENCH_MARKS"], "r+b") as _file:
 
 def mark(i: int) -> None:
     _marks[i] += 1
+
+
+def echo(i: int) -> int:
+    """With a result, of which the harness wants the sum."""
+    _marks[i] += 1
+    return i
+
+
+async def coroutine_mark(i: int) -> None:
+    _marks[i] += 1
+
+
+async def coroutine_echo(i: int) -> int:
+    _marks[i] += 1
+    return i
