@@ -74,10 +74,9 @@ def keeping_results() -> list[Contender]:
 
 def of_kind(kind: str, go: bool) -> Contender:
     """Our own worker and producer for one kind of task."""
-    if go:
-        work, fill, check = (("-kind", kind, *words) for words in (("work", "10"), ("fill",), ("results",)))
-        return Contender(OURS, "Go, concurrency 10", 0, fill, work, "", "golang", python=False, check=check)
     work, fill, check = ((kind, word) for word in ("work", "fill", "results"))
+    if go:
+        return Contender(OURS, "Go, concurrency 10", 0, fill, (*work, "10"), "", "golang/kind", python=False, check=check)
     return Contender(OURS, "Python", 0, fill, work, "ours_kinds.py", check=check)
 
 

@@ -49,6 +49,11 @@ def _node_peer() -> None:
         _run(["npm", "install", "--silent", "bullmq", "ioredis"], folder)
 
 
+def _program(home: str) -> Path:
+    """What has been built in a folder of bench/."""
+    return CACHE / f"{home.replace('/', '-')}-bench"
+
+
 def install(contender: Contender) -> None:
     """Make sure that `contender` can run.
 
@@ -64,7 +69,7 @@ def install(contender: Contender) -> None:
     elif home:
         if not shutil.which("go"):
             raise NotInstallable("Go is not installed")
-        _run(["go", "build", "-o", CACHE / f"{home}-bench", "."], ROOT / "bench" / home)
+        _run(["go", "build", "-o", _program(home), "."], ROOT / "bench" / home)
 
 
 def command(contender: Contender, arguments: Sequence[str]) -> list[str]:
@@ -73,7 +78,7 @@ def command(contender: Contender, arguments: Sequence[str]) -> list[str]:
     if home == "bullmq":
         return ["node", str(PEERS / contender.script), *arguments]
     if not contender.script:
-        return [str(CACHE / f"{home}-bench"), *arguments]
+        return [str(_program(home)), *arguments]
     python = str(CACHE / home / "bin" / "python") if home else sys.executable
     return [python, str(PEERS / contender.script), *arguments]
 

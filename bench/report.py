@@ -63,32 +63,30 @@ def machine() -> list[str]:
 
 
 def write(results: Sequence[Result], about: Sequence[str], whole: bool) -> None:
-    """docs/benchmarks.md and docs/benchmarks.svg. Unless this was the `whole`, the sections of other measures stay."""
-    page = ROOT / "docs" / "benchmarks.md"
-    machine_of_all, sections = ("\n".join(f"- {line}" for line in about), {}) if whole else _sections(page.read_text())
+    """docs/benchmarks.md and docs/benchmarks.svg. Unless this was the `whole`, what other measures have found stays."""
+    file = ROOT / "docs" / "benchmarks.md"
+    text = page(results, about, "" if whole else file.read_text())
+    file.write_text(text)
+    file.with_suffix(".svg").write_text(chart(sections(text)))
+
+
+def page(results: Sequence[Result], about: Sequence[str], before: str = "") -> str:
+    """docs/benchmarks.md, with what stood there `before` of other measures and of the machine."""
     found = {result.title: "\n".join(result.markdown()[2:]).strip() for result in results}
-    if not whole and results:
-        found[results[0].title] = "\n\n".join(["Measured alone. " + " ".join(about), found[results[0].title]])
-    first = {title: text for title, text in {**sections, **found}.items() if title.startswith(TITLE)}
-    sections = {**first, **sections, **found}
-    parts = [_HEAD, machine_of_all, "", *(f"## {title}\n\n{text}\n" for title, text in sections.items())]
+    machines = [f"- {line}" for line in about]
+    if before:
+        machines = [line for line in before.partition("\n## ")[0].splitlines() if line.startswith("- ")]
+        found = {title: f"Measured alone. {' '.join(about)}\n\n{text}" for title, text in found.items()}
+    all_of_them = {**sections(before), **found}
+    kinds_first = sorted(all_of_them.items(), key=lambda item: not item[0].startswith(TITLE))
     guarantees = [f"| {name} | {text} |" for name, text in GUARANTEES.items()]
-    parts += [
-        f"## {_GUARANTEES}\n",
-        "| system | guarantee, by its documentation |",
-        "| --- | --- |",
-        *guarantees,
-        "",
-        f"## {_HOW}\n",
-        _REPEAT,
-    ]
-    page.write_text("\n".join(parts).rstrip() + "\n")
-    page.with_suffix(".svg").write_text(chart(sections))
+    lines = [_HEAD, *machines, ""]
+    lines += [f"## {title}\n\n{text}\n" for title, text in kinds_first]
+    lines += [f"## {_GUARANTEES}\n", "| system | guarantee, by its documentation |", "| --- | --- |", *guarantees, ""]
+    return "\n".join([*lines, f"## {_HOW}\n", _REPEAT])
 
 
-def _sections(page: str) -> tuple[str, dict[str, str]]:
-    """What a page says of the machine, and the text of each measure by its title."""
-    head, *rest = page.split("\n## ")
-    titled = {title: text.strip() for title, _, text in (each.partition("\n") for each in rest)}
-    measures = {title: text for title, text in titled.items() if title not in (_GUARANTEES, _HOW)}
-    return "\n".join(line for line in head.split("\n") if line.startswith("- ")), measures
+def sections(text: str) -> dict[str, str]:
+    """What stands on the page of each measure, by its title."""
+    titled = (each.partition("\n") for each in text.split("\n## ")[1:])
+    return {title: rest.strip() for title, _, rest in titled if title not in (_GUARANTEES, _HOW)}

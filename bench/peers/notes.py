@@ -34,7 +34,7 @@ def noted_ids():
 
 
 def note_results(results):
-    results = list(results)
+    results = [result for result in results if result is not None]
     _write({"results": len(results), "sum": sum(results)})
 
 

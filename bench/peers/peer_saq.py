@@ -26,8 +26,7 @@ async def fill(count):
 
 async def results():
     await queue.connect()
-    # it keeps no 0
-    notes.note_results([(await queue.job(key)).result or 0 for key in notes.noted_ids()])
+    notes.note_results([(await queue.job(key)).result for key in notes.noted_ids()])
     await queue.disconnect()
 
 
