@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from .kinds import KINDS
 from .measure_costs import measure_costs
 from .measure_drain import measure_drain, measure_latency
 from .measure_enqueue import measure_enqueue
@@ -38,15 +39,30 @@ MEASURES: dict[str, Callable[[Options, Progress], list[Result]]] = {
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few contenders and small sizes: under two minutes")
-    parser.add_argument("--runs", type=int, help="how often each contender runs (3; with --quick 2)")
+    parser.add_argument("--quick", action="store_true", help="few contenders and small sizes: under three minutes")
+    parser.add_argument("--runs", type=int, help="how often each contender runs (3; with --quick 2, with --kinds 1)")
+    kinds = f"only kinds of tasks: all, or plain and those named ({', '.join(KINDS)})"
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, metavar="KIND", help=kinds)
     names = ", ".join(MEASURES)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"measures ({names}), or contenders to drain")
-    parser.add_argument("--kinds", action="store_true", help="only the kinds of tasks: as --only kinds")
     parser.add_argument("--huge", action="store_true", help="10 million waiting tasks too (needs 1 GB)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every single number")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and docs/benchmarks.svg")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.write and arguments.kinds:
+        parser.error("--write needs all kinds: it replaces the section")
+    return arguments
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    kinds = arguments.kinds is not None
+    return Options(
+        quick=arguments.quick,
+        runs=arguments.runs or (1 if kinds else 2 if arguments.quick else 3),
+        only=("kinds", *arguments.only) if kinds else tuple(arguments.only),
+        huge=arguments.huge,
+        kinds=tuple(arguments.kinds or ()),
+    )
 
 
 def _selected(only: tuple[str, ...]) -> list[str]:
@@ -64,12 +80,7 @@ def _prefer_the_machines_redis() -> None:
 def main() -> int:
     """Measure and report; 1 if something could not be measured."""
     arguments = _arguments()
-    options = Options(
-        quick=arguments.quick,
-        runs=arguments.runs or (2 if arguments.quick else 3),
-        only=(*arguments.only, *(["kinds"] if arguments.kinds else [])),
-        huge=arguments.huge,
-    )
+    options = _options(arguments)
     _prefer_the_machines_redis()
     os.sched_setaffinity(0, {REDIS_CORE})  # the harness stays off the core of what it measures
     progress, began, failed = Progress(), time.monotonic(), False
@@ -90,7 +101,7 @@ def main() -> int:
         data = {"machine": about, "results": [vars(one) | {"targets": [vars(t) for t in one.targets]} for one in results]}
         arguments.json.write_text(json.dumps(data, indent=1))
     if arguments.write:
-        write(results, about)
+        write(results, about, whole=not options.only)
     return int(failed)
 
 

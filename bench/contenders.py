@@ -1,6 +1,6 @@
 """Who is compared, in which configurations, and what each of them guarantees."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OURS = "ours"
 BARE = "bare loop"
@@ -19,6 +19,8 @@ class Contender:
     home: str = ""  # what runs it: "" for our own environment, else a folder of .cache/bench
     fill_with: "Contender | None" = None  # another contender that enqueues for this one
     python: bool = True  # one of the Python peers or ours
+    results: bool = False  # tasks return their number, and that is kept for a minute
+    check: tuple[str, ...] = ()  # arguments that note what the results were
 
     @property
     def label(self) -> str:
@@ -50,6 +52,33 @@ def _bullmq(concurrency: int) -> Contender:
 
 
 CELERY = "work --without-gossip --without-mingle --without-heartbeat"
+
+_CHECKS = {  # those that are compared with results kept, each in the configuration that is quickest then
+    "dramatiq, default, 8 threads": "results",
+    "huey, 4 threads": "results",
+    "rq, SimpleWorker": "results",
+    "arq, max_jobs 100": "results 100",
+    "celery, solo, prefetch 128": "results",
+    "taskiq, stream with acknowledgement, prefetch 100": "results stream",
+    "saq, concurrency 100": "results",
+    "streaq, default": "results 16",
+    "asynq, concurrency 10": "results 10",
+}
+
+
+def keeping_results() -> list[Contender]:
+    """The peers, with results as their documentation turns them on."""
+    found = [one for one in CONTENDERS if one.label in _CHECKS]
+    return [replace(one, results=True, check=tuple(_CHECKS[one.label].split())) for one in found]
+
+
+def of_kind(kind: str, go: bool) -> Contender:
+    """Our own worker and producer for one kind of task."""
+    work, fill, check = ((kind, word) for word in ("work", "fill", "results"))
+    if go:
+        return Contender(OURS, "Go, concurrency 10", 0, fill, (*work, "10"), "", "golang/kind", python=False, check=check)
+    return Contender(OURS, "Python", 0, fill, work, "ours_kinds.py", check=check)
+
 
 CONTENDERS = (
     Contender(BARE, "", 130_000, ("fill",), (), "bare.py", fill_with=_OURS),

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .marks import Marks
 
 _POLL = 0.005  # seconds between two looks at the marks
 _STALL = 20.0  # seconds without progress that end a run
-_SETTLE = 0.3  # seconds that a repetition has to show itself after the last task
+SETTLE = 0.3  # seconds that a repetition has to show itself after the last task
 
 
 class Failed(Exception):
@@ -59,18 +59,24 @@ def worker(contender: Contender, url: str, marks: Path, log: Path) -> Iterator[s
         started.wait()
 
 
-def fill(contender: Contender, url: str, marks: Marks, log: Path) -> None:
-    """Enqueue a task for each mark. What the producer says stands in the log."""
+def fill(contender: Contender, url: str, marks: Marks, log: Path, more: Mapping[str, str] | None = None) -> None:
+    """Enqueue a task for each mark. `more` is for its environment."""
     by = contender.fill_with or contender
     install(by)
-    filling = placement.start(
-        command(by, [*contender.fill, str(marks.count)]),
-        {"BENCH_REDIS": url, "BENCH_MARKS": str(marks.path), **variables(by)},
-        log,
-        directory(by),
+    run(by, [*contender.fill, str(marks.count)], {"BENCH_REDIS": url, "BENCH_MARKS": str(marks.path), **(more or {})}, log)
+
+
+def run(contender: Contender, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    """Run a program of `contender` to its end.
+
+    Raises:
+        Failed: it did not succeed.
+    """
+    program = placement.start(
+        command(contender, arguments), {**environment, **variables(contender)}, log, directory(contender)
     )
-    if filling.wait(300):
-        raise Failed(f"it could not enqueue: {last_words(log)}")
+    if program.wait(300):
+        raise Failed(f"{' '.join(arguments)} failed: {last_words(log)}")
 
 
 def last_words(log: Path) -> str:
@@ -79,15 +85,7 @@ def last_words(log: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-def drain(
-    contender: Contender,
-    client: redis.Redis,
-    url: str,
-    count: int,
-    through: str | None = None,
-    *,
-    filled: Callable[[str], None] = lambda _: None,
-) -> Drained:
+def drain(contender: Contender, client: redis.Redis, url: str, count: int, through: str | None = None) -> Drained:
     """Fill the queue with `count` tasks and let one worker process run them.
 
     Args:
@@ -96,7 +94,6 @@ def drain(
         url: where that is.
         count: how many tasks.
         through: where the worker connects to, if not directly.
-        filled: called with the producer's last word, before the worker is started.
 
     Raises:
         Failed: some task did not run exactly once, or the worker stood still.
@@ -109,18 +106,18 @@ def drain(
     with Marks(count) as marks, tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         fill(contender, url, marks, log)
-        filled(last_words(log))
         with worker(contender, through or url, marks.path, log) as process:
-            result = _watch(marks, process, log)
-            time.sleep(_SETTLE)
+            result = watch(marks, process, log)
+            time.sleep(SETTLE)
         wrong = marks.verdict()
         if wrong:
             raise Failed(wrong)
         return result
 
 
-def _watch(marks: Marks, process: subprocess.Popen[bytes], log: Path) -> Drained:
-    """Look at the marks until all are there. The clock begins when the first ones are: starting up is not measured."""
+def watch(marks: Marks, process: subprocess.Popen[bytes], log: Path, started: Callable[[], object] = lambda: None) -> Drained:
+    """Look at the marks until all are there. The clock begins when the first ones are, as starting up is not measured; then
+    `started` is called."""
     first = before = 0
     began = moved = time.perf_counter()
     while True:
@@ -129,6 +126,7 @@ def _watch(marks: Marks, process: subprocess.Popen[bytes], log: Path) -> Drained
         if done > before:
             if not first:
                 first, began = done, moment
+                started()
             before, moved = done, moment
         if done == marks.count:
             return Drained(done - first, max(moment - began, 1e-9))

@@ -49,6 +49,11 @@ def _node_peer() -> None:
         _run(["npm", "install", "--silent", "bullmq", "ioredis"], folder)
 
 
+def _program(home: str) -> Path:
+    """What has been built in a folder of bench/."""
+    return CACHE / f"{home.replace('/', '-')}-bench"
+
+
 def install(contender: Contender) -> None:
     """Make sure that `contender` can run.
 
@@ -64,7 +69,7 @@ def install(contender: Contender) -> None:
     elif home:
         if not shutil.which("go"):
             raise NotInstallable("Go is not installed")
-        _run(["go", "build", "-o", CACHE / f"{home}-bench", "."], ROOT / "bench" / home)
+        _run(["go", "build", "-o", _program(home), "."], ROOT / "bench" / home)
 
 
 def command(contender: Contender, arguments: Sequence[str]) -> list[str]:
@@ -73,7 +78,7 @@ def command(contender: Contender, arguments: Sequence[str]) -> list[str]:
     if home == "bullmq":
         return ["node", str(PEERS / contender.script), *arguments]
     if not contender.script:
-        return [str(CACHE / f"{home}-bench"), *arguments]
+        return [str(_program(home)), *arguments]
     python = str(CACHE / home / "bin" / "python") if home else sys.executable
     return [python, str(PEERS / contender.script), *arguments]
 
@@ -85,7 +90,8 @@ def directory(contender: Contender) -> Path:
 
 def variables(contender: Contender) -> dict[str, str]:
     """What it needs in its environment: only ours may see this repository, which would hide upstream's `delayed`."""
-    return {} if contender.home else {"PYTHONPATH": f"{ROOT}:{PEERS}"}
+    found = {} if contender.home else {"PYTHONPATH": f"{ROOT}:{PEERS}"}
+    return {**found, "BENCH_RESULTS": "1"} if contender.results else found
 
 
 def version(contender: Contender) -> str:

@@ -15,6 +15,7 @@ from .options import Options, Progress
 from .placement import server
 from .result import Result, spread
 
+TITLE = "Drain of no-op tasks by one worker process"
 QUICK = (
     "bare loop",
     "ours, Python",
@@ -89,7 +90,7 @@ def _targets(result: Result, contenders: Sequence[Contender], rates: Rates) -> N
 def measure_drain(options: Options, progress: Progress) -> list[Result]:
     """No-op tasks by one worker process."""
     contenders = chosen(options)
-    result = Result("drain", "Drain of no-op tasks by one worker process", ("system", "tasks/s", "of the bare loop"))
+    result = Result("drain", TITLE, ("system", "tasks/s", "of the bare loop"))
     with server() as embedded, embedded.client() as client:
 
         def once(one: Contender) -> float:

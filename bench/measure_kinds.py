@@ -1,117 +1,179 @@
-"""Measure 10: the kinds of tasks that people really use, each beside plain ones of the same run."""
+"""Measure 0: kinds of tasks as people use them, directly and through added latency, beside the peers that keep results."""
 
-import os
+import statistics
 from dataclasses import dataclass, field
+from functools import partial
 
-import redis
+from tests.support.proxy import proxy
 
-from tests.support.servers import info
-
-from .contenders import OURS, Contender
-from .drain import Drained, Failed, drain
+from .contenders import OURS, Contender, keeping_results, of_kind
+from .drain import Failed
+from .installs import NotInstallable, install
+from .kind_run import Found, KindRun, Row
+from .kinds import GO_KINDS, KINDS, PLAIN, RESULT
 from .options import Options, Progress
 from .placement import server
-from .result import Result, number
+from .result import Result, number, spread
 
-# What bench/peers/kinds.py knows, and about how many a second are drained.
-KINDS = {
-    "plain": 60_000, "plain, supervised": 100_000, "an id": 40_000, "timeout": 30_000, "retry, backoff": 30_000,
-    "group": 20_000, "limit": 30_000, "tracked": 15_000, "result": 15_000, "unique": 4_000, "concurrency key": 4_000,
-    "coroutine": 20_000, "coroutine, result": 10_000, "thread": 25_000, "thread, result": 10_000,
-}  # fmt: skip
-_ENQUEUE = 0.6  # of what plain ones reach, of tasks with options and no state
-_SHARES = {  # of what plain ones reach when they are drained
-    "an id": 0.75, "timeout": 0.75, "retry, backoff": 0.75, "group": 0.4, "limit": 0.4, "concurrency key": 0.4, "result": 0.25,
-    "coroutine": 0.25, "coroutine, result": 0.12, "thread": 0.25,
-}  # fmt: skip
+TITLE = "Kinds of tasks, one worker process"
+_COLUMNS = ("kind: system", "enqueue/s", "many/s", "drain/s", "of plain", "Redis µs", "commands", "bytes waiting")
+DRAIN = _COLUMNS.index("drain/s")
+_NOTES = (
+    "Enqueued by one process, one by one and many at once. Of plain: the drain's share of our plain tasks' in the same",
+    "language (of Python's for peers). For each task: Redis's CPU while it is drained, commands of clients from an enqueue of",
+    "its own to its end, bytes of Redis's memory while it waits. `group` and `key` have 50 of each; `async` has",
+    "`--async-tasks 100`, `threads` has `--threads 8`. Peers keep results as we do.",
+    "",
+    "**Checked**: each task ran once; the number of results and their sum; nothing is left held, waiting or dead.",
+)
+_QUICK_PEERS = ("huey",)
+_FAR_PEERS = ("huey", "dramatiq", "taskiq")  # through latency, where runs of each take long
+_TRIAL, _PEERS_TRIAL, _FAR_TRIAL = 2000, 300, 200  # tasks that are enqueued one by one
+_LEAST, _MOST = 200, 60_000  # tasks of a run, which should take so many
+_SECONDS = 0.7
+_PEERS_TRIES = 3  # saq's worker may abort a job while it starts, which is then without a result
 
 
 @dataclass
-class Row:
-    """One kind, or a peer, measured once."""
+class _Seen:
+    """All runs of one row."""
 
-    count: int
-    client: redis.Redis
-    enqueued: float = 0.0  # tasks/s, of enqueue_many
-    memory: float = 0.0  # bytes of a waiting task
-    processor: float = 0.0  # µs of Redis for each task that is drained
-    bytes_in: float = 0.0  # to Redis, likewise
-    before: dict[str, float] = field(default_factory=dict)
+    row: Row
+    trials: list[Found] = field(default_factory=list)  # enqueued one by one
+    runs: list[Found] = field(default_factory=list)  # many at once
+    failure: str = ""
 
-    def begin(self) -> None:
-        """Redis is empty."""
-        self.before = self._now()
+    @property
+    def drain(self) -> float:
+        """Tasks/s."""
+        return statistics.median(one.drain for one in self.runs)
 
-    def filled(self, said: str) -> None:
-        """All tasks wait."""
-        now = self._now()
-        self.memory = (now["memory"] - self.before["memory"]) / self.count
-        self.enqueued = float(said) if said.replace(".", "").isdigit() else 0.0
-        self.before = now
+    @property
+    def many(self) -> float:
+        """Tasks/s that are enqueued many at once."""
+        return statistics.median(one.enqueue for one in self.runs)
 
-    def end(self) -> None:
-        """All have ended."""
-        now = self._now()
-        self.processor = 1e6 * (now["processor"] - self.before["processor"]) / self.count
-        self.bytes_in = (now["bytes"] - self.before["bytes"]) / self.count
+    @property
+    def cpu(self) -> float:
+        """µs of Redis's CPU for a task."""
+        return statistics.median(one.redis for one in self.runs)
 
-    def _now(self) -> dict[str, float]:
-        cpu = info(self.client, "cpu")
-        return {
-            "memory": float(info(self.client, "memory")["used_memory"]),
-            "processor": float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]),
-            "bytes": float(info(self.client, "stats")["total_net_input_bytes"]),
-        }
+    @property
+    def commands(self) -> float:
+        """For a task."""
+        return statistics.median(one.commands for one in self.trials)
+
+    @property
+    def memory(self) -> float:
+        """Bytes for a waiting task."""
+        return statistics.median(one.memory for one in self.runs)
+
+    def cells(self, plain: "_Seen | None") -> tuple[str, ...]:
+        """A row of the table."""
+        if self.failure or not self.runs:
+            return (self.row.label, f"failed: {self.failure[:200]}", *[""] * (len(_COLUMNS) - 2))
+        return (
+            self.row.label,
+            spread([one.enqueue for one in self.trials]),
+            spread([one.enqueue for one in self.runs]),
+            spread([one.drain for one in self.runs]),
+            f"{self.drain / plain.drain:.0%}" if plain is not None and plain.runs else "",
+            number(self.cpu),
+            number(self.commands),
+            number(self.memory),
+        )
 
 
-def _contender(kind: str) -> Contender:
-    return Contender(OURS, kind, KINDS[kind], ("fill", kind), ("work", kind), "kinds.py")
+def _peers(options: Options, far: bool) -> list[Contender]:
+    names = _QUICK_PEERS if options.quick else _FAR_PEERS if far else None
+    return [peer for peer in keeping_results() if names is None or peer.name in names]
 
 
-def _measured(one: Contender, client: redis.Redis, url: str, count: int) -> tuple[Row, Drained]:
-    client.flushall()
-    row = Row(count, client)
-    row.begin()
-    drained = drain(one, client, url, count, filled=row.filled)
-    row.end()
-    states = client.keys("bench_task_*") if "result" in one.label or "tracked" in one.label else []
-    assert not states or len(states) == count, f"{len(states)} of {count} states"
-    held: int = client.hlen("bench_processing")
-    assert held == 0, f"{held} tasks are still held"
-    return row, drained
+def _rows(options: Options, far: bool) -> list[Row]:
+    """In the order of the table. Our plain tasks come first and, for a fair ratio, once more at the end."""
+    names = [name for name in KINDS if not options.kinds or name in (PLAIN, *options.kinds)]
+    rows = []
+    for name in names:
+        rows.append(Row(name, of_kind(name, go=False)))
+        if name in GO_KINDS:
+            rows.append(Row(name, of_kind(name, go=True)))
+        if name == RESULT:
+            rows += [Row(name, peer) for peer in _peers(options, far)]
+    return [*rows, rows[0]] if len(rows) > 1 else rows
+
+
+def _measure(one: _Seen, run: KindRun, seconds: float, far: bool) -> None:
+    """One by one, which also tells how many there should be, then many."""
+    ours = one.row.contender.name == OURS
+    few = _FAR_TRIAL if far else _TRIAL if ours else _PEERS_TRIAL
+    for tries_left in reversed(range(1 if ours else _PEERS_TRIES)):
+        try:
+            install(one.row.contender)
+            trial = run(one.row, few, one_by_one=True)
+            many = run(one.row, round(min(max(trial.drain * seconds, _LEAST), _MOST)))
+        except (Failed, NotInstallable) as error:
+            one.failure = "" if tries_left else str(error)
+        else:
+            one.trials.append(trial)
+            one.runs.append(many)
+            return
+
+
+def _plain_of(one: Row, seen: dict[str, _Seen]) -> _Seen | None:
+    return seen.get(Row(PLAIN, of_kind(PLAIN, go=one.contender.name == OURS and not one.contender.python)).label)
+
+
+def _targets(result: Result, seen: dict[str, _Seen]) -> None:
+    found = {one.row.kind: one for one in seen.values() if one.row.contender == of_kind(one.row.kind, go=False) and one.runs}
+    if PLAIN not in found:
+        return
+    plain, wish = found[PLAIN], partial(result.want, unit=" %", least=True)
+    for name, one in found.items():
+        kind = KINDS[name]
+        if kind.drain:
+            wish(f"{name}: drain at least {kind.drain:.0%} of plain", 100 * one.drain / plain.drain, 100 * kind.drain)
+        if kind.many:
+            wish(f"{name}: enqueue_many at least {kind.many:.0%} of plain", 100 * one.many / plain.many, 100 * kind.many)
+    result.want("plain: at most 1.5 µs of Redis's CPU", plain.cpu, 1.5, " µs")
+    if RESULT not in found:
+        return
+    results = found[RESULT]
+    result.want("result: at most 8 µs of Redis's CPU", results.cpu, 8, " µs")
+    result.want("result: at most 4 commands", results.commands, 4)
+    result.want("result: at most 200 bytes while it waits", results.memory, 200, " bytes")
+    peers = [one.drain for one in seen.values() if one.row.contender.name != OURS and one.row.contender.python and one.runs]
+    if peers:
+        result.want("result: at least 10 times the fastest Python peer", results.drain / max(peers), 10, " times", least=True)
+
+
+def _at(milliseconds: int, options: Options, progress: Progress, run: KindRun) -> Result:
+    """The table at one latency."""
+    far = milliseconds > 0
+    title = f"{TITLE}, through a proxy that adds {milliseconds} ms to a round trip" if far else TITLE
+    result = Result(f"kinds-{milliseconds}ms", title, _COLUMNS)
+    rows, seen = _rows(options, far), dict[str, _Seen]()
+    for number_of_run in range(options.runs):
+        for row in rows:
+            one = seen.setdefault(row.label, _Seen(row))
+            if not one.failure:
+                progress(f"kinds at {milliseconds} ms, run {number_of_run + 1} of {options.runs}: {row.label}")
+                _measure(one, run, _SECONDS / (2 if options.quick else 1), far)
+    result.rows = [one.cells(_plain_of(one.row, seen)) for one in seen.values()]
+    for label, one in seen.items():
+        for what in ("enqueue", "drain", "redis", "memory"):
+            result.values[f"{label}, {what}"] = [getattr(found, what) for found in one.runs]
+    if not far:
+        result.notes += _NOTES
+        _targets(result, seen)
+    return result
 
 
 def measure_kinds(options: Options, progress: Progress) -> list[Result]:
-    """Each kind in turns, several times; of each the best run, as whatever else the machine does only makes it slower."""
-    columns = ("kind", "enqueue_many/s", "drained/s", "of plain", "Redis µs", "bytes to Redis", "memory, waiting")
-    result = Result("kinds", "Kinds of tasks (one worker process; drained: of plain ones in the same run)", columns)
-    os.environ["BENCH_RESULTS"] = "1"  # of the peers
-    peer = Contender("huey", "results, 1 thread", 2_500, ("fill",), ("work", "thread", "1"), "peer_huey.py", "huey")
-    best: dict[str, tuple[Row, Drained]] = {}
+    """Directly and, unless it has to be quick, through a proxy that adds 1 ms."""
     with server() as embedded, embedded.client() as client:
-        for _ in range(options.runs):
-            for one in (*map(_contender, KINDS), peer):
-                progress(f"kinds: {one.label}")
-                try:
-                    found = _measured(one, client, embedded.url, max(2000, round(one.rate * options.seconds / 2)))
-                except Failed as error:
-                    result.notes.append(f"{one.label}: {error}")
-                    continue
-                name = one.variant if one.name == OURS else one.label
-                if name not in best or found[1].rate > best[name][1].rate:
-                    best[name] = found
-    plain = best["plain"]
-    for name, (row, drained) in best.items():
-        share = drained.rate / plain[1].rate
-        enqueued = number(row.enqueued) if row.enqueued else "–"
-        rest = (number(row.processor), number(row.bytes_in), number(row.memory))
-        result.rows.append((name, enqueued, number(drained.rate), f"{share:.2f}", *rest))
-        result.values[name] = [row.enqueued, drained.rate, row.processor, row.bytes_in, row.memory]
-        if name in _SHARES:
-            result.want(f"{name}: at least {_SHARES[name]:g} of plain", share, _SHARES[name], least=True)
-    for name in ("an id", "timeout", "retry, backoff"):
-        if name in best:
-            result.want(
-                f"{name}: enqueued at {_ENQUEUE:g} of plain", best[name][0].enqueued / plain[0].enqueued, _ENQUEUE, least=True
-            )
-    return [result]
+        assert embedded.port
+        near = _at(0, options, progress, KindRun(client, embedded.port, embedded.url))
+        if options.quick:
+            return [near]
+        with proxy(embedded.port, 0.0005) as between:  # on Redis's core, too
+            return [near, _at(1, options, progress, KindRun(client, embedded.port, between.url))]

@@ -11,6 +11,7 @@ class Options:
     runs: int = 3
     only: tuple[str, ...] = ()  # measures, or words in the labels of contenders
     huge: bool = False  # 10 million waiting tasks too
+    kinds: tuple[str, ...] = ()  # of tasks; all if there are none
 
     @property
     def seconds(self) -> float:

@@ -13,27 +13,33 @@ from tests.support.servers import info
 
 from .chart import chart
 from .contenders import GUARANTEES
+from .measure_kinds import TITLE
 from .placement import REDIS_CORE, ROOT, WORK_CORE, server
 from .result import Result
 
 _HEAD = """\
 # Benchmarks
 
-What `scripts/bench` found on one machine. Compare numbers within this page only. Redis has one core, the measured process
-another; a no-op task adds one to a byte of its own in a shared file, so that **every run is checked: each task ran exactly
-once**. Contenders take turns; a number is the median of the runs, with the range. Results are off everywhere.
+What `scripts/bench` found on one machine. Compare numbers within one section only. Redis has one core, the measured process
+another; a task adds one to a byte of its own in a shared file, so that **every run is checked: each task ran exactly once**.
+Contenders take turns; a number is the median of the runs, with the range. First come tasks as people use them, which ask for
+something and keep results; then no-ops without results, which show what the rest costs.
 
 ![Tasks per second by one worker process](benchmarks.svg)
 """
+_GUARANTEES = "What each of them guarantees"
+_HOW = "How to repeat"
 _REPEAT = """\
-## How to repeat
-
 ```bash
 scripts/bench --write        # all; installs the peers under .cache/bench
-scripts/bench --quick        # under two minutes, few contenders, small sizes
+scripts/bench --quick        # few contenders, small sizes: under three minutes
+scripts/bench --kinds        # kinds of tasks alone: under five minutes
+scripts/bench --kinds timeout result   # plain tasks and those
 scripts/bench --only drain rq huey   # names of measures or contenders
 BENCH_SHARED=1 scripts/bench --only drain   # Redis and the measured process on one core
 ```
+
+With `--write`, what was measured alone replaces its own sections.
 """
 
 
@@ -56,16 +62,31 @@ def machine() -> list[str]:
     ]
 
 
-def write(results: Sequence[Result], about: Sequence[str]) -> None:
-    """docs/benchmarks.md and docs/benchmarks.svg."""
-    lines = [_HEAD, *(f"- {line}" for line in about), ""]
-    for result in results:
-        lines += result.markdown()
-    lines += ["## What each of them guarantees", "", "| system | guarantee, by its documentation |", "| --- | --- |"]
-    lines += [f"| {name} | {text} |" for name, text in GUARANTEES.items()]
-    lines += ["", _REPEAT]
-    folder = ROOT / "docs"
-    (folder / "benchmarks.md").write_text("\n".join(lines).rstrip() + "\n")
-    drained = next((result for result in results if result.name == "drain"), None)
-    if drained is not None:
-        (folder / "benchmarks.svg").write_text(chart(drained.values))
+def write(results: Sequence[Result], about: Sequence[str], whole: bool) -> None:
+    """docs/benchmarks.md and docs/benchmarks.svg. Unless this was the `whole`, what other measures have found stays."""
+    file = ROOT / "docs" / "benchmarks.md"
+    text = page(results, about, "" if whole else file.read_text())
+    file.write_text(text)
+    file.with_suffix(".svg").write_text(chart(sections(text)))
+
+
+def page(results: Sequence[Result], about: Sequence[str], before: str = "") -> str:
+    """docs/benchmarks.md, with what stood there `before` of other measures and of the machine."""
+    found = {result.title: "\n".join(result.markdown()[2:]).strip() for result in results}
+    machines = [f"- {line}" for line in about]
+    if before:
+        machines = [line for line in before.partition("\n## ")[0].splitlines() if line.startswith("- ")]
+        found = {title: f"Measured alone. {' '.join(about)}\n\n{text}" for title, text in found.items()}
+    all_of_them = {**sections(before), **found}
+    kinds_first = sorted(all_of_them.items(), key=lambda item: not item[0].startswith(TITLE))
+    guarantees = [f"| {name} | {text} |" for name, text in GUARANTEES.items()]
+    lines = [_HEAD, *machines, ""]
+    lines += [f"## {title}\n\n{text}\n" for title, text in kinds_first]
+    lines += [f"## {_GUARANTEES}\n", "| system | guarantee, by its documentation |", "| --- | --- |", *guarantees, ""]
+    return "\n".join([*lines, f"## {_HOW}\n", _REPEAT])
+
+
+def sections(text: str) -> dict[str, str]:
+    """What stands on the page of each measure, by its title."""
+    titled = (each.partition("\n") for each in text.split("\n## ")[1:])
+    return {title: rest.strip() for title, _, rest in titled if title not in (_GUARANTEES, _HOW)}

@@ -1,5 +1,4 @@
-// Command golang is our own Go worker in the benchmark: `golang work <concurrency>`; `golang kinds <concurrency> <tasks> <runs> [kind]...`
-// compares kinds of tasks with each other.
+// Command golang is our own Go worker in the benchmark: `golang work <concurrency>`.
 package main
 
 import (
@@ -13,15 +12,8 @@ import (
 )
 
 func main() {
-	concurrency := number(2)
-	if os.Args[1] == "kinds" {
-		compare(concurrency, number(3), number(4), os.Args[5:])
-		return
-	}
-	work(concurrency)
-}
-
-func work(concurrency int) {
+	concurrency, err := strconv.Atoi(os.Args[2])
+	check(err)
 	client, err := delayed.Connect(os.Getenv("BENCH_REDIS"))
 	check(err)
 	queue, err := delayed.NewQueue("bench", client)
@@ -31,12 +23,6 @@ func work(concurrency int) {
 	marks := open()
 	check(worker.RegisterAs("bench.Mark", func(i int) { marks[i]++ }))
 	check(worker.Run(context.Background()))
-}
-
-func number(place int) int {
-	n, err := strconv.Atoi(os.Args[place])
-	check(err)
-	return n
 }
 
 // open maps the file in which each task has a byte that counts how often it ran.

@@ -11,11 +11,16 @@ def mark(i: int) -> None:
     _marks[i] += 1
 
 
-def number(i: int) -> int:
+def echo(i: int) -> int:
+    """With a result, of which the harness wants the sum."""
     _marks[i] += 1
     return i
 
 
-async def later(i: int) -> int:
+async def coroutine_mark(i: int) -> None:
+    _marks[i] += 1
+
+
+async def coroutine_echo(i: int) -> int:
     _marks[i] += 1
     return i

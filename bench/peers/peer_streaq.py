@@ -1,27 +1,41 @@
-"""streaq: `fill <tasks>`; `work <concurrency>`. Results are not kept (`ttl=0`)."""
+"""streaq: `fill <tasks>`; `work <concurrency>`; `results <concurrency>`. Results are not kept (`ttl=0`), if not asked for."""
 
 import asyncio
 import os
 import sys
 
 import marks
+import notes
 from streaq import Worker
 
 worker = Worker(redis_url=os.environ["BENCH_REDIS"], queue_name="bench", concurrency=int(sys.argv[2]))
 
 
-@worker.task(ttl=0, silent=True, name="mark")
-async def mark(i: int) -> None:
-    marks.mark(i)
+@worker.task(ttl=60 if notes.KEPT else 0, silent=True, name="mark")
+async def mark(i: int) -> int | None:
+    return marks.echo(i) if notes.KEPT else marks.mark(i)
 
 
 async def fill(count):
     async with worker:
-        for first in range(0, count, 500):
-            await worker.enqueue_many([mark.enqueue(i) for i in range(first, min(first + 500, count))])
+        with notes.enqueuing() as ids:
+            for chunk in notes.chunks(count, 500):
+                tasks = [mark.enqueue(i) for i in chunk]
+                if notes.ONE_BY_ONE:
+                    await tasks[0]
+                else:
+                    await worker.enqueue_many(tasks)
+                ids += [task.id for task in tasks]
+
+
+async def results():
+    async with worker:
+        notes.note_results([(await worker.result_by_id(id_)).result for id_ in notes.noted_ids()])
 
 
 if sys.argv[1] == "fill":
     asyncio.run(fill(int(sys.argv[2])))
+elif sys.argv[1] == "results":
+    asyncio.run(results())
 else:
     worker.run_sync()

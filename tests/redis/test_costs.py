@@ -3,13 +3,15 @@
 import gc
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
 
+from bench.kinds import KINDS, Kind
 from delayed.queue.queue import Queue
 from delayed.redis.channel import Channel
 from delayed.task.task import PyTask
@@ -17,6 +19,30 @@ from delayed.worker.serial import SerialLoop
 from tests.conftest import burst
 
 TASKS = 2000
+
+
+MANY = 1024  # tasks of a kind: eight hands
+
+
+class Most(NamedTuple):
+    """What a task may cost at most, if many are enqueued at once and drained."""
+
+    enqueue_commands: float
+    enqueue_bytes: float  # to Redis
+    commands: float  # of the worker
+    bytes: float  # to Redis
+    calls: float  # of functions of Python and C, in the thread that runs tasks
+    blocks: float  # of memory that are there until the garbage collector runs, or for good
+
+
+MOST = {  # of each kind in bench/kinds.py; whoever makes one cheaper lowers its numbers
+    "plain": Most(0.01, 25, 1.08, 215, 26, 0.1),
+    "uid": Most(0.01, 50, 1.03, 310, 230, 0.1),
+    "retry+backoff": Most(0.01, 70, 1.03, 310, 230, 0.1),
+    "timeout": Most(0.01, 39, 1.03, 310, 255, 0.1),
+    "tracked": Most(1.01, 430, 2.03, 1270, 300, 0.1),
+    "result": Most(1.01, 445, 2.03, 1270, 300, 0.1),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +174,62 @@ def test_sockets_do_not_wait_in_python(client: redis.Redis, name: str) -> None:
     assert isinstance(channel._sock, socket.socket)
     assert channel._sock.gettimeout() is None
     channel.close()
+
+
+def fill_with(kind: Kind, queue: Queue, count: int = MANY) -> None:
+    queue.enqueue_many(kind.tasks(count, "tasks:two" if kind.returns else "tasks:noop"))
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_traffic_of_kinds(kind: str, queue: Queue, client: redis.Redis, name: str) -> None:
+    """Commands and bytes; what a connection costs is not counted."""
+    fill_with(KINDS[kind], queue, 1)
+    burst(queue)
+    found: list[tuple[int, int]] = []
+    for step in (lambda: burst(queue), lambda: fill_with(KINDS[kind], queue), lambda: burst(queue)):
+        before, _ = traffic(client)
+        with monitored(client, name) as sent:
+            step()
+        found.append((len(sent), traffic(client)[0] - before))
+    idle, enqueued, drained = found
+    costs = [*(each / MANY for each in enqueued), *((each - less) / MANY for each, less in zip(drained, idle, strict=True))]
+    assert all(cost <= most for cost, most in zip(costs, MOST[kind][:4], strict=True)), (costs, MOST[kind])
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, this thread calls meanwhile."""
+    counts: Counter[str] = Counter()
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        counts[event] += 1
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counts["call"] + counts["c_call"]
+
+
+def blocks(work: Callable[[], object]) -> int:
+    """How many blocks of memory there are more afterwards, while nothing is collected."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getallocatedblocks()
+        work()
+        return sys.getallocatedblocks() - before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", MOST)
+@pytest.mark.parametrize("counted", [calls, blocks])
+def test_work_of_kinds(kind: str, counted: Callable[[Callable[[], object]], int], queue: Queue) -> None:
+    """What the thread of a worker does for a task. A worker's own start costs the same with few tasks and with many."""
+    found = []
+    for count in (MANY, 2 * MANY):
+        fill_with(KINDS[kind], queue, count)
+        found.append(counted(lambda: burst(queue)))
+    cost, most = (found[1] - found[0]) / MANY, getattr(MOST[kind], counted.__name__)
+    assert cost <= most
