@@ -37,11 +37,11 @@ class Most(NamedTuple):
 
 MOST = {  # of each kind in bench/kinds.py; whoever makes one cheaper lowers its numbers
     "plain": Most(0.01, 25, 1.08, 215, 26, 0.1),
-    "uid": Most(0.01, 50, 1.03, 310, 230, 0.1),
-    "retry+backoff": Most(0.01, 70, 1.03, 310, 230, 0.1),
-    "timeout": Most(0.01, 39, 1.03, 310, 255, 0.1),
-    "tracked": Most(1.01, 430, 2.03, 1270, 300, 0.1),
-    "result": Most(1.01, 445, 2.03, 1270, 300, 0.1),
+    "uid": Most(0.01, 50, 1.08, 215, 230, 0.1),
+    "retry+backoff": Most(0.01, 70, 1.08, 215, 230, 0.1),
+    "timeout": Most(0.01, 39, 1.08, 215, 255, 0.1),
+    "tracked": Most(0.01, 112, 1.1, 470, 300, 0.1),
+    "result": Most(0.01, 125, 1.1, 470, 300, 0.1),
 }
 
 
