@@ -61,7 +61,7 @@ class Dispatcher:
         self._ahead = 0  # tasks that may wait in front of the threads
         self._queued: deque[Execution] = deque()  # what the threads were given, in its order
         self._mean = 1.0  # seconds that plain functions take
-        self._sync = Threads(self._options.threads, self._completions, self._signals.arm)
+        self._sync = Threads(self._options.threads, self._completions, self._signals.arm, self._lives)
         self._async: Loop | None = None
 
     def run(self) -> None:
@@ -69,7 +69,7 @@ class Dispatcher:
         self._completions.open()
         self._sync.start()
         if self._options.async_tasks > 1:
-            self._async = Loop(self._options.async_tasks, self._completions)
+            self._async = Loop(self._options.async_tasks, self._completions, self._lives)
             self._async.start()
         dispatcher = threading.Thread(target=self._dispatch, name="delayed-dispatcher", daemon=True)
         dispatcher.start()
@@ -106,6 +106,10 @@ class Dispatcher:
             self._sync.close()
             if self._async is not None:
                 self._async.close()
+
+    def _lives(self) -> bool:
+        """From an executor: whether a task that was handed to it may begin, as nobody else can have it."""
+        return self._state.is_fresh(monotonic())
 
     def _is_to_end(self) -> bool:
         """Whether nothing more is to be taken."""
@@ -310,6 +314,8 @@ class Dispatcher:
     def _may_queue(self, execution: Execution) -> bool:
         """Whether a task may wait in front of the threads: quick ones may, so that no thread waits for the dispatcher."""
         job = execution.job
+        if execution.lease.pool.limited:  # it would take the place of one that could run elsewhere
+            return False
         holds_little = job is None or job.has_only_a_state or not job.holds_something
         timed = job is not None and "hard_timeout" in job.headers
         return holds_little and not timed and self._sync.busy < self._sync.size + self._ahead
@@ -328,6 +334,7 @@ class Dispatcher:
                 del self._state.in_flight[execution.lease.name]
                 self._sync.busy -= 1
                 back.setdefault(execution.lease.pool.index, []).append(execution.lease)
+            self._state.note_deadline()
             for leases in back.values():
                 self._give_back(leases)
 
@@ -395,6 +402,9 @@ class Dispatcher:
                 execution.executor.busy -= 1
             if execution.deadline < float("inf"):
                 self._state.note_deadline()
+            if execution.stale:  # after a pause others may have it: what is still ours goes back with the next connection
+                self._channel.close()
+                continue
             self._state.finished += 1
             if not self._state.in_flight:
                 self._state.scoreboard.work(False)

@@ -25,7 +25,7 @@ class Execution:
 
     __slots__ = (
         "_runner", "_signals", "began", "begun", "call", "data", "deadline", "executor", "failure", "function", "job", "lease",
-        "outcome", "seconds", "submitted",
+        "outcome", "seconds", "stale", "submitted",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, task: Call | Job | None, runner: Runner, signals: SignalPipe) -> None:
@@ -43,6 +43,7 @@ class Execution:
         self.executor: Executor | None = None  # where it runs
         self.submitted = 0.0  # monotonic time at which it was given to threads
         self.begun = False  # one of them has it
+        self.stale = False  # it has not begun, as its lease might have run out
 
     @property
     def state_key(self) -> str | None:

@@ -68,9 +68,13 @@ class Threads:
         count: how many threads; 0 for one that serves.
         completions: where to post what has ended.
         between: called in the serving thread after each task.
+        lives: whether a task may still begin.
     """
 
-    def __init__(self, count: int, completions: Completions, between: Callable[[], None]) -> None:
+    def __init__(
+        self, count: int, completions: Completions, between: Callable[[], None], lives: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._lives = lives
         self.size, self.busy = max(count, 1), 0
         self._completions = completions
         self._between = between
@@ -129,6 +133,10 @@ class Threads:
         if execution is None:
             return False
         execution.begun = True
+        if not self._lives():
+            execution.stale = True
+            self._completions.post(execution)
+            return True
         try:
             copy_context().run(execution.run)
         except BaseException as error:  # a defect, or a signal handler of the task's making
@@ -144,9 +152,11 @@ class Loop:
     Args:
         size: how many may be in flight.
         completions: where to post what has ended.
+        lives: whether a task may still begin.
     """
 
-    def __init__(self, size: int, completions: Completions) -> None:
+    def __init__(self, size: int, completions: Completions, lives: Callable[[], bool] = lambda: True) -> None:
+        self._lives = lives
         self.size, self.busy = size, 0
         self._completions = completions
         self._loop = asyncio.new_event_loop()
@@ -191,8 +201,14 @@ class Loop:
     def _begin_arrived(self) -> None:
         """In the loop."""
         self._asked = False
+        lives = self._lives()
         while self._arrived:
-            self._begin(self._arrived.popleft())
+            execution = self._arrived.popleft()
+            if lives:
+                self._begin(execution)
+            else:
+                execution.stale = True
+                self._completions.post(execution)
 
     def _begin(self, execution: Execution) -> None:
         """In the loop. A task of asyncio's own kind is made, whatever factory somebody has given to the loop."""

@@ -121,5 +121,7 @@ class Fetcher:
     def _rest(self) -> None:
         """An idle worker keeps no leases."""
         for pool in self.pools:
-            if old := pool.renew(self._running):
+            pool.take_returned()
+            held = [name for name, lease in pool.made.items() if lease.data is not None]  # the heartbeat gives these back
+            if old := pool.renew({*self._running, *held}):
                 self._channel.call("UNLINK", *old)

@@ -116,8 +116,7 @@ class LeasePool:
     def get(self, count: int) -> tuple[list[Lease], int]:
         """`count` leases that hold nothing, and how many of them, from the first, should have a living key."""
         free = self.free
-        while self.returned:
-            self.release(self.returned.popleft())
+        self.take_returned()
         leases = [free.popleft() for _ in range(min(count, len(free)))]
         living = len(leases)
         if living < count:
@@ -128,6 +127,16 @@ class LeasePool:
             self.made[lease.name] = lease
             leases.append(lease)
         return leases, living
+
+    def take_returned(self) -> None:
+        """What the heartbeat has given back holds nothing any more."""
+        while self.returned:
+            self.release(self.returned.popleft())
+
+    @property
+    def holding(self) -> bool:
+        """Whether there are tasks that have not ended, or that the heartbeat is about to give back."""
+        return any(lease.data is not None for lease in self.made.values())
 
     def unused(self, leases: list[Lease], living: int) -> None:
         """Take back the last of the leases that `get` gave, which hold nothing; the first `living` of them have a key."""

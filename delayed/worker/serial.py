@@ -13,6 +13,7 @@ from .execution import Execution
 from .heartbeat import Heartbeat
 from .leases import Lease
 from .parts import Parts
+from .prefetch import BUDGET
 from .starts import Started, Starts
 
 
@@ -73,8 +74,10 @@ class SerialLoop:
                 state.stop.wait(pause)
         elif self._options.burst:
             self._channel.settle()
-            state.drained = True
-            return False
+            if not any(pool.holding for pool in state.pools):
+                state.drained = True
+                return False
+            state.stop.wait(BUDGET)  # what waited behind a slow task is on its way back to the queue
         return True
 
     def _work(self) -> None:

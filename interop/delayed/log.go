@@ -19,8 +19,9 @@ const (
 // steady stands before the handler of a log, which is the application's: it may panic or end its goroutine, and it may wait for a
 // pipe that nobody reads. It works in a goroutine of its own, and the heart beats on. What it gets is safe to print: see shown.
 type steady struct {
-	to      slog.Handler
-	records *records
+	to       slog.Handler
+	records  *records
+	patience time.Duration // that whoever logs waits until it is written
 }
 
 // steadily is log behind a steady handler.
@@ -31,7 +32,7 @@ func steadily(log *slog.Logger) *slog.Logger {
 	if _, already := log.Handler().(*steady); already {
 		return log
 	}
-	return slog.New(&steady{log.Handler(), &records{}})
+	return slog.New(&steady{log.Handler(), &records{}, logPatience})
 }
 
 // Enabled is asked of the handler where it cannot do harm.
@@ -44,7 +45,7 @@ func (s *steady) Handle(ctx context.Context, r slog.Record) error {
 		safe.AddAttrs(shownAttr(a))
 		return true
 	})
-	s.records.write(record{ctx, s.to, safe, make(chan struct{})}, logPatience)
+	s.records.write(record{ctx, s.to, safe, make(chan struct{})}, s.patience)
 	return nil
 }
 
@@ -54,12 +55,12 @@ func (s *steady) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for i, a := range attrs {
 		safe[i] = shownAttr(a)
 	}
-	return &steady{s.to.WithAttrs(safe), s.records}
+	return &steady{s.to.WithAttrs(safe), s.records, s.patience}
 }
 
 // WithGroup is part of slog.Handler.
 func (s *steady) WithGroup(name string) slog.Handler {
-	return &steady{s.to.WithGroup(name), s.records}
+	return &steady{s.to.WithGroup(name), s.records, s.patience}
 }
 
 // record is what waits to be written; without a handler, somebody waits for all before it.
@@ -100,7 +101,7 @@ func (all *records) write(r record, patience time.Duration) {
 	}
 	stuck := all.stuck
 	all.mu.Unlock()
-	if stuck {
+	if stuck || patience == 0 {
 		return
 	}
 	timer := time.NewTimer(patience)

@@ -1,7 +1,6 @@
 package delayed
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -29,15 +28,16 @@ type total struct {
 	ran   time.Duration
 }
 
+// newTaskLog logs to log, and waits for nobody who writes that.
 func newTaskLog(log *slog.Logger) *taskLog {
+	if s, ours := log.Handler().(*steady); ours {
+		log = slog.New(&steady{s.to, s.records, 0})
+	}
 	return &taskLog{log: log, single: mostLines, totals: map[ofFunction]total{}}
 }
 
 // succeeded is told of a task that ran from began on; job is nil if it has no headers.
 func (t *taskLog) succeeded(queue, path string, job *Job, began time.Time) {
-	if !enabled(t.log, slog.LevelInfo) {
-		return
-	}
 	now := time.Now()
 	ran := now.Sub(began)
 	if !t.counts(now, ofFunction{queue, path}, ran) {
@@ -102,13 +102,4 @@ func (t *taskLog) say(totals map[ofFunction]total) {
 		t.log.Info("tasks succeeded", "queue", of.queue, "function", of.path, "outcome", "succeeded", "tasks", sum.tasks,
 			"seconds", sum.ran.Seconds())
 	}
-}
-
-// enabled reports whether somebody reads what is logged at a level.
-func enabled(log *slog.Logger, level slog.Level) bool {
-	handler := log.Handler()
-	if s, ours := handler.(*steady); ours {
-		handler = s.to
-	}
-	return handler.Enabled(context.Background(), level)
 }

@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"testing"
@@ -67,10 +68,23 @@ func TestOfManyThatSucceedThereIsALineForEachFunctionAndSecond(t *testing.T) {
 	}
 }
 
-func TestWhereNobodyReadsThemNothingIsCounted(t *testing.T) {
-	log := newTaskLog(steadily(slog.New(slog.NewTextHandler(&bytes.Buffer{}, &slog.HandlerOptions{Level: slog.LevelWarn}))))
-	log.succeeded("q", "main.F", nil, time.Now())
-	if log.ended != 0 {
-		t.Error(log.ended)
+func TestALogThatWritesSlowlyDoesNotSetThePace(t *testing.T) {
+	release := make(chan struct{})
+	log := newTaskLog(steadily(slog.New(blocking{release})))
+	began := time.Now()
+	for range mostLines {
+		log.succeeded("q", "main.F", nil, began)
 	}
+	close(release) // else it would have waited for 100 ms at least
 }
+
+// blocking is a handler that writes nothing before it is released.
+type blocking struct{ release chan struct{} }
+
+func (b blocking) Enabled(context.Context, slog.Level) bool { return true }
+func (b blocking) Handle(context.Context, slog.Record) error {
+	<-b.release
+	return nil
+}
+func (b blocking) WithAttrs([]slog.Attr) slog.Handler { return b }
+func (b blocking) WithGroup(string) slog.Handler      { return b }

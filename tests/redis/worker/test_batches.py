@@ -1,16 +1,17 @@
 """A worker that runs several tasks at once hands them over in batches."""
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
 
 from delayed.job.allow import AllowAny
 from delayed.queue.queue import Queue
+from delayed.redis.store import Store
 from delayed.task.result import State
 from delayed.task.task import PyTask
-from delayed.worker.executors import Completions
+from delayed.worker.executors import Completions, Loop, Threads
 from delayed.worker.worker import Worker
 from tests.redis.test_costs import monitored
 from tests.support.waiting import eventually
@@ -82,3 +83,47 @@ def test_what_waits_in_front_of_a_thread_that_turns_out_to_be_slow_goes_back(
     GO.set()
     thread.join()
     assert worker.finished == COUNT + 2
+
+
+class Handed:
+    """An execution, as an executor sees it."""
+
+    begun = stale = False
+
+    def run(self) -> None:
+        raise AssertionError("it has begun")
+
+    run_async = run
+
+
+@pytest.mark.parametrize("kind", [Threads, Loop])
+def test_what_was_handed_over_before_a_pause_does_not_begin_after_it(kind: Any) -> None:
+    """Its lease may have run out, and others may have it."""
+    completions = Completions()
+    completions.open()
+    executor = kind(1, completions, lambda: None, lambda: False) if kind is Threads else kind(1, completions, lambda: False)
+    executor.start()
+    executor.submit(cast(Any, Handed()))
+    eventually(lambda: len(completions.ended) == 1)
+    assert completions.ended[0].stale
+    executor.close()
+    executor.join()
+    completions.close()
+
+
+def test_a_burst_does_not_end_while_something_is_on_its_way_back(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat has taken what waits behind a slow task, and Redis has it a little later."""
+    queue.enqueue_many([PyTask(quick, (1,)), PyTask(slow), PyTask(quick, (2,)), PyTask(quick, (3,))])
+    worker = Worker(queue, allow=AllowAny(), burst=True)
+    worker._parts.fetcher.size = 4
+    give_back = Store.give_back
+
+    def slowly(self: Store, *arguments: Any) -> int:
+        GO.set()  # the slow one ends, and the loop finds nothing in the queue
+        eventually(lambda: worker.state.finished == 2)
+        eventually(lambda: worker.state.rounds > 2)
+        return give_back(self, *arguments)
+
+    monkeypatch.setattr(Store, "give_back", slowly)
+    worker.run()
+    assert worker.finished == 4

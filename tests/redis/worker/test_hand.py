@@ -184,8 +184,7 @@ def test_a_slot_is_free_when_one_that_has_begun_goes_back(queue: Queue) -> None:
     worker = with_hand(queue, 3)
     thread = threading.Thread(target=worker.run)
     thread.start()
-    eventually(lambda: queue.len() == 2)
-    assert queue.store.call("HLEN", queue.keys.slots("k")) == 1
+    eventually(lambda: (queue.len(), queue.store.call("HLEN", queue.keys.slots("k"))) == (2, 1))
     GO.set()
     thread.join()
     assert worker.finished == 3
