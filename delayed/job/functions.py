@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Container
 from functools import update_wrapper
 from importlib import import_module
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any
+from typing import Any, Protocol
 
 from ..base.clock import monotonic
 from ..base.text import name_of, said
@@ -57,28 +57,27 @@ def converting(function: Callable[..., Any]) -> Callable[..., Any]:
     return update_wrapper(begin if inspect.iscoroutinefunction(function) else call, function)
 
 
-class Alone:
-    """The coroutines of this process that run in loops of their own, as another thread sees them: its heartbeat."""
+class Coroutines:
+    """The coroutines of tasks that run in this process, as its heartbeat sees them, whatever loops they run in."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving = False
         self._over = threading.Event()
 
-    async def run(self, awaitable: Awaitable[Any], begun: Callable[[asyncio.Task[Any]], None] | None) -> Any:
-        """What comes of `awaitable`, as `caught`; `begun` is called first, with its asyncio task."""
-        task = asyncio.current_task()
-        assert task is not None
+    def enter(self, task: asyncio.Task[Any]) -> None:
+        """In its loop: one begins."""
         self._tasks.add(task)
-        if begun is not None:
-            begun(task)
-        try:
-            return await caught(awaitable)
-        finally:
-            self._tasks.discard(task)
+
+    def end(self, task: asyncio.Task[Any]) -> bool:
+        """In its loop: one has ended. Whether the process is about to end, so that nothing may come of it."""
+        self._tasks.discard(task)
+        if self._leaving and not self._tasks:
+            self._over.set()
+        return self._leaving
 
     def leave(self, seconds: float) -> None:
-        """The process is about to end: let them clean up (`CancelledError`), for so many seconds. They do not return."""
+        """The process is about to end: let them all clean up (`CancelledError`), for so many seconds."""
         self._leaving = True
         tasks = list(self._tasks)
         for task in tasks:
@@ -86,14 +85,15 @@ class Alone:
         if tasks:
             self._over.wait(seconds)
 
-    def stay(self) -> None:
-        """One has ended: if the process is about to end, nothing more happens in this thread."""
-        if self._leaving:
-            self._over.set()
-            threading.Event().wait()
+
+COROUTINES = Coroutines()
 
 
-ALONE = Alone()
+class Interruptible(Protocol):
+    """What is told where its coroutine runs: a job."""
+
+    def run_by(self, task: asyncio.Task[Any]) -> None:
+        """In this asyncio task, in a loop of its own."""
 
 
 def cancel(task: asyncio.Task[Any]) -> None:
@@ -102,18 +102,25 @@ def cancel(task: asyncio.Task[Any]) -> None:
         task.get_loop().call_soon_threadsafe(task.cancel)
 
 
-def run(
-    awaitable: Awaitable[Any],
-    seconds: float = 0,
-    began: float | None = None,
-    begun: Callable[[asyncio.Task[Any]], None] | None = None,
-) -> Any:
-    """What comes of `awaitable`, in a loop of its own; see `bounded`, and `Alone.run`."""
-    value, error = asyncio.run(ALONE.run(bounded(awaitable, seconds, began), begun))
-    ALONE.stay()
+def run(awaitable: Awaitable[Any], seconds: float = 0, began: float | None = None, job: Interruptible | None = None) -> Any:
+    """What comes of `awaitable`, in a loop of its own, where `job` runs; see `bounded`."""
+    value, error, is_over = asyncio.run(_alone(bounded(awaitable, seconds, began), job))
+    if is_over:
+        threading.Event().wait()  # nothing more happens in this thread: the process ends
     if error is not None:
         raise error
     return value
+
+
+async def _alone(awaitable: Awaitable[Any], job: Interruptible | None) -> tuple[Any, BaseException | None, bool]:
+    """As `caught`, and whether the process is about to end."""
+    task = asyncio.current_task()
+    assert task is not None
+    COROUTINES.enter(task)
+    if job is not None:
+        job.run_by(task)
+    value, error = await caught(awaitable)
+    return value, error, COROUTINES.end(task)
 
 
 async def caught(awaitable: Awaitable[Any]) -> tuple[Any, BaseException | None]:
@@ -152,11 +159,11 @@ async def awaited(value: Any) -> Any:
     return _happened(value)
 
 
-def settled(value: Any, seconds: float = 0, began: float | None = None) -> Any:
-    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. Raises as `run`, too."""
+def settled(value: Any, seconds: float = 0, began: float | None = None, job: Interruptible | None = None) -> Any:
+    """As `awaited`, for a function that is none of asyncio's: a decorator may have made it one. See `run`, too."""
     if type(value) in _VALUES:
         return value
-    return run(value, seconds, began) if _can_be_awaited(value) else _happened(value)
+    return run(value, seconds, began, job) if _can_be_awaited(value) else _happened(value)
 
 
 def _can_be_awaited(value: Any) -> bool:

@@ -38,8 +38,8 @@ class Job:
     """
 
     __slots__ = (
-        "_cancelled", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function", "headers", "kwargs",
-        "retry", "task", "tracked_id",
+        "_alone", "_cancelled", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function", "headers",
+        "kwargs", "retry", "task", "tracked_id",
     )  # fmt: skip
 
     def __init__(self, queue: Queue | None, call: Parsed) -> None:
@@ -49,6 +49,7 @@ class Job:
         self.tracked_id = id_in(headers) if "id" in headers else None  # if Redis keeps its state
         self.function: Callable[..., Any] | None = None  # once it has been found
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
+        self._alone = False  # in a loop of its own
         self._cancelled = False
         self._next_look = 0.0
         self.answer: int | None = None  # what Redis has said to its beginning, if it has been asked: see `Store.start`
@@ -106,10 +107,11 @@ class Job:
     def run_by(self, task: asyncio.Task[Any]) -> None:
         """Its coroutine runs in this asyncio task, in a loop of its own."""
         self.task = task
+        self._alone = True
 
     def interrupt(self) -> None:
         """As `cancel`, from another thread, of a coroutine that runs in a loop of its own; others are told when they ask."""
-        if self.task is not None and not self._cancelled:
+        if self._alone and self.task is not None and not self._cancelled:
             self._cancelled = True
             cancel(self.task)
 

@@ -153,7 +153,7 @@ class Runner:
             else:
                 value = function(*job.args, **job.kwargs)
                 if value is not None:
-                    value = settled(value)
+                    value = settled(value, job=job)
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             return retried(job, self._failed(job, error))
         job.ended = monotonic()
@@ -165,11 +165,11 @@ class Runner:
         """Call what has a timeout, or a loop of its own."""
         seconds = _timeout(job)
         if isinstance(function, Coroutine):  # its loop keeps the time
-            return run(function.begin(*job.args, **job.kwargs), seconds, begun=job.run_by)
+            return run(function.begin(*job.args, **job.kwargs), seconds, job=job)
         if not self._alarm.set(seconds, job.func_path):
-            return settled(function(*job.args, **job.kwargs), seconds, job.began)
+            return settled(function(*job.args, **job.kwargs), seconds, job.began, job)
         try:
-            return settled(function(*job.args, **job.kwargs), seconds, job.began)
+            return settled(function(*job.args, **job.kwargs), seconds, job.began, job)
         finally:
             self._alarm.stop()
 

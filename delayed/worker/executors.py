@@ -15,6 +15,7 @@ from contextvars import copy_context
 from functools import partial
 
 from ..base.text import shown
+from ..job.functions import COROUTINES
 from ..job.job import Job
 from ..logger import logger
 from .execution import Execution
@@ -222,6 +223,7 @@ class Loop:
             self._fail(execution, error)
             return
         self._tasks.add(task)
+        COROUTINES.enter(task)
         task.add_done_callback(partial(self._end, execution))
 
     def _fail(self, execution: Execution, error: BaseException) -> None:
@@ -231,6 +233,8 @@ class Loop:
 
     def _end(self, execution: Execution, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if COROUTINES.end(task):
+            return
         if task.cancelled():  # from outside, before it began
             execution.failure = asyncio.CancelledError("cancelled by another task")
         elif error := task.exception():

@@ -19,7 +19,7 @@ from ..base.clock import milliseconds, monotonic
 from ..base.escape import indented
 from ..base.text import counted, traceback_of
 from ..cron.schedules import restore
-from ..job.functions import ALONE
+from ..job.functions import COROUTINES
 from ..logger import logger
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
@@ -74,7 +74,6 @@ class Heartbeat(threading.Thread):
         queue = options.queues[0]
         self._state, self._signals = state, signals
         self._fetcher, self._completer, self._waiter = fetcher, completer, waiter
-        self._serial = not options.several  # else the dispatcher tells coroutines
         self._interval, self._ttl, self._grace = options.keep_alive_interval, options.ttl, options.grace
         self._log = completer.task_log
         self._log.wake = self.wake
@@ -283,8 +282,8 @@ class Heartbeat(threading.Thread):
         self._state.clock.learn(reply, asked, monotonic())
 
     def _see_cancelled(self) -> None:
-        """Ask whether tasks that run were cancelled. A coroutine that runs alone is told; if one that was cancelled for good
-        runs on nevertheless, the process ends with it."""
+        """Ask whether tasks that run were cancelled. A coroutine in a loop of its own is told (others are by the
+        dispatcher); if one that was cancelled for good runs on nevertheless, the process ends with it."""
         running = {each.state_key: each.job for each in list(self._state.in_flight.values()) if each.state_key is not None}
         keys = list(running)
         replies: list[Any] = []
@@ -293,7 +292,7 @@ class Heartbeat(threading.Thread):
                 replies = self._channel.exchange(b"".join(pack("HGET", key, "cancelled") for key in keys), len(keys))
         for key, reply in zip(keys, replies, strict=False):
             job = running[key]
-            if reply is not None and self._serial and job is not None:
+            if reply is not None and job is not None:
                 job.interrupt()
         doomed = {key for key, reply in zip(keys, replies, strict=False) if reply == HARD}
         if doomed & self._doomed:
@@ -362,7 +361,7 @@ class Heartbeat(threading.Thread):
                 time.sleep(0.001)  # until the main thread cannot take any more: it runs a task, or its loop has ended
             if not self._channel.is_open:
                 self._channel.open()
-            ALONE.leave(_LAST_MOMENTS)
+            COROUTINES.leave(_LAST_MOMENTS)
             self._end_delayed()
             ended = end_early(self._channel, self._state, self._completer, cancelled)
             count = say_goodbye(self._channel, self._state)

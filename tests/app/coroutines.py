@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import os
 import time
+from collections.abc import Awaitable
 from functools import cache
 from typing import NoReturn
 
@@ -111,6 +112,11 @@ async def until_cancelled(key: str, swallow: bool = False) -> str:
     return "tidied up"
 
 
+def returns_until_cancelled(key: str, swallow: bool) -> Awaitable[str]:
+    """As a decorator may have made it."""
+    return until_cancelled(key, swallow)
+
+
 async def forever(key: str) -> None:
     note(f"{key}:began", os.getpid())
     await asyncio.Event().wait()
@@ -173,10 +179,11 @@ async def enqueues(number: int) -> int:
     return number
 
 
-async def clean_up(key: str) -> None:
-    """Say that it has begun, and that it was cancelled."""
+async def clean_up(key: str, seconds: float = 0) -> None:
+    """Say that it has begun, and that it was cancelled, after a while."""
     note(f"{key}:began", 1)
     try:
         await asyncio.Event().wait()
     finally:
+        await asyncio.sleep(seconds)
         note(f"{key}:cleaned", 1)

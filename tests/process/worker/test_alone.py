@@ -1,4 +1,4 @@
-"""A coroutine in a worker that runs one task at a time: it hears that it is cancelled, and that its worker has to leave."""
+"""Coroutines hear that they are cancelled, and that their worker has to leave."""
 
 import signal
 from typing import Any
@@ -43,3 +43,16 @@ def test_it_cleans_up_when_the_grace_is_over_and_goes_back(
     assert client.llen(f"{key}:cleaned") == 1
     assert (queue.len(), client.hlen(queue.keys.processing), list(dead_letters(queue))) == (1, 0, [])
     assert not options or handle.status().state is State.QUEUED
+
+
+@pytest.mark.parametrize("mode", ["--threads=2", "--async-tasks=5"])
+def test_all_that_run_clean_up_when_the_grace_is_over(fleet: Fleet, queue: Queue, client: redis.Redis, mode: str) -> None:
+    """The first takes longer than the second."""
+    process = fleet.delayed("worker", "--allow-any", "--grace=0.3", mode, queue.name).ready()
+    key = f"{queue.name}:c"
+    queue.enqueue_many(PyTask("coroutines:clean_up", (key, pause)) for pause in (0.2, 0))
+    eventually(lambda: client.llen(f"{key}:began") == 2)
+    process.send(signal.SIGTERM)
+    assert process.wait() == EXIT_FORCED, process.log.read_text()
+    assert client.llen(f"{key}:cleaned") == 2
+    assert (queue.len(), client.hlen(queue.keys.processing), list(dead_letters(queue))) == (2, 0, [])

@@ -204,6 +204,27 @@ def test_a_running_coroutine_is_cancelled(queue: Queue, client: redis.Redis, thr
     assert not list(dead_letters(queue))
 
 
+@pytest.mark.parametrize("mode", [{}, {"threads": 2}])
+@pytest.mark.parametrize(("swallow", "decorated"), [(False, False), (True, False), (False, True)])
+def test_a_running_coroutine_is_cancelled_in_a_loop_of_its_own(
+    queue: Queue, client: redis.Redis, threaded: Start, mode: dict[str, int], swallow: bool, decorated: bool
+) -> None:
+    key, path = f"{queue.name}:c", "coroutines:returns_until_cancelled" if decorated else "coroutines:until_cancelled"
+    start(threaded, queue, keep_alive_interval=0.1, **mode)
+    handle = queue.enqueue(PyTask(path, (key, swallow), result_ttl=60, retry=3))
+    popped(client, f"{key}:began")
+    assert handle.cancel() is State.RUNNING
+    assert popped(client, f"{key}:told") == b"True"
+    if swallow:
+        assert handle.result(10) == "tidied up"
+    else:
+        with pytest.raises(TaskCancelled):
+            handle.result(10)
+        assert handle.status().state is State.CANCELLED
+    assert queue.enqueue(PyTask("tasks:two", (1,), result_ttl=60)).result(20) == 3  # the worker goes on
+    assert not list(dead_letters(queue))
+
+
 def test_a_coroutine_that_was_cancelled_before_it_began(queue: Queue) -> None:
     handle = queue.enqueue(PyTask("coroutines:raise_strange", ("value",), result_ttl=60))
     handle.cancel()
