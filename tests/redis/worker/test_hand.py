@@ -172,6 +172,7 @@ def test_of_those_with_one_key_only_as_many_begin_as_may_run(queue: Queue, optio
 
 RAN: list[tuple[int, int]] = []
 QUEUES: dict[str, Queue] = {}
+WORKERS: dict[str, Worker] = {}
 
 
 def count_slots(name: str, number: int) -> None:
@@ -228,7 +229,7 @@ def test_endings_go_together_if_they_are_noted(
 def test_what_was_noted_when_the_connection_broke_is_sent_over_the_next(queue: Queue, client: redis.Redis) -> None:
     queue.enqueue_many([PyTask("tasks:noop", (1,)), PyTask(drop_clients, (queue.name,)), PyTask("tasks:noop", (2,))])
     QUEUES[queue.name] = queue
-    worker = supervised(queue, 3)
+    worker = WORKERS[queue.name] = supervised(queue, 3)
     worker.run()
     assert client.hlen(queue.keys.processing) == 0
     assert worker.state.counts["superseded"] == 0
@@ -238,7 +239,7 @@ def test_what_was_noted_when_the_connection_broke_is_sent_over_the_next(queue: Q
 def drop_clients(name: str) -> None:
     RAN.append((0, 0))
     if len(RAN) == 1:
-        QUEUES[name].store.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        QUEUES[name].store.call("CLIENT", "KILL", "ID", WORKERS[name]._parts.channel.client_id)
 
 
 @pytest.fixture(autouse=True)

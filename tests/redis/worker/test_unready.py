@@ -36,6 +36,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "half_deployed.py"
 
 
+@pytest.fixture(autouse=True)
+def _not_deployed() -> None:
+    """No test before this one has imported it."""
+    sys.modules.pop("half_deployed", None)
+
+
 def waiting(queue: Queue) -> list[bytes]:
     return [scheduled(member)[1] for member in queue.store.call("ZRANGE", queue.keys.scheduled, 0, -1)]
 
