@@ -6,7 +6,8 @@ next one of the same task if
 
 - its process was killed before it noted the end; or just after that, if it was the last one of its process: the kill came
   before Redis had been told;
-- its process was killed with its supervisor just after that: of what it had ended in the last moment it had only notes;
+- its process was killed with its supervisor, or shortly before it, just after that: of what it had ended in the last moment it
+  had only notes, which nobody has said;
 - its process was stopped meanwhile for so long that leases run out; or just after it, if it was the last one before;
 - its process was cut off from Redis for so long, or was killed while it was cut off: what it ended meanwhile, at most one
   batch, is unknown to Redis.
@@ -210,7 +211,7 @@ class Judge:
         if death is None:
             return ""
         spare = self._spare_go if execution.go else SPARE_PYTHON
-        if death.kind == SUPERVISOR:
+        if death.kind == SUPERVISOR or self._is_unsaid(execution.writer, death):
             spare = BATCH
         # What is stopped when it is killed has not said anything since it was stopped.
         stops = (event.begin for event in events if event.what == STOP and event.begin <= death.begin <= event.end + _AFTER)
@@ -219,6 +220,11 @@ class Judge:
         if execution.end is None or (just_now and execution.task in list(self._last[execution.writer])[-spare:]):
             return f"kill {death.kind}"
         return ""
+
+    def _is_unsaid(self, writer: Writer, death: Event) -> bool:
+        """Whether the supervisor of a killed process was killed, too, before it can have said what that had noted."""
+        hits = self._by_pid.get(writer.parent, [])
+        return any(hit.what == KILL and death.begin <= hit.begin <= death.end + _AFTER for hit in hits)
 
     def _began_after_a_stop(self, again: Execution) -> str:
         """What explains the first task that began after a long stop of its process, which had it in hand before."""

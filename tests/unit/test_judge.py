@@ -152,6 +152,8 @@ def test_what_had_just_ended_may_run_again_if_the_supervisor_was_killed_with_its
     ran = [note for task in range(count) for note in (*run(task, A, task, task + 1), *run(task, B, 500 + task, 501 + task))]
     kill = blow(KILL, 10, count + 1, kind="supervisor")
     assert Counter(causes(judge(ran, events=(kill,)))) == {"kill supervisor": BATCH, "": 2}
+    before = (blow(KILL, 100, count + 1), blow(KILL, 10, count + 40, kind="supervisor"))
+    assert Counter(causes(judge(ran, events=before))) == {"kill child": BATCH, "": 2}
     alone = blow(KILL, 100, count + 1)
     assert Counter(causes(judge(ran, events=(alone,)))) == {"kill child": 1, "": count - 1}
 
