@@ -3,13 +3,14 @@
 -- ARGV: lease, reason (one word), detail (a sentence or a traceback), worker (who buried it)
 -- Returns: 1, or 0 if the lease does not hold a task any more (the caller was superseded)
 
--- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
-local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d). A key of another program's is left alone, as a
+-- lease must be able to end.
+local function has(i, kind) -- else it stands for none, or is another program's
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
     return found == kind or found == 'none'
 end
 local function wake(i) -- the first that waits there goes to the head of the queue
-    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    local first = KEYS[i] ~= KEYS[1] and redis.pcall('ZPOPMIN', KEYS[i])[1]
     if first then
         redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
         redis.call('LPUSH', KEYS[3], '1')
@@ -17,15 +18,11 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 1, 'string') then
-        local owner = redis.call('GET', KEYS[own + 1])
-        if owner == id then redis.call('DEL', KEYS[own + 1]) end
-        if owner == id or leaves and not owner then wake(own + 2) end
-    end
-    if has(own + 3, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
-    end
+    local owner = KEYS[own + 1] ~= KEYS[1] and redis.pcall('GET', KEYS[own + 1])
+    if owner == id then redis.call('DEL', KEYS[own + 1]) end
+    if owner == id or leaves and not owner then wake(own + 2) end
+    local held = KEYS[own + 3] ~= KEYS[1] and redis.pcall('HDEL', KEYS[own + 3], lease)
+    if held == 1 or leaves and held == 0 and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
 end
 -- End of the passage.
 

@@ -13,18 +13,38 @@ local lease, id, fate, bound, worker, now, tracked, attempt, limit, mark = unpac
 local WAITS = {'another task with its unique key is running', 'as many tasks with its concurrency key are running as may'}
 local WALK = 100 -- slots that are looked at one by one; where there are more, only sweepers do that
 
--- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
-local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d). A key of another program's is left alone, as a
+-- lease must be able to end.
+local function has(i, kind) -- else it stands for none, or is another program's
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
     return found == kind or found == 'none'
 end
 local function wake(i) -- the first that waits there goes to the head of the queue
-    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    local first = KEYS[i] ~= KEYS[1] and redis.pcall('ZPOPMIN', KEYS[i])[1]
     if first then
         redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
         redis.call('LPUSH', KEYS[3], '1')
         if redis.call('EXISTS', KEYS[i]) == 0 then redis.call('HDEL', KEYS[4], string.sub(KEYS[i], -40)) end
     end
+end
+-- End of the passage.
+
+-- What a timeline says: the same passage wherever something is added to one (docs/protocol.md, section 7g).
+local function longer(log, entry) -- the first 16 entries and the last 16 stay, and between them stands how many do not
+    local entries = {cmsgpack.unpack(log)}
+    entries[#entries + 1] = entry
+    if #entries == 33 then entries[17] = {entries[17][1], 'omitted', '', 1} end
+    if #entries == 34 then entries[17][4] = entries[17][4] + 1 end
+    if #entries == 34 then table.remove(entries, 18) end
+    return cmsgpack.pack(unpack(entries))
+end
+local function record(i, kind, what, number, attempted) -- KEYS[i]: the state; `attempted`: this is how its last attempt ended
+    if not cmsgpack then return end -- fakeredis has none
+    local found, clock = redis.call('HMGET', KEYS[i], 'log', 'attempt', 'started', 'worker'), redis.call('TIME')
+    local entry = {clock[1] * 1000 + math.floor(clock[2] / 1000), kind, string.sub(what, 1, 200), tonumber(number) or 0}
+    if attempted then entry[5], entry[6], entry[7] = tonumber(found[2]) or 0, tonumber(found[3]) or 0, found[4] or '' end
+    local read, log = pcall(longer, found[1] or '', entry)
+    redis.call('HSET', KEYS[i], 'log', read and log or cmsgpack.pack(entry))
 end
 -- End of the passage.
 
@@ -95,6 +115,7 @@ redis.call('HSET', KEYS[4], string.sub(KEYS[place], -40), sought)
 if redis.call('TYPE', KEYS[5])['ok'] == 'hash' then redis.pcall('HINCRBYFLOAT', KEYS[5], 'tokens', 1) end
 if has_state then
     local why = rival and WAITS[1] or WAITS[2]
+    record(own, 'waits', why)
     redis.call('HSET', KEYS[own], 'state', 'queued', 'waits', why, 'data', string.sub(mark, 17) .. task, 'place', KEYS[place])
     redis.call('PEXPIRE', KEYS[own], tracked)
 end

@@ -7,13 +7,14 @@
 
 local OPEN = {queued = 1, scheduled = 1, running = 1, retrying = 1}
 
--- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d).
-local function has(i, kind) -- else it stands for none, or is another program's: a lease must be able to end
+-- What tasks hold: the same passage wherever leases end (docs/protocol.md, section 7d). A key of another program's is left alone, as a
+-- lease must be able to end.
+local function has(i, kind) -- else it stands for none, or is another program's
     local found = KEYS[i] ~= KEYS[1] and redis.call('TYPE', KEYS[i])['ok']
     return found == kind or found == 'none'
 end
 local function wake(i) -- the first that waits there goes to the head of the queue
-    local first = has(i, 'zset') and redis.call('ZPOPMIN', KEYS[i])[1]
+    local first = KEYS[i] ~= KEYS[1] and redis.pcall('ZPOPMIN', KEYS[i])[1]
     if first then
         redis.call('LPUSH', KEYS[2], string.sub(first, string.byte(first, 17) == 58 and 58 or 17))
         redis.call('LPUSH', KEYS[3], '1')
@@ -21,15 +22,11 @@ local function wake(i) -- the first that waits there goes to the head of the que
     end
 end
 local function free(own, lease, id, leaves) -- `leaves`: it does not come back at once: another's turn
-    if has(own + 1, 'string') then
-        local owner = redis.call('GET', KEYS[own + 1])
-        if owner == id then redis.call('DEL', KEYS[own + 1]) end
-        if owner == id or leaves and not owner then wake(own + 2) end
-    end
-    if has(own + 3, 'hash') then
-        local held = redis.call('HDEL', KEYS[own + 3], lease) == 1
-        if held or leaves and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
-    end
+    local owner = KEYS[own + 1] ~= KEYS[1] and redis.pcall('GET', KEYS[own + 1])
+    if owner == id then redis.call('DEL', KEYS[own + 1]) end
+    if owner == id or leaves and not owner then wake(own + 2) end
+    local held = KEYS[own + 3] ~= KEYS[1] and redis.pcall('HDEL', KEYS[own + 3], lease)
+    if held == 1 or leaves and held == 0 and redis.call('EXISTS', KEYS[own + 3]) == 0 then wake(own + 4) end
 end
 -- End of the passage.
 
@@ -48,6 +45,8 @@ free(own, '', ARGV[2])
 if not state or not OPEN[state] then
     return 0
 end
-redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost', 'result', ARGV[3])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+redis.call('HSET', KEYS[own], 'state', 'failed', 'error', 'lost', 'ended', now, 'result', ARGV[3])
 redis.call('PEXPIRE', KEYS[own], ARGV[4])
 return 1
