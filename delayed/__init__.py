@@ -1,16 +1,15 @@
 """A task queue on Redis for Python and Go.
 
-Everything that a producer needs is here; `App`, `Worker` and `Sweeper` are imported on first use.
+What enqueues a task is here; what is in `_LATER` is imported on first use.
 """
 
 # Before the imports: `errors` looks at it.
 __version__ = "2.0.0"
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .base.ids import new_id
-from .delay import delayed
+from .base.later import names_later
 from .errors import (
     ConfigurationError,
     DelayedError,
@@ -29,18 +28,20 @@ from .errors import (
     TimedOut,
     UnknownTask,
 )
-from .job.job import current_task
-from .queue.async_queue import AsyncQueue
 from .queue.handle import AsyncHandle, Handle
 from .queue.queue import Queue
-from .queue.results import results
 from .task.result import State
 from .task.task import GoTask, PyTask
 
 if TYPE_CHECKING:
     from .app import App
+    from .delay import delayed
+    from .job.job import current_task
+    from .queue.async_queue import AsyncQueue
+    from .queue.results import results
     from .sweeper import Sweeper
     from .worker import Worker
+    from .workflow import Flow, Run, chain, group, linked, on, quorum
 
 __all__ = [
     "App",
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "DelayedError",
     "Duplicate",
+    "Flow",
     "GoTask",
     "Handle",
     "InvalidTask",
@@ -60,6 +62,7 @@ __all__ = [
     "PyTask",
     "Queue",
     "Retry",
+    "Run",
     "State",
     "Sweeper",
     "TaskCancelled",
@@ -69,15 +72,18 @@ __all__ = [
     "TimedOut",
     "UnknownTask",
     "Worker",
+    "chain",
     "current_task",
     "delayed",
+    "group",
+    "linked",
     "new_id",
+    "on",
+    "quorum",
     "results",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """`App`, `Worker` and `Sweeper`, so that producers do not pay for their import (PEP 562)."""
-    if name in ("App", "Sweeper", "Worker"):
-        return getattr(import_module(f".{name.lower()}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+_LATER = {"App": "app", "Sweeper": "sweeper", "Worker": "worker", "delayed": "delay", "current_task": "job.job"}
+_LATER |= {"AsyncQueue": "queue.async_queue", "results": "queue.results"}
+_LATER |= dict.fromkeys(("Flow", "Run", "chain", "group", "linked", "on", "quorum"), "workflow")
+__getattr__ = names_later(__name__, _LATER)

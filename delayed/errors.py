@@ -6,12 +6,14 @@
     │   ├── NotEncodable (TypeError)         an argument that MessagePack has no form for
     │   └── TaskTooLarge                     more bytes than the queue accepts
     ├── InvalidSchedule (ValueError)         a schedule that could not run as written
+    ├── InvalidAct (ValueError)              what an operator asked for, and cannot be done as written
     ├── UnknownSchedule (LookupError)        no schedule of this name
     ├── NotDurable                           a task that was enqueued, and is not where its queue wants it to be
     ├── Unrunnable                           a task that this worker cannot run; it is buried with the reason
     │   └── Unready                          one that another worker may run, or this one later: it waits for that, for a time
     ├── NotInTask (LookupError)              what only a task has that a worker runs was asked of a direct call
     ├── Duplicate                            another task has the unique key; nothing was enqueued
+    ├── LeaseLost                            a task that somebody else has by now: nothing of this ending has happened
     ├── ResultTooLarge                       a task returned more bytes than a result may have
     ├── ResultError                          why a handle gives no result
     │   ├── TaskFailed                       the task raised, or could not be run
@@ -84,12 +86,20 @@ class TaskTooLarge(InvalidTask):
     """The task is larger than its queue accepts; nothing was enqueued."""
 
 
+class LeaseLost(DelayedError):
+    """The lease holds no task any more: it ran out and somebody else has the task, or it has ended. Nothing was changed."""
+
+
 class ResultTooLarge(DelayedError):
     """The task's return value is larger than a result may be; the task has failed, and is not retried."""
 
 
 class InvalidSchedule(DelayedError, ValueError):
     """The schedule could not run as written; nothing was registered."""
+
+
+class InvalidAct(DelayedError, ValueError):
+    """What was asked for cannot be done as written; nothing has happened."""
 
 
 class UnknownSchedule(DelayedError, LookupError):

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     """The kind of an event."""
 
     ENQUEUED = "enqueued"
+    FLOW_STARTED = "flow_started"
     STARTED = "started"
     SUCCEEDED = "succeeded"
     RETRYING = "retrying"
@@ -51,12 +52,18 @@ class Event(NamedTuple):
     tasks: int = 1  # how many
     pause: float = 0.0  # seconds until the next attempt
     waited: float | None = None  # seconds between the enqueue and the beginning of this attempt; None if the task does not say
+    flow: str | None = None  # the id of its workflow, if it is a node of one
 
 
-_CALL = ("task", "id", "attempt", "args", "kwargs", "worker", "waited")
+_CALL = ("task", "id", "attempt", "args", "kwargs", "worker", "waited", "flow")
 _ENDED = (*_CALL, "seconds")
 ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.ENQUEUED: ("producer", "A task is in Redis.", ("task", "id")),
+    Kind.FLOW_STARTED: (
+        "producer",
+        "A workflow is in Redis: `task` is its name, `tasks` says how many nodes it has.",
+        ("flow", "task", "tasks"),
+    ),
     Kind.STARTED: ("worker", "Its function is about to be called.", _CALL),
     Kind.SUCCEEDED: ("worker", "Its function has returned.", (*_ENDED, "value")),
     Kind.RETRYING: ("worker", "An attempt failed; there will be another one.", (*_ENDED, "error", "detail", "pause")),
@@ -73,7 +80,7 @@ ABOUT: dict[Kind, tuple[str, str, tuple[str, ...]]] = {
     Kind.CANCELLED: (
         "producer, worker",
         "It was cancelled: emitted by whoever cancels it if it had not begun (only `id` is set), else by the worker.",
-        ("task", "id", "attempt", "worker", "waited", "seconds"),
+        ("task", "id", "attempt", "worker", "waited", "seconds", "flow"),
     ),
     Kind.SUPERSEDED: ("worker", "Its lease was lost while it ran, so another worker may run it as well.", ("task", "worker")),
     Kind.LOST: ("sweeper", "Tasks of dead workers have been put back.", ("worker", "tasks")),

@@ -8,7 +8,7 @@ from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from ..backoff import Exponential
 from ..delay import ScheduleOptions
@@ -18,10 +18,13 @@ from ..job.allow import AllowList
 from ..job.middleware import AsyncMiddleware, Middleware, check_middlewares
 from ..queue.async_queue import AsyncQueue
 from ..queue.handle import AsyncHandle, Handle
+from ..queue.origin import Origin
 from ..queue.queue import Queue
 from ..queue.status import not_waiting
+from ..queue.tracing import Tracing
 from ..redis.command import AsyncClient, Client
-from ..redis.connect import client_of, url_of_environment
+from ..redis.connect import client_of
+from ..redis.environment import url_of_environment
 from ..task.decode import is_python_path
 from ..task.options import Options, TaskOptions
 from ..task.paths import path_of_function
@@ -30,11 +33,16 @@ from ..task.task import GoTask, PyTask
 from ..task.types import by_annotation, encoder
 from .task import PRIORITIES, BoundCall, Calls, DefinitionOptions, Destination, P, Priority, R, Task
 
+if TYPE_CHECKING:
+    from ..workflow.compose import Flow, FlowOptions
+    from ..workflow.run import Run
+
 Wire = Literal["delayed", "upstream"]
 T = TypeVar("T")
 _OF_WORKERS = ("dequeue_timeout", "keep_alive_timeout")  # what a queue for asyncio, which serves producers, does not take
 _TWO_KINDS = "the queue {!r} cannot be one of this application's own and have tasks that other programs run: use another name"
 _NORMAL: tuple[Priority, ...] = ("normal",)
+_HTTP = ("http://", "https://")  # beginnings of the URLs of servers
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0  # seconds, of the back-off that an application's retries have by default
 
 
@@ -52,7 +60,8 @@ class App:
 
     Args:
         redis: a URL, or a client as for `Queue`; None for DELAYED_REDIS_URL_FILE, DELAYED_REDIS_URL or REDIS_URL of the
-            environment, else localhost.
+            environment, else localhost. The URL of a server (`http://…`, `https://…`), or a `delayed.remote.Remote`: then it
+            produces over HTTP, and workers of its queues are started elsewhere, with a URL of Redis.
         queue: where tasks go that name no queue.
         queues: queues that no task is defined with, and to which calls go by `options(queue=…)`.
         wire: `delayed`: every task has an id. `upstream`: tasks are byte for byte those of the older packages, which may
@@ -69,7 +78,7 @@ class App:
 
     def __init__(
         self,
-        redis: Client | str | None = None,
+        redis: Client | Origin | str | None = None,
         *,
         queue: str = "default",
         queues: Sequence[str] = (),
@@ -87,6 +96,7 @@ class App:
         check_middlewares(middlewares)
         self._redis, self._default, self.wire, self._prefix = redis, queue, wire, prefix
         self._client: Client | None = None
+        self._server: Origin | None = None
         self._options = queue_options
         self._priorities, self._include = tuple(priorities), tuple(include)
         self.middlewares = list(middlewares)
@@ -97,6 +107,7 @@ class App:
         self._async_queues: dict[str, AsyncQueue] = {}
         self._starts: list[Callable[[], object]] = []
         self._stops: list[Callable[[], object]] = []
+        self._tracing: Tracing | None = None
 
     def __repr__(self) -> str:
         return f"App({', '.join(map(repr, self.queue_names()))})"
@@ -169,7 +180,7 @@ class App:
     def _add(self, function: Callable[..., Any], calls: Calls[..., Any], hooks: Hooks) -> Task[..., Any]:
         marked: Any = function
         try:
-            for name in ("delay", "adelay", "call", "options", "handle", "ahandle"):
+            for name in ("delay", "adelay", "call", "s", "each", "options", "handle", "ahandle"):
                 setattr(marked, name, getattr(calls, name))
             hooks.put_on(function)
         except (AttributeError, TypeError) as error:  # it is not written in Python
@@ -249,19 +260,42 @@ class App:
         """
         full = self._see_that_it_is_ours(name, priority)
         if full not in self._queues:
-            self._queues[full] = Queue(full, self.redis, **self._options)
+            origin = self._origin()
+            made = Queue(full, self.redis, **self._options) if origin is None else origin.queue(full, **self._of_producers)
+            made.tracing = self._tracing
+            self._queues[full] = made
         return self._queues[full]
 
     def async_queue(self, name: str | None = None, priority: Priority = "normal") -> AsyncQueue:
         """As `queue`, for asyncio; the queue may be used in any number of event loops."""
         full = self._see_that_it_is_ours(name, priority)
         if full not in self._async_queues:
-            where = self._redis if self._redis is not None else url_of_environment()
-            if not isinstance(where, str | AsyncClient):
-                raise ConfigurationError("for asyncio, give App the URL of Redis instead of a client")
-            shared = {name: value for name, value in self._options.items() if name not in _OF_WORKERS}
-            self._async_queues[full] = AsyncQueue(full, where, **shared)
+            self._async_queues[full] = self._async_queue(full)
+            self._async_queues[full].tracing = self._tracing
         return self._async_queues[full]
+
+    def _async_queue(self, full: str) -> AsyncQueue:
+        if (origin := self._origin()) is not None:
+            return origin.async_queue(full, **self._of_producers)
+        where = self._redis if self._redis is not None else url_of_environment()
+        if not isinstance(where, str | AsyncClient):
+            raise ConfigurationError("for asyncio, give App the URL of Redis instead of a client")
+        return AsyncQueue(full, where, **self._of_producers)
+
+    @property
+    def _of_producers(self) -> dict[str, Any]:
+        return {name: value for name, value in self._options.items() if name not in _OF_WORKERS}
+
+    def _origin(self) -> Origin | None:
+        """The server where the queues are; None if they are on a Redis of our own."""
+        if isinstance(self._redis, Origin):
+            return self._redis
+        if self._server is None:
+            where = self._redis if self._redis is not None else url_of_environment()
+            if isinstance(where, str) and where.startswith(_HTTP):
+                remote: Any = import_module("..remote", __package__)  # most applications have no use for it
+                self._server = remote.Remote(where)
+        return self._server
 
     def _see_that_it_is_ours(self, name: str | None, priority: Priority) -> str:
         if name is not None and name != self._default and name not in self._names and name not in self._declared:
@@ -274,8 +308,17 @@ class App:
 
     @property
     def redis(self) -> Client:
-        """The client, which is made when it is needed first."""
+        """The client, which is made when it is needed first.
+
+        Raises:
+            ConfigurationError: the queues are on a server.
+        """
         if self._client is None:
+            if (origin := self._origin()) is not None:
+                raise ConfigurationError(
+                    f"this application produces over HTTP ({origin!r}): what needs Redis, such as a worker, takes the URL of "
+                    f"that (`delayed worker --redis`, or App.use)"
+                )
             self._client = client_of(self._redis or url_of_environment())
         return self._client
 
@@ -292,9 +335,9 @@ class App:
         for queue in self._async_queues.values():
             await queue.aclose()
 
-    def use(self, redis: Client | str) -> None:
+    def use(self, redis: Client | Origin | str) -> None:
         """Go to another Redis than the one that the application was made with; call it before anything is enqueued."""
-        self._redis, self._client = redis, None
+        self._redis, self._client, self._server = redis, None, None
         self._queues.clear()
         self._async_queues.clear()
 
@@ -321,6 +364,44 @@ class App:
             handles += found
         return handles
 
+    def publish(self, data: Any) -> dict[str, str]:
+        """Put a copy of `data` into each queue that has an interest in it, whoever serves that: see `Queue.publish`."""
+        return self.queue().publish(data)
+
+    async def apublish(self, data: Any) -> dict[str, str]:
+        """As `publish`, for asyncio."""
+        return await self.async_queue().publish(data)
+
+    def workflow(self, name: str = "", *, queue: str | None = None, **options: "Unpack[FlowOptions]") -> "Flow":
+        """A workflow that is to be put together: see `delayed.workflow.compose.Flow`.
+
+        Args:
+            name: what people call it.
+            queue: its home, which has its keys; by default the queue of tasks that name none.
+            options: the rest, as for `Flow`.
+
+        Raises:
+            InvalidTask: an option that cannot work.
+        """
+        compose: Any = import_module("..workflow.compose", __package__)
+        made: Flow = compose.Flow(self.queue(queue), name, **options)
+        return made
+
+    def run(self, flow_id: str) -> "Run":
+        """The handle of a workflow that was submitted somewhere else, by its id or that of one of its nodes.
+
+        Raises:
+            UnknownTask: none of this application's queues knows it.
+        """
+        runs: Any = import_module("..workflow.run", __package__)
+        for queue in self.all_queues():
+            run: Run = runs.run_of(queue, flow_id)
+            with suppress(UnknownTask):
+                run.status()
+                return run
+        names = ", ".join(queue.name for queue in self.all_queues())
+        raise UnknownTask(f"no workflow {flow_id} is known in {names}")
+
     def cancel(self, task_id: str, *, hard: bool = False) -> State:
         """Cancel the task that has this id, in whichever queue of this application it is; see `Handle.cancel`.
 
@@ -334,7 +415,7 @@ class App:
         for tracked in (True, False):  # those are looked up, these are looked for
             for queue in queues:
                 with suppress(UnknownTask):
-                    return Handle(queue, task_id, tracked=tracked).cancel(hard=hard)
+                    return queue.handle(task_id, tracked=tracked).cancel(hard=hard)
         raise not_waiting(", ".join(queue.name for queue in queues), task_id)
 
     async def acancel(self, task_id: str, *, hard: bool = False) -> State:
@@ -384,6 +465,18 @@ class App:
         check_middlewares([func])
         self.middlewares.append(func)
         return func
+
+    def trace(self, tracing: Tracing) -> None:
+        """Tell this of each enqueue, in all queues; see `delayed.otel.instrument`.
+
+        Raises:
+            ConfigurationError: the tasks of this application are those of the older packages, and can carry nothing more.
+        """
+        if self.wire == "upstream":
+            raise ConfigurationError("tasks with wire='upstream' have no place for a trace context: they cannot be traced")
+        self._tracing = tracing
+        for queue in (*self._queues.values(), *self._async_queues.values()):
+            queue.tracing = tracing
 
     def on_start(self, func: Callable[[], object]) -> Callable[[], object]:
         """Call this in each worker process, after the fork and before its first task. What it raises ends the process."""

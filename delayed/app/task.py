@@ -53,6 +53,7 @@ class BoundCall(NamedTuple):
     task: Enqueued
     place: Destination
     convert: Callable[[Any], Any] | None  # makes of the result what the function's annotation says
+    app: "Producer"  # whose call it is
 
 
 class Producer(Protocol):
@@ -110,13 +111,24 @@ class Calls(Generic[P, R_co]):
         self._found = False  # it has been seen that the path leads to the function; while it is defined, it does not yet
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
-        """The call with these arguments, for `App.enqueue_many`; nothing is enqueued.
+        """The call with these arguments, for `App.enqueue_many` and for workflows; nothing is enqueued.
 
         Raises:
             TypeError: the function does not take these arguments.
             InvalidTask: no worker could find it.
         """
-        return BoundCall(self._task(args, kwargs), Destination(self._queue, self._priority), self._convert)
+        return BoundCall(self._task(args, kwargs), Destination(self._queue, self._priority), self._convert, self._app)
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+        """`call`, by the name that it has in Celery's canvas."""
+        return self.call(*args, **kwargs)
+
+    def each(self, *args: Any, **kwargs: Any) -> BoundCall:
+        """The call that a map makes with each element, which is its first argument, and with these after it; raises as
+        `call`."""
+        self._check_call((None, *args), kwargs)
+        task = self._made(args, kwargs)
+        return BoundCall(task, Destination(self._queue, self._priority), self._convert, self._app)
 
     @overload
     def delay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...
@@ -135,7 +147,7 @@ class Calls(Generic[P, R_co]):
     def handle(self, task_id: str) -> Handle[Any]:
         """The handle of a tracked call that was enqueued somewhere else; Redis is not asked about it. With another queue or
         priority: `f.options(priority="high").handle(task_id)`."""
-        handle: Handle[Any] = Handle(self._app.queue(self._queue, self._priority), task_id, path=self.path)
+        handle = self._app.queue(self._queue, self._priority).handle(task_id, path=self.path)
         handle.convert = self._convert
         return handle
 
@@ -146,7 +158,7 @@ class Calls(Generic[P, R_co]):
     def ahandle(self, task_id: str) -> AsyncHandle[Any]:
         """As `handle`, for asyncio."""
         queue = self._app.async_queue(self._queue, self._priority)
-        return self._known(AsyncHandle(queue, task_id, path=self.path))
+        return self._known(queue.handle(task_id, path=self.path))
 
     @overload
     async def adelay(self: "Calls[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> AsyncHandle[R]: ...
@@ -203,6 +215,9 @@ class Calls(Generic[P, R_co]):
 
     def _task(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enqueued:
         self._check_call(args, kwargs)
+        return self._made(args, kwargs)
+
+    def _made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Enqueued:
         options = self._options
         parent = running()
         if parent is not None and parent.metadata:
@@ -226,6 +241,12 @@ class Task(Protocol[P, R_co]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
         """See `Calls.call`."""
+
+    def s(self, *args: P.args, **kwargs: P.kwargs) -> BoundCall:
+        """See `Calls.s`."""
+
+    def each(self, *args: Any, **kwargs: Any) -> BoundCall:
+        """See `Calls.each`."""
 
     @overload
     def delay(self: "Task[P, Coroutine[Any, Any, R]]", *args: P.args, **kwargs: P.kwargs) -> Handle[R]: ...

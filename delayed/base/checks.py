@@ -2,14 +2,16 @@
 
 from datetime import UTC, datetime
 
+WEEK = 7 * 86_400.0  # seconds; the longest that a process waits at a time
+
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number."""
+    """Whether a value is a number, which may be infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_whole(value: object) -> bool:
-    """Likewise, for a whole number."""
+    """Whether a value is a whole number."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -114,19 +114,15 @@ class Schedules:
         raise self._restless(name)
 
     def list(self) -> list[Listed]:
-        """All of them, by their next occurrence; those that are paused come last."""
-        found = []
-        for name in map(_text, self._call("HKEYS", self._keys.cron)):
-            seen, score = self._read(name)
-            due = _moment(score)
-            moment = None if due is None else due / 1000
-            try:
-                cron, task, expires = unpack(seen or b"")
-                lasts = None if expires is None else expires / 1000
-                found.append(Listed(name, cron.expression, cron.tz, cron.catch_up, path_of(task), moment, lasts))
-            except InvalidSchedule as error:
-                found.append(Listed(name, "", "UTC", "", f"({error})", moment))
-        return sorted(found, key=lambda each: (each.next is None, each.next, each.name))
+        """All of them, by their next occurrence; those that are paused come last. They are read a page at a time."""
+        found = dict[str, Listed]()  # a name may come twice
+        for names in filter(None, self._store.pages(self._keys.cron)):
+            definitions = self._call("HMGET", self._keys.cron, *names)
+            scores = self._call("ZMSCORE", self._keys.cron_due, *names)
+            for name, seen, score in zip(names, definitions, scores, strict=True):
+                if seen is not None:  # else it has gone meanwhile
+                    found[name] = listed(name, seen, score)
+        return sorted(found.values(), key=lambda each: (each.next is None, each.next, each.name))
 
     def pause(self, name: str) -> bool:
         """Let it not fire until it is resumed. Returns whether it was not paused before.
@@ -271,6 +267,18 @@ class Schedules:
             if done is not False:
                 return bool(done)
         raise self._restless(name)
+
+
+def listed(name: str, definition: bytes, score: bytes | None) -> Listed:
+    """A schedule, as its definition and its score say it."""
+    due = _moment(score)
+    moment = None if due is None else due / 1000
+    try:
+        cron, task, expires = unpack(definition)
+        lasts = None if expires is None else expires / 1000
+        return Listed(name, cron.expression, cron.tz, cron.catch_up, path_of(task), moment, lasts)
+    except InvalidSchedule as error:
+        return Listed(name, "", "UTC", "", f"({error})", moment)
 
 
 def _moment(score: bytes | None) -> int | None:

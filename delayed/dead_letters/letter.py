@@ -10,6 +10,8 @@ from ..redis.keys import LETTER
 from ..task.decode import headers_of, path_of
 from ..task.headers import any_id_in, id_in, milliseconds_in
 
+_FIRST, _PAGE = 100, 1000  # letters that are read at first, which mostly is enough, and then at once
+
 
 class DeadLetter(NamedTuple):
     """A task that will not run again by itself."""
@@ -40,25 +42,28 @@ class DeadLetter(NamedTuple):
         return milliseconds_in(headers, "attempt") + begun if headers else None
 
 
-def dead_letters(queue: Queue, count: int | None = None, reason: str | None = None) -> Iterator[DeadLetter]:
+def dead_letters(
+    queue: Queue, count: int | None = None, reason: str | None = None, *, after: str | None = None
+) -> Iterator[DeadLetter]:
     """The dead letters of a queue, newest first.
 
     Args:
         queue: the queue.
         count: how many at most.
         reason: only those with this reason.
+        after: only those that come after the one with this id, which are older.
     """
-    last = "+"
+    last, size = "+" if after is None else f"({after}", _FIRST
     while count is None or count > 0:
-        page = queue.store.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", 100)
+        page = queue.store.call("XREVRANGE", queue.keys.dead, last, "-", "COUNT", size)
         for entry_id, fields in page:
             letter = letter_of(entry_id, fields)
             if reason in (None, letter.reason) and (count is None or count > 0):
                 count = None if count is None else count - 1
                 yield letter
-        if len(page) < 100:
+        if len(page) < size:
             return
-        last = f"({page[-1][0].decode()}"
+        last, size = f"({page[-1][0].decode()}", _PAGE
 
 
 def dead_letter(queue: Queue, entry_id: str) -> DeadLetter | None:

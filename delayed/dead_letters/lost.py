@@ -7,6 +7,7 @@ from ..base.clock import monotonic, now
 from ..errors import ConfigurationError, Reason
 from ..events import BUS, Event, Kind
 from ..logger import logger
+from ..queue.history import HistoryBound
 from ..redis.command import RedisError, ResponseError, pairs
 from ..redis.store import Store
 from ..task.decode import headers_of
@@ -41,6 +42,7 @@ class LostTasks:
         self._seen: str | None = None  # the newest letter that we know
         self._unseen = "+"  # where the older ones begin that we do not know; empty: there are none of whom to tell
         self._trim_at = 0.0
+        self.history = HistoryBound(store)
 
     def tell(self) -> int:
         """Tell those who wait for tasks that have been buried as lost. Returns how many tasks there were."""

@@ -1,13 +1,17 @@
 """Retries and removes dead letters, with other arguments if wanted."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import Duplicate, InvalidTask, Reason
+from ..queue.node import asked, carry
 from ..queue.queue import Queue
+from ..redis.command import RedisError
+from ..redis.keys import home_of
 from ..task.decode import headers_of, is_python_path
 from ..task.edit import array_of, elements, without_header
-from ..task.headers import milliseconds_in, unique_in
+from ..task.headers import member_in, milliseconds_in, unique_in
 from ..task.options import TRACKED_FOR
 from ..task.task import GoTask, PyTask
 from .letter import DeadLetter, dead_letters, letter_of
@@ -71,19 +75,24 @@ def retry(queue: Queue, letter: DeadLetter, args: Any = None, kwargs: Mapping[st
     done = queue.store.revive(letter.id, data, letter.tracked_id, unique=key, **how)
     if done == 2:
         raise Duplicate(f"another task in {queue.name!r} has the unique key of letter {letter.id}; it stays where it is", "")
+    member = member_in(headers)
+    home = home_of(member.home) if done and member is not None and queue.store.reaches(member.home) else None
+    if member is not None and home is not None:  # so that who asks for its result from now on waits for the new one
+        with contextlib.suppress(RedisError):  # it waits again, and others let its workflow know
+            asked(carry(home, member.flow, queue.store.reaches), queue.store.call)
     return bool(done)
 
 
 def retry_all(queue: Queue, wanted: Search) -> int:
     """Put the dead letters that fit, and are there now, back at the end of the queue, the oldest first; one whose unique key
     another task has stays. Every letter fits `Search()`. Returns how many went."""
-    return sum(_each(queue, wanted, lambda letters: _retry_some(queue, letters)))
+    return sum(_each(queue, wanted, lambda letters: retry_some(queue, letters)))
 
 
 def retry_ids(queue: Queue, ids: Sequence[str]) -> int:
     """As `retry_all`, for those with these ids."""
     found = [queue.store.call("XRANGE", queue.keys.dead, each, each) for each in ids]
-    return _retry_some(queue, [letter_of(*page[0]) for page in found if page])
+    return retry_some(queue, [letter_of(*page[0]) for page in found if page])
 
 
 def purge(queue: Queue, wanted: Search) -> int:
@@ -112,7 +121,7 @@ def _each(queue: Queue, wanted: Search, act: Callable[[list[DeadLetter]], int]) 
         first = f"({page[-1][0].decode()}"
 
 
-def _retry_some(queue: Queue, letters: list[DeadLetter]) -> int:
+def retry_some(queue: Queue, letters: list[DeadLetter]) -> int:
     """Those without an id go together, in order; others need their own keys."""
     count, plain = 0, list[str]()
     for letter in letters:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from ..base.text import summary
 from ..errors import ConfigurationError, Reason
 from ..queue.queue import Queue
 from ..task.decode import show
+from .cause import cause_of
 from .letter import DeadLetter, dead_letters
 
 
@@ -21,6 +23,8 @@ class Search:
         reason: the reason, one of `Reason`.
         since: seconds since 1970: not those before.
         until: seconds since 1970: only those before.
+        cause: the id of a cause (see `cause_of`).
+        anywhere: part of the task as it is shown, or of what the error says first, or the id of the task.
 
     Raises:
         ConfigurationError: there is no such reason.
@@ -32,6 +36,8 @@ class Search:
     reason: str | None = None
     since: float | None = None
     until: float | None = None
+    cause: str | None = None
+    anywhere: str | None = None
 
     def __post_init__(self) -> None:
         if self.reason is not None and self.reason not in list(Reason):
@@ -46,14 +52,25 @@ class Search:
             and (self.task is None or fnmatchcase(letter.task, self.task))
             and (self.error is None or self.error.lower() in letter.detail.lower())
             and (self.text is None or self.text in show(letter.data))
+            and (self.cause is None or self.cause == cause_of(letter).id)
+            and (self.anywhere is None or self._is_in(letter, self.anywhere))
         )
+
+    @staticmethod
+    def _is_in(letter: DeadLetter, text: str) -> bool:
+        return text in show(letter.data) or text in summary(letter.detail) or text == letter.task_id
 
 
 def search(queue: Queue, wanted: Search | None = None) -> Iterator[DeadLetter]:
     """The dead letters that fit, newest first, read a page at a time."""
     wanted = wanted or Search()
-    for letter in dead_letters(queue):
+    return (letter for letter in looked_through(queue, wanted) if wanted.fits(letter))
+
+
+def looked_through(queue: Queue, wanted: Search, after: str | None = None) -> Iterator[DeadLetter]:
+    """The dead letters among which those that are `wanted` are: from the newest, or from what comes `after` the one with this
+    id, and none before `since`."""
+    for letter in dead_letters(queue, after=after):
         if wanted.since is not None and letter.time < wanted.since:
             return
-        if wanted.fits(letter):
-            yield letter
+        yield letter

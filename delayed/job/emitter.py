@@ -160,4 +160,6 @@ def _bare(function: Any) -> Any:
 
 
 def _names(path: str, job: Job | None) -> dict[str, Any]:
-    return {"task": path, "id": job.id if job else None, "attempt": job.attempt if job else 1}
+    if job is None:
+        return {"task": path}
+    return {"task": path, "id": job.id, "attempt": job.attempt, "flow": job.flow}

@@ -1,22 +1,26 @@
 """`Job`: one execution of a task, as middlewares and the task itself see it."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from ..base.clock import monotonic, now
+from ..base.ids import node_id
 from ..base.running import source as _source
 from ..errors import NotInTask, TaskCancelled, Unrunnable
 from ..queue.queue import Queue
+from ..redis.keys import home_of
 from ..task.decode import Call, Parsed, parse
 from ..task.headers import (
     Holds,
+    Member,
     concurrency_in,
     holds_in,
     id_in,
+    member_in,
     metadata_in,
     milliseconds_in,
     number_in,
@@ -25,6 +29,12 @@ from ..task.headers import (
     unique_in,
 )
 from .functions import cancel
+
+if TYPE_CHECKING:  # tasks outside of workflows need none of it
+    import asyncio
+
+    from ..workflow.adding import Membership
+    from ..workflow.inputs import Input, Results
 
 _LOOK = 0.1  # seconds between two questions to Redis whether a task has been cancelled
 
@@ -35,20 +45,23 @@ class Job:
     Args:
         queue: where it was taken from; None for a call that no worker makes.
         call: what it says.
+        lease: the name of that under which a worker holds it.
     """
 
     __slots__ = (
-        "_alone", "_cancelled", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function", "headers",
-        "kwargs", "retry", "task", "tracked_id",
+        "_alone", "_cancelled", "_holds", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function",
+        "headers", "kwargs", "lease", "retry", "task", "tracked_id",
     )  # fmt: skip
 
-    def __init__(self, queue: Queue | None, call: Parsed) -> None:
+    def __init__(self, queue: Queue | None, call: Parsed, lease: str = "") -> None:
         self.func_path, self.args, self.kwargs, self.retry, headers = call
         self._queue = queue
         self.headers = headers = headers or {}
+        self.lease = lease
         self.tracked_id = id_in(headers) if "id" in headers else None  # if Redis keeps its state
         self.function: Callable[..., Any] | None = None  # once it has been found
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
+        self._holds: Holds | None = None  # once it has been asked for
         self._alone = False  # in a loop of its own
         self._cancelled = False
         self._next_look = 0.0
@@ -104,7 +117,7 @@ class Job:
         if self.task is not None:
             self.task.cancel()
 
-    def run_by(self, task: asyncio.Task[Any]) -> None:
+    def run_by(self, task: "asyncio.Task[Any]") -> None:
         """Its coroutine runs in this asyncio task, in a loop of its own."""
         self.task = task
         self._alone = True
@@ -170,7 +183,60 @@ class Job:
     @property
     def holds(self) -> Holds:
         """What it may hold: its state and result, its keys."""
-        return holds_in(self.headers)
+        if self._holds is None:
+            if self.has_only_a_state:  # as most nodes do
+                member = member_in(self.headers, self.tracked_id) if "flow" in self.headers else None
+                self._holds = Holds(self.tracked_id, member=member)
+            else:
+                self._holds = holds_in(self.headers)
+        return self._holds
+
+    @property
+    def member(self) -> Member | None:
+        """Of which workflow it is a node; None for a task of its own."""
+        return self.holds.member
+
+    @property
+    def flow(self) -> str | None:
+        """The id of the workflow of which it is a node; None for a task of its own."""
+        member = self.member if "flow" in self.headers else None
+        return None if member is None else node_id(member.flow, -1)
+
+    @property
+    def previous(self) -> Any:
+        """What the node before this one in its workflow has returned; behind a group the results of all its members, as
+        `Results`; None for a task that nothing is before. Each time it is read from Redis."""
+        found = self._before()
+        return found if found is None or found.many else found.first().value
+
+    @property
+    def inputs(self) -> Iterable["Input"]:
+        """The nodes before this one in its workflow, and how each has ended: for those that run after failures, too. After
+        those that it was defined with come the nodes that these have added."""
+        found = self._before()
+        return () if found is None else (found.first(),) if not found.many and len(found) == 1 else found.inputs()
+
+    def _before(self) -> "Results | None":
+        member = self.member
+        home = None if member is None else home_of(member.home)
+        if member is None or home is None:
+            return None
+        store = self.queue.store
+        there = store.at(home) if store.reaches(home.queue) else store.pooled_at(home)
+        inputs: Any = import_module("..workflow.inputs", __package__)
+        found: Results | None = inputs.results_before(there, member)
+        return found
+
+    @property
+    def workflow(self) -> "Membership | None":
+        """The workflow of which this is a node; None for a task of its own."""
+        member = self.member
+        home = None if member is None or self._queue is None else home_of(member.home)
+        if member is None or home is None:
+            return None
+        adding: Any = import_module("..workflow.adding", __package__)
+        found: Membership = adding.Membership(self.queue, home.queue, member, self.lease)
+        return found
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -192,10 +258,10 @@ class Job:
         return text_in(self.headers, "group")
 
 
-def job_of(queue: Queue, data: bytes) -> Job | None:
+def job_of(queue: Queue, data: bytes, lease: str = "") -> Job | None:
     """The task in `data`, if it is one for Python."""
     try:
-        return Job(queue, Call(*parse(data)))
+        return Job(queue, Call(*parse(data)), lease)
     except Unrunnable:
         return None
 

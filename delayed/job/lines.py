@@ -28,6 +28,7 @@ def fields(queue: str, path: str, outcome: str, job: Job | None = None, **more: 
         "attempt": job.attempt if job else None,
         "outcome": outcome,
         "metadata": (job.metadata or None) if job else None,
+        "flow": job.flow if job else None,
         **more,
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -15,7 +15,7 @@ from .outcome import Outcome
 
 Step = Callable[[Job], Outcome]
 AsyncStep = Callable[[Job], Awaitable[Outcome]]
-Middleware = Callable[[Job, Step], Outcome]
+Middleware = Callable[[Job, Step], Outcome]  # one with a coroutine function `asynchronous` leaves coroutines to that
 AsyncMiddleware = Callable[[Job, AsyncStep], Awaitable[Outcome]]
 
 
@@ -46,7 +46,9 @@ def compose_async(middlewares: Sequence[Middleware | AsyncMiddleware], innermost
     """The chain for coroutines. A middleware that is a plain function waits in one of the `threads` while they run."""
     step = innermost
     for middleware in reversed(middlewares):
-        around: Any = middleware if iscoroutinefunction(middleware) else partial(_in_thread, middleware, threads)
+        around: Any = getattr(middleware, "asynchronous", middleware)
+        if not iscoroutinefunction(around):
+            around = partial(_in_thread, middleware, threads)
         step = partial(around, call_next=step)
     return step
 

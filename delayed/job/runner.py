@@ -79,13 +79,15 @@ class Runner:
         self.place = place  # host:pid
         self._signals = signals
         self._clock = clock
-        self._alarm = Alarm()
+        self.alarm = Alarm()
         threads = ThreadPoolExecutor(coroutines, "delayed-middleware")  # it begins none before it needs one
         self._execute = compose(middlewares, self._attempt)
         self._execute_async = compose_async(middlewares, self._attempt_async, threads)
 
     def execute(self, job: Job) -> Outcome:
         """Run the function in this thread. The caller ends the lease, by `end`."""
+        if self.alarm.armed and "timeout" not in job.headers:
+            self.alarm.disarm()
         self._begin(job)
         try:
             outcome = self._execute(job)
@@ -126,7 +128,7 @@ class Runner:
         return start(bound=job.unique[2], worker=self.place, attempt=job.attempt)
 
     def _begun(self, store: Store, lease: str, job: Job) -> tuple[bool, Outcome | None]:
-        if not job.holds_something or job.holds == HOLDS_NOTHING:
+        if not job.holds_something or (job.answer is None and job.holds == HOLDS_NOTHING):
             return True, None
         answer = self.start(store, lease, job) if job.answer is None else job.answer
         if answer in (_BEGUN, _SUPERSEDED):
@@ -166,12 +168,12 @@ class Runner:
         seconds = _timeout(job)
         if isinstance(function, Coroutine):  # its loop keeps the time
             return run(function.begin(*job.args, **job.kwargs), seconds, job=job)
-        if not self._alarm.set(seconds, job.func_path):
+        if not self.alarm.set(seconds, job.func_path):
             return settled(function(*job.args, **job.kwargs), seconds, job.began, job)
         try:
             return settled(function(*job.args, **job.kwargs), seconds, job.began, job)
         finally:
-            self._alarm.stop()
+            self.alarm.stop()
 
     async def _attempt_async(self, job: Job) -> Outcome:
         if "expires" in job.headers and (late := expired(job, self._clock)):
@@ -181,8 +183,6 @@ class Runner:
             return INTERRUPTED
         outcome = await self._call_async(job)
         job.task = None
-        if isinstance(outcome, Failed):
-            outcome = interrupted(job, outcome.error, outcome)
         return outcome if type(outcome) is Done else retried(job, outcome)
 
     async def _call_async(self, job: Job) -> Outcome:
@@ -238,18 +238,18 @@ class Runner:
             NotEncodable, ResultTooLarge: what it returned cannot be stored.
         """
         result = success(outcome.value, job.milliseconds("result_ttl") > 0)
-        self._conclude(store, lease, job, Ended(State.SUCCEEDED, result, None, ""))
+        self._conclude(store, lease, job, Ended(State.SUCCEEDED, result, None, ""), value_for_flow(job, outcome))
 
     def _find_callbacks(self, job: Job) -> None:
         """A task that ended before its function was needed may have callbacks, which are the function's."""
         with contextlib.suppress(BaseException):  # whatever its module raises: the task has ended
             job.function = self._functions[job.func_path]
 
-    def _conclude(self, store: Store, lease: str, job: Job, ended: Ended) -> None:
+    def _conclude(self, store: Store, lease: str, job: Job, ended: Ended, value: bytes | None = None) -> None:
         if job.tracked_id is not None:
             keep = job.milliseconds("result_ttl") or round(ENDED_FOR * 1000)
             conclude = partial(store.conclude, lease, job.holds, state=ended.state, result=ended.result)
-            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self.place, error=ended.error)
+            conclude(keep=keep, reason=ended.reason, detail=ended.detail, worker=self.place, error=ended.error, value=value)
         elif ended.reason is not None:
             store.bury(lease, ended.reason, ended.detail, self.place, job.holds)
         else:
@@ -275,6 +275,15 @@ class Runner:
         path, why = escaped(job.func_path), escaped(outcome.error)
         cause = None if asked else exc_info(outcome.cause)
         logger.warning(says, path, pause, why, words(about), extra=about, exc_info=cause)
+
+
+def value_for_flow(job: Job, outcome: Done) -> bytes:
+    """What the workflow of a node keeps of what it has returned, for those that come after; empty for nothing.
+
+    Raises:
+        NotEncodable, ResultTooLarge: it cannot be stored.
+    """
+    return b"" if "flow" not in job.headers or outcome.value is None else success(outcome.value, kept=True)
 
 
 def log_start(level: int, queue: str, path: str, job: Job | None = None) -> None:

@@ -1,11 +1,13 @@
 """The producer's side of a queue, for asyncio."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 from ..base.clock import monotonic
 from ..base.ids import digest
 from ..base.loops import PerLoop
+from ..interests.table import MOST_QUEUES, Interest, Table
 from ..redis.async_pool import AsyncPooled
 from ..redis.async_store import AsyncStore
 from ..redis.command import AsyncClient
@@ -15,7 +17,15 @@ from ..redis.store import READY
 from ..task.task import Task
 from .handle import AsyncHandle
 from .producer import LISTENERS, MAX_TASK_SIZE, Chunk, Producer, checked_id, for_the_time
+from .publishing import Publication, checked_interests, tell
+from .tracing import Tracing, carrying, in_a_trace
 from .waiter import AsyncWaiter
+
+Check = Callable[[Sequence[Interest]], object]
+
+
+def _nothing(interested: Sequence[Interest]) -> None:
+    """Everybody may have a copy."""
 
 
 class AsyncQueue(Producer):
@@ -65,6 +75,8 @@ class AsyncQueue(Producer):
     async def enqueue(self, task: Task, *, id: str | None = None) -> AsyncHandle[Any]:  # noqa: A002  # its name everywhere
         """As `Queue.enqueue`."""
         self._check(task)
+        if self.tracing is not None and not in_a_trace(task):
+            return await self._enqueue_traced(self.tracing, task, id)
         if id is not None:
             checked_id(task, id)
         if task.options is not None:
@@ -84,6 +96,16 @@ class AsyncQueue(Producer):
         if LISTENERS:
             self._tell([data])
         return AsyncHandle(self, identity, path=task.func_path, tracked=False)
+
+    async def _enqueue_traced(self, tracing: Tracing, task: Task, id: str | None) -> AsyncHandle[Any]:  # noqa: A002  # likewise
+        with tracing.sending(self.name, task.func_path) as sending:
+            handle = await self.enqueue(sending.carrying(task), id=id)
+            sending.done(handle.id)
+            return handle
+
+    def handle(self, id: str, *, path: str = "", tracked: bool = True) -> AsyncHandle[Any]:  # noqa: A002  # likewise
+        """As `Queue.handle`."""
+        return AsyncHandle(self, id, path=path, tracked=tracked)
 
     async def ask_time(self) -> float:
         """As `Queue.ask_time`."""
@@ -108,6 +130,14 @@ class AsyncQueue(Producer):
         return handles
 
     async def _enqueue_all(self, tasks: Iterable[Task], handles: list[AsyncHandle[Any]] | None) -> int:
+        if self.tracing is None:
+            return await self._add_all(tasks, handles)
+        with self.tracing.sending(self.name, None) as sending:
+            count = await self._add_all(carrying(sending, tasks), handles)
+            sending.all_done(count)
+            return count
+
+    async def _add_all(self, tasks: Iterable[Task], handles: list[AsyncHandle[Any]] | None) -> int:
         count = 0
         try:
             for chunk in self._chunks(tasks):
@@ -120,9 +150,8 @@ class AsyncQueue(Producer):
                         handles.append(handle)
                     count += 1
                     continue
-                for group, some in chunk.groups.items():
-                    await self._enqueue_chunk(chunk, group)
-                    count += len(some)
+                await self._enqueue_chunk(chunk)
+                count += len(chunk.ids)
                 if handles is not None:
                     handles += [AsyncHandle(self, identity, tracked=chunk.tracked) for identity in chunk.ids]
         except Exception as error:
@@ -130,13 +159,74 @@ class AsyncQueue(Producer):
             raise
         return count
 
-    async def _enqueue_chunk(self, chunk: Chunk, group: str | None) -> None:
-        tasks = chunk.groups[group]
-        if chunk.tracked:
-            turn = await self.store.submit_many(group, chunk.named[group], tasks)
-        else:
-            turn = await self.store.enqueue_group(group, tasks) if group is not None else await self.store.enqueue(tasks)
-        if turn and group is not None:
-            await self.store.turn([digest(group)], READY)
+    async def _enqueue_chunk(self, chunk: Chunk) -> None:
+        await self._added(chunk, await self.store.submit_many(chunk.groups, chunk.states))
+
+    async def _added(self, chunk: Chunk, first: Sequence[str]) -> None:
+        """A chunk is in, and these groups had no tasks before."""
+        if first:
+            await self.store.turn(first, READY)
         if LISTENERS:
-            self._tell(tasks)
+            for tasks in chunk.groups.values():
+                self._tell(tasks)
+
+    async def publish(self, data: Any) -> dict[str, str]:
+        """As `Queue.publish`."""
+        return await self.publish_checked(data, _nothing)
+
+    async def publish_checked(self, data: Any, check: Check) -> dict[str, str]:
+        """As `publish`, if who publishes may not enqueue into every queue.
+
+        Args:
+            data: what.
+            check: is called with those interested. What it raises ends this, and nothing is published.
+        """
+        publication = Publication(data, await self.store.interests(), self.max_task_size)
+        if self.tracing is None:
+            return await self._publish(publication, check)
+        with self.tracing.sending(None, None) as sending:
+            publication.trace = sending.trace
+            ids = await self._publish(publication, check)
+            sending.all_done(len(ids))
+            return ids
+
+    async def _publish(self, publication: Publication, check: Check) -> dict[str, str]:
+        while True:
+            table = self._interests
+            interested = await self._interested(publication, table)
+            check(interested)
+            copies = publication.copies(interested, table)
+            others = await self.store.publish(copies.keys, copies.arguments)
+            if others is None:
+                break
+            self._interests = Table(others)
+        if LISTENERS:
+            tell(interested, copies.ids)
+        return copies.ids
+
+    @staticmethod
+    async def _interested(publication: Publication, table: Table) -> list[Interest]:
+        if publication.is_large(table):
+            return await asyncio.to_thread(publication.interested, table)
+        return publication.interested(table)
+
+    async def interested(self, data: Any) -> list[Interest]:
+        """As `Queue.interested`."""
+        publication = Publication(data, await self.store.interests(), self.max_task_size)
+        return await self._interested(publication, await self.interests())
+
+    async def interests(self) -> Table:
+        """As `Queue.interests`."""
+        others = await self.store.publish((await self.store.interests(),), (self._interests.version,))
+        if others is not None:
+            self._interests = Table(others)
+        return self._interests
+
+    async def set_interest(self, match: object, function: str, *, retry: int = 0) -> Interest:
+        """As `Queue.set_interest`."""
+        interest = Interest.of(self.name, match, function, retry)
+        return checked_interests(interest, await self.store.interest(interest.packed(), MOST_QUEUES))
+
+    async def remove_interest(self) -> bool:
+        """As `Queue.remove_interest`."""
+        return await self.store.interest(b"", MOST_QUEUES) == 1

@@ -1,25 +1,35 @@
 """The handle of an enqueued task: status, result, cancel."""
 
-import asyncio
 import contextlib
 import math
 import threading
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, cast
 
 from ..base.checks import is_number
 from ..base.clock import monotonic
+from ..base.later import Later
 from ..base.running import running
-from ..errors import ConfigurationError, DelayedError, NotDone, ResultError, Unrunnable
+from ..errors import ConfigurationError, DelayedError, InvalidTask, NotDone, ResultError, Unrunnable
 from ..logger import logger
-from ..redis.command import RedisError, is_outage
+from ..redis.command import is_cluster, is_outage, redis_errors, same_slot
 from ..redis.keys import Keys
 from ..task.options import ENDED_FOR
-from ..task.result import ASKED, CANCELLED, HARD, OUTCOME, State, value_of, without_result
+from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
+from . import node as nodes
+from .node import Node, asked, asked_async
 from .status import FIELDS, Status, known, needs_time, not_waiting, state_of, status_of, unknown
+from .timeline import TIMELINE, Happening, timeline_of
 from .waiting import Place, cancelled
-from .waits import Answer, NotYet, Over, answer_in
+from .waits import Answer, NotYet, Over
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ..redis.command import RedisError
+else:
+    asyncio = Later("asyncio")
 
 R_co = TypeVar("R_co", covariant=True)
 _PATIENCE = 5.0  # seconds for which a status is asked for again while Redis is away
@@ -34,13 +44,17 @@ _Convert = Callable[[Any], Any] | None
 class _Waiter(Protocol):
     trouble: Exception | None
 
-    def waiting(self, key: str, tell: Callable[[Answer], None]) -> contextlib.AbstractContextManager[None]: ...
+    def waiting(
+        self, key: str, tell: Callable[[Answer], None], node: Node | None
+    ) -> contextlib.AbstractContextManager[None]: ...
 
 
 class _AsyncStore(Protocol):
     async def call(self, *command: Any) -> Any: ...
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+    async def client(self) -> Any: ...
 
 
 class _Queue(Place, Protocol):
@@ -106,7 +120,8 @@ class Handle(Generic[R_co]):
         return cast(R_co, _Wait(self._queue, known(self.id, self.tracked), 0, self._path, self.convert).value(answer))
 
     def status(self) -> Status:
-        """Where the task is. While Redis is away for a moment, it is asked again.
+        """Where the task is. While Redis is away for a moment, it is asked again. Of a node that has not begun, its workflow
+        says this, if its home is this queue.
 
         Raises:
             UnknownTask, NoResult: nothing is known.
@@ -117,13 +132,25 @@ class Handle(Generic[R_co]):
         while True:
             try:
                 found = call("HMGET", key, *FIELDS)
+                if not any(found) and (node := asked(nodes.status(self._queue.keys, self.id or ""), call)):
+                    return node
                 return status_of(found, self._queue.name, self.id, self._queue.ask_time() if needs_time(found) else 0.0)
-            except RedisError as error:
+            except redis_errors.RedisError as error:
                 threading.Event().wait(again.pause(error))
+
+    def timeline(self) -> list[Happening]:
+        """What has happened to the task, as its state tells: the first 16 things and the last 16, if there are more.
+
+        Raises:
+            UnknownTask, NoResult: nothing is known.
+        """
+        key = self._queue.keys.task(known(self.id, self.tracked))
+        return timeline_of(self._queue.store.call("HMGET", key, *TIMELINE), self._queue.name, self.id)
 
     def result(self, timeout: float | None = None) -> R_co:
         """Wait for the task's end, and return what it has returned. All waits of a client share one connection. A restart of
-        Redis meanwhile only makes it longer; without a `timeout` it waits for as long as that takes.
+        Redis meanwhile only makes it longer; without a `timeout` it waits for as long as that takes. A node of a workflow
+        whose home is this queue may have to begin yet; what it has returned is known without `result_ttl`.
 
         Args:
             timeout: seconds to wait at most; None for as long as it takes.
@@ -135,7 +162,7 @@ class Handle(Generic[R_co]):
         """
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path, self.convert)
         with wait.outage():
-            answer = answer_in(self._queue.store.call("HMGET", wait.key, *OUTCOME))
+            answer = asked(wait.steps, self._queue.store.call)
             if answer is not NotYet or wait.looks_once:
                 return cast(R_co, wait.value(answer))
         answers: list[Answer] = []
@@ -148,7 +175,7 @@ class Handle(Generic[R_co]):
             looked.set()
 
         waiter = self._queue.waiter()
-        with waiter.waiting(wait.key, tell):
+        with waiter.waiting(wait.key, tell, wait.node):
             for seconds in wait.slices():
                 if answered.wait(seconds):
                     break
@@ -190,9 +217,15 @@ class Handle(Generic[R_co]):
             if found is None:
                 raise not_waiting(repr(self._queue.name), self.id)
             return found
-        state = self._queue.store.cancel(
-            known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
-        )
+        store, words = self._queue.store, (CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED)
+        identity = known(self.id, self.tracked)
+        state = store.cancel(identity, *words)
+        if state is None:
+            node = asked(nodes.cancel(self._queue.keys, identity, store.reaches), store.call)
+            if isinstance(node, State):
+                return node
+            if node is not None:
+                state = store.pooled_at(node).cancel(identity, *words)
         return state_of(state, self._queue.name, self.id)
 
 
@@ -227,9 +260,11 @@ class AsyncHandle(Generic[R_co]):
         while True:
             try:
                 found = await call("HMGET", key, *FIELDS)
+                if not any(found) and (node := await asked_async(nodes.status(self._queue.keys, self.id or ""), call)):
+                    return node
                 time = await self._queue.ask_time() if needs_time(found) else 0.0
                 return status_of(found, self._queue.name, self.id, time)
-            except RedisError as error:
+            except redis_errors.RedisError as error:
                 await asyncio.sleep(again.pause(error))
 
     async def aresult(self, timeout: float | None = None) -> R_co:  # the field's name for it
@@ -237,7 +272,7 @@ class AsyncHandle(Generic[R_co]):
         wait = _Wait(self._queue, known(self.id, self.tracked), timeout, self._path, self.convert)
         if not wait.looks_once:
             return cast(R_co, await wait.answer(await self._queue.waiter()))
-        return cast(R_co, wait.value(answer_in(await self._queue.store.call("HMGET", wait.key, *OUTCOME))))
+        return cast(R_co, wait.value(await asked_async(wait.steps, self._queue.store.call)))
 
     async def acancel(self, *, hard: bool = False) -> State:
         """As `Handle.cancel`; a task that is not tracked is looked for in another thread, if an `App` has enqueued it."""
@@ -246,6 +281,16 @@ class AsyncHandle(Generic[R_co]):
         state = await self._queue.store.cancel(
             known(self.id, self.tracked), CANCELLED, round(ENDED_FOR * 1000), HARD if hard else ASKED
         )
+        if state is None:
+            store, clustered = self._queue.store, is_cluster(await self._queue.store.client())
+            steps = nodes.cancel(
+                self._queue.keys, self.id or "", lambda name: not clustered or same_slot(self._queue.name, name)
+            )
+            found = await asked_async(steps, store.call)
+            if isinstance(found, State):
+                return found
+            if found is not None:
+                raise InvalidTask(f"node {self.id} is a task of {found.queue!r}, in another slot: cancel it there")
         return state_of(state, self._queue.name, self.id)
 
 
@@ -256,7 +301,7 @@ class _Again:
         self._deadline = monotonic() + _PATIENCE
         self._pause = _PAUSE
 
-    def pause(self, error: RedisError) -> float:
+    def pause(self, error: "RedisError") -> float:
         """Seconds to wait before that; raises the `error` if it is not."""
         if not is_outage(error) or monotonic() >= self._deadline:
             raise error
@@ -271,7 +316,8 @@ class _Wait:
         self, queue: _Queue | _AsyncQueue, identity: str, timeout: float | None, path: str, convert: _Convert
     ) -> None:
         self._convert = convert
-        self.key = queue.keys.task(identity)
+        self.key, self.node = queue.keys.task(identity), nodes.node_of(queue.keys, identity)
+        self.steps = nodes.outcome(queue.keys, identity)
         self._name, self._identity, self._timeout, self._path = queue.name, identity, timeout, path
         if timeout is not None and (not is_number(timeout) or math.isnan(timeout)):
             raise ConfigurationError(
@@ -285,7 +331,7 @@ class _Wait:
         """Around a first look: if Redis is away, there is time to look again."""
         try:
             yield
-        except RedisError as error:
+        except redis_errors.RedisError as error:
             if self.looks_once or not is_outage(error):
                 raise
 
@@ -325,7 +371,7 @@ class _Wait:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
                 loop.call_soon_threadsafe(settle, answer)
 
-        with waiter.waiting(self.key, tell):
+        with waiter.waiting(self.key, tell, self.node):
             for seconds in self.slices():
                 await asyncio.wait([answered], timeout=seconds)
                 if answered.done():

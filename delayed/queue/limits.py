@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..base.checks import is_number, is_whole
+from ..errors import ConfigurationError
+
 LIMITS = ("concurrency", "rate", "burst")
 
 
@@ -34,6 +37,23 @@ class Limits(NamedTuple):
     def any(self) -> bool:
         """Whether there is any limit to keep."""
         return self.paused or self.concurrency is not None or self.rate is not None
+
+
+def checked_limits(concurrency: int | None, rate: float | None, burst: int | None) -> int | None:
+    """See that limits can work. Returns `burst`, or what it is if only a rate is given.
+
+    Raises:
+        ConfigurationError: they would let nothing run.
+    """
+    if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
+        raise ConfigurationError(
+            f"concurrency must be a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
+        )
+    if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
+        raise ConfigurationError(f"rate must be a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
+    if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
+        raise ConfigurationError(f"burst must be a number of tasks above 0, and goes with a rate; it is {burst!r}")
+    return max(1, round(rate)) if rate is not None and burst is None else burst
 
 
 def _number(value: bytes | None) -> float | None:

@@ -1,14 +1,15 @@
 """The part that the sync and the async queue share: names, limits, chunking."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Self
 
 from ..base.clock import now
 from ..base.ids import new_id
 from ..errors import ConfigurationError, Duplicate, InvalidTask, TaskTooLarge
 from ..events import BUS, Event, Kind
-from ..redis.command import RedisError, ResponseError, check_cluster
+from ..interests.table import Table
+from ..redis.command import check_cluster, redis_errors
 from ..redis.durability import Durability
 from ..redis.keys import Keys
 from ..redis.server_time import ServerTime
@@ -17,6 +18,8 @@ from ..task.decode import headers_of, is_python_path, path_of
 from ..task.headers import any_id_in, id_in
 from ..task.options import TRACKED_FOR, Options
 from ..task.task import GoTask, PyTask, Task
+from .elsewhere import Workflows
+from .tracing import Tracing
 
 MAX_TASK_SIZE = 1 << 20  # bytes
 _CHUNK_TASKS = 1000  # tasks that one call of enqueue_many's script carries at most
@@ -25,32 +28,36 @@ _CHUNK_BYTES = 1 << 20  # bytes, likewise, unless a single task is larger
 
 
 class Chunk:
-    """Tasks of one call that go in together: those of the queue itself, or what each group has of them.
+    """Tasks of one call that go in together, all or none of them.
 
     Args:
         tracked: whether these are tasks that have a state.
     """
 
-    __slots__ = ("groups", "ids", "named", "size", "tracked")
+    __slots__ = ("groups", "ids", "size", "tracked")
 
     def __init__(self, tracked: bool) -> None:
         self.tracked = tracked
-        self.groups: dict[str | None, list[bytes]] = {}
-        self.named: dict[str | None, list[str]] = {}  # the ids of those that have a state
+        self.groups: dict[str | None, list[bytes]] = {}  # with None for those of the queue itself
         self.ids: list[str | None] = []  # of all, in their order
         self.size = 0  # bytes
 
     def takes(self, tracked: bool, size: int) -> bool:
         """Whether there is a place for a task of so many bytes."""
-        if not self.ids:
-            return True
-        return tracked == self.tracked and len(self.ids) < _CHUNK_TASKS and self.size + size <= _CHUNK_BYTES
+        ids = self.ids
+        return not ids or (tracked is self.tracked and len(ids) < _CHUNK_TASKS and self.size + size <= _CHUNK_BYTES)
+
+    @property
+    def states(self) -> list[str]:
+        """The ids of those that have a state."""
+        return [each for each in self.ids if each is not None] if self.tracked else []
 
     def add(self, data: bytes, identity: str | None, group: str | None) -> None:
         """One more task."""
-        self.groups.setdefault(group, []).append(data)
-        if self.tracked and identity is not None:
-            self.named.setdefault(group, []).append(identity)
+        tasks = self.groups.get(group)
+        if tasks is None:
+            tasks = self.groups[group] = []
+        tasks.append(data)
         self.ids.append(identity)
         self.size += len(data)
 
@@ -61,6 +68,7 @@ class _Kind(NamedTuple):
     alone: bool = False  # not in a chunk
     tracked: bool = False
     identified: bool = False  # it has an id
+    dated: bool = False  # the time of its enqueue is in it, or follows from that
     needs_time: bool = False  # the server's, before it can be written down
     group: str | None = None
 
@@ -68,14 +76,38 @@ class _Kind(NamedTuple):
     def of(cls, options: Options) -> Self:
         """Of these."""
         alone = options.scheduled or options.unique is not None
-        return cls(alone, options.tracked, options.tracked or options.identified, options.needs_time, options.group)
+        identified = options.tracked or options.identified
+        return cls(alone, options.tracked, identified, options.dated, options.needs_time, options.group)
 
 
 _PLAIN = _Kind()
+_MOST_KINDS = 256
+
+
+class _Kinds:
+    """Those of options seen before: many tasks share a few."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Options, _Kind]] = {}  # with the options, or others could get their address
+
+    def of(self, options: Options) -> _Kind:
+        """Of these."""
+        found = self._known.get(id(options))
+        if found is None:
+            if len(self._known) >= _MOST_KINDS:
+                self._known.clear()
+            found = self._known[id(options)] = options, _Kind.of(options)
+        return found[1]
 
 
 class Producer:
-    """What the sync and async queues share: names, limits, chunking."""
+    """What the sync and async queues share: names, limits, chunking.
+
+    Attributes:
+        tracing: what is told of each enqueue; None for nothing.
+    """
+
+    tracing: Tracing | None = None
 
     def __init__(self, name: str, conn: object, max_task_size: int, durability: Durability) -> None:
         if max_task_size < 1:
@@ -85,10 +117,16 @@ class Producer:
         self.max_task_size = max_task_size
         self._durability = durability
         self.server_time = ServerTime()
+        self._interests = Table()
         check_cluster(conn, name, self.keys.noti)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def workflows(self) -> Workflows | None:
+        """Who makes and finds its workflows; None if they are made on its Redis."""
+        return None
 
     @staticmethod
     def _identity_of(task: Task) -> str | None:
@@ -96,14 +134,26 @@ class Producer:
         options = task.options
         return new_id() if options is not None and options.identified else None
 
+    def written(self, task: Task, identity: str | None = None) -> tuple[bytes, str | None]:
+        """The bytes of a task and its id, if it has one: this one, or a new one."""
+        options = task.options
+        if options is None or not (options.tracked or options.identified):
+            return self._serialize(task), None
+        identity = identity or new_id()
+        return self._serialize(task, identity), identity
+
     def _serialize(self, task: Task, identity: str | None = None) -> bytes:
-        data = task.serialize() if task.options is None else task.serialize(identity, self.server_time.now())
+        options = task.options
+        data = task.serialize(identity, self.server_time.now() if options is not None and options.dated else None)
         if len(data) > self.max_task_size:
-            raise TaskTooLarge(
-                f"the task for {task.func_path} has {len(data):,} bytes, and {self.name!r} takes {self.max_task_size:,} at "
-                f"most: keep the data elsewhere and send where it is, or make the queue with a larger max_task_size"
-            )
+            raise self._too_large(task, data)
         return data
+
+    def _too_large(self, task: Task, data: bytes) -> TaskTooLarge:
+        return TaskTooLarge(
+            f"the task for {task.func_path} has {len(data):,} bytes, and {self.name!r} takes {self.max_task_size:,} at "
+            f"most: keep the data elsewhere and send where it is, or make the queue with a larger max_task_size"
+        )
 
     def _asks_time(self, task: Task) -> bool:
         """Whether Redis is to be asked what time it is, before the task can be written down."""
@@ -117,14 +167,15 @@ class Producer:
     def _chunks(self, tasks: Iterable[Task]) -> Iterator[Chunk | Task | None]:
         """Chunks of tasks that go in together and, in between, tasks that go in alone; None where Redis is to be asked for its
         time first."""
-        if isinstance(tasks, PyTask | GoTask):
-            raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")
-        chunk, options, kind = Chunk(tracked=False), None, _PLAIN
+        _see_that_they_are_several(tasks)
+        chunk, options, kind, kinds = Chunk(tracked=False), None, _PLAIN, _Kinds()
+        moment, most = self.server_time.now, self.max_task_size
         for task in tasks:
-            self._check(task)
+            if type(task) is not PyTask:
+                self._check(task)
             if task.options is not options:  # many tasks share them
                 options = task.options
-                kind = _PLAIN if options is None else _Kind.of(options)
+                kind = _PLAIN if options is None else kinds.of(options)
             if kind.alone:
                 if chunk.ids:
                     yield chunk
@@ -134,7 +185,9 @@ class Producer:
             if kind.needs_time and self.server_time.stale():
                 yield None
             identity = new_id() if kind.identified else None
-            data = self._serialize(task, identity)
+            data = task.serialize(identity, moment() if kind.dated else None)  # a call less than `_serialize`
+            if len(data) > most:
+                raise self._too_large(task, data)
             if not chunk.takes(kind.tracked, len(data)):
                 yield chunk
                 chunk = Chunk(kind.tracked)
@@ -150,6 +203,12 @@ class Producer:
         options = task.options
         if options is None or not (options.tracked or options.scheduled or options.group is not None):
             return None
+        return self._submission_of(task, options, identity, due)
+
+    def _submission_of(
+        self, task: Task, options: Options, identity: str | None, due: int | None
+    ) -> tuple[tuple[str, ...], tuple[bytes, str, int, int, int, int, str]]:
+        """The same, of any task."""
         keys, name = self.keys, identity or new_id()
         bound = options.unique_for or 0 if options.unique is not None and options.unique_mode != "while_running" else 0
         *tail, word = place(keys, options.group)
@@ -157,13 +216,14 @@ class Producer:
         tracked = TRACKED_FOR if options.tracked else 0
         due, delay = (options.due or 0, options.delay or 0) if due is None else (due, 0)
         times = (due, delay, round(tracked * 1000), round(bound * 1000))
-        return names, (self._serialize(task, name), name, *times, word)
+        has_id = options.tracked or options.identified
+        return names, (self._serialize(task, name if has_id else None), name, *times, word)
 
     def _earliest(self, options: Options) -> int:
         """When a task with a rate key shall begin at the earliest, in milliseconds since 1970; 0 for at once."""
         return options.due or (round(self.server_time.now() * 1000) + options.delay if options.delay else 0)
 
-    def _tell(self, tasks: list[bytes]) -> None:
+    def _tell(self, tasks: Sequence[bytes]) -> None:
         """Those who listen hear of tasks that are in Redis."""
         for data in tasks:
             BUS.emit(Event(Kind.ENQUEUED, self.name, now(), task=path_of(data), id=any_id_in(headers_of(data))))
@@ -190,9 +250,9 @@ def for_the_time() -> Iterator[None]:
     """Around the question for the time. Who may not ask has to do with the clock of this machine."""
     try:
         yield
-    except ResponseError:
+    except redis_errors.ResponseError:
         return
-    except RedisError as error:
+    except redis_errors.RedisError as error:
         error.add_note("this was asked for the server's time, before anything was enqueued")
         raise
 
@@ -220,3 +280,8 @@ def _not_a_task(what: object) -> str:
     else:
         instead = "such as PyTask('module.path:function', (1, 2))"
     return f"a queue takes a PyTask or a GoTask, not {type(what).__name__} {what!r:.200}: {instead}"
+
+
+def _see_that_they_are_several(tasks: object) -> None:
+    if isinstance(tasks, PyTask | GoTask):
+        raise InvalidTask(f"enqueue_many takes several tasks, not one: enqueue({tasks!r}), or a list of it")

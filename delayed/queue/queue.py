@@ -1,23 +1,33 @@
 """The queue: what producers and operators call."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..base.checks import is_number, is_whole
+from ..base.checks import WEEK
 from ..base.clock import monotonic
 from ..base.ids import digest
+from ..base.later import Later
 from ..errors import ConfigurationError
-from ..redis.command import Client
-from ..redis.connect import client_of
+from ..interests.table import MOST_QUEUES, Interest, Table
+from ..redis.direct import Direct
 from ..redis.durability import MEMORY, TIMEOUT, Durability
 from ..redis.pool import Pooled
 from ..redis.scripts import Argument
 from ..redis.store import READY, Store, TakeResult
 from ..task.task import Task
+from .flight import Flight
 from .handle import Handle
-from .limits import LIMITS, Limits
+from .limits import LIMITS, Limits, checked_limits
 from .producer import LISTENERS, MAX_TASK_SIZE, Chunk, Producer, checked_id, for_the_time
-from .waiter import Waiter, waiter_of
+from .tracing import Tracing, carrying, in_a_trace
+
+if TYPE_CHECKING:
+    from ..redis import connect
+    from ..redis.command import Client
+    from . import publishing, waiter
+else:
+    connect, waiter = Later("delayed.redis.connect"), Later("delayed.queue.waiter")
+    publishing = Later("delayed.queue.publishing")
 
 
 class Queue(Producer):
@@ -32,7 +42,7 @@ class Queue(Producer):
         max_task_size: bytes that a task may have.
         durability: what an enqueue waits for: `memory` (nothing), `aof` (the primary's disk: WAITAOF, or `appendfsync always`
             before Redis 7.2), `replicas:N` (N replicas: WAIT).
-        durability_timeout: seconds that it waits at most; less than the client's own `socket_timeout`.
+        durability_timeout: seconds that it waits at most; less than the client's own `socket_timeout`, but with asyncio.
 
     Raises:
         ConfigurationError: the name, the client or a number cannot work.
@@ -41,7 +51,7 @@ class Queue(Producer):
     def __init__(
         self,
         name: str,
-        conn: Client | str,
+        conn: "Client | str",
         dequeue_timeout: float = 2,
         keep_alive_timeout: float | None = None,
         *,
@@ -49,11 +59,13 @@ class Queue(Producer):
         durability: str = MEMORY,
         durability_timeout: float = TIMEOUT,
     ) -> None:
-        conn = client_of(conn)
+        conn = connect.client_of(conn) if not isinstance(conn, Direct) else conn
         super().__init__(name, conn, max_task_size, Durability(durability, durability_timeout))
-        if dequeue_timeout <= 0:
-            raise ConfigurationError(f"dequeue_timeout must be a number of seconds above 0, not {dequeue_timeout}")
-        if keep_alive_timeout is not None and keep_alive_timeout <= 0:
+        if not 0 < dequeue_timeout <= WEEK:
+            raise ConfigurationError(
+                f"dequeue_timeout must be a number of seconds above 0, and a week at most, not {dequeue_timeout}"
+            )
+        if keep_alive_timeout is not None and not 0 < keep_alive_timeout < 1e9:
             raise ConfigurationError(f"keep_alive_timeout must be a number of seconds above 0, not {keep_alive_timeout}")
         self.conn = conn
         self.dequeue_timeout = dequeue_timeout
@@ -91,6 +103,8 @@ class Queue(Producer):
             redis.exceptions.RedisError: what Redis or the connection to it had to say.
         """
         self._check(task)
+        if self.tracing is not None and not in_a_trace(task):
+            return self._enqueue_traced(self.tracing, task, id)
         if id is not None:
             checked_id(task, id)
         if task.options is not None:
@@ -111,6 +125,12 @@ class Queue(Producer):
             self._tell([data])
         return Handle(self, identity, path=task.func_path, tracked=False)
 
+    def _enqueue_traced(self, tracing: Tracing, task: Task, id: str | None) -> Handle[Any]:  # noqa: A002  # likewise
+        with tracing.sending(self.name, task.func_path) as sending:
+            handle = self.enqueue(sending.carrying(task), id=id)
+            sending.done(handle.id)
+            return handle
+
     def ask_time(self) -> float:
         """The server's time, in seconds since 1970; it is asked once a minute at most."""
         if self.server_time.stale():
@@ -119,13 +139,23 @@ class Queue(Producer):
                 self.server_time.learn(self.store.call("TIME"), asked, monotonic())
         return self.server_time.now()
 
-    def waiter(self) -> Waiter:
+    def handle(self, id: str, *, path: str = "", tracked: bool = True) -> Handle[Any]:  # noqa: A002  # its name everywhere
+        """The handle of a task that was enqueued somewhere else. Nobody is asked about it.
+
+        Args:
+            id: its id.
+            path: the path of its function, if that is known.
+            tracked: whether its state is kept.
+        """
+        return Handle(self, id, path=path, tracked=tracked)
+
+    def waiter(self) -> "waiter.Waiter":
         """Through which handles wait for results."""
-        return waiter_of(self.conn, self.name)
+        return waiter.waiter_of(self.conn, self.name)
 
     def enqueue_many(self, tasks: Iterable[Task]) -> int:
-        """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of
-        it) goes in whole or not at all, and is durable before the next one is sent.
+        """Put tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in whole
+        or not at all, and is durable before the next one is sent.
 
         Returns:
             How many there were.
@@ -142,38 +172,101 @@ class Queue(Producer):
         return handles
 
     def _enqueue_all(self, tasks: Iterable[Task], handles: list[Handle[Any]] | None) -> int:
-        count = 0
+        if self.tracing is None:
+            return self._add_all(tasks, handles)
+        with self.tracing.sending(self.name, None) as sending:
+            count = self._add_all(carrying(sending, tasks), handles)
+            sending.all_done(count)
+            return count
+
+    def _add_all(self, tasks: Iterable[Task], handles: list[Handle[Any]] | None) -> int:
+        flight = Flight(self.store, self._tell)
         try:
             for chunk in self._chunks(tasks):
+                if isinstance(chunk, Chunk):
+                    flight.send(chunk)
+                    if handles is not None:
+                        handles += [Handle(self, identity, tracked=chunk.tracked) for identity in chunk.ids]
+                    continue
+                flight.land()
                 if chunk is None:
                     self.ask_time()
                     continue
-                if not isinstance(chunk, Chunk):
-                    handle = self.enqueue(chunk)
-                    if handles is not None:
-                        handles.append(handle)
-                    count += 1
-                    continue
-                for group, some in chunk.groups.items():
-                    self._enqueue_chunk(chunk, group)
-                    count += len(some)
+                handle = self.enqueue(chunk)
                 if handles is not None:
-                    handles += [Handle(self, identity, tracked=chunk.tracked) for identity in chunk.ids]
+                    handles.append(handle)
+                flight.count += 1
+            flight.land()
         except Exception as error:
-            error.add_note(f"{count} tasks of this call had been enqueued before")
+            flight.land_after(error)
             raise
-        return count
+        return flight.count
 
-    def _enqueue_chunk(self, chunk: Chunk, group: str | None) -> None:
-        tasks = chunk.groups[group]
-        if chunk.tracked:
-            turn = self.store.submit_many(group, chunk.named[group], tasks)
-        else:
-            turn = self.store.enqueue_group(group, tasks) if group is not None else self.store.enqueue(tasks)
-        if turn and group is not None:
-            self.store.turn([digest(group)], READY)
+    def publish(self, data: Any) -> dict[str, str]:
+        """Put a copy of `data` into each queue that has an interest in it, all or none of them. What an operator has changed
+        about interests before this is called counts.
+
+        Args:
+            data: mostly a map; its entries are held against the patterns. What an argument of a task may be.
+
+        Returns:
+            Queue → id of its copy, in the order in which the queues had their first interest; none if nobody is interested.
+
+        Raises:
+            NotEncodable, InvalidTask: it cannot be sent, or has more than 1,000 entries; nothing was published.
+            TaskTooLarge: likewise; it has more bytes than this queue takes.
+            NotDurable, redis.exceptions.RedisError: as for `enqueue`.
+        """
+        publication = publishing.Publication(data, self.store.interests, self.max_task_size)
+        if self.tracing is None:
+            return self._publish(publication)
+        with self.tracing.sending(None, None) as sending:
+            publication.trace = sending.trace
+            ids = self._publish(publication)
+            sending.all_done(len(ids))
+            return ids
+
+    def _publish(self, publication: "publishing.Publication") -> dict[str, str]:
+        while True:
+            interested = publication.interested(self._interests)
+            copies = publication.copies(interested, self._interests)
+            others = self.store.publish(copies.keys, copies.arguments)
+            if others is None:
+                break
+            self._interests = Table(others)
         if LISTENERS:
-            self._tell(tasks)
+            publishing.tell(interested, copies.ids)
+        return copies.ids
+
+    def interested(self, data: Any) -> list[Interest]:
+        """The interests that `publish` would find for `data`."""
+        return publishing.Publication(data, self.store.interests, self.max_task_size).interested(self.interests())
+
+    def interests(self) -> Table:
+        """All interests there are (on a cluster, of the queues with the same `{tag}`)."""
+        others = self.store.publish((self.store.interests,), (self._interests.version,))
+        if others is not None:
+            self._interests = Table(others)
+        return self._interests
+
+    def set_interest(self, match: object, function: str, *, retry: int = 0) -> Interest:
+        """From now on, this queue gets a copy of what is published and fits; this replaces what was set before.
+
+        Args:
+            match: `"*"` for whatever has an entry; or a mapping of patterns for keys to patterns for values: what has an entry
+                that fits one of the pairs. A pattern is a glob (`order.*`), `exact:…` or `regex:…`.
+            function: the path of the function that workers call with what was published.
+            retry: how often a failed call is repeated.
+
+        Raises:
+            ConfigurationError: a pattern or the path cannot be used, or 1,000 queues have an interest already.
+        """
+        interest = Interest.of(self.name, match, function, retry)
+        return publishing.checked_interests(interest, self.store.interest(interest.packed(), MOST_QUEUES))
+
+    def remove_interest(self) -> bool:
+        """The opposite, at once. False if this queue had no interest."""
+        return self.store.interest(b"", MOST_QUEUES) == 1
 
     def pause(self) -> None:
         """From now on no worker of ours takes a task from this queue. What runs goes on, and tasks can be enqueued. Workers
@@ -195,18 +288,7 @@ class Queue(Producer):
         Raises:
             ConfigurationError: numbers that would let nothing run; for that there is `pause`.
         """
-        if concurrency is not None and (not is_whole(concurrency) or concurrency < 1):
-            raise ConfigurationError(
-                f"concurrency must be a number of tasks above 0, not {concurrency!r}; to stop a queue, pause it"
-            )
-        if rate is not None and not (is_number(rate) and 0 < rate < float("inf")):
-            raise ConfigurationError(
-                f"rate must be a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it"
-            )
-        if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
-            raise ConfigurationError(f"burst must be a number of tasks above 0, and goes with a rate; it is {burst!r}")
-        if rate is not None and burst is None:
-            burst = max(1, round(rate))
+        burst = checked_limits(concurrency, rate, burst)
         given = zip(LIMITS, (concurrency, rate, burst), strict=True)
         chosen = [part for name, value in given if value is not None for part in (name, value)]
         # One command, so that there is no moment without limits: an empty value is none.

@@ -6,9 +6,9 @@ from itertools import islice
 from typing import TypeVar
 
 from ..base.clock import monotonic
-from ..redis.command import RedisError, is_outage
+from ..redis.command import is_outage, redis_errors
 from .handle import Handle
-from .waits import NotYet, answer_in
+from .waits import NotYet, answer_in, undecided
 
 R = TypeVar("R")
 _AT_ONCE = 100  # handles that are asked about in one round trip
@@ -52,13 +52,13 @@ def _looked_up(handles: list[Handle[R]]) -> dict[Handle[R], Callable[[], R]]:
         ours = [handle for handle in handles if handle.queue is queue and handle.tracked]
         try:
             answers = map(answer_in, queue.store.outcomes([handle.id or "" for handle in ours]))
-        except RedisError as error:
+        except redis_errors.RedisError as error:
             if not is_outage(error):
                 raise
             continue  # each is asked about again, for as long as there is time
         found.update(
             (handle, partial(handle.value_in, answer))
             for handle, answer in zip(ours, answers, strict=True)
-            if answer is not NotYet
+            if answer is not NotYet and not undecided(answer)  # a workflow may know more
         )
     return found

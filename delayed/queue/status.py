@@ -67,19 +67,20 @@ def state_of(state: str | None, queue: str, identity: str | None) -> State:
     raise UnknownTask(f"the state of task {identity} in {queue!r} is {state!r:.100}, which this version does not know")
 
 
-def _moment(text: bytes | None) -> float | None:
+def moment(text: bytes | None) -> float | None:
     """An instant that is stored in milliseconds since 1970; None if there is none, or another program's nonsense."""
-    number = _whole(text)
+    number = whole(text)
     return None if number is None else number / 1000
 
 
-def _whole(text: bytes | None) -> int | None:
+def whole(text: bytes | None) -> int | None:
+    """A whole number; None likewise."""
     return int(text) if text is not None and text.isdigit() and len(text) < 20 else None
 
 
 def needs_time(found: Any) -> bool:
     """Whether the state that was found depends on what time it is."""
-    return bool(found[0] == State.SCHEDULED.encode() and _moment(found[FIELDS.index("due")]))
+    return bool(found[0] == State.SCHEDULED.encode() and moment(found[FIELDS.index("due")]))
 
 
 def _progress(packed: bytes | None) -> tuple[float | None, float | None, str]:
@@ -106,17 +107,17 @@ def status_of(found: Any, queue: str, identity: str | None, now: float) -> Statu
         return (fields[name] or b"").decode(errors="replace")
 
     state = state_of(text("state"), queue, identity)
-    due = _moment(fields["due"])
+    due = moment(fields["due"])
     if state is State.SCHEDULED and due is not None and due <= now:
         state = State.QUEUED
     done, total, note = _progress(fields["progress"])
     return Status(
         state=state,
-        enqueued=_moment(fields["enqueued"]),
+        enqueued=moment(fields["enqueued"]),
         due=due or None,
-        started=_moment(fields["started"]),
+        started=moment(fields["started"]),
         worker=text("worker"),
-        attempt=_whole(fields["attempt"]),
+        attempt=whole(fields["attempt"]),
         error=text("error"),
         waits=text("waits"),
         done=done,

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, ref
 from ..redis.command import AsyncClient, Client, RedisError, as_bytes, is_refused, place_of
 from ..redis.connect import DEADLINE, abandon, dedicated, dedicated_async
 from ..redis.outage import OutageLog
-from .waits import Answer, Wait, Waits
+from .waits import Answer, Node, Wait, Waits
 
 _LINGER = 10.0  # seconds that a thread stays for the next wait
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to connect
@@ -43,9 +43,9 @@ class Waiter:
         """Why Redis cannot be asked now."""
 
     @contextlib.contextmanager
-    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Generator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None], node: Node | None = None) -> Generator[None]:
         """Inside of the block somebody waits for a result; `tell` is called in another thread."""
-        wait = Wait(key, tell)
+        wait = Wait(key, tell, node)
         with self._lock:
             self._outbox.append(self._waits.add(wait))
             if self._thread is None:
@@ -205,9 +205,9 @@ class AsyncWaiter:
         """Why Redis cannot be asked now."""
 
     @contextlib.contextmanager
-    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Generator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None], node: Node | None = None) -> Generator[None]:
         """Inside of the block somebody waits for a result."""
-        wait = Wait(key, tell)
+        wait = Wait(key, tell, node)
         self._send(self._waits.add(wait))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="delayed-results")
@@ -268,13 +268,7 @@ class AsyncWaiter:
     async def _connect(self) -> None:
         client = await self._client()
         self._outage = self._outage or OutageLog(client)
-        connection = await dedicated_async(client, self._key, DEADLINE)
-        try:
-            await connection.connect()
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        self._connection = connection
+        self._connection = await dedicated_async(client, self._key, DEADLINE)
         self._send(self._waits.opened())
 
     async def _close(self) -> None:

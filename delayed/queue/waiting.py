@@ -17,7 +17,7 @@ from ..task.result import ASKED, CANCELLED, State
 LOOKED_AT = 10_000  # tasks that a search looks at, if nothing else is said
 _PAGE = 50
 _UNBEGUN = (State.QUEUED, State.SCHEDULED, State.RETRYING)
-_GROUPS = 100  # groups at a time
+_GROUPS = 50  # groups at a time
 
 
 class Place(Protocol):
@@ -70,7 +70,7 @@ class Wanted:
             (not self.overdue or (waits.due is not None and waits.due <= moment))
             and (self.task is None or fnmatchcase(waits.task, self.task))
             and (self.text is None or self.text in show(waits.data))
-            and self.state in (None, _state(waits))
+            and self.state in (None, state_of(waits))
         )
 
 
@@ -85,29 +85,35 @@ def search(queue: Place, wanted: Wanted | None = None, most: int = LOOKED_AT) ->
     """
     wanted = wanted or Wanted()
     moment = queue.ask_time()
-    found = chain.from_iterable(_PLACES[name](queue) for name in _places(wanted))
-    for each in islice(found, most):
+    for each in islice(candidates(queue, wanted), most):
         if wanted.fits(each, moment):
             yield each
 
 
-def find(queue: Place, identity: str, most: int = LOOKED_AT) -> Waiting | None:
-    """The waiting task that has this id, also if it is not tracked. The whole schedule is looked through for it,
-    and so many of the other waiting tasks as `most` says."""
+def candidates(queue: Place, wanted: Wanted) -> Iterator[Waiting]:
+    """All tasks that wait where those that are `wanted` can be, each place in its order, read a page at a time."""
+    return chain.from_iterable(_PLACES[name](queue) for name in _places(wanted))
+
+
+def find(queue: Place, identity: str, most: int = LOOKED_AT, scans: int | None = None) -> Waiting | None:
+    """The waiting task that has this id, also if it is not tracked. The whole schedule is looked through for it (or as much as
+    so many `scans` of a thousand tasks), and so many of the other waiting tasks as `most` says."""
     if uid_in({"uid": identity}) is None:
         return None
     cursor = b""
-    while cursor != b"0":
+    while cursor != b"0" and scans != 0:
+        scans = None if scans is None else scans - 1
         cursor, found = queue.store.call("ZSCAN", queue.keys.scheduled, cursor or b"0", "MATCH", f"{identity}*", "COUNT", 1000)
         for member, score in scored(found):
-            return _scheduled(queue.keys.scheduled, member, score)
-    return next((each for each in search(queue, most=most) if each.id == identity), None)
+            return in_order(queue.keys.scheduled, member, score)
+    some, written = islice(candidates(queue, Wanted()), most), identity.encode()  # few have it in their bytes: few are decoded
+    return next((each for each in some if written in each.data and each.id == identity), None)
 
 
 def at(queue: Place, position: int) -> Waiting | None:
     """The task at a position of the queue itself; the first has 1, and is the next to be taken."""
     data = queue.store.call("LINDEX", queue.keys.queue, position - 1)
-    return None if data is None else _in_list(queue.keys.queue, "queue", data)
+    return None if data is None else in_list(queue.keys.queue, "queue", data)
 
 
 def remove(queue: Place, waits: Waiting) -> bool:
@@ -137,7 +143,7 @@ def cancelled(queue: Place, identity: str) -> State | None:
     waits = find(queue, identity)
     if waits is None or not cancel(queue, waits):
         return None
-    return {"waiting": State.QUEUED, "scheduled": State.SCHEDULED, "retrying": State.RETRYING}[_state(waits)]
+    return {"waiting": State.QUEUED, "scheduled": State.SCHEDULED, "retrying": State.RETRYING}[state_of(waits)]
 
 
 def move(queue: Place, waits: Waiting, moment: float) -> bool:
@@ -164,20 +170,26 @@ def _in_queue(queue: Place) -> Iterator[Waiting]:
 def _in_groups(queue: Place) -> Iterator[Waiting]:
     start = 0
     while groups := queue.store.grouped(_GROUPS, start):
-        for group in groups:
-            yield from _listed(queue, queue.keys.group(group), "group")
+        keys = [queue.keys.group(group) for group in groups]
+        pages = queue.store.batch(*[("LRANGE", key, 0, _PAGE - 1) for key in keys])  # at once: there may be many groups of one
+        for key, page in zip(keys, pages, strict=True):
+            yield from (in_list(key, "group", data) for data in page)
+            if len(page) == _PAGE:
+                yield from _listed(queue, key, "group", _PAGE)
         start += len(groups)
 
 
-def _listed(queue: Place, key: str, where: str) -> Iterator[Waiting]:
-    start = 0
+def _listed(queue: Place, key: str, where: str, start: int = 0) -> Iterator[Waiting]:
     while page := queue.store.call("LRANGE", key, start, start + _PAGE - 1):
         for data in page:
-            yield _in_list(key, where, data)
+            yield in_list(key, where, data)
         start += len(page)
+        if len(page) < _PAGE:  # of a thousand groups each may have one task
+            return
 
 
-def _in_list(key: str, where: str, data: bytes) -> Waiting:
+def in_list(key: str, where: str, data: bytes) -> Waiting:
+    """A task in a list: the queue's or a group's."""
     headers = headers_of(data)
     tracked = id_in(headers) is not None
     return Waiting(any_id_in(headers) or "", where, None, path_of(data), data, tracked, key, data)
@@ -201,11 +213,12 @@ def _ordered(queue: Place, key: str) -> Iterator[Waiting]:
     start = 0
     while page := queue.store.call("ZRANGE", key, start, start + _PAGE - 1, "WITHSCORES"):
         found = list(scored(page))
-        yield from (_scheduled(key, member, score) for member, score in found)
+        yield from (in_order(key, member, score) for member, score in found)
         start += len(found)
 
 
-def _scheduled(key: str, member: bytes, score: float) -> Waiting:
+def in_order(key: str, member: bytes, score: float) -> Waiting:
+    """A task in a sorted set: the schedule, or of those that wait for a key."""
     whose, data = scheduled(member)
     identity, headers = whose[:16].decode(errors="backslashreplace"), headers_of(data)
     tracked = id_in(headers) == identity
@@ -227,7 +240,8 @@ def _places(wanted: Wanted) -> Iterable[str]:
     return [wanted.where] if wanted.where else _PLACES
 
 
-def _state(waits: Waiting) -> str:
+def state_of(waits: Waiting) -> str:
+    """`waiting` (not for a time), `scheduled`, or `retrying`."""
     if waits.where != "scheduled":
         return "waiting"
     return "retrying" if number_in(headers_of(waits.data), "attempt") > 0 else "scheduled"

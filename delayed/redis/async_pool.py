@@ -116,13 +116,18 @@ class AsyncPooled:
             raise reply
         return reply
 
-    async def batch(self, *commands: Command) -> list[Any]:
-        """Send commands at once over one connection and return their replies, an error reply as an exception."""
+    async def batch(self, *commands: Command, patience: float | None = None) -> list[Any]:
+        """Send commands at once over one connection and return their replies, an error reply as an exception.
+
+        Args:
+            commands: what is sent.
+            patience: seconds that each reply may take, but on a cluster; None for the `socket_timeout` of the client.
+        """
         client, room = await self._clients.here()
         async with room or contextlib.nullcontext():
             if isinstance(client, redis.asyncio.RedisCluster):
                 return await self._batch_cluster(client, commands)
-            return await _exchange_async(client, commands)
+            return await _exchange_async(client, commands, patience)
 
     async def _call_cluster(self, client: redis.asyncio.RedisCluster, command: Command) -> Any:
         node = await node_of_async(client, self._slot)
@@ -164,7 +169,7 @@ async def node_of_async(client: redis.asyncio.RedisCluster, slot: int, *, fresh:
         raise ConnectionError(str(error)) from error
 
 
-async def _exchange_async(client: Any, commands: Sequence[Command]) -> list[Any]:
+async def _exchange_async(client: Any, commands: Sequence[Command], patience: float | None = None) -> list[Any]:
     replies: list[Any] = []
     packed = [pack(*command) for command in commands]
     pool = client.connection_pool
@@ -180,7 +185,7 @@ async def _exchange_async(client: Any, commands: Sequence[Command]) -> list[Any]
         await connection.send_packed_command(packed)
         for _ in commands:
             try:
-                replies.append(await connection.read_response(disable_decoding=True))
+                replies.append(await connection.read_response(disable_decoding=True, timeout=patience))
             except ResponseError as error:
                 replies.append(error)
         return replies

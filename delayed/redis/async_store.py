@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..base.ids import digest
+from ..base.ids import token
+from ..base.place import place
 from .async_pool import AsyncPooled, explained_async, run_script_async
-from .command import AsyncClient, ResponseError
+from .command import AsyncClient, ResponseError, is_cluster, same_slot
+from .connect import DEADLINE
 from .durability import Durability
-from .keys import Keys
+from .keys import Keys, interests_of
 from .scripts import SCRIPTS, Argument
-from .store import STATE_KEPT, cancellation, many, many_submitted, tell_cancelled
+from .store import STATE_KEPT, Grouped, cancellation, many, many_submitted, member_waiting, tell_cancelled, told
 
 
 class AsyncStore:
@@ -38,19 +40,43 @@ class AsyncStore:
         """Send a Redis command; the reply is as in RESP2, with bytes for strings."""
         return await self._pooled.call(*command)
 
-    async def enqueue(self, tasks: Sequence[bytes]) -> bool:
+    async def enqueue(self, tasks: Sequence[bytes]) -> None:
         """As `Store.enqueue`."""
         await self._add("enqueue", (self.keys.queue, self.keys.noti), tasks)
-        return False
 
-    async def enqueue_group(self, group: str, tasks: Sequence[bytes]) -> bool:
-        """As `Store.enqueue_group`."""
-        own, name = self.keys, digest(group)
-        return bool(await self._add("enqueue_group", (own.group(name), own.groups), [name, *tasks]))
-
-    async def submit_many(self, group: str | None, ids: Sequence[str], tasks: Sequence[bytes]) -> bool:
+    async def submit_many(self, tasks: Grouped, ids: Sequence[str]) -> list[str]:
         """As `Store.submit_many`."""
-        return many_submitted(await self._add("submit_many", *many(self.keys, group, ids, tasks)), self.keys.queue)
+        return many_submitted(await self._add(*many(self.keys, tasks, ids)), self.keys.queue)
+
+    async def submit_once(
+        self, tasks: Grouped, ids: Sequence[str], request: str | None, kept: int = STATE_KEPT
+    ) -> list[str] | None:
+        """As `submit_many`, perhaps with a key that remembers it, for so many milliseconds. None if one of the ids or the
+        request is known."""
+        reply = await self._add(*many(self.keys, tasks, ids, request, kept))
+        return None if reply == 0 else many_submitted(reply, self.keys.queue)
+
+    async def interests(self) -> str:
+        """As `Store.interests`."""
+        return interests_of(self.keys.queue, is_cluster(await self.client()))
+
+    async def interest(self, record: bytes, most: int) -> int:
+        """As `Store.interest`."""
+        keys = (await self.interests(),)
+        words = (self.keys.queue, record, token(), most)
+        try:
+            return int(await run_script_async(self._pooled, SCRIPTS["interest"], keys, words))
+        except ResponseError as error:
+            raise await explained_async(error, self._pooled, self.keys, keys) from error
+
+    async def publish(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes] | None:
+        """As `Store.publish`."""
+        reply = await self._add("publish", keys, arguments, unchanged=list)
+        return reply if isinstance(reply, list) else None
+
+    async def number(self, tasks: Sequence[bytes]) -> int:
+        """As `Store.number`."""
+        return int(await self._add("number", (self.keys.queue, self.keys.noti, self.keys.numbers), tasks))
 
     async def submit(self, keys: tuple[str, ...], arguments: Sequence[Argument]) -> list[bytes]:
         """As `Store.submit`."""
@@ -65,8 +91,12 @@ class AsyncStore:
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None:
         """As `Store.cancel`."""
-        found = await self.call("HMGET", self.keys.task(identity), "unique", "place")
-        keys, words = cancellation(self.keys, identity, *found), (identity, result, keep, how, STATE_KEPT)
+        unique, where, data = await self.call("HMGET", self.keys.task(identity), "unique", "place", "data")
+        member = member_waiting(data)
+        far = member is not None and is_cluster(await self.client()) and not same_slot(self.keys.queue, member.home)
+        named, entry = told(self.keys, member, "e", b"c", far=far)
+        keys = cancellation(self.keys, identity, unique, where, named)
+        words = (identity, result, keep, how, STATE_KEPT, entry, place())
         state = (await run_script_async(self._pooled, SCRIPTS["cancel"], keys, words)).decode()
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
@@ -79,17 +109,21 @@ class AsyncStore:
         except ResponseError as error:
             raise await explained_async(error, self._pooled, self.keys, keys) from error
 
-    async def _add(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
-        """Run a script that adds tasks, and see that they are durable."""
+    async def _add(
+        self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument], unchanged: type | None = None
+    ) -> Any:
+        """As `Store._add`."""
         try:
-            return await self._added(script, keys, arguments)
+            return await self._added(script, keys, arguments, unchanged)
         except ResponseError as error:
             raise await explained_async(error, self._pooled, self.keys, keys) from error
 
-    async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument]) -> Any:
+    async def _added(self, script: str, keys: tuple[str, ...], arguments: Sequence[Argument], unchanged: type | None) -> Any:
         durability = self._durability
         if not durability.waits:
             return await run_script_async(self._pooled, SCRIPTS[script], keys, tuple(arguments))
         with durability.trying():
             proof = durability.proof or durability.learn(await self._pooled.batch(*durability.questions))
-            return durability.judge(proof, await self._pooled.batch(SCRIPTS[script].evaluate(keys, arguments), proof))
+            command, patience = SCRIPTS[script].evaluate(keys, arguments), durability.seconds + DEADLINE
+            replies = await self._pooled.batch(command, proof, patience=patience)
+            return durability.judge(proof, replies, unchanged)

@@ -7,8 +7,8 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 import hiredis
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
@@ -23,23 +23,33 @@ _HDEL, _HMGET = b"$4\r\nHDEL\r\n", b"$5\r\nHMGET\r\n"
 _HUSH, _SPEAK, _ID = pack("CLIENT", "REPLY", "OFF"), pack("CLIENT", "REPLY", "ON"), pack("CLIENT", "ID")
 
 
-def bulk(text: str) -> bytes:
-    """A string as it stands in a command, in the bytes of the Redis protocol."""
-    data = as_bytes(text)
-    return b"$%d\r\n%b\r\n" % (len(data), data)
-
-
 class Ending(Protocol):
     """A command that ends a lease."""
 
-    done: bytes  # the command
     hash: bytes  # the key of the hash in which the lease holds its task, as `bulk`, and
     field: bytes  # the field that does
     more: bool  # it does more than HDEL of that field, so that this would not make up for it
     gone: bool  # the lease will not be used again
 
+    @property
+    def done(self) -> bytes:
+        """The command."""
+
     def answered(self, reply: Any, repeated: bool) -> None:
         """It has been carried out; `repeated` if it was sent twice, so that a 0 may only mean that it worked before."""
+
+
+class Delayed(Ending, Protocol):
+    """One that may be sent later, with others."""
+
+    script: str  # the name of what ends it with others of its queue; empty for HDEL
+
+
+class Together(Delayed, Protocol):
+    """One that ends so by a script."""
+
+    def together(self, some: Sequence[Any]) -> bytes:
+        """The command that ends all of these."""
 
 
 class _Asked(NamedTuple):
@@ -53,19 +63,24 @@ class _Asked(NamedTuple):
     gone: bool = False
 
 
-def _confirmations(endings: Iterable[Ending | _Asked]) -> list[tuple[bytes, list[Ending | _Asked]]]:
-    """The commands that prove all of `endings`, and what each proves: for each hash one that does once more those which are
-    HDEL, and one that asks what is still held of the others."""
-    found: dict[tuple[bytes, bool], list[Ending | _Asked]] = {}
-    for ending in endings:
-        found.setdefault((ending.hash, ending.more), []).append(ending)
-    return [
-        (
-            b"*%d\r\n%b%b%b" % (len(some) + 2, _HMGET if more else _HDEL, key, b"".join([ending.field for ending in some])),
-            some,
-        )
-        for (key, more), some in found.items()
-    ]
+def _confirmations(
+    posted: Iterable[Ending | _Asked], delayed: Iterable[Delayed] = ()
+) -> list[tuple[bytes, list[Ending | _Asked]]]:
+    """The commands that end what is `delayed`, and prove that and what was `posted`, and what each proves: for each hash one
+    that does, or does once more, those which are HDEL, one that asks what is still held of the others that were posted, and
+    one for each script that ends the others that are delayed."""
+    found: dict[tuple[bytes, bytes | str], list[Ending | _Asked]] = {}
+    for ending in posted:
+        found.setdefault((ending.hash, _HMGET if ending.more else _HDEL), []).append(ending)
+    for ending in delayed:
+        found.setdefault((ending.hash, ending.script or _HDEL), []).append(ending)
+    return [(_command(key, how, some), some) for (key, how), some in found.items()]
+
+
+def _command(key: bytes, how: bytes | str, endings: list[Ending | _Asked]) -> bytes:
+    if isinstance(how, str):
+        return cast(Together, endings[0]).together(endings)
+    return b"*%d\r\n%b%b%b" % (len(endings) + 2, how, key, b"".join([ending.field for ending in endings]))
 
 
 def _held(reply: Any, endings: list[Ending | _Asked]) -> list[Ending | _Asked]:
@@ -83,8 +98,8 @@ class Channel:
     and did not end. Endings are fenced, so they may be repeated; after a fault `open` sends again what was not confirmed.
 
     The ending of a lease that is noted elsewhere, where it outlives this process, can be *delayed*: it goes with the next
-    command, or with `push`. As the notes are cleared only when Redis has confirmed them, and a lease is used again only after
-    that, what is noted stands for nothing else.
+    command, or with `push`; those that do more end by one script, whose reply is the proof. As the notes are cleared only when
+    Redis has confirmed them, and a lease is used again only after that, what is noted stands for nothing else.
 
     Why no reply: a process that is killed while replies wait to be read resets its connection. Redis then fails to write to
     it, closes it, and drops what it had not read: endings that the process had sent long before.
@@ -102,8 +117,9 @@ class Channel:
         self._key = as_bytes(key)
         self._connection: Any = None
         self._posted: deque[Ending | _Asked] = deque()
-        self._delayed: list[Ending] = []  # not sent yet
+        self._delayed: list[Delayed] = []  # not sent yet
         self._lock = threading.Lock()  # of these
+        self._beside: list[tuple[bytes, Callable[[Any], None] | None]] = []  # commands that go behind what proves them
         self.confirmed: Callable[[], None] = lambda: None  # called when Redis has done all that was posted and delayed
         self._loud = 0  # how many of them, from the first, will have a reply …
         self._repeated = 0  # … and how many have been sent before
@@ -205,19 +221,37 @@ class Channel:
             self._loud += 1
             self.send(ending.done)
 
-    def delay(self, ending: "Ending") -> None:
-        """As `post`, of an ending that is noted elsewhere: it is sent later."""
+    def mention(self, packed: bytes) -> bool:
+        """Send a command to whose reply nobody listens, if endings are being posted so. It is sent once, whatever becomes
+        of it: for what somebody else does in time if this does not. Returns whether it was sent."""
+        if self._silent:
+            self.send(packed)
+        return self._silent
+
+    def beside(self, packed: bytes, hear: Callable[[Any], None] | None = None) -> None:
+        """Send a command behind the endings so far, with what is to be replied to next. It is not sent again. Only `hear`
+        listens to its reply, which may be an error."""
+        self._beside.append((packed, hear))
+
+    def delay(self, ending: Delayed) -> int:
+        """As `post`, of an ending that is noted elsewhere: it is sent later. Returns how many are."""
         self._delayed.append(ending)
+        return len(self._delayed)
 
     def push(self) -> None:
         """Send what was delayed, as if it were posted."""
         if self._delayed and self._can_be_silent:
             delayed = self._take_delayed()
-            commands = b"".join(command for command, _ in _confirmations(delayed))
+            commands = b"".join(command for command, _ in _confirmations((), delayed))
             hush, self._silent = b"" if self._silent else _HUSH, True
             self.send(hush + commands)
 
-    def give_delayed(self) -> list[Ending]:
+    @property
+    def has_delayed(self) -> bool:
+        """Whether something is delayed."""
+        return bool(self._delayed)
+
+    def give_delayed(self) -> list[Delayed]:
         """From another thread, which ends them over a connection of its own: what is delayed. These leases will not be used
         again, as nobody knows when such a command arrives."""
         with self._lock:
@@ -225,7 +259,7 @@ class Channel:
                 ending.gone = True
             return list(self._delayed)
 
-    def _take_delayed(self) -> list[Ending]:
+    def _take_delayed(self) -> list[Delayed]:
         with self._lock:
             delayed, self._delayed = self._delayed, []
         self._posted.extend(delayed)
@@ -247,24 +281,29 @@ class Channel:
 
     def settle(self) -> None:
         """Wait until all that was posted is done; raises as `call`."""
-        if self._posted or self._delayed:
+        if self._posted or self._delayed or self._beside:
             self._speak(b"")
 
     def _speak(self, packed: bytes) -> None:
         """Send `packed`, to be replied to, and read what comes before its reply."""
+        beside, self._beside = self._beside, []
         if not self._silent and not self._delayed:
-            self.send(packed)
+            self.send(b"".join((*(command for command, _ in beside), packed)) if beside else packed)
             self._read_answers()
+            for _, hear in beside:
+                self._hear(hear)
             self.confirmed()
             return
         speak, self._silent = _SPEAK if self._silent else b"", False
-        self._take_delayed()
-        confirmations = _confirmations(itertools.islice(self._posted, self._loud, None))
-        self.send(b"".join((speak, *(command for command, _ in confirmations), packed)))
+        posted = list(itertools.islice(self._posted, self._loud, None))
+        confirmations = _confirmations(posted, self._take_delayed())
+        self.send(b"".join((speak, *(command for command, _ in (*confirmations, *beside)), packed)))
         self._read_answers()
         if speak:
             self._checked(self.read())
         held = [ending for _, some in confirmations for ending in _held(self._checked(self.read()), some)]
+        for _, hear in beside:
+            self._hear(hear)
         while self._posted:
             ending = self._posted.popleft()
             if ending not in held:
@@ -273,6 +312,12 @@ class Channel:
             self._posted.extend(held)
             raise self._broken(ConnectionError("Redis has not carried out what ends tasks; it is sent again"))
         self.confirmed()
+
+    def _hear(self, hear: Callable[[Any], None] | None) -> None:
+        """Read the reply to what was sent beside others; it may have been refused."""
+        reply = self.read()
+        if hear is not None:
+            hear(reply)
 
     def _read_answers(self) -> None:
         """Read the replies to what was sent with replies; what was refused stays posted."""

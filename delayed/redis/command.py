@@ -1,23 +1,28 @@
-"""Redis commands: how they are packed, and who sends them."""
+"""Redis commands: how they are packed, and who sends them.
 
-from typing import Any, Protocol, cast
+redis-py takes longer to import than all of ours, and is there anyway where its clients are. What `delayed enqueue` uses names
+it in functions only, and its errors as those of `redis_errors`. Other modules import them from here.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import hiredis
-import redis
-import redis.asyncio
-from redis.crc import key_slot
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ConnectionError,
-    NoScriptError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
 
+from ..base.later import Later
 from ..errors import ConfigurationError
 from .scripts import Argument, Script
+
+if TYPE_CHECKING:
+    import redis
+    import redis.asyncio
+    from redis import crc
+    from redis import exceptions as redis_errors
+    from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+
+    Client = redis.Redis | redis.RedisCluster
+    AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
+else:
+    redis, crc, redis_errors = Later("redis"), Later("redis.crc"), Later("redis.exceptions")
 
 __all__ = [  # the errors are those of redis-py, which no other wing imports
     "CONFUSED",
@@ -28,10 +33,12 @@ __all__ = [  # the errors are those of redis-py, which no other wing imports
     "Client",
     "Command",
     "ConnectionError",
+    "NoScriptError",
     "RedisError",
     "ResponseError",
     "TimeoutError",
     "as_bytes",
+    "bulk",
     "check_cluster",
     "encoded",
     "is_cluster",
@@ -41,16 +48,28 @@ __all__ = [  # the errors are those of redis-py, which no other wing imports
     "pack",
     "pairs",
     "place_of",
+    "redis_errors",
     "run_script",
     "same_slot",
+    "slot_of",
 ]
 
-Client = redis.Redis | redis.RedisCluster
-AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 Command = tuple[Argument, ...]
 REDIRECTIONS = 5  # nodes that a cluster may send a command to
 CONFUSED = "the cluster sends us from node to node: is it being rebuilt?"
 UNKNOWN = "this came after the command was sent: Redis may or may not have carried it out"
+_ERRORS = ("ConnectionError", "NoScriptError", "RedisError", "ResponseError", "TimeoutError")
+
+
+def __getattr__(name: str) -> Any:
+    """What is redis-py's, when it is imported from here (PEP 562)."""
+    if name in _ERRORS:
+        return getattr(redis_errors, name)
+    if name == "Client":
+        return redis.Redis | redis.RedisCluster
+    if name == "AsyncClient":
+        return redis.asyncio.Redis | redis.asyncio.RedisCluster
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # Errors that say "not this server, not now": a new connection may find the right one.
@@ -65,25 +84,26 @@ _REFUSALS = (
 )
 
 
-def is_misplaced(error: ResponseError) -> bool:
+def is_misplaced(error: "ResponseError") -> bool:
     """Whether Redis says "not this server, not now"."""
     return str(error).startswith(_MISPLACED)
 
 
 def is_refused(error: Exception) -> bool:
     """Whether Redis does not let us in, and would not the next time."""
-    if isinstance(error, BusyLoadingError):
+    if isinstance(error, redis_errors.BusyLoadingError):
         return False
-    return isinstance(error, AuthenticationError) or (
-        isinstance(error, ResponseError | ConnectionError) and any(word in str(error) for word in _REFUSALS)
+    return isinstance(error, redis_errors.AuthenticationError) or (
+        isinstance(error, redis_errors.ResponseError | redis_errors.ConnectionError)
+        and any(word in str(error) for word in _REFUSALS)
     )
 
 
-def is_outage(error: RedisError) -> bool:
+def is_outage(error: "RedisError") -> bool:
     """Whether it may be over in a moment, so that what is safe to repeat can be repeated."""
-    if isinstance(error, ResponseError):
+    if isinstance(error, redis_errors.ResponseError):
         return is_misplaced(error)
-    return isinstance(error, ConnectionError | TimeoutError) and not is_refused(error)
+    return isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError) and not is_refused(error)
 
 
 class Caller(Protocol):
@@ -95,17 +115,22 @@ class Caller(Protocol):
 
 def is_cluster(client: object) -> bool:
     """Whether `client` is one for a cluster."""
-    return isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster)
+    return hasattr(type(client), "get_default_node")  # of both kinds, and of no client of one server
 
 
 def place_of(client: object, key: str) -> int:
     """What tells the servers of a client apart: on a cluster the slot of `key`, else nothing."""
-    return int(key_slot(as_bytes(key))) if is_cluster(client) else 0
+    return slot_of(as_bytes(key)) if is_cluster(client) else 0
+
+
+def slot_of(key: bytes) -> int:
+    """In which part of a cluster a key is."""
+    return int(crc.key_slot(key))
 
 
 def same_slot(one: str, other: str) -> bool:
     """Whether a cluster keeps two keys on the same server for certain."""
-    return bool(key_slot(as_bytes(one)) == key_slot(as_bytes(other)))
+    return slot_of(as_bytes(one)) == slot_of(as_bytes(other))
 
 
 def as_bytes(key: str) -> bytes:
@@ -135,7 +160,7 @@ def run_script(caller: Caller, script: Script, keys: tuple[str, ...], arguments:
     command = script.command(keys, arguments)
     try:
         return caller.call(*command)
-    except NoScriptError:
+    except redis_errors.NoScriptError:
         return caller.call(*script.with_source(command))
 
 
@@ -150,3 +175,13 @@ def pack(*command: Argument) -> bytes:
         return cast(bytes, hiredis.pack_command(cast(Any, command)))
     except UnicodeEncodeError:
         return cast(bytes, hiredis.pack_command(cast(Any, encoded(command))))
+
+
+def bulk(text: str) -> bytes:
+    """A string as it stands in a command, in the bytes of the Redis protocol."""
+    return bulk_of(as_bytes(text))
+
+
+def bulk_of(data: bytes) -> bytes:
+    """As `bulk`, of bytes."""
+    return b"$%d\r\n%b\r\n" % (len(data), data)

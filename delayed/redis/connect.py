@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -37,24 +38,6 @@ _PATIENCE = 20.0  # seconds that a command waits for one of them to be free, lik
 _NODES = 1 << 16  # connections that redis-py may open to a node of a cluster, as we count them ourselves
 _OURS = ("max_connections", "timeout", "sentinel_username", "sentinel_password")  # options that no connection has
 _FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_ca_path")
-
-
-DEFAULT_URL = "redis://localhost:6379/0"
-
-
-def url_of_environment() -> str:
-    """Where Redis is: DELAYED_REDIS_URL_FILE (a file with the URL), else DELAYED_REDIS_URL, else REDIS_URL, else localhost.
-
-    Raises:
-        ConfigurationError: the file cannot be read.
-    """
-    secret = os.environ.get("DELAYED_REDIS_URL_FILE")
-    if secret:
-        try:
-            return Path(secret).read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigurationError(f"DELAYED_REDIS_URL_FILE: {error}") from error
-    return os.environ.get("DELAYED_REDIS_URL") or os.environ.get("REDIS_URL") or DEFAULT_URL
 
 
 def connect(url: str) -> Client:
@@ -338,14 +321,33 @@ def dedicated(client: Client, key: bytes, deadline: float) -> Any:
 
 
 async def dedicated_async(client: AsyncClient, key: bytes, deadline: float) -> Any:
-    """As `dedicated`, for asyncio."""
+    """As `dedicated`, for asyncio, and connected."""
     server: Any
     if isinstance(client, redis.asyncio.RedisCluster):
         server = await node_of_async(client, key_slot(key))
     else:
         server = client.connection_pool
     options = _own_options(server.connection_kwargs, deadline, redis.asyncio.retry.Retry(NoBackoff(), 0))
-    return server.connection_class(**options)
+    connection = server.connection_class(**options)
+    try:
+        with closed_is_lost():
+            await connection.connect()
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await connection.disconnect(nowait=True)
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def closed_is_lost() -> Iterator[None]:
+    """Around the use of a dedicated connection: uvloop has an error of its own for one that has been closed meanwhile."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "is closed" not in str(error):
+            raise
+        raise ConnectionError(str(error)) from error
 
 
 def _own_options(given: dict[str, Any], deadline: float, never_again: object) -> dict[str, Any]:

@@ -99,8 +99,9 @@ class Durability:
         self.proof = proof
         return proof
 
-    def judge(self, proof: Command, replies: list[Any]) -> Any:
-        """Look at the replies to what added tasks and to the proof; an error reply comes as an exception. Returns the first.
+    def judge(self, proof: Command, replies: list[Any], unchanged: type | None = None) -> Any:
+        """Look at the replies to what added tasks and to the proof; an error reply comes as an exception. Returns the first;
+        one of the type `unchanged` says that nothing was added, and needs no proof.
 
         Raises:
             redis.exceptions.ResponseError: nothing was added.
@@ -109,6 +110,8 @@ class Durability:
         added, proven = replies
         if isinstance(added, Exception):
             raise added
+        if unchanged is not None and isinstance(added, unchanged):
+            return added
         self._check(proof, proven)
         return added
 

@@ -5,17 +5,18 @@ client repeats a command whose reply it did not get, and so would enqueue twice;
 for its reply.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import redis
-import redis.asyncio
-from redis.crc import key_slot
-from redis.exceptions import AskError, ConnectionError, MovedError, RedisClusterException, ResponseError
-
-from .command import CONFUSED, REDIRECTIONS, UNKNOWN, Client, Command, as_bytes, pack
+from .command import CONFUSED, REDIRECTIONS, UNKNOWN, Command, as_bytes, is_cluster, pack, redis_errors, slot_of
 from .scripts import Argument
 
+if TYPE_CHECKING:
+    import redis
+
+    from .command import Client
+
+_MANY = 8  # connections of a pool of which one can be kept
 _FULL = ("Too many connections", "No connection available")  # what pools say that have no connection to give
 
 
@@ -26,9 +27,11 @@ class Pooled:
     whether twice is all right.
     """
 
-    def __init__(self, client: Client, key: str) -> None:
-        self._client = client
-        self._slot = key_slot(as_bytes(key))
+    def __init__(self, client: "Client", key: str) -> None:
+        self._client: Any = client
+        self._cluster = is_cluster(client)
+        self._key = as_bytes(key)
+        self._slot: int | None = None  # of a cluster: only there it is worked out, once
         self._stale = False  # the last command failed: the servers of the cluster may have changed roles
 
     def call(self, *command: Argument) -> Any:
@@ -40,47 +43,59 @@ class Pooled:
         replies: list[Any] = self._first(_exchange_all, commands)
         return replies
 
+    @property
+    def ample(self) -> bool:
+        """Whether a connection can be kept for a while: it is no cluster's, whose servers may change, and there are others."""
+        pool = None if self._cluster else self._client.connection_pool
+        return getattr(pool, "max_connections", 0) >= _MANY
+
+    def steps(self, *command: Argument) -> Generator[None, None, Any]:
+        """As `call`, in two steps: the first sends, and the second reads the reply. `ample` has said that this can be."""
+        return _exchange_in_steps(self._client.connection_pool, command)
+
     def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
         """`exchange(pool, what)` with the server that has the slot."""
-        if not isinstance(self._client, redis.RedisCluster):
+        if not self._cluster:
             return exchange(self._client.connection_pool, what)
+        if self._slot is None:
+            self._slot = slot_of(self._key)
         fresh, self._stale = self._stale, True
         for _ in range(REDIRECTIONS):
             node = node_of(self._client, self._slot, fresh=fresh)
             try:
                 reply = exchange(self._client.get_redis_connection(node).connection_pool, what)
-            except AskError as elsewhere:  # the slot is moving; this key has moved already
+            except redis_errors.AskError as elsewhere:  # the slot is moving; this key has moved already
                 node = self._client.get_node(host=elsewhere.host, port=elsewhere.port)
                 if node is not None:
                     return exchange(self._client.get_redis_connection(node).connection_pool, what, asking=True)
-            except MovedError:
+            except redis_errors.MovedError:
                 pass
             else:
                 self._stale = False
                 return reply
             fresh = True
-        raise ConnectionError(CONFUSED)
+        raise redis_errors.ConnectionError(CONFUSED)
 
 
-def node_of(client: redis.RedisCluster, slot: int, *, fresh: bool) -> Any:
+def node_of(client: "redis.RedisCluster", slot: int, *, fresh: bool) -> Any:
     """The server of a cluster that has a slot; `fresh` asks the cluster, as the servers may have changed roles."""
     try:
         if fresh:
             client.nodes_manager.initialize()
         return client.nodes_manager.get_node_from_slot(slot)
-    except RedisClusterException as error:  # which is no RedisError
-        raise ConnectionError(str(error)) from error
+    except redis_errors.RedisClusterException as error:  # which is no RedisError
+        raise redis_errors.ConnectionError(str(error)) from error
 
 
 def _connection_of(pool: Any) -> Any:
     try:
         return pool.get_connection()
-    except ConnectionError as error:
+    except redis_errors.ConnectionError as error:
         explain_full(pool, error)
         raise
 
 
-def explain_full(pool: Any, error: ConnectionError) -> None:
+def explain_full(pool: Any, error: Exception) -> None:
     """Say what to do if there was no connection to be had."""
     if str(error).startswith(_FULL):
         raise type(error)(full(getattr(pool, "max_connections", 0), getattr(pool, "timeout", None))) from error
@@ -101,7 +116,7 @@ def full(most: int, waited: float | None) -> str:
 
 def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
     replies: list[Any] = []
-    packed = [pack("ASKING")] * asking + [pack(*command) for command in commands]
+    packed = [b"".join([pack("ASKING")] * asking + [pack(*command) for command in commands])]  # each element is a system call
     connection = _connection_of(pool)
     try:
         connection.send_packed_command(packed)
@@ -110,7 +125,7 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
         for _ in commands:
             try:
                 replies.append(connection.read_response(disable_decoding=True))
-            except ResponseError as error:
+            except redis_errors.ResponseError as error:
                 replies.append(error)
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
@@ -119,9 +134,26 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
     finally:
         pool.release(connection)
     for reply in replies[:1]:
-        if isinstance(reply, MovedError | AskError):
+        if isinstance(reply, Exception) and isinstance(reply, redis_errors.MovedError | redis_errors.AskError):
             raise reply
     return replies
+
+
+def _exchange_in_steps(pool: Any, command: Command) -> Generator[None, None, Any]:
+    packed = [pack(*command)]
+    connection = _connection_of(pool)
+    try:
+        connection.send_packed_command(packed)
+        yield
+        return connection.read_response(disable_decoding=True)
+    except redis_errors.ResponseError:
+        raise
+    except BaseException as error:  # also where nobody wants the reply any more
+        connection.disconnect()
+        error.add_note(UNKNOWN)
+        raise
+    finally:
+        pool.release(connection)
 
 
 def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
@@ -133,7 +165,7 @@ def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
             connection.read_response()
         connection.send_packed_command(packed)
         return connection.read_response(disable_decoding=True)
-    except ResponseError:
+    except redis_errors.ResponseError:
         raise
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()

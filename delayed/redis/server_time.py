@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 
 from ..base.clock import monotonic, now
-from .command import RedisError
+from .command import redis_errors
 
 _TRUSTED = 60.0  # seconds for which what the server has said is good enough
 _STEP = 0.5  # seconds that this machine's two clocks may part in that time: more is a step, or a sleep
@@ -47,6 +47,6 @@ class ServerTime:
         """Seconds since 1970, by the server's clock; by our own, if the server does not say."""
         if self._learned is None and self._ask is not None:
             asked = monotonic()
-            with contextlib.suppress(RedisError):  # an outage, or no permission: our own clock has to do
+            with contextlib.suppress(redis_errors.RedisError):  # an outage, or no permission: our own clock has to do
                 self.learn(self._ask(), asked, monotonic())
         return now() if self._learned is None else monotonic() + self._ahead

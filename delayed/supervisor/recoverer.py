@@ -5,18 +5,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.clock import milliseconds, monotonic
+from ..base.clock import milliseconds, monotonic, now
 from ..base.ids import token
 from ..base.text import counted
 from ..dead_letters.lost import LostTasks, tell_swept
 from ..job.job import Job, job_of
 from ..job.lines import NAMED, lost, names_of
 from ..logger import logger
+from ..queue.history import event, kept_by, packed
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
+from ..redis.keys import HISTORY
 from ..redis.outage import OutageLog
 from ..redis.store import Store
+from ..redis.together import Part, together
 from ..task.options import ENDED_FOR
 from ..task.result import CANCELLED, HARD, State
 from ..worker.scoreboard import Scoreboard, description
@@ -190,9 +193,16 @@ class Recoverer:
             return False
         return any(
             next(self._cancelled(self._queues[index], some), None) is not None
-            for index, names in self._names(scoreboard)
+            for index, names in self._running(scoreboard)
             for some in self._held(self._stores[index], names)
         )
+
+    def _running(self, scoreboard: Scoreboard) -> Iterator[tuple[int, list[str]]]:
+        """As `_names`, without those of which it has noted that their tasks have ended."""
+        for index, names in self._names(scoreboard):
+            store, secret = self._stores[index], scoreboard.leases(index)[0]
+            ended = {store.keys.lease(secret, number) for number, _ in scoreboard.noted(index)}
+            yield index, [name for name in names if name not in ended]
 
     def _score(self, living: Sequence[Scoreboard]) -> bool:
         """Look how the tasks of the living end. Returns whether there was anything to see."""
@@ -247,10 +257,12 @@ class Recoverer:
                     dead.tasks += lost(self._channel.call("HMGET", queue.keys.processing, *some[: NAMED + 1]))
                 for name, job in self._cancelled(queue, some):  # these do not count as lost
                     self._stores[index].conclude(name, job.holds, state=State.CANCELLED, result=CANCELLED, keep=_KEEP)
+                    self._tell_history(index, dead, event(now(), "cancelled", job.func_path, job.id, attempt=job.attempt))
                 if not self._sweep(dead, index, some):
                     return False
             self._channel.call("UNLINK", *names)
-        for queue in self._queues:
+        for index, queue in enumerate(self._queues):
+            self._tell_history(index, dead, event(now(), "died", "", said=dead.cause))
             own = queue.keys.lease(dead.scoreboard.name)
             self._channel.call("UNLINK", own)
             self._channel.call("HDEL", queue.keys.workers, own)
@@ -268,10 +280,37 @@ class Recoverer:
 
     def _say_noted(self, dead: DeadProcess) -> None:
         """End what a dead process had ended, as it has noted: nobody uses these leases again."""
-        for index, store in enumerate(self._stores):
-            secret, _ = dead.scoreboard.leases(index)
-            if names := [store.keys.lease(secret, number) for number in dead.scoreboard.noted(index)]:
-                dead.said += self._channel.call("HDEL", store.keys.processing, *names)
+        refused: list[ResponseError] = []
+        for index in range(len(self._stores)):
+            try:
+                self._say_noted_of(dead, index)
+            except ResponseError as error:  # what was noted of the other queues is said all the same
+                refused.append(error)
+        if refused:
+            raise refused[0]
+
+    def _say_noted_of(self, dead: DeadProcess, index: int) -> None:
+        store, secret = self._stores[index], dead.scoreboard.leases(index)[0]
+        noted = dead.scoreboard.noted(index)
+        if noted:
+            names = [store.keys.lease(secret, number) for number, text in noted if not text]
+            said = self._channel.call("HDEL", store.keys.processing, *names) if names else 0
+            by_script: dict[str, list[Part]] = {}
+            for part in [Part.of(text) for _, text in noted if text]:
+                by_script.setdefault(part.script, []).append(part)
+            said += sum(self._channel.exchange(together(store.keys, parts), 1)[0] for parts in by_script.values())
+            dead.said += said
+            if said:
+                self._tell_history(index, dead, event(now(), "unwritten", "", attempt=said), success=True)
+
+    def _tell_history(self, index: int, dead: DeadProcess, happened: list[Any], success: bool = False) -> None:
+        """Add to the history of a queue what a dead process did not, if it keeps such things."""
+        keys = self._stores[index].keys
+        with contextlib.suppress(ResponseError):
+            keeping = kept_by(self._channel.call("HMGET", keys.control, *HISTORY))
+            if keeping.share if success else keeping.on:
+                batch = packed(dead.place, {}, [happened], keeping.share)
+                self._channel.call("XADD", keys.history, "*", "batch", batch)
 
     def _sweep(self, dead: DeadProcess, index: int, names: list[str]) -> bool:
         """Put back what is held under these leases. False if it is time for other things."""

@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -81,7 +81,7 @@ class Supervisor:
         options: of each worker.
         count: how many processes.
         limit: how many losses bury a task.
-        beside: a program that is to run beside them.
+        beside: programs that are to run beside them.
         make: makes a worker that writes on the scoreboard it is given; called in the new process.
 
     Raises:
@@ -94,7 +94,7 @@ class Supervisor:
         count: int,
         *,
         limit: int,
-        beside: KeptProcess | None = None,
+        beside: Sequence[KeptProcess] = (),
         make: Callable[[WorkerOptions, Scoreboard], Worker] = Worker.of,
     ) -> None:
         if count < 1:
@@ -133,8 +133,8 @@ class Supervisor:
                 self._loop(signals)
             finally:
                 self._kill_all("the supervisor ends")
-                if self._beside is not None:
-                    self._beside.stop()
+                for kept in self._beside:
+                    kept.stop()
                 self._recoverer.close()
                 self._processes.close()
                 self._service_manager.close()
@@ -144,8 +144,8 @@ class Supervisor:
     def _loop(self, signals: SignalPipe) -> None:
         while True:
             now = monotonic()
-            if self._beside is not None and not self._stopping:
-                self._beside.tend()
+            for kept in () if self._stopping else self._beside:
+                kept.tend()
             for child in self._children:
                 if not child.pid and not child.finished and now >= child.start_at:
                     self._start(child)
@@ -224,8 +224,8 @@ class Supervisor:
             self._processes.close()
             self._service_manager.close()
             self._recoverer.close()
-            if self._beside is not None:
-                self._beside.forget()
+            for kept in self._beside:
+                kept.forget()
             worker = self._make(self._options, child.scoreboard)
             worker.run()
             status = 0 if worker.drained else EXIT_RELIEVED

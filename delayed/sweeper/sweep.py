@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from ..base.ids import token
 from ..dead_letters.lost import LostTasks, tell_swept
+from ..dead_letters.retention import LOSSES
 from ..job.lines import NAMED, lost
 from ..logger import logger
 from ..redis.command import ResponseError, is_cluster, same_slot
 from ..redis.store import Store
 from .caution import Suspects
 
-LOSSES = 3  # how many losses bury a task, if nothing else is said
 _MOST = 1000  # calls of `repair` in one sweep: who adds tasks meanwhile cannot keep it busy for ever
 
 
@@ -72,6 +72,7 @@ class Pass:
         ]
         if lost_tasks is not None:
             self.steps.append(("bound of the dead letters", lost_tasks.trim))
+            self.steps.append(("bound of the history", lost_tasks.history.keep))
 
     def _bring_back(self) -> None:
         sweep_id = token()

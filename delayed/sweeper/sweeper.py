@@ -5,7 +5,6 @@ import math
 import os
 import random
 import select
-import socket
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,10 +13,11 @@ import msgpack
 from ..base.clock import milliseconds, monotonic, now
 from ..base.ids import token
 from ..base.pauses import pause_before_another
+from ..base.place import place
 from ..base.text import counted
 from ..cron.schedules import Schedules
 from ..dead_letters.lost import LostTasks
-from ..dead_letters.retention import DAYS, LETTERS
+from ..dead_letters.retention import DAYS, LETTERS, LOSSES
 from ..errors import ConfigurationError
 from ..events import BUS, Event, Kind
 from ..job.lines import names_of
@@ -29,8 +29,9 @@ from ..redis.store import READY, Store
 from ..system.process import resident_size
 from ..system.signals import DUMP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager
+from ..workflow.tend import tend
 from .server import SweptServer
-from .sweep import LOSSES, Judge, Pass
+from .sweep import Judge, Pass
 
 INTERVAL = 5.0  # seconds
 JITTER = (0.7, 0.9)  # of the interval: sweepers that start together do not stay together
@@ -62,6 +63,7 @@ class Sweeper:
         limit: how many losses bury a task.
         dead_max: about how many dead letters a queue keeps, the newest; None for all.
         dead_days: about how many days; None for ever.
+        notifies: the sweeper is what the process is for, and tells the service manager of itself.
 
     Raises:
         ConfigurationError: no queue, or numbers that cannot work.
@@ -75,7 +77,9 @@ class Sweeper:
         limit: int = LOSSES,
         dead_max: int | None = LETTERS,
         dead_days: float | None = DAYS,
+        notifies: bool = True,
     ) -> None:
+        self._notifies = notifies
         several = [queues] if isinstance(queues, Queue) else list(queues)
         if not several or not interval > 0 or limit < 1:
             raise ConfigurationError("a sweeper needs a queue, an interval above 0 seconds and a limit of at least 1 loss")
@@ -109,8 +113,8 @@ class Sweeper:
         SIGUSR1 logs the stacks of all threads.
         """
         self._reader, self._writer = os.pipe()
-        self._place = f"{socket.gethostname()}:{os.getpid()}"
-        notifier = self._service_manager = ServiceManager()
+        self._place = place()
+        notifier = self._service_manager = ServiceManager(silent=not self._notifies)
         names = ", ".join(store.name for store in self._stores)
         with SignalPipe() as signals:
             logger.info("Sweeper %s sweeps %s every %g s", self._place, names, self._interval)
@@ -239,6 +243,7 @@ class Sweeper:
                 ("turns of the groups of", partial(store.feed, READY)),
                 ("move of what is due in", partial(self._move, store, pauses)),
                 ("run of the schedules of", partial(self._fire, store, pauses)),
+                ("workflows of", partial(self._tend, store, pauses)),
             ):
                 if not server.channel.is_open or not server.attempt(f"{name} {store.name}", step, store):
                     break
@@ -254,6 +259,12 @@ class Sweeper:
         """Run schedules that are due, and note the seconds until others are."""
         enough = monotonic() + _SLICE
         pause = self._schedules[id(store)].fire(lambda: monotonic() > enough)
+        if pause is not None:
+            pauses.append(pause)
+
+    def _tend(self, store: Store, pauses: list[float]) -> None:
+        """Carry on workflows, and note the seconds until there is more to do for them."""
+        pause = tend(store)
         if pause is not None:
             pauses.append(pause)
 

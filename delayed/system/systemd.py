@@ -15,10 +15,14 @@ _SILENCE = 60.0  # seconds between two lines that it does not work
 
 
 class ServiceManager:
-    """Notifies the service manager that started this process of its state."""
+    """Notifies the service manager that started this process of its state.
 
-    def __init__(self) -> None:
-        address = os.environ.get("NOTIFY_SOCKET", "")
+    Args:
+        silent: no, it does not: another part of the process does.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        address = "" if silent else os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog = int(os.environ.get("WATCHDOG_USEC", "0")) / 1_000_000 if mine and address else 0.0

@@ -9,6 +9,7 @@ import msgpack
 from ..errors import NotEncodable, Reason, Unrunnable
 from .extensions import STRINGS, Unencodable, packable, see_that_hashes_differ, unpacked
 
+_SMALL = 512  # bytes for which there is room at first: to ask for msgpack's usual 256 KiB costs more than to pack a small task
 _LOOKED_INTO = 100  # levels of nesting that the search for a wrong argument goes down
 
 
@@ -23,7 +24,8 @@ _LARGE, _MOST_EXTENSIONS = 16_384, 1000  # bytes of a value whose extension type
 
 def dumps(value: Any) -> bytes:
     """`value` in MessagePack; raises what msgpack raises if that cannot carry it: see `not_encodable`."""
-    data: bytes = msgpack.packb(value, datetime=True, unicode_errors=STRINGS, default=packable)
+    packer = msgpack.Packer(datetime=True, unicode_errors=STRINGS, default=packable, buf_size=_SMALL)
+    data: bytes = packer.pack(value)
     return data
 
 

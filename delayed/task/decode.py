@@ -7,6 +7,7 @@ import msgpack
 from ..errors import Reason, Unready, Unrunnable
 from .codec import loads
 from .extensions import shown
+from .hidden import HIDDEN, is_hidden
 
 SEPARATOR = ":"  # of module and function; the paths of Go functions have none
 _STRINGS = frozenset((*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB))  # the bytes with which a string begins in MessagePack,
@@ -74,6 +75,11 @@ def headers_of(data: bytes) -> dict[str, Any]:
     return _envelope(data)[1]
 
 
+def path_and_headers(data: bytes) -> tuple[str, dict[str, Any]]:
+    """As `path_of` and `headers_of`, in one reading."""
+    return _envelope(data)
+
+
 def _envelope(data: bytes) -> tuple[str, dict[str, Any]]:
     """Path and headers. Arguments are skipped, as only a worker should pay for decoding them."""
     unpacker = msgpack.Unpacker(None, max_buffer_size=len(data), unicode_errors="surrogateescape")
@@ -128,9 +134,12 @@ def readable(data: bytes) -> Any:
 
 
 def show(data: bytes) -> str:
-    """A task with its arguments as text; its bytes in hexadecimal if it cannot be decoded."""
+    """A task with its arguments as text, unless they are hidden; its bytes in hexadecimal if it cannot be decoded."""
     try:
-        return repr(readable(data))
+        fields = readable(data)
+        if isinstance(fields, list) and fields and isinstance(fields[0], str) and is_hidden(fields[0]):
+            return repr([fields[0], HIDDEN])
+        return repr(fields)
     except (Unrunnable, RecursionError):  # no MessagePack, or too deeply nested to be shown
         return data.hex()
 

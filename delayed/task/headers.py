@@ -1,7 +1,19 @@
 """One careful reader for each header of a task, whoever wrote it."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
+
+from ..base.ids import FLOW, index_of, is_id
+
+
+class Member(NamedTuple):
+    """A node of a workflow, as its task names it."""
+
+    home: str  # the queue that has the workflow's keys
+    flow: str  # the workflow
+    set: int  # to which of its sets of nodes it belongs
+    node: int  # its number among the nodes
 
 
 class Holds(NamedTuple):
@@ -12,6 +24,22 @@ class Holds(NamedTuple):
     mode: str = ""  # and for how long it has that
     slots: str | None = None  # its concurrency key,
     limit: int = 0  # and how many tasks with that run at once
+    member: Member | None = None  # of the workflow that hears how it ends
+
+    @property
+    def has_only_a_state(self) -> bool:
+        """Whether it is tracked, and holds no key."""
+        return self.id is not None and self.unique is None and self.slots is None
+
+    @property
+    def has_one_key(self) -> bool:
+        """Whether it holds a key, of concurrency or a unique one, and not both."""
+        return (self.unique is None) != (self.slots is None)
+
+    @property
+    def begins_with_others(self) -> bool:
+        """Whether one question may begin it with others: it need not take or free a unique key."""
+        return self.unique is None or (self.slots is None and self.mode not in ("while_running", "while_queued"))
 
     @property
     def while_running(self) -> Self:
@@ -20,7 +48,9 @@ class Holds(NamedTuple):
 
 
 HOLDS_NOTHING = Holds()
-_ID = re.compile(r"[\w-]{16}", re.ASCII)  # it is cut off again by its length, and part of keys
+TRACE = ("traceparent", "tracestate")  # of W3C Trace Context
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?", re.ASCII)
+_LONGEST_TRACE = 512  # characters: what W3C says that everybody carries
 MOST = 2**53  # milliseconds, or tasks at once: more is nonsense, and Redis refuses it
 
 
@@ -54,13 +84,13 @@ def texts_in(headers: dict[str, Any], name: str) -> list[str] | None:
 def id_in(headers: dict[str, Any]) -> str | None:
     """The id of a tracked task; None for another task."""
     identity = text_in(headers, "id")
-    return identity if identity is not None and _ID.fullmatch(identity) else None
+    return identity if identity is not None and is_id(identity) else None
 
 
 def uid_in(headers: dict[str, Any]) -> str | None:
     """The id of a task that is not tracked: for logs, events and dead letters."""
     identity = text_in(headers, "uid")
-    return identity if identity is not None and _ID.fullmatch(identity) else None
+    return identity if identity is not None and is_id(identity) else None
 
 
 def any_id_in(headers: dict[str, Any]) -> str | None:
@@ -74,6 +104,17 @@ def metadata_in(headers: dict[str, Any]) -> dict[str, str]:
         case dict(found) if all(type(name) is str and type(value) is str for name, value in found.items()):
             return found
     return {}
+
+
+def trace_in(headers: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The W3C trace context in which the task was enqueued, `traceparent` and `tracestate`; None for none. The headers of an
+    HTTP request have the same ones."""
+    parent, state = headers.get(TRACE[0]), headers.get(TRACE[1])
+    if type(parent) is not str or len(parent) > _LONGEST_TRACE or not _TRACEPARENT.fullmatch(parent):
+        return None
+    if type(state) is not str or len(state) > _LONGEST_TRACE or not (state.isascii() and state.isprintable()):
+        return parent, ""
+    return parent, state
 
 
 def unique_in(headers: dict[str, Any]) -> tuple[str, str, int]:
@@ -92,9 +133,22 @@ def concurrency_in(headers: dict[str, Any]) -> tuple[str, int] | None:
     return None
 
 
+def member_in(headers: dict[str, Any], identity: str | None = None) -> Member | None:
+    """Of which workflow the task is a node; None for a task that is none. `identity`: its id, if that is known."""
+    found, identity = headers.get("flow"), identity or id_in(headers)
+    if identity is None or type(found) is not list or len(found) != 2:
+        return None
+    home, number = found
+    if type(home) is not str or not home or type(number) is not int or not 0 <= number <= MOST:
+        return None
+    return Member(home, identity[:FLOW], number, index_of(identity))
+
+
 def holds_in(headers: dict[str, Any]) -> Holds:
     """What a task may hold. Only a tracked one has a unique key."""
-    identity, (key, mode, _) = id_in(headers), unique_in(headers)
-    unique = key if mode and identity is not None else None
+    identity = id_in(headers) if "id" in headers else None
+    key, mode, _ = unique_in(headers) if identity is not None and "unique" in headers else ("", "", 0)
+    unique = key if mode else None
     slots, limit = concurrency_in(headers) or (None, 0)
-    return Holds(identity, unique, mode if unique is not None else "", slots, limit)
+    member = member_in(headers, identity) if "flow" in headers else None
+    return Holds(identity, unique, mode if unique is not None else "", slots, limit, member)

@@ -18,6 +18,7 @@ from ..base.clock import now
 from ..base.text import module_of, name_of
 from ..errors import InvalidTask, NotEncodable
 from .codec import dumps
+from .headers import TRACE
 
 UniqueMode = Literal["while_queued", "while_running", "until_done"]  # for how long a task has its unique key
 ErrorType = type[BaseException] | str
@@ -102,6 +103,9 @@ class Options:
             own, which stays reserved if it is cancelled. Retries have none.
         metadata: texts by name, such as a request id: the task has them, and so have its events.
         identified: it has an id, also if it is not tracked. What an `App` asks for.
+        flow: of a node of a workflow: its home, and its set of nodes. What a workflow asks for.
+        trace: the W3C trace context of whoever enqueues it: `traceparent` and `tracestate`, empty where there is none. What
+            tracing asks for.
 
     Raises:
         InvalidTask: values that cannot work, alone or together. (That one does nothing without another, which may still come,
@@ -129,11 +133,16 @@ class Options:
     rate: float | None = None
     metadata: Mapping[str, str] | None = None
     identified: bool = False
+    flow: tuple[str, int] | None = None
+    trace: tuple[str, str] | None = None
     # Found out once, as many tasks have the same options:
     _fits: tuple[bool, ...] = field(
         default=(), init=False, repr=False, compare=False
     )  # the `retries` that `check` has let pass
-    _packed: tuple[int, bytes] | None = field(default=None, init=False, repr=False, compare=False)  # see `packed`
+    _packed: tuple[int, bytes, bool] | None = field(default=None, init=False, repr=False, compare=False)  # see `packed`
+    _traced: Self | None = field(
+        default=None, init=False, repr=False, compare=False
+    )  # what `traced` made last, for many tasks
 
     @classmethod
     def of(cls, given: Mapping[str, object], beside: Collection[str] = ()) -> Self:
@@ -144,8 +153,8 @@ class Options:
             beside: names of what else could have been given there.
         """
         for name in given:
-            if name not in _DEFAULTS or name == "identified":
-                raise InvalidTask(_unknown(name, [each for each in ("retry", *_DEFAULTS, *beside) if each != "identified"]))
+            if name not in _DEFAULTS or name in _OURS:
+                raise InvalidTask(_unknown(name, [each for each in ("retry", *_DEFAULTS, *beside) if each not in _OURS]))
         return cls(**cast(dict[str, Any], given))
 
     def but(self, given: Mapping[str, object]) -> Self:
@@ -156,6 +165,25 @@ class Options:
     def with_id(self) -> Self:
         """These options, of a task that has an id though it is not tracked."""
         return replace(self, identified=True)
+
+    def as_node(self, home: str, number: int) -> Self:
+        """These options, of a node in a set of a workflow: it is tracked."""
+        return replace(self, track=True, flow=(home, number))
+
+    def traced(self, parent: str, state: str = "") -> Self:
+        """These options, of a task that is enqueued in this W3C trace context; empty texts for none."""
+        last = self._traced
+        if last is not None and last.trace == (parent, state):
+            return last
+        if self._packed is None and not self.expires_from_now:
+            self.packed(None, 0)  # the other headers, which many tasks share
+        found = object.__new__(type(self))
+        for name in _FIELDS:
+            object.__setattr__(found, name, getattr(self, name))
+        object.__setattr__(found, "trace", (parent, state))
+        object.__setattr__(found, "_traced", None)
+        object.__setattr__(self, "_traced", found)
+        return found
 
     def check(self, retries: bool) -> None:
         """See that each option has what it is for, now that no other one can come.
@@ -274,6 +302,11 @@ class Options:
         return self.expires_from_now or (self.rate_key is not None and bool(self.after))
 
     @property
+    def dated(self) -> bool:
+        """Whether a header says when it was enqueued, or follows from that."""
+        return self.tracked or self.expires_from_now
+
+    @property
     def expires_from_now(self) -> bool:
         """Whether the time by which it has to begin counts from its enqueue."""
         return isinstance(self.expires, int | float)
@@ -286,13 +319,15 @@ class Options:
             call_retry: the count of retries of a Go task, which has no other place; 0 for a Python task.
             at: the time of its enqueue, by Redis's clock; None for this machine's.
         """
-        if self._packed is None or self.expires_from_now:
+        found = self._packed
+        if found is None:
             rest = self._of_all(at)
-            object.__setattr__(self, "_packed", (len(rest), b"".join(dumps(part) for pair in rest.items() for part in pair)))
-        assert self._packed is not None
-        count, common = self._packed
+            found = len(rest), b"".join(dumps(part) for pair in rest.items() for part in pair), self.tracked
+            if not self.expires_from_now:
+                object.__setattr__(self, "_packed", found)
+        count, common, tracked = found
         own = b""
-        if identity is not None and self.tracked:
+        if identity is not None and tracked:
             own = b"\xa2id\xb0" + identity.encode() + _ENQUEUED + round((now() if at is None else at) * 1000).to_bytes(8)
             count += 2
         elif identity is not None:
@@ -301,6 +336,11 @@ class Options:
         if call_retry:
             own += dumps("retry") + dumps(call_retry)
             count += 1
+        if self.trace:
+            for name, text in zip(TRACE, self.trace, strict=False):
+                if text:
+                    own += dumps(name) + dumps(text)
+                    count += 1
         return _MAPS[count] + own + common if count else b""
 
     def _of_all(self, at: float | None) -> dict[str, Any]:
@@ -329,13 +369,19 @@ class Options:
             found["concurrency"] = [self.concurrency_key, self.concurrency or 1]
         if self.metadata:
             found["metadata"] = dict(self.metadata)
+        if self.flow is not None:
+            found["flow"] = list(self.flow)
         return found
 
 
 _DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(Options) if each.init}
-_MAPS = [bytes([0x80 | count]) for count in range(16)]  # MessagePack's beginning of a map with so many pairs; no task has more
+_FIELDS = tuple(each.name for each in fields(Options))
+_MAPS = [bytes([0x80 | count]) for count in range(16)]  # MessagePack's beginning of a map with so many pairs
+_MAPS += [b"\xde\x00" + bytes([count]) for count in (16, 17)]  # no task has more
 _ENQUEUED = dumps("enqueued") + b"\xcf"  # and of this header, whose milliseconds have more than 32 bits
-OPTIONS = frozenset(["retry", *_DEFAULTS]) - {"identified"}
+_OURS = {"identified", "flow", "trace"}  # which nobody else gives
+OPTIONS = frozenset(["retry", *_DEFAULTS]) - _OURS
+NOTHING = Options()
 
 
 @lru_cache(maxsize=256, typed=True)  # true is no number, though it equals one

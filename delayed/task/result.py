@@ -26,6 +26,15 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+_SUCCEEDED: bytes = msgpack.packb([State.SUCCEEDED])
+MARKS: dict[str, str] = {
+    State.SUCCEEDED: "s",
+    State.FAILED: "f",
+    State.EXPIRED: "x",
+    State.CANCELLED: "c",
+}  # of the nodes of a workflow
+
+
 def success(value: Any, kept: bool) -> bytes:
     """What a task has returned; not `kept` if only its state matters.
 
@@ -33,8 +42,10 @@ def success(value: Any, kept: bool) -> bytes:
         NotEncodable: MessagePack cannot carry the value.
         ResultTooLarge: it has more than `MAX_RESULT_SIZE` bytes.
     """
+    if not kept:
+        return _SUCCEEDED
     try:
-        packed = dumps([State.SUCCEEDED, value] if kept else [State.SUCCEEDED])
+        packed = dumps([State.SUCCEEDED, value])
     except BaseException as error:  # the value may be an object of the task's making
         raise NotEncodable(f"it returned {shown(value)}, which MessagePack cannot carry: {said(error, 1000)}") from None
     if len(packed) > MAX_RESULT_SIZE:
@@ -51,6 +62,8 @@ def failure(kind: str, message: str, traceback: str) -> bytes:
     return packed
 
 
+NODE_STATES = {"": "waiting", "\0": "waiting", "q": "released", "k": "skipped"}  # what those marks mean
+NODE_STATES |= {mark: str(state) for state, mark in MARKS.items()}  # likewise
 OUTCOME = ("state", "error", "result")  # fields of a task's state that say how it has ended
 EXPIRED: bytes = msgpack.packb([State.EXPIRED])
 CANCELLED: bytes = msgpack.packb([State.CANCELLED])

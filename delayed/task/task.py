@@ -12,7 +12,7 @@ from ..base.ids import new_id
 from ..errors import InvalidTask
 from .codec import dumps, not_encodable
 from .decode import SEPARATOR, decode
-from .options import Options, TaskOptions, asked_for, count_of
+from .options import NOTHING, Options, TaskOptions, asked_for, count_of
 from .paths import importable, path_of_function, see_that_it_leads_back
 
 _FIVE, _THREE = b"\x95", b"\x93"  # MessagePack's beginnings of arrays with so many elements: with headers there is one more
@@ -71,7 +71,7 @@ class PyTask:
         """The bytes that go to Redis.
 
         Args:
-            identity: the id of a tracked task; None for a new one.
+            identity: the id of a task that has one; None for a new one.
             at: when it is enqueued, by Redis's clock; None for now, by this machine's.
 
         Raises:
@@ -79,11 +79,14 @@ class PyTask:
         """
         if self._data is not None:
             return self._data
-        fields: list[Any] = [self.func_path]
+        return self.serialize_with(self.options, identity, at)
+
+    def serialize_with(self, options: Options | None, identity: str | None, at: float | None) -> bytes:
+        """As `serialize`, with other options."""
         try:
-            headers = b"" if self.options is None else self.options.packed(_identity(self.options, identity), 0, at)
-            if headers:
-                return _FIVE + dumps([self.func_path, self.args, self.kwargs, self.retry])[1:] + headers
+            if options is not None and (headers := options.packed(identity or _identity(options), 0, at)):
+                return _FIVE + dumps((self.func_path, self.args, self.kwargs, self.retry))[1:] + headers
+            fields: list[Any] = [self.func_path]
             if self.retry:
                 fields += [self.args, self.kwargs, self.retry]
             elif self.kwargs:
@@ -97,6 +100,14 @@ class PyTask:
     def but(self, given: Mapping[str, object]) -> Self:
         """The same call with other options in place of some."""
         return self.with_options(self.func_path, self.args, self.kwargs, self.retry, (self.options or Options()).but(given))
+
+    def traced(self, parent: str, state: str = "") -> Self:
+        """The same call, enqueued in this W3C trace context (`traceparent`, `tracestate`); empty texts for none. What
+        `deserialize` has made keeps its bytes."""
+        task = type(self).__new__(type(self))
+        task.func_path, task.args, task.kwargs, task.retry = self.func_path, self.args, self.kwargs, self.retry
+        task._data, task.options = self._data, (self.options or NOTHING).traced(parent, state)
+        return task
 
     def _ask_for(self, options: Options, retries: bool) -> None:
         options.check(retries)
@@ -164,13 +175,23 @@ class GoTask:
 
     def serialize(self, identity: str | None = None, at: float | None = None) -> bytes:
         """As `PyTask.serialize`."""
+        return self.serialize_with(self.options, identity, at)
+
+    def serialize_with(self, options: Options | None, identity: str | None, at: float | None) -> bytes:
+        """As `PyTask.serialize_with`."""
         try:
-            options = self.options
-            headers = b"" if options is None else options.packed(_identity(options, identity), self.retry, at)
+            headers = b"" if options is None else options.packed(identity or _identity(options), self.retry, at)
             call = dumps((self.func_path, dumps(self.args)))
             return _THREE + call[1:] + headers if headers else call
         except (TypeError, ValueError, OverflowError) as error:
             raise not_encodable(self.func_path, {"args": self.args}, error) from error
+
+    def traced(self, parent: str, state: str = "") -> Self:
+        """As `PyTask.traced`."""
+        task = type(self).__new__(type(self))
+        task.func_path, task.args, task.retry = self.func_path, self.args, self.retry
+        task.options = (self.options or NOTHING).traced(parent, state)
+        return task
 
     def but(self, given: Mapping[str, object]) -> Self:
         """As `PyTask.but`."""
@@ -182,6 +203,6 @@ class GoTask:
 Task = PyTask | GoTask
 
 
-def _identity(options: Options, identity: str | None) -> str | None:
-    """The id of a task with these options, which is new if none is given."""
-    return (identity or new_id()) if options.tracked or options.identified else None
+def _identity(options: Options) -> str | None:
+    """A new id, if a task with these options has one."""
+    return new_id() if options.identified or options.tracked else None

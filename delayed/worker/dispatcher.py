@@ -23,12 +23,14 @@ from .leases import Lease
 from .parts import Parts
 from .prefetch import BUDGET
 from .starts import Starts
+from .tally import OK, QUICK, slow
 from .waiters import ListeningWaiter
 
 _LOOK = 0.5  # seconds between two looks whether running coroutines have been cancelled
 _GATHERING = 0.001  # seconds that a take may wait for more room
 _MOST_AHEAD = 16  # tasks that may wait in front of a thread
 _PROBE = 0.1  # seconds between two looks for coroutines among tasks for which no thread is free
+_ENOUGH = 64  # events of a history for an entry
 _SUSPICIOUS = 2  # losses after which a task runs alone: one less than what buries it by default
 
 
@@ -56,7 +58,7 @@ class Dispatcher:
         self._next_look = 0.0
         self._rested_at = 0.0  # monotonic time until which nothing is taken
         self._defect: BaseException | None = None
-        self._starts = Starts(parts.channel, parts.runner)
+        self._starts = Starts(parts.channel, parts.runner, parts.completer.joins)
         self._taken_at = 0.0  # monotonic time of the last take
         self._ahead = 0  # tasks that may wait in front of the threads
         self._queued: deque[Execution] = deque()  # what the threads were given, in its order
@@ -171,6 +173,7 @@ class Dispatcher:
                 self._channel.settle()
                 self._state.drained = True
                 return
+        self._completer.histories.write()
         self._channel.settle()
         self._wait()
 
@@ -213,7 +216,7 @@ class Dispatcher:
     def _due(self) -> float:
         """Monotonic time at which there is something to do if nothing happens."""
         now = monotonic()
-        due = now + self._fetcher.wait
+        due = min(now + self._fetcher.wait, self._completer.joins.due)
         if self._state.waiting:
             due = min(due, self._waiting_since + BUDGET)
         if self._watched:
@@ -264,7 +267,7 @@ class Dispatcher:
             function = self._functions[call.func_path]
         except BaseException as error:  # a module may raise anything when it is imported
             failure = error
-        job = None if call is None or call.headers is None else Job(lease.pool.queue, call)
+        job = None if call is None or call.headers is None else Job(lease.pool.queue, call, lease.name)
         if job is not None and "group" in job.headers:
             lease.pool.grouped = True
         execution = Execution(lease, job or call, self._runner, self._signals)
@@ -414,6 +417,9 @@ class Dispatcher:
                 raise
             except BaseException as error:
                 self._completer.break_off(execution.lease, execution.data, error)
+        self._completer.histories.write(_ENOUGH)
+        if self._completer.joins.waiting:
+            self._completer.joins.carry(busy=bool(self._state.in_flight))
 
     def _end(self, execution: Execution) -> None:
         lease, data = execution.lease, execution.data
@@ -428,8 +434,17 @@ class Dispatcher:
             self._completer.fail(lease, data, execution.call, function, failure, seconds=execution.seconds)
         else:
             self._completer.succeed(lease, self._state.is_fresh(now))
-            if self._completer.task_log.on and execution.call is not None:
-                self._completer.task_log.succeeded(lease.pool.store.name, execution.call.func_path, execution.seconds, now)
+            log, call, seconds = self._completer.task_log, execution.call, execution.seconds
+            if call is not None:
+                record = lease.pool.totals[call.func_path]
+                if seconds > QUICK:
+                    slow(record, seconds)
+                record[0] += 1
+                record[OK] += seconds
+                if (success := lease.pool.recorder.success) is not None:
+                    success((call.func_path, seconds))
+                if log.on and now >= log.counting_until:
+                    log.succeeded(lease.pool.store.name, call.func_path, seconds, now)
 
     def _learn(self, seconds: float) -> None:
         """A plain function has taken so many seconds: how many may wait in front of the threads."""

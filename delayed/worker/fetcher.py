@@ -1,5 +1,7 @@
 """Takes tasks for a worker: which next, from which of its queues, and under which leases."""
 
+from collections.abc import Callable
+
 from ..base.clock import monotonic
 from ..redis.channel import INTERRUPTED, Channel
 from .leases import LeasePool
@@ -33,7 +35,17 @@ class Fetcher:
         self.size = 1  # what was learnt last, of whatever queue: where one begins of which nothing is known
         self.recheck = False  # the connection broke: look what waits, as what Redis told it last may be lost
         self.interrupted = False  # a stop came during a blocking pop
+        self.before_wait: Callable[[], None] = lambda: None  # called when there may be nothing more to take
         self._more_in_first = False  # the first queue had as many tasks as we asked for, and no other goes before it
+
+    @property
+    def more(self) -> bool:
+        """Whether there is more to take at once, as far as is known."""
+        return self._more_in_first
+
+    def look(self) -> None:
+        """There may be more to take at once, as workflows have been carried on."""
+        self._more_in_first = self._more_in_first or not self.turns.weighted
 
     def connect(self) -> None:
         """Open a connection, and begin anew on it: endings that had no reply are sent again first, then all else that was
@@ -53,6 +65,7 @@ class Fetcher:
         if self._more_in_first and self._take_from(self.pools[0], most):
             return True
         self._more_in_first = False
+        self.before_wait()
         self.turns.feed()
         if not self._burst and not self.recheck:
             pop, seconds = self.turns.pop()

@@ -265,8 +265,10 @@ class Heartbeat(threading.Thread):
                 restore(ours)
                 ours.ran(pool.take_ran())
         self._ask_the_time()
+        self._completer.send_counts(self._channel)
         self._see_cancelled()
         self._keep_states()
+        self._completer.histories.write_over(self._channel)
         self._register.refresh(pool.store.over(self._channel) for pool in state.pools)
 
     def _keep_states(self) -> None:
@@ -280,6 +282,9 @@ class Heartbeat(threading.Thread):
         asked = monotonic()
         reply = self._channel.call("TIME")
         self._state.clock.learn(reply, asked, monotonic())
+        ahead = self._state.clock.now() - monotonic()
+        for pool in self._state.pools:
+            pool.totals.ahead = ahead
 
     def _see_cancelled(self) -> None:
         """Ask whether tasks that run were cancelled. A coroutine in a loop of its own is told (others are by the
@@ -315,21 +320,32 @@ class Heartbeat(threading.Thread):
         seen = (self._state.rounds, self._state.finished)
         if not self._returning and seen == self._seen:
             self._end_delayed()
+            if self._completer.joins.waiting:
+                self._completer.joins.carry_over(self._channel)
             self._watching = False  # before looking: a batch that comes now sets it again
+            self._state.returning = True  # before the loop finds its buffer empty: it would take what comes after this
             self._returning = self._state.take_unstarted()
             self._in_doubt = False
+            if self._completer.has_delayed:  # a quick one has ended meanwhile, and a slow one has begun
+                self._watching = True
         self._seen = seen
-        if self._returning:
-            self._watching = True  # until Redis has them
-            pool = self._returning[0].pool  # the buffer holds tasks of one queue
-            in_doubt, self._in_doubt = self._in_doubt, True
-            tasks = {lease.name: lease.data for lease in self._returning if lease.data is not None}
-            pool.store.over(self._channel).give_back(list(tasks), tasks)
-            for lease in self._returning:
-                # If the command was sent before and had no reply, it may still arrive: these names are used no more.
-                lease.gone = lease.gone or in_doubt
-                pool.returned.append(lease)
-            self._returning = []
+        try:
+            if self._returning:
+                self._give_back()
+        finally:  # where Redis does not answer, their order cannot be kept
+            self._state.returning = False
+
+    def _give_back(self) -> None:
+        self._watching = True  # until Redis has them
+        pool = self._returning[0].pool  # the buffer holds tasks of one queue
+        in_doubt, self._in_doubt = self._in_doubt, True
+        tasks = {lease.name: lease.data for lease in self._returning if lease.data is not None}
+        pool.store.over(self._channel).give_back(list(tasks), tasks)
+        for lease in self._returning:
+            # If the command was sent before and had no reply, it may still arrive: these names are used no more.
+            lease.gone = lease.gone or in_doubt
+            pool.returned.append(lease)
+        self._returning = []
 
     def _end_delayed(self) -> None:
         """End the tasks that have ended before the slow one, and of which the worker has only a note."""
@@ -364,10 +380,13 @@ class Heartbeat(threading.Thread):
             COROUTINES.leave(_LAST_MOMENTS)
             self._end_delayed()
             ended = end_early(self._channel, self._state, self._completer, cancelled)
+            self._completer.histories.write_over(self._channel, everything=True)
             count = say_goodbye(self._channel, self._state)
             logger.warning("%s: returned %s to the queue and exited", reason, counted(count, "task"))
             for tell in ended:
                 tell()
+            with contextlib.suppress(RedisError):
+                self._completer.send_counts(self._channel)
         except BaseException as error:
             leave_unheard(self._state, reason, error)
         finally:

@@ -5,15 +5,18 @@ ended it is known to have been carried out: until then nobody can know whether t
 """
 
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from ..base.ids import token
 from ..queue.queue import Queue
-from ..redis.channel import Channel, bulk
-from ..redis.command import pack
+from ..redis.channel import Channel
+from ..redis.command import bulk, pack
 from ..redis.store import TakeResult
+from ..redis.together import Part, together
 from .prefetch import Prefetch
+from .recorder import Recorder
+from .tally import Totals
 
 
 class Lease:
@@ -21,6 +24,7 @@ class Lease:
 
     __slots__ = ("data", "done", "field", "gone", "hash", "name", "number", "pool", "suspect")
     more = False
+    script = ""
 
     def __init__(self, pool: "LeasePool", name: str, number: int) -> None:
         self.pool = pool
@@ -44,7 +48,7 @@ class Lease:
 
 
 class Finish:
-    """The end of a lease whose task is tracked; a `channel.Ending`.
+    """The end of a lease whose task holds something; a `channel.Ending`.
 
     Args:
         lease: the lease.
@@ -57,6 +61,40 @@ class Finish:
     def __init__(self, lease: Lease, done: bytes) -> None:
         self.done, self.hash, self.field, self.answered = done, lease.hash, lease.field, lease.answered
         self.gone = False
+
+
+class Noted:
+    """As `Finish`, of one that may end with others.
+
+    Args:
+        lease: the lease.
+        part: what it adds to the command that ends them.
+    """
+
+    __slots__ = ("_lease", "answered", "field", "hash", "part", "script")
+    more = True
+
+    def __init__(self, lease: Lease, part: Part) -> None:
+        self._lease, self.part, self.script = lease, part, part.script
+        self.hash, self.field, self.answered = lease.hash, lease.field, lease.answered
+
+    @property
+    def gone(self) -> bool:
+        """Whether its lease will not be used again."""
+        return self._lease.gone
+
+    @gone.setter
+    def gone(self, gone: bool) -> None:
+        self._lease.gone = gone
+
+    @property
+    def done(self) -> bytes:
+        """The command that ends it alone."""
+        return self.together([self])
+
+    def together(self, some: "Sequence[Noted]") -> bytes:
+        """The command that ends these, of the same queue and script."""
+        return together(self._lease.pool.queue.keys, [each.part for each in some])
 
 
 class LeasePool:
@@ -87,7 +125,8 @@ class LeasePool:
         self.grouped = False  # groups may have tasks waiting
         self.deferred = False  # tasks are noted that could not run somewhere
         self.ran: set[str] = set()  # SHA-1 of those that have run here since the last beat, as long as there are such notes
-        self.totals: dict[str, list[float]] = {}  # what the log counts of functions: see `TaskLog`
+        self.totals = Totals()  # what is counted of functions
+        self.recorder: Recorder  # of what its tasks come to: see `Histories.attach`
         self.hash = bulk(queue.keys.processing)
         self.prefetch = Prefetch()
         self.made: dict[str, Lease] = {}  # all that may hold something or have a key

@@ -68,7 +68,7 @@ class WorkerOptions:
             raise ConfigurationError(f"weights must be numbers above 0, one for each queue, not {list(weights)!r}")
 
     def _check_times(self) -> None:
-        if not self.keep_alive_interval > 0:
+        if not 0 < self.keep_alive_interval < 1e9:
             raise ConfigurationError(
                 f"keep_alive_interval must be a number of seconds above 0, not {self.keep_alive_interval:g}"
             )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base.clock import monotonic
+from ..queue.history import Keeping
 from ..queue.limits import Limits
 from ..redis.command import pack
 from ..redis.store import TakeResult
@@ -80,6 +81,7 @@ class QueueOrder:
         pool = self._gates[index].pool
         pool.grouped = pool.grouped or bool(flags & 1)
         pool.deferred = bool(flags & 2)
+        pool.recorder.learn(Keeping.of(fields))
 
     def feed(self) -> None:
         """Let groups take turns where there are any."""

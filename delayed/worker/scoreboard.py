@@ -16,6 +16,10 @@ _QUEUES = 10  # where the queues begin: a serial number and a token for each
 _WORD = 8  # bytes
 _NOTES = 256  # endings that can be noted; a worker has at most a hand of them
 _QUEUE_BITS = 40  # a note is the number of a queue above so many bits, and below them that of a lease
+_HAS_TEXT = 1 << 63  # in a note of which more is known than that its task has ended
+_TEXTS = 1 << 16  # bytes for that,
+_LONGEST = 1 << 12  # and what one note may have of them
+_SIZE = 4  # bytes before each text, which say how many it has
 _TOKEN = 2 * _WORD  # bytes; see `leases.token`
 
 
@@ -30,9 +34,10 @@ class Scoreboard:
     def __init__(self, queues: int, *, supervised: bool = False) -> None:
         self.supervised = supervised
         self._notes = _QUEUES + 3 * queues  # how many notes there are, and then these
-        self._bytes = mmap.mmap(-1, _WORD * (self._notes + 1 + _NOTES))  # anonymous, and shared with forked processes
+        self._texts = _WORD * (self._notes + 1 + _NOTES)
+        self._bytes = mmap.mmap(-1, self._texts + _TEXTS)  # anonymous, and shared with forked processes
         self._words = memoryview(self._bytes).cast("Q")
-        self._noted = 0
+        self._noted, self._end = 0, self._texts
 
     # The worker writes
 
@@ -72,12 +77,25 @@ class Scoreboard:
         """What it runs must have ended at this monotonic time in seconds; 0 for no limit."""
         self._words[_END_BY] = round(moment * 1000)
 
-    def note(self, queue: int, serial: int) -> bool:
+    def note(self, queue: int, serial: int, text: bytes = b"") -> bool:
         """What its lease of this number, on its queue number `queue`, held has ended, and Redis does not know that yet. False
-        if there is no place. The lease must not be used again before `clear`."""
+        if there is no place. The lease must not be used again before `clear`.
+
+        Args:
+            queue, serial: the lease.
+            text: how it ends, if not by HDEL alone.
+        """
         if self._noted == _NOTES:
             return False
-        self._words[self._notes + 1 + self._noted] = queue << _QUEUE_BITS | serial
+        note = queue << _QUEUE_BITS | serial
+        if text:
+            size, end = len(text), self._end + _SIZE
+            if size > _LONGEST or end + size > self._texts + _TEXTS:
+                return False
+            self._bytes[self._end : end + size] = size.to_bytes(_SIZE, "big") + text
+            self._end = end + size
+            note |= _HAS_TEXT
+        self._words[self._notes + 1 + self._noted] = note
         self._noted += 1
         self._words[self._notes] = self._noted
         return True
@@ -86,13 +104,24 @@ class Scoreboard:
         """Redis knows all that was noted."""
         if self._noted:
             self._noted = self._words[self._notes] = 0
+            self._end = self._texts
 
     # The supervisor reads
 
-    def noted(self, queue: int) -> list[int]:
-        """The numbers of the leases on its queue number `queue` of which it has noted that their tasks have ended."""
-        words = self._words[self._notes + 1 : self._notes + 1 + self._words[self._notes]]
-        return [word & ((1 << _QUEUE_BITS) - 1) for word in words if word >> _QUEUE_BITS == queue]
+    def noted(self, queue: int) -> list[tuple[int, bytes]]:
+        """The numbers of the leases on its queue number `queue` of which it has noted that their tasks have ended, and how, if
+        not by HDEL alone."""
+        found, at = list[tuple[int, bytes]](), self._texts
+        for word in self._words[self._notes + 1 : self._notes + 1 + self._words[self._notes]]:
+            text = b""
+            if word & _HAS_TEXT:
+                size = int.from_bytes(self._bytes[at : at + _SIZE], "big")
+                text = self._bytes[at + _SIZE : at + _SIZE + size]
+                at += _SIZE + size
+            note = word & ~_HAS_TEXT
+            if note >> _QUEUE_BITS == queue:
+                found.append((note & ((1 << _QUEUE_BITS) - 1), text))
+        return found
 
     @property
     def progress(self) -> tuple[int, int]:

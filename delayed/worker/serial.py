@@ -15,6 +15,10 @@ from .leases import Lease
 from .parts import Parts
 from .prefetch import BUDGET
 from .starts import Started, Starts
+from .tally import OK, QUICK, slow
+
+_RETURNING = 1.0  # seconds for which the loop waits for the heartbeat to give tasks back
+_MOMENT = 0.0005  # seconds between two looks whether it has
 
 
 class SerialLoop:
@@ -30,12 +34,15 @@ class SerialLoop:
         self._channel, self._fetcher, self._completer = parts.channel, parts.fetcher, parts.completer
         self._functions, self._runner, self._emitter = parts.functions, parts.runner, parts.emitter
         self._deferral, self._recycling, self._recovery = parts.deferral, parts.recycling, parts.recovery
+        self._alarm = parts.runner.alarm
         self._heartbeat = heartbeat
         self._log = parts.completer.task_log
         parts.runner.look()
         self._verbose = parts.runner.verbose
-        self._starts = Starts(parts.channel, parts.runner)
-        self._begun: dict[str, Job] = {}  # by lease: those in the buffer to whose beginning Redis has said something
+        self._starts = Starts(parts.channel, parts.runner, parts.completer.joins)
+        self._fetcher.before_wait = self._completer.joins.finish
+        self._begun: dict[str, Job] = {}  # by lease: those in the buffer of which Redis has been asked whether they may begin
+        self._read: dict[str, Started] = {}  # likewise: those that have to ask
 
     def run(self) -> None:
         """Work until a stop, a limit, or (with `burst`) the end of the tasks."""
@@ -66,11 +73,14 @@ class SerialLoop:
         self._emitter.refresh(self._functions)
         if not self._channel.is_open:
             self._fetcher.connect()
+        if state.returning:
+            self._let_return()
         found = self._fetcher.take(self._recycling.left(state.finished))
         self._recovery.reached()
         if found:
-            self._work()
+            self._work_through()
             if pause := self._deferral.rest(state.finished):
+                self._channel.settle()
                 state.stop.wait(pause)
         elif self._options.burst:
             self._channel.settle()
@@ -80,11 +90,29 @@ class SerialLoop:
             state.stop.wait(BUDGET)  # what waited behind a slow task is on its way back to the queue
         return True
 
+    def _let_return(self) -> None:
+        """What the heartbeat gives back comes first in the queue again."""
+        until = monotonic() + _RETURNING
+        while self._state.returning and not self._state.stop.is_set() and monotonic() < until:
+            self._state.stop.wait(_MOMENT)
+
+    def _work_through(self) -> None:
+        """Run what is in the buffer, with one timer for all soft timeouts if there are several tasks."""
+        if len(self._state.buffer) < 2:
+            self._work()
+            return
+        self._alarm.keep()
+        try:
+            self._work()
+        finally:
+            self._alarm.release()
+
     def _work(self) -> None:
         """Run what is in the buffer."""
         state, stop = self._state, self._state.stop
         buffer = state.buffer
         self._begun.clear()  # the names are used again
+        self._read.clear()
         if len(buffer) > 1:
             self._heartbeat.watch()
         count = size = 0
@@ -114,10 +142,13 @@ class SerialLoop:
                 state.finished = done + count
                 self._completer.break_off(lease, data, error)
         state.scoreboard.work(False)
+        self._completer.histories.write()
+        if self._completer.joins.waiting and self._completer.joins.carry(busy=True):
+            self._fetcher.look()
         if count:
             self._fetcher.size = lease.pool.prefetch.learn(count, state.began - began, size)
 
-    def _run_one(self, lease: Lease, data: bytes) -> bool:
+    def _run_one(self, lease: Lease, data: bytes) -> bool:  # noqa: C901  # another call would cost every task
         """Run a task and end its lease. False if the other leases may have been lost meanwhile."""
         state = self._state
         call = function = failure = headers = None
@@ -128,6 +159,8 @@ class SerialLoop:
             if headers is None:
                 if self._verbose:
                     log_start(self._runner.start_level, lease.pool.store.name, path)
+                if self._alarm.armed:
+                    self._alarm.disarm()
                 function = self._functions[path]
                 value = function(*args, **kwargs)
                 if value is not None:
@@ -135,7 +168,7 @@ class SerialLoop:
         except BaseException as error:  # a task that raises SystemExit has failed, and nothing more
             failure = error
         if call is not None and headers is not None:
-            return self._run_job(lease, data, Job(lease.pool.queue, call))
+            return self._run_job(lease, data, Job(lease.pool.queue, call, lease.name))
         if self._signals.in_child:
             self._signals.leave_if_child(failure)
         state.running = None
@@ -145,8 +178,15 @@ class SerialLoop:
         fresh = state.is_fresh(now)
         if failure is None:
             self._completer.succeed(lease, fresh)
-            if self._log.on and not self._log.counted(lease.pool.totals, path, now - began, now):
-                self._log.succeeded(lease.pool.store.name, path, now - began, now)
+            ran, record = now - began, lease.pool.totals[path]
+            if ran > QUICK:
+                slow(record, ran)
+            record[0] += 1
+            record[OK] += ran
+            if self._log.on and now >= self._log.counting_until:
+                self._log.succeeded(lease.pool.store.name, path, ran, now)
+            if (success := lease.pool.recorder.success) is not None:
+                success((path, ran))
         else:
             self._completer.fail(lease, data, call and Call(*call), function, failure, seconds=now - began)
         return fresh
@@ -158,8 +198,10 @@ class SerialLoop:
         if "group" in job.headers:
             lease.pool.grouped = True
         try:
-            if job.holds_something or "hard_timeout" in job.headers:
+            if job.tracked_id is not None or "hard_timeout" in job.headers:
                 outcome = self._run_watched(lease, job)
+            elif "concurrency" in job.headers:
+                outcome = self._run_in_slot(lease, job)
             else:
                 outcome = self._runner.execute(job)
         finally:  # also if Redis did not answer
@@ -169,6 +211,13 @@ class SerialLoop:
         fresh = state.is_fresh(now)
         self._completer.end(lease, data, job, outcome, fresh)
         return fresh
+
+    def _run_in_slot(self, lease: Lease, job: Job) -> Outcome | None:
+        """Run a task that has a concurrency key, and that nobody else ends. None if its lease had been lost."""
+        if job.answer is None:
+            self._begin(lease, job)
+        may_run, outcome = self._runner.begin(lease.pool.store, lease.name, job)
+        return self._runner.execute(job) if may_run else outcome
 
     def _run_watched(self, lease: Lease, job: Job) -> Outcome | None:
         """Run a task that somebody else may have to end. None if its lease had been lost."""
@@ -199,5 +248,10 @@ class SerialLoop:
         """What a lease in the buffer holds, if that has to ask."""
         if lease.data is None or lease.name in self._begun:
             return None
-        job = job_of(lease.pool.queue, lease.data)
-        return (lease, job) if job is not None and job.holds_something else None
+        if found := self._read.get(lease.name):
+            return found
+        job = job_of(lease.pool.queue, lease.data, lease.name)
+        if job is None or not job.holds_something:
+            return None
+        self._read[lease.name] = lease, job
+        return lease, job

@@ -1,6 +1,5 @@
 """Tells Redis that tasks begin: one question for all that a worker has in hand."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..redis.channel import Channel
 from ..redis.command import pack
 from ..redis.scripts import Argument
 from ..redis.store import Store
+from .joins import Joins
 from .leases import Lease
 
 _ALONE = -1  # what `Store.start_many` says of a task that is for `Store.start` to judge
@@ -22,23 +22,29 @@ class Starts:
     Args:
         channel: the worker's connection.
         runner: of its tasks.
+        joins: what the worker does for workflows, of which nodes begin.
     """
 
-    def __init__(self, channel: Channel, runner: Runner) -> None:
-        self._channel, self._runner = channel, runner
+    def __init__(self, channel: Channel, runner: Runner, joins: Joins) -> None:
+        self._channel, self._runner, self._joins = channel, runner, joins
 
     def ask(self, jobs: Sequence[Started]) -> list[Started]:
-        """Ask whether these tasks, which are of one queue, may begin, and note the answers. Returns those that have one: the
-        others would stand in the way of these, or cannot be asked about; who asks `Runner.begin` about one is told."""
-        simple = [(lease, job) for lease, job in jobs if job.has_only_a_state]
-        keyed = list(_compatible((lease, job) for lease, job in jobs if not job.has_only_a_state))
-        self._ask_many(simple)
-        self._ask_each(keyed)
-        return [(lease, job) for lease, job in (*simple, *keyed) if job.answer is not None]
+        """Ask whether these tasks, which are of one queue, may begin, and note the answers. Returns those that were asked
+        about: the others would stand in the way of these. Of one without an answer `Runner.begin` has to be asked."""
+        for lease, job in jobs:
+            if "flow" in job.headers and job.member is not None:
+                self._joins.expect(lease.pool, job.member)
+        jobs = list(_compatible(jobs))
+        many, each = list[Started](), list[Started]()
+        for started in jobs:
+            (many if started[1].holds.begins_with_others else each).append(started)
+        self._ask_many(many)
+        self._ask_each(each)
+        return jobs
 
     def _ask_many(self, jobs: Sequence[Started]) -> None:
         if jobs:
-            asked = [(lease.name, job.tracked_id or "", job.attempt) for lease, job in jobs]
+            asked = [(lease.name, job.holds, job.attempt) for lease, job in jobs]
             answers = jobs[0][0].pool.store.start_many(asked, self._runner.place)
             for (_, job), answer in zip(jobs, answers, strict=True):
                 job.answer = None if answer == _ALONE else answer
@@ -54,18 +60,19 @@ class Starts:
             job.answer = reply if isinstance(reply, int) else None  # else it is an error: of a foreign type, say
 
 
-def _compatible(jobs: Iterator[Started]) -> Iterator[Started]:
+def _compatible(jobs: Sequence[Started]) -> Iterator[Started]:
     """Those of which none has to wait for another: of those with one key only as many as may run at once."""
-    taken = Counter[tuple[str, str]]()
-    for lease, job in jobs:
-        holds, wanted = job.holds, dict[tuple[str, str], int]()
-        if holds.slots is not None:
-            wanted["slots", holds.slots] = holds.limit
-        if holds.unique is not None and holds.mode == "while_running":
-            wanted["unique", holds.unique] = 1
-        if all(taken[key] < limit for key, limit in wanted.items()):
-            taken.update(wanted.keys())
-            yield lease, job
+    taken, claimed = dict[str, int](), set[str]()
+    for started in jobs:
+        holds = started[1].holds
+        slots, unique = holds.slots, holds.unique if holds.mode == "while_running" else None
+        if unique in claimed or (slots is not None and taken.get(slots, 0) >= holds.limit):
+            continue
+        if slots is not None:
+            taken[slots] = taken.get(slots, 0) + 1
+        if unique is not None:
+            claimed.add(unique)
+        yield started
 
 
 class Packing:

@@ -1,13 +1,12 @@
 """The state of a worker."""
 
 import contextlib
-import os
-import socket
 from collections import Counter, deque
 from typing import Any, cast
 
 from ..base.clock import monotonic, now
 from ..base.ids import token
+from ..base.place import place
 from ..job.job import Job
 from ..redis.server_time import ServerTime
 from ..system.process import resident_size
@@ -35,7 +34,7 @@ class WorkerState:
         self._fresh_for = options.ttl / 2
         # Fixed when the worker is made.
         self.name = token()  # of its own lease, and the value of all its leases
-        self.place = f"{socket.gethostname()}:{os.getpid()}"
+        self.place = place()
         self.started = now()
         self.ttl = options.ttl  # seconds that a lease lives after a beat
         self.endings_at_once = options.endings_at_once or options.several
@@ -47,6 +46,7 @@ class WorkerState:
         self.stop = Stop()  # set by whoever wants it to end
         # The heartbeat.
         self.leave_by: float | None = None  # monotonic time at which the grace is over, once it has begun
+        self.returning = False  # what waited behind a slow task is on its way back to its queue
         self.clock = ServerTime(lambda: cast(Any, store.call("TIME")))
         # The loop.
         self.rounds = 0  # how often it went round

@@ -9,17 +9,17 @@ from ..job.job import Job
 from ..job.lines import fields, ran, words
 from ..logger import logger
 from ..redis.server_time import ServerTime
+from .tally import LOGGED, LOGGED_FOR, OK, Totals
 
 MOST = 50  # lines a second; of more successes there is one line for each function
-_DIFFERENT = 1000  # functions that are told apart
 _SECOND = 1.0
 
 
 class TaskLog:
     """Logs what a worker's tasks come to, beside failures, which are logged where they are handled.
 
-    The worker's loop counts, in totals that only grow; its heartbeat reads them each second and logs the difference, so that
-    no task waits for that. At DEBUG there is a line for each.
+    The worker's loop counts all, in totals that only grow (see `tally`); its heartbeat reads them each second and logs the
+    difference, so that no task waits for that. At DEBUG there is a line for each.
 
     Args:
         clock: of the server.
@@ -32,9 +32,9 @@ class TaskLog:
         self._most: float = MOST
         self._ended = self._single = 0.0  # in this second: tasks of which it was told, and how many may have lines
         self._until = 0.0  # monotonic time at which it is over
-        self.counting_until = 0.0  # likewise, if what has a total is only counted until then
-        self._totals: dict[str, dict[str, list[float]]] = {}  # queue → function → tasks, and seconds that they ran
-        self._before = 0.0  # tasks in all totals when this second began
+        self.counting_until = 0.0  # likewise, if successes are only counted until then: then it need not be told of them
+        self._totals: dict[str, Totals] = {}  # by queue
+        self._before = 0.0  # successes in all totals when this second began
         self._logged: dict[tuple[str, str], tuple[float, float]] = {}
         self._counting = False  # since the last look of the heartbeat
         self.due = float("inf")  # monotonic time of its next look
@@ -46,46 +46,31 @@ class TaskLog:
 
     # The loop
 
-    def totals(self, queue: str) -> dict[str, list[float]]:
-        """What is counted of a queue's functions: tasks, and seconds that they ran. Before `counting_until` the loop may add
-        to what is there itself, instead of calling `succeeded`."""
-        return self._totals.setdefault(queue, {})
+    def totals(self, queue: str) -> Totals:
+        """What is counted of a queue's functions."""
+        return self._totals.setdefault(queue, Totals())
 
     def succeeded(self, queue: str, path: str, seconds: float | None, moment: float, job: Job | None = None) -> None:
-        """A task has succeeded, at this monotonic time."""
+        """A task has succeeded, at this monotonic time, and has been counted."""
         if moment >= self._until:
             self._begin_second(moment)
         self._ended += 1
         if self._ended <= self._single:
+            record = self.totals(queue)[path]
+            record[LOGGED] += 1
+            record[LOGGED_FOR] += seconds or 0.0
             self._one(queue, path, "succeeded", seconds, job)
-            return
-        totals = self.totals(queue)
-        total = totals.get(path)
-        if total is None:
-            total = totals.setdefault(path if len(totals) < _DIFFERENT else "(others)", [0, 0.0])
-        total[0] += 1
-        total[1] += seconds or 0.0
-        if not self._counting:
+        elif not self._counting:
             self._counting, self.due = True, moment + _SECOND
             self.wake()
 
     def _begin_second(self, moment: float) -> None:
-        counted = sum(total[0] for totals in self._totals.values() for total in totals.values())
-        lines = min(self._ended, self._single)
-        many = lines + counted - self._before > self._most and moment < self._until + _SECOND
+        counted = sum(total[0] for totals in self._totals.values() for total in totals.values()) - 1  # before this one
+        many = counted - self._before > self._most and moment < self._until + _SECOND
         self._ended, self._before = 0, counted
         self._until = moment + _SECOND
         self._single = 0 if many else self._most
         self.counting_until = self._until if many else 0.0
-
-    def counted(self, totals: dict[str, list[float]], path: str, seconds: float, moment: float) -> bool:
-        """Count one more success of a function of these `totals`, if it is one of many; False if it may have a line."""
-        total = totals.get(path)
-        if total is None or moment >= self.counting_until:
-            return False
-        total[0] += 1
-        total[1] += seconds
-        return True
 
     def cancelled(self, queue: str, job: Job) -> None:
         """A task has ended as cancelled."""
@@ -108,7 +93,8 @@ class TaskLog:
         self.due = float("inf")
         self._counting = False  # after that, and before looking: what is counted from now on asks for another look
         found = [(queue, path, total) for queue, totals in list(self._totals.items()) for path, total in list(totals.items())]
-        for queue, path, (count, seconds) in found:
+        for queue, path, record in found:
+            count, seconds = record[0] - record[LOGGED], record[OK] - record[LOGGED_FOR]
             before = self._logged.get((queue, path), (0, 0.0))
             self._logged[queue, path] = (count, seconds)
             tasks, ran_for = round(count - before[0]), seconds - before[1]

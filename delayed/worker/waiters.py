@@ -40,7 +40,8 @@ class BlockingWaiter:
         return self._channel.block(pop, seconds, self._stop.fileno())
 
     def rest(self, seconds: float) -> None:
-        """See `Waiter`."""
+        """See `Waiter`. What has ended is said before that."""
+        self._channel.settle()
         self._stop.wait(seconds)
 
     def interrupt(self) -> None:

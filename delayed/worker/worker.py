@@ -1,5 +1,6 @@
 """The worker: its parts, and its life."""
 
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from ..job.runner import Runner
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
+from ..redis.command import RedisError
 from ..system.signals import SignalPipe
 from .completer import Completer
 from .deferral import PATIENCE, Deferral
@@ -135,6 +137,7 @@ class Worker:
         ]
         for pool in state.pools:
             pool.totals = completer.task_log.totals(pool.store.name)
+            completer.histories.attach(pool)
         self._waiter: BlockingWaiter | ListeningWaiter = (
             ListeningWaiter(first, channel, state.stop) if options.several else BlockingWaiter(channel, state.stop)
         )
@@ -200,6 +203,7 @@ class Worker:
         try:
             if not channel.is_open:
                 channel.open()
+            self._parts.completer.histories.write()
             channel.settle()
             self._loop.finish()
             count = say_goodbye(channel, state)
@@ -208,6 +212,10 @@ class Worker:
             if self._parts.fetcher.interrupted:  # the blocking pop may have had a notification by then
                 for pool in state.pools:
                     pool.store.repair()
+            with contextlib.suppress(RedisError):  # a sweeper does it else
+                self._parts.completer.joins.finish()
+            with contextlib.suppress(RedisError):  # all that matters is done
+                self._parts.completer.send_counts(channel)
         except BaseException as error:  # of Redis, or of what a task has left behind
             leave_unheard(state, "Stopped", error)
         finally:

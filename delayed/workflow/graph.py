@@ -1,0 +1,185 @@
+"""A workflow as it is put together: sets of nodes, and the gates between them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, Self
+
+from ..errors import InvalidTask
+from ..task.task import GoTask, PyTask, Task
+
+Policy = Literal["stop", "stop_now", "continue"]
+MODES = {"stop": "a", "stop_now": "a", "continue": "e", "any": "q", "failure": "n"}  # of gates, as flow_join.lua knows them
+_MOST_TARGETS = 100  # sets behind one gate; where there are more, several gates stand side by side
+_DEEPEST = 16  # specifications within each other
+_NOT_HERE = ("at", "after", "rate_key")  # options of tasks that wait for an instant
+
+
+class Quorum(NamedTuple):
+    """An edge that needs so many successes among the nodes before it."""
+
+    need: int
+
+
+When = Policy | Literal["any", "failure"] | Quorum
+
+
+def quorum(need: int) -> Quorum:
+    """What `when=` takes if so many successes among the nodes before will do.
+
+    Raises:
+        InvalidTask: it is no number above 0.
+    """
+    if type(need) is not int or need < 1:
+        raise InvalidTask(f"a quorum is a number of nodes above 0, not {need!r}")
+    return Quorum(need)
+
+
+class Block:
+    """Nodes with the same predecessors and successors: one, or the members of a group.
+
+    Args:
+        number: its own, in the workflow.
+        tasks: what its nodes do, in their order; for a map the one call that is made with each element.
+        queue: where they go, by its name.
+        kind: `t` for tasks, `m` for a map, `w` for a wait, `c` for callbacks.
+        label: what people call it.
+    """
+
+    __slots__ = (
+        "edges", "first", "gates", "kind", "label", "many", "number", "outs", "previous", "queue", "size", "tasks", "wait",
+    )  # fmt: skip
+
+    def __init__(self, number: int, tasks: Sequence[Task], queue: str, kind: str = "t", label: str = "") -> None:
+        self.number, self.tasks, self.queue, self.kind = number, tasks, queue, kind
+        self.label = label or (tasks[0].func_path if tasks else "")
+        self.size = 1 if kind in "mw" else len(tasks)
+        self.first = 0  # index of its first node
+        self.gates = 0  # that it waits for
+        self.outs: list[Gate] = []
+        self.many = False  # it is a group: whoever comes after it finds a list
+        self.previous: tuple[bool, list[Block]] | None = None  # whose results it finds, and whether as a list
+        self.edges: list[tuple[Block, When]] = []  # from those before it
+        self.wait: tuple[int, str] | None = None  # milliseconds, or 0, and the name of a signal, or ''
+
+
+class Gate:
+    """What lets sets of nodes go on, or skips them, as others have ended.
+
+    Args:
+        number: its own, in the workflow.
+        mode: a character of `MODES`.
+        need: how many successes (or failures) it needs; 0 for all.
+        sources: the sets before it.
+    """
+
+    __slots__ = ("mode", "need", "number", "sources", "targets")
+
+    def __init__(self, number: int, mode: str, need: int, sources: list[Block]) -> None:
+        self.number, self.mode, self.need, self.sources = number, mode, need, sources
+        self.targets: list[Block] = []
+        for each in sources:
+            each.outs.append(self)
+
+
+class Ref(NamedTuple):
+    """Nodes of a workflow that is being put together, for `after=`."""
+
+    blocks: tuple[Block, ...]
+    mode: When | None = None
+
+    def when(self, when: When) -> Self:
+        """The same, with a policy of its own for the edges that come from it."""
+        return self._replace(mode=when)
+
+    @property
+    def many(self) -> bool:
+        """Whether what comes after it finds a list."""
+        return len(self.blocks) != 1 or self.blocks[0].many
+
+
+class Graph:
+    """Sets of nodes, and the gates between them.
+
+    Args:
+        policy: what edges do that have no policy of their own.
+        base: the numbers from which on its sets, its gates and its nodes are counted.
+    """
+
+    def __init__(self, policy: Policy = "stop", base: tuple[int, int, int] = (0, 0, 0)) -> None:
+        if policy not in ("stop", "stop_now", "continue"):
+            raise InvalidTask(f"on_failure is 'stop', 'stop_now' or 'continue', not {policy!r}")
+        self.policy: Policy = policy
+        self.blocks: list[Block] = []
+        self.gates: list[Gate] = []
+        self._base = base
+        self._shared: dict[tuple[str, int, tuple[int, ...]], Gate] = {}
+
+    def block(self, tasks: Sequence[Task], queue: str, kind: str = "t", label: str = "") -> Block:
+        """A new set of nodes."""
+        checked = None
+        for task in tasks:
+            if not isinstance(task, PyTask | GoTask):
+                raise InvalidTask(f"a workflow is made of calls such as f.s(1), PyTask and GoTask, not of {task!r:.200}")
+            if task.options is not checked:  # many tasks share them
+                checked = task.options
+                _check(task)
+        made = Block(self._base[0] + len(self.blocks), tasks, queue, kind, label)
+        self.blocks.append(made)
+        return made
+
+    def connect(self, block: Block, after: Iterable[Ref], when: When | None = None) -> None:
+        """Let a set wait for those before it."""
+        refs = list(after)
+        sources = [each for ref in refs for each in ref.blocks]
+        if sources:
+            many = len(refs) > 1 or any(ref.many for ref in refs)
+            block.previous = (many, sources)
+        block.edges = [(each, ref.mode or when or self.policy) for ref in refs for each in ref.blocks]
+        by_mode: dict[When, list[Block]] = {}
+        for each, mode in block.edges:
+            by_mode.setdefault(mode, []).append(each)
+        for mode, some in by_mode.items():
+            gate = self._gate(mode, list({each.number: each for each in some}.values()))
+            gate.targets.append(block)
+            block.gates += 1
+
+    def _gate(self, when: When, sources: list[Block]) -> Gate:
+        mode, need = ("q", when.need) if isinstance(when, Quorum) else (MODES.get(when, ""), 0 if when in MODES else -1)
+        if need < 0:
+            raise InvalidTask(f"when= is one of {', '.join(MODES)}, or quorum(k), not {when!r}")
+        need = 1 if mode in ("q", "n") and not need else need
+        key = (mode, need, tuple(each.number for each in sources))
+        found = self._shared.get(key)
+        if found is None or len(found.targets) >= _MOST_TARGETS:
+            found = self._shared[key] = Gate(self._base[1] + len(self.gates), mode, need, sources)
+            self.gates.append(found)
+        return found
+
+    def number(self) -> int:
+        """Give each node its index. Returns how many there are, callbacks among them."""
+        at = self._base[2]
+        for block in self.blocks:
+            block.first = at
+            at += block.size
+        return at - self._base[2]
+
+    def ends(self) -> list[Block]:
+        """The sets that nothing comes after, but for what handles a failure."""
+        return [each for each in self.blocks if each.kind != "c" and all(gate.mode == "n" for gate in each.outs)]
+
+
+def too_deep(depth: int) -> None:
+    """Refuse what is nested too deeply.
+
+    Raises:
+        InvalidTask: it is.
+    """
+    if depth >= _DEEPEST:
+        raise InvalidTask(f"groups and chains may be nested to a depth of {_DEEPEST}")
+
+
+def _check(task: Task) -> None:
+    for name in _NOT_HERE if task.options is not None else ():
+        if getattr(task.options, name) is not None:
+            raise InvalidTask(
+                f"{task.func_path}: {name} is for tasks that are enqueued at once; let the workflow wait: flow.wait(timeout=…)"
+            )

@@ -1,0 +1,131 @@
+"""Stores a workflow in Redis: whole, or in pages of which the last one starts it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..base.ids import token
+from ..errors import DelayedError, Duplicate, InvalidTask, UnknownTask
+from ..redis.scripts import Argument
+from ..redis.store import Store
+from .graph import Block
+from .layout import LISTED, Layout, packed_queues
+
+PATIENCE = 3600.0  # seconds for which a builder may think about the next page: its tasks may come from anywhere
+_NODES = 1000  # of a page, at most,
+_BYTES = 1 << 20  # and bytes of their tasks
+NO_BLOCK = -1
+_DONE, _ANEW = 1, 2  # what flow_build returns
+
+
+class Page(NamedTuple):
+    """A part of a workflow."""
+
+    fields: list[Argument]  # names and values
+    tasks: list[bytes]  # of one large set,
+    set: int  # which is this
+
+
+def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str | bytes], patience: float = PATIENCE) -> None:
+    """Store a workflow, and start it.
+
+    Args:
+        store: of its home.
+        flow: its id.
+        layout: what it is.
+        about: further fields.
+        patience: seconds after which it is removed if no further page has come.
+
+    Raises:
+        Duplicate: there is one of this id, or somebody has begun it anew, as this one was too slow.
+        UnknownTask: it was removed before it was whole: it was too slow.
+        NotEncodable: a task cannot be sent; nothing is left of the workflow.
+        redis.exceptions.RedisError: as `Queue.enqueue`.
+    """
+    keys, blocks = store.keys, layout.graph.blocks
+    nodes = sum(each.size for each in blocks if each.kind != "c")
+    ready = [f"i{each.number}" for each in blocks if not each.gates and each.kind != "c"]
+    ready += [f"j{gate.number}" for gate in layout.graph.gates if not any(each.size for each in gate.sources)]
+    common = (keys.flow(flow), keys.marks(flow), keys.joins(flow), keys.flow_outbox, keys.flow_ids, keys.flow_due)
+    every = sum(each.size for each in blocks)
+    counts = {"total": nodes, "left": nodes, "next": every, "sets": len(blocks), "gates": len(layout.graph.gates)}
+    fields = {**about, **{name: str(count) for name, count in counts.items()}, "queues": packed_queues(layout.queues)}
+    builder, begun = token(), False
+    try:
+        for page, first, last in _marked(_pages(layout, fields)):
+            step = "whole" if first and last else "first" if first else "last" if last else "more"
+            listed = keys.flow(flow) if page.set == NO_BLOCK else keys.bodies(flow, page.set)
+            words = (flow, builder, step, round(patience * 1000), every, len(page.fields), len(page.tasks))
+            names = (*common, keys.task(run_id(flow)), listed)
+            said = store.add("flow_build", names, (*words, *page.fields, *page.tasks, *(ready if last else ())))
+            if said != _DONE:
+                raise _refused(store, flow, patience, anew=said == _ANEW, first=first)
+            begun = True
+    except InvalidTask:  # one of a later page cannot be sent
+        if begun:
+            lists = [keys.bodies(flow, each.number) for each in blocks if each.size > LISTED]
+            store.run("flow_remove", (*common, *lists), flow, f"{flow} B", builder)
+        raise
+
+
+def _refused(store: Store, flow: str, patience: float, *, anew: bool, first: bool) -> DelayedError:
+    identity, late = run_id(flow), f"as no page of it came for {patience / 60:g} minutes"
+    if first:
+        return Duplicate(f"a workflow of this key is known in {store.name!r}; nothing was created", identity)
+    if anew:
+        return Duplicate(
+            f"workflow {identity} in {store.name!r} was begun anew by another process before this one had stored it, {late}; "
+            "nothing of this one is left",
+            identity,
+        )
+    return UnknownTask(f"workflow {identity} in {store.name!r} was removed before it was whole, {late}; submit it again")
+
+
+def _marked(pages: Iterator[Page]) -> Iterator[tuple[Page, bool, bool]]:
+    """Each page, and whether it is the first, and the last."""
+    first, page = True, next(pages)
+    for following in pages:
+        yield page, first, False
+        first, page = False, following
+    yield page, first, True
+
+
+def run_id(flow: str) -> str:
+    """The id of a workflow, as people see it: it is that of a tracked task."""
+    return flow + "AAAAAA"
+
+
+def _pages(layout: Layout, about: dict[str, str | bytes]) -> Iterator[Page]:
+    fields: list[Argument] = [part for pair in (*about.items(), *layout.sets()) for part in pair]
+    size = 0
+    for block in layout.graph.blocks:
+        if block.size > LISTED:
+            if fields:
+                yield from _split(fields)
+                fields, size = [], 0
+            yield from _listed(layout, block)
+            continue
+        for index, data in enumerate(layout.tasks(block), block.first):
+            fields += (f"t{index}", data)
+            size += len(data)
+            if len(fields) > 4 * _NODES or size > _BYTES:
+                yield from _split(fields)
+                fields, size = [], 0
+    yield from _split(fields or ["listed", "1"])
+
+
+def _split(fields: list[Argument]) -> Iterator[Page]:
+    for at in range(0, len(fields), 8 * _NODES):
+        yield Page(fields[at : at + 8 * _NODES], [], NO_BLOCK)
+
+
+def _listed(layout: Layout, block: Block) -> Iterator[Page]:
+    some: list[bytes] = []
+    size = 0
+    for data in layout.tasks(block):
+        some.append(data)
+        size += len(data)
+        if len(some) == _NODES or size > _BYTES:
+            yield Page([], some, block.number)
+            some, size = [], 0
+    if some:
+        yield Page([], some, block.number)
