@@ -3,12 +3,19 @@
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from ..app import App
-from ..app.app import find_app
+from ..base.later import Later
+from ..queue.queue import Queue
+
+if TYPE_CHECKING:
+    from ..app import App
+    from ..app import app as applications
+else:
+    applications = Later("delayed.app.app")
 
 EXIT_NO_APP = 78  # EX_CONFIG of sysexits.h: the application cannot be imported
 app_option = click.option(
@@ -16,10 +23,10 @@ app_option = click.option(
 )
 
 
-def load_app(path: str, url: str) -> App:
+def load_app(path: str, url: str) -> "App":
     """The application at `path`, on the Redis of --redis if that was given. If it cannot be imported: exit status 78."""
     try:
-        app = find_app(path)
+        app = applications.find_app(path)
     except Exception as error:  # whatever the modules of an application raise
         where = "".join(traceback.format_exception_only(error)).strip()
         click.echo(f"Error: cannot load --app {path}: {where} (the current folder is {Path.cwd()})", err=True)
@@ -27,3 +34,12 @@ def load_app(path: str, url: str) -> App:
     if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
         app.use(url)
     return app
+
+
+def chosen(queues: list[Queue], names: tuple[str, ...]) -> list[Queue]:
+    """The queues of an application, or those of them that were named."""
+    known = {queue.name for queue in queues}
+    for name in names:
+        if name not in known:
+            raise click.UsageError(f"the application has no queue {name!r}; it has {', '.join(sorted(known))}")
+    return [queue for queue in queues if not names or queue.name in names]

@@ -5,22 +5,25 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..app import App
 from ..base.escape import escaped
 from ..base.text import counted
 from ..job.modules import absent, unmatched
 from ..logger import logger
-from ..ops.doctor import product_of
-from ..ops.info import processes
+from ..ops.processes import entries
+from ..ops.product import product_of
 from ..queue.queue import Queue
 from ..redis.command import RedisError, is_cluster
 from ..redis.connect import address
 
+if TYPE_CHECKING:
+    from ..app import App
+
 _DISTRIBUTION = "delayedq"
 
 
-def say_hello(queues: Sequence[Queue], allow: Sequence[str] | None, app: App | None, app_path: str | None) -> None:
+def say_hello(queues: Sequence[Queue], allow: Sequence[str] | None, app: "App | None", app_path: str | None) -> None:
     """Log which version this is, its Redis, its queues and its functions; warn of patterns that match nothing.
 
     Args:
@@ -72,7 +75,7 @@ def warn_of_missing_sweepers(queues: Sequence[Queue]) -> None:
 
 
 def _is_swept(queue: Queue) -> bool:
-    return any(each.get("kind") == "sweeper" for each in processes(queue).values())
+    return any(each.get("kind") == "sweeper" for each in entries(queue).values())
 
 
 def _redis(queue: Queue) -> str:

@@ -5,17 +5,22 @@ import sys
 
 import click
 
+from ..ops.audit import write
 from ..ops.diagnosis import diagnose, diagnose_queue
 from ..ops.diagnosis import lines as advice_lines
 from ..ops.doctor import queue_facts, read
 from ..ops.fsck import PATIENCE, check
 from ..ops.fsck import lines as fsck_lines
+from ..ops.jobs import REPAIR, begin
 from ..queue.queue import Queue
 from ..redis.connect import connect
+from .acting import background_option, operator, tell_of_job
+from .amounts import WEEK, Number
 from .common import connected, json_option, show
 
 _wait_option = click.option(
     "--wait",
+    type=Number(most=WEEK),
     default=PATIENCE,
     show_default=True,
     help="Report only problems that last this many seconds (longer than the sweepers' interval).",
@@ -25,17 +30,27 @@ _wait_option = click.option(
 @click.command()
 @click.argument("queues", nargs=-1, required=True)
 @click.option("--repair", is_flag=True, help="Fix what is safe to fix while processes run. Removes no task.")
+@background_option
 @click.option("--at-rest", is_flag=True, help="No process uses QUEUES now: also check that no task is held.")
 @_wait_option
 @json_option
 @connected
-def fsck(url: str, queues: tuple[str, ...], repair: bool, at_rest: bool, wait: float, as_json: bool) -> None:
+def fsck(url: str, queues: tuple[str, ...], repair: bool, background: bool, at_rest: bool, wait: float, as_json: bool) -> None:
     """Check the keys of QUEUES for inconsistencies, while workers run.
 
     Exit status 1 if something is left wrong.
     """
     conn = connect(url)
+    if background:
+        if not repair or at_rest:
+            raise click.UsageError("--background is for --repair, while processes run")
+        for name in queues:
+            tell_of_job(begin(Queue(name, conn), operator(), REPAIR))
+        return
     found = [check(Queue(name, conn), wait, repair=repair, at_rest=at_rest) for name in queues]
+    for each in found if repair else ():
+        left = f"{len(each.wrong)} wrong" if each.wrong else "done"
+        write(Queue(each.queue, conn), operator(), "fsck.repair", "", count=len(each.repaired), result=left)
     if as_json:
         named = [
             {"queue": each.queue, **{word: [one._asdict() for one in getattr(each, word)] for word in ("repaired", "left")}}

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -15,8 +14,8 @@ import click
 from ..base.escape import escaped, indented
 from ..errors import ConfigurationError, DelayedError
 from ..logger import setup_process
-from ..redis.command import RedisError
-from ..redis.connect import url_of_environment
+from ..redis.command import redis_errors
+from ..redis.environment import url_of_environment
 
 P = ParamSpec("P")
 _LONGEST = 1000  # characters of a sentence
@@ -50,7 +49,7 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except BrokenPipeError:  # who reads what we print has enough: click ends in silence
             raise
-        except (DelayedError, RedisError, OSError, UnicodeError) as error:
+        except (DelayedError, redis_errors.RedisError, OSError, UnicodeError) as error:
             first, *rest = str(error).split("\n")  # it may quote what a task has said
             first = _CONNECTING.sub(r"cannot connect to \1: ", first)
             first += _CERTIFICATE if "CERTIFICATE_VERIFY_FAILED" in first else ""
@@ -64,20 +63,12 @@ def load(modules: Sequence[str]) -> None:
     """Import modules as `python -m` would: the application lives in its own folder."""
     sys.path.insert(0, str(Path.cwd()))
     for name in modules:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise click.ClickException(f"{name!r:.100} is no name of a module, such as myapp.tasks")
         try:
             import_module(name)
         except (ImportError, SyntaxError) as error:
             raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
-
-
-def moment_of(text: str) -> float:
-    """An ISO date or time in seconds since 1970; in UTC if it names no zone, as times are shown.
-
-    Raises:
-        ValueError: it is none.
-    """
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def check_names(queues: Sequence[str]) -> None:

@@ -10,8 +10,10 @@ from ..base.checks import as_time
 from ..base.text import counted
 from ..cron.definition import recorded
 from ..cron.schedules import Listed, Schedules, register
+from ..ops.actions import pause_schedule, remove_schedule, resume_schedule, run_schedule
 from ..queue.queue import Queue
 from ..redis.connect import connect
+from .acting import operator, tell
 from .application import app_option, load_app
 from .common import Group, connected, json_option, load, show
 
@@ -57,7 +59,7 @@ def cron_list(url: str, queue: str, as_json: bool) -> None:
 @connected
 def cron_pause(url: str, queue: str, name: str) -> None:
     """Pause schedule NAME of QUEUE."""
-    click.echo(f"{name} {'is paused' if Schedules(Queue(queue, url)).pause(name) else 'was paused already'}")
+    tell(pause_schedule(Queue(queue, url), operator(), name))
 
 
 @cron.command("resume")
@@ -66,7 +68,7 @@ def cron_pause(url: str, queue: str, name: str) -> None:
 @connected
 def cron_resume(url: str, queue: str, name: str) -> None:
     """Resume schedule NAME of QUEUE, from now on."""
-    click.echo(f"{name} {'goes on' if Schedules(Queue(queue, url)).resume(name) else 'was not paused'}")
+    tell(resume_schedule(Queue(queue, url), operator(), name))
 
 
 @cron.command("run")
@@ -75,8 +77,7 @@ def cron_resume(url: str, queue: str, name: str) -> None:
 @connected
 def cron_run(url: str, queue: str, name: str) -> None:
     """Run schedule NAME of QUEUE now, in addition to its times."""
-    Schedules(Queue(queue, url)).run(name)
-    click.echo(f"{name} is enqueued")
+    tell(run_schedule(Queue(queue, url), operator(), name))
 
 
 @cron.command("remove")
@@ -85,8 +86,7 @@ def cron_run(url: str, queue: str, name: str) -> None:
 @connected
 def cron_remove(url: str, queue: str, name: str) -> None:
     """Remove schedule NAME from QUEUE. A worker that imports its definition registers it again."""
-    Schedules(Queue(queue, url)).remove(name)
-    click.echo(f"{name} is removed")
+    tell(remove_schedule(Queue(queue, url), operator(), name))
 
 
 @cron.command("sync")

@@ -32,6 +32,8 @@ RESULTS = "demo:digests"
 
 # A lease shorter than the default, so that the demonstration need not wait for ten seconds after each kill.
 _TTL, _BEAT, _SWEEP = 2.0, 0.5, 1.0  # seconds
+_SAID = 10  # seconds within which a sweeper says what it has done
+_AT_ONCE = 1_000  # results that are read together
 _SILENCE = 60  # seconds without a result after which something must be wrong
 
 
@@ -161,14 +163,14 @@ def _collect(fleet: _Fleet, paths: list[str], kills: int) -> Outcome:
     counts: Counter[str] = Counter()
     with click.progressbar(length=len(paths), label="Hashing") as bar:
         while len(results) < len(paths):
-            reply = _next(fleet.queues[0])
-            if reply is None:
+            replies = _next(fleet.queues[0])
+            if not replies:
                 break
-            path, size, sha256 = msgpack.unpackb(reply[1], unicode_errors="surrogateescape")
-            counts[path] += 1
-            if path not in results:
-                results[path] = size, sha256
-                bar.update(1)
+            for path, size, sha256 in (msgpack.unpackb(reply, unicode_errors="surrogateescape") for reply in replies):
+                counts[path] += 1
+                if path not in results:
+                    results[path] = size, sha256
+                    bar.update(1)
             if due and len(results) >= due[0] and fleet.kill_one():
                 due.pop(0)
     seconds = monotonic() - began
@@ -179,22 +181,30 @@ def _collect(fleet: _Fleet, paths: list[str], kills: int) -> Outcome:
         size=sum(size for size, _ in results.values()),
         seconds=seconds,
         kills=kills - len(due),
-        recovered=sum(inspect(queue).recovered for queue in fleet.queues),
+        recovered=_recovered(fleet.queues, kills - len(due)),
         lost=len(paths) - len(results),
         wrong=wrong,
         repeated=sum(counts.values()) - len(counts),
     )
 
 
-def _next(queue: Queue) -> list[bytes] | None:
-    """The next result; None if there is none for too long. It waits for a second at a time: clients have deadlines of their
-    own."""
+def _recovered(queues: list[Queue], kills: int) -> int:
+    """How many tasks were put back, for each kill one at least. The sweeper says so a moment after it has done it."""
+    deadline = monotonic() + _SAID
+    while (count := sum(inspect(queue).recovered for queue in queues)) < kills and monotonic() < deadline:
+        queues[0].store.call("BLPOP", RESULTS, 0.1)
+    return count
+
+
+def _next(queue: Queue) -> list[bytes]:
+    """All results that are there; nothing if there is none for too long. It waits for a second at a time, as clients have
+    deadlines of their own, and takes all, so that a kill comes as soon as its share of the results is there."""
     deadline = monotonic() + _SILENCE
     while monotonic() < deadline:
-        reply: list[bytes] | None = queue.store.call("BLPOP", RESULTS, 1)
-        if reply is not None:
-            return reply
-    return None
+        first: list[bytes] | None = queue.store.call("BLPOP", RESULTS, 1)
+        if first is not None:
+            return [first[1], *(queue.store.call("LPOP", RESULTS, _AT_ONCE) or ())]
+    return []
 
 
 def _print(outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import click
@@ -12,9 +13,11 @@ import click
 from ..backoff import KINDS, Backoff
 from ..errors import InvalidTask
 from ..queue.queue import Queue
+from ..redis.direct import client_for_a_moment
 from ..redis.durability import MEMORY, TIMEOUT
 from ..task.options import UNIQUE_MODES
 from ..task.task import GoTask, PyTask
+from .amounts import Count, Number
 from .common import as_json_text, connected, show
 
 _KEYWORD = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
@@ -69,7 +72,7 @@ def _metadata(_context: click.Context, _parameter: click.Parameter, given: tuple
 
 
 _OPTIONS = (
-    click.option("--after", type=click.FloatRange(0), metavar="SECONDS", help="Start after this many seconds."),
+    click.option("--after", type=Number(), metavar="SECONDS", help="Start after this many seconds."),
     click.option("--at", callback=_moment, metavar="TIME", help="Start at this time (ISO 8601 with zone), at the earliest."),
     click.option(
         "--expires", callback=_moment, metavar="SECONDS|TIME", help="Do not start after this many seconds, or this time."
@@ -81,19 +84,19 @@ _OPTIONS = (
     click.option("--give-up-on", multiple=True, metavar="TYPE", help="Never retry these failures."),
     click.option(
         "--timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=True),
         metavar="SECONDS",
         help="Raise TimedOut in the task after this many seconds.",
     ),
     click.option(
         "--hard-timeout",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=True),
         metavar="SECONDS",
         help="Kill the task's process after this many seconds.",
     ),
     click.option(
         "--result-ttl",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=True),
         metavar="SECONDS",
         help="Keep the result for this many seconds.",
     ),
@@ -102,16 +105,16 @@ _OPTIONS = (
     click.option("--unique-mode", type=click.Choice(UNIQUE_MODES), help="What counts as pending."),
     click.option(
         "--unique-for",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(above=True),
         metavar="SECONDS",
         help="The key is free after that in any case.",
     ),
     click.option("--join", is_flag=True, help="Do not refuse it: print the id of the other task."),
     click.option("--group", metavar="NAME", help="Whose task it is."),
     click.option("--concurrency-key", metavar="KEY", help="No more tasks with this key run at once than --concurrency."),
-    click.option("--concurrency", type=click.IntRange(1), metavar="N", help="1, if nothing else is said."),
+    click.option("--concurrency", type=Count(), metavar="N", help="1, if nothing else is said."),
     click.option("--rate-key", metavar="KEY", help="Of the tasks with this key, --rate begin in a second."),
-    click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="N", help="See --rate-key."),
+    click.option("--rate", type=Number(above=True), metavar="N", help="See --rate-key."),
     click.option(
         "--metadata", multiple=True, callback=_metadata, metavar="NAME=TEXT", help="What is known of it. Repeatable."
     ),
@@ -149,12 +152,10 @@ class _Strict(click.Command):
 @click.argument("queue")
 @click.argument("function")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option("--retry", default=0, help="Retries after a failure; -1: until it succeeds.")
+@click.option("--retry", type=Count(-1), default=0, help="Retries after a failure; -1: until it succeeds.")
 @click.option("--go", is_flag=True, help="FUNCTION is a Go function: package/path.Function.")
 @_asking
-@click.option(
-    "--wait", type=click.FloatRange(0), metavar="SECONDS", help="Wait for the task's end, and print its result as JSON."
-)
+@click.option("--wait", type=Number(), metavar="SECONDS", help="Wait for the task's end, and print its result as JSON.")
 @click.option(
     "--durability",
     default=MEMORY,
@@ -163,7 +164,9 @@ class _Strict(click.Command):
     metavar="memory|aof|replicas:N",
     help="What to wait for: nothing, the disk of the primary, N replicas.",
 )
-@click.option("--durability-timeout", default=TIMEOUT, show_default=True, help="Seconds to wait for it.")
+@click.option(
+    "--durability-timeout", type=Number(above=True), default=TIMEOUT, show_default=True, help="Seconds to wait for it."
+)
 @connected
 def enqueue(
     url: str,
@@ -188,11 +191,14 @@ def enqueue(
     if wait is not None:
         options.setdefault("result_ttl", _KEPT_FOR)
     task = _task(function, arguments, retry, go, options)
-    handle = Queue(queue, url, durability=durability, durability_timeout=durability_timeout).enqueue(task)
+    made = partial(Queue, queue, durability=durability, durability_timeout=durability_timeout)
     if wait is not None:
-        click.echo(as_json_text(handle.result(wait)))
-    elif handle.id is not None:
-        show([handle.id])
+        click.echo(as_json_text(made(conn=url).enqueue(task).result(wait)))
+        return
+    with client_for_a_moment(url) as client:
+        identity = made(conn=client).enqueue(task).id
+    if identity is not None:
+        show([identity])
 
 
 def _task(function: str, arguments: tuple[str, ...], retry: int, go: bool, options: dict[str, Any]) -> PyTask | GoTask:

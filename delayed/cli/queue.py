@@ -6,23 +6,31 @@ from dataclasses import asdict, dataclass
 import click
 
 from ..base.checks import as_time
-from ..base.text import counted
-from ..ops.purge import purge as purge_queue
+from ..base.escape import escaped
+from ..base.text import clipped, counted
+from ..ops.actions import limit_queue, limits_text, pause_queue, purge_queue, rename_queue, resume_queue
 from ..ops.register import served
-from ..ops.rename import rename as rename_queue
+from ..ops.tasks import upcoming
 from ..queue.limits import Limits
 from ..queue.queue import Queue
 from ..redis.connect import connect
+from .acting import operator, tell
+from .amounts import Count
 from .common import Group, check_names, connected, json_option
 from .common import show as show_lines
 from .doubt import doubt_names
+from .history import queue_history
 
 _GROUPS = 100  # shown
+_LONGEST = 200  # characters of a path, and of arguments, in a list
 
 
 @click.group(cls=Group)
 def queue() -> None:
-    """List, pause, limit, purge and rename queues. Workers apply a pause or a limit within three seconds."""
+    """List, peek into, pause, limit, purge and rename queues. Workers apply a pause or a limit within three seconds."""
+
+
+queue.add_command(queue_history)
 
 
 @queue.command("list")
@@ -49,9 +57,9 @@ def pause(url: str, queues: tuple[str, ...]) -> None:
     conn = connect(url)
     for name in queues:
         where = Queue(name, conn)
-        where.pause()
+        done = pause_queue(where, operator())
         doubt_names([where])
-        click.echo(f"{name}: paused")
+        tell(done)
 
 
 @queue.command()
@@ -61,8 +69,7 @@ def resume(url: str, queues: tuple[str, ...]) -> None:
     """Start tasks from QUEUES again."""
     conn = connect(url)
     for name in queues:
-        Queue(name, conn).resume()
-        click.echo(f"{name}: goes on")
+        tell(resume_queue(Queue(name, conn), operator()))
 
 
 @queue.command()
@@ -77,12 +84,29 @@ def limit(url: str, queue: str, concurrency: int | None, rate: float | None, bur
     if lift == (concurrency is not None or rate is not None or burst is not None):
         raise click.UsageError("say --concurrency, --rate or both; or --none, to lift all limits")
     where = Queue(queue, url)
-    before = Limits() if lift else where.limits()
-    if rate is None:
-        rate, burst = before.rate, before.burst if burst is None else burst
-    where.limit(concurrency=before.concurrency if concurrency is None else concurrency, rate=rate, burst=burst)
+    done = limit_queue(where, operator(), concurrency=concurrency, rate=rate, burst=burst, lift=lift)
     doubt_names([where])
-    click.echo(_shown(queue, where.limits()))
+    tell(done)
+
+
+@queue.command("peek")
+@click.argument("queue")
+@click.option("--count", default=10, show_default=True, type=Count(most=1000), help="How many.")
+@json_option
+@connected
+def queue_peek(url: str, queue: str, count: int, as_json: bool) -> None:
+    """Show the tasks of QUEUE that are taken next, and take nothing. `delayed task peek` shows one of them in full."""
+    where = Queue(queue, url)
+    found = upcoming(where, count)
+    if as_json:
+        click.echo(json.dumps([each.as_dict() for each in found], indent=2))
+        return
+    for position, each in enumerate(found, 1):
+        called = f"{clipped(escaped(each.task), _LONGEST)}({clipped(escaped(each.arguments), _LONGEST)})"
+        show_lines([f"{position:>4}  {each.id or '-':16}  {each.where:5}  {called}"])
+    if not found:
+        click.echo(f"nothing waits in {escaped(queue)}, nor in its groups", err=True)
+        doubt_names([where])
 
 
 @queue.command()
@@ -98,9 +122,9 @@ def purge(url: str, queue: str, yes: bool) -> None:
     where = Queue(queue, url)
     if not yes:
         click.confirm(f"Remove all tasks that wait in {queue!r}, for good?", abort=True, err=True)
-    count = purge_queue(where)
-    click.echo(f"{queue}: {counted(count, 'waiting task')} removed")
-    if not count:
+    done = purge_queue(where, operator())
+    tell(done)
+    if not done.count:
         doubt_names([where])
 
 
@@ -120,8 +144,7 @@ def rename(url: str, old: str, new: str) -> None:
     if where.store.call("EXISTS", *where.keys.all().values()) == 0:
         doubt_names([where])
         raise click.ClickException(f"there is no queue {old!r}: it has no tasks, dead letters, schedules or limits")
-    rename_queue(where, Queue(new, conn))
-    click.echo(f"{old}: is called {new} now; start its producers, workers and sweepers with that name")
+    tell(rename_queue(where, Queue(new, conn), operator()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +174,7 @@ def show(url: str, queues: tuple[str, ...], as_json: bool) -> None:
         waiting = f"{state.waiting} waiting"
         if state.groups:
             waiting += f", and the tasks of {counted(state.groups, 'group')}"
-        show_lines([f"{_shown(state.queue, state.limits)}; {waiting}", *groups])
+        show_lines([f"{limits_text(state.queue, state.limits)}; {waiting}", *groups])
     doubt_names(Queue(state.queue, conn) for state in states if not state.waiting + state.groups)
 
 
@@ -165,12 +188,3 @@ def _state(where: Queue) -> _State:
         {each: where.store.call("LLEN", where.keys.group(each)) for each in first},
         where.limits(),
     )
-
-
-def _shown(name: str, limits: Limits) -> str:
-    parts = ["paused"] if limits.paused else []
-    if limits.concurrency is not None:
-        parts.append(f"at most {counted(limits.concurrency, 'task')} at once")
-    if limits.rate is not None:
-        parts.append(f"{limits.rate:g} tasks a second, {limits.burst} at once after a pause")
-    return f"{name}: {', '.join(parts) or 'not limited'}"

@@ -1,40 +1,44 @@
-"""`delayed worker`, `sweeper`, `up` and `demo`: the commands that run processes."""
+"""`delayed worker`: a worker, or a supervisor of workers."""
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ..app import App
+from ..base.later import Later
 from ..cron.schedules import register
-from ..dead_letters.retention import DAYS, LETTERS
+from ..dead_letters.retention import LOSSES
 from ..job.allow import AllowAny, AllowList
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import RedisError
 from ..redis.connect import check_access, connect
-from ..supervisor.supervisor import Supervisor
-from ..sweeper.sweep import LOSSES
-from ..sweeper.sweeper import INTERVAL, Sweeper
 from ..system.child import ChildProcess, python
 from ..system.children import adopts_orphans
 from ..system.exits import end_within
 from ..system.kept import Keeper, KeptProcess
-from ..worker.application import options_of
 from ..worker.deferral import PATIENCE
 from ..worker.options import GRACE, KEEP_ALIVE_INTERVAL, WorkerOptions
 from ..worker.worker import Worker
-from .application import app_option, load_app
+from .amounts import WEEK, Count, Number
+from .application import app_option, chosen, load_app
 from .banner import say_hello, warn_of_missing_sweepers
-from .common import check_names, connected, explained, load, log_options, setup_log
-from .demo import run_demo
-from .reload import run_again_on_changes
-from .up import run_up
+from .common import check_names, connected, load, log_options, setup_log
+
+if TYPE_CHECKING:
+    from ..app import App
+    from ..supervisor import supervisor
+    from ..worker import application
+    from . import reload as reloading
+else:
+    supervisor, application = Later("delayed.supervisor.supervisor"), Later("delayed.worker.application")
+    reloading = Later("delayed.cli.reload")
 
 _NO_INIT = (
     "This worker is process 1 here, which has to reap what its tasks leave behind, and does not: they stay as zombies. Start "
@@ -52,35 +56,54 @@ _NO_INIT = (
 @click.option(
     "-c",
     "--concurrency",
-    type=click.IntRange(1),
+    type=Count(most=10_000),
     help="Run this many worker processes under a supervisor. Default: this process is the worker.",
 )
-@click.option("--async-tasks", type=click.IntRange(1), default=1, help="Coroutines that each process runs at once.")
-@click.option("--threads", type=click.IntRange(0), default=0, help="Threads for plain functions in each process.")
+@click.option("--async-tasks", type=Count(most=100_000), default=1, help="Coroutines that each process runs at once.")
+@click.option("--threads", type=Count(0, 10_000), default=0, help="Threads for plain functions in each process.")
 @click.option(
     "--preload",
     multiple=True,
     metavar="MODULE",
     help="Import MODULE before the processes are forked, and register its schedules. Repeatable.",
 )
-@click.option("--max-tasks", type=click.IntRange(1), help="Replace a process after this many tasks (without -c: exit).")
+@click.option("--max-tasks", type=Count(), help="Replace a process after this many tasks (without -c: exit).")
 @click.option(
     "--max-rss",
-    type=click.IntRange(1),
+    type=Count(),
     metavar="MB",
     help="Replace a process that uses more memory than this (without -c: exit).",
 )
-@click.option("--limit", default=LOSSES, show_default=True, help="With -c: losses after which a task becomes a dead letter.")
-@click.option("--grace", default=GRACE, show_default=True, help="Seconds that a stopped worker has to finish its task.")
 @click.option(
-    "--keep-alive-interval", default=KEEP_ALIVE_INTERVAL, show_default=True, help="Seconds between refreshes of the leases."
+    "--limit",
+    type=Count(),
+    default=LOSSES,
+    show_default=True,
+    help="With -c: losses after which a task becomes a dead letter.",
 )
 @click.option(
-    "--keep-alive-timeout", type=float, show_default="10", help="Seconds after which a silent worker counts as dead."
+    "--grace",
+    type=Number(most=WEEK),
+    default=GRACE,
+    show_default=True,
+    help="Seconds that a stopped worker has to finish its task.",
+)
+@click.option(
+    "--keep-alive-interval",
+    type=Number(above=True, most=WEEK),
+    default=KEEP_ALIVE_INTERVAL,
+    show_default=True,
+    help="Seconds between refreshes of the leases.",
+)
+@click.option(
+    "--keep-alive-timeout",
+    type=Number(above=True, most=4 * WEEK),
+    show_default="10",
+    help="Seconds after which a silent worker counts as dead.",
 )
 @click.option(
     "--unready-for",
-    type=click.FloatRange(0),
+    type=Number(),
     default=PATIENCE,
     show_default=True,
     help="Seconds that a task waits for a worker that knows its function, or may run it, before it is buried.",
@@ -91,8 +114,19 @@ _NO_INIT = (
     help="With -c: tell Redis of each task's end at once, so that even the death of a supervisor repeats only what runs.",
 )
 @click.option("--log-starts", is_flag=True, help="Log a line when a task starts, too, and not only when it ends.")
-@click.option("--dequeue-timeout", default=2.0, show_default=True, help="Seconds that an idle worker waits at a time.")
+@click.option(
+    "--dequeue-timeout",
+    type=Number(above=True, most=WEEK),
+    default=2.0,
+    show_default=True,
+    help="Seconds that an idle worker waits at a time.",
+)
 @click.option("--with-sweeper", is_flag=True, help="Run a sweeper for these queues beside the worker.")
+@click.option(
+    "--metrics-port",
+    type=Count(most=65_535),
+    help="Serve the metrics of these queues to Prometheus on this port, as `delayed exporter` does.",
+)
 @click.option("--swept", is_flag=True, hidden=True, help="Somebody starts a sweeper: no warning if there is none yet.")
 @click.option("--reload", "reloads", is_flag=True, help="For development: restart when a .py file below this folder changes.")
 @log_options
@@ -120,6 +154,7 @@ def worker(
     log_starts: bool,
     dequeue_timeout: float,
     with_sweeper: bool,
+    metrics_port: int | None,
     swept: bool,
     reloads: bool,
     log_level: str,
@@ -134,7 +169,7 @@ def worker(
     check_names(queues)
     setup_log(log_level, log_format)
     if reloads:
-        sys.exit(run_again_on_changes([word for word in sys.argv[1:] if word != "--reload"], Path.cwd()))
+        sys.exit(reloading.run_again_on_changes([word for word in sys.argv[1:] if word != "--reload"], Path.cwd()))
     numbers: dict[str, Any] = {
         "keep_alive_interval": keep_alive_interval,
         "grace": grace,
@@ -156,19 +191,22 @@ def worker(
         options = WorkerOptions(queues=serve, allow=AllowAny() if allow_any else AllowList(allow), **numbers)
     else:
         app = load_app(app_path, url)
-        serve = _chosen(app.queues(), queues)
+        serve = chosen(app.queues(), queues)
         for each in serve:
             each.dequeue_timeout, each.keep_alive_timeout = dequeue_timeout, keep_alive_timeout
-        options = options_of(app, queues=serve, **numbers)
+        options = application.options_of(app, queues=serve, **numbers)
     check_access(options.queues[0].conn)
     if preload or app_path is not None:
         _register(serve)
     say_hello(serve, None if allow_any else allow, app, app_path)
     warn_of_missing_sweepers([] if with_sweeper or swept or burst else serve)
-    beside = _sweeper_beside(url, app_path, serve, log_level, log_format) if with_sweeper else None
+    log = ("--log-level", log_level, "--log-format", log_format)
+    beside = [_beside("sweeper", url, app_path, serve, log)] if with_sweeper else []
+    if metrics_port is not None:
+        beside.append(_beside("exporter", url, app_path, serve, (*log, "--listen", f":{metrics_port}")))
     end_within(grace)
     if concurrency is not None:
-        sys.exit(Supervisor(options, concurrency, limit=limit, beside=beside).run())
+        sys.exit(supervisor.Supervisor(options, concurrency, limit=limit, beside=beside).run())
     _run_one(options, beside)
 
 
@@ -185,22 +223,26 @@ def _see_what_it_serves(app_path: str | None, queues: Sequence[str], allow: Sequ
         raise click.UsageError("an application's workers run exactly its tasks: leave --allow and --allow-any out")
 
 
-def _run_one(options: WorkerOptions, beside: KeptProcess | None) -> None:
+def _run_one(options: WorkerOptions, beside: Sequence[KeptProcess]) -> None:
     """A worker in this process, and what is to run beside it."""
     if adopts_orphans():
         logger.warning("%s", _NO_INIT)
     made = Worker.of(options)
+    gc.freeze()  # also the application: to look through all of it for garbage would hold up what waits for 10 ms and more
     try:
-        with contextlib.nullcontext() if beside is None else Keeper(beside):
+        with contextlib.ExitStack() as stack:
+            for kept in beside:
+                stack.enter_context(Keeper(kept))
             made.run()
     finally:
         end_within(made.grace_left)
 
 
-def _sweeper_beside(url: str, app_path: str | None, queues: list[Queue], log_level: str, log_format: str) -> KeptProcess:
-    """A sweeper for these queues. It hears of the address of Redis, which may have a password, in its environment."""
+def _beside(what: str, url: str, app_path: str | None, queues: list[Queue], options: tuple[str, ...]) -> KeptProcess:
+    """A sweeper or an exporter of these queues. It hears of the address of Redis, which may have a password, in its
+    environment."""
     environment = dict(os.environ)
-    command = python("delayed", "sweeper", "--log-level", log_level, "--log-format", log_format)
+    command = python("delayed", what, *options)
     if app_path is None:
         environment["DELAYED_REDIS_URL"] = url
         environment.pop("DELAYED_REDIS_URL_FILE", None)
@@ -211,16 +253,7 @@ def _sweeper_beside(url: str, app_path: str | None, queues: list[Queue], log_lev
     for variable in ("NOTIFY_SOCKET", "WATCHDOG_USEC"):
         environment.pop(variable, None)
     command += ["--", *(queue.name for queue in queues)]
-    return KeptProcess("sweeper", lambda: ChildProcess(command, environment, sys.stderr.buffer))
-
-
-def _chosen(queues: list[Queue], names: tuple[str, ...]) -> list[Queue]:
-    """The queues of an application, or those of them that were named."""
-    known = {queue.name for queue in queues}
-    for name in names:
-        if name not in known:
-            raise click.UsageError(f"the application has no queue {name!r}; it has {', '.join(sorted(known))}")
-    return [queue for queue in queues if not names or queue.name in names]
+    return KeptProcess(what, lambda: ChildProcess(command, environment, sys.stderr.buffer))
 
 
 def _register(queues: list[Queue]) -> None:
@@ -239,84 +272,3 @@ def _shares(weights: str | None) -> list[float] | None:
         return None if weights is None else [float(weight) for weight in weights.split(",")]
     except ValueError:
         raise click.UsageError("--weights must be numbers above 0, one for each queue: --weights 3,1") from None
-
-
-@click.command()
-@click.argument("queues", nargs=-1)
-@app_option
-@click.option("--interval", default=INTERVAL, show_default=True, help="Seconds from one sweep to the next, at most.")
-@click.option("--limit", default=LOSSES, show_default=True, help="Losses that bury a task.")
-@click.option("--dead-max", default=LETTERS, show_default=True, help="Keep about this many dead letters per queue; 0: all.")
-@click.option("--dead-days", default=DAYS, show_default=True, help="Keep dead letters for about this many days; 0: for ever.")
-@log_options
-@connected
-def sweeper(
-    url: str,
-    queues: tuple[str, ...],
-    app_path: str | None,
-    interval: float,
-    limit: int,
-    dead_max: int,
-    dead_days: float,
-    log_level: str,
-    log_format: str,
-) -> None:
-    """Recover the tasks of crashed workers in QUEUES, and start scheduled ones. Run at least one."""
-    check_names(queues)
-    setup_log(log_level, log_format)
-    if app_path is not None:
-        serve = _chosen(load_app(app_path, url).all_queues(), queues)
-    elif queues:
-        conn = connect(url)
-        serve = [Queue(name, conn) for name in queues]
-    else:
-        raise click.UsageError("name the queues to sweep, or give an application: --app myapp.tasks:app")
-    served = Sweeper(serve, interval, limit=limit, dead_max=dead_max or None, dead_days=dead_days or None)
-    check_access(serve[0].conn)
-    served.run()
-
-
-@click.command()
-@click.argument("queues", nargs=-1)
-@app_option
-@click.option("--allow", multiple=True, metavar="PATTERN", help="As for `delayed worker`; any function by default.")
-@click.option("--preload", multiple=True, metavar="MODULE", help="As for `delayed worker`: register its schedules, too.")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path(".delayed"), show_default=True, help="Redis's data.")
-@click.option("--port", default=6379, show_default=True, help="Redis's port on the loopback interface.")
-@click.option("--reload", "reloads", is_flag=True, help="Restart the worker when a .py file below this folder changes.")
-@explained
-def up(
-    queues: tuple[str, ...],
-    app_path: str | None,
-    allow: tuple[str, ...],
-    preload: tuple[str, ...],
-    folder: Path,
-    port: int,
-    reloads: bool,
-) -> None:
-    """For development: Redis with its data in a folder, a worker and a sweeper, until Ctrl-C."""
-    check_names(queues)
-    names = list(queues or (() if app_path else ("default",)))
-    run_up(names, list(allow), list(preload), folder, port, app_path, reloads=reloads)
-
-
-@click.command()
-@click.option(
-    "--folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Files to hash; by default the Python standard library.",
-)
-@click.option("--workers", default=2, show_default=True, help="Worker processes.")
-@click.option("--kills", default=3, show_default=True, help="Workers to kill in mid-task.")
-@click.option(
-    "--go-worker",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The Go module's delayed-worker, to hash every other file.",
-)
-@explained
-def demo(folder: Path | None, workers: int, kills: int, go_worker: Path | None) -> None:
-    """Hash every file of a folder on an embedded Redis, kill workers meanwhile, and check that nothing is lost."""
-    if workers < 1 or kills < 0:
-        raise click.UsageError("--workers is at least 1, and --kills not below 0")
-    if not run_demo(folder, workers, kills, go_worker):
-        sys.exit(1)

@@ -45,7 +45,9 @@ class Snapshot:
     @cached_property
     def types(self) -> dict[str, str]:
         """What a key is called in `Keys` → the type that it has, or 'none'."""
-        return {part: self.queue.store.call("TYPE", key).decode() for part, key in self.keys.all().items()}
+        keys = self.keys.all()
+        replies = self.queue.store.batch(*(("TYPE", key) for key in keys.values()))
+        return {part: kind.decode() for part, kind in zip(keys, replies, strict=True)}
 
     @cached_property
     def suffixed(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Reads the facts about a server and its queues that `diagnosis` judges."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -10,21 +10,24 @@ from ..redis.command import Caller, Client, ResponseError, is_cluster, pairs
 from ..redis.pool import Pooled
 from ..redis.scripts import SCRIPTS
 from ..task.decode import headers_of
+from .checks import Finding
 from .diagnosis import QueueFacts, ServerFacts
 from .fsck import PATIENCE, Checked, examine
 from .info import LeaseInfo, inspect
+from .product import product_of
 
-_PINGS = 50
+PINGS = 50
 _SLOWLOG = 128  # entries
 _NEXT = 50  # waiting tasks
 
 
-def read(client: Client, key: str = "") -> ServerFacts:
+def read(client: Client, key: str = "", pings: int = PINGS) -> ServerFacts:
     """Read the facts about the server.
 
     Args:
         client: the way to it.
         key: on a cluster it decides which node.
+        pings: how many round trips are measured.
 
     Raises:
         redis.exceptions.RedisError: it cannot be reached.
@@ -47,26 +50,25 @@ def read(client: Client, key: str = "") -> ServerFacts:
         memory_used=_number(about.get("used_memory")),
         replicas=_number(about.get("connected_slaves")),
     )
-    for command, action in (("PING", _round_trips), ("TIME", _clock), ("CONFIG", _config), ("SLOWLOG", _slow)):
+    for command, action in (
+        ("PING", lambda caller: _round_trips(caller, pings)),
+        ("TIME", _clock),
+        ("CONFIG", _config),
+        ("SLOWLOG", _slow),
+    ):
         facts = facts._replace(**_allowed(forbidden, command, action, caller))
     return facts._replace(unreadable=tuple(forbidden))
 
 
-def product_of(about: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Name and version of a server, by what INFO says. (Valkey has both: `redis_version` is what it is compatible with.)"""
-    if "valkey_version" in about:
-        return "Valkey", about["valkey_version"]
-    return "Redis", about.get("redis_version")
-
-
-def queue_facts(queue: Queue, patience: float = PATIENCE) -> QueueFacts:
+def queue_facts(queue: Queue, patience: float = PATIENCE, examined: list[Finding] | None = None) -> QueueFacts:
     """Diagnose a queue.
 
     Args:
         queue: the queue.
         patience: seconds, as for `fsck.examine`.
+        examined: what that has found, if it is known.
     """
-    found = Checked(queue.name, [], examine(queue, patience)).wrong
+    found = Checked(queue.name, [], examine(queue, patience) if examined is None else examined).wrong
     stuck = sum(finding.invariant == "held-live" for finding in found)
     seen = inspect(queue)
     workers, sweepers = (sum(each.get("kind") == kind for each in seen.processes) for kind in ("worker", "sweeper"))
@@ -101,9 +103,9 @@ def _info(caller: Caller) -> dict[str, str]:
     return {name: value for name, colon, value in (row.partition(":") for row in rows) if colon}
 
 
-def _round_trips(caller: Caller) -> dict[str, float]:
+def _round_trips(caller: Caller, pings: int) -> dict[str, float]:
     took = []
-    for _ in range(_PINGS):
+    for _ in range(pings):
         began = monotonic()
         caller.call("PING")
         took.append((monotonic() - began) * 1000)

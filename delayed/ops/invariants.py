@@ -11,11 +11,17 @@ import msgpack
 
 from ..base.ids import token
 from ..cron.definition import definition_of
+from ..interests.table import Table
+from ..queue.history import unpacked
 from ..queue.queue import Queue
-from ..redis.keys import CONTROL, LETTER, STATS, TYPES, owner
+from ..redis.command import ResponseError
+from ..redis.keys import CONTROL, HISTORY, LETTER, STATS, TYPES, owner
+from ..redis.statistics import FUNCTIONS, numbers
 from ..redis.store import scheduled
 from ..task.decode import is_task
 from .checks import LARGE, PAGE, Invariant, Snapshot, When, pages
+from .flow_invariants import FLOW_INVARIANTS, lives
+from .job_records import JOB_INVARIANTS
 
 MOST_LOSSES = 10_000  # as in lua/sweep.lua,
 KEEP_LOSSES = 86_400  # seconds, likewise
@@ -41,6 +47,8 @@ def _strangers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
             or snapshot.keys.owns_for_a_task(key)
             or snapshot.keys.owns_group(key)
             or snapshot.keys.owns_waits(key)
+            or snapshot.keys.owns_stats(key)
+            or snapshot.keys.owns_flow(key)
         ):
             continue  # ours, or by its form another queue's
         kind = snapshot.queue.store.call("TYPE", key).decode()
@@ -83,7 +91,8 @@ def _unbounded(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 def _kept_for_ever(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for some in pages([key for key in snapshot.suffixed if snapshot.keys.owns_for_a_task(key)], PAGE):
         for key in snapshot.queue.store.bound(some):
-            yield key, "what is kept of a task, without a TTL"
+            if not lives(snapshot.queue, key):
+                yield key, "what is kept of a task, without a TTL"
 
 
 def _owners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -177,10 +186,20 @@ def _defined(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _control(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for name, value in snapshot.fields(snapshot.keys.control):
-        if name not in CONTROL:
+        if name not in (*CONTROL, *HISTORY):
             yield f"{snapshot.keys.control} {name}", "nothing that workers know"
+        elif name == "history" and value in (b"off", b"failures", b"all"):
+            continue
         elif name != "paused" and value and not re.fullmatch(rb"[0-9.e+-]{1,30}", value):
             yield f"{snapshot.keys.control} {name}", f"{value[:40]!r} is no number, and no limit"
+
+
+def _histories(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    key = snapshot.keys.history
+    for entry, fields in snapshot.queue.store.call("XREVRANGE", key, "+", "-", "COUNT", LARGE):
+        batch = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"batch", b"")
+        if next(unpacked(entry.decode(), batch), None) is None:
+            yield f"{key} {entry.decode()}", "an entry that tells of nothing"
 
 
 def _groups(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -223,6 +242,19 @@ def _lasting_losses(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         yield snapshot.keys.lost, "it has no TTL, so losses are remembered for ever"
 
 
+def _interest(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    store, name = snapshot.queue.store, snapshot.queue.name
+    try:
+        kind = store.call("TYPE", store.interests).decode()
+    except ResponseError:  # there are rules (ACL) that forbid it: it is not of the queue's own keys
+        return
+    if kind not in ("none", "hash"):
+        yield store.interests, f"a {kind}, and not a hash; RENAME it, and find out who wrote it"
+    elif kind == "hash" and (value := store.call("HMGET", store.interests, name)[0]) is not None:
+        for queue, why in Table((name.encode(errors="surrogateescape"), value)).faults.items():
+            yield f"{store.interests} {queue}", why
+
+
 def _letters(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     last, left = "+", _LETTERS
     while left > 0:
@@ -258,6 +290,21 @@ def _numbers(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
                 yield f"{snapshot.keys.stats} {name}", "no count of the protocol"
             elif value is not None and not re.fullmatch(rb"\d{1,18}", value):
                 yield f"{snapshot.keys.stats} {name}", f"{value[:40]!r} is no number, so it counts nothing"
+
+
+def _statistics(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for path, counts in snapshot.fields(snapshot.keys.stats_total):
+        if len(numbers(counts)) < 2:
+            yield f"{snapshot.keys.stats_total} {path}", f"{counts[:40]!r} is no entry of the statistics"
+    count = int(snapshot.queue.store.call("HLEN", snapshot.keys.stats_total))
+    if count > FUNCTIONS + 1:
+        yield snapshot.keys.stats_total, f"{count} functions, of which workers write {FUNCTIONS} at most"
+
+
+def _lasting_statistics(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    for some in pages([key for key in snapshot.suffixed if snapshot.keys.owns_stats(key)], PAGE):
+        for key in snapshot.queue.store.bound(some):
+            yield key, "statistics without a TTL, which stay for ever"
 
 
 def _at_rest(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
@@ -329,6 +376,22 @@ INVARIANTS = (
         _forget_counts,
     ),
     Invariant(
+        "statistics",
+        A,
+        "`Q_stats_total` has an entry for each of 200 functions at most, and one for all.",
+        ("stats_total",),
+        _statistics,
+    ),
+    Invariant(
+        "statistics-ttl",
+        A,
+        "Each key `Q_stats_minutes_*`, `Q_stats_hours_*` and `Q_stats_days_*` has a TTL.",
+        (),
+        _lasting_statistics,
+        "`bound`, with a day",
+        lambda queue, keys: [queue.store.bound(some, KEEP_LOSSES) for some in pages(keys, PAGE)],
+    ),
+    Invariant(
         "held-live",
         S,
         "Each field of `Q_processing` is a living lease, or the next sweep ends it.",
@@ -343,7 +406,8 @@ INVARIANTS = (
     Invariant(
         "kept-ttl",
         A,
-        "Each key `Q_task_*`, `Q_unique_*`, `Q_slots_*` and `Q_pace_*` has a TTL.",
+        "Each key `Q_task_*`, `Q_unique_*`, `Q_slots_*`, `Q_pace_*` and `Q_number_*` has a TTL, but for the state of a "
+        "workflow that goes on.",
         (),
         _kept_for_ever,
         "`bound`, with a day",
@@ -387,8 +451,8 @@ INVARIANTS = (
     Invariant(
         "control",
         A,
-        "`Q_control` has the fields `paused`, `concurrency`, `rate` and `burst` at most, and the last three are numbers or "
-        "empty.",
+        "`Q_control` has the fields `paused`, `concurrency`, `rate`, `burst`, `history`, `history_days` and `history_bytes` "
+        "at most, and all but the first are numbers or empty; `history` may be a word.",
         ("control",),
         _control,
     ),
@@ -426,6 +490,7 @@ INVARIANTS = (
         "`EXPIRE`, with a day, as at each note",
         lambda queue, _: queue.store.call("EXPIRE", queue.keys.deferred, KEEP_LOSSES),
     ),
+    Invariant("interest", A, "What the table of interests has for a queue can be read.", (), _interest),
     Invariant("losses", A, "`Q_lost` maps SHA-1 digests to `<losses>:<sweep>`.", ("lost",), _losses),
     Invariant("losses-few", A, "`Q_lost` has 10,000 fields at most.", ("lost",), _few_losses),
     Invariant(
@@ -444,6 +509,13 @@ INVARIANTS = (
         ("dead",),
         _letters,
     ),
+    Invariant(
+        "history",
+        A,
+        "Each entry of `Q_history` tells of something (`fsck` reads the newest ones).",
+        ("history",),
+        _histories,
+    ),
     Invariant("register", A, "What stands in `Q_workers` is a MessagePack map.", ("workers",), _described),
     Invariant(
         "register-live",
@@ -454,6 +526,8 @@ INVARIANTS = (
         "`prune`",
         _prune,
     ),
+    *FLOW_INVARIANTS,
+    *JOB_INVARIANTS,
     Invariant(
         "rest",
         R,

@@ -18,18 +18,19 @@ def purge(queue: Queue) -> int:
     """
     # In the order in which tasks go from one place to another, so that none escapes.
     count = _emptied(queue, queue.keys.scheduled, "Z")
-    count += sum(_emptied(queue, line, "Z") for line in _lines(queue))
-    count += sum(_emptied(queue, queue.keys.group(group), "L") for group in _groups(queue))
+    count += sum(_emptied(queue, line, "Z") for line in lines(queue))
+    count += sum(_emptied(queue, queue.keys.group(group), "L") for group in groups(queue))
     return count + _emptied(queue, queue.keys.queue, "L")
 
 
-def _lines(queue: Queue) -> list[str]:
+def lines(queue: Queue) -> list[str]:
     """The sets of tasks that wait for keys."""
     fields = (field for page in queue.store.sought() for field in page.items())
     return [found[0] for field in fields if (found := queue.keys.sought(*field)) is not None]
 
 
-def _groups(queue: Queue) -> list[str]:
+def groups(queue: Queue) -> list[str]:
+    """The groups that have waiting tasks."""
     found: list[str] = []
     while page := queue.store.grouped(_GROUPS, len(found)):
         found += page
@@ -42,11 +43,11 @@ def _emptied(queue: Queue, key: str, kind: str) -> int:
     size, looked, removed = int(call("LLEN" if kind == "L" else "ZCARD", key)), 0, 0
     while looked < size and (page := call(f"{kind}RANGE", key, 0, min(_PAGE, size - looked) - 1)):
         looked += len(page)
-        removed += sum(queue.store.remove(key, some) for some in _bounded(page))
+        removed += sum(queue.store.remove(key, some) for some in bounded(page))
     return removed
 
 
-def _bounded(page: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def bounded(page: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """In parts that one command may carry."""
     first, size = 0, 0
     for position, each in enumerate(page):

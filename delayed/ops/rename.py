@@ -24,13 +24,22 @@ def rename(queue: Queue, new: Queue) -> None:
             0: "tasks are held: stop its workers, and let a sweeper bring back what they left",
             2: _taken(new),
             3: "its groups change: stop its producers",
-        }.get(queue.store.rename(new.keys, groups))
+        }.get(queue.store.rename(new.keys, groups, [key for key in there if queue.keys.owns_stats(key)]))
     if reason is not None:
         raise ConfigurationError(f"{queue.name!r} cannot be renamed: {reason}")
     try:
+        _take_interest(queue, new)
         queue.store.forget()
     except ResponseError:  # there are rules (ACL) that forbid it: the register forgets it by itself
         return
+
+
+def _take_interest(queue: Queue, new: Queue) -> None:
+    """Its interest in what is published goes with it; for a moment both have it."""
+    for interest in queue.interests().interests:
+        if interest.queue == queue.name:
+            new.set_interest(interest.match, interest.function, retry=interest.retry)
+            queue.remove_interest()
 
 
 def _obstacle(queue: Queue, new: Queue, there: list[str]) -> str | None:
@@ -47,13 +56,19 @@ def _obstacle(queue: Queue, new: Queue, there: list[str]) -> str | None:
             f"{counted(kept, 'key')} of tracked tasks would not be found any more, as handles know the old name: "
             f"wait until they have ended and their results have run out, or purge the queue"
         )
-    if sum(map(keys.owns_group, there)) > _MOST:
-        return f"it has more than {_MOST:,} groups"
-    return None
+    if any(map(keys.owns_flow, there)):
+        return "it is the home of workflows, whose tasks know the old name: wait until they have ended and are forgotten"
+    return f"it has more than {_MOST:,} groups" if sum(map(keys.owns_group, there)) > _MOST else None
 
 
 def _is_own(queue: Queue, key: str) -> bool:
-    return queue.keys.owns_for_a_task(key) or queue.keys.owns_group(key) or queue.keys.owns_waits(key)
+    return (
+        queue.keys.owns_for_a_task(key)
+        or queue.keys.owns_group(key)
+        or queue.keys.owns_waits(key)
+        or queue.keys.owns_stats(key)
+        or queue.keys.owns_flow(key)
+    )
 
 
 def _taken(new: Queue) -> str:

@@ -1,0 +1,1 @@
+"""Which queues have an interest in what is published: patterns, and how they are matched."""

@@ -1,0 +1,237 @@
+"""Lists tasks by their state, within a budget, and says how far it has looked."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Any
+
+from ..base.text import summary
+from ..dead_letters.letter import DeadLetter, dead_letters
+from ..errors import UnknownTask
+from ..queue.queue import Queue
+from ..queue.status import FIELDS, Status, status_of
+from ..queue.waiting import LOOKED_AT, Waiting, Wanted, candidates, in_list, state_of
+from ..task.decode import headers_of, path_of, show
+from ..task.headers import any_id_in, id_in, number_in, text_in
+from .info import arguments, hexed
+from .overview import look, server_time
+from .processes import entries
+from .reading import asked
+
+WAITING = ("waiting", "scheduled", "retrying", "key")
+STATES = (*WAITING, "running", "dead", "tracked")
+_VALUES = 10  # held tasks that are read at a time, which may be large
+_SCANNED = 1000  # keys of the server at a time
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task, as listings show it. What is not known is None or empty."""
+
+    queue: str
+    id: str
+    state: str  # waiting, scheduled, retrying, running, dead; of one that has ended and is tracked: how
+    where: str  # of those that wait: queue, group, key, scheduled
+    task: str  # function path
+    arguments: str
+    due: float | None  # seconds since 1970, in the schedule
+    since: float | None  # seconds since 1970: when it was enqueued, began, or became a dead letter
+    attempt: int | None  # attempts that have failed, or the one that runs
+    error: str  # what the last of them said
+    worker: str  # host:pid that runs it, or ran it last
+    tracked: bool
+    lease: str  # of one that runs
+    letter: str  # id of the dead letter
+    reason: str  # of that
+    data: bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """In the form of JSON."""
+        return {**asdict(self), "data": hexed(self.data)}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskList:
+    """Tasks that were found, and how far that looked."""
+
+    tasks: tuple[TaskView, ...]
+    looked_at: int  # tasks, or keys of the server
+    total: int  # that there are, at least
+    more: bool  # whether there are others that were not looked at
+    unit: str = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Selects tasks; a task must match every field that is set.
+
+    Args:
+        state: one of `STATES`; None for all that wait.
+        function: a pattern for the function's path, as `myapp.tasks:*`.
+        text: part of the path, of the arguments as they are shown, or of the error.
+        where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
+        overdue: only those in the schedule whose time has come.
+    """
+
+    state: str | None = None
+    function: str | None = None
+    text: str | None = None
+    where: str | None = None
+    overdue: bool = False
+
+    def fits(self, task: TaskView, moment: float) -> bool:
+        """Whether this task is one of them, at this moment."""
+        return (
+            (self.state in (None, "key", "tracked") or task.state == self.state)
+            and (not self.overdue or (task.due is not None and task.due <= moment))
+            and (self.function is None or fnmatchcase(task.task, self.function))
+            and (self.text is None or self.text in show(task.data) or self.text in task.error or self.text == task.id)
+        )
+
+
+def tasks(queue: Queue, wanted: TaskFilter, count: int = 50, look_at: int = LOOKED_AT) -> TaskList:
+    """The first tasks of a queue that fit, each place in its order; dead letters newest first.
+
+    Args:
+        queue: the queue.
+        wanted: which.
+        count: how many at most.
+        look_at: how many are looked at, at most.
+    """
+    source, total, unit = _source(queue, wanted, look_at)
+    moment, found, looked = server_time(queue), list[TaskView](), 0
+    for task in islice(source, look_at):
+        if len(found) == count:
+            break
+        looked += 1 if unit == "task" else 0
+        if task is not None and wanted.fits(task, moment):
+            found.append(task)
+    else:
+        more = looked == look_at and total > looked
+        if unit == "key":
+            looked, more = min(look_at, total), look_at < total
+        return TaskList(tuple(found), looked, max(total, looked), more, unit)
+    return TaskList(tuple(found), looked, max(total, looked), True, unit)
+
+
+def _source(queue: Queue, wanted: TaskFilter, look_at: int) -> tuple[Iterator[TaskView], int, str]:
+    """Where such tasks can be, about how many there are, and of what."""
+    name, call, keys = queue.name, queue.store.call, queue.keys
+    if wanted.state == "running":
+        return running(queue), int(call("HLEN", keys.processing)), "task"
+    if wanted.state == "dead":
+        return (of_letter(name, letter) for letter in dead_letters(queue)), int(call("XLEN", keys.dead)), "task"
+    if wanted.state == "tracked":
+        return tracked(queue, look_at), int(call("DBSIZE")), "key"
+    where = "key" if wanted.state == "key" else wanted.where
+    state = None if wanted.state == "key" else wanted.state
+    places = Wanted(where=where, state=state, overdue=wanted.overdue)
+    view = look(queue)
+    sizes = {"queue": view.waiting, "group": view.grouped, "key": view.for_keys, "scheduled": view.scheduled}
+    in_schedule = wanted.overdue or state in ("scheduled", "retrying")
+    total = view.scheduled if in_schedule else sizes[where] if where else view.pending
+    return (of_waiting(name, waits) for waits in candidates(queue, places)), total, "task"
+
+
+def upcoming(queue: Queue, count: int) -> list[TaskView]:
+    """The tasks that are taken next: the first of the queue itself, then one of each group, in the order of their turns."""
+    keys = queue.keys
+    heads = [(keys.queue, "queue", data) for data in queue.store.call("LRANGE", keys.queue, 0, count - 1)]
+    groups = [keys.group(each) for each in queue.store.grouped(count - len(heads))] if len(heads) < count else []
+    first_ones = queue.store.batch(*[("LINDEX", key, 0) for key in groups]) if groups else []
+    heads += [(key, "group", data) for key, data in zip(groups, first_ones, strict=True) if data is not None]
+    return [of_waiting(queue.name, in_list(key, where, data)) for key, where, data in heads]
+
+
+def of_waiting(queue: str, waits: Waiting) -> TaskView:
+    """A task that waits."""
+    headers = headers_of(waits.data)
+    return _view(
+        queue, waits.data, id=waits.id, state=state_of(waits), where=waits.where, due=waits.due, tracked=waits.tracked,
+        since=_enqueued(headers), attempt=number_in(headers, "attempt") or None, error=text_in(headers, "error") or "",
+    )  # fmt: skip
+
+
+def of_letter(queue: str, letter: DeadLetter) -> TaskView:
+    """A dead letter."""
+    return _view(
+        queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.detail),
+        worker=letter.worker, letter=letter.id, reason=letter.reason,
+    )  # fmt: skip
+
+
+def running(queue: Queue) -> Iterator[TaskView]:
+    """The tasks that workers hold."""
+    living, keys, call = entries(queue), queue.keys, queue.store.call
+    for names in queue.store.pages(keys.processing):
+        for some in (names[start : start + _VALUES] for start in range(0, len(names), _VALUES)):
+            held = dict(zip(some, call("HMGET", keys.processing, *some), strict=True))
+            ours = [lease for lease in some if keys.owns_lease(lease)]
+            holders = dict(zip(ours, call("MGET", *ours), strict=True)) if ours else {}
+            for lease, data in held.items():
+                if data is not None:  # else it has ended meanwhile
+                    holder = (holders.get(lease) or b"").decode(errors="replace")
+                    about = living.get(keys.lease(holder), {})
+                    yield held_view(queue.name, lease, data, str(about.get("place") or holder))
+
+
+def held_view(queue: str, lease: str, data: bytes, worker: str) -> TaskView:
+    """A task that a worker holds."""
+    attempt = number_in(headers_of(data), "attempt") + 1
+    return _view(queue, data, state="running", lease=lease, worker=worker, attempt=attempt)
+
+
+def tracked(queue: Queue, look_at: int) -> Iterator[TaskView]:
+    """The tasks of which a state is kept. So many keys of the server are looked at, as a queue has no list of them."""
+    call, keys, moment = queue.store.call, queue.keys, server_time(queue)
+    pattern = "".join(f"\\{each}" if each in "[]*?^\\-" else each for each in keys.task(""))
+    cursor, looked = b"", 0
+    while cursor != b"0" and looked < look_at:
+        at_once = min(_SCANNED, look_at - looked)
+        cursor, found = call("SCAN", cursor or b"0", "MATCH", pattern + "?" * 16, "COUNT", at_once, "TYPE", "hash")
+        looked += at_once
+        names = [name for each in found if keys.owns_for_a_task(name := each.decode(errors="surrogateescape"))]
+        yield from known_states([queue], {queue.name: [name[-16:] for name in names]}, moment)
+
+
+def known_states(queues: Sequence[Queue], ids: Mapping[str, Sequence[str]], moment: float) -> list[TaskView]:
+    """What is kept of tracked tasks of several queues, by their ids; what has gone meanwhile is left out."""
+    states = asked(queues, lambda queue: [("HMGET", queue.keys.task(each), *FIELDS, "data") for each in ids[queue.name]])
+    found = list[TaskView]()
+    for queue, replies in zip(queues, states, strict=True):
+        for identity, fields in zip(ids[queue.name], replies, strict=True):
+            with contextlib.suppress(UnknownTask):
+                status = status_of(fields[:-1], queue.name, identity, moment)
+                found.append(of_status(queue.name, identity, status, fields[-1]))
+    return found
+
+
+def of_status(queue: str, identity: str, status: Status, data: bytes | None) -> TaskView:
+    """What is kept of a tracked task."""
+    return _view(
+        queue, data or b"", id=identity, state=str(status.state), due=status.due, since=status.started or status.enqueued,
+        attempt=status.attempt, error=status.error, worker=status.worker, tracked=True,
+    )  # fmt: skip
+
+
+def _enqueued(headers: dict[str, Any]) -> float | None:
+    moment = number_in(headers, "enqueued")
+    return moment / 1000 if moment > 0 else None
+
+
+def _view(queue: str, data: bytes, **known: Any) -> TaskView:
+    """With nothing in what is not `known`, and with what the task itself says."""
+    headers = headers_of(data)
+    empty: dict[str, Any] = {
+        "id": any_id_in(headers) or "", "where": "", "task": path_of(data) if data else "", "arguments": arguments(data),
+        "due": None, "since": None, "attempt": None, "error": "", "worker": "", "tracked": id_in(headers) is not None,
+        "lease": "", "letter": "", "reason": "",
+    }  # fmt: skip
+    return TaskView(queue=queue, data=data, **{**empty, **known})
+
+
+def first(found: Iterable[TaskView], fits: Callable[[TaskView], bool], most: int) -> TaskView | None:
+    """The first of at most so many that fits."""
+    return next((each for each in islice(found, most) if fits(each)), None)
