@@ -1,0 +1,1 @@
+"""The HTTP interfaces of other systems, for their clients."""

@@ -1,0 +1,431 @@
+"""What CouchQueue's actions do."""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ...base.clock import now
+from ...base.ids import digest
+from ...base.text import traceback_of
+from ...errors import ConfigurationError, DelayedError, Duplicate, Reason
+from ...interests.table import Interest
+from ...logger import logger
+from ...ops.purge import purge
+from ...task.decode import is_python_path, path_and_headers
+from ...task.task import GoTask, PyTask
+from ..access import Grant
+from ..consumer import Bury, Consumer, Retry, Succeed
+from ..leases import Lease
+from ..links import Links
+from ..mapping import plain
+from ..sweeping import Sweeping
+from .couch_parameters import ACTIONS, InternalError, is_true, read_json
+from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, own_queue
+
+FUNCTION = "couchqueue:task"  # what workers of ours call with a task
+_EVERYTHING = {"^.*": "^.*"}
+_REGEX = "regex:"
+_LONGEST = 100 * 366 * 86400.0  # seconds from now
+_WAITING, _PROCESSING, _COMPLETE, _FAILED = "pending", "processing", "complete", "failed"
+Fields = dict[str, Any]
+
+
+class Refusal(Exception):
+    """An action was not carried out. Its words are CouchQueue's.
+
+    Args:
+        error: what is wrong.
+        fields: what is said beside.
+    """
+
+    def __init__(self, error: str, **fields: Any) -> None:
+        super().__init__(error)
+        self.error, self.fields = error, fields
+
+
+class Actions:
+    """Carries actions out.
+
+    Args:
+        links: the queues.
+        consumer: hands out tasks.
+        sweeping: brings back what workers have left.
+    """
+
+    def __init__(self, links: Links, consumer: Consumer, sweeping: Sweeping) -> None:
+        self._links, self._consumer, self._sweeping = links, consumer, sweeping
+        self._store = CouchStore(links)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def run(self, action: str, given: Mapping[str, Any], grant: Grant) -> Fields:
+        """Carry an action out.
+
+        Raises:
+            Refusal, InternalError: it was not.
+        """
+        known = ACTIONS.get(action)
+        if known is None:
+            raise Refusal(f"Error: {action} is not a known action.")
+        for name in known.required:
+            if name not in given and not (action == "workerDelete" and "queue" in given):
+                raise Refusal(f"Error: {name} is a required parameter for this action")
+        run: Callable[[Mapping[str, Any], Grant], Awaitable[Fields]] = getattr(self, f"_{_snake(action)}")
+        return await run(given, grant)
+
+    # Tasks
+
+    async def _task_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        data = _json(given["data"])
+        if not is_true(given.get("fastPost")):
+            return {"interestedSubscriptions": await self._publish(given, data, grant)}
+        task = asyncio.create_task(self._publish_later(given, data, grant))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return {"interestedSubscriptions": []}
+
+    async def _publish_later(self, given: Mapping[str, Any], data: Any, grant: Grant) -> None:
+        try:
+            await self._publish(given, data, grant)
+        except Exception as error:
+            logger.error("A task of CouchQueue's interface was not enqueued\n%s", traceback_of(error))
+
+    async def _publish(self, given: Mapping[str, Any], data: Any, grant: Grant) -> list[str]:
+        """Put copies into the queues that are interested. Returns their names."""
+        created = now()
+        due = _due(given.get("runAt"), created)
+        interested = await self._links["couchqueue"].queue.interested(data)
+        for interest in interested:
+            grant.check("enqueue", interest.queue)
+            grant.check_function(interest.function)
+        everybody = str(given.get("scope", "any")).lower() == "all"
+        workers = await self._store.workers() if everybody and interested else []
+        for interest in interested:
+            record = {
+                "status": _WAITING,
+                "createdAt": round(created * 1000),
+                "publisher": given["publisher"],
+                "data": data,
+                "runAt": given.get("runAt", round(created * 1000) - 1),
+                "scope": given.get("scope", "any"),
+                "singularlyEnqueue": given.get("singularlyEnqueue", False),
+                "singularlyRun": given.get("singularlyRun", False),
+            }
+            places = [own_queue(each.id) for each in workers if interest.queue in each.queues] or [interest.queue]
+            for place in places:
+                copy = {**record, "taskId": str(uuid.uuid4()), "enquedAt": round(now() * 1000), "queue": interest.queue}
+                await self._enqueue(place, copy, interest, due)
+        if interested:
+            await self._store.call("SADD", QUEUES, *(each.queue for each in interested))
+        return [each.queue for each in interested]
+
+    async def _enqueue(self, place: str, record: Record, interest: Interest, due: float | None) -> None:
+        options: dict[str, Any] = {}
+        event = digest(json.dumps(record["data"], sort_keys=True, default=str))
+        if is_true(record["singularlyEnqueue"]):
+            options |= {"unique": event, "unique_mode": "while_queued"}
+        if is_true(record["singularlyRun"]):
+            options |= {"concurrency_key": event, "concurrency": 1}
+        if due is not None:
+            options["at"] = due
+        argument = record if interest.function == FUNCTION else record["data"]
+        task: PyTask | GoTask
+        if is_python_path(interest.function):
+            task = PyTask(interest.function, (argument,), retry=interest.retry or None, **options)
+        else:
+            task = GoTask(interest.function, argument, retry=interest.retry or None, **options)
+        await self._store.write([{**record, "place": place, "function": interest.function}])
+        try:
+            await self._links[place].queue.enqueue(task)
+        except Duplicate:  # one of these events is there already
+            await self._store.write([{**record, "status": "duplicate", "place": place}])
+
+    async def _task_get(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        worker = await self._worker(given)
+        for name in (own_queue(worker.id), *worker.queues):
+            if name in worker.queues:
+                grant.check("consume", name)
+            self._sweeping.note(name)
+            try:
+                leases = await self._consumer.take(name, 1, ttl=HOLD)
+            except ConfigurationError:  # no queue can have this name
+                continue
+            if leases:
+                return {"worker": _shown_worker(worker), "task": await self._begin(leases[0], worker)}
+        raise Refusal("no tasks found", worker=_shown_worker(worker))
+
+    async def _begin(self, lease: Lease, worker: Worker) -> Record:
+        record = _record_in(lease)
+        times = {"startedAt": round(now() * 1000), "workerId": worker.id}
+        held = {"token": lease.token, "held": now() + HOLD, "place": lease.queue, "function": lease.path}
+        record = {**record, **held, "status": _PROCESSING, **times}
+        await self._store.begun(record)
+        await self._store.holds(worker)
+        return shown(record)
+
+    async def _task_update(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        state = given["state"]
+        if state not in ("fail", "success"):
+            raise Refusal("state must be fail,success")
+        worker = await self._worker(given)
+        record = await self._store.record(str(given["taskId"]))
+        if record is None:
+            raise InternalError
+        again = is_true(given.get("reEnqueue"))
+        if record.get("status") in (_COMPLETE, _FAILED) and again and record.get("workerId") == worker.id:
+            await self._again(record, grant)
+            return {}
+        if record.get("workerId") != worker.id or record.get("status") != _PROCESSING:
+            raise Refusal("this worker is not working on this task")
+        grant.check("consume", record["queue"])
+        reason = str(given.get("failReason", "")) or "the worker said no more"
+        ending: Succeed | Retry | Bury = Succeed()
+        if state == "fail":
+            ending = Retry(reason, delay=0, counted=False) if again else Bury(reason, Reason.FAILED)
+        (ended,) = await self._consumer.end_many([(record["token"], ending)])
+        if ended is None:
+            raise Refusal("this worker is not working on this task")
+        status = _COMPLETE if state == "success" else _WAITING if again else _FAILED
+        changed = {**record, "status": status, "updatedAt": round(now() * 1000)}
+        if state == "fail":
+            changed["failReason"] = given.get("failReason", "")
+        await self._store.ended(changed, failed=status == _FAILED)
+        if state == "success" and again:
+            await self._again(changed, grant)
+        return {}
+
+    async def _again(self, record: Record, grant: Grant) -> None:
+        """Put a task back that has ended."""
+        grant.check("enqueue", record["queue"])
+        copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
+        copy |= {"status": _WAITING, "enquedAt": round(now() * 1000)}
+        interest = Interest.of(record["queue"], "*", record.get("function", FUNCTION))
+        await self._store.call("ZREM", FAILED, record["taskId"])
+        await self._enqueue(record["queue"], copy, interest, None)
+
+    async def _worker(self, given: Mapping[str, Any]) -> Worker:
+        worker = await self._store.worker(str(given["workerId"]))
+        if worker is None:
+            raise Refusal("no worker with that workerId")
+        return worker
+
+    # Workers, interests, queues
+
+    async def _worker_register(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        value = given["queues"]
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        queues = [each for each in re.sub(r"\s", "", text).split(",") if each]
+        for queue in queues:
+            if queue == "*":
+                raise Refusal("Error: queues is a list of names: * is not allowed")
+            grant.check("consume", queue)
+        await self._remove_idle()
+        worker = await self._store.register(queues)
+        return {"workerId": worker.id, "queues": worker.queues}
+
+    async def _remove_idle(self) -> None:
+        for identity in await self._store.idle():
+            await self._store.forget(identity)
+            await self._emptied(own_queue(identity))
+
+    async def _worker_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        queues = {each.id: each.queues for each in await self._store.workers()}
+        if "workerId" in given:
+            ids = [str(given["workerId"])]
+        else:
+            ids = [identity for identity, theirs in queues.items() if given["queue"] in theirs]
+        grant.check("consume")
+        for identity in ids:
+            for queue in queues.get(identity, ()):
+                grant.check("consume", queue)
+        gone = [identity for identity in ids if await self._store.forget(identity)]
+        if not gone:
+            raise Refusal("Error: child does not exist")
+        for identity in gone:
+            await self._emptied(own_queue(identity))
+        return {}
+
+    async def _interest_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        grant.check("operate", queue := str(given["queue"]))
+        grant.check_function(FUNCTION)
+        value = given["interests"]
+        wanted = _EVERYTHING if value == "*" else value if isinstance(value, dict) else _json(value)
+        if not isinstance(wanted, dict):
+            raise InternalError
+        texts = {key: each if isinstance(each, str) else json.dumps(each) for key, each in wanted.items()}
+        pairs = [(_REGEX + key, _REGEX + text) for key, text in texts.items()]
+        try:
+            await self._links[queue].queue.set_interest(pairs, FUNCTION)
+        except ConfigurationError as error:
+            raise Refusal(f"Error: {error}") from None
+        await self._store.call("SADD", QUEUES, queue)
+        return {}
+
+    async def _interest_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        grant.check("operate", queue := str(given["queue"]))
+        try:
+            await self._links[queue].queue.remove_interest()
+        except ConfigurationError:  # no queue can have this name
+            return {}
+        return {}
+
+    async def _queue_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        grant.check("operate", queue := str(given["queue"]))
+        known = await self._store.call("SREM", QUEUES, queue)
+        if not await self._emptied(queue) and not known:
+            raise Refusal("Error: child does not exist")
+        return {}
+
+    async def _emptied(self, queue: str) -> bool:
+        """Remove what waits in a queue. Whether there was anything."""
+        try:
+            link = self._links[queue]
+        except ConfigurationError:
+            return False
+        return await asyncio.to_thread(purge, link.blocking) > 0
+
+    # Status
+
+    async def _status(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+        found: Fields = {}
+        for part, show in self._parts.items():
+            if part in given:
+                found[part] = await show(self, given, grant)
+        return {"status": found}
+
+    async def _show_workers(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002  # all have them
+        grant.check("read")
+        return {each.id: _shown_worker(each) for each in await self._store.workers()}
+
+    async def _show_queues(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
+        grant.check("read")
+        names = sorted(name.decode(errors="replace") for name in await self._store.call("SMEMBERS", QUEUES))
+        counts = await self._store.batch([("LLEN", name) for name in names])
+        return dict(zip(names, counts, strict=True))
+
+    async def _show_interests(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
+        grant.check("read")
+        table = await self._links["couchqueue"].queue.interests()
+        return {
+            each.queue: {key.removeprefix(_REGEX): value.removeprefix(_REGEX) for key, value in each.match}
+            for each in table.interests
+        }
+
+    async def _show_running(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
+        grant.check("read")
+        return {each["taskId"]: shown(each) for each in await self._store.running()}
+
+    async def _show_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
+        return await self._waiting(str(given["queue"]), given, grant)
+
+    async def _show_worker_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
+        return await self._waiting(own_queue(str(given["workerQueue"])), given, grant)
+
+    async def _waiting(self, queue: str, given: Mapping[str, Any], grant: Grant) -> list[Record]:
+        grant.check("read", queue)
+        try:
+            link = self._links[queue]
+        except ConfigurationError:
+            return []
+        first = given["offset"]
+        tasks = await self._store.call("LRANGE", link.keys.queue, first, first + min(given["limit"], 1000) - 1)
+        return (
+            [shown(_record_in(Lease("", queue, data, 0.0, path_and_headers(data)))) for data in tasks]
+            if given["limit"]
+            else []
+        )
+
+    async def _show_failed(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
+        """The tasks of a queue that have failed, the last one first."""
+        grant.check("read", queue := str(given["failedQueue"]))
+        ids = [each.decode() for each in await self._store.call("ZREVRANGE", FAILED, 0, -1)]
+        found = [each for each in await self._store.records(ids) if each is not None and each.get("queue") == queue]
+        return [shown(each) for each in found[given["offset"] : given["offset"] + given["limit"]]]
+
+    async def _show_task(self, given: Mapping[str, Any], grant: Grant) -> Record | None:
+        record = await self._store.record(str(given["task"]))
+        grant.check("read", None if record is None else record.get("queue"))
+        return None if record is None else shown(record)
+
+    _parts: Mapping[str, Callable[["Actions", Mapping[str, Any], Grant], Awaitable[Any]]] = {
+        "workers": _show_workers,
+        "queues": _show_queues,
+        "interests": _show_interests,
+        "tasksInProgress": _show_running,
+        "queue": _show_queue,
+        "workerQueue": _show_worker_queue,
+        "failedQueue": _show_failed,
+        "task": _show_task,
+    }
+
+    async def _actions_view(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
+        return {
+            "actions": {
+                name: {"description": each.description, "inputs": {"required": each.required, "optional": each.optional}}
+                for name, each in ACTIONS.items()
+            }
+        }
+
+
+_OF_A_RUN = ("token", "held", "startedAt", "workerId", "failReason", "updatedAt")
+_HIDDEN = ("token", "held", "place", "function")
+_ORDER = (
+    "status", "createdAt", "publisher", "data", "runAt", "scope", "singularlyEnqueue", "singularlyRun", "taskId", "enquedAt",
+    "queue", "workerId", "startedAt",
+)  # fmt: skip
+
+
+def shown(record: Record) -> Record:
+    """A task as clients see it."""
+    names = [*(name for name in _ORDER if name in record), *(name for name in record if name not in _ORDER)]
+    return {name: record[name] for name in names if name not in _HIDDEN}
+
+
+def _shown_worker(worker: Worker) -> Fields:
+    return {"workerId": worker.id, "queues": worker.queues}
+
+
+def _record_in(lease: Lease) -> Record:
+    """The record in a task, or one for a task that somebody else has enqueued."""
+    try:
+        fields = lease.task
+    except DelayedError:
+        fields = None
+    match fields:
+        case [str(path), [dict(record)], *_] if path == FUNCTION and "taskId" in record:
+            return record
+    value = plain(lease.data)
+    moment = round(now() * 1000)
+    return {
+        "status": _WAITING, "createdAt": moment, "publisher": "delayed", "data": value, "runAt": moment - 1, "scope": "any",
+        "singularlyEnqueue": False, "singularlyRun": False, "taskId": str(uuid.uuid4()), "enquedAt": moment,
+        "queue": lease.queue,
+    }  # fmt: skip
+
+
+def _json(text: object) -> Any:
+    if not isinstance(text, str):
+        raise InternalError
+    try:
+        return read_json(text)
+    except ValueError:
+        raise InternalError from None
+
+
+def _due(value: object, moment: float) -> float | None:
+    """When a task may run: seconds since 1970; None for now."""
+    if value is None or str(value).strip().lower() in ("null", "none", "now"):
+        return None
+    try:
+        due = float(str(value))
+    except ValueError:
+        raise Refusal("Error: runAt is a time in seconds since 1970") from None
+    if not due <= moment + _LONGEST:
+        raise Refusal("Error: runAt is a time in seconds since 1970, and this one is too far away")
+    return due if due > moment else None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda each: f"_{each[0].lower()}", name)

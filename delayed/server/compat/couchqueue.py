@@ -1,0 +1,111 @@
+"""CouchQueue's interface over HTTP: `/api`, and its routes also without that."""
+
+import re
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from xml.sax.saxutils import escape
+
+from ...base.clock import monotonic, now
+from ...base.text import traceback_of
+from ...errors import DelayedError
+from ...logger import logger
+from ...redis.command import RedisError
+from ..access import Access
+from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send
+from .couch_actions import Actions, Refusal
+from .couch_parameters import InternalError, action_of, parameters
+from .plain_json import written
+
+PREFIXES = ("/api", "/task", "/worker", "/interest", "/queue", "/status")
+_INTERNAL = "Error: The server experienced an internal error"
+_CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,99}", re.ASCII)
+_SESSION = re.compile(r"[0-9a-f]{40}")
+_TAG = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class CouchQueue:
+    """The interface, as an ASGI application.
+
+    Args:
+        actions: what it does.
+        access: says who may do what.
+        most: bytes that the body of a request may have.
+    """
+
+    def __init__(self, actions: Actions, access: Access, most: int) -> None:
+        self._actions, self._access, self._most = actions, access, most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        began, request = monotonic(), Request(scope, receive, self._most)
+        session = _session(request)
+        given: dict[str, Any] = {}
+        status = 200
+        try:
+            given = await parameters(request)
+            fields = await self._answer(request, given)
+        except Disconnected:
+            return
+        except InternalError:
+            await _response({"error": _INTERNAL}, given, session).send(send)
+            return
+        except Refusal as refusal:
+            fields = {**refusal.fields, "error": refusal.error}
+        except Problem as problem:
+            fields, status = {"error": f"Error: {problem.detail}"}, problem.status
+        except (DelayedError, RedisError) as error:
+            fields = {"error": f"Error: {error}"}
+        except Exception as error:
+            logger.error("%s %.200r failed\n%s", request.method, "/".join(request.segments), traceback_of(error))
+            fields = {"error": _INTERNAL}
+        times = {"requestDuration": round((monotonic() - began) * 1000), "currentTime": round(now() * 1000)}
+        fields["serverInformation"] = {"serverName": "couchqueue", "apiVersion": "0.0.1", **times}
+        fields["requestorInformation"] = {"id": session, "remoteIP": request.client[0], "receivedParams": given}
+        await _response(fields, given, session, status).send(send)
+
+    async def _answer(self, request: Request, given: dict[str, Any]) -> dict[str, Any]:
+        action = action_of(request, given)
+        rest = {name: value for name, value in given.items() if name not in ("action", "limit", "offset")}
+        ends = {"action": action, "limit": given["limit"], "offset": given["offset"]}
+        given.clear()
+        given.update(rest, **ends)
+        grant = await self._access.grant(request)
+        return await self._actions.run(action, given, grant)
+
+
+def _response(fields: dict[str, Any], given: dict[str, Any], session: str, status: int = 200) -> Response:
+    headers = {"x-powered-by": "couchqueue", "set-cookie": f"sessionID={session}; path=/; HttpOnly"}
+    callback = given.get("callback")
+    if isinstance(callback, str) and _CALLBACK.fullmatch(callback):
+        return Response(f"{callback}({written(fields)});".encode(), status, headers, "application/javascript")
+    if given.get("outputType") == "xml":
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n<XML>{_xml(fields)}</XML>\n'
+        return Response(text.encode(errors="replace"), status, headers, "application/xml")
+    return Response(written(fields).encode(), status, headers, JSON)
+
+
+def _session(request: Request) -> str:
+    try:
+        cookie = SimpleCookie(request.headers.get("cookie", "")).get("sessionID")
+    except CookieError:
+        cookie = None
+    return cookie.value if cookie is not None and _SESSION.fullmatch(cookie.value) else secrets.token_hex(20)
+
+
+def _xml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(_element(str(name), each) for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return "".join(_element("item", each) for each in value)
+    if value is None:
+        return ""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return escape(_NOT_IN_XML.sub("\ufffd", text))
+
+
+def _element(name: str, value: Any) -> str:
+    if _TAG.fullmatch(name):
+        return f"<{name}>{_xml(value)}</{name}>"
+    return f'<entry name="{escape(_NOT_IN_XML.sub(chr(0xFFFD), name), {chr(34): "&quot;"})}">{_xml(value)}</entry>'

@@ -1,0 +1,1 @@
+"""The text protocol: see docs/text-protocol.md."""

@@ -1,0 +1,306 @@
+"""What the verbs of the text protocol do."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from itertools import groupby
+from typing import Any, Protocol
+
+from ...base.text import traceback_of
+from ...errors import ConfigurationError, DelayedError, LeaseLost, TaskTooLarge
+from ...logger import logger
+from ...redis.command import RedisError
+from ...task.decode import is_task, path_of
+from ..consumer import Bury, Retry, Succeed, UnknownLease
+from ..leases import read_token
+from ..numbers import Peer
+from .bodies import Wrapping, content_of
+from .door import Grant, Refused
+from .parser import Request, options_in
+from .services import Services
+
+EMPTY = "taskq: no task in queue"  # as TaskQ calls it by HTTP
+UNKNOWN = "taskq: no such task"
+_MOST_TAKEN = 100  # tasks for one request, and in one step
+_MOST_BACKGROUND = 1000  # requests of a connection that wait for tasks
+_DEFAULT = "default"  # the queue that has no name
+_LONGEST_DELAY = 10 * 365 * 86_400_000  # milliseconds
+Run = Callable[[str, Sequence[Request]], Coroutine[Any, Any, None]]
+
+
+class Client(Protocol):
+    """Who asks."""
+
+    peer: Peer
+    grant: Grant | None
+    wrapping: Wrapping
+    whole: bool  # bodies are whole tasks
+    closing: bool
+    background: set[asyncio.Task[None]]  # what waits for tasks
+
+    @property
+    def extended(self) -> bool:
+        """Whether HELLO has been said."""
+
+    def reply(self, *lines: bytes) -> None:
+        """Say something."""
+
+    def refuse(self, rid: int, why: object) -> None:
+        """Say that a request was not carried out."""
+
+    def later(self, requests: Iterable[Request]) -> None:
+        """Carry out requests beside the others."""
+
+    async def see_that_it_may(self) -> None:
+        """See what it may do, if that was not seen just now."""
+
+    async def ends_with_nul(self, request: Request) -> bool:
+        """Whether a byte 0 follows an `ack`."""
+
+
+class Verbs:
+    """Carries out the requests of one connection.
+
+    Args:
+        session: the connection.
+        services: what all connections share.
+    """
+
+    def __init__(self, session: Client, services: Services) -> None:
+        self._session = session
+        self._server = services
+        self._held: dict[tuple[str, int], str] = {}  # tokens of the tasks that this connection has got, by their numbers
+
+    async def carry_out(self, queue: bytes, requests: Sequence[Request]) -> None:
+        """Carry out requests that concern one queue, in their order."""
+        name = queue.decode(errors="surrogateescape") or _DEFAULT
+        for verb, run in groupby(requests, lambda request: request.verb):
+            some = list(run)
+            try:
+                await self._run_of(verb)(name, some)
+            except (DelayedError, RedisError, ValueError) as error:
+                self._failed(some, error)
+            except Exception as error:
+                logger.error("%s of the text protocol failed\n%s", verb, traceback_of(error))
+                self._failed(some, "the server failed")
+
+    def _failed(self, requests: Sequence[Request], error: object) -> None:
+        words = str(error).replace("\n", " ").replace("\r", " ").encode(errors="replace")[:1000]
+        self._session.reply(*(b"%d error %b\n" % (request.rid, words) for request in requests))
+
+    def _run_of(self, verb: str) -> Run:
+        own: dict[str, Run] = {"enq": self._enqueue, "deq": self._dequeue, "ack": self._acknowledge, "stat": self._stat}
+        return own.get(verb, self._each)
+
+    def _check(self, right: str, queue: str) -> None:
+        grant = self._session.grant
+        assert grant is not None
+        grant.check(right, queue)
+
+    # enq
+
+    async def _enqueue(self, queue: str, requests: Sequence[Request]) -> None:
+        self._check("enqueue", queue)
+        session = self._session
+        assert session.grant is not None
+        if session.whole:
+            await self._enqueue_whole(queue, requests)
+            return
+        session.grant.check_function(session.wrapping.function)
+        first = await self._server.numbered.enqueue(queue, [request.body for request in requests], session.wrapping)
+        self._said(b"enqed", requests, range(first, first + len(requests)))
+
+    def _said(self, word: bytes, requests: Sequence[Request], numbers: Sequence[int]) -> None:
+        line = b"%d " + word + b" %b %d\n"
+        self._session.reply(*(line % (each.rid, each.queue, number) for each, number in zip(requests, numbers, strict=True)))
+
+    async def _enqueue_whole(self, queue: str, requests: Sequence[Request]) -> None:
+        """Bodies that are tasks, as they stand in Redis. They get no number, and 0 stands for it."""
+        grant, good = self._session.grant, list[Request]()
+        assert grant is not None
+        for request in requests:
+            try:
+                if not is_task(request.body):
+                    raise Refused("the body is no task: see docs/protocol.md, section 2")
+                grant.check_function(path_of(request.body))
+                if len(request.body) > self._server.most:
+                    raise TaskTooLarge(f"a task has {self._server.most} bytes at most")
+            except DelayedError as error:
+                self._session.refuse(request.rid, error)
+            else:
+                good.append(request)
+        if good:
+            await self._server.links[queue].queue.store.enqueue([request.body for request in good])
+            self._said(b"enqed", good, [0] * len(good))
+
+    # deq
+
+    async def _dequeue(self, queue: str, requests: Sequence[Request]) -> None:
+        self._check("consume", queue)
+        plain = [request for request in requests if not request.rest]
+        for first in range(0, len(plain), _MOST_TAKEN):
+            await self._dequeue_plain(queue, plain[first : first + _MOST_TAKEN])
+        asking = [request for request in requests if request.rest]
+        if len(self._session.background) + len(asking) > _MOST_BACKGROUND:
+            self._failed(asking, f"{_MOST_BACKGROUND} requests of this connection wait for tasks already")
+        else:
+            self._session.later(asking)
+
+    async def _dequeue_plain(self, queue: str, requests: Sequence[Request]) -> None:
+        """One task for each, as TaskQ has it."""
+        lines = await self._taken(queue, len(requests))
+        said: list[bytes] = []
+        for request, line in zip(requests, lines, strict=False):
+            said += (b"%d deqed %b " % (request.rid, request.queue), *line)
+        self._session.reply(*said)
+        self._failed(requests[len(lines) :], EMPTY)
+
+    async def _taken(self, queue: str, most: int, wait: float = 0, ttl: float | None = None) -> list[tuple[bytes, ...]]:
+        """What is said of tasks that are taken now."""
+        server, found = self._server, list[tuple[bytes, ...]]()
+        if self._session.extended:
+            server.numbered.note(queue)
+            leases = await server.consumer.take(queue, most, wait, ttl or server.ttl)
+            try:
+                await self._session.see_that_it_may()
+                self._check("consume", queue)
+            except BaseException:
+                await server.consumer.give_back(leases)
+                raise
+            if self._session.closing:
+                await server.consumer.give_back(leases)
+                return []
+            for lease in leases:
+                body = lease.data if self._session.whole else content_of(lease.data).body
+                found.append((b"%b %d " % (lease.token.encode(), len(body)), body, b"\n"))
+            return found
+        for task in await server.numbered.take(queue, self._session.peer, most):
+            self._held[queue, task.number] = task.token
+            found.append((b"%d %d " % (task.number, len(task.body)), task.body, b"\n"))
+        return found
+
+    async def wait_for(self, request: Request) -> None:
+        """A `deq` with options."""
+        queue = request.queue.decode(errors="surrogateescape") or _DEFAULT
+        try:
+            options, rest = options_in(request.rest, ("max", "wait", "ttl"))
+            if rest:
+                raise ValueError("deq QUEUE [max=TASKS] [wait=MILLISECONDS] [ttl=MILLISECONDS]")  # noqa: TRY301
+            most = number(options.get("max", b"1"), 1, _MOST_TAKEN)
+            wait = number(options.get("wait", b"0"), 0, 300_000) / 1000
+            ttl = number(options["ttl"], 1000, 86_400_000) / 1000 if "ttl" in options else None
+            lines = await self._taken(queue, most, wait, ttl)
+            head = b"%d deqed %b " % (request.rid, request.queue)
+            for line in lines:
+                self._session.reply(head, *line)
+            if "max" in options:
+                self._session.reply(b"%d done %b %d\n" % (request.rid, request.queue, len(lines)))
+            elif not lines:
+                self._session.refuse(request.rid, EMPTY)
+        except (DelayedError, RedisError, ValueError) as error:
+            self._session.refuse(request.rid, error)
+        except Exception as error:
+            logger.error("deq of the text protocol failed\n%s", traceback_of(error))
+            self._session.refuse(request.rid, "the server failed")
+
+    # Ends
+
+    async def _acknowledge(self, queue: str, requests: Sequence[Request]) -> None:
+        self._check("consume", queue)
+        if self._session.extended:
+            ended = await self._ended_by_token(requests)
+        else:
+            ended = await self._ended_by_number(queue, requests)
+        said: list[bytes] = []
+        for request, is_over in zip(requests, ended, strict=True):
+            if is_over:
+                end = b" " if await self._session.ends_with_nul(request) else b"\n"
+                said.append(b"%d acked %b %b%b" % (request.rid, request.queue, request.id, end))
+            else:
+                said.append(b"%d error %b\n" % (request.rid, UNKNOWN.encode()))
+        self._session.reply(*said)
+
+    async def _ended_by_number(self, queue: str, requests: Sequence[Request]) -> list[bool]:
+        numbers = [int(request.id) if request.id.isdigit() else 0 for request in requests]
+        for request, value in zip(requests, numbers, strict=True):
+            request.id = b"%d" % value
+        known = [(value, self._held.pop((queue, value), None)) for value in numbers]
+        return await self._server.numbered.acknowledge(queue, self._session.peer, known)
+
+    async def _ended_by_token(self, requests: Sequence[Request]) -> list[bool]:
+        good = [(position, self._token(request)) for position, request in enumerate(requests)]
+        ends = [(position, token) for position, token in good if token is not None]
+        states = await self._server.consumer.end_many([(token, Succeed()) for _, token in ends])
+        ended = [False] * len(requests)
+        for (position, _), state in zip(ends, states, strict=True):
+            ended[position] = state is not None
+        return ended
+
+    def _token(self, request: Request) -> str | None:
+        """The token in a request; None for one that is none, or of another queue."""
+        try:
+            token = request.id.decode("ascii")
+            _, queue = read_token(token)
+        except (UnicodeDecodeError, UnknownLease):
+            return None
+        return token if queue == (request.queue.decode(errors="surrogateescape") or _DEFAULT) else None
+
+    async def _each(self, queue: str, requests: Sequence[Request]) -> None:
+        """Requests that go one by one."""
+        self._check("consume", queue)
+        for request in requests:
+            token = self._token(request)
+            try:
+                if token is None:
+                    raise LeaseLost(UNKNOWN)  # noqa: TRY301
+                said = await self._said_of(request, token)
+                self._session.reply(
+                    b"%d %b %b %b" % (request.rid, _DONE[request.verb], request.queue, request.id), said, b"\n"
+                )
+            except LeaseLost:
+                self._session.refuse(request.rid, UNKNOWN)
+            except (ConfigurationError, ValueError) as error:
+                self._session.refuse(request.rid, error)
+
+    async def _said_of(self, request: Request, token: str) -> bytes:
+        consumer = self._server.consumer
+        if request.verb == "ext":
+            held = await consumer.extend(token, number(request.rest, 1000, 86_400_000) / 1000)
+            return b" cancelled" if held.cancelled else b""
+        if request.verb == "bury":
+            state = await consumer.end(token, Bury(_words(request.rest)))
+            return b" " + state.encode()
+        options, rest = options_in(request.rest, ("delay", "counted"))
+        delay = number(options["delay"], 0, _LONGEST_DELAY) / 1000 if "delay" in options else None
+        counted = number(options.get("counted", b"0"), 0, 1) == 1
+        state = await consumer.end(token, Retry(_words(rest), delay=delay, counted=counted))
+        return b" " + state.encode()
+
+    async def _stat(self, queue: str, requests: Sequence[Request]) -> None:
+        self._check("read", queue)
+        link = self._server.links[queue]
+        keys = link.keys
+        sizes = (("LLEN", keys.queue), ("HLEN", keys.processing), ("ZCARD", keys.scheduled), ("XLEN", keys.dead))
+        replies = await link.batch(sizes)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise reply
+        shown = b"waiting=%d held=%d scheduled=%d dead=%d" % tuple(replies)
+        self._session.reply(*(b"%d stated %b %b\n" % (request.rid, request.queue, shown) for request in requests))
+
+
+_DONE = {"ext": b"exted", "nack": b"nacked", "bury": b"buried"}
+
+
+def _words(rest: bytes) -> str:
+    return rest.decode(errors="replace") or "the consumer said no more"
+
+
+def number(text: bytes, least: int, most: int) -> int:
+    """A number in a line.
+
+    Raises:
+        ValueError: it is none, or out of bounds.
+    """
+    if not text.isdigit() or len(text) > 20 or not least <= (found := int(text)) <= most:
+        raise ValueError(f"{text[:40].decode(errors='replace')!r} is no number from {least} to {most}")
+    return found
