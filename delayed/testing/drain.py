@@ -24,6 +24,7 @@ from ..task.decode import Call, decode, path_of
 from ..task.edit import next_retry, with_retry
 from ..task.options import type_name
 from ..task.result import State, failure
+from ..workflow.tend import tend
 from .targets import Target, queues_of
 
 __tracebackhide__ = True  # pytest shows the lines of the test and of the task instead
@@ -31,10 +32,11 @@ _PLACE = "test"
 
 
 def drain(queue: Target, *, retries: bool = False) -> int:
-    """Run the waiting Python tasks here and now, in order, as well as those that they enqueue and those that are due. Works
-    with any `Queue`, with a fake `AsyncQueue`, and with an `App`: then with all its queues, exactly its tasks, and its
-    middlewares, as its workers do (`on_start` and `on_stop`, which belong to processes, are not called). Handles have the
-    results afterwards, and callbacks are called. Pauses and limits of the queue are for workers: this runs what waits.
+    """Run the waiting Python tasks here and now, in order, as well as those that they enqueue, those that are due, and those
+    that workflows release. Works with any `Queue`, with a fake `AsyncQueue`, and with an `App`: then with all its queues,
+    exactly its tasks, and its middlewares, as its workers do (`on_start` and `on_stop`, which belong to processes, are not
+    called). Handles have the results afterwards, and callbacks are called. Pauses and limits of the queue are for workers:
+    this runs what waits.
 
     Where an event loop runs, it runs the tasks in another thread, as `async def` tasks have loops of their own, and waits for
     it.
@@ -88,7 +90,16 @@ class _Drain:
         return count
 
     def _take(self, own: str, count: int) -> bytes | None:
-        """The next task, from the first queue that has one."""
+        """The next task, from the first queue that has one; if none has, what workflows release."""
+        return self._take_waiting(own, count) or (self._carry() and self._take_waiting(own, count)) or None
+
+    def _carry(self) -> bool:
+        """Carry on the workflows of the nodes that have ended."""
+        for queue in queues_of(self._target):
+            tend(queue.store)
+        return True
+
+    def _take_waiting(self, own: str, count: int) -> bytes | None:
         for queue in queues_of(self._target):
             queue.store.due([queue.keys])
             name = queue.keys.lease(own, count)
@@ -107,7 +118,7 @@ class _Drain:
             self.queue.store.bury(self.name, error.reason, error.detail, _PLACE)
             self._emitter.buried(self.queue.name, None, error, error.reason, error.detail, task=path_of(data))
             return
-        self._job = job = Job(self.queue, call)
+        self._job = job = Job(self.queue, call, self.name)
         if call.headers is None:
             self._plain(data, call)
             return

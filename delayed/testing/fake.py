@@ -10,8 +10,9 @@ import fakeredis
 
 from ..errors import ConfigurationError, NotDone
 from ..queue.async_queue import AsyncQueue
+from ..queue.node import Node
 from ..queue.queue import Queue
-from ..queue.waits import Answer, NotYet, answer_in
+from ..queue.waits import Answer, NotYet, answer_in, undecided
 from ..redis.async_store import AsyncStore
 from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import Argument
@@ -24,7 +25,7 @@ def fake_queue(name: str = "default") -> Queue:
     """A queue in this process's memory, that no other queue shares. All Lua scripts really run, by fakeredis.
 
     What it does not cover: workers and sweepers (they need a server's sockets; use `drain`, or a real Redis), blocking,
-    other processes, clusters, and whatever fakeredis does otherwise than Redis.
+    other processes, clusters, timelines and histories, and whatever fakeredis does otherwise than Redis.
     """
     return _fake(name, fake_server())
 
@@ -92,13 +93,16 @@ class _Look:
         self._queue = queue
 
     @contextmanager
-    def waiting(self, key: str, tell: Callable[[Answer], None]) -> Iterator[None]:
+    def waiting(self, key: str, tell: Callable[[Answer], None], node: Node | None = None) -> Iterator[None]:
         """As `Waiter.waiting`.
 
         Raises:
             NotDone: nothing has run the task yet.
         """
-        answer = answer_in(self._queue.store.call("HMGET", key, *OUTCOME))
+        call = self._queue.store.call
+        answer = answer_in(call("HMGET", key, *OUTCOME))
+        if node is not None and undecided(answer):
+            answer = node.answer(answer, *(call(*question) for question in node.questions))
         if answer is NotYet:
             raise NotDone("nothing works on a faked queue by itself: call drain(queue) first (after travel, if it is not due)")
         tell(answer)

@@ -1,0 +1,1 @@
+"""A simulation that gives queues something to do, for tests and to look at: see `delayed simulate`."""
