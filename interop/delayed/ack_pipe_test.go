@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // ackWire is a line over a connection whose other end the test holds.
@@ -158,6 +159,83 @@ func TestEndingsThatNeedReplies(t *testing.T) {
 			must(t, w.Settle())
 		})
 	}
+}
+
+// finish is the ending of a tracked task that has succeeded.
+func (w *ackWire) finish(lease string) conn.Ending {
+	w.t.Helper()
+	keys, err := rdb.NewKeys("q")
+	must(w.t, err)
+	e := w.ending(lease)
+	e.Store = rdb.NewStore(keys, nil)
+	e.Finish = &rdb.Finish{Lease: lease, Holds: rdb.Holds{ID: "id" + lease}, Result: []byte("r"), Keep: time.Second, Ended: time.UnixMilli(7)}
+	e.Quiet = true
+	return e
+}
+
+func TestTrackedTasksThatSucceedEndTogether(t *testing.T) {
+	script := func(count, rest string) string {
+		return "EVALSHA " + rdb.Scripts["finish_many"].Sha + " " + count + " q_processing " + rest
+	}
+	w := newAckWire(t)
+	for _, lease := range []string{"a", "b"} { // there is no connection yet
+		w.Post(w.finish(lease))
+	}
+	w.Post(w.ending("c"))
+	w.connect("+OK")
+	<-w.sends(func() { w.Post(w.finish("d")) }, "CLIENT REPLY OFF", script("3", "q_task_ida q_task_idb 7 a r 1000 b r 1000"), "HDEL hash c",
+		script("2", "q_task_idd 7 d r 1000"))
+	w.answers()
+	done := w.sends(w.settled(io.EOF), "CLIENT REPLY ON", "HMGET hash a b", "HDEL hash c", "HMGET hash d")
+	w.reply("+OK", "*2", "$-1", "$4", "held", ":0", "*1", "$-1")
+	<-done
+	<-w.broke
+	w.answers("a 1 true", "c 0 true", "d 1 true")
+	w.connect("+OK") // what is still held did not end
+	done = w.sends(w.settled(nil), script("2", "q_task_idb 7 b r 1000"))
+	w.reply(":1")
+	<-done
+	w.answers("b 1 true")
+}
+
+func TestTasksWithAKeyEndTogether(t *testing.T) {
+	keyed := func(w *ackWire, lease string, h rdb.Holds) conn.Ending {
+		e := w.finish(lease)
+		e.Finish.Holds = h
+		return e
+	}
+	keys, err := rdb.NewKeys("q")
+	must(t, err)
+	home := "q_processing q q_noti q_waited "
+	slot, unique := keys.Slots("k"), keys.Unique("u")
+	slots, owned := slot+" "+keys.WaitsForSlot("k"), unique+" "+keys.WaitsForUnique(unique)
+	w := newAckWire(t)
+	w.Post(keyed(w, "a", rdb.Holds{Slots: "k", Limit: 2}))
+	w.Post(keyed(w, "b", rdb.Holds{ID: "idb", Unique: "u", Mode: "until_done"}))
+	w.Post(w.finish("c")) // which has none
+	w.connect("+OK")
+	<-w.sends(func() { w.Post(keyed(w, "d", rdb.Holds{ID: "idd", Slots: "k", Limit: 2})) }, "CLIENT REPLY OFF",
+		"EVALSHA "+rdb.Scripts["finish_held"].Sha+" 10 "+home+"q_processing "+slots+" q_task_idb "+owned+" 7 a - r 1000 b idb r 1000",
+		"EVALSHA "+rdb.Scripts["finish_many"].Sha+" 2 q_processing q_task_idc 7 c r 1000",
+		"EVALSHA "+rdb.Scripts["finish_held"].Sha+" 7 "+home+"q_task_idd "+slots+" 7 d - r 1000")
+	w.answers()
+	done := w.sends(w.settled(nil), "CLIENT REPLY ON", "HMGET hash a b c d")
+	w.reply("+OK", "*4", "$-1", "$-1", "$-1", "$-1")
+	<-done
+	w.answers("a 1 true", "b 1 true", "c 1 true", "d 1 true")
+}
+
+func TestTrackedTasksEndOneByOneWhereSomeMayBeLost(t *testing.T) {
+	w := newAckWire(t)
+	w.Post(w.finish("a"))
+	w.Post(w.finish("b"))
+	w.connect("+OK")
+	w.alive.Store(false)
+	one := "EVALSHA " + rdb.Scripts["finish_many"].Sha + " 2 q_processing "
+	done := w.sends(w.settled(nil), one+"q_task_ida 7 a r 1000", one+"q_task_idb 7 b r 1000")
+	w.reply(":0", ":1")
+	<-done
+	w.answers("a 0 false", "b 1 false")
 }
 
 func TestAProxyThatDoesNotKnowSilence(t *testing.T) {

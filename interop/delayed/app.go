@@ -250,6 +250,15 @@ func (a *App) ofWorkers() (map[string]*handler, []string, error) {
 // Sweeper makes a sweeper for all queues of the application that are known by now: those of workers, of declared functions, with
 // priorities, and where tasks were submitted. The error wraps ErrConfiguration.
 func (a *App) Sweeper(options ...SweeperOption) (*Sweeper, error) {
+	queues, err := a.all()
+	if err != nil {
+		return nil, err
+	}
+	return NewSweeper(queues, options...)
+}
+
+// all are the queues of the application that are known by now.
+func (a *App) all() ([]*Queue, error) {
 	a.mu.Lock()
 	names := a.bands(slices.Concat(a.options.Queues, a.served, a.declared, a.options.Priorities)...)
 	for full := range a.queues {
@@ -261,11 +270,7 @@ func (a *App) Sweeper(options ...SweeperOption) (*Sweeper, error) {
 	if len(names) == 0 {
 		names = a.bands(a.options.Queue)
 	}
-	queues, err := a.named(names)
-	if err != nil {
-		return nil, err
-	}
-	return NewSweeper(queues, options...)
+	return a.named(names)
 }
 
 // named are the queues of these names on Redis.

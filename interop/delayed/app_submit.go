@@ -26,12 +26,21 @@ func OnQueue(name string) TaskOption { return func(o *taskOptions) { o.queue = &
 // Priority puts a task of an App before (high) or behind (low) the others of its queue (normal), which is one of AppOptions.Priorities.
 func Priority(band string) TaskOption { return func(o *taskOptions) { o.priority = band } }
 
-// Call is a call of a function: what App.SubmitMany takes.
+// Call is a call of a function: what App.SubmitMany and the workflows of an App take.
 type Call struct {
 	Function any            // its path, or a Go function that has been registered
 	Args     []any          // in their order
 	Keywords map[string]any // of a Python function
 	Options  []TaskOption   // beside those with which the function was registered or declared
+}
+
+// CallOf is a call of a function, or of the one with this path.
+func CallOf(function any, args ...any) Call { return Call{Function: function, Args: args} }
+
+// With is the same call with more options.
+func (c Call) With(options ...TaskOption) Call {
+	c.Options = slices.Concat(c.Options, options)
+	return c
 }
 
 // Submit enqueues a call of a function: a Go function that is registered, or a path, of Go (`package/path.Function`) or Python
@@ -94,6 +103,28 @@ type part struct {
 // task is the task for a call, and the name on Redis of its queue. before, if it is not nil, has what earlier calls without options of
 // their own asked for, by path.
 func (a *App) task(ctx context.Context, c Call, before map[string]appTask) (Task, string, error) {
+	var inherited map[string]string
+	if parent := CurrentTask(ctx); parent != nil && a.options.Wire == WireDelayed {
+		inherited = parent.Metadata
+	}
+	task, full, err := a.taskOf(c, before, inherited)
+	if own, ok := task.(*GoTask); ok && err == nil {
+		err = a.fits(own)
+	}
+	return task, full, err
+}
+
+// callOf is task for a workflow, which adds what is inherited; mapped: of what a map calls with an element before the arguments.
+func (a *App) callOf(c Call, before map[string]appTask, mapped bool) (Task, string, error) {
+	task, full, err := a.taskOf(c, before, nil)
+	if own, ok := task.(*GoTask); ok && err == nil && !mapped {
+		err = a.fits(own)
+	}
+	return task, full, err
+}
+
+// taskOf is task without looking whether the arguments fit.
+func (a *App) taskOf(c Call, before map[string]appTask, inherited map[string]string) (Task, string, error) {
 	path, err := a.pathOf(c.Function)
 	if err != nil {
 		return nil, "", err
@@ -108,9 +139,9 @@ func (a *App) task(ctx context.Context, c Call, before map[string]appTask) (Task
 		before[path] = asked
 	}
 	o := asked.options
-	if parent := CurrentTask(ctx); parent != nil && len(parent.Metadata) > 0 && a.options.Wire == WireDelayed {
+	if len(inherited) > 0 {
 		own := *o // others may share it
-		own.metadata = maps.Clone(parent.Metadata)
+		own.metadata = maps.Clone(inherited)
 		maps.Copy(own.metadata, o.metadata)
 		o = &own
 	}
@@ -124,8 +155,7 @@ func (a *App) task(ctx context.Context, c Call, before map[string]appTask) (Task
 	if len(c.Keywords) > 0 {
 		return nil, "", fmt.Errorf("%w: %s is a Go function, which has no keyword arguments", ErrInvalidTask, path)
 	}
-	task := &GoTask{path: path, args: c.Args, options: o}
-	return task, asked.full, a.fits(task)
+	return &GoTask{path: path, args: c.Args, options: o}, asked.full, nil
 }
 
 // fits says why a task does not fit its function, if that is known here.

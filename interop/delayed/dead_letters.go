@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,7 +88,22 @@ func (q *Queue) RetryLetter(ctx context.Context, letter DeadLetter) (bool, error
 	if err == nil && done == rdb.ReviveBusy {
 		err = &Duplicate{Queue: q.Name()}
 	}
+	if member := rdb.MemberOf(&headers); done == rdb.ReviveDone && member.Home != "" {
+		q.reopen(ctx, member)
+	}
 	return done == rdb.ReviveDone, err
+}
+
+// reopen carries the workflow of a node on that waits again, so that who asks for its result from now on waits for the new one. Else others
+// do so.
+func (q *Queue) reopen(ctx context.Context, member rdb.Member) {
+	home, err := q.at(member.Home)
+	if err == nil && q.store.Reaches(member.Home) {
+		_, err = home.carrier().Carry(ctx, member.Flow, time.Now().Add(carrySome))
+	}
+	if err != nil {
+		slog.Debug("delayed: a workflow waits for a worker or a sweeper to carry it on", "flow", member.Flow, "error", err)
+	}
 }
 
 // RetryLetters puts dead letters back at the end of their queue, in the order given; one whose unique key another task has stays. It

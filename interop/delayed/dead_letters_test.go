@@ -103,9 +103,9 @@ func TestATrackedLetterWaitsAgain(t *testing.T) {
 
 func TestAnExpiredLetterDoesNotExpireAgain(t *testing.T) {
 	for name, task := range map[string]Task{
-		"go":     NewGoTask("main.F", 1).With(Expires(time.Millisecond), Retry(2)),
-		"python": NewPyTask("m:f", []any{1}, map[string]any{"a": 2}, Expires(time.Millisecond), Timeout(time.Second)),
-		"alone":  NewGoTask("main.F").With(Expires(time.Millisecond)),
+		"go":     NewGoTask("main.F", 1).With(ExpiresAt(time.Unix(1, 0)), Retry(2)),
+		"python": NewPyTask("m:f", []any{1}, map[string]any{"a": 2}, ExpiresAt(time.Unix(1, 0)), Timeout(time.Second)),
+		"alone":  NewGoTask("main.F").With(ExpiresAt(time.Unix(1, 0))),
 	} {
 		queue := newQueue(t)
 		enqueue(t, queue, task)

@@ -23,6 +23,12 @@
 //	handle, err := queue.Submit(ctx, delayed.NewGoTask("main.Resize", 200).With(delayed.Retry(3), delayed.ResultTTL(time.Hour)))
 //	err = handle.Result(ctx, &size)
 //
+// Tasks of either language that depend on each other are a workflow: a chain, a group, or any graph without circles. A step finds what
+// those before it have returned, by Previous, Results or Inputs; docs/workflows.md says what else they can do.
+//
+//	run, err := queue.SubmitFlow(ctx, delayed.GroupOf(resize, crop).Then(delayed.NewGoTask("main.Store")))
+//	state, err := run.Wait(ctx)
+//
 // A worker heeds what operators want of a queue (a pause, so many tasks at once, so many a second; see docs/operations.md), lets groups
 // of tasks take turns, and runs no more tasks with one concurrency key at once than they say.
 //

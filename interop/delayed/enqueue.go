@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strconv"
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
 )
@@ -31,8 +32,8 @@ func (q *Queue) Enqueue(ctx context.Context, task Task) error {
 	return err
 }
 
-// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk (or what each group has of it)
-// goes in whole or not at all, and is durable before the next one is sent. It returns how many tasks are in the queue for certain, and
+// EnqueueMany puts tasks at the end of the queue, in order, in chunks of 1000 tasks or 1 MiB; each chunk goes in
+// whole or not at all, and is durable before the next one is sent. It returns how many tasks are in the queue for certain, and
 // durable. (A slice becomes a sequence by slices.Values.)
 func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, error) {
 	return q.enqueueEach(ctx, tasks, nil)
@@ -41,6 +42,19 @@ func (q *Queue) EnqueueMany(ctx context.Context, tasks iter.Seq[Task]) (int, err
 // enqueueEach is EnqueueMany, and calls added, if it is not nil, with the number of each task that is in the queue for certain, and with
 // its handle.
 func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added func(int, *Handle)) (int, error) {
+	if q.around == nil {
+		return q.addEach(ctx, tasks, added)
+	}
+	count := 0
+	err := q.within(ctx, &Sending{Queue: q.Name()}, func(ctx context.Context, s *Sending) (err error) {
+		count, err = q.addEach(ctx, tasks, added)
+		s.Count = count
+		return err
+	})
+	return count, err
+}
+
+func (q *Queue) addEach(ctx context.Context, tasks iter.Seq[Task], added func(int, *Handle)) (int, error) {
 	c, count, seen := chunk{}, 0, 0
 	flush := func() error {
 		n, err := q.send(ctx, &c, added)
@@ -72,12 +86,12 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 			continue
 		}
 		c.tracked = o.tracked()
-		place := c.add(destinationOf(q.store.Keys, o), data)
+		c.add(destinationOf(q.store.Keys, o), data)
 		if c.tracked {
-			c.ids[place] = append(c.ids[place], b.id)
+			c.ids = append(c.ids, b.id)
 		}
 		if added != nil {
-			c.handles[place] = append(c.handles[place], numbered{number, q.handle(o.identity(b), false, task)})
+			c.handles = append(c.handles, numbered{number, q.handle(o.identity(b), false, task)})
 		}
 	}
 	err := flush()
@@ -88,9 +102,9 @@ func (q *Queue) enqueueEach(ctx context.Context, tasks iter.Seq[Task], added fun
 type chunk struct {
 	destinations []rdb.Destination // in the order of their first tasks
 	tasks        [][]string
-	handles      [][]numbered // of the tasks, if anybody wants them
-	ids          [][]string   // of those that are tracked
-	tracked      bool         // all of them are
+	handles      []numbered // of the tasks, if anybody wants them
+	ids          []string   // of the tasks, if they are tracked
+	tracked      bool       // all of them are
 	places       map[rdb.Destination]int
 	count, size  int
 }
@@ -101,8 +115,7 @@ type numbered struct {
 	handle *Handle
 }
 
-// add returns which of the destinations it is.
-func (c *chunk) add(to rdb.Destination, data string) int {
+func (c *chunk) add(to rdb.Destination, data string) {
 	i, known := c.places[to]
 	if !known {
 		if c.places == nil {
@@ -110,34 +123,25 @@ func (c *chunk) add(to rdb.Destination, data string) int {
 		}
 		i = len(c.destinations)
 		c.places[to] = i
-		c.destinations, c.tasks, c.handles, c.ids = append(c.destinations, to), append(c.tasks, nil), append(c.handles, nil), append(c.ids, nil)
+		c.destinations, c.tasks = append(c.destinations, to), append(c.tasks, nil)
 	}
 	c.tasks[i] = append(c.tasks[i], data)
 	c.count++
 	c.size += len(data)
-	return i
 }
 
 // send empties a chunk into the queue, and gives added the handles of tasks that are there. It returns how many are, for certain.
 func (q *Queue) send(ctx context.Context, c *chunk, added func(int, *Handle)) (count int, err error) {
-	for i, to := range c.destinations {
-		first := false
-		switch {
-		case c.tracked:
-			first, err = q.submitMany(ctx, to, c.ids[i], c.tasks[i])
-		case to.Word == rdb.Notification:
-			err = q.enqueue(ctx, c.tasks[i])
-		default:
-			first, err = q.enqueueAt(ctx, to, c.tasks[i])
-		}
-		if first {
-			q.store.GiveTurn(ctx, to)
-		}
-		if err != nil {
-			break
-		}
-		count += len(c.tasks[i])
-		for _, each := range c.handles[i] {
+	switch {
+	case c.count == 0:
+	case !c.tracked && len(c.destinations) == 1 && c.destinations[0].Word == rdb.Notification:
+		err = q.enqueue(ctx, c.tasks[0])
+	default:
+		err = q.submitMany(ctx, c)
+	}
+	if err == nil {
+		count = c.count
+		for _, each := range c.handles {
 			added(each.number, each.handle)
 		}
 	}
@@ -181,20 +185,29 @@ func destinationOf(k rdb.Keys, o *taskOptions) rdb.Destination {
 	return k.GroupTail(*o.group)
 }
 
-// submitMany puts tracked tasks in, all or none of them. first: their group had none, and it may be its turn.
-func (q *Queue) submitMany(ctx context.Context, to rdb.Destination, ids, tasks []string) (first bool, err error) {
-	keys := []string{to.List, to.Announces}
-	for _, id := range ids {
+// submitMany puts tasks in which are tracked or have groups, all or none of them. Groups that had none may have their turn then.
+func (q *Queue) submitMany(ctx context.Context, c *chunk) error {
+	keys := []string{q.store.Keys.Noti, q.store.Keys.Groups}
+	words := []string{rdb.Milliseconds(rdb.TrackedFor), strconv.Itoa(len(c.destinations))}
+	for i, to := range c.destinations {
+		keys = append(keys, to.List)
+		words = append(words, to.Word, strconv.Itoa(len(c.tasks[i])))
+	}
+	for _, tasks := range c.tasks {
+		words = append(words, tasks...)
+	}
+	for _, id := range c.ids {
 		keys = append(keys, q.store.Keys.Task(id))
 	}
-	reply, err := q.add(ctx, "submit_many", keys, append([]string{to.Word, rdb.Milliseconds(rdb.TrackedFor)}, tasks...)...)
-	if err == nil && reply == int64(0) {
-		err = fmt.Errorf("delayed: a task with one of these ids is known in %q already; none of them was enqueued", q.Name())
+	reply, err := q.add(ctx, "submit_many", keys, words...)
+	if err != nil {
+		return err
 	}
-	return reply == int64(2), err
-}
-
-func (q *Queue) enqueueAt(ctx context.Context, to rdb.Destination, tasks []string) (first bool, err error) {
-	reply, err := q.add(ctx, "enqueue_group", []string{to.List, to.Announces}, append([]string{to.Word}, tasks...)...)
-	return reply == int64(1), err
+	if reply == int64(0) {
+		return fmt.Errorf("delayed: a task with one of these ids is known in %q already; none of them was enqueued", q.Name())
+	}
+	if first := rdb.Strings(reply); len(first) > 0 {
+		q.store.GiveTurn(ctx, first...)
+	}
+	return nil
 }

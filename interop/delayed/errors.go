@@ -12,7 +12,7 @@ var (
 	// ErrConfiguration says that something was set up in a way that cannot work; the message says what to change.
 	ErrConfiguration = errs.ErrConfiguration
 	// ErrInvalidTask says that no worker could run the task; nothing was enqueued.
-	ErrInvalidTask = errors.New("delayed: invalid task")
+	ErrInvalidTask = errs.ErrInvalidTask
 	// ErrNotEncodable says that an argument has no form in MessagePack; nothing was enqueued.
 	ErrNotEncodable = fmt.Errorf("%w: not encodable", ErrInvalidTask)
 	// ErrTaskTooLarge says that the task has more bytes than its queue accepts; nothing was enqueued.

@@ -23,7 +23,10 @@ func TestBrokenConnectionsRepeatNothing(t *testing.T) {
 	for _, concurrency := range []int{1, 4} {
 		t.Run(strconv.Itoa(concurrency), func(t *testing.T) {
 			queue := queueOn(t, own(t))
-			const count = 20000
+			count := 20000
+			if testing.Short() {
+				count = 4000
+			}
 			_, err := queue.EnqueueMany(ctx, many(count, func(i int) Task {
 				if i%1000 == 999 {
 					return NewGoTask("main.Fail", i)
@@ -40,11 +43,11 @@ func TestBrokenConnectionsRepeatNothing(t *testing.T) {
 				return nil
 			}
 			worker := start(t, queue, map[string]any{"main.F": function, "main.Fail": function}, Concurrency(concurrency))
-			for worker.finished.Load() < count {
+			for worker.finished.Load() < int64(count) {
 				must(t, queue.store.Client.Do(ctx, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 				before := worker.finished.Load()
 				pause := time.Duration(rand.N(15)) * time.Millisecond
-				eventually(t, "it goes on", func() bool { return worker.finished.Load() > before || worker.finished.Load() >= count })
+				eventually(t, "it goes on", func() bool { return worker.finished.Load() > before || worker.finished.Load() >= int64(count) })
 				time.Sleep(pause) // some work between two faults
 			}
 			eventually(t, "all are released", func() bool { return queue.store.Client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
@@ -189,7 +192,9 @@ func work(t *testing.T, name string, client redis.UniversalClient) {
 	eventually(t, "it has left", func() bool { return client.HLen(ctx, queue.store.Keys.Processing).Val() == 0 })
 }
 
-func TestCluster(t *testing.T) {
+// clusterOfOne is a Redis Cluster of one server.
+func clusterOfOne(t *testing.T) redis.UniversalClient {
+	t.Helper()
 	port := freePort(t)
 	for port > 55000 { // the cluster's bus has a port 10,000 above (Redis 6.2 cannot be told another)
 		port = freePort(t) - 10000
@@ -202,6 +207,12 @@ func TestCluster(t *testing.T) {
 	eventually(t, "the cluster is up", func() bool { return strings.Contains(single.ClusterInfo(ctx).Val(), "cluster_state:ok") })
 	client, err := Connect("redis+cluster://" + address)
 	must(t, err)
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func TestCluster(t *testing.T) {
+	client := clusterOfOne(t)
 	durable := onPrimary(t, client, "{d}", Durability("replicas:1"), DurabilityTimeout(time.Millisecond))
 	if err := durable.Enqueue(ctx, NewGoTask("main.F")); !errors.Is(err, ErrNotDurable) || length(t, durable) != 1 {
 		t.Error(err)

@@ -12,11 +12,14 @@ import (
 
 const shortestWait = 10 * time.Millisecond // to Redis, no time at all means for ever
 
-// ahead is how many tasks to hold beyond those that run. With a limit for tasks at once there are none, as they would take the places
-// of others that could run; nor if they may be such as other workers can run, and this one cannot.
+// ahead is how many tasks to hold beyond those that run. Where only so many may run at once these take the places of others that could
+// run, so there are few of them, or none; and none if they may be such as other workers can run, and this one cannot.
 func (w *Worker) ahead(pool *lease.Pool) int {
-	if pool.Gate.Current().Counted() || w.unready.inRow.Load() > 0 {
+	if w.unready.inRow.Load() > 0 {
 		return 0
+	}
+	if limits := pool.Gate.Current(); limits.Counted() {
+		return min(pool.Prefetch.Ahead, limits.Spare())
 	}
 	return pool.Prefetch.Ahead
 }

@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -42,17 +43,21 @@ func TestLimitsAreRead(t *testing.T) {
 	for _, c := range []struct {
 		control  map[string]string
 		any, one bool
+		spare    int
 	}{
-		{nil, false, false},
-		{map[string]string{"concurrency": "", "rate": "", "burst": "3"}, false, false},
-		{map[string]string{"paused": ""}, true, false},
-		{map[string]string{"rate": "0.5"}, true, false},
-		{map[string]string{"concurrency": "2", "rate": ""}, true, true},
-		{map[string]string{"concurrency": "nan", "rate": "inf"}, false, false},
-		{map[string]string{"concurrency": "many"}, false, false},
+		{nil, false, false, 0},
+		{map[string]string{"concurrency": "", "rate": "", "burst": "3"}, false, false, 0},
+		{map[string]string{"paused": ""}, true, false, 0},
+		{map[string]string{"rate": "0.5"}, true, false, 0},
+		{map[string]string{"concurrency": "2", "rate": ""}, true, true, 0},
+		{map[string]string{"concurrency": "1000", "rate": ""}, true, true, 62},
+		{map[string]string{"concurrency": "1e300", "rate": ""}, true, true, math.MaxInt32 / 16},
+		{map[string]string{"concurrency": "-1e300", "rate": ""}, true, true, 0},
+		{map[string]string{"concurrency": "nan", "rate": "inf"}, false, false, 0},
+		{map[string]string{"concurrency": "many"}, false, false, 0},
 	} {
 		found := lease.LimitsOf(c.control)
-		if found.Any() != c.any || found.Counted() != c.one {
+		if found.Any() != c.any || found.Counted() != c.one || c.one && found.Spare() != c.spare {
 			t.Errorf("%v: %+v", c.control, found)
 		}
 	}
@@ -275,7 +280,8 @@ func TestAForeignControlKeyDoesNotStopTheHeart(t *testing.T) {
 	turned(t, queue, 1)
 }
 
-// A task that asks for nothing costs what it did: no command of limits, groups, slots or cancellations.
+// A task that asks for nothing costs what it did: no command of limits, groups, slots or cancellations. (The statistics
+// are one script for all, with an HMGET.)
 func TestAPlainTaskCostsNoMore(t *testing.T) {
 	redisServer := own(t)
 	queue := queueOn(t, redisServer)
@@ -284,7 +290,7 @@ func TestAPlainTaskCostsNoMore(t *testing.T) {
 	must(t, queue.store.Client.ConfigResetStat(ctx).Err())
 	must(t, newWorker(t, queue, map[string]any{"main.F": func() {}}, Burst(), Beat(time.Minute), TTL(time.Hour)).Run(ctx))
 	calls := calls(t, queue)
-	for name, most := range map[string]int{"lrange": 0, "hmget": 0, "xrange": 0, "hgetall": 1, "pexpire": 0} {
+	for name, most := range map[string]int{"lrange": 0, "hmget": 1, "xrange": 0, "hgetall": 1, "pexpire": 0} {
 		if calls[name] > most {
 			t.Errorf("%s: %d calls", name, calls[name])
 		}

@@ -105,8 +105,8 @@ func (f *fetcher) fetch() (more bool, err error) {
 // fetchMore takes from the first queue, which had tasks a moment ago; false if there was nothing.
 func (f *fetcher) fetchMore() (bool, error) {
 	ended := f.acks.Swap // their leases can be used again
-	if f.pools[0].Gate.Current().Counted() {
-		ended = f.acks.Settle // what has ended holds nothing any more
+	if limits := f.pools[0].Gate.Current(); limits.Counted() && limits.Spare() < len(f.slots) {
+		ended = f.acks.Settle // what has ended holds nothing any more: each place counts
 	}
 	if err := ended(); err != nil {
 		return false, err
@@ -156,6 +156,7 @@ func (f *fetcher) recheck() (more bool, err error) {
 	for i, pool := range pools {
 		queues[i] = pool.Store
 	}
+	running := f.inFlight() // before the look: what ends meanwhile may have enqueued more behind it
 	found, err := queues[0].Over(f.conn).Due(context.Background(), queues, dueAtOnce)
 	if err != nil {
 		return true, err
@@ -172,9 +173,9 @@ func (f *fetcher) recheck() (more bool, err error) {
 		}
 		return false, f.releaseIdle()
 	}
-	if n := f.inFlight(); n > 0 {
-		if f.burst { // what runs may enqueue more
-			f.awaitRoom(n - 1)
+	if running > 0 {
+		if f.burst {
+			f.awaitRoom(running - 1)
 		}
 		return true, nil
 	}
@@ -219,21 +220,30 @@ func (f *fetcher) fetchFrom(pool *lease.Pool, claims int, waiting bool) (bool, e
 	return count > 0, nil
 }
 
-// begin asks in one question whether those tasks may begin that are tracked and hold nothing else. Where there are limits each asks for
-// itself, as what has not begun gives its token back.
+// begin asks in one question whether those tasks may begin that are tracked or have a concurrency key. Where there are limits each asks
+// for itself, as what has not begun gives its token back; and so does a task before which others with its key are to run here, as it
+// would take their slot.
 func (f *fetcher) begin(pool *lease.Pool, leases []*lease.Lease) error {
-	if pool.Gate.Current() != nil {
-		return nil
-	}
 	var asked []*lease.Lease
 	var tasks []rdb.Start
+	var before map[string]int64
 	for _, l := range leases {
 		_, headers, _ := wire.Peek(l.Data)
-		if !headers.Has(wire.ID) {
+		l.Slots = ""
+		if pool.Gate.Current() != nil || !headers.Has(wire.ID) && !headers.Has(wire.Concurrency) {
 			continue
 		}
-		if h := rdb.HoldsOf(&headers); h.ID != "" && h.Unique == "" && h.Limit == 0 {
-			asked, tasks = append(asked, l), append(tasks, rdb.Start{Lease: l.Name, ID: h.ID, Attempt: headers.Number(wire.Attempt) + 1})
+		h := rdb.HoldsOf(&headers)
+		if l.Slots = h.Slots; h.Limit > 0 {
+			if before == nil {
+				before = pool.Slots()
+			}
+			if before[h.Slots]++; before[h.Slots] > h.Limit {
+				continue
+			}
+		}
+		if (h.ID != "" || h.Limit > 0) && h.BeginsWithOthers() {
+			asked, tasks = append(asked, l), append(tasks, rdb.Start{Lease: l.Name, Holds: h, Attempt: headers.Number(wire.Attempt) + 1})
 		}
 	}
 	if len(asked) == 0 {

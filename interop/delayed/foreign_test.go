@@ -42,7 +42,6 @@ func TestATaskThatCannotBeginIsBuriedWithTheNameOfTheKey(t *testing.T) {
 	}{
 		"state":                {Track(), rdb.Keys.Task},
 		"key at its beginning": {Unique("u", WhileRunning, time.Hour), func(k rdb.Keys, _ string) string { return k.Unique("u") }},
-		"key":                  {Unique("u", UntilDone, time.Hour), func(k rdb.Keys, _ string) string { return k.Unique("u") }},
 		"slots":                {ConcurrencyKey("c", 1), func(k rdb.Keys, _ string) string { return k.Slots("c") }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -56,7 +56,7 @@ type Progress struct {
 }
 
 // Status is where the task is. The error wraps ErrUnknownTask or ErrNoResult if nothing is known. While Redis is away for a moment, it is
-// asked again.
+// asked again. Of a node that has not begun, its workflow says this, if its home is this queue.
 func (h *Handle) Status(ctx context.Context) (Status, error) {
 	if err := h.known(); err != nil {
 		return Status{}, err
@@ -91,7 +91,7 @@ func (h *Handle) status(ctx context.Context) (Status, error) {
 		}
 	}
 	if len(fields) == 0 {
-		return Status{}, h.unknown()
+		return h.nodeStatus(ctx)
 	}
 	status := Status{
 		State: State(fields["state"]), Enqueued: moment(fields["enqueued"]), Due: moment(fields["due"]),
@@ -114,7 +114,8 @@ func (h *Handle) status(ctx context.Context) (Status, error) {
 // Result waits for the task's end, and decodes what it has returned into the variable that into points to; nil for no value. A task
 // that did not succeed is a *TaskFailed, ErrTaskExpired or ErrTaskCancelled. When ctx ends, the error wraps ErrNotDone and its cause.
 // ErrUnknownTask and ErrNoResult say that there is nothing to wait for. All waits of a client share one connection. A restart of Redis
-// meanwhile only makes it longer.
+// meanwhile only makes it longer. A node of a workflow whose home is this queue may have to begin yet; what it has returned is known
+// without ResultTTL.
 func (h *Handle) Result(ctx context.Context, into any) error {
 	if err := h.known(); err != nil {
 		return err
@@ -141,7 +142,21 @@ func (h *Handle) look(ctx context.Context) ([]byte, error) {
 	if over && err != nil || err != nil && ctx.Err() == nil && !again(err) {
 		return nil, err
 	}
-	if found, _ := answerIn(reply); found.data != nil {
+	found, ended := answerIn(reply)
+	if ended && undecided(found) {
+		of, known, err := h.lookAtNode(ctx)
+		switch {
+		case err != nil && (over || ctx.Err() == nil && !again(err)):
+			return nil, err
+		case err != nil: // who waits asks again
+			found = answer{}
+		case known && of.err != nil:
+			return nil, of.err
+		case known:
+			found = of
+		}
+	}
+	if found.data != nil {
 		return found.data, nil
 	}
 	if over {
@@ -175,7 +190,7 @@ func (h *Handle) remind(ctx context.Context) func() {
 	timer := time.AfterFunc(remindAfter, func() {
 		slog.Warn("delayed: a task waits for a task of its own queue, and holds its place meanwhile: if all places wait like this, nothing "+
 			"goes on. Give the context of Result a deadline, or the other task a queue and workers of its own, or run more at once",
-			"task", parent.Path, "id", parent.ID, "waits_for", h.path, "its_id", h.ID, "queue", h.queue.Name(), "since", remindAfter)
+			"function", parent.Path, "task_id", parent.ID, "waits_for", h.path, "its_id", h.ID, "queue", h.queue.Name(), "since", remindAfter)
 	})
 	return func() { timer.Stop() }
 }
@@ -198,7 +213,7 @@ func (h *Handle) cancel(ctx context.Context, how string) (State, error) {
 	}
 	state, err := h.queue.store.Cancel(ctx, h.ID, result, rdb.EndedFor, how)
 	if err == nil && state == "" {
-		err = h.unknown()
+		return h.cancelNode(ctx)
 	}
 	return State(state), err
 }

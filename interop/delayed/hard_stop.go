@@ -82,7 +82,7 @@ func (w *Worker) endNow(this *runningTask, why error) bool {
 
 // leaveNow lets Run give back everything else, and end the process.
 func (w *Worker) leaveNow(why string, this *runningTask) {
-	w.log.Warn("leaving now", "why", why, "path", this.job.Path, "id", this.job.ID)
+	w.log.Warn("leaving now", "why", why, "queue", this.job.queue.Name(), "function", this.job.Path, "task_id", this.job.ID)
 	w.stopNow()
 }
 

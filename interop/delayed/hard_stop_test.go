@@ -31,7 +31,7 @@ func TestATaskPastItsHardTimeoutEndsItsProcess(t *testing.T) {
 	if len(letters) != 1 || letters[0].reason != "timed_out" || letters[0].detail != want.Message {
 		t.Errorf("%q", letters)
 	}
-	keys := queue.store.Client.Keys(ctx, queue.Name()+"*").Val()
+	keys := keysLeft(queue)
 	slices.Sort(keys)
 	left := []string{queue.Name(), queue.store.Keys.Dead, queue.store.Keys.Noti, queue.store.Keys.Task(handle.ID)}
 	slices.Sort(left)

@@ -128,6 +128,9 @@ func (h *heartbeat) beatOnce(ctx context.Context) (failure error) {
 		err = h.askTime()
 	}
 	if err == nil {
+		err = h.sendCounts(ctx, h.conn)
+	}
+	if err == nil {
 		err = h.serve(ctx)
 	}
 	if err != nil {
@@ -206,6 +209,8 @@ func (h *heartbeat) beatFor(ctx context.Context, pool *lease.Pool) error {
 			return err
 		}
 	}
+	kept := keptOf(control)
+	h.recorders[pool.Index].keeps.Store(&kept)
 	if pool.Gate.Apply(lease.LimitsOf(control)) {
 		h.signalRoom() // if the fetcher waits for a queue to open, it looks again
 	}

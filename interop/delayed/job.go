@@ -26,7 +26,11 @@ type Job struct {
 	headers wire.Headers
 	result  wire.Raw // what the function has returned, packed …
 	kept    bool     // … if anybody wants it
-	grouped bool     // it belongs to Group
+	lease   string   // the name of that under which the task is held
+	member  rdb.Member
+	added   atomic.Int64 // calls of AddToFlow without a name
+	value   []byte       // of a node of a workflow: its result, for those that come after; empty for nothing
+	grouped bool         // it belongs to Group
 
 	askedAt   atomic.Int64 // nanoseconds since 1970 when CheckCancelled asked Redis last
 	cancelled atomic.Bool  // it has said so
@@ -109,6 +113,7 @@ func newJob(queue *Queue, task call) *Job {
 		j.Enqueued = time.UnixMilli(enqueued)
 	}
 	_, j.kept = j.headers.Value(wire.ResultTTL).(int64)
+	j.member = rdb.MemberOf(&j.headers)
 	return j
 }
 
@@ -220,7 +225,7 @@ func (j *Job) worthIt(f *failure) bool {
 
 // pack packs what the function has returned, if anybody wants it.
 func (j *Job) pack(value any, most int) error {
-	if !j.kept {
+	if !j.wanted() {
 		return nil
 	}
 	packed, size, err := wire.EncodeWithin(value, most-resultHead)
@@ -233,5 +238,11 @@ func (j *Job) pack(value any, most int) error {
 		return &resultTooLarge{value, fmt.Sprint(size + resultHead), most}
 	}
 	j.result = packed
+	if j.member.Home != "" && (len(packed) != 1 || packed[0] != 0xc0) {
+		j.value = append(wire.AppendString(wire.AppendArray(nil, 2), string(StateSucceeded)), packed...)
+	}
 	return nil
 }
+
+// wanted reports whether anybody wants what the function returns.
+func (j *Job) wanted() bool { return j.kept || j.member.Home != "" }

@@ -11,6 +11,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/tally"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
@@ -64,7 +65,7 @@ func (w *Worker) runJob(ctx context.Context, s *slot, task call, data []byte) er
 	if err != nil {
 		return err
 	}
-	value, err := w.call(ctx, h, args, job.kept)
+	value, err := w.call(ctx, h, args, job.wanted())
 	if err = job.judge(ctx, err); err == errCancelled { //nolint:errorlint // it is ours
 		return err
 	}
@@ -103,6 +104,11 @@ func (w *Worker) begin(ctx context.Context, l *lease.Lease, job *Job) error {
 		return refusals[l.Answer]
 	}
 	b := rdb.Beginning{Holds: h, Bound: job.bound(), Worker: w.place, Attempt: int64(job.Attempt), Group: job.group()}
+	if h.Limit > 0 || h.Mode == wire.WhileRunning {
+		// It asks over another connection than that by which tasks end: what has ended here holds its key no more. If that cannot be
+		// said now, it may have to wait, and is woken.
+		_ = w.acks.Settle()
+	}
 	start := func() (rdb.StartResult, error) { return store.Start(ctx, l.Name, b) }
 	var own []rdb.TypedKey
 	kinds := []string{"hash", "string", "zset", "hash", "zset"}
@@ -131,7 +137,8 @@ func (w *Worker) askToBegin(ctx context.Context, job *Job, ask func() (rdb.Start
 					"name; then the task can be retried", foreign)
 			}
 		}
-		w.log.Warn("could not say that a task begins; trying again", "path", job.Path, "id", job.ID, "error", err)
+		w.log.Warn("could not say that a task begins; trying again", "queue", job.queue.Name(), "function", job.Path,
+			"task_id", job.ID, "error", err)
 		select {
 		case <-time.After(min(firstPause<<min(failures, 10), longestPause)):
 		case <-w.stopping:
@@ -152,12 +159,15 @@ func (w *Worker) endJob(l *lease.Lease, job *Job, err error) bool {
 		return true
 	case errBusy, errFull, errAside:
 		w.setAside.Add(1)
-		w.log.Debug("a task waits", "path", job.Path, "id", job.ID, "why", err)
+		w.log.Debug("a task waits", append(job.about("waits"), "why", err)...)
 		l.Release()
 		return true
 	case errCancelled:
 		w.setAside.Add(1)
+		began := l.Since
+		w.count(l, job, job.Path, tally.Cancelled, 0)
 		w.end(l, w.cancellation(l, job))
+		w.tasks.cancelled(job, began)
 		return true
 	}
 	switch err := err.(type) { //nolint:errorlint // what a task returns is a failure, whatever it wraps
@@ -174,26 +184,34 @@ func (w *Worker) endJob(l *lease.Lease, job *Job, err error) bool {
 }
 
 func (w *Worker) succeedJob(l *lease.Lease, job *Job) {
-	if !job.Tracked {
-		w.succeedUntracked(l, job)
+	var h rdb.Holds
+	if job.mayHold() {
+		h = job.holds()
+	}
+	if h.ID == "" && h.Limit == 0 {
+		w.succeed(l)
+		return
+	}
+	if l.Suspect && !job.Tracked {
+		w.end(l, l.Pool.Store.Success(l.Name, h))
 		return
 	}
 	parts := []any{string(StateSucceeded)}
 	if job.kept {
 		parts = append(parts, job.result)
 	}
-	if h := job.holds(); h.Unique != "" || h.Limit > 0 || l.Suspect {
-		w.concludeJob(l, job, StateSucceeded, "", "", parts)
+	if h.Member.Home != "" || l.Suspect || h.Mode != "" && h.Limit > 0 { // a workflow is carried on behind this
+		w.end(l, w.conclusion(l, job, StateSucceeded, "", "", parts))
 		return
 	}
-	packed, err := packResult(parts...)
-	if err != nil { // cannot be: they are texts, and what is encoded already
-		packed = nil
+	finish := &rdb.Finish{Lease: l.Name, Holds: h, Ended: time.Now()}
+	if job.Tracked {
+		finish.Keep = job.keeps()
+		finish.Result, _ = packResult(parts...) // they are texts, and what is encoded already
 	}
-	command := l.Pool.Store.Finishing(l.Name, rdb.Conclusion{Holds: job.holds(), Result: packed, Keep: job.keeps(), Worker: w.place})
+	old := l.Old.Load()
 	w.acks.Post(conn.Ending{
-		Packed: conn.AppendCommand(nil, command...), Field: l.Field, Hash: l.Pool.Hash, Quiet: !l.Old.Load(), Ask: l.Old.Load(),
-		Answered: l.Ended,
+		Finish: finish, Store: l.Pool.Store, Field: l.Field, Hash: l.Pool.Hash, Quiet: !old, Ask: old, Answered: l.Ended,
 	})
 }
 
@@ -215,9 +233,10 @@ func (w *Worker) retryJob(l *lease.Lease, job *Job, f *failure) {
 		return
 	}
 	w.retried.Add(1)
+	w.count(l, job, job.Path, tally.Retried, time.Since(l.Since))
+	about := w.aboutLease(l, job, "retried", f) // while the lease has it
 	w.postpone(l, data, job, pause, text)
-	w.log.Warn("a task failed, and will run again", "path", job.Path, "queue", job.queue.Name(), "id", job.ID, "attempt", job.Attempt, "pause", pause, "kind", f.kind,
-		"error", text)
+	w.log.Warn("a task failed, and will run again", append(about, "pause", pause, "kind", f.kind, "task_detail", text)...)
 }
 
 func (w *Worker) postpone(l *lease.Lease, data []byte, job *Job, pause time.Duration, why string) {
@@ -233,25 +252,12 @@ func (w *Worker) end(l *lease.Lease, command []string) {
 	w.acks.Post(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: l.Ended})
 }
 
-// succeedUntracked is succeed for a task with headers, which may have a slot.
-func (w *Worker) succeedUntracked(l *lease.Lease, job *Job) {
-	if !job.mayHold() {
-		w.succeed(l)
-		return
-	}
-	h := job.holds()
-	if h.Limit == 0 {
-		w.succeed(l)
-		return
-	}
-	w.end(l, l.Pool.Store.Success(l.Name, h))
-}
-
 // failJob makes a dead letter of a task that failed for good, or could not run.
 func (w *Worker) failJob(l *lease.Lease, job *Job, reason Reason, err error) {
-	w.countBad(err)
+	w.countBad(l, job, err)
+	about := w.aboutLease(l, job, string(reason), err) // while the lease has it
 	w.end(l, w.burialOf(l, job, reason, err))
-	w.logBad(l.Pool, aboutTask(job.Path, job.ID), err)
+	w.logBad(l.Pool, about, err)
 }
 
 // burialOf is the command that makes a dead letter of a task that has headers.
@@ -271,11 +277,6 @@ func (w *Worker) burialOf(l *lease.Lease, job *Job, reason Reason, err error) []
 	return w.conclusion(l, job, StateFailed, reason, detail, parts)
 }
 
-// concludeJob ends the lease of a tracked task, and stores how it ended.
-func (w *Worker) concludeJob(l *lease.Lease, job *Job, state State, reason Reason, detail string, result []any) {
-	w.end(l, w.conclusion(l, job, state, reason, detail, result))
-}
-
 // cancellation is the command that ends the lease of a tracked task that has been cancelled.
 func (w *Worker) cancellation(l *lease.Lease, job *Job) []string {
 	return w.conclusion(l, job, StateCancelled, "", "", []any{string(StateCancelled)})
@@ -293,6 +294,6 @@ func (w *Worker) conclusion(l *lease.Lease, job *Job, state State, reason Reason
 	}
 	return l.Pool.Store.Concluding(l.Name, rdb.Conclusion{
 		Holds: job.holds(), State: string(state), Result: packed, Keep: job.keeps(), Reason: string(reason), Detail: detail, Worker: w.place,
-		Error: text,
+		Error: text, Value: job.value,
 	})
 }

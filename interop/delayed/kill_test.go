@@ -21,7 +21,8 @@ func TestASuspendedWorkerBeginsNothingThatItHeld(t *testing.T) {
 		must(t, err)
 		return waiting
 	}
-	first := run(t, queue, "delayed-worker", "-ttl", "500ms", "-beat", "100ms")
+	// Its lease outlives what a loaded machine keeps a process waiting for, or it would be suspended twice.
+	first := run(t, queue, "delayed-worker", "-ttl", "3s", "-beat", "200ms")
 	eventually(t, "it is in full swing", func() bool { return left() <= count*2/3 })
 	eventually(t, "it is stopped with tasks in hand", func() bool {
 		first.signal(t, syscall.SIGSTOP)
@@ -65,6 +66,9 @@ func logged(t *testing.T, path string) []uint64 {
 // what it was executing, and not what it held or had done.
 func TestAKilledWorkerRepeatsOnlyWhatItExecuted(t *testing.T) {
 	kills := 20
+	if testing.Short() {
+		kills = 3
+	}
 	if text := os.Getenv("DELAYED_TEST_KILLS"); text != "" {
 		var err error
 		kills, err = strconv.Atoi(text)
@@ -76,7 +80,7 @@ func TestAKilledWorkerRepeatsOnlyWhatItExecuted(t *testing.T) {
 			// So many kills in so short a time may well hit the same task three times: that is not what is tested here.
 			sweeper := run(t, queue, "delayed-sweeper", "-interval", "100ms", "-limit", "1000")
 			worker := func() *process {
-				return run(t, queue, "delayed-worker", "-concurrency", strconv.Itoa(concurrency), "-ttl", "500ms", "-beat", "100ms")
+				return run(t, queue, "delayed-worker", "-concurrency", strconv.Itoa(concurrency), "-ttl", "1500ms", "-beat", "100ms") // as above
 			}
 			random := rand.New(rand.NewPCG(1, uint64(kills)))
 			count := 0

@@ -177,6 +177,12 @@ func shownAttr(a slog.Attr) slog.Attr {
 			a.Value = slog.StringValue(shown(string(value)))
 		case error:
 			a.Value = slog.AnyValue(loggedError{value, shown(said(value))})
+		case map[string]string:
+			safe := make(map[string]string, len(value))
+			for name, text := range value {
+				safe[shown(name)] = shown(text)
+			}
+			a.Value = slog.AnyValue(safe)
 		case []string:
 			safe := make([]string, len(value))
 			for i, text := range value {

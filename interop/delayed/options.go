@@ -47,16 +47,19 @@ type taskOptions struct {
 	identified                      bool    // it has an id, tracked or not: a task of an App
 	queue                           *string // of an App …
 	priority                        string  // … and before or behind which others
+	home                            string  // of a node of a workflow: the queue that has that, …
+	set                             int64   // … and to which of its sets of nodes it belongs
 }
 
 // birth is what a task gets when it is enqueued: so a task that is enqueued twice is two.
 type birth struct {
-	id string    // of a task that has one
-	at time.Time // by Redis's clock
+	id    string    // of a task that has one
+	at    time.Time // by Redis's clock
+	trace Trace     // in which it is enqueued
 }
 
 // newBirth is one of now, by this machine's clock.
-func newBirth() birth { return birth{rdb.Token(), time.Now()} }
+func newBirth() birth { return birth{id: rdb.Token(), at: time.Now()} }
 
 // TaskOption changes what a task asks for: see NewPyTask and GoTask.With.
 type TaskOption func(*taskOptions)
@@ -280,6 +283,7 @@ func (o *taskOptions) headers(w *writer, retry int, b birth) {
 	if retry != 0 {
 		w.number("retry", int64(retry))
 	}
+	w.trace(b.trace)
 	w.pauses(o.backoff)
 	w.texts("retry_on", o.retryOn)
 	w.texts("give_up_on", o.giveUpOn)
@@ -304,20 +308,30 @@ func (o *taskOptions) headers(w *writer, retry int, b birth) {
 		w.packed = wire.AppendInt(wire.AppendString(wire.AppendArray(w.packed, 2), *o.shared), int64(o.limit))
 	}
 	w.byName("metadata", o.metadata)
+	if o.home != "" {
+		w.name("flow")
+		w.packed = wire.AppendInt(wire.AppendString(wire.AppendArray(w.packed, 2), o.home), o.set)
+	}
 }
 
 // packed is the map of headers as it stands in a task; nil if there are none.
 func (o *taskOptions) packed(retry int, b birth) (wire.Raw, error) {
-	if o == nil {
+	switch {
+	case o == nil && b.trace == Trace{}:
 		return nil, nil
+	case o == nil:
+		o = &taskOptions{}
 	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	w := writer{packed: make([]byte, 1, usualHeaders)} // the beginning of the map has one byte, as there are less than 16 headers
+	w := writer{packed: make([]byte, 1, usualHeaders)} // the beginning of the map mostly has one byte
 	o.headers(&w, retry, b)
 	if w.count == 0 {
 		return nil, nil
+	}
+	if head := wire.MapHead(w.count); len(head) > 1 {
+		return slices.Concat(head, w.packed[1:]), nil
 	}
 	w.packed[0] = wire.MapHead(w.count)[0]
 	return w.packed, nil

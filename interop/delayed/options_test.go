@@ -75,7 +75,7 @@ func duration(seconds float64) time.Duration {
 // serializeAsOf writes a task that has the id and the time that the headers have.
 func serializeAsOf(task Task, headers map[string]any) ([]byte, error) {
 	if asksOf(task).tracked() {
-		return task.(asking).serialize(birth{headers["id"].(string), time.UnixMilli(headers["enqueued"].(int64))})
+		return task.(asking).serialize(birth{id: headers["id"].(string), at: time.UnixMilli(headers["enqueued"].(int64))})
 	}
 	return task.Serialize()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/system"
+	"github.com/delayedq/delayed/interop/internal/tally"
 )
 
 func TestProcess1IsWarnedOfOrphans(t *testing.T) {
@@ -35,14 +36,14 @@ func TestTextFromRedisIsOneLineOfTheLog(t *testing.T) {
 	log.SetOutput(&plain)
 	defer log.SetOutput(before)
 	for name, logger := range map[string]*slog.Logger{"text": slog.New(slog.NewTextHandler(&text, nil)), "default": slog.Default()} {
-		worker := &Worker{log: logger}
+		worker := &Worker{log: logger, tallies: []*tally.Counter{{}}}
 		data, err := NewGoTask(evil, 1).Serialize()
 		if err != nil {
 			t.Fatal(err)
 		}
 		lease := &lease.Lease{Data: data, Pool: &lease.Pool{Store: newQueue(t).store}}
-		worker.logBad(lease.Pool, aboutTask(evil, evil), errors.New(evil))
-		worker.logBad(lease.Pool, aboutTask(evil, evil), &Unrunnable{Failed, evil})
+		worker.logBad(lease.Pool, aboutTask(evil, evil, evil, evil, nil), errors.New(evil))
+		worker.logBad(lease.Pool, aboutTask(evil, evil, evil, evil, nil), &Unrunnable{Failed, evil})
 		worker.wasSuperseded(lease)
 		said := text.String() + plain.String()
 		text.Reset()

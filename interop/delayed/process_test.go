@@ -2,8 +2,10 @@ package delayed
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +65,7 @@ func (p *process) status(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-background(func() { p.Wait() }): //nolint:errcheck // the state says it
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
 	}
 	return p.ProcessState.ExitCode()
@@ -139,7 +141,7 @@ func TestGracefulSignals(t *testing.T) {
 			if got := lines(t, path); !slices.Equal(got, []string{"x-begins", "x-ends"}) {
 				t.Error(got)
 			}
-			keys := queue.store.Client.Keys(ctx, queue.Name()+"*").Val()
+			keys := keysLeft(queue)
 			slices.Sort(keys)
 			if !slices.Equal(keys, []string{queue.Name(), queue.store.Keys.Noti}) { // U3: the finished task is released
 				t.Error(keys)
@@ -279,5 +281,27 @@ func greets(t *testing.T, binary string) {
 	}
 	if got := client.LRange(ctx, "python", 0, -1).Val(); !slices.Equal(got, []string{"\x92\xaeposixpath:join\x92\xa1a\xa1b"}) {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestNumbersThatMakeNoSenseOnTheCommandLine(t *testing.T) {
+	t.Parallel()
+	for _, words := range []string{
+		"delayed-worker -concurrency 9223372036854775807", "delayed-worker -concurrency -1", "delayed-worker -concurrency 1e3",
+		"delayed-worker -beat 2562047h", "delayed-worker -beat -1s", "delayed-worker -ttl 1..2h", "delayed-worker -grace -1ns",
+		"delayed-worker -dequeue-timeout 2562047h", "delayed-worker -dequeue-timeout 0", "delayed-worker -dequeue-timeout 9999999999h",
+		"delayed-sweeper -interval -1s", "delayed-sweeper -interval 0", "delayed-sweeper -limit 0", "delayed-sweeper -limit 99999999999999999999",
+		"delayed-sweeper -dead-max -1", "delayed-sweeper -dead-days NaN", "delayed-sweeper -dead-days Inf", "delayed-sweeper -dead-days 1e300",
+		"delayed-sweeper -dead-days 200000", "delayed-sweeper -dead-days -1",
+	} {
+		args := strings.Fields(words)
+		binary := command(t, args[0])
+		limited, cancel := context.WithTimeout(ctx, time.Minute) // one that is taken lets a process run
+		said, err := exec.CommandContext(limited, binary, append([]string{"-redis", shared.url()}, args[1:]...)...).CombinedOutput()
+		cancel()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() > 2 || strings.Contains(string(said), "goroutine ") {
+			t.Errorf("%s: %v\n%s", words, err, said)
+		}
 	}
 }

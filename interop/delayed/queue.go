@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/clock"
+	"github.com/delayedq/delayed/interop/internal/interest"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/redis/go-redis/v9"
 )
@@ -14,6 +16,7 @@ import (
 const (
 	maxTaskSize    = 1 << 20         // bytes
 	dequeueTimeout = 2 * time.Second // that an idle worker waits for a notification before it looks for itself
+	longestWait    = 7 * 24 * time.Hour
 )
 
 // Queue is a task queue on Redis: what producers and operators call. It is safe for use by many goroutines.
@@ -24,6 +27,8 @@ type Queue struct {
 	durability *durability
 	defined    *definitions
 	clock      *clock.Server
+	interests  *atomic.Pointer[interest.Table]
+	around     func(context.Context, *Sending, func(context.Context) error) error // each enqueue; nil for nothing
 }
 
 // QueueOption changes a Queue.
@@ -43,7 +48,9 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 		return nil, err
 	}
 	q := &Queue{store: rdb.NewStore(keys, client), maxSize: maxTaskSize, timeout: dequeueTimeout,
-		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}, clock: &clock.Server{}}
+		durability: &durability{text: inMemory, timeout: durabilityTimeout}, defined: &definitions{}, clock: &clock.Server{},
+		interests: &atomic.Pointer[interest.Table]{}}
+	q.interests.Store(interest.NewTable(nil))
 	for _, option := range options {
 		option(q)
 	}
@@ -54,8 +61,8 @@ func NewQueue(name string, client redis.UniversalClient, options ...QueueOption)
 	switch {
 	case q.maxSize < 1:
 		return nil, fmt.Errorf("%w: MaxTaskSize is a number of bytes above 0, not %d", ErrConfiguration, q.maxSize)
-	case q.timeout < 10*time.Millisecond: // Redis takes less than a millisecond for ever
-		return nil, fmt.Errorf("%w: DequeueTimeout is at least 10 ms, not %s", ErrConfiguration, q.timeout)
+	case q.timeout < 10*time.Millisecond || q.timeout > longestWait: // Redis takes less than a millisecond for ever
+		return nil, fmt.Errorf("%w: DequeueTimeout is at least 10 ms, and a week at most, not %s", ErrConfiguration, q.timeout)
 	case clustered && !rdb.SharesSlot(name):
 		return nil, fmt.Errorf("%w: on Redis Cluster the keys of a queue must share a slot: call it %q instead of %q",
 			ErrConfiguration, "{"+name+"}", name)

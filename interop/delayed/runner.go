@@ -10,6 +10,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/conn"
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/tally"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
@@ -38,7 +39,7 @@ func (w *Worker) serve(ctx context.Context, s *slot) {
 			w.giveBack([]*lease.Lease{l})
 			continue
 		}
-		s.current, s.began = l, now
+		s.current, s.began, l.Since = l, now, now
 		l.Begun.Store(true)
 		s.since.Store(int64(s.began.Sub(w.started)))
 		w.conclude(s, l, w.execute(ctx, s, l.Data))
@@ -58,6 +59,7 @@ func (w *Worker) execute(ctx context.Context, s *slot, data []byte) (err error) 
 		return err
 	case task.headers.Some():
 		s.job = newJob(w.queueOf(s.current.Pool), task)
+		s.job.lease = s.current.Name
 		return w.runJob(ctx, s, task, data)
 	}
 	h, missing := w.find(task)
@@ -94,11 +96,18 @@ func (w *Worker) conclude(s *slot, l *lease.Lease, err error) {
 	size, pool, path := int64(len(l.Data)), l.Pool, ""
 	if err == nil {
 		path = s.path
+	} else {
+		path = pathIn(l.Data)
 	}
 	if !w.settle(l, job, err) {
 		return
 	}
+	if job != nil && job.member.Home != "" {
+		w.nodeEnded(pool, job.member)
+	}
+	w.record(pool, path, job, s.began, err)
 	if err == nil {
+		w.count(l, job, path, tally.Succeeded, time.Since(s.began))
 		w.tasks.succeeded(pool.Store.Keys.Queue, path, job, s.began)
 	}
 	pool.Count.Add(1)
@@ -172,8 +181,8 @@ func (w *Worker) succeed(l *lease.Lease) {
 
 // endBadly buries a task.
 func (w *Worker) endBadly(l *lease.Lease, err error) {
-	detail, about := detailOf(err), aboutTask(pathIn(l.Data), idIn(l.Data)) // while the lease has it
-	w.countBad(err)
+	detail, about := detailOf(err), w.aboutLease(l, nil, string(reasonOf(err)), err) // while the lease has it
+	w.countBad(l, nil, err)
 	w.acks.Post(conn.Ending{Packed: conn.AppendCommand(nil, burial(l, reasonOf(err), detail, w.place)...), Answered: l.Ended})
 	w.logBad(l.Pool, about, err)
 }
@@ -211,24 +220,25 @@ func detailOf(err error) string {
 	return err.Error()
 }
 
-// countBad counts a task that becomes a dead letter.
-func (w *Worker) countBad(err error) {
+// countBad counts a task that becomes a dead letter, while its lease has it.
+func (w *Worker) countBad(l *lease.Lease, job *Job, err error) {
+	ran := time.Duration(0)
 	if isRefusal(err) {
 		w.buried.Add(1)
 	} else {
 		w.failed.Add(1)
+		ran = time.Since(l.Since)
 	}
+	w.count(l, job, pathIn(l.Data), outcomeOf(err), ran)
 }
 
 // logBad logs a task that has become one.
 func (w *Worker) logBad(pool *lease.Pool, about []any, err error) {
-	stream := pool.Store.Keys.Dead
-	about = append(about, "queue", pool.Store.Keys.Queue)
-	if refusal, refused := err.(*Unrunnable); refused { //nolint:errorlint // as above
-		w.log.Error("buried a task", append(about, "reason", refusal.Reason, "detail", detailOf(err), "stream", stream)...)
-		return
+	says := "a task failed"
+	if isRefusal(err) {
+		says = "buried a task"
 	}
-	w.log.Error("a task failed", append(about, "error", stacked(detailOf(err)), "stream", stream)...)
+	w.log.Error(says, append(about, "task_detail", stacked(detailOf(err)), "stream", pool.Store.Keys.Dead)...)
 }
 
 // idIn is the id of the task in data, tracked or not; empty if it has none.
@@ -237,18 +247,11 @@ func idIn(data []byte) string {
 	return headers.AnyID()
 }
 
-// aboutTask is what a line of the log says of a task: path, and id if it has one.
-func aboutTask(path, id string) []any {
-	about := []any{"path", path}
-	if id != "" {
-		about = append(about, "id", id)
-	}
-	return about
-}
-
 func (w *Worker) wasSuperseded(l *lease.Lease) {
 	w.superseded.Add(1)
+	w.count(l, nil, pathIn(l.Data), tally.Superseded, 0)
+	w.recorder(l.Pool).note(historyEvent{outcome: "superseded", path: pathIn(l.Data), id: idIn(l.Data), ran: -1}, nil, time.Time{})
 	w.log.Error("superseded: the lease under which a task ran is gone, so that its end counts for nothing, and another worker may "+
 		"have the task; was this process stopped or cut off from Redis for longer than the lease lives, or has Redis lost its data?",
-		append(aboutTask(pathIn(l.Data), idIn(l.Data)), "ttl", w.ttl)...)
+		append(w.aboutLease(l, nil, "superseded", nil), "ttl", w.ttl)...)
 }

@@ -169,7 +169,14 @@ func retrieve(t *testing.T, client redis.UniversalClient, key string) string {
 	case "list":
 		value, err = client.LRange(ctx, key, 0, -1).Result()
 	case "hash":
-		value, err = client.HGetAll(ctx, key).Result()
+		var fields map[string]string
+		fields, err = client.HGetAll(ctx, key).Result()
+		for field, text := range fields {
+			if field == "ended" && len(text) == 13 || field == "log" { // likewise
+				fields[field] = "*"
+			}
+		}
+		value = fields
 	case "zset":
 		members := map[string]string{}
 		var scored []redis.Z
@@ -190,7 +197,11 @@ func retrieve(t *testing.T, client redis.UniversalClient, key string) string {
 			if len(id) > 10 { // the server's clock gave it
 				id = "*"
 			}
-			list = append(list, map[string]any{"id": id, "fields": entry.([]any)[1]})
+			fields := entry.([]any)[1].([]any)
+			if fields[0] == "batch" { // likewise
+				fields[1] = "*"
+			}
+			list = append(list, map[string]any{"id": id, "fields": fields})
 		}
 		value = list
 	}

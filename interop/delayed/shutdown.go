@@ -66,5 +66,8 @@ func (w *Worker) giveBackAll() (failure error) {
 			_, _, _, err = store.Repair(context.Background())
 		}
 	}
+	if err == nil {
+		err = w.sendCounts(context.Background(), w.fetcher.conn)
+	}
 	return err
 }

@@ -2,9 +2,12 @@ package delayed
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
@@ -44,6 +47,29 @@ func TestTasksWithOneKeyBesideEachOtherAreFew(t *testing.T) {
 	eventually(t, "all ran", func() bool { return workers[0].succeeded()+workers[1].succeeded() == 6 })
 	if n := queue.store.Client.Exists(ctx, queue.store.Keys.Slots("user-7"), queue.store.Keys.Slots("user-8"), queue.store.Keys.Waited).Val(); n != 0 || len(begun) != 6 {
 		t.Error(n, len(begun))
+	}
+}
+
+// Those that a worker has in hand are asked about in one question, and no more begin than may.
+func TestTasksWithOneKeyBeginTogether(t *testing.T) {
+	queue := newQueue(t)
+	leases, tasks := []string{"first", "second", "third", "fourth"}, []rdb.Start(nil)
+	for i, name := range leases {
+		keyed(t, queue, []string{"user-7", "user-8"}[i/3], 2, NewGoTask("main.F", i))
+		tasks = append(tasks, rdb.Start{Lease: name, Attempt: 1})
+	}
+	taken, err := queue.store.Take(ctx, leases, rdb.TakeOptions{Holder: "w", TTL: time.Minute, Waiting: true})
+	must(t, err)
+	for i, data := range taken.Tasks {
+		tasks[i].Holds = rdb.HoldsIn(data)
+	}
+	answers, err := queue.store.StartMany(ctx, tasks, "w")
+	if want := []rdb.StartResult{1, 1, rdb.StartAlone, 1}; err != nil || !slices.Equal(answers, want) {
+		t.Error(answers, err)
+	}
+	client, keys := queue.store.Client, queue.store.Keys
+	if slots := [2]int64{client.HLen(ctx, keys.Slots("user-7")).Val(), client.HLen(ctx, keys.Slots("user-8")).Val()}; slots != [2]int64{2, 1} {
+		t.Error(slots)
 	}
 }
 

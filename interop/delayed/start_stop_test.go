@@ -39,7 +39,7 @@ func ends(t *testing.T, ran <-chan error) error {
 	select {
 	case err := <-ran:
 		return err
-	case <-time.After(40 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not stop")
 		return nil
 	}

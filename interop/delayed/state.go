@@ -23,6 +23,16 @@ const (
 	StateCancelled State = "cancelled"
 )
 
+// The states that only workflows and their nodes have.
+const (
+	StateWaiting    State = "waiting"    // a node: others are before it
+	StateReleased   State = "released"   // a node: it is in its queue, or runs, or it waits for a signal
+	StateSkipped    State = "skipped"    // a node: it will not run, because of how those before it have ended
+	StateBuilding   State = "building"   // a workflow that is being submitted
+	StateFailing    State = "failing"    // a workflow that has failed, and stops what runs
+	StateCancelling State = "cancelling" // a workflow that has been cancelled, and stops what runs
+)
+
 // Why a handle gives no result.
 var (
 	// ErrTaskFailed is what a *TaskFailed wraps.

@@ -36,6 +36,20 @@ func NewID() string { return rdb.Token() }
 // Submit puts a task where its options say, as Enqueue does, and returns its handle. What is submitted twice is there twice, unless it
 // has the same ID. If another task has its unique key, the error is a *Duplicate, unless it says Join.
 func (q *Queue) Submit(ctx context.Context, task Task, options ...SubmitOption) (*Handle, error) {
+	if q.around == nil {
+		return q.submitOne(ctx, task, options)
+	}
+	var handle *Handle
+	err := q.within(ctx, &Sending{Queue: q.Name(), Path: task.FuncPath()}, func(ctx context.Context, s *Sending) (err error) {
+		if handle, err = q.submitOne(ctx, task, options); err == nil {
+			s.ID, s.Count = handle.ID, 1
+		}
+		return err
+	})
+	return handle, err
+}
+
+func (q *Queue) submitOne(ctx context.Context, task Task, options []SubmitOption) (*Handle, error) {
 	o := asksOf(task)
 	var named birth
 	for _, option := range options {
@@ -64,6 +78,7 @@ func (q *Queue) born(ctx context.Context, task Task, id string) (birth, string, 
 	if err != nil {
 		return b, "", err
 	}
+	b.trace = q.traceIn(ctx)
 	data, err := q.serialize(task, b)
 	return b, data, err
 }
@@ -77,13 +92,13 @@ func (q *Queue) birth(ctx context.Context, o *taskOptions, id string) (birth, er
 	case o == nil || !o.tracked() && o.expiresIn == nil: // nobody looks at the clock
 		return birth{id: id}, nil
 	case o.expiresIn == nil:
-		return birth{id, q.clock.Now()}, nil
+		return birth{id: id, at: q.clock.Now()}, nil
 	}
 	now, err := q.serverTime(ctx)
 	if err != nil {
 		err = fmt.Errorf("delayed: asking for the server's time, before anything was enqueued: %w", rdb.Certain(err))
 	}
-	return birth{id, now}, err
+	return birth{id: id, at: now}, err
 }
 
 // submit puts one task into the queue that asks for more than a place at the tail.
@@ -123,7 +138,7 @@ func (q *Queue) submit(ctx context.Context, task Task, data string, o *taskOptio
 	}
 	switch string(rdb.Bulk(values[0])) {
 	case "first":
-		q.store.GiveTurn(ctx, to)
+		q.store.GiveTurn(ctx, to.Word)
 	case "known":
 		return q.handle(id, true, task), nil
 	case "duplicate":

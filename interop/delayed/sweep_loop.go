@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/flow"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
@@ -205,6 +206,11 @@ func (s *Sweeper) moveDue(ctx context.Context) time.Duration {
 				}},
 				{"run schedules", func(ctx context.Context, queue *Queue) error {
 					next, err := s.fireSome(ctx, queue)
+					note(next)
+					return err
+				}},
+				{"carry on workflows", func(ctx context.Context, queue *Queue) error {
+					next, err := flow.Tend(ctx, queue.store, queue.adder())
 					note(next)
 					return err
 				}},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/conn"
+	"github.com/delayedq/delayed/interop/internal/flow"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/system"
 	"github.com/delayedq/delayed/interop/internal/wire"
@@ -163,13 +164,19 @@ func (s *Sweeper) haltSoon(work context.Context, halt func()) {
 func (s *Sweeper) Sweep(ctx context.Context) error {
 	var failures []error
 	for _, queue := range s.queues {
-		for _, step := range append(s.steps(&leaseJudge{}), step{"register", s.register}) {
+		for _, step := range append(s.steps(&leaseJudge{}), step{"carry on workflows", tend}, step{"register", s.register}) {
 			if err := guarded(func() error { return step.do(ctx, queue) }); err != nil {
 				failures = append(failures, fmt.Errorf("%s: cannot %s: %w", queue.Name(), step.name, err))
 			}
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// tend does what is to be done by now for the workflows of a queue.
+func tend(ctx context.Context, queue *Queue) error {
+	_, err := flow.Tend(ctx, queue.store, queue.adder())
+	return err
 }
 
 func (s *Sweeper) register(ctx context.Context, queue *Queue) error {

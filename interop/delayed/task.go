@@ -58,12 +58,13 @@ func (t *GoTask) serialize(b birth) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	count := 2
-	var headers wire.Raw
+	count, retry := 2, 0
 	if t.options != nil {
-		if headers, err = t.options.packed(t.options.retry, b); err != nil {
-			return nil, fmt.Errorf("%s: %w", t.path, err)
-		}
+		retry = t.options.retry
+	}
+	headers, err := t.options.packed(retry, b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.path, err)
 	}
 	if headers != nil {
 		count = 3

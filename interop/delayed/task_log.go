@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/lease"
 )
 
 // mostLines are those that successes have in a second; of more there is one for each function.
@@ -43,17 +45,53 @@ func (t *taskLog) succeeded(queue, path string, job *Job, began time.Time) {
 	if !t.counts(now, ofFunction{queue, path}, ran) {
 		return
 	}
-	about := []any{"queue", queue, "function", path, "outcome", "succeeded", "seconds", ran.Seconds()}
-	if job != nil && job.ID != "" {
-		about = append(about, "task_id", job.ID)
+	t.log.Info("a task succeeded", aboutRun(aboutTask(queue, path, "succeeded", "", job), job, began, now)...)
+}
+
+// cancelled is told of a task that has ended as cancelled.
+func (t *taskLog) cancelled(job *Job, began time.Time) {
+	t.log.Info("a task was cancelled", aboutRun(job.about("cancelled"), job, began, time.Now())...)
+}
+
+// aboutTask is what a line of the log says of a task, by the names that the records of Python's workers have: what is known of it (never its
+// arguments), and how this attempt ended. job is nil if it has no headers, or if nobody has read them; then id may be known.
+func aboutTask(queue, path, outcome, id string, job *Job) []any {
+	about := []any{"queue", queue, "function", path, "outcome", outcome}
+	if job != nil {
+		id = job.ID
+	}
+	if id != "" {
+		about = append(about, "task_id", id)
 	}
 	if job != nil {
 		about = append(about, "attempt", job.Attempt)
 	}
+	if job != nil && len(job.Metadata) > 0 {
+		about = append(about, "metadata", job.Metadata)
+	}
+	return about
+}
+
+// about is aboutTask for an execution.
+func (j *Job) about(outcome string) []any { return aboutTask(j.queue.Name(), j.Path, outcome, "", j) }
+
+// aboutRun adds for how long it ran, and how long it waited for its first attempt.
+func aboutRun(about []any, job *Job, began, ended time.Time) []any {
+	about = append(about, "seconds", ended.Sub(began).Seconds())
 	if job != nil && job.Attempt == 1 && !job.Enqueued.IsZero() {
 		about = append(about, "waited", max(began.Sub(job.Enqueued), 0).Seconds())
 	}
-	t.log.Info("a task succeeded", about...)
+	return about
+}
+
+// aboutLease is aboutTask for what a lease holds, with the time that it ran if err does not say that it did not.
+func (w *Worker) aboutLease(l *lease.Lease, job *Job, outcome string, err error) []any {
+	queue := l.Pool.Store.Keys.Queue
+	about := aboutTask(queue, pathIn(l.Data), outcome, idIn(l.Data), job)
+	if err != nil && !isRefusal(err) && !l.Since.IsZero() {
+		about = append(about, "seconds", time.Since(l.Since).Seconds())
+	}
+	return about
 }
 
 // counts counts a success, and reports whether it has a line of its own.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 )
@@ -12,10 +14,16 @@ import (
 // successes are the lines that a worker logs of tasks that succeed.
 func successes(t *testing.T, text []byte) (found []map[string]any) {
 	t.Helper()
+	return linesOf(t, text, "succeeded")
+}
+
+// linesOf are the lines that a worker logs of tasks that end so.
+func linesOf(t *testing.T, text []byte, outcome string) (found []map[string]any) {
+	t.Helper()
 	for _, line := range bytes.Split(bytes.TrimSpace(text), []byte("\n")) {
 		var fields map[string]any
 		must(t, json.Unmarshal(line, &fields))
-		if fields["outcome"] == "succeeded" {
+		if fields["outcome"] == outcome {
 			found = append(found, fields)
 		}
 	}
@@ -88,3 +96,45 @@ func (b blocking) Handle(context.Context, slog.Record) error {
 }
 func (b blocking) WithAttrs([]slog.Attr) slog.Handler { return b }
 func (b blocking) WithGroup(string) slog.Handler      { return b }
+
+func TestLinesOfOtherEndsHaveTheSameFields(t *testing.T) {
+	queue := newQueue(t)
+	ids := map[string]string{}
+	for path, outcomes := range map[string][]string{"main.Fail": {"failed", "retried"}, "main.Gone": {"unknown_function"}, "main.Cancelled": {"cancelled"}} {
+		about := Metadata(map[string]string{"tenant": "a"})
+		handle := submit(t, queue, NewGoTask(path).With(Track(), Retry(1), Backoff(Constant(time.Millisecond)), about))
+		for _, outcome := range outcomes {
+			ids[outcome] = handle.ID
+		}
+		if path == "main.Cancelled" {
+			enqueue(t, queue, NewGoTask("main.Fail"))
+		}
+	}
+	var text bytes.Buffer
+	functions := map[string]any{
+		"main.Fail":      func() error { return errors.New("no") },
+		"main.Cancelled": func(ctx context.Context) error { return cancelSelf(ctx, queue) },
+	}
+	logger := Logger(slog.New(slog.NewJSONHandler(&text, nil)))
+	must(t, newWorker(t, queue, functions, Burst(), Concurrency(1), UnreadyFor(0), logger).Run(ctx))
+	for outcome, id := range ids {
+		found := linesOf(t, text.Bytes(), outcome)
+		if i := slices.IndexFunc(found, func(fields map[string]any) bool { return fields["task_id"] == id }); i < 0 {
+			t.Error(outcome, text.String())
+		} else if f := found[i]; f["queue"] != queue.Name() || f["function"] == nil || f["attempt"] == nil || f["metadata"] == nil ||
+			(f["seconds"] == nil) != (outcome == "unknown_function") || (f["task_detail"] == nil) != (outcome == "cancelled") {
+			t.Error(f)
+		}
+	}
+	if found := linesOf(t, text.Bytes(), "failed"); len(found) != 2 { // one of them has no headers
+		t.Error(text.String())
+	}
+}
+
+// cancelSelf is a task that is cancelled while it runs.
+func cancelSelf(ctx context.Context, queue *Queue) error {
+	if _, err := queue.Handle(CurrentTask(ctx).ID).Cancel(ctx); err != nil {
+		return err
+	}
+	return CurrentTask(ctx).CheckCancelled(ctx)
+}

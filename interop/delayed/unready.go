@@ -46,7 +46,7 @@ func (w *Worker) notReady(ctx context.Context, job *Job, cause *Unrunnable) erro
 // putOff lets a task wait that cannot run here now; too late, it becomes a dead letter.
 func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
 	path, s := pathIn(l.Data), l.Pool.Store
-	about := aboutTask(path, idIn(l.Data))
+	about := w.aboutLease(l, job, string(cause.Reason), cause)
 	var held rdb.Holds
 	to := s.Keys.Tail()
 	if job != nil {
@@ -62,8 +62,10 @@ func (w *Worker) putOff(l *lease.Lease, job *Job, cause *Unrunnable) {
 		switch said, _, age := rdb.DeferredOf(reply); said {
 		case rdb.DeferOver:
 			w.setAside.Add(-1)
+			w.recorder(l.Pool).note(historyEvent{outcome: "buried", path: path, ran: -1, said: cause.Error()}, job, time.Time{})
 			w.waitedInVain(l, job, about, cause, age)
 		case rdb.DeferDone:
+			w.recorder(l.Pool).note(historyEvent{outcome: "deferred", path: path, ran: -1, said: cause.Error()}, job, time.Time{})
 			l.Release()
 		default:
 			l.Answered(int64(0), repeated)
@@ -78,7 +80,7 @@ func (w *Worker) waitedInVain(l *lease.Lease, job *Job, about []any, cause *Unru
 	if job != nil {
 		command = w.burialOf(l, job, late.Reason, late)
 	}
-	w.countBad(late)
+	w.countBad(l, job, late)
 	w.acks.PostLater(conn.Ending{Packed: conn.AppendCommand(nil, command...), Answered: l.Ended})
 	w.logBad(l.Pool, about, late)
 }
@@ -114,8 +116,8 @@ func (s *unreadyTasks) note(w *Worker, path string, cause *Unrunnable) {
 	}
 	s.mu.Unlock()
 	if tell {
-		w.log.Warn("cannot run a task (yet): it waits, and is tried again, by other workers too", "path", path, "reason", cause.Reason,
-			"detail", cause.Detail, "tasks", count, "buried_after", w.unreadyFor)
+		w.log.Warn("cannot run a task (yet): it waits, and is tried again, by other workers too", "function", path, "reason", cause.Reason,
+			"task_detail", cause.Detail, "tasks", count, "buried_after", w.unreadyFor)
 	}
 }
 

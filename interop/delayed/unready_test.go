@@ -141,7 +141,7 @@ func TestAStaleWorkerSlowsDown(t *testing.T) {
 	}
 	counted := map[string]int{}
 	for len(log.lines) > 0 {
-		words := strings.SplitN(<-log.lines, " path=", 2)
+		words := strings.SplitN(<-log.lines, " function=", 2)
 		counted[words[0]]++
 	}
 	if counted["cannot run a task (yet): it waits, and is tried again, by other workers too"] != 2 {

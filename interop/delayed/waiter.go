@@ -18,6 +18,7 @@ const (
 	lookOften  = 100 * time.Millisecond // between them if Redis does not say what has changed
 	waitLinger = 10 * time.Second       // that a waiter keeps its connection for the next wait
 	sayAway    = 10 * time.Second       // between two lines about a Redis that is away
+	nodePause  = 200 * time.Microsecond // for each node between two questions to workflows: marks may change very often
 )
 
 // waiter lets any number of goroutines wait for results over one connection. The state of each task is read, and Redis (told by CLIENT
@@ -37,6 +38,9 @@ type waiter struct {
 	heard   time.Time                     // since when they are due
 	between time.Duration                 // two looks
 	open    bool
+	marked  map[string]map[string]struct{} // keys of marks → those of the tasks for which their workflow was asked
+	later   map[string]struct{}            // keys of tasks about which is asked again, …
+	laterAt time.Time                      // … and when
 }
 
 type waiterKey struct {
@@ -51,7 +55,8 @@ var waiters struct {
 
 // wait is one who waits.
 type wait struct {
-	key      string // of the task's state
+	key      string     // of the task's state
+	node     *nodePlace // which the task may be
 	answered chan answer
 }
 
@@ -63,7 +68,7 @@ type answer struct {
 
 // await waits for a result until ctx ends: then the error is that of ctx, and trouble says why Redis could not be asked.
 func (q *Queue) await(ctx context.Context, id string) (data []byte, trouble, err error) {
-	one := &wait{q.store.Keys.Task(id), make(chan answer, 1)}
+	one := &wait{q.store.Keys.Task(id), q.nodePlace(id), make(chan answer, 1)}
 	w := q.waiter(one)
 	defer w.drop(one)
 	select {
@@ -222,6 +227,7 @@ func (w *waiter) opened() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open, w.outbox, w.replies, w.between = true, nil, nil, lookOften
+	w.marked, w.later = map[string]map[string]struct{}{}, map[string]struct{}{}
 	w.expect(func(any) error { return nil }, "HELLO", "3")
 	w.expect(func(reply any) error {
 		if _, refusal := reply.(conn.ReplyError); !refusal {
@@ -234,6 +240,9 @@ func (w *waiter) opened() {
 
 // pause is the time until a look is due.
 func (w *waiter) pause() time.Duration {
+	if len(w.later) > 0 {
+		return max(time.Until(w.laterAt), 0)
+	}
 	switch {
 	case len(w.replies) > 0:
 		return max(time.Until(w.heard.Add(conn.Deadline)), 0)
@@ -247,6 +256,15 @@ func (w *waiter) pause() time.Duration {
 func (w *waiter) checkSilence() (idle bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.later) > 0 {
+		for key := range w.later {
+			if len(w.waiting[key]) > 0 {
+				w.ask(key)
+			}
+		}
+		clear(w.later)
+		return false, nil
+	}
 	if len(w.replies) > 0 {
 		return false, fmt.Errorf("delayed: Redis has not answered for %s", conn.Deadline)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -24,9 +25,51 @@ func (w *waiter) found(key string, reply any) error {
 		}
 		w.answer(key, answer{err: refusal})
 	} else if found, over := answerIn(reply); over {
+		if n := w.nodeOf(key); n != nil && undecided(found) {
+			w.askNode(key, n, found)
+			return nil
+		}
 		w.answer(key, found)
 	}
 	return nil
+}
+
+func (w *waiter) nodeOf(key string) *nodePlace {
+	for one := range w.waiting[key] {
+		return one.node
+	}
+	return nil
+}
+
+// askNode asks the workflow of a node of which the state of its task does not say what has become, and again when its marks change.
+func (w *waiter) askNode(key string, n *nodePlace, own answer) {
+	if w.marked[n.marks] == nil {
+		w.marked[n.marks] = map[string]struct{}{}
+	}
+	w.marked[n.marks][key] = struct{}{}
+	var mark any
+	w.expect(func(reply any) error {
+		mark = reply
+		return nil
+	}, n.askMark()...)
+	w.expect(func(reply any) error {
+		if found, known := n.answer(mark, reply); !known {
+			w.answer(key, own)
+		} else if found.data != nil || found.err != nil {
+			w.answer(key, found)
+		}
+		return nil
+	}, n.askFields()...)
+}
+
+// askLater asks again about nodes whose workflow has changed: not at once, as that may be often.
+func (w *waiter) askLater(marks string) {
+	keys := w.marked[marks]
+	delete(w.marked, marks)
+	if len(w.later) == 0 {
+		w.laterAt = time.Now().Add(time.Duration(len(keys)) * nodePause)
+	}
+	maps.Copy(w.later, keys)
 }
 
 // answerIn is what the fields of outcome say; over, if the task has ended or is not known.
@@ -99,8 +142,11 @@ func (w *waiter) changed(message conn.Push) {
 		w.askAll()
 	}
 	for _, each := range keys {
-		if key := string(rdb.Bulk(each)); len(w.waiting[key]) > 0 {
+		switch key := string(rdb.Bulk(each)); {
+		case len(w.waiting[key]) > 0:
 			w.ask(key)
+		case len(w.marked[key]) > 0:
+			w.askLater(key)
 		}
 	}
 }

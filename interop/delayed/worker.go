@@ -15,6 +15,7 @@ import (
 	"github.com/delayedq/delayed/interop/internal/lease"
 	"github.com/delayedq/delayed/interop/internal/rdb"
 	"github.com/delayedq/delayed/interop/internal/system"
+	"github.com/delayedq/delayed/interop/internal/tally"
 )
 
 const (
@@ -31,6 +32,7 @@ type Worker struct {
 	// Set by NewWorker and Register, and by nobody any more when Run has begun.
 	queues      []*Queue      // in order of priority
 	pools       []*lease.Pool // one for each
+	recorders   []*recorder   // likewise: of their histories
 	slots       []*slot
 	handlers    map[string]*handler
 	middlewares []Middleware
@@ -75,6 +77,9 @@ type Worker struct {
 	failed, buried, superseded, retried atomic.Int64
 	setAside                            atomic.Int64 // tasks that were postponed or cancelled, or had been lost when they should begin
 
+	tallies  []*tally.Counter // of each queue: how tasks ended since the last beat
+	carriers carriers         // of the workflows of which nodes end here
+
 	// How it ends.
 	running  atomic.Bool // Run has been called
 	stopping chan struct{}
@@ -104,6 +109,7 @@ func NewWorker(queues []*Queue, options ...WorkerOption) (*Worker, error) {
 		lastWords:   lastWords,
 		name:        rdb.Token(),
 		place:       place(),
+		carriers:    carriers{slice: carrying},
 		room:        make(chan struct{}, 1),
 		watching:    make(chan struct{}, 1),
 		began:       make(chan struct{}),
@@ -134,6 +140,8 @@ func (w *Worker) assemble() {
 	}
 	for i, queue := range w.queues {
 		w.pools = append(w.pools, lease.NewPool(queue.store, i, w.wasSuperseded))
+		w.tallies = append(w.tallies, &tally.Counter{})
+		w.recorders = append(w.recorders, newRecorder(queue.store, w.place))
 	}
 	w.buffer = make(chan *lease.Lease, 2*(lease.MostAhead+len(w.slots)))
 }
@@ -264,6 +272,9 @@ func (w *Worker) work(ctx context.Context) (done bool) {
 	endHeart()
 	<-beats
 	w.goodbye()
+	for _, r := range w.recorders {
+		r.write()
+	}
 	w.tasks.flush()
 	end() // only now, or tasks that give up at once would fail rather than go back
 	w.log.Info("worker stops", "place", w.place, "succeeded", w.succeeded(), "retried", w.retried.Load(), "failed", w.failed.Load(),
@@ -304,7 +315,4 @@ func background(f func()) <-chan struct{} {
 	return done
 }
 
-func place() string {
-	host, _ := os.Hostname() //nolint:errcheck // it is for humans
-	return fmt.Sprintf("%s:%d", host, os.Getpid())
-}
+func place() string { return rdb.Place() }

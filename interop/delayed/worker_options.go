@@ -69,7 +69,7 @@ func (w *Worker) check() error {
 		return fmt.Errorf("%w: Concurrency is above 0", ErrConfiguration)
 	case w.unreadyFor < 0:
 		return fmt.Errorf("%w: UnreadyFor is not below 0: %s", ErrConfiguration, w.unreadyFor)
-	case w.beat <= 0 || w.grace < 0 || w.ttl < 2*w.beat:
+	case w.beat <= 0 || w.grace < 0 || w.beat > w.ttl/2:
 		return fmt.Errorf("%w: Beat is above 0, TTL at least twice as long, and Grace not below 0", ErrConfiguration)
 	}
 	client := w.queues[0].store.Client

@@ -4,6 +4,7 @@
 //	conformance work QUEUE
 //	conformance sweep QUEUE
 //	conformance ask QUEUE < requests
+//	conformance flow QUEUE < request
 package main
 
 import (
@@ -36,8 +37,10 @@ func main() {
 		err = sweep(os.Args[2])
 	case len(os.Args) == 3 && os.Args[1] == "ask":
 		err = ask(os.Args[2])
+	case len(os.Args) == 3 && os.Args[1] == "flow":
+		err = flows(os.Args[2])
 	default:
-		err = fmt.Errorf("usage: conformance produce | work QUEUE | sweep QUEUE | ask QUEUE")
+		err = fmt.Errorf("usage: conformance produce | work QUEUE | sweep QUEUE | ask QUEUE | flow QUEUE")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -84,7 +87,7 @@ func work(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, function := range []any{Echo, Hold, Fail, Add, Order, FailUntil, UntilCancelled} {
+	for _, function := range []any{Echo, Hold, Fail, Add, Order, FailUntil, UntilCancelled, Collect, Unless, Grow} {
 		if err := worker.Register(function); err != nil {
 			return err
 		}

@@ -5,12 +5,15 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"time"
 	_ "time/tzdata" // for machines without zones
 
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
 	"github.com/delayedq/delayed/interop/delayed"
 )
+
+const longest = 100_000 // days
 
 func main() {
 	open := flags.Queues()
@@ -20,6 +23,9 @@ func main() {
 	days := flag.Float64("dead-days", 30, "days that it keeps them, about; 0: for ever")
 	flag.Parse()
 
+	if !(*days >= 0 && *days <= longest) { // or it is no number
+		flags.Fail(fmt.Errorf("-dead-days is a number of days from 0 to %d, not %g", longest, *days))
+	}
 	queues, err := open()
 	if err != nil {
 		flags.Fail(err)

@@ -4,11 +4,16 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
+	"net"
+	"net/http"
 	"time"
 
 	"github.com/delayedq/delayed/interop/cmd/internal/flags"
 	"github.com/delayedq/delayed/interop/delayed"
 )
+
+const most = 100_000 // tasks that run at a time
 
 // functions are those that it runs.
 var functions = []any{Noop, Append, Log, Sleep, SleepAppend, Fail, Panic, Sha256File}
@@ -21,8 +26,12 @@ func main() {
 	grace := flag.Duration("grace", 25*time.Second, "how long a stopped worker may go on with what runs")
 	timeout := flag.Duration("dequeue-timeout", 2*time.Second, "how long an idle worker waits before it looks for itself")
 	burst := flag.Bool("burst", false, "end when all queues are empty")
+	metrics := flag.String("metrics-addr", "", "serve /metrics for Prometheus at this host:port")
 	flag.Parse()
 
+	if *concurrency > most {
+		flags.Fail(fmt.Errorf("-concurrency is at most %d, not %d", most, *concurrency))
+	}
 	queues, err := open(delayed.DequeueTimeout(*timeout))
 	if err != nil {
 		flags.Fail(err)
@@ -41,6 +50,16 @@ func main() {
 		if err := worker.Register(function); err != nil {
 			flags.Fail(err)
 		}
+	}
+	if *metrics != "" {
+		listener, err := net.Listen("tcp", *metrics)
+		if err != nil {
+			flags.Fail(err)
+		}
+		pages := http.NewServeMux()
+		pages.Handle("/metrics", worker.Metrics())
+		server := &http.Server{Handler: pages, ReadHeaderTimeout: 10 * time.Second}
+		go server.Serve(listener) //nolint:errcheck // it ends with the process
 	}
 	if err := worker.Run(context.Background()); err != nil {
 		flags.Fail(err)

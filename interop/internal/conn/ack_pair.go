@@ -4,15 +4,19 @@ import (
 	"errors"
 	"sync/atomic"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // Ending is a fenced command that ends leases.
 type Ending struct {
-	Packed   []byte // a command of its own, which needs a reply unless it is Quiet; if it is nil,
-	Field    []byte // a field to HDEL of
-	Hash     []byte // this hash, both as they stand in a command: those that go out together share one
-	Quiet    bool   // Packed may go without a reply: whether it has worked, the field says, which is gone then
-	Ask      bool   // its lease may be lost, so that the reply matters
+	Packed   []byte      // a command of its own, which needs a reply unless it is Quiet; or
+	Finish   *rdb.Finish // a task that holds something, which one script ends with others
+	Store    *rdb.Store  // of this queue; if both are nil,
+	Field    []byte      // a field to HDEL of
+	Hash     []byte      // this hash, both as they stand in a command: those that go out together share one
+	Quiet    bool        // Packed or Finish may go without a reply: whether it has worked, the field says, which is gone then
+	Ask      bool        // its lease may be lost, so that the reply matters
 	Answered func(reply any, repeated bool)
 }
 

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/delayedq/delayed/interop/internal/rdb"
 )
 
 // AckPipe sends endings over a connection. That of a success is sent without a reply (CLIENT REPLY OFF), and said once more with the next
@@ -41,6 +43,11 @@ type AckPipe struct {
 	groups     []int     // how many endings each command in out ends, or, if it is negative, asks about
 	armed      time.Time // when the connection's deadline was set
 }
+
+const (
+	finishTasks = 100     // that one script ends
+	finishBytes = 1 << 20 // of results that it stores, beside the first
+)
 
 // errHeld is why a connection is given up over which an ending was sent that Redis has not carried out: over the next it has a reply.
 var errHeld = errors.New("delayed: Redis has not carried out what ends a task; it is sent again")
@@ -145,7 +152,7 @@ func (l *AckPipe) send(c *Conn, loud bool) {
 
 func needReply(posted []Ending) bool {
 	for i := range posted {
-		if posted[i].Ask || posted[i].Packed != nil && !posted[i].Quiet {
+		if p := &posted[i]; p.Ask || (p.Packed != nil || p.Finish != nil) && !p.Quiet {
 			return true
 		}
 	}
@@ -161,12 +168,12 @@ func (l *AckPipe) exchange(c *Conn, posted []Ending, loud bool, now time.Time) e
 		l.out = append(l.out, speak...)
 		fallthrough
 	case loud:
-		l.pack(l.unanswered, true)
+		l.pack(l.unanswered, true, false)
 		repeated = len(l.groups)
 	case !l.silent:
 		l.out = append(l.out, hush...)
 	}
-	l.pack(posted, false)
+	l.pack(posted, false, l.lives(now))
 	l.unanswered = append(l.unanswered, posted...)
 	if loud || now.Sub(l.armed) > Deadline/4 { // not for each ending, as it takes a while
 		if err := c.SetDeadline(now.Add(Deadline)); err != nil {
@@ -193,33 +200,70 @@ func (l *AckPipe) exchange(c *Conn, posted []Ending, loud bool, now time.Time) e
 }
 
 // pack appends the commands for some endings; sent says that they were sent before, so that it is enough to ask what has come of those
-// that are Quiet.
-func (l *AckPipe) pack(some []Ending, sent bool) {
+// that are Quiet. Else these go together if all leases live: a reply for several does not say which of them were lost.
+func (l *AckPipe) pack(some []Ending, sent, live bool) {
 	for len(some) > 0 {
-		asks := sent && some[0].Quiet
-		if some[0].Packed != nil && !asks {
-			l.out, l.groups = append(l.out, some[0].Packed...), append(l.groups, 1)
-			some = some[1:]
-			continue
-		}
-		size := 1
-		for size < len(some) && (some[size].Packed != nil) == asks && some[size].Quiet == asks && bytes.Equal(some[size].Hash, some[0].Hash) {
-			size++
-		}
-		verb := "\r\n$4\r\nHDEL\r\n"
-		if asks {
-			verb = "\r\n$5\r\nHMGET\r\n"
+		first, size := &some[0], 1
+		switch asks := sent && first.Quiet; {
+		case first.Packed != nil && !asks:
+			l.out, l.groups = append(l.out, first.Packed...), append(l.groups, 1)
+		case asks:
+			size = run(some, func(p *Ending) bool { return p.Quiet })
+			l.packFields("\r\n$5\r\nHMGET\r\n", some[:size])
 			l.groups = append(l.groups, -size)
-		} else {
+		case first.Finish != nil:
+			if live && first.Quiet {
+				size = together(some)
+			}
+			l.packFinish(some[:size])
 			l.groups = append(l.groups, size)
-		}
-		l.out = append(strconv.AppendInt(append(l.out, '*'), int64(size+2), 10), verb...)
-		l.out = append(l.out, some[0].Hash...)
-		for i := range some[:size] {
-			l.out = append(l.out, some[i].Field...)
+		default:
+			size = run(some, func(p *Ending) bool { return p.Packed == nil && p.Finish == nil })
+			l.packFields("\r\n$4\r\nHDEL\r\n", some[:size])
+			l.groups = append(l.groups, size)
 		}
 		some = some[size:]
 	}
+}
+
+// run is how many endings, from the first, are such, and of one hash.
+func run(some []Ending, such func(*Ending) bool) int {
+	size := 1
+	for size < len(some) && such(&some[size]) && bytes.Equal(some[size].Hash, some[0].Hash) {
+		size++
+	}
+	return size
+}
+
+// together is how many endings, from the first, one script ends: it must not keep others waiting, nor be larger than Redis takes.
+func together(some []Ending) int {
+	left, keyed := finishBytes, some[0].Finish.Holds.HasOneKey()
+	size := run(some, func(p *Ending) bool {
+		if p.Finish == nil || !p.Quiet || left < 0 || p.Finish.Holds.HasOneKey() != keyed {
+			return false
+		}
+		left -= len(p.Finish.Result)
+		return left >= 0
+	})
+	return min(size, finishTasks)
+}
+
+// packFields appends a command with the fields of endings.
+func (l *AckPipe) packFields(verb string, some []Ending) {
+	l.out = append(strconv.AppendInt(append(l.out, '*'), int64(len(some)+2), 10), verb...)
+	l.out = append(l.out, some[0].Hash...)
+	for i := range some {
+		l.out = append(l.out, some[i].Field...)
+	}
+}
+
+// packFinish appends the command that ends tasks which hold something.
+func (l *AckPipe) packFinish(some []Ending) {
+	tasks := make([]*rdb.Finish, len(some))
+	for i := range some {
+		tasks[i] = some[i].Finish
+	}
+	l.out = AppendCommand(l.out, some[0].Store.Finishing(tasks...)...)
 }
 
 // read reads the replies to all that is unanswered; the first commands were repeated. What Redis refused stays unanswered, and the

@@ -10,6 +10,7 @@ import (
 const (
 	lookAgain   = time.Second     // after which a queue is asked again that was paused when we did not know it yet
 	LongestWait = 5 * time.Second // after which a queue is asked again in any case
+	freePlaces  = 16              // of so many free places one may wait in hand: FREE of take_limited
 )
 
 // Limits are what operators want of a queue, as it stands in Q_control. take_limited reads the numbers itself.
@@ -25,6 +26,12 @@ func LimitsOf(control map[string]string) Limits {
 
 // Counted reports whether only so many tasks may be held at once.
 func (l *Limits) Counted() bool { return l != nil && finite(l.concurrency) }
+
+// Spare is how many tasks may wait in hand that others could run: the part of the places that take_limited has for that.
+func (l *Limits) Spare() int {
+	most, _ := strconv.ParseFloat(l.concurrency, 64) //nolint:errcheck // what is no number is no limit: see Counted
+	return int(min(max(most, 0), math.MaxInt32)) / freePlaces
+}
 
 // Any reports whether there is any limit. What makes no sense is no limit.
 func (l Limits) Any() bool { return l.Paused || finite(l.concurrency) || finite(l.Rate) }

@@ -24,8 +24,10 @@ type Lease struct {
 	Suspect bool   // the task has a lost count
 	Asked   bool   // Redis has said whether the task may begin: this
 	Answer  rdb.StartResult
+	Since   time.Time   // when its task began
 	Busy    atomic.Bool // its task is handed to the slots and has no answered ending
 	Begun   atomic.Bool // its task has begun
+	Slots   string      // the concurrency key of its task; the fetcher's alone
 	// The connection over which it was made broke, or there was a gap in the beats, or its key was found gone: its name is not used
 	// again, and the reply to its ending matters.
 	Old   atomic.Bool
@@ -115,6 +117,19 @@ func (p *Pool) TakeRun(deferred bool) []string {
 func NewPool(store *rdb.Store, place int, superseded func(*Lease)) *Pool {
 	hash := conn.AppendBulk(nil, store.Keys.Processing)
 	return &Pool{Store: store, Index: place, Hash: hash, superseded: superseded, token: rdb.Token(), made: map[string]*Lease{}}
+}
+
+// Slots counts the tasks of each concurrency key that are handed to the slots and have no answered ending. It is the fetcher's alone.
+func (p *Pool) Slots() map[string]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	counts := map[string]int64{}
+	for _, l := range p.made {
+		if l.Slots != "" && l.Busy.Load() {
+			counts[l.Slots]++
+		}
+	}
+	return counts
 }
 
 // Get is count leases that hold nothing, and how many of them, from the first, should have a living key.

@@ -37,7 +37,8 @@ func (s *Store) Revive(ctx context.Context, r Revival) (ReviveResult, error) {
 		name = Token()
 	}
 	k := s.Keys
-	keys := []string{k.Queue, k.Noti, k.Dead, k.Deferred, k.Task(name), k.Unique(r.Unique)}
-	n, err := s.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, Milliseconds(TrackedFor), Decimal(r.Bound), Decimal(r.Enqueued))
+	told, entry := s.told(HoldsIn(r.Data).Member, "o", "")
+	keys := append([]string{k.Queue, k.Noti, k.Dead, k.Deferred, k.Task(name), k.Unique(r.Unique)}, told...)
+	n, err := s.count(ctx, "revive", keys, r.Letter, string(r.Data), r.ID, Milliseconds(TrackedFor), Decimal(r.Bound), Decimal(r.Enqueued), entry)
 	return ReviveResult(n), err
 }

@@ -38,7 +38,7 @@ func (s *Store) Start(ctx context.Context, lease string, b Beginning) (StartResu
 		mark += ":" + Digest(*b.Group)
 	}
 	n, err := s.count(ctx, "start", s.Keys.ending(b.Holds, s.Keys.Bucket), lease, b.Holds.word(), b.Holds.fate(), Milliseconds(b.Bound),
-		b.Worker, Decimal(Epoch(time.Now())), Milliseconds(TrackedFor), Decimal(b.Attempt), Decimal(b.Holds.Limit), mark)
+		b.Worker, Decimal(time.Now().UnixMilli()), Milliseconds(TrackedFor), Decimal(b.Attempt), Decimal(b.Holds.Limit), mark)
 	return StartResult(n), err
 }
 
@@ -52,6 +52,8 @@ type Conclusion struct {
 	Detail string
 	Worker string // who ends it
 	Error  string // what a task that failed said
+	// Of a node of a workflow that has succeeded: what it has returned, as results are packed; empty for nothing.
+	Value []byte
 }
 
 // Success is the command that ends the lease of a task without an id which is done.
@@ -67,21 +69,83 @@ func (s *Store) Burial(lease string, h Holds, reason, detail, worker string) []s
 // Concluding is the command that ends the lease of a tracked task: it stores how the task ended, frees what it held, and makes it a dead
 // letter if there is a reason.
 func (s *Store) Concluding(lease string, c Conclusion) []string {
-	return ScriptCall("conclude", s.Keys.ending(c.Holds, s.Keys.Lost, s.Keys.Dead), lease, c.Holds.word(), c.State, string(c.Result),
-		Decimal(Rounded(c.Keep)), c.Reason, c.Detail, c.Worker, c.Error)
+	value := c.Result
+	if c.State == "succeeded" {
+		value = c.Value
+	}
+	told, entry := s.told(c.Holds.Member, "e", marks[c.State]+" "+string(value))
+	keys := s.Keys.ending(c.Holds, append([]string{s.Keys.Lost, s.Keys.Dead}, told...)...)
+	return ScriptCall("conclude", keys, lease, c.Holds.word(), c.State, string(c.Result),
+		Decimal(Rounded(c.Keep)), c.Reason, c.Detail, c.Worker, c.Error, entry)
 }
 
-// Finishing is the command that ends the lease of a tracked task that has succeeded and holds nothing but its state: see Concluding.
-func (s *Store) Finishing(lease string, c Conclusion) []string {
-	keys := []string{s.Keys.Processing, s.Keys.Task(c.Holds.ID)}
-	return ScriptCall("finish", keys, lease, string(c.Result), Decimal(Rounded(c.Keep)), c.Worker)
+// Finish is a task that has succeeded and holds nothing but its state, or one key, and is of no workflow.
+type Finish struct {
+	Lease  string
+	Holds  Holds
+	Result []byte        // what those who wait are told
+	Keep   time.Duration // that this is kept
+	Ended  time.Time     // when it did
 }
 
-// Start is a task that is tracked and holds nothing but its state.
+// Finishing is the command that ends the leases of tasks, which have ended about when the first one did: see Concluding. All leases are of
+// this queue, and all of the tasks have a key, or none has.
+func (s *Store) Finishing(tasks ...*Finish) []string {
+	if tasks[0].Holds.HasOneKey() {
+		return s.finishingHeld(tasks)
+	}
+	keys := append(make([]string, 0, 1+len(tasks)), s.Keys.Processing)
+	args := append(make([]string, 0, 1+3*len(tasks)), Decimal(tasks[0].Ended.UnixMilli()))
+	for _, task := range tasks {
+		keys, args = append(keys, s.Keys.Task(task.Holds.ID)), append(args, task.Lease, string(task.Result), Decimal(Rounded(task.Keep)))
+	}
+	return ScriptCall("finish_many", keys, args...)
+}
+
+// finishingHeld is Finishing for tasks that have one key each.
+func (s *Store) finishingHeld(tasks []*Finish) []string {
+	keys := append(make([]string, 0, 4+3*len(tasks)), s.Keys.home()...)
+	args := append(make([]string, 0, 1+4*len(tasks)), Decimal(tasks[0].Ended.UnixMilli()))
+	for _, task := range tasks {
+		own, owner := s.Keys.Held(task.Holds), "-"
+		key, line := own[3], own[4]
+		if task.Holds.Mode != "" {
+			key, line, owner = own[1], own[2], task.Holds.ID
+		}
+		keys = append(keys, own[0], key, line)
+		args = append(args, task.Lease, owner, string(task.Result), Decimal(Rounded(task.Keep)))
+	}
+	return ScriptCall("finish_held", keys, args...)
+}
+
+// Start is a task that is tracked or has a concurrency key, and BeginsWithOthers.
 type Start struct {
 	Lease   string
-	ID      string
+	Holds   Holds
 	Attempt int64 // counted from 1
+}
+
+// keys are the task's own: its state, and if it has a concurrency key its slots.
+func (s Start) keys(k Keys) []string {
+	keys := []string{k.Processing}
+	if s.Holds.ID != "" {
+		keys[0] = k.Task(s.Holds.ID)
+	}
+	if s.Holds.Limit > 0 {
+		keys = append(keys, k.Slots(s.Holds.Slots))
+	}
+	return keys
+}
+
+// what says what it has beside its state.
+func (s Start) what() string {
+	switch {
+	case s.Holds.Limit > 0:
+		return Decimal(s.Holds.Limit)
+	case s.Holds.Unique != "":
+		return "unique"
+	}
+	return ""
 }
 
 // StartAlone is what StartMany says of a task that Start has to be asked about.
@@ -90,9 +154,9 @@ const StartAlone StartResult = -1
 // StartMany says that tasks begin: what Start does for one.
 func (s *Store) StartMany(ctx context.Context, tasks []Start, worker string) ([]StartResult, error) {
 	keys := []string{s.Keys.Processing}
-	args := []string{worker, Decimal(Epoch(time.Now())), Milliseconds(TrackedFor)}
+	args := []string{worker, Decimal(time.Now().UnixMilli()), Milliseconds(TrackedFor)}
 	for _, task := range tasks {
-		keys, args = append(keys, s.Keys.Task(task.ID)), append(args, task.Lease, Decimal(task.Attempt))
+		keys, args = append(keys, task.keys(s.Keys)...), append(args, task.Lease, Decimal(task.Attempt), task.what())
 	}
 	reply, err := s.Run(ctx, "start_many", keys, args...)
 	values, _ := reply.([]any)
@@ -165,9 +229,9 @@ func (s *Store) Progress(ctx context.Context, id string, packed []byte) (bool, e
 // See Handle.Cancel.
 func (s *Store) Cancel(ctx context.Context, id string, result []byte, keep time.Duration, how string) (string, error) {
 	k := s.Keys
-	reply, err := s.Caller.Call(ctx, "HMGET", k.Task(id), "unique", "place")
+	reply, err := s.Caller.Call(ctx, "HMGET", k.Task(id), "unique", "place", "data")
 	values, _ := reply.([]any)
-	if err != nil || len(values) != 2 {
+	if err != nil || len(values) != 3 {
 		return "", err
 	}
 	place, own := k.Scheduled, k.Held(Holds{ID: id})
@@ -177,9 +241,23 @@ func (s *Store) Cancel(ctx context.Context, id string, result []byte, keep time.
 	if key := string(Bulk(values[1])); k.ownsWaits(key) {
 		place = key
 	}
-	keys := slices.Concat(k.home(), []string{place}, own)
-	reply, err = s.Run(ctx, "cancel", keys, id, string(result), Milliseconds(keep), how, Milliseconds(TrackedFor))
+	told, entry := s.told(memberWaiting(Bulk(values[2])), "e", "c")
+	keys := slices.Concat(k.home(), []string{place, k.History, k.Control}, told, own)
+	reply, err = s.Run(ctx, "cancel", keys, id, string(result), Milliseconds(keep), how, Milliseconds(TrackedFor), entry,
+		Place())
 	return string(Bulk(reply)), err
+}
+
+// memberWaiting is of which workflow a task is a node whose state says that it waits as data.
+func memberWaiting(data []byte) Member { return HoldsIn(ungrouped(data)).Member }
+
+// ungrouped is a task without what says whose it is, if it waits so that it has that.
+func ungrouped(data []byte) []byte {
+	const grouped = 41 // characters
+	if len(data) > grouped && data[0] == ':' {
+		return data[grouped:]
+	}
+	return data
 }
 
 // GiveBack ends leases: their tasks go back to the head of the queue, untouched. tasks has the tasks that they hold, as far as those are

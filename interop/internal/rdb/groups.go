@@ -46,10 +46,7 @@ func (s *Store) Regroup(ctx context.Context, groups []string, most int) (moved i
 		return 0, nil, err
 	}
 	count, _ := values[0].(int64)
-	for _, value := range values[1:] {
-		others = append(others, string(Bulk(value)))
-	}
-	return int(count), others, nil
+	return int(count), Strings(values[1:]), nil
 }
 
 // feedGroups lets tasks of groups that are due wait in their groups, and some in the queue. It returns how many there were.
@@ -64,21 +61,18 @@ func (s *Store) feedGroups(ctx context.Context, most int) (moved int, err error)
 	return moved, err
 }
 
-// GiveTurn lets a group have its turn which had no tasks before. The tasks are in Redis: if this fails, a worker or a sweeper does it.
-func (s *Store) GiveTurn(ctx context.Context, to Destination) {
-	s.Turn(ctx, []string{to.Word}, FewReady) //nolint:errcheck // see above
+// GiveTurn lets groups (named by their SHA-1) have their turns which had no tasks before. The tasks are in Redis: if this fails, a
+// worker or a sweeper does it.
+func (s *Store) GiveTurn(ctx context.Context, groups ...string) {
+	s.Turn(ctx, groups, FewReady) //nolint:errcheck // see above
 }
 
 // Feed fills the queue up to most tasks from its groups. False if no group has any.
 func (s *Store) Feed(ctx context.Context, most int) (bool, error) {
 	reply, err := s.Caller.Call(ctx, "LRANGE", s.Keys.Groups, "0", strconv.Itoa(most-1))
-	values, _ := reply.([]any)
-	if err != nil || len(values) == 0 {
+	groups := Strings(reply)
+	if err != nil || len(groups) == 0 {
 		return false, err
-	}
-	groups := make([]string, len(values))
-	for i, value := range values {
-		groups[i] = string(Bulk(value))
 	}
 	_, err = s.Turn(ctx, groups, most)
 	return true, err

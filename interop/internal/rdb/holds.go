@@ -18,6 +18,7 @@ type Holds struct {
 	Mode   string // … and for how long it has that (whileQueued …); empty for a task without one
 	Slots  string // its concurrency key, …
 	Limit  int64  // … and how many tasks with that run at once; 0 for a task without one
+	Member Member // of the workflow that hears how it ends
 }
 
 // HoldsOf is what a task with these headers may hold. Only a tracked one has a unique key.
@@ -27,6 +28,7 @@ func HoldsOf(headers *wire.Headers) Holds {
 		h.Unique, h.Mode, _ = headers.UniqueKey()
 	}
 	h.Slots, h.Limit = headers.ConcurrencyKey()
+	h.Member = MemberOf(headers)
 	return h
 }
 
@@ -43,6 +45,14 @@ func (h Holds) whileRunning() Holds {
 	}
 	return h
 }
+
+// BeginsWithOthers reports whether one question may begin it with others: it need not take or free a unique key.
+func (h Holds) BeginsWithOthers() bool {
+	return h.Unique == "" || h.Limit == 0 && h.Mode != wire.WhileRunning && h.Mode != wire.WhileQueued
+}
+
+// HasOneKey reports whether the task holds a key, of concurrency or a unique one, and not both.
+func (h Holds) HasOneKey() bool { return (h.Mode != "") != (h.Limit > 0) }
 
 // word is the id, as scripts have it.
 func (h Holds) word() string {

@@ -16,14 +16,17 @@ import (
 
 const LeasePart = "_lease_"
 
-var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_scheduled", "_wake",
-	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_waited", "_deferred"}
+var suffixes = []string{"_noti", "_processing", "_lost", "_dead", "_workers", "_stats", "_stats_total", "_scheduled", "_wake",
+	"_control", "_bucket", "_groups", "_cron", "_cron_due", "_cron_defined", "_waited", "_deferred",
+	"_flow_outbox", "_flow_ids", "_flow_due", "_bulk_jobs", "_history", "_numbers"}
 
 // IsDigest reports whether this is a SHA-1 in hexadecimal.
 var IsDigest = regexp.MustCompile(`^[0-9a-f]{40}$`).MatchString
 
 // ofOne is the form of the keys that belong to one task, group or key.
-var ofOne = regexp.MustCompile(`(?s)._(?:task_[A-Za-z0-9_-]{16}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40})$`)
+var ofOne = regexp.MustCompile(`(?s)._(?:task_[A-Za-z0-9_-]{16}|number_[0-9]{1,20}|(?:unique|slots|pace|waits|group)_[0-9a-f]{40}|` +
+	`flow(?:_marks|_joins)?_[A-Za-z0-9_-]{10}|flow_bodies_[0-9]+_[A-Za-z0-9_-]{10}|` +
+	`stats_(?:minutes|hours|days)_[0-9]{1,9})$`)
 
 // Keys are all keys of a queue. Nothing else in this package builds one, and no script does.
 type Keys struct {
@@ -38,12 +41,17 @@ type Keys struct {
 	CronDue     string // zset: the names of schedules that are not paused, by their next occurrence (milliseconds since 1970)
 	CronDefined string // hash: the names of schedules that code has registered → SHA-1 of what they were
 	Stats       string // hash: recovered, buried → counts since the queue exists
+	StatsTotal  string // hash: a function's path, or nothing for all → what workers counted: see tally
 	Scheduled   string // zset: 16 characters and a task, by when it is due (milliseconds since 1970)
 	Wake        string // list: a '1' when something is due earlier than all before, for sweepers to wait for
-	Control     string // hash: what operators want (paused, concurrency, rate, burst)
+	Control     string // hash: what operators want (paused, concurrency, rate, burst), and what the history keeps
+	History     string // stream: what has happened to tasks
 	Bucket      string // hash with a TTL: with a rate, how many tokens there were when
 	Waited      string // hash: how the name of a set of tasks that wait for a key ends → what they wait for
 	Groups      string // list: the SHA-1 of each group that has waiting tasks, in the order of their turns
+	FlowOutbox  string // list: the workflows in which something has happened that is to be carried into their joins
+	FlowIDs     string // zset: the workflows, by when they are forgotten (milliseconds since 1970)
+	FlowDue     string // zset: a workflow and what its time is over for, by when it is (milliseconds since 1970)
 }
 
 // NewKeys are the keys of the queue called name. The error wraps errConfiguration if the name is empty, or would make keys that
@@ -52,8 +60,11 @@ func NewKeys(name string) (Keys, error) {
 	if name == "" {
 		return Keys{}, fmt.Errorf("%w: a queue's name is not empty", errs.ErrConfiguration)
 	}
-	if name == Register || strings.HasPrefix(name, Register+":") {
-		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it is the register of queues", errs.ErrConfiguration, name)
+	for taken, what := range map[string]string{Register: "the register of queues", audit: "the audit of operators' acts", interests: "the table of interests",
+		"delayed:tokens": "the tokens of the server", "delayed:couchqueue": "what CouchQueue's interface keeps"} {
+		if name == taken || strings.HasPrefix(name, taken+":") {
+			return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it is %s", errs.ErrConfiguration, name, what)
+		}
 	}
 	clash := strings.Contains(name, LeasePart) || ofOne.MatchString(name)
 	for _, suffix := range suffixes {
@@ -61,8 +72,8 @@ func NewKeys(name string) (Keys, error) {
 	}
 	if clash {
 		return Keys{}, fmt.Errorf("%w: %q cannot be the name of a queue: it would share keys with another queue; choose one that "+
-			"does not contain %q and does not end in %s, in _task_ and 16 characters, or in _unique_, _slots_, _pace_, _waits_ or "+
-			"_group_ and 40 hexadecimal digits", errs.ErrConfiguration, name, LeasePart, strings.Join(suffixes, ", "))
+			"does not contain %q and does not end in %s, in _task_ and 16 characters, in _unique_, _slots_, _pace_, _waits_ or "+
+			"_group_ and 40 hexadecimal digits, in _number_ and digits, in _flow_ and 10 characters, or in _stats_minutes_, _stats_hours_ or _stats_days_ and a number", errs.ErrConfiguration, name, LeasePart, strings.Join(suffixes, ", "))
 	}
 	return Keys{
 		Queue:       name,
@@ -76,12 +87,17 @@ func NewKeys(name string) (Keys, error) {
 		CronDue:     name + "_cron_due",
 		CronDefined: name + "_cron_defined",
 		Stats:       name + "_stats",
+		StatsTotal:  name + "_stats_total",
 		Scheduled:   name + "_scheduled",
 		Wake:        name + "_wake",
 		Control:     name + "_control",
+		History:     name + "_history",
 		Bucket:      name + "_bucket",
 		Waited:      name + "_waited",
 		Groups:      name + "_groups",
+		FlowOutbox:  name + "_flow_outbox",
+		FlowIDs:     name + "_flow_ids",
+		FlowDue:     name + "_flow_due",
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 const (
 	// Register is the sorted set of the queues that workers and sweepers serve, by when they last said so (seconds since 1970).
 	Register = "delayed:queues"
+	audit    = "delayed:audit" // a stream of what operators have done, which Go programs do not write
 	// ServeAgain is how long after that they say so again.
 	ServeAgain = time.Minute
 	servedFor  = 90 * 24 * time.Hour // for which a queue is known that nobody serves any more
@@ -28,13 +29,16 @@ func (s *Store) Serve(ctx context.Context) error {
 }
 
 // register is the key in which this queue stands. On a cluster there is one for each hash tag.
-func (s *Store) register() string {
+func (s *Store) register() string { return s.shared(Register) }
+
+// shared is a key that many queues share. On a cluster there is one for each hash tag.
+func (s *Store) shared(key string) string {
 	if !s.clustered() {
-		return Register
+		return key
 	}
 	tag := hashTag.FindString(s.Keys.Queue)
 	if tag == "" {
 		tag = "{" + s.Keys.Queue + "}"
 	}
-	return Register + ":" + tag
+	return key + ":" + tag
 }

@@ -22,6 +22,14 @@ func NewStore(keys Keys, client redis.UniversalClient) *Store {
 // Over is the same store with its commands sent through another caller, for example a worker's own connection.
 func (s *Store) Over(c Caller) *Store { return &Store{s.Keys, s.Client, c} }
 
+// At is another queue: its commands are sent the same way, or, if it may be on another node of a cluster, over the client's pool.
+func (s *Store) At(keys Keys) *Store {
+	if s.Reaches(keys.Queue) {
+		return &Store{keys, s.Client, s.Caller}
+	}
+	return NewStore(keys, s.Client)
+}
+
 // clustered reports whether the queue is on Redis Cluster.
 func (s *Store) clustered() bool {
 	_, clustered := s.Client.(*redis.ClusterClient)
@@ -76,6 +84,16 @@ func Bulk(value any) []byte {
 		return []byte(value)
 	}
 	return nil
+}
+
+// Strings are the bulk strings of an array.
+func Strings(reply any) []string {
+	values, _ := reply.([]any)
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = string(Bulk(value))
+	}
+	return texts
 }
 
 // Fields is a hash, in the form of RESP2 or of RESP3.

@@ -22,10 +22,7 @@ func (s *Store) Page(ctx context.Context, key, cursor string, count int) (next s
 	if err != nil || len(values) == 0 {
 		return "0", nil, err
 	}
-	for _, value := range values[1:] {
-		leases = append(leases, string(Bulk(value)))
-	}
-	return string(Bulk(values[0])), leases, nil
+	return string(Bulk(values[0])), Strings(values[1:]), nil
 }
 
 // Alive is how many of the leases live.
@@ -80,7 +77,7 @@ func (s *Store) Sweep(ctx context.Context, leases []string, limit int, pass, swe
 	if err != nil || len(held) != count {
 		return SweepResult{}, err
 	}
-	keys, args := append(k.home(), k.Lost, k.Dead, k.Stats, k.Bucket), []string{strconv.Itoa(limit), pass, sweeper, ""}
+	keys, args := append(k.home(), k.Lost, k.Dead, k.Stats, k.Bucket, k.History, k.Control), []string{strconv.Itoa(limit), pass, sweeper, ""}
 	for i, name := range dead[:count] {
 		_, headers, _ := wire.Peek(Bulk(held[i]))
 		h, running := HoldsOf(&headers), ""
@@ -88,8 +85,9 @@ func (s *Store) Sweep(ctx context.Context, leases []string, limit int, pass, swe
 			running = "running"
 		}
 		word, own := k.several(h)
-		keys = append(append(keys, name), own...)
-		args = append(args, word, Milliseconds(KeepsOf(&headers)), running)
+		told, entry := s.told(h.Member, "e", "f ")
+		keys = append(append(append(keys, name), own...), told...)
+		args = append(args, word, Milliseconds(KeepsOf(&headers)), running, entry)
 	}
 	n, err := s.numbers(ctx, "sweep", keys, args...)
 	return SweepResult{Recovered: n[0], Buried: n[1], More: n[2] != 0 || count < len(dead)}, err

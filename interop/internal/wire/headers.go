@@ -32,6 +32,9 @@ const (
 	Group
 	Concurrency
 	Metadata
+	Flow
+	TraceParent
+	TraceState
 	unknown
 )
 
@@ -39,6 +42,7 @@ var names = map[string]Name{
 	"id": ID, "enqueued": Enqueued, "uid": UID, "retry": Retry, "backoff": Backoff, "retry_on": RetryOn, "give_up_on": GiveUpOn,
 	"attempt": Attempt, "error": Error, "timeout": Timeout, "hard_timeout": HardTimeout, "expires": Expires, "result_ttl": ResultTTL,
 	"unique": Unique, "group": Group, "concurrency": Concurrency, "metadata": Metadata,
+	"flow": Flow, "traceparent": TraceParent, "tracestate": TraceState,
 }
 
 // Headers are those of a task. They are found at once, and each is decoded when it is asked for: most of them matter only when something

@@ -90,6 +90,20 @@ func (h *Headers) ConcurrencyKey() (key string, limit int64) {
 	return key, min(limit, MostCount)
 }
 
+// Member are the home of the workflow of which the task is a node, and its set of nodes; ok is false for a task that is none.
+func (h *Headers) Member() (home string, set int64, ok bool) {
+	if !h.Has(Flow) {
+		return "", 0, false
+	}
+	list, _ := h.Value(Flow).([]any)
+	if len(list) != 2 {
+		return "", 0, false
+	}
+	home, isHome := list[0].(string)
+	set, isSet := list[1].(int64)
+	return home, set, isHome && isSet && home != "" && 0 <= set && set <= MostCount
+}
+
 // IsID reports whether this is the id of a task by its form: it is part of keys, and is cut off again by its length.
 func IsID(text string) bool {
 	for i := range len(text) {
