@@ -12,13 +12,18 @@ from .kinds import KINDS
 from .measure_costs import measure_costs
 from .measure_drain import measure_drain, measure_latency
 from .measure_enqueue import measure_enqueue
+from .measure_eyes import measure_eyes
 from .measure_footprint import measure_footprint
 from .measure_growth import measure_growth
 from .measure_idle import measure_idle
+from .measure_joins import measure_joins
 from .measure_kinds import measure_kinds
+from .measure_load import measure_load
 from .measure_queueing import measure_queueing
 from .measure_scheduled import measure_scheduled
+from .measure_server import measure_server
 from .options import Options, Progress
+from .others import Others
 from .placement import REDIS_CORE
 from .report import machine, write
 from .result import Result
@@ -29,18 +34,26 @@ MEASURES: dict[str, Callable[[Options, Progress], list[Result]]] = {
     "latency": measure_latency,
     "enqueue": measure_enqueue,
     "idle": measure_idle,
+    "load": measure_load,
     "costs": measure_costs,
     "footprint": measure_footprint,
     "queueing": measure_queueing,
     "growth": measure_growth,
     "scheduled": measure_scheduled,
+    "joins": measure_joins,
+    "server": measure_server,
+    "eyes": measure_eyes,
 }
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few contenders and small sizes: under three minutes")
-    parser.add_argument("--runs", type=int, help="how often each contender runs (3; with --quick 2, with --kinds 1)")
+    parser.add_argument("--quick", action="store_true", help="few contenders and small sizes: under four minutes")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        help="how often each contender runs (3; with --quick 2, with --kinds 1); 2: under 25 minutes for all",
+    )
     kinds = f"only kinds of tasks: all, or plain and those named ({', '.join(KINDS)})"
     parser.add_argument("--kinds", nargs="*", choices=KINDS, metavar="KIND", help=kinds)
     names = ", ".join(MEASURES)
@@ -83,7 +96,7 @@ def main() -> int:
     options = _options(arguments)
     _prefer_the_machines_redis()
     os.sched_setaffinity(0, {REDIS_CORE})  # the harness stays off the core of what it measures
-    progress, began, failed = Progress(), time.monotonic(), False
+    progress, others, began, failed = Progress(), Others(), time.monotonic(), False
     results: list[Result] = []
     for name in _selected(options.only):
         try:
@@ -95,7 +108,7 @@ def main() -> int:
         results += found
         for result in found:
             print("\n".join(result.lines()), flush=True)
-    about = [*machine(), f"It took {time.monotonic() - began:.0f} s."]
+    about = [*machine(), others.line(), f"It took {time.monotonic() - began:.0f} s."]
     print("", *about, sep="\n")
     if arguments.json:
         data = {"machine": about, "results": [vars(one) | {"targets": [vars(t) for t in one.targets]} for one in results]}

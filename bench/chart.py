@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from tests.support.svg import Picture
 
 from .contenders import BARE, OURS
+from .kind_targets import DRAIN
 from .kinds import KINDS, RESULT
 from .measure_drain import TITLE as NO_OPS
-from .measure_kinds import DRAIN, TITLE
+from .measure_kinds import TITLE
 
 _WIDTH, _LEFT, _ROW, _TOP, _BAR, _HEADING = 760, 130, 24, 40, 16, 32
 _ROOM = 90  # for the number behind the longest bar

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from .kinds import LIMIT, PLAIN
+
 OURS = "ours"
 BARE = "bare loop"
 
@@ -74,7 +76,8 @@ def keeping_results() -> list[Contender]:
 
 def of_kind(kind: str, go: bool) -> Contender:
     """Our own worker and producer for one kind of task."""
-    work, fill, check = ((kind, word) for word in ("work", "fill", "results"))
+    name = PLAIN if go and kind == LIMIT else kind  # a limit is the queue's, of which the program need not know
+    work, fill, check = ((name, word) for word in ("work", "fill", "results"))
     if go:
         return Contender(OURS, "Go, concurrency 10", 0, fill, (*work, "10"), "", "golang/kind", python=False, check=check)
     return Contender(OURS, "Python", 0, fill, work, "ours_kinds.py", check=check)

@@ -22,6 +22,8 @@ _WORKERS_ONLY = (  # what a client that enqueues has no use for
     "delayed.cli.main",
     "delayed.redis.embedded",
     "delayed.testing.assertions",
+    "redis",
+    "asyncio",
     "click",
     "psutil",
     "multiprocessing",
@@ -53,6 +55,7 @@ def _imported() -> tuple[int, list[str]]:
 
 def measure_footprint(options: Options, progress: Progress) -> list[Result]:
     """Memory of an idle worker, CPU of the command, modules of the client."""
+    _python("-m", "compileall", "-q", str(ROOT / "delayed"))  # as an installed package is, and as redis-py is here
     with server() as embedded:
         progress("memory of an idle worker")
         with Times(1) as times, program("timed.py", ["bench"], embedded.url, times) as process:

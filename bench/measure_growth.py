@@ -77,7 +77,7 @@ def _situation(client: redis.Redis, url: str, situation: Situation, count: int) 
     client.flushall()
     _leases(client, leases)
     rate = _rate(client, url, names, waiting)
-    client.delete(*names, *(f"{name}_noti" for name in names))
+    client.unlink(*names, *(f"{name}_noti" for name in names))
     slowest = slowest_command(client)
     queue = Queue(names[-1], client)
     with Times(count) as times, program("timed.py", names, url, times):

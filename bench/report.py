@@ -8,7 +8,7 @@ from pathlib import Path
 import redis
 
 from delayed import __version__
-from delayed.ops.doctor import product_of
+from delayed.ops.product import product_of
 from tests.support.servers import info
 
 from .chart import chart
@@ -32,7 +32,9 @@ _HOW = "How to repeat"
 _REPEAT = """\
 ```bash
 scripts/bench --write        # all; installs the peers under .cache/bench
-scripts/bench --quick        # few contenders, small sizes: under three minutes
+scripts/bench --runs 2 --write   # each contender twice instead of three times: under 25 minutes
+scripts/bench --only growth --huge   # and with 10 million waiting tasks
+scripts/bench --quick        # few contenders, small sizes: under four minutes
 scripts/bench --kinds        # kinds of tasks alone: under five minutes
 scripts/bench --kinds timeout result   # plain tasks and those
 scripts/bench --only drain rq huey   # names of measures or contenders
@@ -58,7 +60,6 @@ def machine() -> list[str]:
         f"{_processor()}, {os.cpu_count()} cores; Redis on core {REDIS_CORE}, the measured process on core {WORK_CORE}.",
         f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {product} {version}, "
         f"redis-py {redis.__version__}, delayedq {__version__}.",
-        f"Load of the machine (1, 5, 15 minutes) at the end: {' '.join(f'{load:.1f}' for load in os.getloadavg())}.",
     ]
 
 

@@ -1,4 +1,5 @@
-"""streaq: `fill <tasks>`; `work <concurrency>`; `results <concurrency>`. Results are not kept (`ttl=0`), if not asked for."""
+"""streaq: `fill <tasks>`; `work <concurrency>`; `results <concurrency>`. Results are not kept (`ttl=0`), if not asked for,
+else for ten minutes: to read them one by one takes longer than one, and it waits for ever for those that are gone."""
 
 import asyncio
 import os
@@ -11,7 +12,7 @@ from streaq import Worker
 worker = Worker(redis_url=os.environ["BENCH_REDIS"], queue_name="bench", concurrency=int(sys.argv[2]))
 
 
-@worker.task(ttl=60 if notes.KEPT else 0, silent=True, name="mark")
+@worker.task(ttl=600 if notes.KEPT else 0, silent=True, name="mark")
 async def mark(i: int) -> int | None:
     return marks.echo(i) if notes.KEPT else marks.mark(i)
 

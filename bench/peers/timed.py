@@ -1,9 +1,12 @@
-"""A Python worker of ours whose tasks write down when they began: `timed.py <queue>...`.
+"""A Python worker of ours whose tasks write down when they began: `timed.py [options of the
+worker, as JSON] <queue>...`.
 
 Each task has eight bytes of the shared file for the CLOCK_MONOTONIC nanoseconds at its first line. A later task may take some
 time, as real ones do.
 """
 
+import gc
+import json
 import mmap
 import os
 import sys
@@ -28,6 +31,10 @@ def stamp(i, seconds=0):
             pass
 
 
+async def coroutine_stamp(i):
+    _times[i] = time.monotonic_ns()
+
+
 def once(i):
     """As `stamp`, but a second execution is to be seen: -1."""
     _times[i] = -1 if _times[i] else time.monotonic_ns()
@@ -41,4 +48,6 @@ def tick(first):
 if __name__ == "__main__":
     setup_logger(log_level="INFO")
     client = connect(os.environ["BENCH_REDIS"])
-    Worker([Queue(name, client) for name in sys.argv[1:]], allow=["timed:*"]).run()
+    options, *names = sys.argv[1:] if sys.argv[1].startswith("{") else ("{}", *sys.argv[1:])
+    gc.freeze()  # as `delayed worker` does
+    Worker([Queue(name, client) for name in names], allow=["timed:*"], **json.loads(options)).run()

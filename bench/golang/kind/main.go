@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/delayedq/delayed/bench/golang/harness"
 	"github.com/delayedq/delayed/interop/delayed"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -60,13 +60,13 @@ func main() {
 	}
 	ctx := context.Background()
 	client, err := delayed.Connect(os.Getenv("BENCH_REDIS"))
-	check(err)
+	harness.Check(err)
 	queue, err := delayed.NewQueue("bench", client)
-	check(err)
+	harness.Check(err)
 	switch os.Args[2] {
 	case "fill":
 		app, err := delayed.NewApp(client, delayed.AppOptions{Queue: "bench"})
-		check(err)
+		harness.Check(err)
 		fill(ctx, chosen, queue, app, number(3))
 	case "work":
 		work(ctx, queue, number(3))
@@ -83,7 +83,7 @@ func fill(ctx context.Context, k kind, queue *delayed.Queue, app *delayed.App, c
 	case k.handles && oneByOne:
 		for i := range count {
 			handle, err := app.Submit(ctx, k.function, []any{i}, k.options(i)...)
-			check(err)
+			harness.Check(err)
 			handles = append(handles, handle)
 		}
 	case k.handles:
@@ -92,16 +92,16 @@ func fill(ctx context.Context, k kind, queue *delayed.Queue, app *delayed.App, c
 			calls[i] = delayed.Call{Function: k.function, Args: []any{i}, Options: k.options(i)}
 		}
 		found, err := app.SubmitMany(ctx, calls)
-		check(err)
+		harness.Check(err)
 		handles = found
 	case oneByOne:
 		for task := range tasks(k, count) {
 			_, err := queue.Submit(ctx, task)
-			check(err)
+			harness.Check(err)
 		}
 	default:
 		_, err := queue.EnqueueMany(ctx, tasks(k, count))
-		check(err)
+		harness.Check(err)
 	}
 	noted := notes{Seconds: time.Since(began).Seconds(), IDs: make([]string, len(handles))}
 	for i, handle := range handles {
@@ -122,33 +122,33 @@ func tasks(k kind, count int) iter.Seq[delayed.Task] {
 
 func work(ctx context.Context, queue *delayed.Queue, concurrency int) {
 	worker, err := delayed.NewWorker([]*delayed.Queue{queue}, delayed.Concurrency(concurrency))
-	check(err)
-	marks := open()
-	check(worker.RegisterAs(mark, func(i int) { marks[i]++ }))
-	check(worker.RegisterAs(echo, func(i int) int {
+	harness.Check(err)
+	marks := harness.Marks()
+	harness.Check(worker.RegisterAs(mark, func(i int) { marks[i]++ }))
+	harness.Check(worker.RegisterAs(echo, func(i int) int {
 		marks[i]++
 		return i
 	}))
-	check(worker.Run(ctx))
+	harness.Check(worker.Run(ctx))
 }
 
 // results notes how many results there are, and their sum; of tasks without results how many have succeeded.
 func results(ctx context.Context, k kind, queue *delayed.Queue) {
 	data, err := os.ReadFile(os.Getenv("BENCH_NOTES"))
-	check(err)
+	harness.Check(err)
 	var noted notes
-	check(json.Unmarshal(data, &noted))
+	harness.Check(json.Unmarshal(data, &noted))
 	sum := 0
 	for _, id := range noted.IDs {
 		handle := queue.Handle(id)
 		if k.function == echo {
 			var result int
-			check(handle.Result(ctx, &result))
+			harness.Check(handle.Result(ctx, &result))
 			sum += result
 			continue
 		}
 		status, err := handle.Status(ctx)
-		check(err)
+		harness.Check(err)
 		if status.State == delayed.StateSucceeded {
 			sum++
 		}
@@ -159,29 +159,12 @@ func results(ctx context.Context, k kind, queue *delayed.Queue) {
 // note writes for the harness.
 func note(what any) {
 	data, err := json.Marshal(what)
-	check(err)
-	check(os.WriteFile(os.Getenv("BENCH_NOTES"), data, 0o600))
+	harness.Check(err)
+	harness.Check(os.WriteFile(os.Getenv("BENCH_NOTES"), data, 0o600))
 }
 
 func number(place int) int {
 	n, err := strconv.Atoi(os.Args[place])
-	check(err)
+	harness.Check(err)
 	return n
-}
-
-// open maps the file in which each task has a byte that counts how often it ran.
-func open() []byte {
-	file, err := os.OpenFile(os.Getenv("BENCH_MARKS"), os.O_RDWR, 0)
-	check(err)
-	about, err := file.Stat()
-	check(err)
-	marks, err := unix.Mmap(int(file.Fd()), 0, int(about.Size()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	check(err)
-	return marks
-}
-
-func check(err error) {
-	if err != nil {
-		log.Fatal(err)
-	}
 }
