@@ -21,6 +21,7 @@ from .notes import read
 from .options import CLOCK, TROUBLES, Options
 from .report import failures, lines, write
 from .storm import Outcome, Storm
+from .told import compare
 
 _SELDOM = 10.0  # seconds between two lines of progress where there is no terminal
 QUICK = Options(tasks=0, kills=0, seconds=55)
@@ -33,6 +34,7 @@ def _options() -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--kills", type=int, help="at least so many (5000; with --quick 0)")
     parser.add_argument("--seconds", type=float, help="at least so long (0; with --quick 55)")
     parser.add_argument("--seed", type=int, help="of the random numbers (1)")
+    parser.add_argument("--pause", type=float, help="seconds between two blows, on average (0.1); more for a busy machine")
     parser.add_argument("--ttl", type=float, help="seconds that a lease lives (3)")
     parser.add_argument("--beat", type=float, help="seconds between two beats (0.5)")
     parser.add_argument("--sweep", type=float, help="seconds between two sweeps (1)")
@@ -46,7 +48,7 @@ def _options() -> tuple[Options, argparse.Namespace]:
     parser.add_argument("--write", action="store_true", help="bring docs/reliability.md and docs/recovery.svg up to date")
     parser.add_argument("--keep", action="store_true", help="keep the notes, the events and the logs even if all is well")
     arguments = parser.parse_args()
-    names = ("tasks", "kills", "seconds", "seed", "ttl", "beat", "sweep")
+    names = ("tasks", "kills", "seconds", "seed", "pause", "ttl", "beat", "sweep")
     given: dict[str, Any] = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     given["troubles"] = frozenset(TROUBLES) - set(arguments.without)
     return replace(QUICK if arguments.quick else Options(), **given), arguments
@@ -81,7 +83,9 @@ def _storm(options: Options, folder: Path) -> tuple[Outcome, Verdict]:
     (folder / "events.json").write_text(json.dumps(events))
     progress("judging")
     notes = chain(read(outcome.notes), outcome.seen)
-    verdict = Judge(notes, outcome.events, options.beyond_a_lease, orders=outcome.orders).verdict
+    judge = Judge(notes, outcome.events, options.beyond_a_lease, orders=outcome.orders)
+    verdict = judge.verdict
+    verdict.told = compare(outcome.told, judge.history, judge.identified, judge.lives_on)
     progress.clear()
     return outcome, verdict
 

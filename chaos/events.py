@@ -9,6 +9,7 @@ SLOW, FLAP, STEP, FULL = "slow", "flap", "clock", "full"  # what happens to all 
 WEATHER = (SLOW, FLAP, STEP, FULL)  # it explains no repeat
 
 SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"  # who is hit
+SERVER, CONSUMER = "server", "consumer"  # likewise: of tasks over HTTP and the text protocol
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,9 @@ class Event:
     """One blow. Moments are nanoseconds of CLOCK_MONOTONIC."""
 
     what: str
-    kind: str  # of process: child, supervisor, worker, go worker, sweeper, producer; of a step: forward, back
+    kind: (
+        str  # of process: child, supervisor, worker, go worker, sweeper, producer, server, consumer; of a step: forward, back
+    )
     pids: tuple[int, ...]  # those that were hit; the children of each of them are hit as well
     begin: int  # just before it
     end: int  # just after it; of what lasts: when all was well again

@@ -6,26 +6,30 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.support.proxy import Proxies
+from tests.support.servers import free_port
 
-from .events import GO_WORKER, PRODUCER, SUPERVISOR, SWEEPER, WORKER
+from .events import CONSUMER, GO_WORKER, PRODUCER, SERVER, SUPERVISOR, SWEEPER, WORKER
 from .member import ROOT, ROUGH, STALE, Member
 from .notes import PATH
-from .options import BLOCKED, FLAPPING, SLOW, Options
+from .options import BLOCKED, FLAPPING, SERVERS, SLOW, Options
 from .options import ROUGH as ROUGH_ONES
 from .options import STALE as STALE_ONES
 from .output import Output
 from .tasks import HALF
 
 QUEUE, GO_QUEUE = "storm", "storm-go"
+TEXT_QUEUE = "storm-text"  # from which only consumers take
 TICKS = "storm-ticks"  # a queue that is swept, and from which nobody takes
 CHILDREN = 2  # of each supervisor
+_PROGRAMS = ("delayed-worker", "delayed-sweeper", "flow-creator")  # of the Go module
+_SERVERS = 3
 RANGE = 1 << 20  # task numbers for one producer process; the first such range is for nobody
 
 
 def go_programs() -> Path | None:
     """The folder with the Go module's programs, if scripts/chaos could build them."""
     folder = ROOT / ".cache"
-    return folder if (folder / "delayed-worker").exists() and (folder / "delayed-sweeper").exists() else None
+    return folder if all((folder / name).exists() for name in _PROGRAMS) else None
 
 
 def worker_command(options: Options, *more: str, functions: Sequence[str] = ("*",)) -> list[str]:
@@ -89,9 +93,11 @@ class Fleet:
         self._environment = dict(environment)
         self._numbers = 0  # members and producers so far
         self.queues = [QUEUE, GO_QUEUE] if go else [QUEUE]  # of the workers
-        self.swept = [*self.queues, TICKS]
+        self.text_queues = [TEXT_QUEUE] if SERVERS in options.troubles else []
+        self.swept = [*self.queues, *self.text_queues, TICKS]
         self.notes = notes
-        self.proxies = Proxies(redis_port, 6)
+        self.proxies = Proxies(redis_port, 7)
+        self._http, self._text = ([free_port() for _ in range(_SERVERS)] for _ in range(2))  # where servers listen
         self.members = list(self._members(go))
 
     def _members(self, go: Path | None) -> Iterator[Member]:
@@ -116,10 +122,25 @@ class Fleet:
                 yield self._member(STALE, go_worker_command(options, go), environment={HALF: "1"})
         if ROUGH_ONES in options.troubles:
             yield self._member(ROUGH, rough_command(options))
+        if SERVERS in options.troubles:
+            yield from self._around_servers()
         for _ in range(2):
             member = self._member(PRODUCER, [])
             member.command = self._producer_command
             yield member
+
+    def _around_servers(self) -> Iterator[Member]:
+        """Servers, and those who know nothing else of the queues."""
+        for number, (http, text) in enumerate(zip(self._http, self._text, strict=True)):
+            words = ["server", f"--http=127.0.0.1:{http}", f"--text=127.0.0.1:{text}"]
+            yield self._member(SERVER, [sys.executable, "-m", "delayed", *words], None if number else 6)
+        program, ttl = [sys.executable, "-m", "chaos.consumer"], str(self._options.ttl)
+        for _ in range(2):
+            yield self._member(CONSUMER, [*program, "http", ttl, _listed(self._http), *self.queues, *self.text_queues])
+        yield self._member(CONSUMER, [*program, "text", ttl, _listed(self._text), *self.text_queues])
+        producer = self._member(PRODUCER, [])
+        producer.command = self._remote_producer_command
+        yield producer
 
     def _member(
         self,
@@ -132,16 +153,27 @@ class Fleet:
         port = self._port if gate is None else self.proxies.ports[gate]
         variables = {PATH: str(self.notes), "DELAYED_REDIS_URL": f"redis://127.0.0.1:{port}/0", "PYTHONUNBUFFERED": "1"}
         log = self._folder / f"{self._numbers}-{kind.replace(' ', '-')}.log"
-        output = Output(log) if BLOCKED in self._options.troubles and kind != PRODUCER else None
+        output = Output(log) if BLOCKED in self._options.troubles and kind not in (PRODUCER, CONSUMER) else None
         return Member(kind, lambda: command, {**variables, **self._environment, **environment}, log, gate, output)
 
     def _producer_command(self) -> list[str]:
         """Each producer process has numbers of its own."""
-        self._numbers += 1
-        first, seed = self._numbers * RANGE, self._options.seed * 1_000_003 + self._numbers
+        first, seed = self._new_numbers()
         mode, troubles = "stormy" if self._options.stormy else "steady", ",".join(sorted(self._options.troubles))
         words = [mode, troubles, str(first), str(seed), str(self._options.depth), *self.queues]
         return [sys.executable, "-m", "chaos.producer", *words]
+
+    def _remote_producer_command(self) -> list[str]:
+        """Likewise."""
+        first, seed = self._new_numbers()
+        queues = [self.queues[0], *self.text_queues, *self.queues[1:]]
+        words = [str(first), str(seed), _listed(self._http), _listed(self._text), *queues]
+        return [sys.executable, "-m", "chaos.remote_producer", *words]
+
+    def _new_numbers(self) -> tuple[int, int]:
+        """The first number of a producer process, and a seed."""
+        self._numbers += 1
+        return self._numbers * RANGE, self._options.seed * 1_000_003 + self._numbers
 
     @property
     def sweeper_gates(self) -> list[int]:
@@ -151,3 +183,7 @@ class Fleet:
     def of(self, *kinds: str) -> list[Member]:
         """The members of some kinds."""
         return [member for member in self.members if member.kind in kinds]
+
+
+def _listed(ports: Sequence[int]) -> str:
+    return ",".join(map(str, ports))

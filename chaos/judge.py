@@ -18,24 +18,49 @@ by then, if it was stopped between its look at the clock and that begin.
 A task that expires ends as a dead letter. That counts as an end; if it had been executed before, that needs an explanation.
 A task of which a middleware raised may end so, too.
 
+A consumer that takes tasks from a server notes whose end was confirmed. What was confirmed explains nothing, whatever happened
+to anybody; what was not explains the next one if the consumer was killed, stopped for so long, or late by its own clock, of
+which it has a note. That a server was killed, stopped or cut off explains nothing, either.
+
 Nothing else explains a repeat: no full memory, no clock that was set, no slow link of a sweeper, no output that nobody reads,
 and nothing that a task, a middleware or a hook raises.
 """
 
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .asked import Asked, Span, grant
-from .events import CUT, KILL, STEP, STOP, SUPERVISOR, WEATHER, Event
-from .notes import BEGUN, BURIED, CANCELLING, ENDED, EXPIRED, LATE, LIMITED, SENDING, SENT, Note, Writer
+from .events import CUT, FULL, KILL, MUTE, SERVER, STEP, STOP, SUPERVISOR, SWEEPER, WEATHER, Event
+from .notes import (
+    BEGUN,
+    BURIED,
+    CANCELLING,
+    CONFIRMED,
+    ENDED,
+    EXPIRED,
+    IDENTIFIED,
+    LATE,
+    LIMITED,
+    NUMBERED,
+    OVERDUE,
+    SENDING,
+    SENT,
+    SPOILED,
+    TURNED_AWAY,
+    Note,
+    Writer,
+)
 from .orders import Order
+from .told import Compared
 
 SPARE_PYTHON = SPARE_GO = 1  # tasks that a killed worker may have ended without Redis knowing of it
 BATCH = 128  # tasks that a worker takes at most, and may end while it is cut off
 _LAG = 250_000_000  # ns that what was sent may be on its way through a busy machine
 _AFTER = 2_000_000_000  # ns after a stop or a cut in which its effects may show
+_TELLING = 3_000_000_000  # ns in which workers tell of what they have ended: with their second beat at the latest
+_UNSETTLED = 10_000_000_000  # ns after a step of the clock in which an end may be refused because of it
 _SETTLING = 6_000_000_000  # ns after trouble of Redis or of all sweepers in which sweepers wait for workers to beat
 
 
@@ -50,6 +75,8 @@ class Execution:
     end: int | None = None
     used: bool = False  # it explains a repeat already
     letter: bool = False  # it was none: the task expired
+    confirmed: bool = False  # a server has confirmed its end
+    overdue: bool = False  # its consumer was late with that
 
 
 @dataclass
@@ -76,6 +103,15 @@ class Verdict:
     recoveries: dict[str, list[float]] = field(default_factory=dict)  # seconds, by what happened to the worker
     blows: Counter[str] = field(default_factory=Counter)
     asked: Asked = field(default_factory=Asked)
+    confirmed: int = 0  # ends that servers have confirmed
+    turned_away: list[int] = field(default_factory=list)  # tasks whose end was refused though the lease lived
+    told: Compared = field(default_factory=Compared)  # what the histories tell
+    numbered: Counter[int] = field(default_factory=Counter)  # by servers, in one queue: number → how often
+
+    @property
+    def twice(self) -> list[int]:
+        """Numbers that more than one task got."""
+        return sorted(number for number, count in self.numbered.items() if count > 1)
 
     @property
     def unexplained(self) -> list[Repeat]:
@@ -111,7 +147,10 @@ class Judge:
         self._spare_go = spare_go
         self._orders = orders
         self._weather = [event for event in events if event.what in WEATHER]
-        self._swept = [event for event in events if event.what == KILL and event.kind == "sweeper"]  # another takes its place
+        # Another takes its place. A server sweeps the queue of its text protocol itself.
+        self._swept = [event for event in events if event.what == KILL and event.kind in (SWEEPER, SERVER)]
+        self._consumers: set[Writer] = set()
+        self._ran: dict[tuple[int, Writer], Execution] = {}  # the last execution of a task by a consumer
         self._by_pid: dict[int, list[Event]] = defaultdict(list)
         for event in sorted(events, key=lambda event: event.begin):
             for pid in event.pids:
@@ -131,10 +170,14 @@ class Judge:
     def _read(self, notes: Iterable[Note]) -> None:
         marks = self._marks
         for note in notes:
-            if note.kind == BEGUN:
+            if note.kind in (CONFIRMED, OVERDUE, TURNED_AWAY, NUMBERED):
+                self._read_of_consumers(note)
+            elif note.kind == BEGUN:
                 execution = Execution(note.task, note.writer, note.moment, note.go)
                 self._history[note.task].append(execution)
                 self._open[note.task, note.writer] = execution
+                if note.writer in self._consumers:
+                    self._ran[note.task, note.writer] = execution
                 self._last[note.writer].append(note.task)
                 self._begins[note.writer].append(note.moment)
                 self.verdict.executions += 1
@@ -151,6 +194,38 @@ class Judge:
         self.verdict.unknown = len(self._history.keys() - marks[SENDING])
         self.verdict.lost = sorted(marks[SENT] - marks[ENDED] - marks[EXPIRED] - marks[BURIED] - marks[CANCELLING])
 
+    def _read_of_consumers(self, note: Note) -> None:
+        """What those who know a server note, beside what all do."""
+        if note.kind == NUMBERED:
+            self.verdict.numbered[note.task] += 1
+        elif note.kind == TURNED_AWAY:
+            if not (self._is_stopped(note.writer, note.moment) or self._has_sweeper_begun(note.moment)):
+                self.verdict.turned_away.append(note.task)
+        elif execution := self._ran.get((note.task, note.writer)):
+            execution.confirmed = execution.confirmed or note.kind == CONFIRMED
+            execution.overdue = execution.overdue or note.kind == OVERDUE
+            self.verdict.confirmed += note.kind == CONFIRMED
+        elif note.kind == CONFIRMED and not note.task:  # it begins with this
+            self._consumers.add(note.writer)
+
+    @property
+    def history(self) -> Mapping[int, Sequence[Execution]]:
+        """The executions of each task."""
+        return self._history
+
+    @property
+    def identified(self) -> set[int]:
+        """Tasks that are known by ids."""
+        return self._marks[IDENTIFIED]
+
+    def lives_on(self, execution: Execution) -> bool:
+        """Whether a worker's process has ended a task, and went on undisturbed for so long that it must have told of it."""
+        end = execution.end
+        if end is None or execution.writer in self._consumers or execution.task in self._marks[SPOILED]:
+            return False
+        blows = [*self._events(execution.writer), *(event for event in self._weather if event.what == FULL)]
+        return not any(event.begin <= end + _TELLING and event.end + _AFTER >= execution.begin for event in blows)
+
     def _judge(self) -> None:
         for task, history in self._history.items():
             if len(history) < 2:
@@ -163,7 +238,8 @@ class Judge:
         again = history[place]
         cause, earlier = "", history[place - 1]
         for execution in reversed(history[:place]):
-            if not execution.used and (cause := self._cause(execution, again.begin)):
+            cause_of = self._cause_of_consumer if execution.writer in self._consumers else self._cause
+            if not execution.used and (cause := cause_of(execution, again.begin)):
                 execution.used, earlier = True, execution
                 break
         cause = cause or self._began_after_a_stop(again) or self._swept_by_a_beginner(history[:place], again)
@@ -213,13 +289,32 @@ class Judge:
         spare = self._spare_go if execution.go else SPARE_PYTHON
         if death.kind == SUPERVISOR or self._is_unsaid(execution.writer, death):
             spare = BATCH
-        # What is stopped when it is killed has not said anything since it was stopped.
-        stops = (event.begin for event in events if event.what == STOP and event.begin <= death.begin <= event.end + _AFTER)
+        # What is stopped when it is killed, or stands in a line that nobody reads, has not said anything since then.
+        quiet = (STOP, MUTE)
+        stops = (event.begin for event in events if event.what in quiet and event.begin <= death.begin <= event.end + _AFTER)
         silent = min((death.begin, *stops))
         just_now = execution.end is not None and execution.end >= silent - _LAG
         if execution.end is None or (just_now and execution.task in list(self._last[execution.writer])[-spare:]):
             return f"kill {death.kind}"
         return ""
+
+    def _cause_of_consumer(self, execution: Execution, again: int) -> str:
+        """As `_cause`, of an execution by a consumer of a server."""
+        if execution.confirmed:
+            return ""
+        for event in self._events(execution.writer):
+            # Of one that had no answer for so long that it was late, and was killed then, there is no note of that.
+            if event.what == KILL and (event.begin <= again or again - execution.begin >= self._beyond):
+                return f"kill {event.kind}"
+            long = event.end - event.begin >= self._beyond
+            if event.what == STOP and long and execution.begin <= event.end + _AFTER and event.begin <= again:
+                return f"stop {event.kind}"
+        return "late consumer" if execution.overdue else ""
+
+    def _has_sweeper_begun(self, moment: int) -> bool:
+        """Whether a sweeper that took another's place may not have known that the clock was set (`_swept_by_a_beginner`)."""
+        steps = [step for step in self._weather if step.what == STEP and step.begin <= moment <= step.end + _UNSETTLED]
+        return any(step.begin - _AFTER <= kill.begin <= moment for step in steps for kill in self._swept)
 
     def _is_unsaid(self, writer: Writer, death: Event) -> bool:
         """Whether the supervisor of a killed process was killed, too, before it can have said what that had noted."""
@@ -279,7 +374,9 @@ class Judge:
         """The executions under each order, but for those of processes that may not have heard of it."""
         found: dict[Order, list[Span]] = {order: [] for order in self._orders}
         ends = [order.end for order in self._orders]
-        for execution in (each for history in self._history.values() for each in history if not (each.go or each.letter)):
+        histories = self._history.values()
+        known = (each for history in histories for each in history if not (each.go or each.letter))
+        for execution in (each for each in known if each.writer not in self._consumers):
             place = bisect_right(ends, execution.begin)
             if place < len(ends) and (until := self._until(execution)) >= self._orders[place].heard:
                 order = self._orders[place]
@@ -293,7 +390,10 @@ class Judge:
         return any(event.begin <= execution.begin and event.end + _AFTER >= order.begin for event in blows)
 
     def _is_silent(self, execution: Execution) -> bool:
-        """Whether its process was stopped or cut off for so long that leases run out."""
+        """Whether its process was stopped or cut off for so long that leases run out, or is a consumer that may have lost its
+        lease, as no server has confirmed the end."""
+        if execution.writer in self._consumers and not execution.confirmed:
+            return True
         events = self._events(execution.writer)
         long = [event for event in events if event.what in (STOP, CUT) and event.end - event.begin >= self._beyond]
         return any(self._is_near(execution, event) for event in long)

@@ -119,14 +119,17 @@ class Member:
         """SIGTERM, and wait for the end. What those `beside` it say is read meanwhile: else one that was started just now may
         wait for that, and does not hear a SIGTERM yet."""
         assert self.process is not None
+        if self.stopped:  # stale workers end before the others; how they did has been judged
+            return
         self.stopped = True
+        listened = _listens(self.process.pid)
         if self.process.poll() is None:
             self.process.terminate()
         ended = self._ends(seconds, beside)
         status = self.process.wait()
         if not ended:
             return
-        starting = status == -signal.SIGTERM and time.monotonic() - self.started < _STARTING
+        starting = status == -signal.SIGTERM and not (listened and time.monotonic() - self.started > _STARTING)
         blocked = self.output is not None and self.output.blocked and status == EXIT_FORCED
         if status and not (self.killed or starting or blocked):
             self.faults.append(f"{self.kind} {self.pid} ended with {status} after SIGTERM")
@@ -147,6 +150,15 @@ class Member:
         self.faults.append(f"{self.kind} {self.pid} did not end in {seconds:g} s after SIGTERM{said}")
         process.kill()
         return False
+
+
+def _listens(pid: int) -> bool:
+    """Whether a process catches SIGTERM. One that waits for somebody to read what it says does not come to that."""
+    try:
+        fields = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    except OSError:  # it has ended
+        return True
+    return bool(int(fields["SigCgt"], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> list[int]:

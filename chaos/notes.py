@@ -19,6 +19,9 @@ EXPIRED, LATE = 9, 10  # it became a dead letter, as it was too late; it began a
 REFUSED = 11  # it could not be cancelled, as Redis had no memory left
 SPOILED, BURIED = 12, 13  # a middleware of the application raised; the task became a dead letter for that
 GO = 16  # is added by Go workers
+# What consumers of a server note beside that: an end was confirmed; it was late, by the consumer's own clock; it was refused
+# though it was not. And producers: the number that a server has given to a task; that the task has the id of `identity_of`.
+CONFIRMED, OVERDUE, TURNED_AWAY, NUMBERED, IDENTIFIED = 32, 33, 34, 35, 36
 _RECORD = struct.Struct("<IIIIQQ")
 _PAGE = 4096
 assert _PAGE % _RECORD.size == 0
@@ -68,6 +71,7 @@ def read(path: Path, position: int = 0) -> Iterator[Note]:
         while data := file.read(_RECORD.size * 4096):
             whole = len(data) - len(data) % _RECORD.size
             for task, pid, parent, kind, moment, started in _RECORD.iter_unpack(data[:whole]):
-                yield Note(task, Writer(pid, parent, started), kind % GO, moment, kind >= GO)
+                go = GO <= kind < 2 * GO
+                yield Note(task, Writer(pid, parent, started), kind - GO if go else kind, moment, go)
             if whole < len(data):
                 return

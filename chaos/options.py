@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 SLOW, FLAPPING, CLOCK, FULL = "slow", "flapping", "clock", "full"
-STALE, BLOCKED, ROUGH, ODD = "stale", "blocked", "rough", "odd"
+STALE, BLOCKED, ROUGH, ODD, SERVERS = "stale", "blocked", "rough", "odd", "server"
 TROUBLES = {
     SLOW: "the links of all sweepers are slow for a while, and when all comes to rest",
     FLAPPING: "the links of all sweepers break again and again",
@@ -13,6 +13,7 @@ TROUBLES = {
     BLOCKED: "nobody reads what a process says, for a while or until its end",
     ROUGH: "a worker has middlewares, hooks and listeners that raise",
     ODD: "tasks raise what no exception should be, return what is to be awaited, print much, or have senseless headers",
+    SERVERS: "three servers, and producers and consumers that reach them by HTTP and the text protocol",
 }  # what can be left out by --without, to say what each of them finds
 
 

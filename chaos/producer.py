@@ -23,10 +23,10 @@ from delayed.task.codec import dumps
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask, Task
 
-from .notes import CANCELLED, CANCELLING, LIMITED, REFUSED, SENDING, SENT, UNTOLD, note
+from .notes import CANCELLED, CANCELLING, IDENTIFIED, LIMITED, REFUSED, SENDING, SENT, UNTOLD, note
 from .odd import HEADERS
 from .options import ODD, STALE
-from .wishes import duration, oddity, wish
+from .wishes import duration, identity_of, oddity, wish
 
 _MOST = 100  # tasks in one call …
 _CHUNK = 1000  # … and when it is not stormy
@@ -89,10 +89,18 @@ class Producer:
         tasks = [self._task(number, go) for number in numbers]
         note(SENDING, *numbers)
         if count == 1:
-            queue.enqueue(tasks[0])
+            self._enqueue_one(queue, numbers[0], tasks[0])
         else:
             queue.enqueue_many(tasks)
         note(SENT, *numbers)
+
+    @staticmethod
+    def _enqueue_one(queue: Queue, number: int, task: Task) -> Handle[Any]:
+        """With an id that follows from its number, if it can have one."""
+        tracked = task.options is not None and task.options.tracked
+        if tracked:
+            note(IDENTIFIED, number)
+        return queue.enqueue(task, id=identity_of(number) if tracked else None)
 
     def _task(self, number: int, go: bool) -> Task:
         microseconds = duration(self._rng) if self._stormy else 0
@@ -121,7 +129,8 @@ class Producer:
         number, after = self._next, self._rng.uniform(0.05, 1.0)
         self._next += 1
         note(SENDING, number)
-        handle = queue.enqueue(PyTask("chaos.tasks:execute", (number, duration(self._rng)), after=after, result_ttl=5))
+        task = PyTask("chaos.tasks:execute", (number, duration(self._rng)), after=after, result_ttl=5)
+        handle = self._enqueue_one(queue, number, task)
         note(SENT, number)
         self._doomed.append(_Doomed(time.monotonic() + after * self._rng.uniform(0, 1.5), number, handle))
 

@@ -29,7 +29,11 @@ def failures(outcome: Outcome, verdict: Verdict) -> list[str]:
         wrong += [line for repeat in verdict.unexplained[:_SHOWN] for line in _history(repeat)]
     if verdict.unknown:
         wrong.append(f"UNKNOWN: {verdict.unknown} tasks that nobody had enqueued")
-    wrong += verdict.asked.failures()
+    if verdict.turned_away:
+        wrong.append(f"REFUSED: ends of {len(verdict.turned_away)} tasks in time, such as {verdict.turned_away[:_SHOWN]}")
+    if verdict.twice:
+        wrong.append(f"NUMBERED TWICE: {len(verdict.twice)} numbers, such as {verdict.twice[:_SHOWN]}")
+    wrong += [*verdict.asked.failures(), *verdict.told.failures()]
     if outcome.keys:
         wrong.append(f"LEFT OVER in Redis: {', '.join(outcome.keys)}")
     if outcome.processes:
@@ -74,11 +78,15 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("ends that supervisors said for killed processes", f"{outcome.said:,}"),
         ("… because of a stop", f"{causes['stop']:,}"),
         ("… because of a cut", f"{causes['cut']:,}"),
+        ("… because a consumer of a server was late with the end", f"{causes['late']:,}"),
         ("… because of a step of the clock that a sweeper which had just begun did not see", f"{causes['step']:,}"),
         ("… **unexplained**", f"**{causes['unexplained']}**"),
         ("executions that overlapped another of the same task (stops and cuts)", f"{verdict.overlaps:,}"),
+        ("ends that servers confirmed; refused though the lease lived", f"{verdict.confirmed:,}; {len(verdict.turned_away)}"),
+        ("numbers that servers gave to tasks; twice", f"{len(verdict.numbered):,}; {len(verdict.twice)}"),
         ("occurrences of schedules that were executed", f"{outcome.occurrences:,}"),
         *verdict.asked.numbers(),
+        *verdict.told.numbers(),
         ("keys left over in Redis", f"{len(outcome.keys)}"),
         ("other dead letters", f"{len(outcome.dead_letters)}"),
         ("processes left over, or ended without cause", f"{len(outcome.processes) + len(outcome.faults)}"),

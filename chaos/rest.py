@@ -20,7 +20,9 @@ from .notes import BURIED, EXPIRED, LIMITED, SENDING, SENT, Note, Writer
 from .wishes import keys, limited
 
 _STORM = Writer(0, 0, 0)  # who writes these notes
-_DEFERRED_FOR = 86_400_000  # ms that a queue remembers which tasks its workers did not know
+_A_MINUTE, _A_DAY = 60_000, 86_400_000  # ms
+_ENDED = {each.encode() for each in (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED)}
+_DEFERRED_FOR = _A_DAY  # ms that a queue remembers which tasks its workers did not know
 _MOST_DEFERRED = 100_000
 _SAID = re.compile(r"; (\d+) ends? said that it had noted, ")
 _DEFERRED = re.compile(rb"([0-9a-f]{40}|(?s:.{20})) \d+:\d+:\d+")
@@ -74,16 +76,17 @@ def strangers(queue: Queue, sweepers: int) -> dict[str, int]:
     return {what: count for what, count in counts.items() if count}
 
 
-def ends(queue: Queue, spoiled: Container[int]) -> tuple[list[Note], list[str]]:
-    """The dead letters of tasks that expired, or of which a middleware raised (`spoiled`), as notes, and what the others say.
-    A letter is the last that became of its task; when it was written can no longer be said, as clocks may have been set."""
+def ends(queue: Queue, spoiled: Container[int], *, may_lose: bool = False) -> tuple[list[Note], list[str]]:
+    """The dead letters of tasks that expired, that a consumer buried or of which a middleware raised (`spoiled`), or, if that
+    may be (`may_lose`), that were lost three times, as notes, and what the others say. A letter is the last that became of its
+    task; when it was written can no longer be said, as clocks may have been set."""
     moment = time.monotonic_ns()
     notes, others = list[Note](), list[str]()
     for letter in dead_letters(queue):
         number = _number(letter.data)
         if letter.reason == Reason.EXPIRED and "expires" in headers_of(letter.data):
             notes.append(Note(number, _STORM, EXPIRED, moment, False))
-        elif letter.reason == Reason.FAILED and number in spoiled:
+        elif (letter.reason == Reason.FAILED and number in spoiled) or (letter.reason == Reason.LOST and may_lose):
             notes.append(Note(number, _STORM, BURIED, moment, False))
         else:
             others.append(f"{letter.task} ({number}), {letter.reason}: {letter.detail.strip().rpartition(chr(10))[2]:.200}")
@@ -93,16 +96,26 @@ def ends(queue: Queue, spoiled: Container[int]) -> tuple[list[Note], list[str]]:
 def _number(data: bytes) -> int:
     """Of the task, if it can be read; else 0, which no task has."""
     arguments = readable(data)[1]
-    return int(arguments[0]) if arguments and type(arguments[0]) is int else 0
+    match arguments:
+        case [bytes(body), *_]:  # of the text protocol
+            return int(body.split()[0])
+        case [int(number), *_]:
+            return number
+    return 0
 
 
 def keys_left(client: redis.Redis, names: list[str]) -> list[str]:
-    """All keys but those that are meant to stay: statistics, dead letters, and for a while what became of cancelled tasks, and
-    what workers did not know."""
-    stay = {REGISTER, *(key for name in names for key in (Keys(name).stats, Keys(name).dead))}
+    """All keys but those that are meant to stay: statistics, histories, dead letters, and for a while what became of cancelled
+    tasks and of those that a server knows by the keys of requests, and what workers did not know."""
+    queues = [Keys(name) for name in names]
+    stay = {
+        REGISTER,
+        *(key for each in queues for key in (each.stats, each.stats_total, each.history, each.dead, each.numbers)),
+    }
     deferred = {f"{name}_deferred" for name in names}
-    found = {key.decode() for key in client.scan_iter(count=1000)} - stay
-    return sorted(key for key in found if not (_of_deferred(client, key) if key in deferred else _of_cancelled(client, key)))
+    found = {key.decode(errors="backslashreplace") for key in client.scan_iter(count=1000)} - stay
+    found = {key for key in found if not any(each.owns_stats(key) for each in queues)}
+    return sorted(key for key in found if not (_of_deferred(client, key) if key in deferred else _of_known(client, key)))
 
 
 def _of_deferred(client: redis.Redis, key: str) -> bool:
@@ -112,9 +125,14 @@ def _of_deferred(client: redis.Redis, key: str) -> bool:
     return all(_DEFERRED.fullmatch(name + b" " + value) for name, value in client.hscan_iter(key))
 
 
-def _of_cancelled(client: redis.Redis, key: str) -> bool:
-    if not 0 < client.pttl(key) <= 1000 * TRACKED_FOR:
+def _of_known(client: redis.Redis, key: str) -> bool:
+    """Whether it is what became of a cancelled task, or of one that a server knows by its id or the key of a request, for an
+    hour or a day."""
+    lives = client.pttl(key)
+    if not 0 < lives <= 1000 * TRACKED_FOR:
         return False
+    if _A_MINUTE < lives <= _A_DAY:
+        return client.type(key) != b"hash" or client.hget(key, "state") in _ENDED
     kind = client.type(key)
     if kind == b"hash":
         return client.hget(key, "state") == State.CANCELLED.encode()

@@ -10,28 +10,51 @@ from pathlib import Path
 
 import redis
 
+from delayed.queue.history import keep
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.keys import HISTORY
 from tests.support.clock import VARIABLE, Clock
 
-from .events import CUT, FLAP, FULL, GO_WORKER, KILL, MUTE, PRODUCER, SLOW, STEP, STOP, SUPERVISOR, SWEEPER, WORKER, Event
+from .events import (
+    CONSUMER,
+    CUT,
+    FLAP,
+    FULL,
+    GO_WORKER,
+    KILL,
+    MUTE,
+    PRODUCER,
+    SERVER,
+    SLOW,
+    STEP,
+    STOP,
+    SUPERVISOR,
+    SWEEPER,
+    WORKER,
+    Event,
+)
 from .fleet import TICKS, Fleet
 from .member import STALE, WORKERS, Member, eventually, left_over, send
 from .notes import ENDED, SENT, SPOILED, Note, read
-from .options import BLOCKED, CLOCK, FLAPPING, Options
+from .options import BLOCKED, CLOCK, FLAPPING, SERVERS, Options
 from .options import FULL as FULL_MEMORY
 from .options import SLOW as SLOW_LINKS
 from .orders import Operator, Order
 from .rest import ends, enqueue_last, keys_left, left, said_in, sent, strangers
 from .ticks import Ticks
+from .told import Told
+from .told import read as read_histories
 from .weather import Weather
 
 _TICK = 0.01  # seconds
 _PATIENCE = 120  # seconds in which all tasks must have ended after the storm
+_HISTORY = 1 << 30  # bytes
 CHILD = "child"
 _ENDING = 20  # seconds in which a process must end that is asked to while nobody reads what it says
 # How often each is hit.
-_WEIGHTS = {CHILD: 73, SUPERVISOR: 5, "worker": 8, SWEEPER: 4, PRODUCER: 2, STOP: 4, CUT: 3, MUTE: 3}
+_WEIGHTS = {CHILD: 67, SUPERVISOR: 5, "worker": 8, SWEEPER: 4, PRODUCER: 2, SERVER: 3, CONSUMER: 3, STOP: 4, CUT: 3, MUTE: 3}
+_NEEDS = {MUTE: BLOCKED, SERVER: SERVERS, CONSUMER: SERVERS}
 _WEATHER = {SLOW: SLOW_LINKS, FLAP: FLAPPING, STEP: CLOCK, FULL: FULL_MEMORY}  # and the name by which each can be left out
 
 
@@ -50,6 +73,7 @@ class Outcome:
     occurrences: int = 0  # of schedules whose tasks were executed
     orders: list[Order] = field(default_factory=list)
     said: int = 0  # ends that supervisors have said for killed processes, which had noted them
+    told: Told = field(default_factory=Told)  # by the histories and the statistics
     seen: list[Note] = field(default_factory=list)  # what the storm itself has done, and found at the end
 
     @property
@@ -88,7 +112,9 @@ class Storm:
         environment = {} if clock is None else {VARIABLE: clock.environment[VARIABLE]}
         self._fleet = Fleet(options, server.port, folder, notes, go=go, environment=environment)
         self._clock = clock
-        self._weights = {what: weight for what, weight in _WEIGHTS.items() if what != MUTE or BLOCKED in options.troubles}
+        self._weights = {
+            what: each for what, each in _WEIGHTS.items() if what not in _NEEDS or _NEEDS[what] in options.troubles
+        }
         self._outcome = Outcome([], notes, go=go is not None)
         self._pending: list[tuple[float, Callable[[], None]]] = []  # what ends stops and cuts, and when
         self._position = self._sent = self._ended = 0
@@ -101,6 +127,8 @@ class Storm:
                 served = Queue(self._fleet.queues[0], client)
                 ticks = Ticks(served, Queue(TICKS, client))
                 ticks.begin()
+                for name in (*self._fleet.queues, *self._fleet.text_queues):
+                    keep(Queue(name, client), "all", size=_HISTORY)
                 for member in self._fleet.members:
                     member.start()
                 eventually(self._has_begun, _PATIENCE)
@@ -174,11 +202,11 @@ class Storm:
         fleet = self._fleet
         (what,) = self._rng.choices(list(self._weights), list(self._weights.values()))
         if what == MUTE:
-            self._mute(self._rng.choice(fleet.of(*WORKERS, SWEEPER)))
+            self._mute(self._rng.choice(fleet.of(*WORKERS, SWEEPER, SERVER)))
         elif what == CHILD:
             self._kill_child(self._rng.choice(fleet.of(SUPERVISOR)))
         elif what == STOP:
-            self._stop(self._rng.choice(fleet.of(*WORKERS, SWEEPER)))
+            self._stop(self._rng.choice(fleet.of(*WORKERS, SWEEPER, SERVER, CONSUMER)))
         elif what == CUT:
             self._cut(self._rng.choice([member for member in fleet.members if member.gate is not None]))
         else:
@@ -284,31 +312,35 @@ class Storm:
         outcome.occurrences = len(occurrences)
         outcome.faults += wrong
         outcome.seen += sent(*occurrences)
-        queues = [Queue(name, client) for name in fleet.queues]
+        queues = [Queue(name, client) for name in (*fleet.queues, *fleet.text_queues)]
         self._await(queues)
         outcome.seen += enqueue_last(queues[0])
         self._await(queues)
         self._weather.heal()
-        self._stop_all(WORKERS)
+        for kinds in (WORKERS, (CONSUMER,), (SERVER,)):
+            self._stop_all(kinds)
         for queue in (Queue(name, client) for name in fleet.swept):
             self._expect_none(f"{queue.name}: when only sweepers run", partial(strangers, queue, len(fleet.of(SWEEPER))), 30)
         self._stop_all((SWEEPER,))
         spoiled = {note.task for note in read(fleet.notes) if note.kind == SPOILED}
         for queue in queues:
-            letters, others = ends(queue, spoiled)
+            letters, others = ends(queue, spoiled, may_lose=queue.name in fleet.text_queues)
             outcome.seen += letters
             outcome.dead_letters += others
-        eventually(lambda: not keys_left(client, fleet.swept), 15)
+        outcome.told = read_histories(queues)
+        for queue in queues:
+            client.hdel(queue.keys.control, *HISTORY)
+        eventually(lambda: not keys_left(client, fleet.swept), 60)
         outcome.said = sum(said_in(member.log) for member in fleet.of(SUPERVISOR))
         outcome.keys = keys_left(client, fleet.swept)
-        eventually(lambda: not left_over(fleet.notes), 5)
+        eventually(lambda: not left_over(fleet.notes), 60)
         outcome.processes = left_over(fleet.notes)
 
     def _settle(self) -> None:
-        """End what lasts. The last blow: workers die who have no supervisor, and only sweepers with slow links can bring their
-        tasks back."""
+        """End what lasts. The last blow: workers without a supervisor, servers and consumers die, and only sweepers with slow
+        links can bring their tasks back."""
         if SLOW_LINKS in self._options.troubles:
-            for member in self._fleet.of(WORKER, GO_WORKER):
+            for member in self._fleet.of(WORKER, GO_WORKER, SERVER, CONSUMER):
                 self._kill(member)
         self._recover(float("inf"))
         self._weather.rest(slow=SLOW_LINKS in self._options.troubles)

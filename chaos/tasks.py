@@ -15,7 +15,7 @@ from .notes import BEGUN, ENDED, LATE, note
 from .odd import Later, worst
 from .wishes import GRACE_LATE
 
-_TICK = 20_000  # microseconds that the task of a schedule takes: some shall be killed
+TICK = 20_000  # microseconds that the task of a schedule takes: some shall be killed
 _TALK = 2000  # characters
 EVERY, PERIOD = (
     5,
@@ -82,9 +82,14 @@ def execute_loudly(number: int, microseconds: int) -> None:
 def tick(second: int) -> None:
     """The task of the schedule for one second of each five minutes. Its number is its occurrence: the time at which it was
     this second, in seconds since 1970, that is nearest now. (The numbers of other tasks are far below.)"""
+    execute(occurrence_of(second), TICK)
+
+
+def occurrence_of(second: int) -> int:
+    """See `tick`."""
     present = int(_server_time())
     occurrence = present - (present - second) % PERIOD
-    execute(occurrence + (PERIOD if present - occurrence > PERIOD // 2 else 0), _TICK)
+    return occurrence + (PERIOD if present - occurrence > PERIOD // 2 else 0)
 
 
 if os.environ.get(HALF):

@@ -17,6 +17,11 @@ def duration(rng: random.Random) -> int:
     return rng.randint(1000, 50_000) if kind < 0.02 else 1_000_000 if kind < 0.0203 else 0
 
 
+def identity_of(number: int) -> str:
+    """The id of task `number`, if it has one by which its producer knows it."""
+    return f"{number:016d}"
+
+
 def key_of(number: int) -> str:
     """The concurrency key of task `number`, if it has one."""
     return f"key {number % _KEYS}"
