@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -21,6 +21,7 @@ FUNCTIONS = {
     "go": {"echo": "main.Echo", "hold": "main.Hold", "fail": "main.Fail"},
 }
 Order = dict[str, Any]
+Ask = Callable[..., dict[str, Any]]
 
 
 class NotBuilt(RuntimeError):
@@ -97,6 +98,26 @@ def have_go() -> bool:
     if not found and os.environ.get("CI"):
         raise RuntimeError("Go is not installed, and CI tests the Go side too")
     return found
+
+
+def go_program(url: str, *arguments: str) -> Ask:
+    """Gives a Go program, on the Redis at `url`, one request after another, and returns its replies."""
+    command = [go_binary("conformance", ROOT / "interop", "./cmd/conformance"), *arguments]
+
+    def asked(**request: Any) -> dict[str, Any]:
+        done = subprocess.run(
+            command,
+            input=json.dumps(request),
+            env={"DELAYED_REDIS_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=True,
+        )
+        reply: dict[str, Any] = json.loads(done.stdout)
+        return reply
+
+    return asked
 
 
 def ours_python() -> Agent:

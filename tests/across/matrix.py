@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 
 import redis
 
-from delayed.ops.doctor import product_of
+from delayed.ops.product import product_of
 from tests.support.servers import open_redis
 
 from .agents import Agent, NotBuilt, ours_go, ours_python, theirs_go, theirs_python

@@ -15,6 +15,7 @@ from tests.support.servers import open_redis
 from .agents import Agent
 from .checks import Failed
 from .producer_checks import CHECKS as PRODUCER_CHECKS
+from .text_checks import run as run_text
 from .worker_checks import CHECKS as WORKER_CHECKS
 
 
@@ -61,9 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/conformance", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--worker", metavar="COMMAND", help="a worker; the queue's name is added to the command line")
+    which.add_argument("--text", metavar="HOST:PORT", help="a server of the text protocol that runs: docs/text-protocol.md")
+    parser.add_argument("--token", help="what such a server wants to see")
     which.add_argument("--producer", metavar="COMMAND", help="a producer; it reads orders from standard input")
     parser.add_argument("--language", choices=("python", "go"), default="python", help="of the tasks (default: python)")
     options = parser.parse_args(arguments)
+    if options.text:
+        host, _, port = options.text.rpartition(":")
+        return 1 if run_text((host.strip("[]"), int(port)), options.token) else 0
     return 1 if run(options.worker or options.producer, options.language, worker=bool(options.worker)) else 0
 
 

@@ -43,7 +43,7 @@ def test_a_worker_that_does_nothing_fails_every_check(capfd: pytest.CaptureFixtu
 
 
 @NEEDS_GO
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_quick_matrix(capfd: pytest.CaptureFixture[str]) -> None:
     status = matrix(["--quick"])
     said = capfd.readouterr().out

@@ -27,6 +27,7 @@ def go_sweeper(fleet: Fleet, queue: Queue, *options: str) -> Process:
     return fleet.start(binary, "-redis", fleet.environment["DELAYED_REDIS_URL"], "-queues", queue.name, *options)
 
 
+@pytest.mark.slow
 def test_each_second_has_one_task_whichever_sweeper_is_killed(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
     Schedules(queue).put("each second", define(PyTask("tasks:noop"), Cron("* * * * * *", "Europe/Zurich", "all")))
     first = int(client.zscore(queue.keys.cron_due, "each second") or 0)

@@ -39,6 +39,7 @@ def test_a_worker_without_redis_is_not_ready(fleet: Fleet, queue: Queue) -> None
         process.expect("READY=1", seconds=0.5)
 
 
+@pytest.mark.slow
 def test_the_watchdog_follows_the_loop(fleet: Fleet, queue: Queue) -> None:
     """It is fed while the loop turns and while a task runs, and not while nothing moves."""
     busy = start(fleet, "delayed-worker", queue, "-dequeue-timeout=50ms", WATCHDOG_USEC="200000").ready()

@@ -1,13 +1,10 @@
 """Tasks that ask for more, from one language to the other: what one enqueues, the other runs, moves, answers and cancels."""
 
-import json
-import subprocess
 import threading
 from collections.abc import Callable
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,11 +21,11 @@ from delayed.worker.worker import Worker
 from tests import ROOT
 from tests.conftest import burst, eventually
 from tests.support.processes import Fleet, Process
+from tests.support.waiting import LONG_AGO
 
-from .agents import go_binary, have_go
+from .agents import Ask, go_binary, go_program, have_go
 
 pytestmark = pytest.mark.skipif(not have_go(), reason="Go is not installed")
-Ask = Callable[..., dict[str, Any]]
 
 
 def program(fleet: Fleet, *arguments: str) -> Process:
@@ -43,22 +40,7 @@ def go_worker(fleet: Fleet, queue: Queue) -> Process:
 @pytest.fixture
 def ask(redis_url: str, queue: Queue) -> Ask:
     """Asks a Go program to do something with a task of the queue."""
-    binary = go_binary("conformance", ROOT / "interop", "./cmd/conformance")
-
-    def asked(**request: Any) -> dict[str, Any]:
-        done = subprocess.run(
-            [binary, "ask", queue.name],
-            input=json.dumps(request),
-            env={"DELAYED_REDIS_URL": redis_url},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        reply: dict[str, Any] = json.loads(done.stdout)
-        return reply
-
-    return asked
+    return go_program(redis_url, "ask", queue.name)
 
 
 @pytest.mark.usefixtures("go_worker")
@@ -78,7 +60,7 @@ def test_python_gets_what_go_returned(queue: Queue) -> None:
     with pytest.raises(TaskFailed) as caught:
         failed.result(20)
     assert (caught.value.kind, str(caught.value.message)) == ("errors.errorString", "as it was told to")
-    late = queue.enqueue(GoTask("main.Add", (1, 2), expires=0.001, after=0.05, track=True))
+    late = queue.enqueue(GoTask("main.Add", (1, 2), expires=LONG_AGO, track=True))
     with pytest.raises(TaskExpired):
         late.result(20)
     timed_out = queue.enqueue(GoTask("main.UntilCancelled", timeout=0.05, track=True))

@@ -132,6 +132,7 @@ def test_a_go_worker_lets_groups_take_turns(queue: Queue, client: redis.Redis, k
     assert ran == [*range(17), 100, *range(17, 40)]
 
 
+@pytest.mark.slow
 def test_a_slot_of_a_killed_go_worker_comes_back(
     fleet: Fleet, queue: Queue, client: redis.Redis, key: str, worker: Start
 ) -> None:

@@ -15,7 +15,7 @@ from delayed import Queue, delayed
 from tests import ROOT
 from tests.support.upstream import upstream_python
 
-PYTHON, GO = (ROOT / "docs" / "moving-over.md").read_text().split("\n## ")[1:]
+PYTHON, GO, *_ = (ROOT / "docs" / "moving-over.md").read_text().split("\n## ")[1:]
 LISTING = Path(__file__).with_name("published_names.py")
 
 

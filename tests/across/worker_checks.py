@@ -12,6 +12,7 @@ import redis
 
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import GoTask, PyTask
+from tests.support.keys import left
 
 from .agent import native
 from .agents import FUNCTIONS, Agent
@@ -190,7 +191,7 @@ def stop(t: Trial, language: str) -> None:
     t.popped("ended", "the task does not end")
     equal(status(worker), 0, "the exit status")
     equal(t.client.lrange(t.name, 0, -1), rest, "what waits")
-    equal(sorted(t.client.keys(f"{t.name}*")), [t.name.encode(), t.queue.keys.noti.encode()], "the keys")
+    equal(left(t.client, t.name), {t.name, t.queue.keys.noti}, "the keys")
     equal(t.client.llen(t.queue.keys.noti), 3, "the number of notifications")
     t.start()
     equal([t.popped("", "what was given back is not run") for _ in rest], [b"\0", b"\1", b"\2"], "the order")
@@ -206,7 +207,7 @@ def stop_idle(t: Trial, language: str) -> None:
     t.idle()
     worker.send_signal(signal.SIGTERM)
     equal(status(worker), 0, "the exit status")
-    equal(t.client.keys(f"{t.name}*"), [], "the keys")
+    equal(left(t.client, t.name), set(), "the keys")
 
 
 @check()

@@ -69,6 +69,14 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
+async def noop(*args: object) -> None:
+    """Nothing."""
+
+
+async def same(i: int) -> int:
+    return i
+
+
 async def about_itself() -> list[object]:
     """What it knows of itself, after others have run meanwhile."""
     before = current_task()

@@ -1,6 +1,7 @@
 """Tasks for the tests. Those that others wait for say so in Redis, so that nobody has to sleep."""
 
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -20,6 +21,19 @@ _broken = False
 @cache
 def _client() -> redis.Redis:
     return redis.Redis.from_url(os.environ["DELAYED_REDIS_URL"])
+
+
+_LOADED: list[object] = []  # since the import
+
+
+def is_frozen() -> bool:
+    """Whether the garbage collector leaves out what this module has had since its import."""
+    return not any(each is _LOADED for each in gc.get_objects())
+
+
+def loaded(names: list[str]) -> list[str]:
+    """Those of these modules that have been imported."""
+    return [name for name in names if name in sys.modules]
 
 
 def noop(*args: object, **kwargs: object) -> None:
@@ -76,6 +90,11 @@ def leave(code: int) -> None:
 def kill_worker() -> None:
     """What a segmentation fault or the out-of-memory killer does."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def see_timer(there: bool) -> None:
+    """Fail if the timer of this process is set, or not, unlike that."""
+    assert (signal.getitimer(signal.ITIMER_REAL)[0] > 0) == there
 
 
 def two(a: int, b: int = 2) -> int:
@@ -160,6 +179,12 @@ def _log(path: str) -> int:
 def log(path: str, number: int) -> None:
     """Note in a file outside of Redis that it ran: eight bytes, appended in one step."""
     os.write(_log(path), number.to_bytes(8))
+
+
+def log_slowly(path: str, number: int) -> None:
+    """As `log`, in a millisecond."""
+    log(path, number)
+    time.sleep(0.001)
 
 
 def hold_and_say(key: str) -> None:

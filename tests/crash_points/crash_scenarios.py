@@ -85,6 +85,7 @@ class Scenario:
 
     `runs` says how often each task runs if nobody dies. Those in `dead` end as dead letters, too; those in `either` run or are
     dead letters. Those that are enqueued by the operation itself (`enqueued`) may be missing if the call did not return.
+    Of workflows `ends` says this, where the last one is how they end if nobody dies.
     """
 
     name: str
@@ -98,6 +99,8 @@ class Scenario:
     everything: bool = False  # cut the loading of scripts, too
     status: int = 0
     expects: tuple[str, ...] = field(default=())  # commands without which it would not be what its name says
+    ends: dict[str, dict[int, int]] = field(default_factory=dict)  # how its workflows may have ended → how often each task ran
+    repeat: Callable[[Stage], Any] | None = None  # what its caller does again if its workflow has not ended as it should
 
 
 def _fresh(stage: Stage) -> Queue:
@@ -190,6 +193,7 @@ def _prepare_groups(stage: Stage) -> None:
 def _prepare_keys(stage: Stage) -> None:
     for number in range(3):
         stage.queue.enqueue(stage.task(number, concurrency_key="a", concurrency=2))
+    stage.queue.enqueue(stage.task(3, unique="u"))
 
 
 def _prepare_rivals(stage: Stage) -> None:
@@ -371,7 +375,7 @@ SCENARIOS = [
     ),
     Scenario(
         "enqueue many for groups, in chunks", _nothing, _enqueue_many_for_groups, _once(9), enqueued=_range(9),
-        expects=("EVALSHA enqueue", "EVALSHA enqueue_group", "EVALSHA turn"),
+        expects=("EVALSHA submit_many", "EVALSHA turn"),
     ),
     Scenario(
         "move what is due to the queue and to groups", _prepare_grouped_schedule, BURST, _once(5),
@@ -382,7 +386,8 @@ SCENARIOS = [
         expects=("EVALSHA beat", "LRANGE", "EVALSHA turn", "EVALSHA take_limited"),
     ),
     Scenario(
-        "begin tasks with a concurrency key", _prepare_keys, BURST, _once(3), expects=("EVALSHA start", "EVALSHA succeed")
+        "begin and end tasks with a concurrency key or a unique one", _prepare_keys, BURST, _once(4),
+        expects=("EVALSHA start_many", "EVALSHA finish_held", "CLIENT REPLY OFF", "HMGET"),
     ),
     Scenario(
         "enqueue many tracked tasks, in chunks", _nothing, _enqueue_many_tracked, _once(8), enqueued=_range(8),

@@ -5,10 +5,14 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import delayed.worker.heartbeat
+from delayed.job.job import current_task
 from delayed.redis.connect import connect
+from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
+from delayed.workflow import group
 
 from .crash_points import Counter, wait_for
 
@@ -40,6 +44,34 @@ def run(path: str, number: int, ballast: str = "") -> None:
 def fail(path: str, number: int) -> None:
     note(path, RAN, number)
     raise ValueError(number)
+
+
+def fail_once(path: str, number: int) -> None:
+    """Fail the first time."""
+    note(path, RAN, number)
+    records = Path(path).read_bytes()
+    if [records[at : at + 9] for at in range(0, len(records), 9)].count(RAN + number.to_bytes(8)) == 1:
+        raise ValueError(number)
+
+
+def give(path: str, number: int, count: int) -> list[int]:
+    """The numbers after its own."""
+    note(path, RAN, number)
+    return list(range(number + 1, number + 1 + count))
+
+
+def each(number: int, path: str) -> None:
+    """A node of a map."""
+    note(path, RAN, number)
+
+
+def grow(path: str, number: int, count: int) -> None:
+    """Add nodes to its workflow, with the numbers after its own."""
+    note(path, RAN, number)
+    workflow = current_task().workflow
+    assert workflow is not None
+    function = f"{__name__}:run"
+    workflow.add(group(PyTask(function, (path, number + 1 + offset)) for offset in range(count)), name="more")
 
 
 def stop(path: str, number: int) -> None:

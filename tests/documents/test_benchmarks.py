@@ -1,6 +1,10 @@
 """docs/benchmarks.md and its chart, as `scripts/bench --write` makes them."""
 
 from bench.chart import chart
+from bench.contenders import keeping_results, of_kind
+from bench.kind_run import Found, Row
+from bench.kind_targets import Seen, want_of_kinds
+from bench.kinds import GO_KINDS, KINDS, RESULT
 from bench.measure_drain import TITLE as NO_OPS
 from bench.measure_kinds import TITLE
 from bench.report import page, sections
@@ -40,3 +44,25 @@ def test_what_is_measured_alone_replaces_its_own_section() -> None:
     assert "There." in sections(after)[TITLE]
     assert "7,000" in after
     assert "8,000" not in after
+
+
+def test_what_we_want_of_each_kind_is_said() -> None:
+    """From the figures of one run, in which Go is three times as quick as Python, and Python five times as the peers."""
+    drains = {Row(kind, of_kind(kind, go=False)): 50_000.0 for kind in KINDS}
+    drains |= {Row(kind, of_kind(kind, go=True)): 150_000.0 for kind in GO_KINDS}
+    drains |= {Row(RESULT, peer): 10_000.0 for peer in keeping_results()}
+    found = {row: Found(120_000, rate, redis=1, worker=1, memory=300, commands=2) for row, rate in drains.items()}
+    result = Result("kinds", TITLE)
+    want_of_kinds(result, {row.label: Seen(row, [one], [one]) for row, one in found.items()})
+    lines = [target.line() for target in result.targets]
+    assert len(set(lines)) == len(lines)
+    assert {
+        "reached: timeout: drain at least 75% of plain: 100 %",
+        "reached: async: drain at least 25,000 tasks/s: 50,000 tasks/s",
+        "MISSED: plain, supervised: drain at least 250,000 tasks/s: 50,000 tasks/s",
+        "MISSED: result: at most 200 bytes while it waits: 300 bytes",
+        "MISSED: result: at least 10 times the fastest Python peer: 5 times",
+        "MISSED: async+result: at least 10 times taskiq: 5 times",
+        "reached: result: Go at least 10 times asynq: 15 times",
+        "reached: key: Go at least 2 times Python: 3 times",
+    } <= set(lines)

@@ -179,7 +179,7 @@ def checkout(tmp_path: Path) -> Path:
 def call(checkout: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if name not in {"CI", "PYTHONPATH"}}
     return subprocess.run(
-        command, cwd=checkout, env={**variables, **environment}, capture_output=True, text=True, check=False, timeout=280
+        command, cwd=checkout, env={**variables, **environment}, capture_output=True, text=True, check=False, timeout=800
     )
 
 

@@ -4,19 +4,26 @@ import re
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import redis
 from click.testing import CliRunner, Result
 
+from delayed.base.ids import new_id
 from delayed.cli.main import main
 from delayed.cli.run import worker
+from delayed.dead_letters.letter import dead_letters
 from delayed.queue.queue import Queue
+from delayed.queue.waiting import find, move
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.sweeper.sweep import sweep
 from delayed.task.decode import decode
+from delayed.task.result import State
 from delayed.task.task import PyTask
+from delayed.workflow import Flow, Run, group
+from delayed.workflow.tend import tend
 from tests import ROOT
 from tests.conftest import burst, eventually
 from tests.support.processes import Fleet
@@ -90,7 +97,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text()):
+    text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)  # without its code
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
         file = document.parent / target if target else document
         assert file.exists(), target
         if anchor:
@@ -148,12 +156,62 @@ def test_the_acl_rules_are_enough_and_not_too_much(
     eventually(lambda: client.hlen(f"{name}_workers") == 1)
     shown = CliRunner().invoke(main, ["info", name, "--redis", urls["viewer"]])
     assert shown.exit_code == 0, shown.output
-    assert "0 waiting, 0 held, 1 dead; 1 recovered" in shown.output
+    assert re.search(rf"\n{name} +0 +0 +0 +0 +0 +0 +1 ", shown.output)
+    assert "1 lost task recovered" in shown.output
     for role in ("producer", "viewer"):
         with pytest.raises(redis.ResponseError):
             Queue(name, urls[role]).store.call("DEL", name)
     with pytest.raises(redis.ResponseError):
         Queue("other", urls["worker"]).len()
+
+
+def test_the_acl_rules_are_enough_for_workflows(
+    users: list[str], server: EmbeddedRedis, client: redis.Redis, name: str
+) -> None:
+    urls = {user.partition("-")[0]: server.url.replace("unix://", f"unix://{user}:secret@") for user in users}
+    (rights,) = re.findall(r"A producer of \[workflows\][^`]*`~Q\*` and, beside its own,\s`([^`]+)`", OPERATIONS)
+    client.execute_command("ACL", "SETUSER", f"producer-{name}", f"~{name}*", *rights.split())
+    flow = Flow(Queue(name, urls["producer"]))
+    flow.add(PyTask("tasks:noop"), after=flow.add(group(PyTask("tasks:fail", ("x",)), PyTask("tasks:noop"))))
+    rows = flow.map(PyTask("tasks:noop"), over=flow.add(PyTask("tasks:two", (1,))))
+    flow.add(PyTask("tasks:noop"), after=[rows, flow.wait("go", timeout=3600)], when="continue")
+    flow.add(group(PyTask("tasks:noop", (each,)) for each in range(1001)), after=flow.wait(timeout=0.001))
+    run = flow.submit()
+    run.signal("go", 1)
+    Run(Queue(name, urls["sweeper"]), run.id).cancel()
+    assert run.wait(10) == "cancelled"
+    Run(Queue(name, urls["sweeper"]), run.id).retry()
+    eventually(lambda: tend(Queue(name, urls["sweeper"]).store) is None)  # the pause is over
+    burst(Queue(name, urls["worker"]))
+    tend(Queue(name, urls["sweeper"]).store)
+    assert run.status().state == "failed"
+    for letter in dead_letters(Queue(name, client)):
+        assert CliRunner().invoke(main, ["dead", "retry", name, letter.id, "--redis", urls["sweeper"]]).exit_code == 0
+    burst(Queue(name, urls["worker"]))
+    assert run.status().state == "failed"
+    shown = CliRunner().invoke(main, ["flow", "show", run.id, "--queue", name, "--redis", urls["viewer"]])
+    assert "2 failed" in shown.output, shown.output
+
+
+def test_the_acl_rules_are_enough_for_tasks_with_options(users: list[str], server: EmbeddedRedis, name: str) -> None:
+    urls = {user.partition("-")[0]: server.url.replace("unix://", f"unix://{user}:secret@") for user in users}
+    client = server.client()
+    queue, sweeper = Queue(name, urls["producer"]), Queue(name, urls["sweeper"])
+    tasks = [PyTask("tasks:noop", (), track=True), PyTask("tasks:noop", (), track=True, group="g")]
+    for rights in (["-copy"], ["+copy"]):  # which saves time, and no more
+        (given,) = re.findall(r"A producer of \[workflows\][^`]*`~Q\*` and, beside its own,\s`([^`]+)`", OPERATIONS)
+        client.execute_command("ACL", "SETUSER", f"producer-{name}", f"~{name}*", *given.split(), *rights)
+        assert all(each.status().state is State.QUEUED for each in queue.enqueue_all(3 * tasks))
+    task, identity = PyTask("tasks:noop", (), track=True, unique="u", unique_for=60, after=60), new_id()
+    handle = queue.enqueue(task, id=identity)
+    assert queue.enqueue(task, id=identity).known
+    waits = find(sweeper, identity)
+    assert waits is not None
+    assert move(sweeper, waits, time.time() + 120)
+    assert sweeper.handle(identity).cancel()
+    assert handle.status().state is State.CANCELLED
+    assert sweeper.handle(queue.enqueue(tasks[0]).id or "").cancel()
+    burst(Queue(name, urls["worker"]))
 
 
 @pytest.mark.breaks_invariants("a lease without a TTL")

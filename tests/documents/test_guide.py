@@ -18,6 +18,8 @@ from delayed.sweeper.sweeper import Sweeper
 from delayed.worker.application import worker_of
 from delayed.worker.worker import Worker
 from tests import ROOT
+from tests.across.agents import go_binary, have_go
+from tests.support.processes import Fleet
 
 DOCS = ROOT / "docs"
 MODULES = ("# shop.py\n", "# jobs.py\n")
@@ -48,16 +50,36 @@ def examples(document: str) -> dict[str, Example]:
     return found
 
 
-EXAMPLES = examples("guide.md") | examples("events.md")
+DOCUMENTS = ("guide.md", "events.md", "workflows.md")
+EXAMPLES = {key: example for document in DOCUMENTS for key, example in examples(document).items()}
 
 
 def test_all_examples_are_found() -> None:
-    for document in ("guide.md", "events.md"):
+    for document in DOCUMENTS:
         text = (DOCS / document).read_text()
         modules = sum(map(text.count, MODULES))
         shown = sum(text.count(f"\n```{language}\n") for language in ("python", "bash")) - modules
         assert len([key for key in EXAMPLES if key.startswith(document)]) == shown
-        assert text.count("\n```") == 2 * (shown + modules), "a block in a language that nobody runs"
+        in_go = text.count("\n```go\n")  # see below
+        assert text.count("\n```") == 2 * (shown + modules + in_go), "a block in a language that nobody runs"
+
+
+def test_the_examples_in_go_are_those_that_its_tests_run() -> None:
+    source = (ROOT / "interop" / "delayed" / "flow_examples_test.go").read_text()
+    blocks = re.findall(r"^```go\n(.*?)^```$", (DOCS / "workflows.md").read_text(), re.MULTILINE | re.DOTALL)
+    functions = re.findall(r"^func Example\w+\(\) \{\n(.*?)^\}$", source, re.MULTILINE | re.DOTALL)
+    bodies = [re.sub(r"^\t", "", function, flags=re.MULTILINE) for function in functions]
+    for block in blocks:
+        definitions = block.startswith("func ")
+        assert (
+            all(part.strip() in source for part in block.split("\n\n"))
+            if definitions
+            else any(block in body for body in bodies)
+        ), block
+    for body in bodies:
+        said, _, printed = body.partition("// Output:\n")
+        assert re.findall(r"// → (.*)", said) == re.findall(r"^// (.*)", printed, re.MULTILINE)
+    assert len([block for block in blocks if not block.startswith("func ")]) == len(bodies)
 
 
 @pytest.fixture
@@ -66,7 +88,7 @@ def example(key: str, name: str, redis_url: str, tmp_path: Path, monkeypatch: py
 
     def here(text: str) -> str:
         text = re.sub(r'(?<=Queue\()"shop"', repr(name), text).replace(f'App("{URL}"', f'App("{URL}", prefix="{name}-"')
-        return text.replace(URL, redis_url)
+        return text.replace(URL, redis_url).replace('on("go"', f'on("{name}go"')
 
     language, text, modules = EXAMPLES[key]
     text = here(text) if language == "python" else text.replace(" shop ", f" {name} ")
@@ -100,19 +122,23 @@ def run(block: str) -> list[tuple[str, str]]:
     return found
 
 
-def run_shell(block: str, redis_url: str) -> list[tuple[str, str]]:
-    """Likewise, with what the marked lines print."""
+def run_shell(block: str, redis_url: str, folder: Path) -> list[tuple[str, str]]:
+    """Likewise, with what the marked lines print. `folder` has the modules of its document."""
     script = re.sub(r"^(.*)  # → .*$", r"echo '→ '; \1", block, flags=re.MULTILINE)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "DELAYED_REDIS_URL": redis_url}
-    done = subprocess.run(["bash", "-euc", script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    command = ["bash", "-euc", script]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     printed = [part.splitlines()[0] for part in done.stdout.split("→ \n")[1:]]
     return list(zip(printed, re.findall(r"# → (.*)", block), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", EXAMPLES)
-def test_the_example_gives_what_it_says(key: str, example: Example, name: str, redis_url: str) -> None:
+def test_the_example_gives_what_it_says(
+    key: str, example: Example, name: str, redis_url: str, tmp_path: Path, fleet: Fleet
+) -> None:
     """The worker runs in the main thread, where soft timeouts work; the example in another one, unless it brings a worker."""
     if "Worker(queue" in example.text:
         check(run(example.text))
@@ -123,6 +149,10 @@ def test_the_example_gives_what_it_says(key: str, example: Example, name: str, r
     else:
         queue = Queue(name, redis_url)
         sweeper, worker = Sweeper([queue], 1), Worker(queue, allow=AllowAny())
+    if "GoTask(" in example.text:
+        if not have_go():
+            pytest.skip("Go is not installed")
+        fleet.start(go_binary("conformance", ROOT / "interop", "./cmd/conformance"), "work", f"{name}go").ready()
     sweeping = threading.Thread(target=sweeper.run)
     sweeping.start()
     found: list[tuple[str, str]] = []
@@ -130,7 +160,7 @@ def test_the_example_gives_what_it_says(key: str, example: Example, name: str, r
 
     def body() -> None:
         try:
-            found.extend(run(example.text) if example.language == "python" else run_shell(example.text, redis_url))
+            found.extend(run(example.text) if example.language == "python" else run_shell(example.text, redis_url, tmp_path))
         except BaseException as error:
             failed.append(error)
         finally:
@@ -139,7 +169,7 @@ def test_the_example_gives_what_it_says(key: str, example: Example, name: str, r
     client = threading.Thread(target=body)
     client.start()
     worker.run()
-    client.join(60)
+    client.join(240)
     sweeper.stop()
     sweeping.join(30)
     if failed:

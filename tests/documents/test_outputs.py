@@ -39,7 +39,7 @@ def test_processes_under_a_supervisor_end(fleet: Fleet, queue: Queue, starter: s
     assert letter.detail == "its worker died or lost its lease 3 times; this time: exit status 5 in the middle of a task"
 
 
-@pytest.mark.parametrize("starter", ["closed", "full"])
+@pytest.mark.parametrize("starter", ["closed", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.Redis, starter: str) -> None:
     worker = begun(fleet, starter, queue.name)
     key = f"{queue.name}:h"
@@ -53,7 +53,7 @@ def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.R
     assert queue.len() == 1
 
 
-@pytest.mark.parametrize("starter", ["closed", "full"])
+@pytest.mark.parametrize("starter", [pytest.param("closed", marks=pytest.mark.slow), "full"])
 def test_a_forked_child_does_not_come_back(fleet: Fleet, queue: Queue, client: redis.Redis, starter: str) -> None:
     key = f"{queue.name}:f"
     queue.enqueue(PyTask("tasks:fork_and_return", (key,)))

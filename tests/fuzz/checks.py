@@ -54,13 +54,13 @@ def fuzz_decoder(count: int, seed: int) -> tuple[int, float, int]:
     mutator, tasks, longest, before = Mutator(seed), 0, 0.0, resident_size()
     for number in range(count):
         data = mutator.one()
-        began = time.perf_counter()
+        began = time.thread_time()  # what a neighbour of this process takes does not count
         try:
             tasks += check(data)
         except BaseException as error:
             error.add_note(f"payload {number} of seed {seed}: {data[:200].hex()} ({len(data)} bytes)")
             raise
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         if took > longest:
             longest = took
             assert took < LONGEST, f"{took} s for payload {number} of seed {seed}: {data.hex()}"

@@ -17,6 +17,7 @@ def test_mutated_payloads_are_tasks_or_refused() -> None:
     assert 250 < tasks < 2_500  # enough of both
 
 
+@pytest.mark.slow
 def test_a_worker_loses_no_mutated_payload(queue: Queue, client: redis.Redis) -> None:
     ends = fuzz_worker(2_000, 0, queue, client)
     assert {"ran", "undecodable", "not_allowed", "wrong_language", "unknown_header"} <= set(ends)

@@ -21,7 +21,8 @@ from delayed.sweeper.sweeper import INTERVAL, JITTER
 from delayed.task.task import PyTask
 from delayed.worker.options import KEEP_ALIVE_TIMEOUT
 from tests.conftest import eventually
-from tests.support.processes import Fleet, Process
+from tests.support.keys import left
+from tests.support.processes import LIVES, SOON_DEAD, Fleet, Process
 
 EXIT_FORCED = 3
 
@@ -43,6 +44,7 @@ def begin_and_leave_waiting(queue: Queue, client: redis.Redis) -> str:
     return key
 
 
+@pytest.mark.slow
 def test_a_killed_worker_s_task_is_run_again(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     victim = fleet.quick_worker(queue.name)
     key = begin_and_leave_waiting(queue, client)
@@ -70,6 +72,7 @@ def test_defect_u9_with_default_settings_a_task_is_back_within_15_seconds(
     assert KEEP_ALIVE_TIMEOUT + INTERVAL * JITTER[1] < 15  # the longest it can take, on a machine that is not overloaded
 
 
+@pytest.mark.slow
 def test_defect_u15_a_task_that_kills_its_worker_is_buried_and_harms_no_other(
     fleet: Fleet, queue: Queue, client: redis.Redis
 ) -> None:
@@ -81,8 +84,7 @@ def test_defect_u15_a_task_that_kills_its_worker_is_buried_and_harms_no_other(
     workers: list[Process] = []
     while not list(dead_letters(queue)) or queue.len() or client.hlen(queue.keys.processing):
         assert len(workers) < 10
-        beat = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
-        workers.append(fleet.delayed("worker", "--allow-any", "--burst", *beat, queue.name))
+        workers.append(fleet.delayed("worker", "--allow-any", "--burst", *SOON_DEAD, queue.name))
         workers[-1].wait()
         eventually(lambda: client.hlen(queue.keys.processing) == 0)
     (letter,) = dead_letters(queue)
@@ -104,7 +106,7 @@ def test_defect_u8_a_signal_lets_the_worker_finish_its_task(
     assert popped(client, f"{key}:ended") == b"x"
     assert queue.len() == 2
     assert not inspect(queue).leases
-    assert {name.decode() for name in client.scan_iter(f"{queue.name}_*")} == {queue.keys.noti}
+    assert left(client, f"{queue.name}_") == {queue.keys.noti}
 
 
 def test_an_idle_worker_stops_at_once(fleet: Fleet, queue: Queue) -> None:
@@ -159,17 +161,19 @@ def test_after_the_grace_what_runs_is_given_back(fleet: Fleet, queue: Queue, cli
     assert "grace" in worker.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_task_that_holds_the_processor_costs_no_lease(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     fleet.quick_worker(queue.name)
     fleet.sweeper(queue.name)
     key = f"{queue.name}:s"
-    queue.enqueue(PyTask("tasks:spin", (key, 3.0)))
+    queue.enqueue(PyTask("tasks:spin", (key, LIVES + 1)))
     first = popped(client, f"{key}:began")
     assert popped(client, f"{key}:ended") == first
     assert client.llen(f"{key}:began") == 0
     assert inspect(queue).recovered == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_paused_is_superseded_and_says_so(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     worker = fleet.quick_worker(queue.name)
     key = begin_and_leave_waiting(queue, client)
@@ -211,7 +215,7 @@ def test_defect_u8_signals_stop_a_sweeper(fleet: Fleet, queue: Queue, client: re
     eventually(lambda: client.hlen(queue.keys.workers) == 1)
     sweeper.send(number)
     assert sweeper.wait() == 0
-    assert not list(client.scan_iter(f"{queue.name}*"))
+    eventually(lambda: not left(client, queue.name))
 
 
 def test_a_worker_outlives_redis(fleet: Fleet, name: str, tmp_path: Path) -> None:
@@ -327,7 +331,7 @@ def test_a_forced_exit_under_full_load_leaves_nothing_held(
     eventually(lambda: queue.len() < 45_000 - 5_000 * attempt)
     worker.send(signal.SIGQUIT)
     assert worker.wait() == EXIT_FORCED
-    assert {name.decode() for name in client.scan_iter(f"{queue.name}_*")} <= {queue.keys.noti}
+    assert left(client, f"{queue.name}_") <= {queue.keys.noti}
     client.delete(queue.name, queue.keys.noti)
 
 
@@ -366,7 +370,7 @@ def kill_under_full_load(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 3 * KILLS)
+@pytest.mark.timeout(900 + 3 * KILLS)
 def test_kill_9_under_full_load_loses_nothing_and_repeats_at_most_what_ran(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
     """What is repeated has been executed and ended, unless it was in execution."""
     fleet.sweeper(queue.name)

@@ -83,6 +83,7 @@ def lines(process: Process, pattern: str) -> list[str]:
     return [line for line in process.log.read_text().splitlines() if re.search(pattern, line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_outage_is_told_in_a_line_for_each_process(
     fleet: Fleet, its_server: EmbeddedRedis, name: str, command: str
@@ -113,6 +114,7 @@ def test_an_outage_is_told_in_a_line_for_each_process(
     assert process.wait() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM]], ids=["once", "twice"])
 def test_idle_processes_end_at_once_while_redis_is_away(
     fleet: Fleet, its_server: EmbeddedRedis, name: str, numbers: list[signal.Signals]

@@ -24,9 +24,11 @@ from delayed.sweeper.sweep import sweep
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
+from delayed.workflow import Flow
 from tests import ROOT
 from tests.conftest import burst
 from tests.support.processes import Fleet
+from tests.support.waiting import LONG_AGO
 
 DOCUMENT = ROOT / "docs" / "events.md"
 SEEN: list[Event] = []
@@ -115,7 +117,7 @@ def test_the_life_of_tasks_with_headers(queue: Queue, heard: list[Event]) -> Non
     queue.enqueue(PyTask(bad, (1,), retry=1, track=True))
     queue.enqueue(PyTask(fine, (3,), track=True)).cancel()
     queue.enqueue(PyTask("tasks:return_itself", (), result_ttl=9))
-    queue.enqueue(PyTask(fine, (), expires=0.0001))
+    queue.enqueue(PyTask(fine, (), expires=LONG_AGO))
     burst(queue)
     found = [event for event in heard if event.worker]
     assert kinds(found) == [
@@ -148,7 +150,7 @@ def test_who_cancels_says_so(queue: Queue, heard: list[Event]) -> None:
         handle = queue.enqueue(PyTask(fine, (1,), **{"track": True, **options}))  # type: ignore[arg-type]
         handle.cancel()
         assert (heard[-1].kind, heard[-1].queue, heard[-1].id, heard[-1].worker) == ("cancelled", queue.name, handle.id, "")
-    retried = queue.enqueue(PyTask(bad, (1,), retry=1, backoff=Constant(60), track=True))
+    retried = queue.enqueue(PyTask(bad, (1,), retry=1, backoff=Constant(60, jitter=False), track=True))
     burst(queue)
     assert kinds(heard).count("cancelled") == 3  # the worker has found the second
     retried.cancel()
@@ -263,7 +265,7 @@ def test_each_end_says_how_long_it_ran_and_waited(queue: Queue, heard: list[Even
         monkeypatch.setattr(f"delayed.{module}.monotonic", lambda: CLOCK[0])
     queue.enqueue(PyTask(slow_and_bad, (2.5,)))
     queue.enqueue(PyTask(slow_and_bad, (1.5,), retry=1, track=True))
-    queue.enqueue(PyTask(fine, (1,), track=True, expires=0.0001))
+    queue.enqueue(PyTask(fine, (1,), track=True, expires=LONG_AGO))
     queue.enqueue(PyTask("tasks:nope"))
     burst(queue)
     ended = [event for event in heard if event.kind in ("retrying", "failed", "buried")]
@@ -290,10 +292,10 @@ def test_a_plain_failure_says_how_long_it_ran(options: dict[str, Any], queue: Qu
 
 
 def test_callbacks_of_what_expired(queue: Queue) -> None:
-    delayed(queue)(fine, on_failure=note, expires=0.0001).delay(1)
+    delayed(queue)(fine, on_failure=note, expires=LONG_AGO).delay(1)
     burst(queue)
     assert [(event.kind, event.reason) for event in SEEN] == [("buried", "expired")]
-    queue.enqueue(PyTask("tasks:nope", (), expires=0.0001))
+    queue.enqueue(PyTask("tasks:nope", (), expires=LONG_AGO))
     burst(queue)
     assert len(SEEN) == 1
 
@@ -302,8 +304,18 @@ def test_a_defect_of_the_worker_is_told(queue: Queue, heard: list[Event], monkey
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("delayed.job.runner.Runner.succeed", broken)
+    monkeypatch.setattr("delayed.worker.completer.Completer._packed", broken)
     handle = queue.enqueue(PyTask(fine, (1,), unique="k"))
     burst(queue)
     buried = [event for event in heard if event.kind is Kind.BURIED]
     assert [(event.id, event.reason) for event in buried] == [(handle.id, "failed")]
+
+
+def test_events_of_nodes_name_their_workflow(queue: Queue, heard: list[Event]) -> None:
+    with Flow(queue, "import") as flow:
+        flow.add(PyTask(bad, (1,)), after=flow.add(PyTask(fine, (1,))))
+    graph = flow.submit()
+    burst(queue)
+    about = [(str(event.kind), event.flow) for event in heard if not event.kind.startswith("worker")]
+    assert about == [(kind, graph.id) for kind in ("flow_started", "started", "succeeded", "started", "failed", "buried")]
+    assert (heard[0].task, heard[0].tasks) == ("import", 2)

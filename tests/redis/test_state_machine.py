@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-import delayed.ops.info
+import delayed.ops.overview
 import delayed.sweeper.sweeper
 from delayed.base import clock
 from delayed.errors import Reason
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
         def now() -> float:
             return clock.now() + seconds
 
-        delayed.sweeper.sweeper.now = delayed.ops.info.now = now  # type: ignore[attr-defined]
+        delayed.sweeper.sweeper.now = delayed.ops.overview.now = now  # type: ignore[attr-defined]
         info = inspect(self.queue)
         assert (info.waiting, info.notifications, info.held, info.dead) == (
             len(self.waiting), self.noti, len(self.held), len(self.dead),
@@ -290,7 +290,9 @@ class Machine(RuleBasedStateMachine):
         pipeline: Any = self.client.pipeline(transaction=False)
         for key, kind in keys.kinds().items():
             ranges = {"list": pipeline.lrange, "zset": pipeline.zrange}
-            {**ranges, "hash": pipeline.hgetall, "stream": pipeline.xrange}[kind](key, *((0, -1) if kind in ranges else ()))
+            {**ranges, "hash": pipeline.hgetall, "stream": pipeline.xrange, "string": pipeline.get}[kind](
+                key, *((0, -1) if kind in ranges else ())
+            )
         waiting, noti, held, lost, dead, _, stats, scheduled, *_ = pipeline.execute()
         assert not scheduled
         assert waiting == self.waiting
@@ -460,9 +462,10 @@ class KeyMachine(RuleBasedStateMachine):
         assert not left
 
 
-@pytest.mark.timeout(max(120, EXAMPLES))
+@pytest.mark.slow
+@pytest.mark.timeout(max(900, EXAMPLES))
 def test_any_order_of_events_does_what_the_model_says(client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (delayed.ops.info, delayed.sweeper.sweeper):
+    for module in (delayed.ops.overview, delayed.sweeper.sweeper):
         monkeypatch.setattr(module, "now", clock.now)  # put back at the end
     monkeypatch.setattr(Machine, "client", client, raising=False)
     monkeypatch.setattr(Machine, "prefix", name, raising=False)
@@ -481,7 +484,8 @@ def _settings(examples: int, steps: int) -> settings:
     )
 
 
-@pytest.mark.timeout(max(180, EXAMPLES))
+@pytest.mark.slow
+@pytest.mark.timeout(max(900, EXAMPLES))
 def test_any_order_of_events_leaves_nobody_waiting_for_a_key(
     client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from delayed.errors import NotDurable
-from delayed.ops.doctor import product_of
 from delayed.ops.info import inspect
+from delayed.ops.product import product_of
 from delayed.queue.queue import Queue
 from delayed.redis.command import RedisError
 from delayed.redis.embedded import EmbeddedRedis

@@ -14,6 +14,8 @@ from typing import Self
 from tests import ROOT
 
 APPLICATION = ROOT / "tests" / "app"
+LIVES = 3.0  # seconds that the leases of a worker live whose death is noticed soon: a busy machine holds processes up
+SOON_DEAD = (f"--keep-alive-timeout={LIVES:g}", "--keep-alive-interval=0.2")
 _PATIENCE = 90  # seconds that a process may take to begin or to end
 
 
@@ -105,7 +107,7 @@ class Fleet:
 
     def quick_worker(self, *queues_and_options: str) -> Process:
         """A worker whose death is noticed soon."""
-        return self.worker("--keep-alive-timeout=1", "--keep-alive-interval=0.2", *queues_and_options)
+        return self.worker(*SOON_DEAD, *queues_and_options)
 
     def sweeper(self, *queues_and_options: str) -> Process:
         return self.delayed("sweeper", "--interval=0.3", *queues_and_options).ready()

@@ -104,6 +104,8 @@ class Gate:
 
     def serve(self, sock: socket.socket) -> None:
         """`sock` can be read."""
+        if self._held:  # since it was found to be: the order came in the same round
+            return
         if sock is self._listener:
             self._accept()
         elif sock in self._other:

@@ -17,7 +17,10 @@ from .waiting import eventually
 
 SLOTS = 16384
 SERVICE = "mymaster"
-OPEN = {"requirepass": ""}  # for servers that talk to each other, and for programs that know the port alone
+OPEN = {  # for servers that talk to each other, at once, and for programs that know the port alone
+    "requirepass": "",
+    "repl-diskless-sync-delay": "0",
+}
 _DOWN_AFTER = 800  # milliseconds of silence after which a server counts as dead
 
 
@@ -98,7 +101,6 @@ class Sentinels:
     def _add(self, primary: int | None = None) -> int:
         port = free_port()
         options = {
-            "repl-diskless-sync-delay": "0",
             "repl-ping-replica-period": "1",
             "repl-timeout": "5",
             **OPEN,
@@ -194,7 +196,7 @@ class Cluster:
 
     def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
         settings = {"cluster-enabled": "yes", "cluster-config-file": "nodes.conf", "cluster-node-timeout": "1500"}
-        settings |= {"cluster-replica-validity-factor": "0", "repl-diskless-sync-delay": "0", **OPEN, **(options or {})}
+        settings |= {"cluster-replica-validity-factor": "0", **OPEN, **(options or {})}
         self.servers = [EmbeddedRedis(folder / f"c{port}", port, options=settings) for port in (free_port() for _ in range(6))]
         self.url = f"redis+cluster://127.0.0.1:{self.servers[0].port}"
         self._stack = contextlib.ExitStack()

@@ -32,10 +32,11 @@ def listening(handler: Handler, *, tls: bool = True) -> Iterator[int]:
         begun.set()
         await stop.wait()
         server.close()
-        own = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in own:
-            task.cancel()
-        await asyncio.gather(*own, return_exceptions=True)
+        # More than once: a connection that was being accepted becomes a task only now.
+        while own := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in own:
+                task.cancel()
+            await asyncio.gather(*own, return_exceptions=True)
         for writer in writers:
             writer.transport.abort()
         for _ in range(5):  # in which what was aborted is closed

@@ -5,11 +5,13 @@ import inspect
 import linecache
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from types import FunctionType
 from typing import Any
 
-PATIENCE = 60.0  # seconds: what has to happen happens, also on a machine that does much else
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)  # `expires` of a task that is too late for certain: clocks are known to a few ms
+PATIENCE = 120.0  # seconds: what has to happen happens, also on a machine that does much else
 _LONGEST = 400  # characters of a value that are shown
 _SEEN = "__seen__"  # records a value, in what is evaluated to explain a failure
 

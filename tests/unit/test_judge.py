@@ -147,6 +147,13 @@ def test_only_the_last_task_of_a_killed_process_may_have_ended() -> None:
     assert (causes(earlier), earlier.ended) == ([""], 1)
 
 
+def test_a_killed_process_whose_lines_nobody_read_had_stood_still_before() -> None:
+    ran = (run(1, A, 0, 1), run(1, B, 900, 901))
+    muted = (blow(MUTE, 10, 0, 600, kind="supervisor"), blow(KILL, 100, 500))
+    assert causes(judge(*ran, events=muted)) == ["kill child"]
+    assert causes(judge(*ran, events=muted[1:])) == [""]
+
+
 def test_what_had_just_ended_may_run_again_if_the_supervisor_was_killed_with_its_notes() -> None:
     count = BATCH + 2
     ran = [note for task in range(count) for note in (*run(task, A, task, task + 1), *run(task, B, 500 + task, 501 + task))]

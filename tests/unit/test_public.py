@@ -28,6 +28,7 @@ def test_exports_are_these() -> None:
         "ConfigurationError",
         "DelayedError",
         "Duplicate",
+        "Flow",
         "GoTask",
         "Handle",
         "InvalidTask",
@@ -39,6 +40,7 @@ def test_exports_are_these() -> None:
         "PyTask",
         "Queue",
         "Retry",
+        "Run",
         "State",
         "Sweeper",
         "TaskCancelled",
@@ -48,9 +50,14 @@ def test_exports_are_these() -> None:
         "TimedOut",
         "UnknownTask",
         "Worker",
+        "chain",
         "current_task",
         "delayed",
+        "group",
+        "linked",
         "new_id",
+        "on",
+        "quorum",
         "results",
     }
     assert all(hasattr(delayed, name) for name in delayed.__all__)
@@ -62,8 +69,35 @@ def test_upstream_s_import_paths_stay(path: str) -> None:
     assert hasattr(import_module(f"delayed.{module}"), name)
 
 
+WITHOUT_TRACES = "sys.modules['opentelemetry'] = None"  # now its import fails; redis-py tries that by itself
+
+
+def test_nothing_but_traces_needs_opentelemetry() -> None:
+    code = f"""import sys; {WITHOUT_TRACES}
+import importlib, pkgutil, delayed
+for each in pkgutil.walk_packages(delayed.__path__, "delayed.", lambda name: None):
+    if each.name != "delayed.__main__" and not each.name.startswith("delayed.otel"):
+        importlib.import_module(each.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_who_lacks_opentelemetry_is_told_what_to_install() -> None:
+    code = f"import sys; {WITHOUT_TRACES}; import delayed.otel"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'delayedq[otel]'" in done.stderr
+
+
 def test_a_client_imports_no_worker() -> None:
+    """And what takes long to import only when it is used; see `delayed.base.later`."""
     others = (
+        "redis",
+        "asyncio",
+        "ssl",
+        "email",
+        "importlib.metadata",
+        "subprocess",
         "psutil",
         "click",
         "cronsim",
@@ -71,8 +105,11 @@ def test_a_client_imports_no_worker() -> None:
         "delayed.worker.worker",
         "delayed.sweeper.sweeper",
         "delayed.cron.schedules",
+        "delayed.redis.connect",
+        "delayed.queue.async_queue",
+        "delayed.queue.waiter",
     )
-    code = f"import delayed, sys; print([m for m in {others} if m in sys.modules])"
+    code = f"import sys; {WITHOUT_TRACES}; from delayed import Queue, PyTask; print([m for m in {others} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -178,6 +178,7 @@ def bare(kind: str) -> str:
     return re.sub(r"\b[a-z_.]+\.(?=[A-Z])", "", kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [APPLICATION, APP], ids=["queue", "app"])
 def test_mypy_knows_what_an_application_means(tmp_path: Path, text: str) -> None:
     (tmp_path / "shop.py").write_text(text)
@@ -185,7 +186,7 @@ def test_mypy_knows_what_an_application_means(tmp_path: Path, text: str) -> None
     (tmp_path / "mypy.ini").write_text("[mypy]\nstrict = True\n[mypy-redis.*,msgpack.*]\nfollow_imports = skip\n")
     run = [sys.executable, "-m", "mypy", "--config-file=mypy.ini", "shop.py"]
     said = subprocess.run(
-        run, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=100, env={"MYPYPATH": str(ROOT)}
+        run, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=800, env={"MYPYPATH": str(ROOT)}
     )
     errors = re.findall(r"^shop\.py:(\d+): error: .*\[([a-z-]+)\]$", said.stdout, re.MULTILINE)
     types = re.findall(r'^shop\.py:(\d+): note: Revealed type is "(.*)"$', said.stdout, re.MULTILINE)
@@ -202,7 +203,7 @@ def test_pyright_knows_it_too(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     run = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(tmp_path)]
     environment = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
-    said = subprocess.run(run, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=200, env=environment)
+    said = subprocess.run(run, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=600, env=environment)
     got: dict[int, str] = {}
     for each in json.loads(said.stdout)["generalDiagnostics"]:
         line, kind = each["range"]["start"]["line"] + 1, re.search(r' is "(.*)"$', each["message"])

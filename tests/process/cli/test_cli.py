@@ -46,6 +46,23 @@ def test_enqueue_reads_json_and_keywords(queue: Queue) -> None:
     assert decode(data)[:4] == ("m:f", [1, "text", "plain", -5], {"key": 3, "other": "x=y"}, 2)
 
 
+IMPORTED = """
+import sys
+from delayed.cli.main import main
+main(sys.argv[1:], standalone_mode=False)
+heavy = "redis", "asyncio", "ssl", "email", "importlib.metadata", "subprocess", "psutil", "opentelemetry", "delayed.worker"
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("--track", "--after", "5"), ("--group", "g"), ("--metadata", "a=b")])
+def test_enqueue_imports_little(queue: Queue, more: tuple[str, ...]) -> None:
+    """Scripts call it once for each task. (Only the first one has to send a script, which the server refuses by name.)"""
+    command = [sys.executable, "-c", IMPORTED, "enqueue", queue.name, "m:f", "1", *more]
+    _first, last = (subprocess.check_output(command, text=True).splitlines()[-1] for _ in range(2))
+    assert last == "[]"
+
+
 def test_enqueue_lets_numbers_begin_with_a_minus_and_all_else_behind_two(queue: Queue) -> None:
     run("enqueue", queue.name, "m:f", "-5", "-.5", "--retry", "2", "--", "--retires", "-x", "-5")
     run("enqueue", queue.name, "--", "m:f", "-x")
@@ -82,7 +99,7 @@ def test_enqueue_go(queue: Queue) -> None:
         (["enqueue", "q", "m:f", "-x"], 2, "Put -- before"),
         (["worker", "q", "--allow", "a:*,b:*"], 1, "comma"),
         (["worker", "q", "--allow", "a:* b:*"], 1, "blank"),
-        (["worker", "q", "--allow-any", "--grace", "-1"], 1, "Error: grace must be a number of seconds, 0 or more, not -1\n"),
+        (["worker", "q", "--allow-any", "--grace", "-1"], 2, "-1.0 is not in the range x>=0.0.\n"),
         (
             ["worker", "q", "--allow-any", "--preload", "nosuch"],
             1,
@@ -154,7 +171,7 @@ def test_info_shows_what_is_there(queue: Queue, fleet: Fleet, client: redis.Redi
     assert client.blpop([f"{key}:began"], 20)
     queue.enqueue(PyTask("tasks:noop"))
     text = run("info", queue.name).output
-    assert "1 waiting, 1 held, 0 dead" in text
+    assert re.search(rf"\n{queue.name} +1 +0 +0 +0 +0 +1 +0 +\? +\S+ +1\n", text)  # 1 waits, 1 runs, 1 worker
     assert "tasks:hold by" in text
     assert "beat" in text
     eventually(lambda: "runs tasks:hold" in run("info", queue.name).output)
@@ -283,7 +300,7 @@ def test_what_json_does_not_have() -> None:
 
 def test_version_and_help() -> None:
     assert run("--version").output.startswith("delayed, version ")
-    for command in ("worker", "sweeper", "enqueue", "task", "info", "dead", "fsck", "doctor", "up", "demo"):
+    for command in ("worker", "sweeper", "enqueue", "task", "info", "dead", "fsck", "doctor", "up", "demo", "simulate"):
         assert command in run("--help").output
         assert run(command, "-h").output
 
@@ -294,11 +311,13 @@ def test_a_failing_command_has_status_1(fleet: Fleet, name: str) -> None:
     assert command.log.read_text().startswith("Error: ")
 
 
+@pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     for number in range(400):
-        (tmp_path / f"{number}.bin").write_bytes(bytes([number % 256]) * number)
+        with (tmp_path / f"{number}.bin").open("wb") as file:
+            file.truncate(1_000_000 + number)  # a sparse file: hashing takes longer than reading its result
     command = [sys.executable, "-m", "delayed", "demo", "--folder", str(tmp_path), "--kills", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     table = {
         row.rsplit(maxsplit=1)[0].strip(): row.rsplit(maxsplit=1)[1]
@@ -310,6 +329,7 @@ def test_demo(tmp_path: Path) -> None:
     assert int(table["repeated"]) <= 2
 
 
+@pytest.mark.slow
 def test_up_runs_everything_and_ends_with_its_children(fleet: Fleet, tmp_path: Path, name: str) -> None:
     port = free_port()
     options = ["--folder", str(tmp_path / "data"), "--port", str(port), "--preload", "planned"]
@@ -386,6 +406,7 @@ def test_the_folder_of_an_embedded_redis_may_have_any_name(tmp_path: Path, odd: 
         assert client.config_get("dir")["dir"] == str(tmp_path / odd)
 
 
+@pytest.mark.slow
 def test_up_wants_a_port_and_a_folder_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
     """Also where another Redis would answer on the port."""
     port = free_port()
@@ -443,3 +464,12 @@ def test_a_certificate_that_nobody_vouches_for_says_where_to_read_on() -> None:
     with listening(before(1)) as port:
         text = run("info", "q", "--redis", f"rediss://localhost:{port}", status=1).output
     assert "see ssl_ca_certs and TLS in docs/operations.md" in text
+
+
+def test_info_is_shown_again_and_again_until_it_is_interrupted(queue: Queue, fleet: Fleet) -> None:
+    for words, told in (((), "scheduled  retrying"), (("--json",), f'[{{"queue": "{queue.name}"')):
+        process = fleet.delayed("info", queue.name, "--watch", "--interval", "0.1", *words)
+        eventually(lambda: process.log.read_text().count(told) > 2)  # noqa: B023  # it is called before the next turn
+        process.send(signal.SIGINT)
+        assert process.wait() == 0
+        assert "\x1b" not in process.log.read_text()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from delayed.ops.info import processes
+from delayed.ops.processes import entries
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from tests.conftest import eventually
@@ -20,7 +20,7 @@ def lines(process: Process) -> list[str]:
 
 
 def sweepers(queue: Queue) -> list[str]:
-    return [each["place"] for each in processes(queue).values() if each["kind"] == "sweeper"]
+    return [each["place"] for each in entries(queue).values() if each["kind"] == "sweeper"]
 
 
 def test_the_start_says_what_is_served_and_what_is_missing(fleet: Fleet, queue: Queue) -> None:
@@ -56,6 +56,7 @@ def test_json_lines_have_the_fields_of_tasks(fleet: Fleet, queue: Queue) -> None
     assert succeeded["function"] == "tasks:say_by_the_log"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["-c", "1"]])
 def test_a_sweeper_beside_a_worker_is_restarted_and_ends_with_it(fleet: Fleet, queue: Queue, options: list[str]) -> None:
     process = fleet.worker(queue.name, "--with-sweeper", *options)
@@ -77,6 +78,24 @@ def test_a_sweeper_ends_with_a_worker_that_is_killed(fleet: Fleet, queue: Queue)
     (sweeper,) = sweepers(queue)
     process.kill()
     eventually(lambda: not Path(f"/proc/{sweeper.rpartition(':')[2]}").exists())
+
+
+def test_a_worker_imports_no_other_part(fleet: Fleet, queue: Queue) -> None:
+    """What it has no use for would be in its memory, and in what its start costs. (Modules are counted, not time.)"""
+    parts = ["app", "delay", "otel", "remote", "server", "simulation", "supervisor", "sweeper", "testing", "web"]
+    modules = ["cli.demo", "cli.up", "interests.pattern", "ops.doctor", "ops.fsck", "ops.info", "queue.async_queue"]
+    modules += ["queue.publishing", "redis.embedded", "workflow.compose", "workflow.run"]
+    names = [f"delayed.{name}" for name in (*parts, *modules)] + ["jinja2"]
+    handle = queue.enqueue(PyTask("tasks:loaded", (names,), result_ttl=60))
+    fleet.worker(queue.name)
+    assert handle.result(30) == []
+
+
+@pytest.mark.parametrize("options", [[], ["-c", "1"]])
+def test_what_was_loaded_is_no_business_of_the_garbage_collector(fleet: Fleet, queue: Queue, options: list[str]) -> None:
+    handle = queue.enqueue(PyTask("tasks:is_frozen", result_ttl=60))
+    fleet.worker(queue.name, "--preload", "tasks", *options)
+    assert handle.result(30) is True
 
 
 def test_a_supervisor_names_the_task_of_a_killed_worker(fleet: Fleet, queue: Queue) -> None:
@@ -104,4 +123,4 @@ def test_reload_restarts_the_worker_when_a_file_changes(
     assert process.log.read_text().count("Changed: mine.py; reloading") == 2
     process.send(signal.SIGINT)
     assert process.wait() == 0
-    assert not [each for each in processes(queue).values() if each["kind"] == "worker"]
+    assert not [each for each in entries(queue).values() if each["kind"] == "worker"]

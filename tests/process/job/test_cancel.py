@@ -15,9 +15,7 @@ from delayed.task.result import State
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED, popped
-from tests.support.processes import Fleet
-
-QUICK = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
+from tests.support.processes import SOON_DEAD, Fleet
 
 
 def is_over(handle: Handle[Any]) -> None:
@@ -39,7 +37,7 @@ def test_the_process_ends_and_holds_nothing(fleet: Fleet, queue: Queue, client: 
 
 
 def test_the_supervisor_starts_another(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
-    fleet.worker("-c", "1", *QUICK, queue.name)
+    fleet.worker("-c", "1", *SOON_DEAD, queue.name)
     handle = queue.enqueue(PyTask("tasks:hold", (f"{queue.name}:h", "x"), track=True))
     popped(client, f"{queue.name}:h:began")
     assert handle.cancel(hard=True) is State.RUNNING
@@ -75,7 +73,7 @@ def test_what_ran_beside_it_goes_back(fleet: Fleet, queue: Queue, client: redis.
 
 def test_the_supervisor_kills_who_cannot_hear(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     """A C extension that lets no other thread run. It is cancelled, not lost: with this limit it would be buried."""
-    fleet.worker("-c", "1", "--limit", "1", *QUICK, queue.name)
+    fleet.worker("-c", "1", "--limit", "1", *SOON_DEAD, queue.name)
     handle = queue.enqueue(PyTask("tasks:hold_the_interpreter", (f"{queue.name}:n", 60), track=True))
     pid = int(popped(client, f"{queue.name}:n:began"))
     handle.cancel(hard=True)

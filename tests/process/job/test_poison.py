@@ -29,7 +29,13 @@ POISONS = {
 }
 
 
-@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+QUICK = {"segfaults", "is_interrupted"}
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [pytest.param(poison, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, poison in POISONS.items()],
+)
 def test_poison_is_buried_with_its_cause_and_the_others_run(
     fleet: Fleet, queue: Queue, client: redis.Redis, poison: tuple[str, tuple[object, ...], str, str]
 ) -> None:
@@ -50,6 +56,7 @@ def test_poison_is_buried_with_its_cause_and_the_others_run(
     assert client.blpop([f"{key}:again"], 30)
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_the_supervisor_is_buried_by_the_sweeper(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     """As under systemd, somebody starts the supervisor again each time."""
     fleet.sweeper(queue.name)

@@ -19,6 +19,7 @@ from tests.documents.test_documents import OPERATIONS
 from tests.support.processes import Fleet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repair", [False, True])
 def test_a_busy_queue_is_well_and_no_task_is_disturbed(
     repair: bool, queue: Queue, client: redis.Redis, fleet: Fleet, tmp_path: Path
@@ -50,6 +51,7 @@ def test_a_busy_queue_is_well_and_no_task_is_disturbed(
     assert all(worker.popen.poll() is None for worker in workers)
 
 
+@pytest.mark.slow
 def test_what_killed_processes_leave_is_repaired_at_once(queue: Queue, client: redis.Redis, fleet: Fleet) -> None:
     """Nobody sweeps."""
     worker = fleet.quick_worker(queue.name)
@@ -117,6 +119,7 @@ def test_doctor_says_what_is_to_be_changed(broken: Queue) -> None:
     assert f"→ run one: delayed sweeper {broken.name}" in text
 
 
+@pytest.mark.slow
 def test_doctor_has_nothing_to_say_of_a_good_set_up(fleet: Fleet, name: str) -> None:
     options = {"appendonly": "yes", "appendfsync": "always", "maxmemory": "100mb"}
     with EmbeddedRedis(options=options) as server, server.client() as client:

@@ -41,6 +41,7 @@ def turned(queue: Queue) -> None:
     eventually(lambda: queue.store.call("EXISTS", *leases) == len(leases))
 
 
+@pytest.mark.slow
 def test_never_more_than_the_limit_and_a_killed_worker_frees_its_place(
     fleet: Fleet, queue: Queue, client: redis.Redis, key: str
 ) -> None:
@@ -63,6 +64,7 @@ def test_never_more_than_the_limit_and_a_killed_worker_frees_its_place(
     assert began(client, key) == 9  # eight tasks, one of them twice
 
 
+@pytest.mark.slow
 def test_tasks_with_one_key_beside_each_other_are_few(fleet: Fleet, queue: Queue, client: redis.Redis, key: str) -> None:
     victims = [fleet.quick_worker(queue.name, *OPTIONS) for _ in range(3)]
     fleet.sweeper(queue.name)
@@ -85,6 +87,7 @@ def test_tasks_with_one_key_beside_each_other_are_few(fleet: Fleet, queue: Queue
     eventually(lambda: inspect(queue)[1:5] == (0, 0, 0, 0), 30)
 
 
+@pytest.mark.slow
 def test_a_pause_holds_under_a_supervisor_and_resume_goes_on(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     key = f"{queue.name}:n"
     fleet.quick_worker(queue.name, "-c2", *OPTIONS)

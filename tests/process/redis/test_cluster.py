@@ -1,25 +1,43 @@
 """A Redis Cluster of three masters."""
 
+import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import redis
 import redis.asyncio
 
+from delayed.dead_letters.letter import dead_letters
+from delayed.dead_letters.retry import retry
 from delayed.errors import ConfigurationError, NotDurable
+from delayed.ops import audit
+from delayed.ops.actions import pause_queue
 from delayed.ops.diagnosis import diagnose
 from delayed.ops.doctor import read
 from delayed.ops.fsck import check
 from delayed.ops.info import inspect
+from delayed.ops.job_records import job_of
+from delayed.ops.jobs import Runner, begin
 from delayed.queue.async_queue import AsyncQueue
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.remote import Remote
+from delayed.server.consumer import Consumer, Ending, Succeed
+from delayed.server.links import Links
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
+from delayed.workflow import Run, chain, group, on
+from delayed.workflow.tend import tend
 from tests.conftest import burst, eventually
+from tests.process.server.test_protocols import talk, text_port
+from tests.redis.workflow.functions import same, see
+from tests.support.api import serve
+from tests.support.letters import bury
 from tests.support.processes import Fleet
 from tests.support.servers import SLOTS, open_redis
 
@@ -85,6 +103,25 @@ async def test_asyncio_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clust
     assert burst(queue).finished == 2
 
 
+async def test_consumers_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
+    queues = [Queue(f"{{{name}{number}}}", clustered) for number in range(3)]
+    links = Links(f"redis+cluster://127.0.0.1:{cluster[1].port}")
+    consumer = Consumer(links)
+    ends: list[tuple[str, Ending]] = []
+    for queue in queues:
+        waiting = asyncio.create_task(consumer.take(queue.name, max=5, wait=20))
+        queue.enqueue(PyTask("m:f", (1,), track=True))
+        (lease,) = await waiting
+        assert not (await consumer.extend(lease.token, 30)).cancelled
+        ends.append((lease.token, Succeed()))
+    assert await consumer.end_many(ends) == ["succeeded"] * 3
+    assert await consumer.end_many(ends) == [None] * 3
+    with pytest.raises(ConfigurationError, match="share a slot"):
+        await consumer.take(name)
+    await consumer.close()
+    await links.aclose()
+
+
 async def test_durable_enqueues_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, name: str) -> None:
     """This one has no replicas and no files: each says so, and where the task is."""
     durable = Queue(f"{{{name}}}", clustered, durability="replicas:1", durability_timeout=0.01)
@@ -137,6 +174,7 @@ def test_fsck_and_doctor_on_a_cluster(
         assert "cluster" in [advice.about for advice in diagnose(read(client)) if advice.level == "problem"]
 
 
+@pytest.mark.slow
 def test_worker_and_sweeper_processes_on_a_cluster(
     cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, fleet: Fleet, name: str
 ) -> None:
@@ -154,3 +192,144 @@ def test_worker_and_sweeper_processes_on_a_cluster(
     eventually(lambda: inspect(queue)[1:5] == (0, 0, 0, 0))
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_server_on_a_cluster(cluster: list[EmbeddedRedis], clustered: redis.RedisCluster, tmp_path: Path, name: str) -> None:
+    """Queues of three slots, over HTTP and the text protocol; what is about several of them asks whose {tag} is meant."""
+    url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+    queues = [Queue(f"{{{name}{number}}}", clustered) for number in range(3)]
+    with Fleet(url, tmp_path) as processes:
+        process, api = serve(processes, "--text", "127.0.0.1:0")
+        remote = Remote(f"http://127.0.0.1:{api.port}")
+        for queue in queues:
+            there, path = remote.queue(queue.name), f"/v1/queues/{quote(queue.name, safe='')}"
+            handle = there.enqueue(PyTask("tasks:two", (1,), result_ttl=60))
+            assert there.enqueue_many(PyTask("tasks:noop") for _ in range(1200)) == 1200
+            (lease,) = api.take(queue.name, wait=20)
+            assert lease["id"] == handle.id
+            api.post(f"/v1/leases/{lease['token']}/succeed", {"result": 3})
+            assert (handle.result(20), handle.status().state) == (3, "succeeded")
+            there.pause()
+            assert api.get(path)["limits"]["paused"]
+            there.resume()
+            job = api.post(f"{path}/jobs", {"act": "task.delete"})
+            eventually(lambda path=path, job=job: api.get(f"{path}/jobs/{job['id']}")["state"] == "done")  # type: ignore[misc]
+            assert queue.len() == 0
+            run = chain(PyTask(same, (1,)), PyTask(see)).submit(there)
+            burst(queue)
+            burst(queue)
+            assert (run.result(20), [node.state for node in run.nodes()]) == (1, ["succeeded"] * 2)
+            there.set_interest("*", "m:f")
+            assert there.publish({"event": "paid"}).keys() == {queue.name}
+            assert there.remove_interest()
+            assert there.purge() == 1
+            assert api.get(f"/v1/queues?like={quote(queue.name)}")["next"] is None
+            assert talk(text_port(process), b"7 enq %b 5 hello\n" % queue.name.encode()).startswith(b"7 enqed ")
+            assert there.purge() == 1
+        for asked in ("/v1/queues", "/v1/interests", "/metrics", "/v1/events", "/v1/workflows/AAAAAAAAAAAAAAAA"):
+            refused = api.call("GET", asked)
+            assert (refused.status, refused.body["code"]) == (422, "not-possible"), asked
+        assert api.call("GET", f"/metrics?like={quote(queues[0].name)}").status == 200
+        assert api.call("GET", f"/v1/events?queues={quote(queues[0].name)}&seconds=0.1").status == 200
+        assert "Traceback" not in process.log.read_text()
+
+
+def test_what_operators_do_is_done_and_written(clustered: redis.RedisCluster, name: str) -> None:
+    queue, by = Queue(f"{{{name}}}x", clustered), audit.Actor("ada", "here")
+    bury(queue, *(PyTask("m:f", (number,)) for number in range(3)))
+    pause_queue(queue, by)
+    job = begin(queue, by, "dead.retry")
+    assert Runner(lambda: [Queue(f"{{{name}}}y", clustered), queue]).step()
+    assert job_of(queue, job.id).done == 3
+    assert [each.act for each in audit.read(Queue(f"{{{name}}}y", clustered)).entries] == [
+        "dead.retry",
+        "dead.retry",
+        "queue.pause",
+    ]
+    assert clustered.exists(f"delayed:audit:{{{name}}}")
+
+
+@pytest.fixture
+def slots(clustered: redis.RedisCluster, name: str) -> tuple[Queue, Queue]:
+    """The home of a workflow, and a queue in another slot."""
+    home = Queue(f"{{{name}}}", clustered)
+    there = (f"{{{name}{number}}}" for number in range(100))
+    return home, Queue(next(each for each in there if not home.store.reaches(each)), clustered)
+
+
+def _outbox(queue: Queue) -> list[bytes]:
+    found: list[bytes] = queue.store.call("LRANGE", queue.keys.flow_outbox, 0, -1)
+    return found
+
+
+def _until_ended(run: Run, *queues: Queue) -> str:
+    """Run and carry on until the workflow has ended."""
+
+    def ended() -> bool:
+        for queue in queues:
+            burst(queue)
+            tend(queue.store)
+        return run.status().ended is not None
+
+    eventually(ended)
+    return run.status().state
+
+
+def test_a_node_in_another_slot_tells_its_workflow_by_its_own_outbox(slots: tuple[Queue, Queue]) -> None:
+    home, far = slots
+    members = group(PyTask(same, (1,)), *(on(far.name, PyTask(same, (number,))) for number in (2, 3)))
+    run = members.then(PyTask(see)).submit(home)
+    assert far.len() == 2
+    burst(home)
+    burst(far)
+    entries = _outbox(far)
+    assert [entry[:1] for entry in entries] == [b"@", b"@"]  # nobody has delivered them yet
+    assert run.status().left == 3
+    far.store.call(
+        "RPUSH", far.keys.flow_outbox, *entries
+    )  # as if somebody was killed before he could remove them: they come twice
+    tend(far.store)
+    assert _outbox(far) == []
+    assert run.status().left == 1
+    assert _until_ended(run, home, far) == "succeeded"
+    assert run.result(0) == [1, 2, 3]
+
+
+def test_failures_losses_and_cancels_in_another_slot_reach_the_workflow(slots: tuple[Queue, Queue]) -> None:
+    home, far = slots
+    run = chain(on(far.name, PyTask("tasks:fail", ("no",))), PyTask(see)).submit(home)
+    assert _until_ended(run, home, far) == "failed"
+    assert [node.state for node in run.nodes()] == ["failed", "skipped"]
+    assert retry(far, next(iter(dead_letters(far))))  # it reopens its workflow, and fails again
+    tend(far.store)
+    assert (run.status().state, run.status().left) == ("running", 2)
+    assert _until_ended(run, home, far) == "failed"
+
+    run = chain(on(far.name, PyTask(same, (1,))), PyTask(see)).submit(home)
+    for number in range(3):  # its worker dies each time
+        lease = far.keys.lease("t", number)
+        assert far.store.take([lease], "t", 10).tasks
+        far.store.call("DEL", lease)
+        sweep(far.store)
+    assert _until_ended(run, home, far) == "failed"
+    assert run.retry() == 2
+    assert _until_ended(run, home, far) == "succeeded"
+
+    run = chain(PyTask(same, (1,)), on(far.name, PyTask(same, (2,))), PyTask(see)).submit(home)
+    burst(home)
+    tend(home.store)
+    assert far.len() == 1
+    run.cancel()
+    assert _until_ended(run, far, home) == "cancelled"
+    assert [node.state for node in run.nodes()] == ["succeeded", "cancelled", "cancelled"]
+
+
+def test_what_is_nothing_in_an_outbox_stops_nobody(slots: tuple[Queue, Queue]) -> None:
+    home, far = slots
+    run = chain(on(far.name, PyTask(same, (1,))), PyTask(see)).submit(home)
+    strange = (b"@", b"@\xc1", b"@\x93\xa1a\xa1b\xa1c", b"nothing", b"@" + run.flow.encode())
+    far.store.call("RPUSH", far.keys.flow_outbox, *strange)
+    burst(far)
+    assert _until_ended(run, far, home) == "succeeded"
+    assert _outbox(far) == []

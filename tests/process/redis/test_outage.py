@@ -19,14 +19,13 @@ from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import PyTask
 from delayed.worker.worker import Worker
 from tests.conftest import eventually
-from tests.support.processes import Fleet
+from tests.support.processes import LIVES, Fleet
 from tests.support.proxy import proxy
 from tests.support.servers import kill, open_redis, stopped
 
 pytestmark = pytest.mark.slow
 
 ENDED = 2**63
-LIVES = 1.0  # seconds that a lease of `quick_worker` lives
 
 
 class Log:

@@ -45,6 +45,7 @@ def sentinel_url(tmp_path: Path) -> Iterator[str]:
         sentinel.stop()
 
 
+@pytest.mark.slow
 def test_producer_worker_and_sweeper_find_the_master(sentinel_url: str, name: str, fleet: Fleet) -> None:
     queue = Queue(name, sentinel_url)
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(100))
@@ -133,6 +134,7 @@ async def test_sentinels_have_credentials_and_tls_of_their_own(port_of_primary: 
         fleet.processes[0].kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_sentinel_that_does_not_let_us_in_ends_the_start(name: str, fleet: Fleet, secure: bool) -> None:
     with tls.listening(tls.sentinel("mymaster", 1, "sentinel's"), tls=secure) as port:

@@ -22,7 +22,8 @@ from delayed.task.task import PyTask
 from delayed.worker.scoreboard import Scoreboard
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED, KILLS, begin_and_leave_waiting, kill_under_full_load, popped
-from tests.support.processes import Fleet, Process
+from tests.support.keys import left
+from tests.support.processes import LIVES, SOON_DEAD, Fleet, Process
 
 
 def supervisor(fleet: Fleet, *arguments: str) -> Process:
@@ -65,12 +66,12 @@ def test_no_child_outlives_its_parent(fleet: Fleet, queue: Queue, client: redis.
     eventually(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids))
 
 
+@pytest.mark.slow
 def test_the_parent_beats_while_a_c_extension_lets_no_thread_run(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
-    quick = ("--keep-alive-timeout=1", "--keep-alive-interval=0.2")
-    supervisor(fleet, "-c", "1", *quick, queue.name)
+    supervisor(fleet, "-c", "1", *SOON_DEAD, queue.name)
     fleet.sweeper(queue.name)
     key = f"{queue.name}:s"
-    queue.enqueue(PyTask("tasks:hold_the_interpreter", (key, 3.0)))
+    queue.enqueue(PyTask("tasks:hold_the_interpreter", (key, 2 * LIVES)))
     first = popped(client, f"{key}:began")
     assert popped(client, f"{key}:ended") == first
     eventually(lambda: at_rest(queue))
@@ -78,6 +79,7 @@ def test_the_parent_beats_while_a_c_extension_lets_no_thread_run(fleet: Fleet, q
     assert inspect(queue).recovered == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_lets_every_child_finish(fleet: Fleet, queue: Queue, client: redis.Redis, number: signal.Signals) -> None:
     parent = supervisor(fleet, "-c", "2", queue.name)
@@ -89,9 +91,10 @@ def test_a_signal_lets_every_child_finish(fleet: Fleet, queue: Queue, client: re
     client.rpush(f"{key}:go", 1, 1)
     assert parent.wait() == 0
     assert sorted([popped(client, f"{key}:ended"), popped(client, f"{key}:ended")]) == [b"x", b"y"]
-    assert {name.decode() for name in client.scan_iter(f"{queue.name}_*")} <= {queue.keys.noti}
+    assert left(client, f"{queue.name}_") <= {queue.keys.noti}
 
 
+@pytest.mark.slow
 def test_the_second_signal_means_now(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     parent = supervisor(fleet, "-c", "2", queue.name)
     key = begin_and_leave_waiting(queue, client)
@@ -135,6 +138,7 @@ def test_children_are_replaced_when_they_have_grown(fleet: Fleet, queue: Queue, 
     assert inspect(queue).recovered == inspect(queue).dead == 0
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_between_tasks_is_replaced(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
     """The main thread neither runs a task nor asks for one, and the heartbeat goes on."""
     code = (
@@ -279,6 +283,7 @@ def test_without_a_descriptor_the_others_work_on(fleet: Fleet, queue: Queue, cli
     assert inspect(queue).recovered == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_sigkill_does_not_end_holds_nothing_up(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     """As one that waits in the kernel for a disk: here SIGKILL does not reach it."""
     deaf = (
@@ -302,9 +307,12 @@ def test_a_process_that_sigkill_does_not_end_holds_nothing_up(fleet: Fleet, queu
 def test_burst_ends_the_children_and_the_parent(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(1000))
     assert supervisor(fleet, "-c", "2", "--burst", queue.name).wait() == 0
-    assert not list(client.scan_iter(f"{queue.name}*"))
+    assert at_rest(queue)
+    # Leases whose endings the heartbeat has sent, as the loop got no processor, run out by themselves.
+    eventually(lambda: not left(client, queue.name))
 
 
+@pytest.mark.slow
 def test_burst_waits_for_what_the_dead_left(fleet: Fleet, queue: Queue) -> None:
     """Its successor finds the queue empty before the task is put back."""
     queue.enqueue(PyTask("tasks:die_with_an_heir"))
@@ -337,7 +345,7 @@ def test_usr1_goes_to_all(fleet: Fleet, queue: Queue) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60 + 3 * KILLS)
+@pytest.mark.timeout(900 + 3 * KILLS)
 def test_children_killed_under_full_load_repeat_at_most_what_they_ran(fleet: Fleet, queue: Queue, tmp_path: Path) -> None:
     """The parent is quick to give back what they held: not before Redis has read all endings that they had sent."""
     parent = supervisor(fleet, "-c", "1", "--keep-alive-timeout=86400", queue.name)

@@ -132,6 +132,7 @@ def test_a_server_s_clock_that_is_set_costs_no_living_worker_its_task(
     worker, process = its_fleet.worker("q"), sweeper(clocked[0].url)
     queue_of.enqueue(log.task(1))
     eventually(lambda: log.counts()[1] == 1)
+    eventually(lambda: queue_of.store.call("HLEN", queue_of.keys.workers) == 2)  # the sweeper knows the time by now
     word = {"forward": 0, "back": 0}
     for before, ahead in zip((0, *steps), steps, strict=False):
         clock.set(ahead)

@@ -13,7 +13,7 @@ from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from tests.conftest import eventually
 from tests.process.test_processes import EXIT_FORCED, popped
-from tests.support.processes import Fleet, Process
+from tests.support.processes import SOON_DEAD, Fleet, Process
 
 UNREAD = """
 import os, sys
@@ -36,6 +36,7 @@ def unread(fleet: Fleet, *arguments: str) -> Process:
     return fleet.start(sys.executable, "-c", UNREAD, *arguments).ready()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [(), ("--threads=2",), ("-c", "1")], ids=str)
 def test_a_hard_timeout_ends_a_process_that_waits_for_its_reader(
     fleet: Fleet, queue: Queue, client: redis.Redis, mode: tuple[str, ...]
@@ -55,6 +56,7 @@ def test_a_hard_timeout_ends_a_process_that_waits_for_its_reader(
     assert inspect(queue).held == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGQUIT,)], ids=str)
 def test_so_do_the_end_of_the_grace_and_a_second_signal(
     fleet: Fleet, queue: Queue, client: redis.Redis, numbers: tuple[signal.Signals, ...]
@@ -71,10 +73,11 @@ def has_beaten(queue: Queue, seen: float) -> bool:
     return [(about["running_for"] or 0) > seen for about in inspect(queue).processes] == [True]
 
 
+@pytest.mark.slow
 def test_it_beats_meanwhile(fleet: Fleet, queue: Queue, client: redis.Redis) -> None:
     """SIGUSR1 has much to say, to nobody."""
     queue.enqueue(PyTask("odd:print_without_end", (f"{queue.name}:n",)))
-    worker = unread(fleet, "--keep-alive-timeout=1", "--keep-alive-interval=0.2", queue.name)
+    worker = unread(fleet, *SOON_DEAD, queue.name)
     popped(client, f"{queue.name}:n")
     for _ in range(3):
         worker.send(signal.SIGUSR1)
@@ -142,6 +145,7 @@ def test_an_application_that_configures_its_log_does_not_silence_the_workers(
     client.delete(f"{queue.name}:n")
 
 
+@pytest.mark.slow
 def test_what_it_has_printed_does_not_keep_a_worker(fleet: Fleet, queue: Queue) -> None:
     """It stays in the buffer, as nobody reads it."""
     queue.enqueue(PyTask("tasks:say", ("hello",)))

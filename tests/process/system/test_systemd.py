@@ -16,7 +16,7 @@ WITHOUT_SYSTEMD = "systemd-analyze is not installed"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze") and not os.environ.get("CI"), reason=WITHOUT_SYSTEMD)
-@pytest.mark.parametrize("unit", ["delayed-worker@.service", "delayed-sweeper.service"])
+@pytest.mark.parametrize("unit", ["delayed-worker@.service", "delayed-sweeper.service", "delayed-ui.service"])
 def test_systemd_accepts_the_unit(unit: str, tmp_path: Path) -> None:
     program = tmp_path / "delayed"
     program.write_text("#!/bin/sh\n")

@@ -12,7 +12,7 @@ from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from tests.conftest import eventually
-from tests.support.processes import Fleet, Process
+from tests.support.processes import SOON_DEAD, Fleet, Process
 
 EXIT_FORCED = 3
 MANY = 50
@@ -36,6 +36,7 @@ def numbers(client: redis.Redis, key: str) -> list[int]:
     return sorted(map(int, client.lrange(key, 0, -1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("supervised", [False, True])
 def test_a_killed_worker_loses_nothing_and_repeats_what_was_in_flight(
     fleet: Fleet, queue: Queue, client: redis.Redis, supervised: bool
@@ -43,7 +44,7 @@ def test_a_killed_worker_loses_nothing_and_repeats_what_was_in_flight(
     if supervised:  # no sweeper runs, and the leases would live for a day
         worker(fleet, "-c", "1", "--keep-alive-timeout=86400", queue.name)
     else:
-        victim = worker(fleet, "--keep-alive-timeout=1", "--keep-alive-interval=0.2", queue.name)
+        victim = worker(fleet, *SOON_DEAD, queue.name)
     queue.enqueue(PyTask("tasks:note_process", (f"{queue.name}:pid",)))
     eventually(lambda: client.llen(f"{queue.name}:pid") == 1)
     key = hold_many(queue, client)

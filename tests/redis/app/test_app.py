@@ -142,7 +142,7 @@ def test_a_plain_function_hears_that_it_is_cancelled(app: App) -> None:
             handle.result(20)
     finally:
         worker.stop()
-        thread.join(20)
+        thread.join(60)
 
 
 async def test_asyncio(app: App) -> None:
@@ -279,7 +279,7 @@ def test_a_task_is_shown_from_whichever_queue_it_is_in(app: App, redis_url: str)
     for part in ("args:   None", "(failed, 20", "TypeError"):
         assert part in letter
     assert json.loads(shown(str(fails.id), *names, "--json"))["dead_letter"]["reason"] == "failed"
-    assert "an application" in shown("0" * 16, status=2)
+    assert "give an application, not both" in shown("0" * 16, "q", *names, status=2)
     assert "no id of a task" in shown("x", *names, status=2)
 
 

@@ -124,6 +124,7 @@ def test_many_at_once_enqueue_each_occurrence_once(queue: Queue, redis_url: str)
     assert len(tasks) == 10 * YEARS
 
 
+@pytest.mark.slow
 def test_some_are_killed_while_they_fire(queue: Queue, redis_url: str) -> None:
     """Processes go round until they are killed, while schedules become due again and again."""
     for number in range(5):
@@ -287,7 +288,7 @@ def sweeping(queue: Queue) -> Iterator[list[threading.Thread]]:
     for sweeper in sweepers:
         sweeper.stop()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
 
 def test_sweepers_fire_in_time_and_hear_of_new_schedules(queue: Queue, schedules: Schedules, sweeping: object) -> None:

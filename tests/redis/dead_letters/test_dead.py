@@ -24,6 +24,7 @@ from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
 from tests.conftest import burst
 from tests.support.command import run as command
+from tests.support.waiting import LONG_AGO
 
 LOST: dict[str, Any] = {"result_ttl": 60, "unique": "k"}
 
@@ -131,9 +132,9 @@ def test_a_tracked_letter_waits_again(queue: Queue) -> None:
 
 
 def test_an_expired_letter_runs_when_it_is_retried(queue: Queue) -> None:
-    handle = queue.enqueue(PyTask("tasks:two", (1,), expires=0.0001, result_ttl=60))
-    while handle.status().state is not State.EXPIRED:
-        burst(queue)
+    handle = queue.enqueue(PyTask("tasks:two", (1,), expires=LONG_AGO, result_ttl=60))
+    burst(queue)
+    assert handle.status().state is State.EXPIRED
     assert retry_all(queue, Search()) == 1
     burst(queue)
     assert handle.result(1) == 3
@@ -378,7 +379,7 @@ def test_a_letter_is_read_once(queue: Queue) -> None:
             queue.store.call("XADD", queue.keys.dead, "*", *fields)
         asked.clear()
         assert yard.tell() == expected
-        assert len(asked) == 1 + expected
+        assert len([command for command, *_ in asked if command != "EVAL"]) == 1 + expected  # that a server needs at first
 
 
 def test_a_letter_is_named_by_the_id_of_its_task(queue: Queue, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

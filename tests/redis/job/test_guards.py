@@ -116,7 +116,7 @@ PLACES: list[tuple[type, str, dict[str, Any]]] = [
     (Completer, "end", {"result_ttl": 60}),
     (Completer, "_posted", {"result_ttl": 60}),
     (Runner, "begin", {"result_ttl": 60, "unique": "k"}),
-    (Runner, "succeed", {"result_ttl": 60, "unique": "k"}),
+    (Completer, "_packed", {"result_ttl": 60, "unique": "k"}),
     (Runner, "end", {"fails": True, "result_ttl": 60}),
 ]
 

@@ -39,6 +39,7 @@ from delayed.task.task import GoTask, PyTask, Task
 from delayed.testing.enqueued import enqueued
 from delayed.worker.worker import Worker
 from tests.conftest import burst, eventually
+from tests.support.waiting import LONG_AGO
 
 
 def start(queue: Queue, threaded: Callable[[Worker], threading.Thread], **options: object) -> None:
@@ -61,7 +62,7 @@ def test_several_wait_for_one_result(queue: Queue, threaded: Callable[[Worker], 
         thread.start()
     start(queue, threaded)
     for thread in waiting:
-        thread.join(20)
+        thread.join(60)
     assert found == [3] * 5
 
 
@@ -156,8 +157,7 @@ def test_equal_tasks_at_one_instant_stay_two(queue: Queue) -> None:
 
 
 def test_too_late(queue: Queue) -> None:
-    handle = queue.enqueue(PyTask("tasks:noop", expires=0.001, result_ttl=60))
-    time.sleep(0.01)  # it is time that must pass
+    handle = queue.enqueue(PyTask("tasks:noop", expires=LONG_AGO, result_ttl=60))
     burst(queue)
     with pytest.raises(TaskExpired):
         handle.result(1)
@@ -183,11 +183,12 @@ def test_a_unique_task_is_refused_a_second_time(queue: Queue, mode: str) -> None
 
 def test_two_with_one_key_do_not_run_at_once(queue: Queue, sweeping: object) -> None:
     task: dict[str, Any] = {"unique": "a", "unique_mode": "while_running", "result_ttl": 60}
-    queue.store.call("SET", queue.keys.unique("a"), "another", "PX", 1200)
+    queue.store.call("SET", queue.keys.unique("a"), "another", "EX", 600)
     handle = queue.enqueue(PyTask("tasks:two", (1,), **task))
     burst(queue)
     status = handle.status()
     assert (status.state, status.waits) == (State.QUEUED, "another task with its unique key is running")
+    queue.store.call("PEXPIRE", queue.keys.unique("a"), 1)
     eventually(lambda: (burst(queue), handle.status().state is State.SUCCEEDED)[1])
     assert not queue.store.call("KEYS", f"{queue.name}_unique_*")
 

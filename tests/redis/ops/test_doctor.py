@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from delayed.ops.diagnosis import ServerFacts, diagnose, diagnose_queue
-from delayed.ops.doctor import product_of, queue_facts, read
+from delayed.ops.doctor import queue_facts, read
+from delayed.ops.product import product_of
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.task.task import PyTask

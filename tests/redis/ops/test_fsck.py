@@ -1,18 +1,34 @@
 """Each invariant is broken on a real Redis, seen, and repaired where that may be done."""
 
+import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha1
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from delayed.base.ids import node_id
+from delayed.cli.main import main
 from delayed.dead_letters.letter import dead_letters
-from delayed.ops.fsck import check, examine, lines, look, mend
+from delayed.errors import InvalidAct
+from delayed.ops.audit import Actor, AuditFilter, read
+from delayed.ops.fsck import LOOKED_AT, STEPS, Checked, check, examine, lines, look, mend
 from delayed.ops.invariants import INVARIANTS, MOST_LOSSES
+from delayed.ops.job_records import Job, create, job_of, jobs
+from delayed.ops.jobs import REPAIR, Runner, begin, stop_job
 from delayed.queue.queue import Queue
+from delayed.queue.waiting import Wanted
+from delayed.redis.command import ConnectionError as Outage
 from delayed.redis.store import Store
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
+from delayed.workflow.compose import Flow
+from delayed.workflow.compose import _flow_of as flow_of
+from delayed.workflow.graph import Ref
+from tests.conftest import eventually
 from tests.redis.test_costs import monitored
 
 pytestmark = pytest.mark.breaks_invariants("each test here breaks them, and checks them itself")
@@ -43,6 +59,8 @@ def dumps(queue: Queue, client: redis.Redis) -> dict[bytes, object]:
 
 
 SLOTS = f"Q_slots_{sha1(b'a').hexdigest()}"
+UNIQUE = "once"
+FLOW = flow_of(UNIQUE)
 LINE = SLOTS.replace("slots", "waits")
 Break = Callable[[Queue], object]
 BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
@@ -55,6 +73,11 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "no task in the schedule": (
         lambda q: q.store.call("ZADD", q.keys.scheduled, 1, b"0123456789abcdef" + NOISE),
         [("schedule", "Q_scheduled b'0123456789abcdef'")],
+    ),
+    "no statistics": (lambda q: q.store.call("HSET", q.keys.stats_total, "a", ""), [("statistics", "Q_stats_total a")]),
+    "endless statistics": (
+        lambda q: q.store.call("HSET", q.keys.stats_of("days", 7), "1", ""),
+        [("statistics-ttl", "Q_stats_days_7")],
     ),
     "no schedule": (lambda q: q.store.call("HSET", q.keys.cron, "a", ONE), [("cron", "Q_cron a")]),
     "schedules that are a list": (lambda q: q.store.call("RPUSH", q.keys.cron, 1), [("types", "Q_cron")]),
@@ -73,6 +96,10 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "not MessagePack": (lambda q: hold(q, NOISE), [("held-tasks", f"Q_lease_t_0 {sha1(NOISE).hexdigest()}")]),
     "no task": (lambda q: hold(q, ONE), [("held-tasks", f"Q_lease_t_0 {sha1(ONE).hexdigest()}")]),
     "an endless lease": (lambda q: hold(q, ttl=-1), [("lease-ttl", "Q_lease_t_0")]),
+    "an unreadable interest": (
+        lambda q: q.store.call("HSET", q.store.interests, q.name, "x"),
+        [("interest", "delayed:interests Q")],
+    ),
     "no digest": (lambda q: _lose(q, "x", "1:p"), [("losses", "Q_lost x")]),
     "no loss": (lambda q: _lose(q, DIGEST, "one"), [("losses", f"Q_lost {DIGEST}")]),
     "too many losses": (
@@ -130,10 +157,68 @@ BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     ),
     "endless notes": (lambda q: q.store.call("HSET", q.keys.deferred, DIGEST, "1:2:3"), [("deferred-ttl", "Q_deferred")]),
     "endless slots": (lambda q: q.store.call("HSET", q.keys.slots("a"), "a", "b"), [("kept-ttl", SLOTS)]),
+    "a workflow of which nothing is left": (
+        lambda q: q.store.call("ZADD", q.keys.flow_ids, 5, FLOW),
+        [("flow-ids", f"Q_flow_ids {FLOW}")],
+    ),
+    "a workflow that nobody forgets": (
+        lambda q: q.store.call("HSET", q.keys.flow(FLOW), "state", "building"),
+        [("flow-ids", f"Q_flow_{FLOW}")],
+    ),
+    "a part of a workflow that is gone": (
+        lambda q: q.store.call("RPUSH", q.keys.bodies(FLOW, 3), TASK),
+        [("flow-parts", f"Q_flow_bodies_3_{FLOW}")],
+    ),
+    "marks that are a list": (lambda q: _spoil(q, "marks"), [("flow-parts", f"Q_flow_marks_{FLOW}")]),
+    "what nobody carries on": (lambda q: _flow(q, "joins"), [("flow-outbox", f"Q_flow_joins_{FLOW}")]),
+    "counts that do not follow": (lambda q: _flow(q, "counts"), [("flow-counts", f"Q_flow_{FLOW}")]),
+    "a gate that nobody has decided": (lambda q: _flow(q, "gate"), [("flow-gates", f"Q_flow_{FLOW} g0")]),
+    "an end that a workflow has not heard": (
+        lambda q: _flow(q, "state"),
+        [("flow-heard", f"Q_task_{node_id(FLOW, 0)} 0")],
+    ),
+    "nothing whose time is over": (lambda q: q.store.call("ZADD", q.keys.flow_due, 5, "x"), [("flow-due", "Q_flow_due 'x'")]),
+    "no job": (lambda q: q.store.call("HSET", q.keys.bulk_jobs, "x", "1"), [("bulk-jobs", "Q_bulk_jobs x")]),
+    "no job that is open": (
+        lambda q: q.store.call("HSET", q.keys.bulk_jobs, "open:x", "go"),
+        [("bulk-jobs", "Q_bulk_jobs open:x")],
+    ),
+    "an entry of another program's": (
+        lambda q: q.store.call("XADD", q.keys.history, "5-1", "batch", "x"),
+        [("history", "Q_history 5-1")],
+    ),
     "an unknown count": (lambda q: q.store.call("HSET", q.keys.stats, "x", "1"), [("stats", "Q_stats x")]),
 }
 NAMES = {invariant for _, found in BROKEN.values() for invariant, _ in found}
+RELEASES = (
+    "what nobody carries on",
+    "a gate that nobody has decided",
+    "an end that a workflow has not heard",
+)  # a node after it
 MENDED = {each.name for each in INVARIANTS if each.mend}
+
+
+def _flow(queue: Queue, wrong: str) -> None:
+    """A chain of two, the first of which is released, but for what is wrong."""
+    own, call = queue.keys, queue.store.call
+    flow = Flow(queue, unique=UNIQUE)
+    flow.add(PyTask("m:f"), name="a")
+    flow.add(PyTask("m:f"), name="b", after=Ref((flow.graph.blocks[0],)))
+    flow.submit()
+    if wrong == "joins":
+        call("RPUSH", own.joins(FLOW), "e0 0 s")
+    elif wrong == "counts":
+        call("HSET", own.flow(FLOW), "left", 1)
+    elif wrong == "gate":
+        call("SETRANGE", own.marks(FLOW), 0, "s")
+        call("HSET", own.flow(FLOW), "left", 1, "o0", 1)
+    elif wrong == "state":
+        call("HSET", own.task(node_id(FLOW, 0)), "state", "succeeded")
+        call("PEXPIRE", own.task(node_id(FLOW, 0)), 60_000)
+
+
+def _spoil(queue: Queue, part: str) -> None:
+    queue.store.call("RPUSH", queue.keys.marks(FLOW), part)
 
 
 def _wait(queue: Queue, data: bytes, limit: int | None = 1) -> object:
@@ -166,7 +251,7 @@ def test_what_is_broken_is_found_and_repaired_or_left_alone(what: str, queue: Qu
     checked = check(queue, 0.02, repair=True)
     mended = expected[0][0] in MENDED and what != "an unknown count"
     assert [bool(checked.repaired), bool(checked.left)] == [mended, not mended]
-    assert queue.len() + held(queue) == tasks
+    assert queue.len() + held(queue) == tasks + (what in RELEASES)
     if mended:
         assert not wrong(queue)
         assert not list(dead_letters(queue))
@@ -334,6 +419,107 @@ def test_large_queues_are_read_in_pages(queue: Queue, client: redis.Redis, name:
     with monitored(client, name) as sent:
         assert not look(queue, INVARIANTS[:-1])
     assert set(sent) <= {"HELLO", "CLIENT", "TYPE", "SCAN", "EVALSHA", "EVAL", "EXISTS", "HMGET", "XREVRANGE", "HLEN", "ZSCAN",
-                         "LRANGE"}  # fmt: skip
+                         "LRANGE", "ZREVRANGE"}  # fmt: skip
     assert sent.count("HMGET") >= 100
-    assert sent.count("XREVRANGE") == 100
+    assert sent.count("XREVRANGE") == 101  # of the history one page
+
+
+ADA = Actor("ada", "here")
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs take what stays wrong for a moment for wrong."""
+    monkeypatch.setattr("delayed.ops.repair.check", partial(check, patience=0.02))
+
+
+def worked(queue: Queue, job: Job) -> Job:
+    assert Runner(lambda: [queue]).step()
+    return job_of(queue, job.id)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_repair_is_a_job_with_its_result_in_the_audit(queue: Queue, client: redis.Redis) -> None:
+    hold(queue, ttl=0)
+    client.zadd(queue.keys.scheduled, {b"no task": 1e15})
+    job = worked(queue, begin(queue, ADA, REPAIR))
+    assert (job.state, job.done, job.left, job.looked) == ("done", 1, 1, STEPS)
+    assert queue.len() == 1
+    entry = read(queue, AuditFilter(queue=queue.name)).entries[0]
+    assert (entry.who, entry.act, entry.count, entry.result) == ("ada", "fsck.repair", 1, "done, 1 were left")
+    client.zrem(queue.keys.scheduled, b"no task")
+    job = worked(queue, begin(queue, ADA, REPAIR))
+    assert (job.state, job.done, job.left, job.looked, job.total) == ("done", 0, 0, LOOKED_AT, LOOKED_AT)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_repair_in_the_background_is_begun_by_a_command(
+    queue: Queue, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+    hold(queue, ttl=0)
+    found = CliRunner().invoke(main, ["fsck", queue.name, "--repair", "--background"])
+    assert found.exit_code == 0
+    assert "fsck.repair" in found.output
+    assert not queue.len()
+    assert worked(queue, jobs(queue)[0]).done == queue.len() == 1
+    for options in (["--background"], ["--background", "--repair", "--at-rest"]):
+        assert "--background is for --repair" in CliRunner().invoke(main, ["fsck", queue.name, *options]).output
+
+
+def test_a_repair_goes_on_between_beats_and_stops(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes, its lease is kept; whoever stops it ends it between two steps; what it has done counts."""
+    hold(queue, ttl=0)
+    ended = threading.Event()
+
+    def endless(queue: Queue, *, repair: bool, step: Callable[[int], None]) -> Checked:
+        def patient(count: int) -> None:
+            step(count)
+            while queue.len():  # the repair is done
+                step(1)
+                time.sleep(0.001)
+
+        try:
+            return check(queue, 0.02, repair=repair, step=patient)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr("delayed.ops.repair.check", endless)
+    monkeypatch.setattr("delayed.ops.jobs._BEAT", 0.01)
+    job = begin(queue, ADA, REPAIR)
+    runner = threading.Thread(target=Runner(lambda: [queue]).step)
+    runner.start()
+    eventually(lambda: job_of(queue, job.id).looked > STEPS)
+    stop_job(queue, ADA, job.id)
+    runner.join(60)
+    job = job_of(queue, job.id)
+    assert (job.state, job.done, job.left) == ("stopped", 1, 0)
+    assert ended.wait(60)
+
+    job, given = begin(queue, ADA, REPAIR), iter([False, False, True])
+    assert Runner(lambda: [queue], lambda: next(given)).step()  # a process that ends gives it back
+    assert job_of(queue, job.id).state == "open"
+    assert not queue.store.call("EXISTS", queue.keys.job_lease(job.id))
+    stop_job(queue, ADA, job.id)
+
+
+def test_a_repair_without_redis_is_left_to_others(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Outage("gone")
+
+    monkeypatch.setattr("delayed.ops.repair.check", away)
+    job = begin(queue, ADA, REPAIR)
+    with pytest.raises(Outage):
+        Runner(lambda: [queue]).step()
+    assert job_of(queue, job.id).state == "open"
+    queue.store.call("DEL", queue.keys.job_lease(job.id))
+    stop_job(queue, ADA, job.id)
+
+
+def test_a_job_of_another_version_fails_and_does_nothing(queue: Queue) -> None:
+    queue.enqueue(PyTask("m:f", after=3600))
+    job = worked(queue, create(queue, ADA, "task.odd", {}, total=1, newest="", moment=None))
+    assert (job.state, job.done) == ("failed", 0)
+    assert "this version has no act" in job.says
+    with pytest.raises(InvalidAct, match="no filter"):
+        begin(queue, ADA, REPAIR, Wanted())

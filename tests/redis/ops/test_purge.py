@@ -38,7 +38,7 @@ def test_a_purge_removes_all_that_waits_and_frees_what_it_held(queue: Queue, cli
         assert Handle(queue, identity).status().state == "cancelled"
         with pytest.raises(TaskCancelled):
             Handle(queue, identity).result()
-    assert left(queue, client) <= {"task", "result", "wake"}
+    assert left(queue, client) <= {"task", "result", "wake", "history"}
     assert client.llen(queue.keys.noti) == 0
     queue.enqueue(PyTask("m:f", unique="k", unique_for=60))
     assert purge(queue) == 1
@@ -169,6 +169,6 @@ def test_a_rename_is_refused_where_it_is_not_safe(queue: Queue, client: redis.Re
     purge(queue)
     client.delete(queue.keys.task(str(handle.id)))
     queue.enqueue(PyTask("m:f"))
-    queue.store.enqueue_group("g", [b"\x91\xa3m:f"])
+    queue.store.submit_many({"g": [b"\x91\xa3m:f"]}, [])
     assert queue.store.rename(new.keys, []) == 3
     assert not client.exists(new.name)

@@ -15,6 +15,8 @@ from delayed.redis.embedded import EmbeddedRedis
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.decode import decode
 from delayed.task.headers import Holds
+from delayed.task.options import TRACKED_FOR
+from delayed.task.result import State
 from delayed.task.task import PyTask
 from delayed.worker.serial import SerialLoop
 from delayed.worker.worker import Worker
@@ -184,8 +186,10 @@ def test_a_worker_alone_moves_them(queue: Queue, ran: list[list[Any]]) -> None:
 
 
 def test_retries_after_a_pause_too(queue: Queue) -> None:
-    queue.enqueue_many(PyTask("tasks:fail", (str(number),), retry=1, backoff=Constant(60), group="a") for number in range(20))
-    queue.enqueue_many(PyTask("tasks:fail", ("plain",), retry=1, backoff=Constant(60)) for _ in range(2))
+    queue.enqueue_many(
+        PyTask("tasks:fail", (str(number),), retry=1, backoff=Constant(60, jitter=False), group="a") for number in range(20)
+    )
+    queue.enqueue_many(PyTask("tasks:fail", ("plain",), retry=1, backoff=Constant(60, jitter=False)) for _ in range(2))
     burst(queue)
     assert queue.store.call("ZCARD", queue.keys.scheduled) == 22
     make_due(queue)
@@ -209,7 +213,9 @@ def test_one_that_has_to_wait_for_a_key_remembers_its_group(queue: Queue) -> Non
 @pytest.mark.parametrize("fails", [False, True])
 def test_one_in_the_schedule_can_be_cancelled(queue: Queue, fails: bool) -> None:
     if fails:
-        handle = queue.enqueue(PyTask("tasks:fail", ("no",), retry=1, backoff=Constant(60), group="a", track=True))
+        handle = queue.enqueue(
+            PyTask("tasks:fail", ("no",), retry=1, backoff=Constant(60, jitter=False), group="a", track=True)
+        )
         burst(queue)
     else:
         handle = queue.enqueue(task("a", 0, after=60, track=True))
@@ -232,18 +238,33 @@ def many(count: int) -> list[PyTask]:
     ]
 
 
-def test_many_at_once_are_a_command_for_each_group_of_a_chunk(
+def test_many_at_once_are_one_command_for_each_chunk_whatever_groups_it_has(
     queue: Queue, client: redis.Redis, name: str, ran: list[list[Any]]
 ) -> None:
     with monitored(client, name) as sent:
         assert queue.enqueue_many(many(3000)) == 3000
-    assert sent.count("EVALSHA") <= 3 * 6 + 5  # `turn` for the first of each group
+    assert sent.count("EVALSHA") == 3 + 1  # and `turn`, once, as all groups are new in the first chunk
     assert queue.len() <= 500 + 16
     burst(queue)
     assert len(ran) == 3000
     for group in {args[0] for args in ran}:
         numbers = [number for each, number in ran if each == group]
         assert numbers == sorted(numbers)
+
+
+def test_if_the_id_of_one_is_known_none_of_any_group_goes_in(queue: Queue, client: redis.Redis) -> None:
+    known = queue.enqueue(task("a", 0, track=True)).id
+    assert known is not None
+    before = {key: client.dump(key) for key in client.scan_iter()}
+    with pytest.raises(redis.ResponseError, match="is known in"):
+        queue.store.submit_many({"a": [b"1"], "b": [b"2"], None: [b"3"]}, ["new_id_of_a_task", known, "another_id_of_one"])
+    assert {key: client.dump(key) for key in client.scan_iter()} == before
+
+
+def test_tracked_tasks_of_many_groups_each_have_a_state_that_ends(queue: Queue, client: redis.Redis) -> None:
+    handles = queue.enqueue_all(task(f"g{number % 3}", number, track=True) for number in range(9))
+    assert all(handle.status().state is State.QUEUED for handle in handles)
+    assert all(0 < client.pttl(queue.keys.task(handle.id or "")) <= TRACKED_FOR * 1000 for handle in handles)
 
 
 async def test_async_producers_of_many_do_the_same(queue: Queue, server: EmbeddedRedis, ran: list[list[Any]]) -> None:

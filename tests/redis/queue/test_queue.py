@@ -13,18 +13,26 @@ import redis.asyncio
 from delayed.errors import ConfigurationError, NotEncodable, TaskTooLarge
 from delayed.queue.async_queue import AsyncQueue
 from delayed.queue.queue import Queue
-from delayed.redis.channel import Channel, bulk
-from delayed.redis.command import pack
+from delayed.redis.channel import Channel
+from delayed.redis.command import bulk, pack
 from delayed.redis.connect import DEADLINE, connect, connect_async
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.redis.foreign import ForeignType
 from delayed.task.decode import decode
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.leases import LeasePool
 from tests.conftest import eventually
+from tests.support.servers import stopped
 
 
 def _keys(client: redis.Redis, queue: Queue) -> set[str]:
     return {key.decode() for key in client.scan_iter(f"{queue.name}*")}
+
+
+def _busy(queue: Queue) -> int:
+    """How many connections of its client are in use."""
+    assert isinstance(queue.conn, redis.Redis)
+    return len(queue.conn.connection_pool._in_use_connections)
 
 
 def test_enqueue_writes_what_upstream_writes(queue: Queue, client: redis.Redis) -> None:
@@ -73,6 +81,78 @@ def test_enqueue_many_says_how_far_it_came(queue: Queue) -> None:
         queue.enqueue_many(tasks)
     assert error.value.__notes__ == ["1000 tasks of this call had been enqueued before"]
     assert queue.len() == 1000
+
+
+def test_enqueue_many_writes_tasks_down_while_others_are_on_their_way(queue: Queue, client: redis.Redis) -> None:
+    """Also where the tasks come from code that uses the same client, and that breaks off."""
+
+    def tasks() -> Iterator[PyTask]:
+        for i in range(2500):
+            if i == 2100:
+                eventually(lambda: client.llen(queue.name) == 2000)  # before anybody has read what Redis said
+                busy.append(_busy(queue))
+            if i == 2200:
+                raise KeyError(i)
+            yield PyTask("m:f", (i,), track=True)
+
+    busy: list[int] = []
+    with pytest.raises(KeyError) as error:
+        queue.enqueue_many(tasks())
+    assert error.value.__notes__ == ["2000 tasks of this call had been enqueued before"]
+    assert queue.len() == 2000
+    assert busy == [1]
+    assert _busy(queue) == 0
+
+
+def test_a_chunk_of_enqueue_many_that_is_on_its_way_is_given_up_with_its_connection(queue: Queue) -> None:
+    def tasks() -> Iterator[PyTask]:
+        for i in range(1500):
+            if i == 1200:
+                raise KeyboardInterrupt
+            yield PyTask("m:f", (i,))
+
+    with pytest.raises(KeyboardInterrupt):
+        queue.enqueue_many(tasks())
+    assert _busy(queue) == 0
+    eventually(lambda: queue.len() == 1000)
+    assert queue.enqueue_many([PyTask("m:f")]) == 1
+    assert queue.len() == 1001
+
+
+def test_after_a_chunk_that_is_refused_none_is_sent(queue: Queue, client: redis.Redis) -> None:
+    client.set(f"{queue.name}_noti", "x")
+    with pytest.raises(ForeignType) as error:
+        queue.enqueue_many(PyTask("m:f", (i,)) for i in range(3000))
+    assert error.value.__notes__[-1] == "0 tasks of this call had been enqueued before"
+    client.delete(f"{queue.name}_noti")
+    assert queue.len() == 0
+
+
+def test_a_generator_that_breaks_after_a_chunk_that_is_refused_says_both(queue: Queue, client: redis.Redis) -> None:
+    client.set(queue.name, "x")
+
+    def tasks() -> Iterator[PyTask]:
+        yield from (PyTask("m:f", (i,)) for i in range(1001))
+        raise KeyError
+
+    with pytest.raises(KeyError) as error:
+        queue.enqueue_many(tasks())
+    client.delete(queue.name)
+    lost, count = error.value.__notes__
+    assert lost.startswith("of the 1000 tasks that were sent last: ")
+    assert count == "0 tasks of this call had been enqueued before"
+
+
+def test_enqueue_many_needs_one_connection_where_there_are_few(name: str, server: EmbeddedRedis) -> None:
+    queue = Queue(name, f"{server.url}?max_connections=1&timeout=0.1")
+    tasks = (PyTask("m:f", (queue.len(),)) for _ in range(1500))
+    assert queue.enqueue_many(tasks) == 1500
+
+
+def test_enqueue_many_sends_scripts_that_the_server_lacks(queue: Queue, client: redis.Redis) -> None:
+    client.script_flush()
+    assert queue.enqueue_many(PyTask("m:f", (i,), track=True) for i in range(2500)) == 2500
+    assert queue.len() == 2500
 
 
 async def test_async_queue_writes_the_same(queue: Queue, server: EmbeddedRedis, client: redis.Redis) -> None:
@@ -373,15 +453,14 @@ def test_a_channel_gives_up_on_a_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         client = redis.Redis.from_url(f"redis://127.0.0.1:{mute.getsockname()[1]}")
         with pytest.raises(redis.TimeoutError):
-            Channel(client, "q").open()
-    assert DEADLINE < 5
+            Channel(client, "q", 0.2).open()
+    assert Channel(client, "q")._deadline == DEADLINE < 5
 
 
-def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.Redis) -> None:
+def test_a_channel_gives_up_on_a_server_that_stalls(queue: Queue, client: redis.Redis, server: EmbeddedRedis) -> None:
     channel = Channel(client, queue.name, 0.2)
     channel.open()
-    client.client_pause(600)
-    with pytest.raises(redis.TimeoutError):
+    with stopped(server), pytest.raises(redis.TimeoutError):
         channel.call("PING")
     assert not channel.is_open
 

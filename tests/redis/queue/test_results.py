@@ -36,8 +36,8 @@ def end(queue: Queue, handle: Handle[Any] | AsyncHandle[Any], result: bytes) -> 
     queue.store.call("HSET", queue.keys.task(handle.id or ""), "result", result)
 
 
-def connections(client: redis.Redis) -> int:
-    return len(client.client_list())
+def connections(client: redis.Redis, name: str) -> int:
+    return sum(each["name"] == name for each in client.client_list())
 
 
 def counted(queue: Queue) -> int:
@@ -54,17 +54,18 @@ def own_server(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 
 async def test_any_number_of_waits_takes_one_connection_and_no_thread(redis_url: str, name: str, client: redis.Redis) -> None:
-    queue = Queue(name, redis_url)
-    async with AsyncQueue(name, redis_url) as other:
+    url = f"{redis_url}?client_name={name}"
+    queue = Queue(name, url)
+    async with AsyncQueue(name, url) as other:
         handles: list[Any] = [queue.enqueue(tracked()) for _ in range(1000)]
         handles += await asyncio.gather(*(other.enqueue(tracked()) for _ in range(1000)))
-        threads, before = threading.active_count(), connections(client)
+        threads, before = set(threading.enumerate()), connections(client, name)
         waits = [asyncio.ensure_future(handle.aresult(60)) for handle in handles]
         waiter = await other.waiter()
         while counted(queue) < 1000 or sum(map(len, waiter._waits._waiting.values())) < 1000:
             await asyncio.sleep(0.01)
-        assert threading.active_count() <= threads + 1
-        assert connections(client) <= before + 2
+        assert len(set(threading.enumerate()) - threads) <= 1  # those of other tests may end meanwhile
+        assert connections(client, name) <= before + 2
         queue.enqueue(PyTask("m:f"))
         await other.enqueue(PyTask("m:f"))  # nobody stands in the way
         for number, handle in enumerate(handles):
@@ -137,6 +138,7 @@ async def test_even_the_shortest_wait_looks_once(queue: Queue, redis_url: str, s
             unknown[0].result(seconds)
 
 
+@pytest.mark.slow
 async def test_every_answer_reaches_whoever_waits(queue: Queue, redis_url: str) -> None:
     async with AsyncQueue(queue.name, redis_url) as other:
         for through in (None, other):
@@ -210,7 +212,7 @@ def test_a_connection_that_is_cut_without_a_word_is_noticed(
     eventually(lambda: counted(queue) == 1)
     proxy.lose()
     end(direct, handle, success(1, kept=True))
-    thread.join(30)
+    thread.join(60)
     proxy.close()
     assert found == [1]
 

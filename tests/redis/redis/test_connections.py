@@ -5,7 +5,7 @@ import contextlib
 import gc
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -109,19 +109,29 @@ def test_so_does_what_a_signal_raises(queue: Queue, client: redis.Redis, monkeyp
     def interrupted(*_: object, **__: object) -> None:
         raise TimedOut("too long")
 
-    monkeypatch.setattr(connection, "read_response", interrupted)
-    monkeypatch.setattr(connection, "can_read", lambda timeout=0: False)
-    client.connection_pool.release(connection)
-    with pytest.raises(TimedOut) as caught:
-        queue.enqueue(TASK)
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "read_response", interrupted)
+        patched.setattr(connection, "can_read", lambda timeout=0: False)
+        client.connection_pool.release(connection)
+        with pytest.raises(TimedOut) as caught:
+            queue.enqueue(TASK)
     assert "may or may not" in caught.value.__notes__[0]
 
 
-@pytest.fixture
-def slow_server(server: EmbeddedRedis) -> Iterator[Callable[[int], bool]]:
-    """Lets the server answer nobody for so many milliseconds."""
+@contextlib.contextmanager
+def held(server: EmbeddedRedis) -> Iterator[None]:
+    """Meanwhile the server answers nobody who writes."""
     with server.client() as client:
-        yield lambda milliseconds: bool(client.client_pause(milliseconds))
+        client.client_pause(300_000, all=False)
+        try:
+            yield
+        finally:
+            client.client_unpause()
+
+
+def writing(client: redis.Redis, name: str) -> int:
+    """How many connections of this name wait for an answer."""
+    return sum(each["name"] == name and "b" in each["flags"] for each in client.client_list())
 
 
 async def test_more_enqueues_at_once_than_connections_wait_for_each_other(
@@ -149,43 +159,43 @@ async def test_more_enqueues_at_once_than_connections_wait_for_each_other(
 
 
 async def test_who_gets_no_connection_in_time_hears_what_to_do(
-    redis_url: str, name: str, slow_server: Callable[[int], bool]
+    redis_url: str, name: str, server: EmbeddedRedis, client: redis.Redis
 ) -> None:
-    url = f"{redis_url}?max_connections=1&timeout=0.1"
+    url = f"{redis_url}?max_connections=1&timeout=0.1&client_name={name}"
     sync = Queue(name, url)
     assert sync.len() == 0
     async with AsyncQueue(name, url) as queue:
         assert await queue.len() == 0
-        slow_server(600)
-        first = [asyncio.ensure_future(queue.enqueue(TASK)), asyncio.ensure_future(asyncio.to_thread(sync.enqueue, TASK))]
-        await asyncio.sleep(0.05)
-        for call in (queue.enqueue(TASK), asyncio.to_thread(sync.enqueue, TASK)):
-            with pytest.raises(
-                redis.ConnectionError, match=r"free for 0\.1 s, and nothing was sent: it has 1; .*max_conn"
-            ) as no:
-                await call
-            assert not getattr(no.value, "__notes__", ())
+        with held(server):
+            first = [asyncio.ensure_future(queue.enqueue(TASK)), asyncio.ensure_future(asyncio.to_thread(sync.enqueue, TASK))]
+            await asyncio.to_thread(eventually, lambda: writing(client, name) == 2)
+            for call in (queue.enqueue(TASK), asyncio.to_thread(sync.enqueue, TASK)):
+                with pytest.raises(
+                    redis.ConnectionError, match=r"free for 0\.1 s, and nothing was sent: it has 1; .*max_conn"
+                ) as no:
+                    await call
+                assert not getattr(no.value, "__notes__", ())
         await asyncio.gather(*first)
 
 
 async def test_a_client_that_was_given_says_it_in_its_way(
-    redis_url: str, name: str, client: redis.Redis, slow_server: Callable[[int], bool]
+    redis_url: str, name: str, server: EmbeddedRedis, client: redis.Redis
 ) -> None:
-    async with redis.asyncio.Redis.from_url(redis_url, max_connections=1) as conn:
-        given = redis.Redis.from_url(redis_url, max_connections=1)
+    async with redis.asyncio.Redis.from_url(redis_url, max_connections=1, client_name=name) as conn:
+        given = redis.Redis.from_url(redis_url, max_connections=1, client_name=name)
         queues: list[Any] = [AsyncQueue(name, conn), Queue(name, given)]
         assert await queues[0].len() == queues[1].len() == 0
-        slow_server(600)
-        first = [
-            asyncio.ensure_future(queues[0].enqueue(TASK)),
-            asyncio.ensure_future(asyncio.to_thread(queues[1].enqueue, TASK)),
-        ]
-        await asyncio.sleep(0.1)
-        for call in (queues[0].enqueue(TASK), asyncio.to_thread(queues[1].enqueue, TASK)):
-            with pytest.raises(
-                redis.ConnectionError, match=r"is free, and nothing was sent: it has 1; .*BlockingConnectionPool"
-            ):
-                await call
+        with held(server):
+            first = [
+                asyncio.ensure_future(queues[0].enqueue(TASK)),
+                asyncio.ensure_future(asyncio.to_thread(queues[1].enqueue, TASK)),
+            ]
+            await asyncio.to_thread(eventually, lambda: writing(client, name) == 2)
+            for call in (queues[0].enqueue(TASK), asyncio.to_thread(queues[1].enqueue, TASK)):
+                with pytest.raises(
+                    redis.ConnectionError, match=r"is free, and nothing was sent: it has 1; .*BlockingConnectionPool"
+                ):
+                    await call
         await asyncio.gather(*first)
         given.close()
 

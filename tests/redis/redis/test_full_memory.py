@@ -12,21 +12,42 @@ from delayed.dead_letters.letter import dead_letters
 from delayed.dead_letters.retry import retry_all
 from delayed.dead_letters.search import Search
 from delayed.errors import Reason
+from delayed.ops.audit import Actor
+from delayed.ops.jobs import begin
 from delayed.queue.queue import Queue
 from delayed.redis.command import ResponseError, run_script
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.redis.keys import Keys
 from delayed.redis.scripts import SCRIPTS
+from delayed.redis.statistics import packed
 from delayed.sweeper.sweep import sweep
 from delayed.task.decode import headers_of
 from delayed.task.headers import Holds, holds_in
 from delayed.task.result import CANCELLED, HARD, State
 from delayed.task.task import PyTask
+from delayed.workflow import Flow, Run, group
+from delayed.workflow.adding import Membership
+from delayed.workflow.carry import Carrier
+from delayed.workflow.tend import remove, tend
 from tests.conftest import burst
 from tests.redis.queue.test_groups import make_due
 
 # They add: tasks, schedules, notifications.
-MAY_REFUSE = {"reserve", "submit", "submit_many", "enqueue", "enqueue_group", "cron", "repair"}
+MAY_REFUSE = {
+    "reserve",
+    "submit",
+    "submit_many",
+    "enqueue",
+    "cron",
+    "repair",
+    "flow_build",
+    "flow_add",
+    "count",
+    "interest",
+    "publish",
+    "number",
+    "deliver",
+}
 KEYS: dict[str, Any] = {"unique": "u", "unique_mode": "while_running", "concurrency_key": "s"}
 Call = Callable[[], object]
 
@@ -165,6 +186,12 @@ def pruned(queue: Queue) -> Call:
     return partial(queue.store.prune, [lease(queue, 7)])
 
 
+def job_at_work(queue: Queue) -> Call:
+    job = begin(queue, Actor("ada", "here"), "dead.retry")
+    queue.store.call("SET", queue.keys.job_lease(job.id), "me", "PX", 60_000)
+    return partial(queue.store.job_step, job.id, "me", job.pack(), 60)
+
+
 def plain(queue: Queue) -> Call:
     queue.enqueue(PyTask("m:f", (1,)))
     return partial(queue.store.take, [lease(queue, 0)], "t", 60)
@@ -194,18 +221,104 @@ def tracked(queue: Queue) -> str:
 
 
 def begun(queue: Queue) -> Call:
-    asked = [(lease(queue, 0), tracked(queue), 1)]
+    asked = [(lease(queue, 0), Holds(tracked(queue)), 1)]
     return lambda: asserted(queue.store.start_many(asked, "w") == [1])
 
 
 def finished(queue: Queue) -> Call:
     keys = (queue.keys.processing, queue.keys.task(tracked(queue)))
-    words = (lease(queue, 0), b"x" * 1000, 1000, "w")
+    words = (lease(queue, 0), b"x" * 1000, 1000, "w", "-")
     return lambda: asserted(run_script(queue.store, SCRIPTS["finish"], keys, words) == 1)
+
+
+def finished_together(queue: Queue) -> Call:
+    keys = (queue.keys.processing, queue.keys.task(tracked(queue)))
+    words = ("w", lease(queue, 0), b"x" * 1000, 1000)
+    return lambda: asserted(run_script(queue.store, SCRIPTS["finish_many"], keys, words) == 1)
+
+
+def finished_with_slot(queue: Queue) -> Call:
+    keys = (*queue.keys.home, queue.keys.task(tracked(queue)), queue.keys.slots("k"), queue.keys.waits(queue.keys.slots("k")))
+    words = ("w", lease(queue, 0), "-", b"x" * 1000, 1000)
+    return lambda: asserted(run_script(queue.store, SCRIPTS["finish_held"], keys, words) == 1)
 
 
 def asserted(true: bool) -> None:
     assert true
+
+
+def workflow(queue: Queue, size: int = 2) -> Run:
+    """One in which a task is held under a lease, and others wait for that."""
+    flow = Flow(queue)
+    first = flow.add(PyTask("m:f"))
+    flow.add(group(PyTask("m:f") for _ in range(size)), after=first)
+    run = flow.submit()
+    queue.store.take([lease(queue, 0)], "t", 60, waiting=True)
+    return run
+
+
+def node_ended(queue: Queue, run: Run, state: State = State.SUCCEEDED) -> None:
+    (data,) = queue.store.call("HMGET", queue.keys.processing, lease(queue, 0))
+    holds = holds_in(headers_of(data))
+    assert queue.store.conclude(lease(queue, 0), holds, state=state, result=b"\x91\xa9succeeded", keep=1000)
+    assert queue.store.call("LLEN", queue.keys.joins(run.flow)) == 1
+
+
+def joined(queue: Queue) -> Call:
+    node_ended(queue, workflow(queue))
+    return lambda: asserted(Carrier(queue.store).carry_all() == 1)
+
+
+def stepped(queue: Queue) -> Call:
+    run = workflow(queue, 200)
+    node_ended(queue, run)
+    own = queue.keys
+    return lambda: asserted(Carrier(queue.store).carry(run.flow) and queue.store.call("LLEN", own.queue) == 200)
+
+
+def told_of_a_cancel(queue: Queue) -> Call:
+    run = workflow(queue)
+    return run.cancel
+
+
+def pages_cancelled(queue: Queue) -> Call:
+    run = group(PyTask("m:f") for _ in range(3)).submit(queue)
+
+    def cancel() -> None:
+        run.cancel()
+        assert run.wait(0) == "cancelled"
+
+    return cancel
+
+
+def more_added(queue: Queue) -> Call:
+    run = workflow(queue)
+    (data,) = queue.store.call("HMGET", queue.keys.processing, lease(queue, 0))
+    member = holds_in(headers_of(data)).member
+    assert member is not None
+    counts = Membership(queue, queue.name, member, lease(queue, 0))
+    assert run.status().left == 3
+    return partial(counts.add, PyTask("m:f"))
+
+
+def ended_again(queue: Queue) -> Call:
+    run = workflow(queue)
+    node_ended(queue, run, State.FAILED)
+    Carrier(queue.store).carry(run.flow)
+    return run.retry
+
+
+def forgotten(queue: Queue) -> Call:
+    run = workflow(queue)
+    node_ended(queue, run, State.FAILED)
+    Carrier(queue.store).carry(run.flow)
+    queue.store.call("ZADD", queue.keys.flow_ids, 1, run.flow)
+    return lambda: asserted(remove(queue.store, run.flow))
+
+
+def published(queue: Queue) -> Call:
+    queue.set_interest({"event": "paid"}, "m:f")
+    return partial(queue.publish, {"event": "paid"})
 
 
 CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
@@ -213,11 +326,14 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "start, which waits": begins_later,
     "start_many": begun,
     "finish": finished,
+    "finish_many": finished_together,
+    "finish_held": finished_with_slot,
     "progress": lambda queue: partial(queue.store.progress, held(queue).id or "", b"\x90"),
     "take": plain,
     "take_limited": lambda queue: limited(queue, rate=5),
     "take_limited, refused": reached,
     "succeed": ending("succeed", Holds),
+    "count": lambda queue: partial(queue.store.count, 1.8e9, 1, [("", packed({1: 1}))]),
     "retry": ending("retry", b"\x91\xa3m:f"),
     "bury": ending("bury", Reason.FAILED, "x", "y", Holds),
     "conclude": ending("conclude", Holds, state=State.FAILED, result=b"x" * 1000, keep=1000, reason=Reason.FAILED, error="x"),
@@ -249,12 +365,30 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "page": lambda queue: partial(queue.store.page, queue.keys.processing),
     "gone": lambda queue: partial(queue.store.gone, [lease(queue, 0)]),
     "lengths": lambda queue: queue.store.lengths,
+    "slices": lambda queue: partial(queue.store.slices, {queue.keys.queue: "list"}, 10),
+    "read": lambda queue: partial(queue.store.read, ("LLEN", queue.keys.queue)),
     "reserve": lambda queue: partial(queue.store.reserve, "k", 5),
     "submit": lambda queue: partial(queue.enqueue, PyTask("m:f", track=True)),
-    "submit_many": lambda queue: partial(queue.store.submit_many, None, [new_id()], [b"\x91\xa3m:f"]),
+    "submit_many": lambda queue: partial(queue.store.submit_many, {None: [b"\x91\xa3m:f"]}, [new_id()]),
     "enqueue": lambda queue: partial(queue.enqueue, PyTask("m:f")),
-    "enqueue_group": lambda queue: partial(queue.store.enqueue_group, "g", [b"\x91\xa3m:f"]),
     "cron": scheduled,
+    "flow_build": lambda queue: Flow(queue).submit,
+    "flow_join": joined,
+    "flow_step": stepped,
+    "flow_tell": told_of_a_cancel,
+    "flow_cancel": pages_cancelled,
+    "flow_add": more_added,
+    "flow_again": ended_again,
+    "flow_look": lambda queue: partial(tend, queue.store),
+    "flow_remove": forgotten,
+    "job_step": job_at_work,
+    "succeed_many": lambda queue: (held(queue), partial(queue.store.succeed_many, [lease(queue, 0)]))[1],
+    "interest": lambda queue: partial(queue.set_interest, {"event": "paid"}, "m:f"),
+    "publish": published,
+    "number": lambda queue: partial(
+        queue.store.run, "number", (queue.keys.queue, queue.keys.noti, queue.keys.numbers), b"x" * 1000
+    ),
+    "deliver": lambda queue: partial(queue.store.run, "deliver", (queue.keys.number(1),), 60_000, 5, "c", "a", "t" * 1000),
     "repair": lambda queue: (queue.store.call("RPUSH", queue.keys.queue, b"\x91\xa3m:f"), queue.store.repair)[1],
 }
 

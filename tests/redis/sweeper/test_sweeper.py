@@ -332,7 +332,7 @@ def test_a_stop_is_heard_inside_each_loop(queue: Queue, monkeypatch: pytest.Monk
     thread.start()
     assert begun.wait(20)
     sweeper.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert queue.store.call("EXISTS", queue.keys.workers) == 0
 
@@ -349,7 +349,7 @@ def test_while_it_catches_up_it_sweeps_and_hears_a_stop(queue: Queue) -> None:
     hold(queue)
     eventually(lambda: held(queue) == 0)
     sweeper.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     queue.store.call("UNLINK", queue.keys.cron, queue.keys.cron_due, queue.name, queue.keys.noti)
 

@@ -21,7 +21,7 @@ def running(sweeper: Sweeper) -> Iterator[None]:
     thread.start()
     yield
     sweeper.stop()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
 
 

@@ -30,11 +30,12 @@ def shop(pytester: pytest.Pytester) -> pytest.Pytester:
 
 
 def run(shop: pytest.Pytester, tests: str, *words: str, ini: str = "delayed_app = jobs:app") -> pytest.RunResult:
-    shop.makeini(f"[pytest]\naddopts = --strict-markers -p no:xdist -p no:valkey\npythonpath = .\n{ini}\n")
+    shop.makeini(f"[pytest]\naddopts = --strict-markers -p no:xdist -p no:valkey -p no:schemathesis\npythonpath = .\n{ini}\n")
     shop.makepyfile(test_shop=textwrap.dedent(tests))
     return shop.runpytest_subprocess(*words)
 
 
+@pytest.mark.slow
 def test_each_test_begins_empty_in_memory_or_on_a_server(shop: pytest.Pytester) -> None:
     tests = """
         import pytest
@@ -80,6 +81,7 @@ def test_each_test_begins_empty_in_memory_or_on_a_server(shop: pytest.Pytester) 
     run(shop, tests).assert_outcomes(passed=4)
 
 
+@pytest.mark.slow
 def test_a_failure_shows_the_lines_of_the_test_and_of_the_task(shop: pytest.Pytester) -> None:
     tests = """
         from delayed.testing import assert_enqueued, drain
@@ -104,6 +106,7 @@ def test_a_failure_shows_the_lines_of_the_test_and_of_the_task(shop: pytest.Pyte
     assert "delayed/" not in said.replace("pytest_delayed", "")
 
 
+@pytest.mark.slow
 def test_an_application_of_a_fixture(shop: pytest.Pytester) -> None:
     tests = """
         import pytest

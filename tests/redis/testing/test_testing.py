@@ -239,7 +239,7 @@ def test_assert_enqueued(fake: Queue) -> None:
     assert said[1:4] == ["  m:f(1, [2], a=3), retry 4", "  m:f(1, [2], a=3)", "  main.F(1, 2)"]
     assert said[4].startswith("  m:g(), ")
     assert "group x" in said[4]
-    assert said[4].endswith((" due in 60 s", " due in 59 s"))
+    assert re.search(" due in (60|5[0-9]) s$", said[4])
     with pytest.raises(AssertionError, match="it waits 2 times, not 1"):
         assert_enqueued(fake, "m:f", times=1)
     with pytest.raises(InvalidTask):
@@ -364,7 +364,8 @@ def test_calls_are_compared_as_the_function_takes_them(app: App) -> None:
             assert_enqueued(shop.welcome, 7, total="9", **options)
     with pytest.raises(AssertionError) as caught:
         assert_enqueued(shop.plain, 2)
-    assert str(caught.value).splitlines()[1:] == [
+    said = [re.sub(r"due in (60|5[0-9]) s", "due in 60 s", line) for line in str(caught.value).splitlines()[1:]]
+    assert said == [
         "  bulk: tests.app.shop:plain(1, twice=True)",
         "  mail.high: tests.app.shop:welcome(user=8), retry 3, backoff ['exponential', 1.0, 600.0, True], due in 60 s",
         "  mail: tests.app.shop:welcome(7, total='9'), retry 3, backoff ['exponential', 1.0, 600.0, True]",

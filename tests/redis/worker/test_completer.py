@@ -73,10 +73,9 @@ def test_a_result_that_nobody_keeps_may_be_large(queue: Queue, monkeypatch: pyte
     [
         ({"result_ttl": 60}, lambda queue, handle: queue.keys.task(handle.id)),
         ({"unique": "u", "unique_mode": "while_running"}, lambda queue, _: queue.keys.unique("u")),
-        ({"unique": "u"}, lambda queue, _: queue.keys.unique("u")),
         ({"concurrency_key": "c", "retry": 2}, lambda queue, _: queue.keys.slots("c")),
     ],
-    ids=["state", "key at its beginning", "key", "slots"],
+    ids=["state", "key at its beginning", "slots"],
 )
 def test_a_task_that_cannot_begin_is_buried_with_the_name_of_the_key(
     queue: Queue, client: redis.Redis, work: Callable[[], int], options: dict[str, Any], key: Any
@@ -96,6 +95,18 @@ def test_a_task_that_cannot_begin_is_buried_with_the_name_of_the_key(
     if handle.id is not None and name != queue.keys.task(handle.id):
         with pytest.raises(TaskFailed, match="foreign_key"):
             handle.result(1)
+
+
+def test_a_key_that_it_has_had_since_its_enqueue_is_not_asked_at_its_beginning(
+    queue: Queue, client: redis.Redis, work: Callable[[], int]
+) -> None:
+    handle = queue.enqueue(PyTask(eventful, (), unique="u", result_ttl=60))
+    foreign(client, queue.keys.unique("u"))
+    queue.enqueue(PyTask(eventful, (), result_ttl=60))  # they begin together
+    assert work() == 2
+    assert handle.result(1) == 5
+    assert client.zrange(queue.keys.unique("u"), 0, -1) == [b"x"]
+    assert inspect(queue).held == 0
 
 
 @pytest.mark.parametrize("error", ["", "no"], ids=["success", "failure"])

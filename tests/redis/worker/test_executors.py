@@ -278,7 +278,7 @@ def test_a_worker_that_was_superseded_is_told_for_each(
     assert queue.len() == 2
     with caplog.at_level(logging.ERROR, "delayed"):
         client.set(f"{key}:go", 1)
-        thread.join(20)
+        thread.join(60)
     assert worker.describe()["superseded"] == 2
     assert caplog.text.count("Superseded") == 2
     assert queue.len() == 2
@@ -301,7 +301,7 @@ def test_a_stop_waits_for_all_in_flight_and_gives_back_the_rest(
     assert thread.is_alive()
     assert client.hlen(queue.keys.processing) == places
     client.set(f"{key}:go", 1)
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert client.llen(f"{key}:ended") == worker.finished == places
     assert client.hlen(queue.keys.processing) == 0
@@ -328,7 +328,7 @@ def test_what_was_taken_when_the_stop_came_goes_back_before_the_rest_has_ended(
     eventually(lambda: worker.state.left and queue.len() == 1)
     assert thread.is_alive()
     client.set(f"{key}:go", 1)
-    thread.join(20)
+    thread.join(60)
     assert client.lrange(f"{key}:ended", 0, -1) == [b"1"]
 
 
@@ -528,7 +528,7 @@ def test_a_sweeper_beside_it_takes_nothing(queue: Queue, client: redis.Redis, th
     client.set(f"{key}:go", 1)
     eventually(lambda: done(queue, client))
     sweeper.stop()
-    thread.join(10)
+    thread.join(60)
     assert worker.describe()["superseded"] == 0
     assert inspect(queue).recovered == 0
     assert client.llen(f"{key}:began") == 20

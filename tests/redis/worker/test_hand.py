@@ -8,12 +8,17 @@ import pytest
 import redis
 
 from delayed.errors import TaskCancelled
+from delayed.events import BUS, Kind
 from delayed.job.allow import AllowAny
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
+from delayed.redis.command import pack
+from delayed.redis.scripts import SCRIPTS
 from delayed.redis.store import Store
+from delayed.task.headers import Holds
 from delayed.task.result import State
 from delayed.task.task import PyTask
+from delayed.worker.completer import Completer
 from delayed.worker.options import WorkerOptions
 from delayed.worker.scoreboard import Scoreboard
 from delayed.worker.worker import Worker
@@ -33,6 +38,12 @@ def look(number: int) -> int:
     return number
 
 
+def look_back(number: int) -> int:
+    """As `look`, once Redis has read the ends of those before, which come over another connection."""
+    eventually(lambda: all(handle.status().state is State.SUCCEEDED for handle in HANDLES[:number]))
+    return look(number)
+
+
 def wait(number: int) -> int:
     assert GO.wait(30)
     return number
@@ -42,7 +53,8 @@ def wait(number: int) -> int:
 def _new() -> None:
     HANDLES.clear()
     SEEN.clear()
-    GO.clear()
+    for event in (GO, LOOKED, BEGAN):
+        event.clear()
 
 
 @pytest.fixture
@@ -65,7 +77,7 @@ def filled(queue: Queue, count: int, function: Callable[[int], int] = look) -> N
 
 @pytest.mark.usefixtures("_quick")
 def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
-    filled(queue, 3)
+    filled(queue, 3, look_back)
     with_hand(queue, 3).run()
     running, succeeded = State.RUNNING, State.SUCCEEDED
     assert [[running] * 3, [succeeded, running, running], [succeeded, succeeded, running]] == SEEN
@@ -79,8 +91,37 @@ def test_one_question_begins_a_hand_and_each_end_is_one_command(queue: Queue, cl
     with monitored(client, name) as sent:
         with_hand(queue, 50).run()
     scripts = sent.count("EVALSHA")
-    assert scripts - 50 <= 6, "take, start_many, what a beat calls, and a look at what is due"
+    assert scripts - 50 <= 7, "take, start_many, what a beat calls, the statistics, and a look at what is due"
     assert sent.count("HMGET") <= 3, "the confirmation of all, and what a beat asks"
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("options", [{"concurrency_key": "k", "concurrency": 50}, {"unique": "k{}"}], ids=str)
+def test_one_question_begins_a_hand_with_keys(queue: Queue, client: redis.Redis, name: str, options: dict[str, Any]) -> None:
+    for number in range(50):
+        own: dict[str, Any] = {key: value.format(number) if type(value) is str else value for key, value in options.items()}
+        queue.enqueue(PyTask(lambda_of_nothing, (number,), **own))
+    with monitored(client, name) as sent:
+        with_hand(queue, 50).run()
+    assert sent.count("EVALSHA") - 50 <= 7, "take, start_many, what a beat calls, the statistics, and a look at what is due"
+
+
+@pytest.mark.parametrize("key", ["k", "sch\u00fcssel", "x" * 500], ids=["short", "not ASCII", "long"])
+def test_the_end_of_a_task_with_a_slot_is_packed_like_any_other_command(queue: Queue, key: str) -> None:
+    own, lease = queue.keys, queue.keys.lease("t", 0)
+    keys = (*own.home, own.processing, own.slots(key), own.waits(own.slots(key)))
+    wanted = pack(*SCRIPTS["finish_held"].command(keys, (0, lease, "-", b"", 0)))
+    assert queue.store.finish_held(lease, Holds(slots=key, limit=1)) == wanted
+
+
+@pytest.mark.usefixtures("_quick")
+def test_tasks_of_one_hand_follow_each_other_where_slots_are_few(queue: Queue, client: redis.Redis) -> None:
+    for number in range(9):
+        queue.enqueue(PyTask(lambda_of_nothing, (number,), concurrency_key="k", concurrency=2))
+    worker = with_hand(queue, 9)
+    worker.run()
+    assert worker.finished == 9, "none had to wait for another of the hand"
+    assert not client.exists(queue.keys.slots("k"), queue.keys.waited)
 
 
 def lambda_of_nothing(number: int) -> int:
@@ -129,7 +170,7 @@ def test_where_there_are_limits_each_begins_alone(queue: Queue, monkeypatch: pyt
     asked: list[int] = []
     start_many = Store.start_many
 
-    def counted(self: Store, tasks: list[tuple[str, str, int]], worker: str) -> list[int]:
+    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
         asked.append(len(tasks))
         return start_many(self, tasks, worker)
 
@@ -194,14 +235,19 @@ def test_a_slot_is_free_when_one_that_has_begun_goes_back(queue: Queue) -> None:
 def supervised(queue: Queue, size: int, **options: Any) -> Worker:
     """A worker that notes its endings."""
     scoreboard = Scoreboard(1, supervised=True)
-    worker = Worker.of(WorkerOptions(queues=(queue,), allow=AllowAny(), burst=True, **options), scoreboard)
+    chosen = {"burst": True, **options}
+    worker = Worker.of(WorkerOptions(queues=(queue,), allow=AllowAny(), **chosen), scoreboard)
     worker._parts.fetcher.size = size
     return worker
 
 
-def test_what_is_noted_ends_though_a_slow_task_comes_after_it(queue: Queue, client: redis.Redis) -> None:
+KINDS = pytest.mark.parametrize("kind", [{}, {"result_ttl": 60}, {"concurrency_key": "k", "concurrency": 200}], ids=str)
+
+
+@KINDS
+def test_what_is_noted_ends_though_a_slow_task_comes_after_it(queue: Queue, client: redis.Redis, kind: dict[str, Any]) -> None:
     noop, slow = "tasks:noop", "tests.redis.worker.test_hand:wait"
-    queue.enqueue_many(PyTask(path, (number,)) for number, path in enumerate((noop, noop, slow, noop)))
+    queue.enqueue_many(PyTask(path, (number,), **kind) for number, path in enumerate((noop, noop, slow, noop)))
     worker = supervised(queue, 4)
     thread = threading.Thread(target=worker.run)
     thread.start()
@@ -214,26 +260,141 @@ def test_what_is_noted_ends_though_a_slow_task_comes_after_it(queue: Queue, clie
     assert (worker.finished, worker.state.scoreboard.noted(0), queue.len()) == (4, [], 0)
 
 
+@KINDS
+def test_what_is_noted_while_the_heartbeat_looks_is_not_left_behind_a_slow_task(
+    queue: Queue, client: redis.Redis, kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has sent what was noted, and a quick task ends and a slow one begins before it looks what is left."""
+    first, looked, began = (f"tests.redis.worker.test_hand:{each}" for each in ("until_looked", "quick", "begin_and_wait"))
+    queue.enqueue_many(PyTask(path, (number,), **kind) for number, path in enumerate((first, looked, began)))
+    worker = supervised(queue, 3)
+    give = Completer.give_delayed
+
+    def looking(self: Completer) -> Any:
+        found = give(self)
+        LOOKED.set()
+        assert BEGAN.wait(30)
+        return found
+
+    monkeypatch.setattr(Completer, "give_delayed", looking)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: client.hlen(queue.keys.processing) == 1)
+    GO.set()
+    thread.join()
+    assert worker.finished == 3
+
+
+@KINDS
+def test_what_is_noted_ends_though_the_queue_is_paused(queue: Queue, client: redis.Redis, kind: dict[str, Any]) -> None:
+    QUEUES[queue.name] = queue
+    queue.enqueue(PyTask(pause, (queue.name,), **kind))
+    worker = supervised(queue, 4, keep_alive_interval=0.1, burst=False)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    eventually(lambda: worker.finished == 1 and not client.hlen(queue.keys.processing))
+    worker.stop()
+    thread.join()
+    queue.resume()
+
+
+def test_who_hears_of_a_success_finds_the_value(queue: Queue) -> None:
+    handle, found = queue.enqueue(PyTask(lambda_of_nothing, (7,), result_ttl=60)), list[Any]()
+    leave = BUS.subscribe(lambda _: found.append(handle.result(timeout=10)), [Kind.SUCCEEDED])
+    try:
+        supervised(queue, 1).run()
+    finally:
+        leave()
+    assert found == [7]
+
+
+def test_the_next_task_may_enqueue_another_with_the_unique_key(queue: Queue) -> None:
+    QUEUES[queue.name] = queue
+    queue.enqueue(PyTask(lambda_of_nothing, (1,), unique="u"))
+    queue.enqueue(PyTask(one_more, (queue.name,), result_ttl=60))
+    worker = supervised(queue, 2)
+    worker.run()
+    assert worker.finished == 3, "it was no duplicate"
+
+
+@KINDS
 @pytest.mark.parametrize("options", [{}, {"endings_at_once": True}], ids=["together", "at once"])
 def test_endings_go_together_if_they_are_noted(
-    queue: Queue, client: redis.Redis, name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    queue: Queue,
+    client: redis.Redis,
+    name: str,
+    options: dict[str, Any],
+    kind: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for quick in ("worker.prefetch.BUDGET", "worker.heartbeat.BUDGET", "worker.completer._DELAY"):
         monkeypatch.setattr(f"delayed.{quick}", 60.0)
-    queue.enqueue_many(PyTask("tasks:noop", (number,)) for number in range(100))
+    queue.enqueue_many(PyTask("tasks:noop", (number,), **kind) for number in range(100))
+    how = "EVALSHA" if kind else "HDEL"
     with monitored(client, name) as sent:
         supervised(queue, 100, **options).run()
-    assert sent.count("HDEL") >= 100 if options else sent.count("HDEL") <= 20
+    assert sent.count(how) >= 100 if options else sent.count(how) <= 20
+    assert not client.hlen(queue.keys.processing)
 
 
-def test_what_was_noted_when_the_connection_broke_is_sent_over_the_next(queue: Queue, client: redis.Redis) -> None:
-    queue.enqueue_many([PyTask("tasks:noop", (1,)), PyTask(drop_clients, (queue.name,)), PyTask("tasks:noop", (2,))])
+@pytest.mark.parametrize("value", ["x" * 5000, "x" * 1000], ids=["one is too long", "all are too long"])
+def test_results_that_have_no_place_among_the_notes_are_sent_at_once(
+    queue: Queue, client: redis.Redis, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for quick in ("worker.prefetch.BUDGET", "worker.heartbeat.BUDGET", "worker.completer._DELAY"):
+        monkeypatch.setattr(f"delayed.{quick}", 60.0)
+    handles = [queue.enqueue(PyTask(same, (value,), result_ttl=60)) for _ in range(100)]
+    supervised(queue, 100).run()
+    assert {handle.result(timeout=0) for handle in handles} == {value}
+    assert not client.hlen(queue.keys.processing)
+
+
+@KINDS
+def test_what_was_noted_when_the_connection_broke_is_sent_over_the_next(
+    queue: Queue, client: redis.Redis, kind: dict[str, Any]
+) -> None:
+    first, second = (PyTask("tasks:noop", (number,), **kind) for number in (1, 2))
+    queue.enqueue_many([first, PyTask(drop_clients, (queue.name,), **kind), second])
     QUEUES[queue.name] = queue
     worker = WORKERS[queue.name] = supervised(queue, 3)
     worker.run()
     assert client.hlen(queue.keys.processing) == 0
     assert worker.state.counts["superseded"] == 0
     assert worker.state.scoreboard.noted(0) == []
+
+
+LOOKED, BEGAN = threading.Event(), threading.Event()
+
+
+def until_looked(number: int) -> int:
+    assert LOOKED.wait(30)
+    return number
+
+
+def quick(number: int) -> int:
+    return number
+
+
+def begin_and_wait(number: int) -> int:
+    BEGAN.set()
+    return wait(number)
+
+
+def pause(name: str) -> None:
+    """Returns when the worker knows."""
+    queue = QUEUES[name]
+    queue.pause()
+    for _ in range(2):
+        seen = queue.store.call("HGETALL", queue.keys.workers)
+        eventually(lambda: queue.store.call("HGETALL", queue.keys.workers) != seen)  # noqa: B023  # at once
+
+
+def one_more(name: str) -> None:
+    QUEUES[name].enqueue(PyTask(quick, (2,), unique="u"))
+
+
+def same(value: str) -> str:
+    return value
 
 
 def drop_clients(name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import redis
 
-from delayed import App
+from delayed import App, chain
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from delayed.worker.application import worker_of
@@ -106,3 +106,9 @@ def test_a_line_when_a_task_starts_is_for_who_asks(
     burst(queue, log_starts=starts, **several)
     started = [vars(each)["function"] for each in of_tasks(caplog) if vars(each)["outcome"] == "started"]
     assert sorted(started) == ["coroutines:add", "tasks:noop", "tasks:noop"] * starts
+
+
+def test_a_line_names_the_workflow_of_a_node(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:
+    graph = chain(PyTask("tasks:noop"), PyTask("tasks:fail", ("x",))).submit(queue)
+    burst(queue)
+    assert [vars(record)["flow"] for record in of_tasks(caplog)] == [graph.id] * 2

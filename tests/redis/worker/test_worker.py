@@ -46,7 +46,9 @@ def popped(client: redis.Redis, key: str) -> bytes:
 
 
 def nothing_left(queue: Queue, client: redis.Redis) -> None:
-    assert {key.decode() for key in client.scan_iter(f"{queue.name}*")} <= {queue.keys.dead, queue.keys.stats}
+    left = {key.decode() for key in client.scan_iter(f"{queue.name}*")}
+    kept = {queue.keys.dead, queue.keys.stats, queue.keys.stats_total, queue.keys.history}
+    assert {key for key in left if not queue.keys.owns_stats(key)} <= kept
 
 
 def test_every_task_runs_once_in_order(queue: Queue, client: redis.Redis) -> None:
@@ -169,7 +171,7 @@ def test_stop_gives_back_what_has_not_begun(queue: Queue, client: redis.Redis) -
     worker.stop()
     worker.stop()
     client.rpush(f"{key}:go", 1)
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert popped(client, f"{key}:ended") == b"1"
     waiting = client.lrange(queue.name, 0, -1)
@@ -188,7 +190,7 @@ def test_stop_before_run_and_during_the_wait(queue: Queue) -> None:
     thread.start()
     eventually(lambda: patient.state.rounds > 0)
     patient.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -245,15 +247,15 @@ def test_a_lost_lease_that_nobody_swept_is_made_again(queue: Queue, client: redi
 
 
 def test_defect_u12_fractions_of_seconds_are_fine(name: str, client: redis.Redis, threaded: Start) -> None:
-    queue = Queue(name, client, dequeue_timeout=0.25, keep_alive_timeout=0.45)
+    queue = Queue(name, client, dequeue_timeout=0.25, keep_alive_timeout=5.45)
     key = f"{name}:h"
     threaded(Worker(queue, keep_alive_interval=0.1, allow=AllowAny()))
     queue.enqueue(PyTask("tasks:hold", (key, 1)))
     popped(client, f"{key}:began")
     (lease,) = client.hkeys(queue.keys.processing)
     low = client.pttl(lease)
-    assert 0 < low <= 450
-    eventually(lambda: client.pttl(lease) > 450 - 60)  # a beat has come
+    assert 0 < low <= 5450
+    eventually(lambda: client.pttl(lease) > 5450 - 60)  # a beat has come
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
     assert sweep(queue.store).recovered == 0
@@ -445,9 +447,10 @@ def test_an_empty_task_is_buried(queue: Queue) -> None:
     assert (letter.data, letter.reason) == (b"", "undecodable")
 
 
+@pytest.mark.slow
 def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, threaded: Start) -> None:
     with EmbeddedRedis(options={"maxmemory-policy": "noeviction"}) as own, own.client() as client:
-        first, second = (Queue(name, client, keep_alive_timeout=2) for name in ("a", "b"))
+        first, second = (Queue(name, client, keep_alive_timeout=4) for name in ("a", "b"))
         worker = Worker([first, second], keep_alive_interval=0.1, allow=AllowAny())
         sweeper = Sweeper([first, second], 0.1)
         second.enqueue(PyTask("tasks:hold", ("h", 1)))  # it talks to the other server
@@ -462,12 +465,12 @@ def test_with_full_memory_leases_live_and_work_goes_on(server: EmbeddedRedis, th
             thread = threading.Thread(target=sweeper.run)
             thread.start()
             beats = worker.state.fresh_at
-            eventually(lambda: worker.state.fresh_at > beats + 3)  # longer than a lease lives
+            eventually(lambda: worker.state.fresh_at > beats + 5)  # longer than a lease lives
             signals.rpush("h:go", 1)
             popped(signals, "h:ended")
             eventually(lambda: second.len() == 0 and client.hlen(second.keys.processing) == 0)
             sweeper.stop()
-            thread.join(10)
+            thread.join(60)
             assert signals.llen("h:began") == 0
             signals.delete("h:began", "h:ended")
         assert worker.describe()["superseded"] == 0
@@ -497,7 +500,7 @@ def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded
     eventually(seen)
     sweeper.stop()
     sweeper.stop()
-    thread.join(10)
+    thread.join(60)
     client.rpush(f"{key}:go", 1)
     popped(client, f"{key}:ended")
 

@@ -1,0 +1,76 @@
+"""The probe says what is not well, by its exit status."""
+
+import json
+import socket
+
+import msgpack
+import pytest
+import redis
+
+from delayed.ops.overview import server_time
+from delayed.queue.queue import Queue
+from delayed.task.task import PyTask
+from tests.support.command import run
+from tests.support.letters import bury
+
+NOWHERE = ("--redis", "redis://localhost:1")
+
+
+@pytest.fixture(autouse=True)
+def _url(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+
+
+def beat(queue: Queue, kind: str, host: str) -> None:
+    queue.store.beat(f"{kind}-{host}", 60, msgpack.packb({"kind": kind, "place": f"{host}:7", "queues": [queue.name]}))
+
+
+def test_redis_answers_or_not() -> None:
+    assert run("health").output == "ok      redis: answers\n"
+    assert "failed  redis: cannot be asked" in run("health", *NOWHERE, status=1).output
+
+
+def test_a_process_of_this_host_serves_the_queue(queue: Queue) -> None:
+    name = queue.name
+    for probe in ("--live", "--ready"):
+        assert f"no process of {socket.gethostname()} serves it" in run("health", probe, name, status=1).output
+    beat(queue, "sweeper", socket.gethostname())
+    beat(queue, "worker", "elsewhere")
+    for probe in ("--live", "--ready"):
+        assert f"{name}: {socket.gethostname()}:7 serves it" in run("health", probe, name).output
+        run("health", probe, name, "--kind", "worker", status=1)
+        run("health", probe, name, "--kind", "worker", "--host", "elsewhere")
+    run("health", "--workers", "1", name)
+    assert "1 worker serves it (at least 2)" in run("health", "--workers", "2", name, status=1).output
+
+
+def test_a_worker_is_not_restarted_because_redis_is_away(queue: Queue) -> None:
+    assert "no reason to restart" in run("health", "--live", queue.name, *NOWHERE).output
+    assert "cannot be asked" in run("health", "--ready", queue.name, *NOWHERE, status=1).output
+    assert "cannot be asked" in run("health", "--max-age", "5", queue.name, *NOWHERE, status=1).output
+
+
+def test_a_refusal_is_an_error_and_no_excuse(queue: Queue, client: redis.Redis, redis_url: str) -> None:
+    client.execute_command("ACL", "SETUSER", f"probe-{queue.name}", "on", ">secret", "+ping")
+    url = redis_url.replace("unix://", f"unix://probe-{queue.name}:secret@")
+    assert "Error: " in run("health", "--live", queue.name, "--redis", url, status=1).output
+    wrong = url.replace(":secret@", ":wrong@")
+    assert "invalid username-password pair" in run("health", "--live", queue.name, "--redis", wrong, status=1).output
+
+
+def test_the_age_and_the_dead_letters_of_a_queue_have_a_bound(queue: Queue, client: redis.Redis) -> None:
+    name = queue.name
+    assert "no task says" in run("health", "--max-age", "5", name).output
+    overdue = {b"x" * 16 + PyTask("m:f").serialize(): round(server_time(queue) * 1000) - 60_000}
+    client.zadd(queue.keys.scheduled, overdue)
+    bury(queue, PyTask("m:f"))
+    assert "(at most 5 s)" in run("health", "--max-age", "5", name, status=1).output
+    run("health", "--max-age", "3600", "--max-dead", "1", name)
+    shown = json.loads(run("health", "--max-age", "3600", "--max-dead", "0", name, "--json", status=1).output)
+    assert (shown["healthy"], [each["ok"] for each in shown["checks"]]) == (False, [True, True, False])
+    assert shown["checks"][2] == {"about": name, "ok": False, "says": "1 dead letter (at most 0)"}
+
+
+def test_wrong_usage_is_told() -> None:
+    for words in (["q"], ["--live"], ["--kind", "worker"], ["--max-age", "5"], ["--max-dead", "0", "q", "--host", "h"]):
+        assert "Usage" in run("health", *words, status=2).output

@@ -1,0 +1,476 @@
+"""CouchQueue's interface over HTTP."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote, urlencode
+from xml.etree import ElementTree
+
+import pytest
+import redis
+
+from delayed.base.clock import now
+from delayed.dead_letters.search import search as letters
+from delayed.ops.fsck import check
+from delayed.queue.queue import Queue
+from delayed.redis.embedded import EmbeddedRedis
+from delayed.server.access import Access
+from delayed.server.compat import couch_store
+from delayed.server.compat.couch_actions import FUNCTION, Actions
+from delayed.server.compat.couchqueue import CouchQueue
+from delayed.server.consumer import Consumer
+from delayed.server.links import Links
+from delayed.server.sweeping import Sweeping
+from delayed.sweeper.sweep import sweep
+from delayed.task.task import PyTask
+from tests.conftest import burst
+from tests.support.asgi import Answer, ask
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Couch:
+    """A client, as CouchQueue's own tests are."""
+
+    def __init__(self, app: CouchQueue) -> None:
+        self.app = app
+
+    async def form(self, action: str, **given: Any) -> Any:
+        return (await self.posted(action, **given)).json
+
+    async def posted(self, action: str, **given: Any) -> Answer:
+        headers = {"content-type": "application/x-www-form-urlencoded"}
+        return await ask(self.app, "POST", "/api", urlencode({"action": action, **given}).encode(), headers=headers)
+
+    async def json(self, action: str, **given: Any) -> Any:
+        body = json.dumps({"action": action, **given}).encode()
+        return (await ask(self.app, "POST", "/api", body, headers={"content-type": "application/json"})).json
+
+    async def route(self, method: str, path: str, **given: Any) -> Any:
+        return (await ask(self.app, method, f"{path}?{urlencode(given)}" if given else path)).json
+
+    async def interest(self, queue: str, interests: str = "*") -> None:
+        assert "error" not in await self.form("interestCreate", queue=queue, interests=interests)
+
+    async def worker(self, *queues: str) -> str:
+        found = await self.form("workerRegister", queues=",".join(queues))
+        assert UUID.fullmatch(found["workerId"])
+        return str(found["workerId"])
+
+    async def publish(self, data: Any, **given: Any) -> list[str]:
+        found = await self.form("taskCreate", publisher="TEST", data=json.dumps(data), **given)
+        subscriptions: list[str] = found["interestedSubscriptions"]
+        return subscriptions
+
+    async def take(self, worker: str) -> Any:
+        return (await self.form("taskGet", workerId=worker)).get("task")
+
+    async def status(self, **given: Any) -> Any:
+        return (await self.form("status", **given))["status"]
+
+
+@pytest.fixture
+def conn(server: EmbeddedRedis) -> redis.Redis:
+    return server.client()
+
+
+@pytest.fixture
+async def couch(redis_url: str, conn: redis.Redis) -> AsyncIterator[Couch]:
+    links = Links(redis_url)
+    consumer = Consumer(links)
+    yield Couch(CouchQueue(Actions(links, consumer, Sweeping(links)), Access(links), 10_000))
+    await consumer.close()
+    await links.aclose()
+    conn.delete("delayed:interests", *conn.keys("delayed:couchqueue*"), *conn.keys("couchqueue-worker*"))
+
+
+@pytest.fixture
+def b(name: str, conn: redis.Redis) -> Any:
+    """The name of one more queue."""
+    yield f"{name}-b"
+    conn.delete(*conn.keys(f"{name}-b*"), f"{name}-b")
+
+
+async def test_the_integration_flow(couch: Couch, name: str, b: str) -> None:
+    assert list(await couch.route("PUT", "/api/interest", queue=name, interests="*")) == INFORMATION
+    await couch.interest(b, json.dumps({"email": "@test.com$"}))
+    worker = await couch.form("workerRegister", queues=f"{name}, {b}")
+    assert worker["queues"] == [name, b]
+    identity = worker["workerId"]
+    assert await couch.publish({"email": "evan@test.com", "name": "task 1"}) == [name, b]
+    assert await couch.publish({"email": "evan@else.com", "name": "task 2"}) == [name]
+    assert await couch.status(queues=1) == {"queues": {name: 2, b: 1}}
+    got = await couch.route("GET", "/api/task", workerId=identity)
+    task = got["task"]
+    assert got["worker"] == {"workerId": identity, "queues": [name, b]}
+    assert list(task) == [
+        "status", "createdAt", "publisher", "data", "runAt", "scope", "singularlyEnqueue", "singularlyRun", "taskId",
+        "enquedAt", "queue", "workerId", "startedAt",
+    ]  # fmt: skip
+    assert task["data"] == {"email": "evan@test.com", "name": "task 1"}
+    assert (task["status"], task["publisher"], task["queue"], task["workerId"]) == ("processing", "TEST", name, identity)
+    assert (task["runAt"], task["scope"], task["singularlyRun"]) == (task["createdAt"] - 1, "any", False)
+    assert list((await couch.status(tasksInProgress="x"))["tasksInProgress"]) == [task["taskId"]]
+    done = await ask(
+        couch.app,
+        "POST",
+        "/api/task",
+        urlencode({"workerId": identity, "taskId": task["taskId"], "state": "success"}).encode(),
+    )
+    assert list(done.json) == INFORMATION
+    assert (await couch.status(tasksInProgress=1, task=task["taskId"])) == {
+        "tasksInProgress": {},
+        "task": {**task, "status": "complete", "updatedAt": await _updated(couch, task["taskId"])},
+    }
+    second, third = await couch.take(identity), await couch.take(identity)
+    assert (second["data"]["name"], second["queue"]) == ("task 2", name)
+    assert (third["data"]["name"], third["queue"]) == ("task 1", b)
+    assert third["taskId"] != task["taskId"]
+    empty = await couch.form("taskGet", workerId=identity)
+    assert empty["error"] == "no tasks found"
+    assert "task" not in empty
+    assert empty["worker"]["workerId"] == identity
+    for each in (second, third):
+        await couch.form("taskUpdate", workerId=identity, taskId=each["taskId"], state="success")
+
+
+async def _updated(couch: Couch, task: str) -> Any:
+    return (await couch.status(task=task))["task"]["updatedAt"]
+
+
+INFORMATION = ["serverInformation", "requestorInformation"]
+
+
+async def test_the_envelope(couch: Couch) -> None:
+    answer = await couch.posted("status", queues="")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-powered-by"] == "couchqueue"
+    cookie = re.fullmatch(r"sessionID=([0-9a-f]{40});.*", answer.headers["set-cookie"])
+    assert cookie
+    found = answer.json
+    assert list(found) == ["status", *INFORMATION]
+    server, requestor = found["serverInformation"], found["requestorInformation"]
+    assert (server["serverName"], server["apiVersion"]) == ("couchqueue", "0.0.1")
+    assert isinstance(server["requestDuration"], int)
+    assert requestor == {
+        "id": cookie[1],
+        "remoteIP": "127.0.0.1",
+        "receivedParams": {"action": "status", "limit": 100, "offset": 0},
+    }
+    again = await ask(couch.app, "GET", "/api/status", headers={"cookie": f"sessionID={cookie[1]}"})
+    assert again.json["requestorInformation"]["id"] == cookie[1]
+
+
+async def test_the_length_is_in_bytes(couch: Couch, name: str) -> None:
+    answer = await couch.posted("taskCreate", publisher="Jürg €", data="{}")
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    assert answer.json["requestorInformation"]["receivedParams"]["publisher"] == "Jürg €"
+    del name
+
+
+async def test_callback_and_xml(couch: Couch) -> None:
+    answer = await ask(couch.app, "GET", "/api/status?callback=a.b$1&queues=1")
+    assert answer.headers["content-type"] == "application/javascript"
+    assert re.fullmatch(rb"a\.b\$1\(\{.*\}\);", answer.body)
+    for wrong in ("alert(1)//", "a b", "%3Cscript%3E"):
+        assert (await ask(couch.app, "GET", f"/api/status?callback={quote(wrong)}")).headers[
+            "content-type"
+        ] == "application/json"
+    answer = await ask(couch.app, "GET", "/api/status?outputType=xml&queue=x%3C%01")
+    assert answer.headers["content-type"] == "application/xml"
+    tree = ElementTree.fromstring(answer.body)  # it is ours
+    assert tree.findtext("serverInformation/serverName") == "couchqueue"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "action"),
+    [
+        ("PUT", "/api/task", "taskCreate"), ("GET", "/API/Task/x", "taskGet"), ("POST", "/task", "taskUpdate"),
+        ("PUT", "/worker", "workerRegister"), ("DELETE", "/api/worker/", "workerDelete"),
+        ("PUT", "/interest", "interestCreate"), ("DELETE", "/interest", "interestDelete"),
+        ("DELETE", "/queue", "queueDelete"), ("GET", "/status", "status"), ("DELETE", "/api/taskGet", "taskGet"),
+        ("GET", "/api/nope", "nope"), ("GET", "/api", ""), ("PATCH", "/api/task", "task"),
+    ],
+)  # fmt: skip
+async def test_routes(couch: Couch, method: str, path: str, action: str) -> None:
+    found = (await ask(couch.app, method, path)).json
+    assert found["requestorInformation"]["receivedParams"]["action"] == action
+    assert found.get("error", "").endswith("is not a known action.") == (action in ("nope", "", "task"))
+
+
+async def test_ways_to_give_parameters(couch: Couch) -> None:
+    def received(answer: Any) -> Any:
+        return answer["requestorInformation"]["receivedParams"]
+
+    found = await couch.json("status", queue=7, limit=5, offset="2", odd=1, task="")
+    assert received(found) == {"queue": 7, "action": "status", "limit": 5, "offset": 2}
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nstatus\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="queue"; filename="f"\r\n\r\na\r\nb\r\n--x--\r\n'
+    )
+    answer = await ask(
+        couch.app, "POST", "/api?queue=c&limit=x", body, headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert received(answer.json) == {"queue": "a\r\nb", "action": "status", "limit": 100, "offset": 0}
+    for kind, body in (("application/json", b"[1]"), ("application/json", b"{"), ("multipart/form-data", b"x")):
+        answer = await ask(couch.app, "POST", "/api", body, headers={"content-type": kind})
+        assert answer.status == 400
+        assert answer.json["error"].startswith("Error: the body is no")
+    assert (await ask(couch.app, "POST", "/api", b"x" * 10_001)).status == 413
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "missing"),
+    [
+        ("taskCreate", {}, "publisher"),
+        ("taskCreate", {"publisher": "x", "data": ""}, "data"),
+        ("taskGet", {}, "workerId"),
+        ("taskUpdate", {"workerId": "x", "state": "fail"}, "taskId"),
+        ("workerRegister", {}, "queues"),
+        ("workerDelete", {}, "workerId"),
+        ("interestCreate", {"queue": "q"}, "interests"),
+        ("interestDelete", {}, "queue"),
+        ("queueDelete", {}, "queue"),
+    ],
+)
+async def test_what_is_missing(couch: Couch, action: str, given: dict[str, str], missing: str) -> None:
+    assert (await couch.form(action, **given))["error"] == f"Error: {missing} is a required parameter for this action"
+
+
+async def test_errors(couch: Couch, name: str) -> None:
+    internal = {"error": "Error: The server experienced an internal error"}
+    assert await couch.form("taskCreate", publisher="x", data="{") == internal
+    assert await couch.json("taskCreate", publisher="x", data={"a": 1}) == internal
+    assert await couch.form("taskCreate", publisher="x", data="[" * 3000) == internal
+    assert await couch.form("interestCreate", queue=name, interests="[1]") == internal
+    assert await couch.form("interestCreate", queue=name, interests="{") == internal
+    refused = await couch.form("interestCreate", queue=name, interests='{"(": "a"}')
+    assert "a group is not closed" in refused["error"]
+    worker = await couch.worker(name)
+    assert (await couch.form("taskUpdate", workerId=worker, taskId="x", state="success")) == internal
+    assert (await couch.form("taskUpdate", workerId="x", taskId="x", state="y"))["error"] == "state must be fail,success"
+    for action in ("taskGet", "taskUpdate"):
+        found = await couch.form(action, workerId="x", taskId="x", state="fail")
+        assert found["error"] == "no worker with that workerId"
+    for action in ("workerDelete", "queueDelete"):
+        assert (await couch.form(action, workerId="x", queue="nothing"))["error"] == "Error: child does not exist"
+    assert "* is not allowed" in (await couch.form("workerRegister", queues="*"))["error"]
+    assert "runAt" in (await couch.form("taskCreate", publisher="x", data='{"a":1}', runAt="soon"))["error"]
+    assert list(await couch.form("interestDelete", queue="nothing")) == INFORMATION
+
+
+async def test_interests(couch: Couch, name: str, b: str) -> None:
+    await couch.interest(name, json.dumps({"^e": "^a$", "x": "1"}))
+    await couch.interest(b, json.dumps({"n": "null|true|object"}))
+    for data, queues in (
+        ({"e1": "a"}, [name]), ({"e1": "ab"}, []), ({"xx": [2, 1], "e": "a"}, [name]), ({"n": None}, [b]), ({"n": {}}, [b]),
+        ({"n": True}, [b]), ({"m": {"n": None}}, []), ({}, []), (7, []), (None, []),
+    ):  # fmt: skip
+        assert await couch.publish(data) == queues, data
+    await couch.interest(name)
+    assert (await couch.status(interests=1))["interests"] == {name: {"^.*": "^.*"}, b: {"n": "null|true|object"}}
+    assert await couch.publish({"other": 1}) == [name]
+    await couch.route("DELETE", "/api/interest", queue=name)
+    assert await couch.publish({"other": 1}) == []
+
+
+async def test_another_worker_cannot_end_a_task(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    one, two = await couch.worker(name), await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(one)
+    for _ in range(2):
+        found = await couch.form("taskUpdate", workerId=two, taskId=task["taskId"], state="success")
+        assert found["error"] == "this worker is not working on this task"
+    assert "error" not in await couch.form("taskUpdate", workerId=one, taskId=task["taskId"], state="success")
+    late = await couch.form("taskUpdate", workerId=one, taskId=task["taskId"], state="success")
+    assert late["error"] == "this worker is not working on this task"
+
+
+async def test_a_worker_that_was_too_slow(couch: Couch, name: str, queue: Queue) -> None:
+    await couch.interest(name)
+    one, two = await couch.worker(name), await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(one)
+    queue.call("UNLINK", *queue.call("HKEYS", queue.keys.processing))
+    sweep(queue.store)
+    late = await couch.form("taskUpdate", workerId=one, taskId=task["taskId"], state="success")
+    assert late["error"] == "this worker is not working on this task"
+    again = await couch.take(two)
+    assert again["taskId"] == task["taskId"]
+    assert "error" not in await couch.form("taskUpdate", workerId=two, taskId=task["taskId"], state="success")
+
+
+async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(worker)
+    mine = {"workerId": worker, "taskId": task["taskId"]}
+    assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck", reEnqueue="true")
+    assert (await couch.status(task=task["taskId"]))["task"]["status"] == "pending"
+    again = await couch.take(worker)
+    assert (again["taskId"], again["data"]) == (task["taskId"], {"a": 1})
+    assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck")
+    assert [letter.detail for letter in letters(queue)] == ["no luck"]
+    (failed,) = (await couch.status(failedQueue=name))["failedQueue"]
+    assert (failed["taskId"], failed["status"], failed["failReason"]) == (task["taskId"], "failed", "no luck")
+    assert "error" not in await couch.form("taskUpdate", **mine, state="fail", reEnqueue="1")  # of one that has failed
+    assert (await couch.status(failedQueue=name))["failedQueue"] == []
+    again = await couch.take(worker)
+    assert again["taskId"] == task["taskId"]
+    assert "error" not in await couch.form("taskUpdate", **mine, state="success", reEnqueue="true")
+    again = await couch.take(worker)
+    assert again["taskId"] == task["taskId"]
+    assert "error" not in await couch.form("taskUpdate", **mine, state="success")
+    assert await couch.take(worker) is None
+
+
+async def test_run_at(couch: Couch, name: str, queue: Queue) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    later = queue.ask_time() + 3600
+    assert await couch.publish({"a": 1}, runAt=str(later)) == [name]
+    assert await couch.take(worker) is None
+    span = (round(1000 * later) - 1000, round(1000 * later) + 1000)
+    assert queue.call("ZCOUNT", queue.keys.scheduled, *span) == 1
+    queue.call("DEL", queue.keys.scheduled)
+    for moment in ("null", "0", str(later - 7200)):
+        assert await couch.publish({"a": 1}, runAt=moment) == [name]
+        task = await couch.take(worker)
+        assert task["runAt"] == moment
+        await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_scope_all_is_for_each_worker(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    one, two, other = await couch.worker(name), await couch.worker(name), await couch.worker("elsewhere")
+    assert await couch.publish({"a": 1}, scope="all") == [name]
+    assert await couch.status(queues=1) == {"queues": {name: 0}}
+    (waiting,) = (await couch.status(workerQueue=one))["workerQueue"]
+    assert (waiting["data"], waiting["scope"]) == ({"a": 1}, "all")
+    first, second = await couch.take(one), await couch.take(two)
+    assert first["taskId"] != second["taskId"]
+    assert (first["queue"], second["queue"]) == (name, name)
+    assert await couch.take(one) is await couch.take(other) is None
+    for worker, task in ((one, first), (two, second)):
+        assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+    assert await couch.publish({"a": 1}, scope="any") == [name]
+    task = await couch.take(two)
+    assert await couch.take(one) is None
+    await couch.form("taskUpdate", workerId=two, taskId=task["taskId"], state="success")
+    await couch.publish({"a": 2}, scope="all")
+    for worker in (one, two):
+        assert "error" not in await couch.route("DELETE", "/api/worker", workerId=worker)
+        assert (await couch.status(workerQueue=worker))["workerQueue"] == []
+    await couch.publish({"a": 3}, scope="all")  # there is no worker: it waits for the first
+    late = await couch.worker(name)
+    task = await couch.take(late)
+    assert task["data"] == {"a": 3}
+    await couch.form("taskUpdate", workerId=late, taskId=task["taskId"], state="success")
+
+
+async def test_singularly(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    one, two = await couch.worker(name), await couch.worker(name)
+    for _ in range(2):
+        assert await couch.publish({"a": 1}, singularlyEnqueue="true") == [name]
+    assert await couch.publish({"a": 2}, singularlyEnqueue="true") == [name]
+    assert await couch.status(queues=1) == {"queues": {name: 2}}
+    tasks = [await couch.take(one) for _ in range(3)]
+    assert [task and task["data"] for task in tasks] == [{"a": 1}, {"a": 2}, None]
+    assert await couch.publish({"a": 1}, singularlyEnqueue="true") == [name]  # the first has begun
+    tasks[2] = await couch.take(one)
+    for task in tasks:
+        await couch.form("taskUpdate", workerId=one, taskId=task["taskId"], state="success")
+    for _ in range(2):
+        await couch.publish({"b": 1}, singularlyRun="true")
+    task = await couch.take(one)
+    assert await couch.take(two) is None
+    await couch.form("taskUpdate", workerId=one, taskId=task["taskId"], state="success")
+    second = await couch.take(two)
+    assert second["data"] == {"b": 1}
+    await couch.form("taskUpdate", workerId=two, taskId=second["taskId"], state="success")
+
+
+async def test_fast_post(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    found = await couch.form("taskCreate", publisher="x", data='{"a":1}', fastPost="true")
+    assert found["interestedSubscriptions"] == []
+    worker = await couch.worker(name)
+    for _ in range(100):
+        task = await couch.take(worker)
+        if task is not None:
+            break
+    assert task["data"] == {"a": 1}
+    await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_idle_workers_are_removed(couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    assert list((await couch.status(workers=1))["workers"]) == [worker]
+    await couch.publish({"a": 1}, scope="all")
+    moment = now()
+    monkeypatch.setattr(couch_store, "now", lambda: moment + couch_store.IDLE + 1)
+    assert (await couch.status(workers=1))["workers"] == {}
+    assert (await couch.form("taskGet", workerId=worker))["error"] == "no worker with that workerId"
+    await couch.worker(name)
+    assert (await couch.status(workerQueue=worker))["workerQueue"] == []
+
+
+async def test_a_worker_with_a_task_stays(couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(worker)
+    moment = now()
+    monkeypatch.setattr(couch_store, "now", lambda: moment + couch_store.IDLE + 1)
+    assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_delete_queues_and_workers(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    assert await couch.status(queues=1) == {"queues": {name: 0}}
+    one, two = await couch.worker(name), await couch.worker(name)
+    await couch.publish({"a": 1})
+    (waiting,) = (await couch.status(queue=name))["queue"]
+    assert waiting["status"] == "pending"
+    assert "error" not in await couch.route("DELETE", "/api/queue", queue=name)
+    assert await couch.status(queues=1, interests=1) == {"queues": {}, "interests": {name: {"^.*": "^.*"}}}
+    assert await couch.take(one) is None
+    assert "error" not in await couch.route("DELETE", "/worker", queue=name)
+    assert await couch.status(workers=1) == {"workers": {}}
+    assert (await couch.route("DELETE", "/worker", workerId=two))["error"] == "Error: child does not exist"
+
+
+async def test_workers_of_other_kinds(couch: Couch, name: str, queue: Queue) -> None:
+    worker = await couch.worker(name)
+    queue.enqueue(PyTask("shop:pay", (1, b"x"), {"a": 2}))
+    task = await couch.take(worker)
+    assert task["data"][0] == "shop:pay"
+    assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+    queue.set_interest({"a": "*"}, "tasks:noop")
+    assert await couch.publish({"a": 1}) == [name]
+    assert burst(queue).state.finished == 1
+    assert queue.call("XLEN", queue.keys.dead) == 0
+    assert FUNCTION == "couchqueue:task"
+
+
+async def test_what_no_queue_can_be_called(couch: Couch, name: str) -> None:
+    assert "cannot be the name" in (await couch.form("interestCreate", queue=f"{name}_dead", interests="*"))["error"]
+    worker = await couch.worker(f"{name}_dead", name)
+    assert (await couch.form("taskGet", workerId=worker))["error"] == "no tasks found"
+    assert await couch.status(queue=f"{name}_dead") == {"queue": []}
+    assert list(await couch.form("interestDelete", queue=f"{name}_dead")) == INFORMATION
+
+
+async def test_actions_view(couch: Couch) -> None:
+    found = await couch.form("actionsView")
+    assert found["actions"]["taskGet"]["inputs"]["required"] == ["workerId"]
+
+
+def test_fsck_knows_the_keys(queue: Queue) -> None:
+    assert not check(queue, 0).wrong
