@@ -6,6 +6,7 @@ from typing import Any
 KILL, STOP, CUT = "kill", "stop", "cut"
 MUTE = "block"  # nobody reads what the process says
 SLOW, FLAP, STEP, FULL = "slow", "flap", "clock", "full"  # what happens to all sweepers' links, and to Redis
+FORWARD, BACK = "forward", "back"  # how a clock is set
 WEATHER = (SLOW, FLAP, STEP, FULL)  # it explains no repeat
 
 SUPERVISOR, WORKER, GO_WORKER, SWEEPER, PRODUCER = "supervisor", "worker", "go worker", "sweeper", "producer"  # who is hit

@@ -20,9 +20,9 @@ A task of which a middleware raised may end so, too.
 
 A consumer that takes tasks from a server notes whose end was confirmed. What was confirmed explains nothing, whatever happened
 to anybody; what was not explains the next one if the consumer was killed, stopped for so long, or late by its own clock, of
-which it has a note. That a server was killed, stopped or cut off explains nothing, either.
+which it has a note, or if the clock of Redis, by which its lease runs, was set forward. That a server was killed, stopped or cut off explains nothing, either.
 
-Nothing else explains a repeat: no full memory, no clock that was set, no slow link of a sweeper, no output that nobody reads,
+Nothing else explains a repeat: no full memory, no other clock that was set, no slow link of a sweeper, no output that nobody reads,
 and nothing that a task, a middleware or a hook raises.
 """
 
@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .asked import Asked, Span, grant
-from .events import CUT, FULL, KILL, MUTE, SERVER, STEP, STOP, SUPERVISOR, SWEEPER, WEATHER, Event
+from .events import CUT, FORWARD, FULL, KILL, MUTE, SERVER, STEP, STOP, SUPERVISOR, SWEEPER, WEATHER, Event
 from .notes import (
     BEGUN,
     BURIED,
@@ -199,7 +199,8 @@ class Judge:
         if note.kind == NUMBERED:
             self.verdict.numbered[note.task] += 1
         elif note.kind == TURNED_AWAY:
-            if not (self._is_stopped(note.writer, note.moment) or self._has_sweeper_begun(note.moment)):
+            late = self._is_stopped(note.writer, note.moment) or self._has_sweeper_begun(note.moment)
+            if not (late or self._is_cut_short(note.moment, note.moment)):
                 self.verdict.turned_away.append(note.task)
         elif execution := self._ran.get((note.task, note.writer)):
             execution.confirmed = execution.confirmed or note.kind == CONFIRMED
@@ -309,7 +310,15 @@ class Judge:
             long = event.end - event.begin >= self._beyond
             if event.what == STOP and long and execution.begin <= event.end + _AFTER and event.begin <= again:
                 return f"stop {event.kind}"
-        return "late consumer" if execution.overdue else ""
+        if execution.overdue:
+            return "late consumer"
+        return "clock set forward under a consumer" if self._is_cut_short(execution.begin, again) else ""
+
+    def _is_cut_short(self, begin: int, moment: int) -> bool:
+        """Whether the clock of Redis was set forward while a consumer may have had a lease, which nobody renews: from so long
+        before it `begin`s a task, as the lease may hold others before it, until the `moment`."""
+        forward = (step for step in self._weather if step.what == STEP and step.kind == FORWARD)
+        return any(step.end >= begin - self._beyond - _AFTER and step.begin <= moment for step in forward)
 
     def _has_sweeper_begun(self, moment: int) -> bool:
         """Whether a sweeper that took another's place may not have known that the clock was set (`_swept_by_a_beginner`)."""
@@ -317,9 +326,12 @@ class Judge:
         return any(step.begin - _AFTER <= kill.begin <= moment for step in steps for kill in self._swept)
 
     def _is_unsaid(self, writer: Writer, death: Event) -> bool:
-        """Whether the supervisor of a killed process was killed, too, before it can have said what that had noted."""
+        """Whether the supervisor of a killed process was killed, too, before it can have said what that had noted: while it is
+        stopped it says nothing."""
         hits = self._by_pid.get(writer.parent, [])
-        return any(hit.what == KILL and death.begin <= hit.begin <= death.end + _AFTER for hit in hits)
+        stops = (hit.end for hit in hits if hit.what == STOP and hit.begin <= death.end + _AFTER and death.begin <= hit.end)
+        until = max((death.end, *stops)) + _AFTER
+        return any(hit.what == KILL and death.begin <= hit.begin <= until for hit in hits)
 
     def _began_after_a_stop(self, again: Execution) -> str:
         """What explains the first task that began after a long stop of its process, which had it in hand before."""

@@ -79,6 +79,7 @@ def _numbers(outcome: Outcome, verdict: Verdict) -> list[tuple[str, str]]:
         ("… because of a stop", f"{causes['stop']:,}"),
         ("… because of a cut", f"{causes['cut']:,}"),
         ("… because a consumer of a server was late with the end", f"{causes['late']:,}"),
+        ("… because the clock was set forward, by which a consumer's lease runs", f"{causes['clock']:,}"),
         ("… because of a step of the clock that a sweeper which had just begun did not see", f"{causes['step']:,}"),
         ("… **unexplained**", f"**{causes['unexplained']}**"),
         ("executions that overlapped another of the same task (stops and cuts)", f"{verdict.overlaps:,}"),

@@ -9,7 +9,7 @@ import redis
 
 from tests.support.clock import Clock
 
-from .events import FLAP, FULL, SLOW, STEP, Event
+from .events import BACK, FLAP, FORWARD, FULL, SLOW, STEP, Event
 from .fleet import Fleet
 
 _AHEAD = 60.0  # seconds by which the clock is ahead at most; schedules are caught up with from there
@@ -122,4 +122,4 @@ class Weather:
         begin, step = time.monotonic_ns(), ahead - self._clock.ahead
         self._clock.step(step)
         self._farthest = max(self._farthest, ahead)
-        self._note(Event(STEP, "forward" if step > 0 else "back", (), begin, time.monotonic_ns(), f"{step:+.1f} s"))
+        self._note(Event(STEP, FORWARD if step > 0 else BACK, (), begin, time.monotonic_ns(), f"{step:+.1f} s"))

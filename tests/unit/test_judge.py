@@ -161,6 +161,14 @@ def test_what_had_just_ended_may_run_again_if_the_supervisor_was_killed_with_its
     assert Counter(causes(judge(ran, events=(kill,)))) == {"kill supervisor": BATCH, "": 2}
     before = (blow(KILL, 100, count + 1), blow(KILL, 10, count + 40, kind="supervisor"))
     assert Counter(causes(judge(ran, events=before))) == {"kill child": BATCH, "": 2}
+    stopped = (
+        blow(STOP, 10, count, count + 3000),
+        blow(KILL, 100, count + 500),
+        blow(KILL, 10, count + 2900, kind="supervisor"),
+    )
+    late = [note for task in range(count) for note in (*run(task, A, task, task + 1), *run(task, B, 4000 + task, 4001 + task))]
+    found = Counter(causes(judge(late, events=stopped)))
+    assert found["kill child"] + found["stop child"] == BATCH, "it could not say them"
     alone = blow(KILL, 100, count + 1)
     assert Counter(causes(judge(ran, events=(alone,)))) == {"kill child": 1, "": count - 1}
 

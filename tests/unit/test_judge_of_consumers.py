@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from chaos.events import FULL, KILL, SERVER, STEP, STOP, Event
+from chaos.events import BACK, FORWARD, FULL, KILL, SERVER, STEP, STOP, Event
 from chaos.judge import Judge
 from chaos.notes import CONFIRMED, IDENTIFIED, LIMITED, NUMBERED, OVERDUE, SPOILED, TURNED_AWAY, Note, Writer
 from chaos.told import Compared, Told, compare
@@ -67,6 +67,14 @@ def test_an_end_that_is_refused_in_time_is_found() -> None:
     assert judge(refused, events=(weather(STEP, 40),)).verdict.turned_away == [1]
     swept = (weather(STEP, 40), blow(KILL, 7, 45, kind="sweeper"))
     assert judge(refused, events=swept).verdict.turned_away == []
+
+
+@pytest.mark.parametrize(("kind", "moment", "explained"), [(FORWARD, 400, True), (BACK, 400, False), (FORWARD, 950, False)])
+def test_a_clock_that_is_set_forward_ends_the_lease_of_a_consumer(kind: str, moment: int, explained: bool) -> None:
+    step = Event(STEP, kind, (), moment * MS, moment * MS)
+    assert causes(run(1, FAR, 0, 1), AGAIN, events=(step,)) == ["clock set forward under a consumer" if explained else ""]
+    refused = mark(TURNED_AWAY, 1, 900, FAR)
+    assert judge(refused, events=(step,)).verdict.turned_away == ([] if explained else [1])
 
 
 def test_a_number_that_two_tasks_got_is_found() -> None:
