@@ -1,11 +1,12 @@
 -- Purpose: store a workflow, whole, or in pages of which the last one starts it: until then none of it runs, and it is removed if no page
 --          comes for some time. A page goes only to the workflow that its own builder has begun.
--- KEYS: flow, marks, joins, outbox, ids, due, run, bodies (the list of a set of which this page has tasks, or flow for none)
+-- KEYS: flow, marks, joins, outbox, ids, due, run, bodies (the list of a set of which this page has tasks, or flow for none), unique (for
+--       the first page of one that has a unique key: which workflow has that)
 -- ARGV: id, builder (a token of who sends the pages), step ('first', 'more', or 'whole' for first and last, 'last'), patience
 --       (milliseconds until a page must come), nodes (of the whole workflow), fields (how many names and values follow), tasks (how many
 --       tasks follow those), rest... (fields and their values; tasks of the set; what is to be done first, for `flow_join`)
--- Returns: 1; 0 if a workflow of this id is known, or, after the first page, if it is gone; 2, after the first page, if another builder
---          has begun it anew: nothing has happened
+-- Returns: 1; the id of the workflow that has the unique key; 0 if a workflow of this id is known, or, after the first page, if it is
+--          gone, or nobody's to build: then nothing has happened
 
 local id, builder, step, patience, nodes, fields, tasks = unpack(ARGV, 1, 7)
 
@@ -19,13 +20,14 @@ for i = 3, 4 do redis.call('LLEN', KEYS[i]) end
 for i = 5, 6 do redis.call('ZCARD', KEYS[i]) end
 redis.call('HLEN', KEYS[7])
 if KEYS[8] ~= KEYS[1] then redis.call('LLEN', KEYS[8]) end
+local owner = #KEYS > 8 and redis.call('GET', KEYS[9])
+if owner and redis.call('ZSCORE', KEYS[5], string.sub(owner, 1, #id)) then -- else it has been forgotten
+    return owner
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-if first == (state ~= false) then
+if first == (state ~= false) or not first and own ~= builder then
     return 0
-end
-if not first and own ~= builder then
-    return 2
 end
 -- All keys have been read: writes begin here.
 local function all(command, key, from, to)
@@ -36,6 +38,7 @@ all('RPUSH', 8, 8 + fields, 7 + fields + tasks)
 if first then
     redis.call('HSET', KEYS[1], 'state', 'building', 'created', now)
     redis.call('ZADD', KEYS[5], NEVER, id)
+    if #KEYS > 8 then redis.call('SET', KEYS[9], id .. 'AAAAAA') end
     if tonumber(nodes) > 0 then redis.call('SETRANGE', KEYS[2], nodes - 1, '\0') end
 end
 if last then

@@ -14,6 +14,7 @@ local SPAN = 1000 -- nodes between the first and the last of those whose ends ar
 local NEVER = 9007199254740991
 local records, deltas, touched, steps = {}, {}, {}, 0
 local state, policy, keep, clock, now
+local stops = false -- an edge says so
 
 local function set(j) -- nodes with the same predecessors and successors: see docs/protocol.md, section 7e
     if records[j] == nil then
@@ -53,6 +54,7 @@ local function count(s, n, mark) -- n members have ended so; a negative number: 
     if mark ~= 's' and mark ~= 'k' and not string.find(s.flags, 'h', 1, true) then add('failures', n) end
     for _, g in ipairs(s.outs) do
         add((mark == 's' and 'o' or 'b') .. g, n)
+        if mark == 'k' then add('k' .. g, n) end
         touch(g)
     end
 end
@@ -150,10 +152,13 @@ local function judge(g)
     local mode, need, targets = string.match(record or '', '^(%a) (%d+) (%S+)$')
     local good, bad, after = settle('o' .. g), settle('b' .. g), nil
     all = tonumber(all or 0)
-    if mode == 'a' then after = bad > 0 and 'd' or good == all and 's'
+    if mode == 'a' or mode == 'x' then after = bad > 0 and 'd' or good == all and 's'
     elseif mode == 'e' then after = good + bad == all and 's'
     elseif mode == 'q' then after = good >= tonumber(need) and 's' or bad > all - need and 'd'
-    elseif mode == 'n' then after = bad >= tonumber(need) and 's' or good > all - need and 'd' end
+    elseif mode == 'n' then -- what was skipped has not failed
+        local skipped = settle('k' .. g)
+        after = bad - skipped >= tonumber(need) and 's' or good + skipped > all - need and 'd'
+    end
     if not mode or before == 's' or (before or false) == (after or false) then return end
     if before == 'd' then -- a member that had failed runs again
         redis.call('HDEL', KEYS[1], 'd' .. g)
@@ -163,6 +168,7 @@ local function judge(g)
     if after then
         redis.call('HSET', KEYS[1], 'd' .. g, after)
         if mode == 'q' and after == 'd' then add('failures', 1) end
+        stops = stops or mode == 'x' and after == 'd'
         for j in string.gmatch(targets, '%d+') do
             if after == 'd' then
                 drop(j, 'k')
@@ -174,7 +180,7 @@ local function judge(g)
     end
 end
 local function reopen(s, index) -- it had failed, and has been enqueued again
-    if index < s.first or index >= s.first + s.size then return end
+    if s.kind == 'c' or index < s.first or index >= s.first + s.size then return end -- callbacks are no part of the whole
     local mark = redis.call('GETRANGE', KEYS[2], index, index)
     if not FINAL[mark] or mark == 's' then return end
     redis.call('SETRANGE', KEYS[2], index, 'q')
@@ -241,7 +247,7 @@ local function take(entry) -- whether it is for this script
     elseif kind == 'G' then
         local payload = redis.call('HGET', KEYS[1], '!' .. string.sub(entry, 2)) or ''
         for each in string.gmatch(redis.call('HGET', KEYS[1], '?' .. string.sub(entry, 2)) or '', '%d+') do
-            if set(each) then ended(set(each), set(each).first, 's', payload) end
+            if set(each) and mark_of(set(each)) == 'q' then ended(set(each), set(each).first, 's', payload) end -- it may wait anew
             redis.call('ZREM', KEYS[6], id .. ' ' .. each)
         end
     end
@@ -281,8 +287,9 @@ end
 local failures, left = settle('failures'), settle('left')
 if failures > 0 then
     if state == 'running' or state == 'failing' then call_back('failure') end -- who cancels it knows
-    if policy == 'stop_now' then stop('failing') end
+    stops = stops or policy == 'stop_now'
 end
+if stops then stop('failing') end
 if left == 0 and OPEN[state] then
     close(failures)
     call_back('complete')

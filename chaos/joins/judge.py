@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from delayed.errors import UnknownTask
 from delayed.queue.queue import Queue
-from delayed.workflow import Run
-from delayed.workflow.compose import _flow_of as flow_of
-from delayed.workflow.pages import run_id
+from delayed.workflow import FlowStatus, Run
+from delayed.workflow.pages import digest_of
 
 from ..notes import BEGUN, ENDED, Note, Writer
 from .graphs import Plan, Set, Spec, unique
@@ -126,12 +125,22 @@ class Judge:
     def _history(self, some: list[Execution]) -> str:
         return ", ".join(f"{each.writer.pid} {each.begin / 1e9:.4f} to {(each.end or 0) / 1e9:.4f}" for each in some)
 
+    def _found(self, spec: Spec) -> tuple[Run | None, FlowStatus | None]:
+        """What has become of it; None if nothing is known."""
+        key = self._queue.keys.unique_by(digest_of(unique(self._seed, spec.number)))
+        owner = self._queue.store.call("GET", key)
+        if owner is None:
+            return None, None
+        run = Run(self._queue, owner.decode())
+        try:
+            return run, run.status()
+        except UnknownTask:
+            return run, None
+
     def _judge(self, spec: Spec) -> None:
         found, lives = self.verdict, self._lives(spec)
-        run = Run(self._queue, run_id(flow_of(unique(self._seed, spec.number))))
-        try:
-            status = run.status()
-        except UnknownTask:
+        run, status = self._found(spec)
+        if run is None or status is None:
             found.unborn += 1
             if lives or spec.first in self._submitted:
                 found.lost.append(f"workflow {spec.number} is gone, of which {len(lives)} nodes ran")

@@ -126,7 +126,7 @@ def _decided(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for seen in _quiet(snapshot):
         key = snapshot.keys.flow(seen.flow)
         for number, gate, before in seen.gates():
-            due = verdict(gate, before.count("s"), sum(map(before.count, BAD)), len(before))
+            due = verdict(gate, before.count("s"), sum(map(before.count, BAD)), len(before), before.count("k"))
             if due and not gate.before:
                 yield f"{key} g{number}", "a gate that nobody has decided, though what is before it has ended"
         if seen.fields["state"] not in _OPEN:
@@ -215,7 +215,10 @@ def _say_again(queue: Queue, subjects: list[str]) -> None:
 
 
 def lives(queue: Queue, key: str) -> bool:
-    """Whether this is the state of a workflow that goes on, which has no TTL."""
+    """Whether this is the state of a workflow that goes on, or the unique key of one that is known: these have no TTL."""
+    if queue.keys.owns_unique(key):
+        owner = queue.store.call("GET", key) or b""
+        return bool(queue.store.call("EXISTS", queue.keys.flow(owner[:FLOW].decode(errors="replace"))))
     flow = key[-16 : -16 + FLOW]
     return key == queue.keys.task(run_id(flow)) and queue.store.call("HGET", queue.keys.flow(flow), "ended") is None
 

@@ -115,7 +115,7 @@ def _gates(run: Run, sets: list[Any]) -> dict[int, list[Edge]]:
         )
         for gate, record, decided in zip(some, records[::2], records[1::2], strict=True):
             mode, need, targets = (record or b"a 0 -").decode().split(" ")
-            word = {"a": "all", "e": "ended", "q": "some", "n": "failed"}.get(mode, mode)
+            word = {"a": "all", "x": "all", "e": "ended", "q": "some", "n": "failed"}.get(mode, mode)
             edge = Edge(word, int(need), sources[gate], {b"s": "satisfied", b"d": "never"}.get(decided, ""))
             for target in targets.split(","):
                 if target != "-":

@@ -9,7 +9,7 @@ from hashlib import sha1
 
 import msgpack
 
-from ..base.ids import token
+from ..base.ids import FLOW, token
 from ..cron.definition import definition_of
 from ..interests.table import Table
 from ..queue.history import unpacked
@@ -102,7 +102,8 @@ def _owners(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
         state = keys.task((owner_id or b"").decode(errors="replace"))
         if owner_id is not None and keys.owns_for_a_task(state) and call("TYPE", state) == b"hash":
             word = call("HGET", state, "state") or b""
-            if word in ENDED:
+            flow = keys.flow((owner_id or b"").decode(errors="replace")[:FLOW])
+            if word in ENDED and not call("EXISTS", flow):  # a workflow has it until it is forgotten
                 yield (
                     key,
                     f"taken by task {owner_id.decode()}, which is {word.decode()}: DEL it, or it is taken until it runs out",
@@ -407,7 +408,7 @@ INVARIANTS = (
         "kept-ttl",
         A,
         "Each key `Q_task_*`, `Q_unique_*`, `Q_slots_*`, `Q_pace_*` and `Q_number_*` has a TTL, but for the state of a "
-        "workflow that goes on.",
+        "workflow that goes on, and the unique key of one that is known.",
         (),
         _kept_for_ever,
         "`bound`, with a day",

@@ -201,7 +201,11 @@ class Keys:
 
     def unique(self, key: str) -> str:
         """string with a TTL: the id of the task that has a unique key."""
-        return f"{self.queue}_unique_{digest(key)}"
+        return self.unique_by(digest(key))
+
+    def unique_by(self, sha1: str) -> str:
+        """As `unique`, of a key that is named by its `digest`; and string: the id of the workflow that has one."""
+        return f"{self.queue}_unique_{sha1}"
 
     def group(self, sha1: str) -> str:
         """list: the waiting tasks of one group, named by its `digest`."""

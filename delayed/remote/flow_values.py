@@ -8,7 +8,7 @@ from ..task.codec import not_encodable
 from ..task.result import State, value_of
 from ..task.task import GoTask, Task
 from ..workflow.compose import Flow
-from ..workflow.graph import Block, Policy, Quorum, When
+from ..workflow.graph import Block, Quorum, When
 from ..workflow.run import FlowStatus, NodeStatus
 from .values import body_of_task, outcome_of
 
@@ -25,13 +25,13 @@ def body_of_flow(flow: Flow) -> dict[str, Any]:
         body["name"] = flow.name
     if flow.unique is not None:
         body |= {"unique": flow.unique, "join": flow.join}
-    body["nodes"] = [_node(block, home, policy) for block in flow.graph.blocks]
+    body["nodes"] = [_node(block, home, flow.graph.default) for block in flow.graph.blocks]
     for event, tasks, queue in flow.callbacks():
         body[f"then_{event}"] = [_call(task, queue, home) for task in tasks]
     return body
 
 
-def _node(block: Block, home: str, policy: Policy) -> dict[str, Any]:
+def _node(block: Block, home: str, policy: When) -> dict[str, Any]:
     calls = [_call(task, block.queue, home) for task in block.tasks]
     node: dict[str, Any]
     if block.wait is not None:
@@ -39,15 +39,15 @@ def _node(block: Block, home: str, policy: Policy) -> dict[str, Any]:
         waits = {"signal": signal, "timeout": milliseconds / 1000}
         node = {"wait": {name: value for name, value in waits.items() if value}}
     elif block.kind == "m":
-        ((_, mode), *_) = block.edges
-        node = {"map": calls[0], "over": [each.number for each, _ in block.edges]}
+        ((_, mode), *_) = block.after
+        node = {"map": calls[0], "over": [each.number for each, _ in block.after]}
         if mode != policy:
             node["when"] = _when(mode)
     else:
         node = {"group": calls} if block.many or block.size != 1 else calls[0]
-    if block.kind != "m" and block.edges:
+    if block.kind != "m" and block.after:
         node["after"] = [
-            each.number if mode == policy else {"node": each.number, "when": _when(mode)} for each, mode in block.edges
+            each.number if mode == policy else {"node": each.number, "when": _when(mode)} for each, mode in block.after
         ]
     if block.wait is None and block.label not in ("", *(task.func_path for task in block.tasks[:1])):
         node["label"] = block.label

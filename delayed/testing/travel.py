@@ -35,6 +35,8 @@ def _travel(queue: Queue, passed: int) -> None:
         call("ZREM", keys.scheduled, member)
         whose, data = scheduled(member)
         call("ZADD", keys.scheduled, due - passed, whose + _aged(data, passed))
+    for timer in call("ZRANGE", keys.flow_due, 0, -1):  # of workflows
+        call("ZINCRBY", keys.flow_due, -passed, timer)
     cursor = b""
     while cursor != b"0":
         cursor, names = call("SCAN", cursor or b"0", "COUNT", 1000)

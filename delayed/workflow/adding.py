@@ -64,7 +64,7 @@ class Membership:
             raise InvalidTask(
                 "nodes can be added while a worker runs the task, whose queue is in the slot of the workflow's home"
             )
-        field = f"a{member.node}:{name if name is not None else self._added}"
+        field = f"a{member.node}#{self._added}" if name is None else f"a{member.node}:{name}"
         key = store.keys.flow(member.flow)
         size = self._measure(part)
         own = store.call("HGET", key, f"s{member.set}")

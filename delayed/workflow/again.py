@@ -67,10 +67,12 @@ class _Plan:
         self.fields: dict[str, str] = {}
         self.gone: list[str] = []
         self.again: dict[int, list[int]] = {}  # set → indices of its nodes that run again, or for the first time
-        self._sources: dict[int, list[NodeSet]] = {number: [] for number in numbers}
-        for found in self.sets.values():
+        self.undone: dict[int, list[int]] = {}  # set → indices of those that had ended, and wait now
+        self._waits: set[int] = set()  # sets that are not released yet
+        self._sources: dict[int, list[int]] = {number: [] for number in numbers}
+        for number, found in self.sets.items():
             for each in found.outs:
-                self._sources[each].append(found)
+                self._sources[each].append(number)
 
     def failed(self) -> set[int]:
         """The sets with nodes that have failed, expired or been cancelled."""
@@ -134,6 +136,8 @@ class _Plan:
         span = range(found.first, found.first + found.size)
         self.fields[f"w{number}"], self.fields[f"x{number}"] = str(unsatisfied), str(doomed)
         if unsatisfied:
+            self._waits.add(number)
+            self.undone[number] = [index for index in span if self.marks[index] not in b"\0k"]
             for index in span:
                 self.marks[index] = b"k"[0] if doomed else 0
             return
@@ -151,18 +155,26 @@ class _Plan:
             run = [index for _, index in some]
             self.entries.append(f"R{number} {run[0] - found.first} {len(run)}")
 
+    def anew(self) -> Iterator[tuple[int, list[int]]]:
+        """The sets, and the indices of their nodes of whose ends nothing holds any more."""
+        yield from self.again.items()
+        yield from self.undone.items()
+
     def _judge(self, number: int, keep_decided: bool) -> str:
         gate = self.gates[number]
-        good = bad = size = 0
-        for found in self._sources[number]:
+        good = bad = skipped = size = 0
+        for found in (self.sets[each] for each in self._sources[number]):
             marks = self.marks[found.first : found.first + found.size]
             size += found.size
             good += marks.count(b"s")
             bad += sum(marks.count(each) for each in BAD.encode())
-        decided = verdict(gate, good, bad, size)
+            skipped += marks.count(b"k")
+        decided = verdict(gate, good, bad, size, skipped)
+        if any(each in self._waits and not self.sets[each].size for each in self._sources[number]):
+            decided = ""  # a map over nothing: it has no member that is still to end
         if keep_decided and gate.before == "s":
             decided = "s"
-        self.fields[f"o{number}"], self.fields[f"b{number}"] = str(good), str(bad)
+        self.fields[f"o{number}"], self.fields[f"b{number}"], self.fields[f"k{number}"] = str(good), str(bad), str(skipped)
         if decided:
             self.fields[f"d{number}"] = decided
         else:
@@ -184,13 +196,13 @@ class _Plan:
         self.fields |= {name: str(count) for name, count in (counts | {"left": left, "failures": failures}).items()}
 
 
-def verdict(gate: Gate, good: int, bad: int, size: int) -> str:
+def verdict(gate: Gate, good: int, bad: int, size: int, skipped: int) -> str:
     """As `judge` in lua/flow_join.lua."""
-    if gate.mode == "a":
+    if gate.mode in "ax":
         return "d" if bad else "s" if good == size else ""
     if gate.mode == "e":
         return "s" if good + bad == size else ""
-    wanted, unwanted = (good, bad) if gate.mode == "q" else (bad, good)
+    wanted, unwanted = (good, bad) if gate.mode == "q" else (bad - skipped, good + skipped)
     return "s" if wanted >= gate.need else "d" if unwanted > size - gate.need else ""
 
 
@@ -204,7 +216,7 @@ def run_again(run: _Run, mode: RetryMode) -> int:
     if state is None:
         raise UnknownTask(f"no workflow {run_id(run.flow)} is known in {keys.queue!r}")
     if ended is None:
-        raise InvalidTask(f"workflow {run_id(run.flow)} has not ended: it is {state.decode()}; cancel it first, or wait")
+        raise InvalidTask(f"workflow {run_id(run.flow)} has not ended: it is {state.decode()}; wait until it has")
     plan = _Plan(store, run)
     failed = plan.failed()
     if not failed and mode != "all":
@@ -214,7 +226,7 @@ def run_again(run: _Run, mode: RetryMode) -> int:
     plan.make(reset, keep_decided=mode == "failed_only")
     _take_back(run, store, plan, queues_in(queues), cancelled)
     _forget(run, store, plan, queues_in(queues))
-    gone = [*plan.gone, *(f"r{index}" for some in plan.again.values() for index in some)]
+    gone = [*plan.gone, *(f"r{index}" for _, some in plan.anew() for index in some)]
     fields: list[Argument] = [part for pair in plan.fields.items() for part in pair]
     names = (keys.flow(run.flow), keys.marks(run.flow), keys.joins(run.flow), keys.flow_outbox, keys.flow_ids)
     words = (run.flow, ended, len(gone), len(fields), bytes(plan.marks), *gone, *fields, *plan.entries, "j0")
@@ -247,8 +259,8 @@ def _take_back(run: _Run, store: Store, plan: _Plan, queues: list[str], cancelle
 
 
 def _forget(run: _Run, store: Store, plan: _Plan, queues: list[str]) -> None:
-    """What says that nodes have ended which run again: their states, and their dead letters."""
-    for number, again in plan.again.items():
+    """What says that nodes have ended which run again, or wait again: their states, and their dead letters."""
+    for number, again in plan.anew():
         queue = home_of(queues[plan.sets[number].queue - 1])
         assert queue is not None  # it was one when the workflow was made
         states = [queue.task(node_id(run.flow, index)) for index in again]

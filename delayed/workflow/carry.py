@@ -258,13 +258,13 @@ class Carrier:
         elif released:
             queue = home_of(self._learn(flow)[found.queue - 1])
             assert queue is not None
-            self._stop_released(flow, queue, number, released)
+            self._stop_released(flow, queue, found, number, released)
         return False
 
-    def _stop_released(self, flow: str, queue: Keys, number: int, indices: list[int]) -> None:
+    def _stop_released(self, flow: str, queue: Keys, found: NodeSet, number: int, indices: list[int]) -> None:
         own = self._keys
         ids = [node_id(flow, index) for index in indices]
-        if not self._store.reaches(queue.queue):
+        if not self._store.reaches(queue.queue) or "p" in found.flags:  # those may have unique keys, which have to be freed
             store = self._elsewhere(queue)
             for identity in ids:
                 store.cancel(identity, CANCELLED, round(ENDED_FOR * 1000), b"1")

@@ -1,7 +1,5 @@
 """Groups, chains and graphs: what people write."""
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, Self, TypedDict, Unpack, runtime_checkable
@@ -16,7 +14,7 @@ from ..task.task import GoTask, PyTask, Task
 from .carry import Carrier
 from .graph import Block, Graph, Policy, Ref, When, too_deep
 from .layout import Layout
-from .pages import PATIENCE, run_id, store_workflow
+from .pages import PATIENCE, digest_of, run_id, store_workflow
 from .run import Run
 
 KEEP = 86400.0  # seconds that a workflow is kept after its end
@@ -136,8 +134,12 @@ def group(*parts: Part | Iterable[Part]) -> Group:
 
 def linked(part: Part, *, on_success: Sequence[Part] = (), on_error: Sequence[Part] = ()) -> Linked:
     """A call with others that run after it has succeeded, or after its last attempt has failed: then it has not failed its
-    workflow."""
-    return Linked(part, tuple(on_success), tuple(on_error))
+    workflow.
+
+    Raises:
+        InvalidTask: `on_success` or `on_error` is no list.
+    """
+    return Linked(part, _listed("on_success", on_success), _listed("on_error", on_error))
 
 
 class Flow:
@@ -224,9 +226,8 @@ class Flow:
         Raises:
             InvalidTask: that is no part of a workflow.
         """
-        refs = [] if after is None else [after] if isinstance(after, Ref) else list(after)
-        whole = Linked(part, tuple(on_success), tuple(on_error)) if on_success or on_error else part
-        return self._lay(whole, refs, when, name)
+        whole = linked(part, on_success=on_success, on_error=on_error) if on_success or on_error else part
+        return self._lay(whole, _refs(after), when, name)
 
     def map(self, part: "Part | Each", *, over: Ref, when: When | None = None, name: str = "") -> Ref:
         """Call something with each element of a result, as its first argument: with those of a list, or with the results of a
@@ -272,7 +273,7 @@ class Flow:
             raise InvalidTask(f"the name of a signal is a word, not {signal!r}")
         block = self.graph.block([], self.home.name, "w", f"wait for {signal or f'{seconds:g} s'}")
         block.wait = (round((seconds or 0) * 1000), signal)
-        self.graph.connect(block, [] if after is None else [after] if isinstance(after, Ref) else list(after))
+        self.graph.connect(block, _refs(after))
         return Ref((block,))
 
     def _store(self, flow: str, layout: Layout, about: dict[str, str | bytes]) -> None:
@@ -297,10 +298,12 @@ class Flow:
         if (elsewhere := self.home.workflows) is not None:
             run: Run = elsewhere.submit(self)
             return run
-        flow = token()[:FLOW].replace("_", "A") if self.unique is None else _flow_of(self.unique)
+        flow = token()[:FLOW].replace("_", "A")
         about: dict[str, str | bytes] = {
             "name": self.name, "policy": self.graph.policy, "keep": str(round(self.keep * 1000)),
         }  # fmt: skip
+        if self.unique is not None:
+            about["unique"] = digest_of(self.unique)
         if self.once:
             about["once"] = self.once
         ends = self.graph.ends()
@@ -312,9 +315,10 @@ class Flow:
         layout = Layout(self.graph, self.home.name, flow, [])
         try:
             self._store(flow, layout, about)
-        except Duplicate:
+        except Duplicate as error:
             if not self.join:
                 raise
+            flow = error.id[:FLOW]
         else:
             self.tell_started(run_id(flow))
         Carrier(self.home.store).carry(flow)
@@ -332,7 +336,7 @@ class Flow:
             InvalidTask: that cannot be called.
         """
         for event, parts in self._callbacks.items():
-            leaves = [self._leaf(each) for each in parts]
+            leaves = [self._leaf(each) for each in _listed(f"then_{event}", parts)]
             queues = {queue for _, queue in leaves}
             tasks = [task for task, _ in leaves if task is not None]
             if leaves and (len(tasks) < len(leaves) or len(queues) != 1):
@@ -357,6 +361,8 @@ class Flow:
     def _lay(self, part: Any, after: list[Ref], when: When | None, name: str = "", depth: int = 0) -> Ref:
         if isinstance(part, Chain | Group | Linked):
             too_deep(depth)
+        while isinstance(part, On) and isinstance(part.part, On):  # the inner one is nearer
+            part = part.part
         if isinstance(part, On) and type(part.part) in _WHOLES:
             part = _everywhere(part.part, part.queue)
         if isinstance(part, Chain):
@@ -402,6 +408,17 @@ class Flow:
         return Ref((block,))
 
 
+def _refs(after: Ref | Iterable[Ref] | None) -> list[Any]:
+    return [] if after is None else [after] if isinstance(after, Ref | str) or not isinstance(after, Iterable) else list(after)
+
+
+def _listed(name: str, parts: Any) -> tuple[Any, ...]:
+    """Several calls. (One call is a tuple, too.)"""
+    if type(parts) not in (list, tuple):
+        raise InvalidTask(f"{name} is a list of calls, not {parts!r:.200}")
+    return tuple(parts)
+
+
 def _everywhere(part: Any, queue: str) -> Any:
     """A chain or a group with all its calls in one queue."""
     if isinstance(part, Chain | Group):
@@ -409,11 +426,6 @@ def _everywhere(part: Any, queue: str) -> Any:
     if isinstance(part, Linked):
         return Linked(_everywhere(part.part, queue), part.on_success, part.on_error)
     return part if isinstance(part, On) else On(queue, part)
-
-
-def _flow_of(unique: str) -> str:
-    """The id of the workflow with a unique key: so there can only be one."""
-    return urlsafe_b64encode(hashlib.sha256(unique.encode()).digest())[:FLOW].decode().replace("_", "A").replace("-", "B")
 
 
 def _first_app(part: Any) -> tuple[Any, Any] | None:

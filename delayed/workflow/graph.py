@@ -7,7 +7,7 @@ from ..errors import InvalidTask
 from ..task.task import GoTask, PyTask, Task
 
 Policy = Literal["stop", "stop_now", "continue"]
-MODES = {"stop": "a", "stop_now": "a", "continue": "e", "any": "q", "failure": "n"}  # of gates, as flow_join.lua knows them
+MODES = {"stop": "a", "stop_now": "x", "continue": "e", "any": "q", "failure": "n"}  # of gates, as flow_join.lua knows them
 _MOST_TARGETS = 100  # sets behind one gate; where there are more, several gates stand side by side
 _DEEPEST = 16  # specifications within each other
 _NOT_HERE = ("at", "after", "rate_key")  # options of tasks that wait for an instant
@@ -45,7 +45,8 @@ class Block:
     """
 
     __slots__ = (
-        "edges", "first", "gates", "kind", "label", "many", "number", "outs", "previous", "queue", "size", "tasks", "wait",
+        "after", "edges", "first", "gates", "kind", "label", "many", "number", "outs", "previous", "queue", "size", "tasks",
+        "wait",
     )  # fmt: skip
 
     def __init__(self, number: int, tasks: Sequence[Task], queue: str, kind: str = "t", label: str = "") -> None:
@@ -57,8 +58,14 @@ class Block:
         self.outs: list[Gate] = []
         self.many = False  # it is a group: whoever comes after it finds a list
         self.previous: tuple[bool, list[Block]] | None = None  # whose results it finds, and whether as a list
-        self.edges: list[tuple[Block, When]] = []  # from those before it
+        self.after: list[tuple[Block, When]] = []  # what it was said to come after,
+        self.edges: list[tuple[Block, When]] = []  # and does
         self.wait: tuple[int, str] | None = None  # milliseconds, or 0, and the name of a signal, or ''
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is a group without members."""
+        return not self.size
 
 
 class Gate:
@@ -127,26 +134,46 @@ class Graph:
         return made
 
     def connect(self, block: Block, after: Iterable[Ref], when: When | None = None) -> None:
-        """Let a set wait for those before it."""
+        """Let a set wait for those before it. A group without members is none of them: in its place stands what is before it.
+
+        Raises:
+            InvalidTask: that is nothing to wait for.
+        """
         refs = list(after)
+        if when is not None:
+            _mode_of(when)
+        for ref in refs:
+            self._check_ref(ref)
         sources = [each for ref in refs for each in ref.blocks]
         if sources:
             many = len(refs) > 1 or any(ref.many for ref in refs)
             block.previous = (many, sources)
-        block.edges = [(each, ref.mode or when or self.policy) for ref in refs for each in ref.blocks]
+        block.after = [(each, ref.mode or when or self.default) for ref in refs for each in ref.blocks]
+        for each, mode in block.after:
+            block.edges += each.edges if each.empty else [(each, mode)]
         by_mode: dict[When, list[Block]] = {}
-        for each, mode in block.edges:
+        for each, mode in block.edges if not block.empty else ():
             by_mode.setdefault(mode, []).append(each)
         for mode, some in by_mode.items():
             gate = self._gate(mode, list({each.number: each for each in some}.values()))
             gate.targets.append(block)
             block.gates += 1
 
+    @property
+    def default(self) -> When:
+        """What edges do of which nothing is said. (That all is stopped is for the whole to see to.)"""
+        return "stop" if self.policy == "stop_now" else self.policy
+
+    def _check_ref(self, ref: Ref) -> None:
+        if not isinstance(ref, Ref):
+            raise InvalidTask(f"after= and over= take what flow.add, flow.map and flow.wait return, not {ref!r:.200}")
+        for each in ref.blocks:
+            at = each.number - self._base[0]
+            if not 0 <= at < len(self.blocks) or self.blocks[at] is not each:
+                raise InvalidTask(f"{each.label or 'a node'} is of another workflow: nodes wait for those of their own")
+
     def _gate(self, when: When, sources: list[Block]) -> Gate:
-        mode, need = ("q", when.need) if isinstance(when, Quorum) else (MODES.get(when, ""), 0 if when in MODES else -1)
-        if need < 0:
-            raise InvalidTask(f"when= is one of {', '.join(MODES)}, or quorum(k), not {when!r}")
-        need = 1 if mode in ("q", "n") and not need else need
+        mode, need = _mode_of(when)
         key = (mode, need, tuple(each.number for each in sources))
         found = self._shared.get(key)
         if found is None or len(found.targets) >= _MOST_TARGETS:
@@ -163,8 +190,28 @@ class Graph:
         return at - self._base[2]
 
     def ends(self) -> list[Block]:
-        """The sets that nothing comes after, but for what handles a failure."""
-        return [each for each in self.blocks if each.kind != "c" and all(gate.mode == "n" for gate in each.outs)]
+        """The sets that nothing comes after, but for what handles a failure; and no such handler."""
+        handlers: set[int] = set()
+        for each in self.blocks:
+            if each.edges and all(mode == "failure" or source.number in handlers for source, mode in each.edges):
+                handlers.add(each.number)
+        return [
+            each
+            for each in self.blocks
+            if each.kind != "c"
+            and not each.empty
+            and each.number not in handlers
+            and all(gate.mode == "n" for gate in each.outs)
+        ]
+
+
+def _mode_of(when: When) -> tuple[str, int]:
+    """The mode of a gate, and how many nodes it needs; 0 for all."""
+    if isinstance(when, Quorum):
+        return "q", when.need
+    if when not in MODES:
+        raise InvalidTask(f"when= is one of {', '.join(MODES)}, or quorum(k), not {when!r}")
+    return MODES[when], int(MODES[when] in "qn")
 
 
 def too_deep(depth: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..base.ids import token
+from ..base.ids import digest, token
 from ..errors import DelayedError, Duplicate, InvalidTask, UnknownTask
 from ..redis.scripts import Argument
 from ..redis.store import Store
@@ -14,7 +14,7 @@ PATIENCE = 3600.0  # seconds for which a builder may think about the next page: 
 _NODES = 1000  # of a page, at most,
 _BYTES = 1 << 20  # and bytes of their tasks
 NO_BLOCK = -1
-_DONE, _ANEW = 1, 2  # what flow_build returns
+_DONE = 1  # what flow_build returns
 
 
 class Page(NamedTuple):
@@ -36,7 +36,7 @@ def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str
         patience: seconds after which it is removed if no further page has come.
 
     Raises:
-        Duplicate: there is one of this id, or somebody has begun it anew, as this one was too slow.
+        Duplicate: another one has its unique key.
         UnknownTask: it was removed before it was whole: it was too slow.
         NotEncodable: a task cannot be sent; nothing is left of the workflow.
         redis.exceptions.RedisError: as `Queue.enqueue`.
@@ -44,40 +44,41 @@ def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str
     keys, blocks = store.keys, layout.graph.blocks
     nodes = sum(each.size for each in blocks if each.kind != "c")
     ready = [f"i{each.number}" for each in blocks if not each.gates and each.kind != "c"]
-    ready += [f"j{gate.number}" for gate in layout.graph.gates if not any(each.size for each in gate.sources)]
     common = (keys.flow(flow), keys.marks(flow), keys.joins(flow), keys.flow_outbox, keys.flow_ids, keys.flow_due)
     every = sum(each.size for each in blocks)
     counts = {"total": nodes, "left": nodes, "next": every, "sets": len(blocks), "gates": len(layout.graph.gates)}
     fields = {**about, **{name: str(count) for name, count in counts.items()}, "queues": packed_queues(layout.queues)}
+    owned = (keys.unique_by(str(about["unique"])),) if "unique" in about else ()
     builder, begun = token(), False
     try:
         for page, first, last in _marked(_pages(layout, fields)):
             step = "whole" if first and last else "first" if first else "last" if last else "more"
             listed = keys.flow(flow) if page.set == NO_BLOCK else keys.bodies(flow, page.set)
             words = (flow, builder, step, round(patience * 1000), every, len(page.fields), len(page.tasks))
-            names = (*common, keys.task(run_id(flow)), listed)
+            names = (*common, keys.task(run_id(flow)), listed, *(owned if first else ()))
             said = store.add("flow_build", names, (*words, *page.fields, *page.tasks, *(ready if last else ())))
             if said != _DONE:
-                raise _refused(store, flow, patience, anew=said == _ANEW, first=first)
+                raise _refused(store, flow, patience, said)
             begun = True
     except InvalidTask:  # one of a later page cannot be sent
         if begun:
             lists = [keys.bodies(flow, each.number) for each in blocks if each.size > LISTED]
-            store.run("flow_remove", (*common, *lists), flow, f"{flow} B", builder)
+            store.run("flow_remove", (*common, *lists, *owned), flow, f"{flow} B", builder, len(owned))
         raise
 
 
-def _refused(store: Store, flow: str, patience: float, *, anew: bool, first: bool) -> DelayedError:
-    identity, late = run_id(flow), f"as no page of it came for {patience / 60:g} minutes"
-    if first:
-        return Duplicate(f"a workflow of this key is known in {store.name!r}; nothing was created", identity)
-    if anew:
-        return Duplicate(
-            f"workflow {identity} in {store.name!r} was begun anew by another process before this one had stored it, {late}; "
-            "nothing of this one is left",
-            identity,
-        )
-    return UnknownTask(f"workflow {identity} in {store.name!r} was removed before it was whole, {late}; submit it again")
+def digest_of(unique: str) -> str:
+    """What names the unique key of a workflow: tasks may have the same one."""
+    return digest(f"workflow:{unique}")
+
+
+def _refused(store: Store, flow: str, patience: float, said: object) -> DelayedError:
+    if isinstance(said, bytes):
+        return Duplicate(f"a workflow of this key is known in {store.name!r}; nothing was created", said.decode())
+    return UnknownTask(
+        f"workflow {run_id(flow)} in {store.name!r} was removed before it was whole, as no page of it came for "
+        f"{patience / 60:g} minutes; submit it again"
+    )
 
 
 def _marked(pages: Iterator[Page]) -> Iterator[tuple[Page, bool, bool]]:

@@ -50,12 +50,13 @@ def _is_over(store: Store, carrier: Carrier, timer: str, until: float) -> None:
 def remove(store: Store, flow: str, timer: str = "", lists: Sequence[str] = ()) -> bool:
     """Remove what is left of a workflow, and the `lists` of its sets that are known otherwise; False if it goes on."""
     own = store.keys
-    count = int(store.call("HGET", own.flow(flow), "sets") or 0)
-    lists = list(lists)
+    sets, unique = store.call("HMGET", own.flow(flow), "sets", "unique")
+    count, lists = int(sets or 0), list(lists)
     for at in range(0, count, _PAGE):
         numbers = range(at, min(at + _PAGE, count))
         found = store.call("HMGET", own.flow(flow), *(f"s{each}" for each in numbers))
         pairs = zip(numbers, found, strict=True)
         lists += [own.bodies(flow, each) for each, record in pairs if record is not None and "b" in NodeSet.of(record).flags]
     keys = (own.flow(flow), own.marks(flow), own.joins(flow), own.flow_outbox, own.flow_ids, own.flow_due)
-    return bool(store.run("flow_remove", (*keys, *lists), flow, timer, ""))
+    owned = () if unique is None else (own.unique_by(unique.decode(errors="replace")),)
+    return bool(store.run("flow_remove", (*keys, *lists, *owned), flow, timer, "", len(owned)))

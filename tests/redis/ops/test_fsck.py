@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha1
+from unittest import mock
 
 import pytest
 import redis
@@ -26,7 +27,6 @@ from delayed.redis.store import Store
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
 from delayed.workflow.compose import Flow
-from delayed.workflow.compose import _flow_of as flow_of
 from delayed.workflow.graph import Ref
 from tests.conftest import eventually
 from tests.redis.test_costs import monitored
@@ -59,8 +59,7 @@ def dumps(queue: Queue, client: redis.Redis) -> dict[bytes, object]:
 
 
 SLOTS = f"Q_slots_{sha1(b'a').hexdigest()}"
-UNIQUE = "once"
-FLOW = flow_of(UNIQUE)
+FLOW = "flowOFfsck"
 LINE = SLOTS.replace("slots", "waits")
 Break = Callable[[Queue], object]
 BROKEN: dict[str, tuple[Break, list[tuple[str, str]]]] = {
@@ -201,10 +200,11 @@ MENDED = {each.name for each in INVARIANTS if each.mend}
 def _flow(queue: Queue, wrong: str) -> None:
     """A chain of two, the first of which is released, but for what is wrong."""
     own, call = queue.keys, queue.store.call
-    flow = Flow(queue, unique=UNIQUE)
+    flow = Flow(queue)
     flow.add(PyTask("m:f"), name="a")
     flow.add(PyTask("m:f"), name="b", after=Ref((flow.graph.blocks[0],)))
-    flow.submit()
+    with mock.patch("delayed.workflow.compose.token", return_value=FLOW):
+        flow.submit()
     if wrong == "joins":
         call("RPUSH", own.joins(FLOW), "e0 0 s")
     elif wrong == "counts":

@@ -57,7 +57,10 @@ def cancel_before(hands: Hands) -> None:
     (data,) = queue.store.call("LRANGE", queue.name, 0, -1)
     member = holds_in(headers_of(data)).member
     assert member is not None
-    Carrier(queue.store)._stop_released(member.flow, queue.keys, member.set, [member.node])
+    carrier = Carrier(queue.store)
+    found = carrier._set(member.flow, member.set)
+    assert found is not None
+    carrier._stop_released(member.flow, queue.keys, found, member.set, [member.node])
     burst(queue)
 
 
