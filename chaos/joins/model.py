@@ -101,7 +101,9 @@ class Model:
             return (False, bad[0]) if bad else (True, max(good, default=0))
         if gate.mode == "e":
             return True, max([*good, *bad], default=0)
-        wanted, unwanted = (good, bad) if gate.mode == "q" else (bad, good)
+        failed = sorted(moment for mark, moment in states if mark == _BAD)  # what was skipped has not
+        rest = sorted(moment for mark, moment in states if mark != _BAD)
+        wanted, unwanted = (good, bad) if gate.mode == "q" else (failed, rest)
         if len(wanted) >= gate.need:
             return True, wanted[gate.need - 1]
         return False, unwanted[max(0, len(states) - gate.need)] if unwanted else 0

@@ -302,8 +302,6 @@ class Flow:
         about: dict[str, str | bytes] = {
             "name": self.name, "policy": self.graph.policy, "keep": str(round(self.keep * 1000)),
         }  # fmt: skip
-        if self.unique is not None:
-            about["unique"] = digest_of(self.unique)
         if self.once:
             about["once"] = self.once
         ends = self.graph.ends()
@@ -312,6 +310,8 @@ class Flow:
         self.graph.number()
         if len(ends) == 1 and ends[0].size == 1 and not ends[0].many:
             about["out"] = str(ends[0].first)
+        if self.unique is not None:
+            about["unique"] = digest_of(self.unique)
         layout = Layout(self.graph, self.home.name, flow, [])
         try:
             self._store(flow, layout, about)

@@ -3,8 +3,6 @@ package delayed
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -280,31 +278,32 @@ func (f *Flow) draw() (about []string, err error) {
 	return about, nil
 }
 
-// id is that of a workflow: with a unique key it follows from that, so that there can only be one.
-func (f *Flow) id() string {
-	if f.options.unique == nil {
-		return strings.ReplaceAll(rdb.Token()[:rdb.FlowSize], "_", "A")
+// layout is that of the workflow with this id; about is what is stored of the whole: names and values.
+func (f *Flow) layout(id string, about []string) (*flow.Layout, []string) {
+	l := flow.NewLayout(f.graph, f.home.Name(), id, nil)
+	if f.options.unique != nil {
+		l.Unique = flow.DigestOf(*f.options.unique)
+		about = append(about, "unique", l.Unique)
 	}
-	sum := sha256.Sum256([]byte(*f.options.unique))
-	text := base64.URLEncoding.EncodeToString(sum[:])[:rdb.FlowSize]
-	return strings.NewReplacer("_", "A", "-", "B").Replace(text)
+	return l, about
 }
 
 func (f *Flow) store(ctx context.Context, about []string) (*Run, error) {
-	id := f.id()
+	id := strings.ReplaceAll(rdb.Token()[:rdb.FlowSize], "_", "A")
 	run := &Run{ID: rdb.NodeID(id, -1), queue: f.home, flow: id}
 	carrier := f.home.carrier()
-	err := carrier.Store(ctx, flow.NewLayout(f.graph, f.home.Name(), id, nil), about)
-	switch known := errors.Is(err, flow.ErrKnown); {
-	case f.options.join && (known || errors.Is(err, flow.ErrAnew)):
-	case known:
-		return nil, &Duplicate{f.home.Name(), run.ID}
-	case errors.Is(err, flow.ErrAnew):
-		return nil, fmt.Errorf("%w: workflow %s: %w", &Duplicate{f.home.Name(), run.ID}, run.ID, err)
+	l, about := f.layout(id, about)
+	err := carrier.Store(ctx, l, about)
+	var known *flow.Known
+	switch found := errors.As(err, &known); {
+	case found && f.options.join:
+		run.ID, run.flow = known.ID, known.ID[:rdb.FlowSize]
+	case found:
+		return nil, &Duplicate{f.home.Name(), known.ID}
 	case err != nil:
 		return nil, fmt.Errorf("delayed: submitting workflow %s: %w", run.ID, err)
 	}
-	if _, err := carrier.Carry(ctx, id, time.Now().Add(carryFirst)); err != nil { // it is there, and others carry it on
+	if _, err := carrier.Carry(ctx, run.flow, time.Now().Add(carryFirst)); err != nil { // it is there, and others carry it on
 		slog.Debug("delayed: a workflow waits for a worker or a sweeper to carry it on", "flow", run.ID, "error", err)
 	}
 	return run, nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
-	"strconv"
 	"time"
 
 	"github.com/delayedq/delayed/interop/internal/flow"
@@ -170,26 +169,25 @@ func addToFlow(ctx context.Context, app *App, part Part, name string) (bool, err
 	if err != nil {
 		return false, err
 	}
+	a := flow.Addition{Member: job.member, Processing: job.queue.store.Keys.Processing, Lease: job.lease, Name: name}
 	if name == "" {
-		name = strconv.FormatInt(job.added.Add(1), 10)
+		a.Count = job.added.Add(1)
 	}
 	if home.around == nil {
-		return appendToFlow(ctx, job, home, app, name, part)
+		return appendToFlow(ctx, job, home, app, a, part)
 	}
 	added := false
 	err = home.within(ctx, &Sending{Queue: home.Name()}, func(ctx context.Context, s *Sending) (err error) {
-		added, err = appendToFlow(ctx, job, home, app, name, part)
+		added, err = appendToFlow(ctx, job, home, app, a, part)
 		s.Workflow = job.Flow()
 		return err
 	})
 	return added, err
 }
 
-func appendToFlow(ctx context.Context, job *Job, home *Queue, app *App, name string, part Part) (bool, error) {
+func appendToFlow(ctx context.Context, job *Job, home *Queue, app *App, a flow.Addition, part Part) (bool, error) {
 	carrier := home.carrier()
-	added, err := carrier.Append(ctx, flow.Addition{
-		Member: job.member, Processing: job.queue.store.Keys.Processing, Lease: job.lease, Name: name,
-	}, func(base flow.Base) (*flow.Graph, error) {
+	added, err := carrier.Append(ctx, a, func(base flow.Base) (*flow.Graph, error) {
 		f := newFlow(home, "", base, nil)
 		f.app, f.inherited, f.trace = app, job.Metadata, home.traceIn(ctx)
 		f.Add(part)

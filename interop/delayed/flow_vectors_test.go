@@ -38,11 +38,7 @@ func TestAWorkflowIsStoredAsByPython(t *testing.T) {
 		must(t, f.err)
 		about, err := f.draw()
 		must(t, err)
-		id := "flowVECTOR"
-		if vector.Unique != "" {
-			id = f.id()
-		}
-		l := flow.NewLayout(f.graph, "home", id, nil)
+		l, about := f.layout("flowVECTOR", about)
 		l.Now, l.Sender = time.Unix(1_750_000_000, 0), "builder"
 		var pages [][]string
 		carrier := flow.NewCarrier(queue.store, func(_ context.Context, _ *rdb.Store, _ string, keys []string, args ...string) (any, error) {

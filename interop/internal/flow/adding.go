@@ -24,6 +24,7 @@ type Addition struct {
 	Processing string     // the key under which its queue has what is held
 	Lease      string     // the name of that under which its worker holds it
 	Name       string     // under which it is known what the node has added
+	Count      int64      // which of its additions this is, if it has no name
 }
 
 // Append adds nodes. draw puts them together, counted from these numbers. It returns false if they had been added before.
@@ -80,6 +81,9 @@ func (c *Carrier) append(ctx context.Context, a Addition, graph *Graph, own node
 		return false, err
 	}
 	field := fmt.Sprintf("a%d:%s", a.Member.Node, a.Name)
+	if a.Count > 0 {
+		field = fmt.Sprintf("a%d#%d", a.Member.Node, a.Count)
+	}
 	first := rdb.Decimal(graph.blocks[0].First)
 	reply, err := c.add(ctx, c.store, "flow_add", []string{a.Processing, k.Flow(flow), k.Joins(flow), k.FlowOutbox},
 		slices.Concat([]string{flow, a.Lease, field, first, strconv.Itoa(len(fields))}, fields, ready)...)

@@ -46,6 +46,8 @@ type plan struct {
 	decided map[int64]string  // gates
 	gone    []string          // fields
 	again   map[int64][]int64 // set → indices of its nodes that run again, or for the first time
+	undone  map[int64][]int64 // set → indices of those that had ended, and wait now
+	waits   map[int64]bool    // sets that are not released yet
 	left    int64
 }
 
@@ -79,7 +81,7 @@ func (c *Carrier) Again(ctx context.Context, flow, ended string, downstream, all
 	}
 	gone := p.gone
 	for _, number := range p.order {
-		for _, index := range p.again[number] {
+		for _, index := range p.anew(number) {
 			gone = append(gone, "r"+rdb.Decimal(index))
 		}
 	}
@@ -95,7 +97,8 @@ func (c *Carrier) Again(ctx context.Context, flow, ended string, downstream, all
 
 // planOf reads what a workflow is.
 func (c *Carrier) planOf(ctx context.Context, flow string) (*plan, error) {
-	p := &plan{sets: map[int64]Set{}, outs: map[int64][]int64{}, gates: map[int64]*storedGate{}, decided: map[int64]string{}, again: map[int64][]int64{}}
+	p := &plan{sets: map[int64]Set{}, outs: map[int64][]int64{}, gates: map[int64]*storedGate{}, decided: map[int64]string{}, again: map[int64][]int64{},
+		undone: map[int64][]int64{}, waits: map[int64]bool{}}
 	top := int64(0)
 	for s, err := range c.Sets(ctx, flow) {
 		if err != nil {
@@ -170,6 +173,9 @@ func (p *plan) cancelled() map[int64][]int64 {
 	return found
 }
 
+// anew are the nodes of a set of whose ends nothing holds any more.
+func (p *plan) anew(number int64) []int64 { return slices.Concat(p.undone[number], p.again[number]) }
+
 // downstream is all that comes after these sets.
 func (p *plan) downstream(from []int64) map[int64]bool {
 	seen := map[int64]bool{}
@@ -239,6 +245,12 @@ func (p *plan) set(s Set, unsatisfied, doomed int, whole bool) {
 	p.put("x", s.Number, int64(doomed))
 	marks := p.marksOf(s)
 	if unsatisfied > 0 {
+		p.waits[s.Number] = true
+		for i, mark := range marks {
+			if mark != 0 && mark != 'k' {
+				p.undone[s.Number] = append(p.undone[s.Number], s.First+int64(i))
+			}
+		}
 		mark := byte(0)
 		if doomed > 0 {
 			mark = 'k'
@@ -276,19 +288,26 @@ func (p *plan) set(s Set, unsatisfied, doomed int, whole bool) {
 
 func (p *plan) judge(number int64, keepDecided bool) string {
 	gate := p.gates[number]
-	var good, ill, size int64
+	var good, ill, skipped, size int64
+	nothing := false // a map over nothing waits: it has no member that is still to end
 	for _, s := range gate.sources {
 		marks := p.marksOf(s)
 		size += s.Size
 		good += int64(bytes.Count(marks, []byte("s")))
 		ill += countAny(marks, bad)
+		skipped += countAny(marks, "k")
+		nothing = nothing || s.Size == 0 && p.waits[s.Number]
 	}
-	decided := verdict(gate, good, ill, size)
+	decided := verdict(gate, good, ill, size, skipped)
+	if nothing {
+		decided = ""
+	}
 	if keepDecided && gate.before == "s" {
 		decided = "s"
 	}
 	p.put("o", number, good)
 	p.put("b", number, ill)
+	p.put("k", number, skipped)
 	if p.decided[number] = decided; decided != "" {
 		p.fields = append(p.fields, "d"+rdb.Decimal(number), decided)
 	} else {
@@ -298,10 +317,10 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 }
 
 // verdict is as judge in lua/flow_join.lua.
-func verdict(gate *storedGate, good, bad, size int64) string {
+func verdict(gate *storedGate, good, bad, size, skipped int64) string {
 	wanted, unwanted := good, bad
 	switch gate.mode {
-	case "a":
+	case "a", "x":
 		switch {
 		case bad > 0:
 			return "d"
@@ -315,7 +334,7 @@ func verdict(gate *storedGate, good, bad, size int64) string {
 		}
 		return ""
 	case "n":
-		wanted, unwanted = bad, good
+		wanted, unwanted = bad-skipped, good+skipped
 	}
 	switch {
 	case wanted >= gate.need:

@@ -97,7 +97,7 @@ func (c *Carrier) stopReleased(ctx context.Context, flow string, number int64, s
 	if err != nil {
 		return err
 	}
-	if !c.store.Reaches(queue.Queue) {
+	if !c.store.Reaches(queue.Queue) || set.has("p") { // those may have unique keys, which have to be freed
 		store := c.store.At(queue)
 		for _, index := range indices {
 			if _, err := store.Cancel(ctx, rdb.NodeID(flow, index), []byte(cancelled), rdb.EndedFor, "1"); err != nil {

@@ -16,7 +16,7 @@ const (
 )
 
 // modes of gates, as flow_join.lua knows them, by the policies of edges.
-var modes = map[string]string{"stop": "a", "stop_now": "a", "continue": "e", "any": "q", "failure": "n"}
+var modes = map[string]string{"stop": "a", "stop_now": "x", "continue": "e", "any": "q", "failure": "n"}
 
 // quorum is what the policy of an edge begins with that needs so many successes.
 const quorum = "quorum:"
@@ -47,10 +47,20 @@ type Block struct {
 	label    string
 	gates    int // that it waits for
 	outs     []*gate
+	edges    []edge   // from those before it
 	previous []*Block // whose results it finds, …
 	listed   bool     // … and whether as a list
 	wait     string   // as it is stored
 }
+
+// edge is what a set waits for, and by which policy.
+type edge struct {
+	from   *Block
+	policy string
+}
+
+// empty says that it is a group without members.
+func (b *Block) empty() bool { return b.Size == 0 }
 
 // gate lets sets of nodes go on, or skips them, as others have ended.
 type gate struct {
@@ -119,23 +129,41 @@ func (g *Graph) add(b *Block) *Block {
 	return b
 }
 
-// Connect lets a set wait for those before it, under a policy if it is not empty.
+// Connect lets a set wait for those before it, under a policy if it is not empty. A group without members is none of them: in its place
+// stands what is before it.
 func (g *Graph) Connect(b *Block, refs []Ref, policy string) error {
 	listed := len(refs) > 1
 	var previous []*Block
-	var policies []string
-	byPolicy := map[string][]*Block{}
 	for _, ref := range refs {
 		listed = listed || ref.many()
 		previous = append(previous, ref.Blocks...)
-		own := cmp.Or(ref.Policy, policy, g.Policy)
-		if byPolicy[own] == nil {
-			policies = append(policies, own)
+		own := cmp.Or(ref.Policy, policy, g.standard())
+		for _, each := range ref.Blocks {
+			if each.empty() {
+				b.edges = append(b.edges, each.edges...)
+			} else {
+				b.edges = append(b.edges, edge{each, own})
+			}
 		}
-		byPolicy[own] = append(byPolicy[own], ref.Blocks...)
 	}
 	if len(previous) > 0 {
 		b.previous, b.listed = previous, listed
+	}
+	if _, _, err := modeOf(cmp.Or(policy, g.standard())); err != nil || b.empty() {
+		return err
+	}
+	return g.hang(b)
+}
+
+// hang puts a set behind the gates that its edges need: one for each policy.
+func (g *Graph) hang(b *Block) error {
+	var policies []string
+	byPolicy := map[string][]*Block{}
+	for _, each := range b.edges {
+		if byPolicy[each.policy] == nil {
+			policies = append(policies, each.policy)
+		}
+		byPolicy[each.policy] = append(byPolicy[each.policy], each.from)
 	}
 	for _, each := range policies {
 		found, err := g.gate(each, distinct(byPolicy[each]))
@@ -148,22 +176,39 @@ func (g *Graph) Connect(b *Block, refs []Ref, policy string) error {
 	return nil
 }
 
-func (g *Graph) gate(policy string, sources []*Block) (*gate, error) {
-	mode, need := modes[policy], 0
+// standard is what edges do of which nothing is said. (That all is stopped is for the whole to see to.)
+func (g *Graph) standard() string {
+	if g.Policy == "stop_now" {
+		return "stop"
+	}
+	return g.Policy
+}
+
+// modeOf is the mode of a gate, and how many nodes it needs; 0 for all.
+func modeOf(policy string) (mode string, need int, err error) {
+	mode = modes[policy]
 	if digits, some := strings.CutPrefix(policy, quorum); some {
 		mode, need = "q", 0
 		if n, err := strconv.Atoi(digits); err == nil && n > 0 {
 			need = n
 		}
 		if need == 0 {
-			return nil, fmt.Errorf("%w: a quorum is a number of nodes above 0, not %s", errs.ErrInvalidTask, digits)
+			return "", 0, fmt.Errorf("%w: a quorum is a number of nodes above 0, not %s", errs.ErrInvalidTask, digits)
 		}
 	}
 	if mode == "" {
-		return nil, fmt.Errorf("%w: the policy of an edge is stop, stop_now, continue, any, failure or a quorum, not %q", errs.ErrInvalidTask, policy)
+		return "", 0, fmt.Errorf("%w: the policy of an edge is stop, stop_now, continue, any, failure or a quorum, not %q", errs.ErrInvalidTask, policy)
 	}
 	if need == 0 && (mode == "q" || mode == "n") {
 		need = 1
+	}
+	return mode, need, nil
+}
+
+func (g *Graph) gate(policy string, sources []*Block) (*gate, error) {
+	mode, need, err := modeOf(policy)
+	if err != nil {
+		return nil, err
 	}
 	key := fmt.Sprint(mode, need, numbersOf(sources))
 	found := g.shared[key]
@@ -195,10 +240,15 @@ func (g *Graph) Sizes() (sets, gates, nodes int64) {
 	return int64(len(g.blocks)), int64(len(g.gates)), nodes
 }
 
-// Ends are the sets that nothing comes after, but for what handles a failure.
+// Ends are the sets that nothing comes after, but for what handles a failure; and no such handler.
 func (g *Graph) Ends() (ends []*Block) {
+	handlers := map[*Block]bool{}
 	for _, b := range g.blocks {
-		last := b.kind != "c"
+		handlers[b] = len(b.edges) > 0
+		for _, each := range b.edges {
+			handlers[b] = handlers[b] && (each.policy == "failure" || handlers[each.from])
+		}
+		last := b.kind != "c" && !b.empty() && !handlers[b]
 		for _, out := range b.outs {
 			last = last && out.mode == "n"
 		}

@@ -23,6 +23,7 @@ type Layout struct {
 	Queues []string // their names; see NewLayout
 	Now    time.Time
 	Sender string // a token: pages of others are refused
+	Unique string // the digest of its unique key, if it has one
 }
 
 // NewLayout is that of a graph whose nodes have their numbers. Queues that are new are added to those that the workflow has.

@@ -74,7 +74,7 @@ func (c *Carrier) forget(ctx context.Context, flow string, p *plan) error {
 		}
 		there := c.store.At(keys)
 		queues[keys.Queue] = there
-		for again := p.again[number]; len(again) > 0; {
+		for again := p.anew(number); len(again) > 0; {
 			some := again[:min(page, len(again))]
 			again = again[len(some):]
 			command := []string{"UNLINK"}

@@ -20,13 +20,17 @@ const (
 )
 
 var (
-	// ErrKnown says that there is a workflow of this id, so that nothing was created.
-	ErrKnown = errors.New("a workflow of this key is known")
 	// ErrTooSlow says that a workflow was removed before it was whole.
 	ErrTooSlow = errors.New("it was removed before it was whole: no page came for an hour")
-	// ErrAnew says that somebody has begun a workflow anew before it was whole.
-	ErrAnew = errors.New("another process has begun it anew before it was whole, as no page came for an hour: nothing of this one is left")
 )
+
+// Known says that a workflow has a unique key, so that nothing was created.
+type Known struct{ ID string }
+
+func (k *Known) Error() string { return "workflow " + k.ID + " has its key" }
+
+// DigestOf is what names the unique key of a workflow: tasks may have the same one.
+func DigestOf(unique string) string { return rdb.Digest("workflow:" + unique) }
 
 // part is one page of a workflow that is being stored.
 type part struct {
@@ -59,11 +63,6 @@ func (c *Carrier) Store(ctx context.Context, l *Layout, about []string) error {
 			b.ready = append(b.ready, "i"+rdb.Decimal(block.Number))
 		}
 	}
-	for _, g := range l.Graph.gates {
-		if sizeOf(g.sources) == 0 {
-			b.ready = append(b.ready, "j"+rdb.Decimal(g.number))
-		}
-	}
 	total := rdb.Decimal(counted)
 	fields := append(about, "total", total, "left", total, "next", rdb.Decimal(nodes), "sets", rdb.Decimal(sets), "gates", rdb.Decimal(gates),
 		"queues", l.packedQueues())
@@ -86,7 +85,11 @@ func (b *builder) undo(ctx context.Context) error {
 			keys = append(keys, k.Bodies(flow, block.Number))
 		}
 	}
-	_, err := b.carrier.store.Run(ctx, "flow_remove", keys, flow, flow+" B", b.layout.Sender)
+	owned := "0"
+	if b.layout.Unique != "" {
+		keys, owned = append(keys, k.UniqueBy(b.layout.Unique)), "1"
+	}
+	_, err := b.carrier.store.Run(ctx, "flow_remove", keys, flow, flow+" B", b.layout.Sender, owned)
 	return err
 }
 
@@ -185,19 +188,19 @@ func (b *builder) send(ctx context.Context, p *part, last bool) error {
 		bodies = k.Bodies(flow, p.set)
 	}
 	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue, k.Task(rdb.NodeID(flow, -1)), bodies}
+	if !b.begun && b.layout.Unique != "" {
+		keys = append(keys, k.UniqueBy(b.layout.Unique))
+	}
 	args := []string{flow, b.layout.Sender, step, rdb.Milliseconds(Patience), rdb.Decimal(b.nodes), strconv.Itoa(len(p.fields)), strconv.Itoa(len(p.tasks))}
 	args = append(append(append(args, p.fields...), p.tasks...), words...)
 	reply, err := b.carrier.add(ctx, b.carrier.store, "flow_build", keys, args...)
 	if err != nil {
 		return err
 	}
-	switch {
-	case reply == int64(1):
-	case !b.begun:
-		return ErrKnown
-	case reply == int64(2):
-		return ErrAnew
-	default:
+	if owner := rdb.Bulk(reply); owner != nil {
+		return &Known{string(owner)}
+	}
+	if reply != int64(1) {
 		return ErrTooSlow
 	}
 	b.begun = true

@@ -74,11 +74,11 @@ func (c *Carrier) isOver(ctx context.Context, timer string, until time.Time) err
 // remove removes what is left of a workflow, unless it goes on.
 func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 	k := c.store.Keys
-	found, err := c.field(ctx, flow, "sets")
+	found, err := c.Fields(ctx, flow, "sets", "unique")
 	if err != nil {
 		return err
 	}
-	count, _ := strconv.ParseInt(string(found), 10, 64) //nolint:errcheck // it is gone
+	count, _ := strconv.ParseInt(string(found[0]), 10, 64) //nolint:errcheck // it is gone
 	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue}
 	for from := int64(0); from < count; from += page {
 		command := []string{"HMGET", k.Flow(flow)}
@@ -95,6 +95,10 @@ func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 			}
 		}
 	}
-	_, err = c.store.Run(ctx, "flow_remove", keys, flow, timer, "")
+	owned := "0"
+	if unique := found[1]; unique != nil {
+		keys, owned = append(keys, k.UniqueBy(string(unique))), "1"
+	}
+	_, err = c.store.Run(ctx, "flow_remove", keys, flow, timer, "", owned)
 	return err
 }

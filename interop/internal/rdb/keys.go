@@ -113,7 +113,10 @@ func (k Keys) Lease(token string, number int) string {
 func (k Keys) Task(id string) string { return k.Queue + "_task_" + id }
 
 // Unique is a string with a TTL: the id of the task that has a unique key.
-func (k Keys) Unique(key string) string { return k.Queue + "_unique_" + Digest(key) }
+func (k Keys) Unique(key string) string { return k.UniqueBy(Digest(key)) }
+
+// UniqueBy is as Unique, of a key that is named by its digest; and string: the id of the workflow that has one.
+func (k Keys) UniqueBy(sha1 string) string { return k.Queue + "_unique_" + sha1 }
 
 // Slots is a hash with a TTL: of the tasks with one concurrency key that run, lease → length of the task.
 func (k Keys) Slots(key string) string { return k.Queue + "_slots_" + Digest(key) }
