@@ -20,10 +20,11 @@ A task of which a middleware raised may end so, too.
 
 A consumer that takes tasks from a server notes whose end was confirmed. What was confirmed explains nothing, whatever happened
 to anybody; what was not explains the next one if the consumer was killed, stopped for so long, or late by its own clock, of
-which it has a note, or if the clock of Redis, by which its lease runs, was set forward. That a server was killed, stopped or cut off explains nothing, either.
+which it has a note, or if the clock of Redis, by which its lease runs, was set forward. That a server was killed, stopped or
+cut off explains nothing, either.
 
-Nothing else explains a repeat: no full memory, no other clock that was set, no slow link of a sweeper, no output that nobody reads,
-and nothing that a task, a middleware or a hook raises.
+Nothing else explains a repeat: no full memory, no other clock that was set, no slow link of a sweeper, no output that nobody
+reads, and nothing that a task, a middleware or a hook raises.
 """
 
 from bisect import bisect_right
