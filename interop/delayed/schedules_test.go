@@ -39,12 +39,14 @@ func nextOf(t *testing.T, queue *Queue, name string) time.Time {
 
 func length(t *testing.T, queue *Queue) int {
 	t.Helper()
-	n, err := queue.Len(ctx)
+	both := queue.store.Client.TxPipeline() // a sweeper may be at it
+	tasks, noti := both.LLen(ctx, queue.Name()), both.LLen(ctx, queue.store.Keys.Noti)
+	_, err := both.Exec(ctx)
 	must(t, err)
-	if noti := queue.store.Client.LLen(ctx, queue.store.Keys.Noti).Val(); int(noti) != n {
-		t.Errorf("%d tasks, %d notifications", n, noti)
+	if tasks.Val() != noti.Val() {
+		t.Errorf("%d tasks, %d notifications", tasks.Val(), noti.Val())
 	}
-	return n
+	return int(tasks.Val())
 }
 
 func TestSchedulingAgainChangesNothing(t *testing.T) {
