@@ -180,6 +180,8 @@ class Actions:
         if record.get("workerId") != worker.id or record.get("status") != _PROCESSING:
             raise Refusal("this worker is not working on this task")
         grant.check("consume", record["queue"])
+        if state == "success" and again:  # before anything has happened
+            _check_again(record, grant)
         reason = str(given.get("failReason", "")) or "the worker said no more"
         ending: Succeed | Retry | Bury = Succeed()
         if state == "fail":
@@ -198,7 +200,7 @@ class Actions:
 
     async def _again(self, record: Record, grant: Grant) -> None:
         """Put a task back that has ended."""
-        grant.check("enqueue", record["queue"])
+        _check_again(record, grant)
         copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
         copy |= {"status": _WAITING, "enquedAt": round(now() * 1000)}
         interest = Interest.of(record["queue"], "*", record.get("function", FUNCTION))
@@ -381,6 +383,12 @@ def shown(record: Record) -> Record:
     """A task as clients see it."""
     names = [*(name for name in _ORDER if name in record), *(name for name in record if name not in _ORDER)]
     return {name: record[name] for name in names if name not in _HIDDEN}
+
+
+def _check_again(record: Record, grant: Grant) -> None:
+    """See that somebody may put a task back that has ended: that is one more."""
+    grant.check("enqueue", record["queue"])
+    grant.check_function(record.get("function", FUNCTION))
 
 
 def _shown_worker(worker: Worker) -> Fields:

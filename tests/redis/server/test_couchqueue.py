@@ -15,11 +15,12 @@ from delayed.dead_letters.search import search as letters
 from delayed.ops.fsck import check
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
-from delayed.server.access import Access
+from delayed.server.access import Access, Grant
 from delayed.server.compat import couch_store
 from delayed.server.compat.couch_actions import FUNCTION, Actions
 from delayed.server.compat.couchqueue import CouchQueue
 from delayed.server.consumer import Consumer
+from delayed.server.http import Problem
 from delayed.server.links import Links
 from delayed.server.sweeping import Sweeping
 from delayed.sweeper.sweep import sweep
@@ -326,6 +327,21 @@ async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> Non
     assert again["taskId"] == task["taskId"]
     assert "error" not in await couch.form("taskUpdate", **mine, state="success")
     assert await couch.take(worker) is None
+
+
+async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(worker)
+    mine = {"workerId": worker, "taskId": task["taskId"], "state": "success", "reEnqueue": "true"}
+    for grant in (Grant("c", ("consume",)), Grant("f", ("consume", "enqueue"), functions=("shop:*",))):
+        with pytest.raises(Problem, match="enqueue"):
+            await couch.app._actions.run("taskUpdate", mine, grant)
+    assert (await couch.status(task=task["taskId"]))["task"]["status"] == "processing"  # nothing has happened
+    await couch.app._actions.run("taskUpdate", mine, Grant("all", ("consume", "enqueue"), functions=("couchqueue:*",)))
+    assert (await couch.take(worker))["taskId"] == task["taskId"]
+    await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
 async def test_run_at(couch: Couch, name: str, queue: Queue) -> None:
