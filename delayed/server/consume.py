@@ -11,8 +11,8 @@ from ..task.decode import headers_of
 from ..task.headers import member_in
 from .calls import Call
 from .consumer import Bury, Ending, Release, Retry, Succeed, UnknownLease
-from .flow_forms import inputs_of
-from .forms import lease_shown
+from .flow_forms import inputs_of, is_node_of
+from .forms import lease_shown, text
 from .http import Problem, Response
 from .leases import read_token
 
@@ -78,6 +78,9 @@ async def inputs(call: Call) -> Response:
     if member is None or keys is None:
         return Response({"many": False, "inputs": [], "next": None})
     store = link.store.at(keys) if link.store.reaches(member.home) else link.store.pooled_at(keys)
+    if not call.grant.covers(member.home) and not await asyncio.to_thread(is_node_of, store, member, link.name):
+        says = f"this token is not for {text(member.home)!r:.200}, the home of the workflow, which has no such node here"
+        raise Problem(403, says)
     many, found, more = await asyncio.to_thread(inputs_of, store, member, first, limit)
     return Response({"many": many, "inputs": found, "next": first + len(found) if more else None})
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from ..base.ids import node_id
 from ..errors import InvalidTask
+from ..queue.node import queues_in
 from ..queue.queue import Queue
 from ..redis.keys import Keys
 from ..redis.store import Store
@@ -12,7 +13,7 @@ from ..task.headers import Member
 from ..workflow.carry import sources
 from ..workflow.compose import Flow, Group, On, on
 from ..workflow.graph import Ref, When, quorum
-from ..workflow.layout import MARKS
+from ..workflow.layout import MARKS, NodeSet
 from ..workflow.run import FlowStatus, NodeStatus, Run
 from .access import Grant
 from .flow_schemas import CALL
@@ -152,6 +153,15 @@ def flow_shown(run: Run, status: FlowStatus) -> dict[str, Any]:
 def node_shown(node: NodeStatus) -> dict[str, Any]:
     """A node of a workflow."""
     return {name: text(value) if isinstance(value, str) else value for name, value in node._asdict().items()}
+
+
+def is_node_of(store: Store, member: Member, queue: str) -> bool:
+    """Whether a workflow has this node, and has it in this queue: a task can say anything of itself."""
+    record, names = store.call("HMGET", store.keys.flow(member.flow), f"s{member.set}", "queues")
+    if record is None:
+        return False
+    found = NodeSet.of(record)
+    return found.first <= member.node < found.first + found.size and queues_in(names)[found.queue - 1] == queue
 
 
 def inputs_of(store: Store, member: Member, first: int, most: int) -> tuple[bool, list[dict[str, Any]], bool]:

@@ -11,7 +11,8 @@ import msgpack
 
 from ...errors import Unrunnable
 from ...task.codec import loads
-from ...task.decode import headers_of
+from ...task.decode import headers_of, is_python_path, path_and_headers
+from ...task.edit import elements_of
 from ...task.headers import number_in
 
 FUNCTION = "taskq:task"  # what is called with a body, if nothing else is said
@@ -59,6 +60,19 @@ def content_of(data: bytes) -> Content:
         case [str(path), [bytes(body)], dict(words), *_] if ":" in path and not words:  # it has been retried
             return Content(body, number)
     return Content(data, max(number, 0))
+
+
+def is_node(data: bytes) -> bool:
+    """Whether a task says that it is a node of a workflow: in its header `flow`, to readers of any language."""
+    path, headers = path_and_headers(data)
+    if headers:
+        return "flow" in headers
+    try:
+        elements = elements_of(data)
+    except Unrunnable:  # a path alone
+        return False
+    place = 4 if is_python_path(path) else 2
+    return len(elements) > place and b"flow" in elements[place]  # what we cannot read Go may
 
 
 def _only_bytes(data: bytes) -> bytes | None:

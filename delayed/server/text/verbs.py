@@ -13,13 +13,14 @@ from ...task.decode import is_task, path_of
 from ..consumer import Bury, Retry, Succeed, UnknownLease
 from ..leases import read_token
 from ..numbers import Peer
-from .bodies import Wrapping, content_of
+from .bodies import Wrapping, content_of, is_node
 from .door import Grant, Refused
 from .parser import Request, options_in
 from .services import Services
 
 EMPTY = "taskq: no task in queue"  # as TaskQ calls it by HTTP
 UNKNOWN = "taskq: no such task"
+_IS_NODE = "this task says that it is a node of a workflow (its header flow): only workflows enqueue those; leave it out"
 _MOST_TAKEN = 100  # tasks for one request, and in one step
 _MOST_BACKGROUND = 1000  # requests of a connection that wait for tasks
 _DEFAULT = "default"  # the queue that has no name
@@ -122,6 +123,8 @@ class Verbs:
                 if not is_task(request.body):
                     raise Refused("the body is no task: see docs/protocol.md, section 2")
                 grant.check_function(path_of(request.body))
+                if is_node(request.body):  # or it could read, and end, what is in queues that the token is not for
+                    raise Refused(_IS_NODE)
                 if len(request.body) > self._server.most:
                     raise TaskTooLarge(f"a task has {self._server.most} bytes at most")
             except DelayedError as error:

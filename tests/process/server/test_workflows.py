@@ -1,13 +1,17 @@
 """Workflows over HTTP: made by requests, run by workers and by consumers, looked at and acted on."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
+from delayed.base.ids import node_id
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from tests.conftest import burst
+from tests.process.server.test_access import token
 from tests.support.api import Api, serve
 from tests.support.processes import Fleet
 from tests.support.waiting import eventually
@@ -138,6 +142,31 @@ def test_a_consumer_finds_what_comes_before_its_node(api: Api, name: str) -> Non
     api.post(f"/v1/leases/{total['token']}/succeed", {"result": 12.5})
     assert api.get(f"/v1/workflows/{made['id']}/result?queue={name}&wait=30")["result"] == 12.5
     assert api.call("GET", f"/v1/leases/{total['token']}/inputs").status == 409
+
+
+def test_inputs_are_for_who_holds_a_node(tmp_path: Path) -> None:
+    """What a task says of itself gives nobody what is in a queue that their token is not for; what a workflow says does."""
+    with EmbeddedRedis() as redis, Fleet(redis.url, tmp_path) as processes:
+        admin = token(redis.url, "admin", "--may", "enqueue,consume,read,operate")
+        some = token(redis.url, "some", "--may", "consume", "--queues", "web*")
+        port = serve(processes)[1].port
+        api, consumer = Api(port, admin), Api(port, some)
+        nodes = [same(1, name="first"), same(2, after=["first"], queue="web", name="there"), same(3, after=["first"])]
+        made = api.post("/v1/workflows", {"queue": "secret", "nodes": nodes})
+        (first,) = api.take("secret", wait=30)
+        api.post(f"/v1/leases/{first['token']}/succeed", {"result": "a secret"})
+        (held,) = consumer.take("web", wait=30)
+        assert consumer.get(f"/v1/leases/{held['token']}/inputs")["inputs"][0]["result"] == "a secret"
+        consumer.post(f"/v1/leases/{held['token']}/succeed")
+        for number, set_ in ((2, 2), (2, 1), (9, 1)):  # another queue's, one that is in another set, and none
+            forged = ["x:y", [], {}, 0, {"id": node_id(made["id"][:10], number), "enqueued": 1, "flow": ["secret", set_]}]
+            other = Queue(f"web{number}{set_}", redis.url)
+            other.store.enqueue([msgpack.packb(forged)])
+            (held,) = consumer.take(other.name)
+            refused = consumer.call("GET", f"/v1/leases/{held['token']}/inputs")
+            assert (refused.status, "secret" in refused.body["detail"]) == (403, True)
+            seen = api.get(f"/v1/leases/{held['token']}/inputs")["inputs"]
+            assert [each["result"] for each in seen] == ["a secret"]
 
 
 def test_one_of_a_key(api: Api, name: str) -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 
+import msgpack
 import pytest
 import redis
 
@@ -198,6 +199,35 @@ async def test_whole_tasks(peer: Client, name: str, queue: Queue) -> None:
     assert (int(size), body) == (len(task), task + b"\n")
     assert await peer.ask(b"3 nack %b %b counted=1 it broke\n" % (q, token)) == b"3 nacked %b %b retrying\n" % (q, token)
     assert decode(queue.call("LINDEX", name, 0)).retry == 1
+
+
+_FLOW = {"id": "0123456789AAAAAB", "enqueued": 1, "flow": ["secret", 1]}
+_ODD = msgpack.ExtType(127, b"")  # what we cannot read others may
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["x:y", [], {}, 0, _FLOW],
+        ["x:y", [], {}, 0, {"flow": None}],
+        ["x:y", [], {}, 0, {**_FLOW, "odd": _ODD}],
+        ["pkg/x.Y", b"", _FLOW],
+        ["pkg/x.Y", b"", {**_FLOW, "odd": _ODD}],
+    ],
+)
+async def test_only_workflows_enqueue_their_nodes(peer: Client, name: str, queue: Queue, fields: list[object]) -> None:
+    q, task = name.encode(), msgpack.packb(fields)
+    await peer.ask(b"1 HELLO 1 body=task\n")
+    assert (await peer.ask(b"1 enq %b %d %b\n" % (q, len(task), task))).startswith(b"1 error this task says that it is a node")
+    assert queue.len() == 0
+    for others in (
+        ["x:y", ["flow"], {}, 0, {"metadata": {"flow": "flow"}}],
+        ["x:y", ["flow"]],
+        ["pkg/x.Y", b"flow"],
+        "pkg/x.Y",
+    ):
+        task = msgpack.packb(others)
+        assert await peer.ask(b"1 enq %b %d %b\n" % (q, len(task), task)) == b"1 enqed %b 0\n" % q
 
 
 async def test_leases_by_token(peer: Client, other: Client, name: str, queue: Queue) -> None:
