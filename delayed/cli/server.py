@@ -18,7 +18,7 @@ _BODY = 8 << 20  # bytes
 @click.option("--uds", multiple=True, metavar="PATH", help="Listen on this Unix socket. Repeatable.")
 @click.option("--text", multiple=True, metavar="HOST:PORT", help="Speak the text protocol here, such as 127.0.0.1:7979.")
 @click.option("--compat", default="", metavar="NAMES", help="Also have the interfaces of taskq, couchqueue (with commas).")
-@click.option("--ui", is_flag=True, help="Have the web UI at /ui, for tokens that may read all queues.")
+@click.option("--ui", is_flag=True, help="Have the web UI at /ui, for tokens that may read: of the queues that they are for.")
 @click.option("--tls-cert", metavar="FILE", help="Speak TLS, with this certificate, and those that it is signed by.")
 @click.option("--tls-key", metavar="FILE", help="Its key.")
 @click.option("--max-body", type=Count(1024), default=_BODY, show_default=True, help="Bytes that a request may have.")
