@@ -12,7 +12,7 @@ from ..dead_letters.search import Search
 from ..errors import DelayedError, InvalidAct
 from ..queue.queue import Queue
 from ..queue.waiting import Wanted
-from ..task.decode import is_python_path, readable
+from ..task.decode import is_python_path, path_of, readable
 from ..task.hidden import is_hidden
 from ..workflow.run import Run
 from . import actions
@@ -28,19 +28,34 @@ _LONGEST = 1 << 20  # characters of JSON in a form
 _MOST = 1000  # things that one form names
 
 
+class Forbidden(InvalidAct):
+    """Who asks for an act may not do this; nothing has happened."""
+
+
 class Form:
     """The fields of a form. What is empty is not there.
 
     Args:
         fields: name → values, as they came.
+        refusal: why who sends it may not enqueue calls of the function with a path; empty if they may.
     """
 
-    def __init__(self, fields: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, fields: Mapping[str, Sequence[str]], refusal: Callable[[str], str] = lambda _: "") -> None:
+        self._refusal = refusal
         self._fields = {name: [each for each in values if each.strip()] for name, values in fields.items()}
 
     def __iter__(self) -> Any:
         """Names and values, each pair by itself."""
         return ((name, value) for name, values in self._fields.items() for value in values)
+
+    def check_function(self, path: str) -> None:
+        """See that who sends it may enqueue calls of this function.
+
+        Raises:
+            Forbidden: they may not.
+        """
+        if says := self._refusal(path):
+            raise Forbidden(says)
 
     def text(self, name: str) -> str | None:
         """The value of a field, if it has one."""
@@ -108,12 +123,14 @@ class Act:
         role: the least that may do it.
         do: does it.
         asks: what is asked before; None: nothing, as it can be undone, or removes nothing.
+        rights: what somebody's token must allow who comes with one, instead of a role: what it must allow over HTTP.
     """
 
     name: str
     role: str
     do: Do
     asks: Callable[[Queue, Form], str] | None = None
+    rights: tuple[str, ...] = ("operate",)
 
 
 def may(role: str, needed: str) -> bool:
@@ -183,6 +200,7 @@ def _cancel(queue: Queue, by: Actor, form: Form) -> Done | Job:
 
 def _edit(queue: Queue, by: Actor, form: Form) -> Done:
     letter = letter_named(queue, *form.texts("id")[:1])
+    form.check_function(path_of(letter.data))  # a call with other arguments is another call
     if is_hidden(letter.task):
         raise InvalidAct(f"the arguments of {letter.task} are hidden, and so cannot be edited here; `delayed dead retry` can")
     args, kwargs = form.value("args"), form.value("kwargs")
@@ -230,7 +248,7 @@ ACTS = {
             lambda queue, _: f"Remove all tasks that wait in the queue {queue.name}, for good?",
         ),
         Act("dead.retry", "operate", _letters("dead.retry", retry_letters)),
-        Act("dead.edit", "operate", _edit),
+        Act("dead.edit", "operate", _edit, rights=("operate", "enqueue")),
         Act("dead.delete", "admin", _letters("dead.delete", delete_letters), _many("dead letter", "Remove", search_in)),
         Act("task.cancel", "operate", _cancel, _many("task", "Cancel", wanted_in)),
         Act("task.delete", "admin", _tasks("task.delete", delete_tasks), _many("task", "Remove", wanted_in)),
@@ -244,7 +262,7 @@ ACTS = {
             "flow.retry", "operate",
             lambda queue, by, form: actions.retry_flow(_run(queue, form), by, form.text("mode") or "failed_only"),
         ),
-        Act("flow.signal", "operate", _signal),
+        Act("flow.signal", "operate", _signal, rights=("enqueue",)),
         Act("cron.pause", "operate", _schedule(actions.pause_schedule)),
         Act("cron.resume", "operate", _schedule(actions.resume_schedule)),
         Act("cron.run", "operate", _schedule(actions.run_schedule)),

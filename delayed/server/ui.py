@@ -4,8 +4,8 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..web import Access, app, below
@@ -100,8 +100,30 @@ def _reading(grant: Grant) -> Grant:
     return grant
 
 
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What a token allows, for the pages."""
+
+    grant: Grant
+
+    def refusal(self, rights: Sequence[str], queue: str) -> str:
+        return next(filter(None, (_said_by(self.grant.check, right, queue) for right in rights)), "")
+
+    def refusal_of(self, function: str) -> str:
+        return _said_by(self.grant.check_function, function)
+
+
+def _said_by(check: Callable[..., None], *what: str) -> str:
+    try:
+        check(*what)
+    except Problem as problem:
+        return problem.detail
+    return ""
+
+
 def _who(request: Any) -> Access:
     """Who asks, for the pages."""
     grant: Grant = request.scope[_GRANT]
     role = "admin" if "operate" in grant.may else "view"
-    return Access(role if "*" in grant.queues else ",".join(f"{role}:{pattern}" for pattern in grant.queues), grant.name)
+    where = role if "*" in grant.queues else ",".join(f"{role}:{pattern}" for pattern in grant.queues)
+    return Access(where, grant.name, _Rights(grant))

@@ -4,17 +4,17 @@ import base64
 import binascii
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from ..errors import ConfigurationError
-from ..ops.acts import ROLES, highest
+from ..ops.acts import ROLES, Act, highest, may
 
 _COOKIE = "delayed_session"
 _SESSIONS = 1000  # at most, the latest
@@ -27,6 +27,16 @@ class Rule(NamedTuple):
     pattern: str
 
 
+class Rights(Protocol):
+    """What a token allows, by which acts are told apart more finely than by roles. Equal ones allow the same."""
+
+    def refusal(self, rights: Sequence[str], queue: str) -> str:
+        """Why it does not allow what needs these rights in a queue; empty if it does."""
+
+    def refusal_of(self, function: str) -> str:
+        """Why it does not allow to enqueue calls of the function with this path; empty if it does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Who asks, and what they may do.
@@ -36,6 +46,7 @@ class Access:
             the queues whose names fit a pattern: `view,operate:web:*`. In a queue the highest of those that fit counts, and a
             queue that none fits is not shown.
         name: of the person, for the audit.
+        rights: if it is for these, and not for the role, to say what they may do: the role says what they see then.
 
     Raises:
         ConfigurationError: there is no such role.
@@ -43,6 +54,7 @@ class Access:
 
     role: str
     name: str
+    rights: Rights | None = None
     rules: tuple[Rule, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +68,19 @@ class Access:
     def of(self, queue: str) -> str:
         """The role in this queue; empty if it is not to be seen."""
         return highest(rule.role for rule in self.rules if fnmatchcase(queue, rule.pattern))
+
+    def refusal(self, act: Act, queue: str) -> str:
+        """Why they may not do this in a queue; empty if they may."""
+        role = self.of(queue)
+        if not role:
+            return "this queue is not shown here"
+        if self.rights is not None:
+            return self.rights.refusal(act.rights, queue)
+        return "" if may(role, act.role) else f"this needs the role {act.role}, and yours is {role}"
+
+    def refusal_of(self, function: str) -> str:
+        """Why they may not enqueue calls of this function; empty if they may."""
+        return "" if self.rights is None else self.rights.refusal_of(function)
 
     @property
     def everywhere(self) -> str:

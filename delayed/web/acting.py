@@ -15,12 +15,13 @@ from starlette.routing import Route
 from ..base.ids import is_entry
 from ..errors import DelayedError
 from ..logger import logger
-from ..ops.acts import ACTS, Act, Form, editable, may
+from ..ops.acts import ACTS, Act, Forbidden, Form, editable
 from ..ops.audit import Actor, AuditEntry, AuditFilter, AuditPage, Done, read
 from ..ops.job_records import Job, job_of, jobs_of_all
 from ..ops.jobs import Runner
 from ..queue.queue import Queue
 from ..redis.command import RedisError
+from ..task.decode import path_of
 from ..task.hidden import HIDDEN, hides_all
 from .access import Access
 from .words import clock, name_in, part
@@ -80,9 +81,9 @@ def context(site: Site, request: Request) -> dict[str, Any]:
     """What the templates of the acting side use: buttons that cannot be used are not shown."""
     access, query = site.access(request), request.url.query
     return {
-        "allowed": lambda act, queue: not site.readonly and may(access.of(queue), ACTS[act].role),
+        "allowed": lambda act, queue: not site.readonly and not access.refusal(ACTS[act], queue),
         "dangerous": DANGEROUS,
-        "editable": editable,
+        "editable": lambda data: None if access.refusal_of(path_of(data)) else editable(data),
         "path": lambda path: site.path(request, path),
         "here": request.url.path + (f"?{query}" if query else ""),
         "clock": clock,
@@ -100,14 +101,14 @@ class _Acting:
             return PlainTextResponse("This is where a form is sent, and no page.", 405, {"Allow": "POST"})
         act, access = ACTS.get(request.path_params["act"]), self._site.access(request)
         queue = name_in(request.path_params["queue"])
-        refusal = self._refusal(act, access.of(queue), request.path_params["act"])
+        refusal = self._refusal(act, access, queue, request.path_params["act"])
         if refusal is not None or act is None:
             return self._refused(request, *(refusal or (404, "there is no such act")))
         body = await _body(request)
         if body is None:
             return self._refused(request, 413, "this form is too large: choose all that match instead")
         try:
-            form = Form(parse_qs(body.decode(), max_num_fields=10_000))
+            form = Form(parse_qs(body.decode(), max_num_fields=10_000), access.refusal_of)
         except ValueError:  # no UTF-8, or too many fields
             return self._refused(request, 400, "this is no form")
         origin = request.client.host if request.client else "?"
@@ -115,15 +116,14 @@ class _Acting:
         with self._site.hiding(access, queue):
             return await self._answer(self._done, request, act, by, form)
 
-    def _refusal(self, act: Act | None, role: str, named: str) -> tuple[int, str] | None:
+    def _refusal(self, act: Act | None, access: Access, queue: str, named: str) -> tuple[int, str] | None:
         """Why a form is not even read."""
         if self._site.readonly:
             return 403, "this server is read-only"
         if act is None:
             return 404, f"there is no act {named!r:.100}"
-        if not may(role, act.role):
-            return 403, f"this needs the role {act.role}, and yours is {role}" if role else "this queue is not shown here"
-        return None
+        says = access.refusal(act, queue)
+        return (403, says) if says else None
 
     def _refused(self, request: Request, status: int, says: str, *, unsure: bool = False) -> Response:
         return self._site.page(request, "acts/refused.html", {"title": "Refused", "says": says, "unsure": unsure}, status)
@@ -145,7 +145,7 @@ class _Acting:
                 )
             done = act.do(queue, by, form)
         except DelayedError as error:
-            return self._refused(request, 400, str(error))
+            return self._refused(request, 403 if isinstance(error, Forbidden) else 400, str(error))
         if isinstance(done, Job):
             return RedirectResponse(self._site.path(request, job_path(done)), 303)
         return self._tell(request, done, self._back(request, form))

@@ -28,7 +28,7 @@ from ..redis.command import Client, RedisError
 from ..redis.connect import connect
 from ..task.hidden import hiding
 from . import acting, words
-from .access import Access, Authenticate
+from .access import Access, Authenticate, Rights
 from .checking import Checks
 from .guard import Guard
 from .live import Live
@@ -38,6 +38,7 @@ _FRESH = 0.9  # seconds for which a page is shown to all who ask for it
 _KEPT = 100  # pages
 _WATCHED = 50  # queues of which it is looked whether something has changed
 
+_Key = tuple[str, str, str, Rights | None]  # path, query, and by what it differs who asks
 Page = Callable[["Site", Request], Response]
 
 
@@ -76,8 +77,8 @@ class Site:
         self.live = Live(self._seen)
         self.checks = Checks()
         self._knowing: dict[str, Queue] = {}
-        self._kept: dict[tuple[str, str, str], tuple[float, Response]] = {}
-        self._locks: dict[tuple[str, str, str], threading.Lock] = {}
+        self._kept: dict[_Key, tuple[float, Response]] = {}
+        self._locks: dict[_Key, threading.Lock] = {}
         self._working: Task[None] | None = None
         self._stopping = False
 
@@ -201,7 +202,8 @@ class Site:
 
     def _answer(self, page: Page, request: Request) -> Response:
         """The page; whoever asks for the same within a second gets the same, however many they are."""
-        key = (request.url.path, request.url.query, self.access(request).role)
+        access = self.access(request)
+        key = (request.url.path, request.url.query, access.role, access.rights)
         with self._locks.setdefault(key, threading.Lock()):
             moment, reply = self._kept.get(key, (0.0, None))
             began = monotonic()

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import pytest
 
+from delayed.dead_letters.letter import dead_letters
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.task.decode import decode
 from delayed.task.task import PyTask
+from delayed.workflow import Flow
 from tests.conftest import burst
 from tests.process.server.test_access import token
 from tests.support.api import Answer, Api, serve
@@ -87,6 +91,50 @@ def test_tokens_say_who_may_see_what(tmp_path_factory: pytest.TempPathFactory) -
         eventually(lambda: b"/queues/web%3A1" in seen(some).body)
         assert b"/queues/other" not in seen(some).body
         assert seen(some, "/ui/queues/other").status == 404
+
+
+def test_acts_need_what_they_need_over_http(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An edited task is a new call: for who may enqueue its function. A signal is for who may enqueue."""
+    with EmbeddedRedis() as redis, Fleet(redis.url, tmp_path_factory.mktemp("rights")) as processes:
+        queue = Queue("web", redis.url)
+        queue.enqueue(PyTask("tasks:fail", ("no",)))
+        burst(queue)
+        (letter,) = dead_letters(queue)
+        flow = Flow(queue)
+        flow.wait("go")
+        run = flow.submit()
+        said = {
+            "operator": ("read,operate",),
+            "other": ("read,operate,enqueue", "--functions", "shop:*"),
+            "producer": ("read,enqueue",),
+            "editor": ("read,operate,enqueue", "--functions", "tasks:*"),
+        }
+        tokens = {name: token(redis.url, name, "--may", *words) for name, words in said.items()}
+        port = serve(processes, "--ui")[1].port
+
+        def acts(act: str, form: dict[str, str]) -> dict[str, int]:
+            headers = {"content-type": "application/x-www-form-urlencoded"}
+            where = f"/ui/queues/web/acts/{act}"
+            return {
+                name: Api(port, each).call("POST", where, urlencode(form).encode(), headers).status
+                for name, each in tokens.items()
+            }
+
+        def offered(path: str, words: bytes) -> list[str]:
+            return [
+                name for name, each in tokens.items() if words in Api(port, each).call("GET", f"/ui/queues/web/{path}").body
+            ]
+
+        eventually(lambda: Api(port).call("GET", "/ui/").status == 401)
+        assert offered(f"dead/{letter.id}", b"Edit and retry") == ["editor"]
+        assert offered(f"dead/{letter.id}", b"acts/dead.retry") == ["operator", "other", "editor"]
+        edit = acts("dead.edit", {"id": letter.id, "args": "[5]"})
+        assert edit == {"operator": 403, "other": 403, "producer": 403, "editor": 200}
+        assert decode(queue.call("LINDEX", "web", 0)).args == [5]
+        assert offered(f"flows/{run.id}", b"acts/flow.signal") == ["other", "producer", "editor"]
+        given = acts("flow.signal", {"id": run.id, "name": "other"})
+        assert given == {"operator": 403, "other": 200, "producer": 200, "editor": 200}
+        assert acts("queue.pause", {}) == {"operator": 200, "other": 200, "producer": 403, "editor": 200}
 
 
 def test_what_is_missing_is_said(server: EmbeddedRedis) -> None:
