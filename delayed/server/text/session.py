@@ -12,6 +12,7 @@ from ...base.text import traceback_of
 from ...errors import DelayedError
 from ...logger import logger
 from ...redis.command import RedisError
+from ...task.task import PyTask
 from ..numbers import Peer
 from .bodies import FUNCTION, Wrapping
 from .door import Grant, Refused
@@ -26,6 +27,15 @@ _STALL = 60.0  # seconds in which a request that has begun must be complete
 _TRUSTED = 5.0  # seconds for which it is good what a client may do
 _NUL = 0.05  # seconds in which the byte 0 comes that a client sends behind an ack
 VERSION = "1"
+
+
+def _function(path: str) -> str:
+    """The path of a function that workers could call.
+
+    Raises:
+        InvalidTask: it is none.
+    """
+    return PyTask(path).func_path
 
 
 class Session(asyncio.Protocol):
@@ -44,6 +54,7 @@ class Session(asyncio.Protocol):
         self._enters, self._leaves = enters, leaves
         self.parser = Parser(services.most)
         self.wrapping = services.wrapping
+        self.extended = False  # HELLO has been carried out, which the parser may have read ahead
         self.whole = False  # bodies are whole tasks
         self.token = new_token()
         self.peer = Peer(self.token, "")
@@ -239,8 +250,9 @@ class Session(asyncio.Protocol):
                 raise Refused("HELLO 1 [token=TOKEN] [call=FUNCTION] [body=bytes|task]")
             self._shown = options.get("token", self._shown)
             await self._ask_the_door()
+            self.wrapping = Wrapping(_function(options.get("call") or FUNCTION))
             self.whole = options.get("body") == "task"
-            self.wrapping = Wrapping(options.get("call") or FUNCTION)
+            self.extended = True
         except (DelayedError, RedisError) as error:
             self.refuse(request.rid, error)
             self.close()
@@ -248,11 +260,6 @@ class Session(asyncio.Protocol):
         self.reply(b"%d hello %b delayed\n" % (request.rid, VERSION.encode()))
 
     # For verbs
-
-    @property
-    def extended(self) -> bool:
-        """Whether HELLO has been said."""
-        return self.parser.extended
 
     def later(self, requests: Iterable[Request]) -> None:
         """Carry out requests that wait for tasks beside the others."""
@@ -263,7 +270,7 @@ class Session(asyncio.Protocol):
 
     async def ends_with_nul(self, request: Request) -> bool:
         """Whether a byte 0 follows an `ack`. TaskQ's own client sends one, and reads replies in another form."""
-        if request.nul is None and not self.nul and not self.parser.extended:
+        if request.nul is None and not self.nul and not self.extended:
             self._fed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._fed.wait(), _NUL)

@@ -34,13 +34,10 @@ class Client(Protocol):
     peer: Peer
     grant: Grant | None
     wrapping: Wrapping
+    extended: bool  # HELLO has been carried out
     whole: bool  # bodies are whole tasks
     closing: bool
     background: set[asyncio.Task[None]]  # what waits for tasks
-
-    @property
-    def extended(self) -> bool:
-        """Whether HELLO has been said."""
 
     def reply(self, *lines: bytes) -> None:
         """Say something."""

@@ -201,7 +201,7 @@ async def test_whole_tasks(peer: Client, name: str, queue: Queue) -> None:
     assert decode(queue.call("LINDEX", name, 0)).retry == 1
 
 
-_FLOW = {"id": "0123456789AAAAAB", "enqueued": 1, "flow": ["secret", 1]}
+_FLOW: dict[object, object] = {"id": "0123456789AAAAAB", "enqueued": 1, "flow": ["secret", 1]}
 _ODD = msgpack.ExtType(127, b"")  # what we cannot read others may
 
 
@@ -285,6 +285,10 @@ async def test_deq_waits(peer: Client, other: Client, name: str) -> None:
     [
         (b"7 HELLO 2\n", b"7 error this server speaks version 1\n"),
         (b"7 HELLO 1 x=1\n", b"7 error HELLO 1 [token=TOKEN] [call=FUNCTION] [body=bytes|task]\n"),
+        (
+            b"7 HELLO 1 call=nonsense\n8 enq q 1 a\n",
+            b"7 error 'nonsense' is not the path of a Python function: write it as 'module.path:function'\n",
+        ),
         (b"7 xyz q\n", b"7 error no such verb: there is enq, deq and ack, and more after HELLO\n"),
         (b"7 stat q\n", b"7 error no such verb: it is said after HELLO\n"),
         (b"7 enq q 1 abc\n", b"7 error a line end is missing behind the body, or LEN is wrong\n"),
@@ -317,6 +321,19 @@ async def test_mistakes_are_told(peer: Client, name: str, queue: Queue) -> None:
     ):
         assert (await peer.ask(b"2 " + wrong % q + b"\n")).startswith(b"2 error ")
     assert (await peer.ask(b"3 enq %b 1 a\n" % q)) == b"3 enqed %b 1\n" % q
+
+
+async def test_hello_changes_nothing_before_it(peer: Client, name: str, queue: Queue) -> None:
+    """However the bytes come: what stands before a HELLO has a number, and what follows a token."""
+    q = name.encode()
+    peer.say(b"".join(b"1 enq %b 1 a\n" % q for _ in range(4)))
+    assert [await peer.hear() for _ in range(4)] == [b"1 enqed %b %d\n" % (q, number) for number in (1, 2, 3, 4)]
+    peer.say(b"2 deq %b\n3 ack %b 1\n4 HELLO 1\n5 deq %b\n" % (q, q, q))
+    heard = [await peer.hear() for _ in range(4)]
+    assert heard[:3] == [b"2 deqed %b 1 1 a\n" % q, b"3 acked %b 1\n" % q, b"4 hello 1 delayed\n"]
+    token = heard[3].split()[3]
+    assert len(token) > 32
+    assert await peer.ask(b"6 ack %b %b\n" % (q, token)) == b"6 acked %b %b\n" % (q, token)
 
 
 class _Door:
