@@ -1,7 +1,7 @@
 """Bytes of the text protocol in, requests out. It knows no network and no Redis, and keeps an unfinished frame at most."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MOST_LINE = 4096  # bytes of a line, without a body
 MOST_SKIPPED = 64 << 20  # bytes of a body that is too large and is passed over; beyond, the connection is closed
@@ -27,6 +27,7 @@ class Request:
         body: of a task.
         rest: what follows in the line.
         nul: of an `ack`: whether a byte 0 follows the line; None if that is not known yet.
+        answered: one that was carried out with others has had its reply, whatever becomes of those.
     """
 
     rid: int
@@ -36,6 +37,7 @@ class Request:
     body: bytes = b""
     rest: bytes = b""
     nul: bool | None = None
+    answered: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)

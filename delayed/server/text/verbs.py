@@ -81,9 +81,15 @@ class Verbs:
                 logger.error("%s of the text protocol failed\n%s", verb, traceback_of(error))
                 self._failed(some, "the server failed")
 
-    def _failed(self, requests: Sequence[Request], error: object) -> None:
+    def _failed(self, requests: Iterable[Request], error: object) -> None:
+        """Refuse those that have no reply yet."""
         words = str(error).replace("\n", " ").replace("\r", " ").encode(errors="replace")[:1000]
-        self._session.reply(*(b"%d error %b\n" % (request.rid, words) for request in requests))
+        self._session.reply(*(b"%d error %b\n" % (request.rid, words) for request in requests if not request.answered))
+
+    def _refuse(self, request: Request, error: object) -> None:
+        """Refuse one of several."""
+        self._session.refuse(request.rid, error)
+        request.answered = True
 
     def _run_of(self, verb: str) -> Run:
         own: dict[str, Run] = {"enq": self._enqueue, "deq": self._dequeue, "ack": self._acknowledge, "stat": self._stat}
@@ -125,7 +131,7 @@ class Verbs:
                 if len(request.body) > self._server.most:
                     raise TaskTooLarge(f"a task has {self._server.most} bytes at most")
             except DelayedError as error:
-                self._session.refuse(request.rid, error)
+                self._refuse(request, error)
             else:
                 good.append(request)
         if good:
@@ -152,7 +158,10 @@ class Verbs:
         for request, line in zip(requests, lines, strict=False):
             said += (b"%d deqed %b " % (request.rid, request.queue), *line)
         self._session.reply(*said)
-        self._failed(requests[len(lines) :], EMPTY)
+        for request in requests[: len(lines)]:
+            request.answered = True
+        for request in requests[len(lines) :]:
+            self._refuse(request, EMPTY)
 
     async def _taken(self, queue: str, most: int, wait: float = 0, ttl: float | None = None) -> list[tuple[bytes, ...]]:
         """What is said of tasks that are taken now."""
@@ -256,10 +265,11 @@ class Verbs:
                 self._session.reply(
                     b"%d %b %b %b" % (request.rid, _DONE[request.verb], request.queue, request.id), said, b"\n"
                 )
+                request.answered = True
             except LeaseLost:
-                self._session.refuse(request.rid, UNKNOWN)
+                self._refuse(request, UNKNOWN)
             except (ConfigurationError, ValueError) as error:
-                self._session.refuse(request.rid, error)
+                self._refuse(request, error)
 
     async def _said_of(self, request: Request, token: str) -> bytes:
         consumer = self._server.consumer

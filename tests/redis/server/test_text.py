@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
-from typing import Self
+from typing import Any, Self
 
 import msgpack
 import pytest
@@ -13,6 +14,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.server.consumer import Consumer
 from delayed.server.links import Links
+from delayed.server.numbers import NumberedTasks
 from delayed.server.quota import Connection
 from delayed.server.text import session as session_module
 from delayed.server.text.door import Grant, OpenDoor, Refused
@@ -334,6 +336,35 @@ async def test_hello_changes_nothing_before_it(peer: Client, name: str, queue: Q
     token = heard[3].split()[3]
     assert len(token) > 32
     assert await peer.ask(b"6 ack %b %b\n" % (q, token)) == b"6 acked %b %b\n" % (q, token)
+
+
+async def test_each_request_has_one_reply(peer: Client, name: str, queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails in the middle of several that are carried out together."""
+    q, good = name.encode(), PyTask("m:f").serialize()
+    peer.say(b"".join(b"0 enq %b 1 a\n" % q for _ in range(150)))
+    assert [(await peer.hear()).split()[1] for _ in range(150)] == [b"enqed"] * 150
+    take, calls = NumberedTasks.take, itertools.count()
+
+    async def first(*words: Any, **more: Any) -> Any:
+        if next(calls):
+            raise redis.ConnectionError("gone")
+        return await take(*words, **more)
+
+    monkeypatch.setattr(NumberedTasks, "take", first)
+    peer.say(b"".join(b"%d deq %b\n" % (rid, q) for rid in range(150)))
+    heard = [(await peer.hear()).split() for _ in range(150)]
+    assert [int(words[0]) for words in heard] == [*range(150)]
+    assert [words[1] for words in (heard[0], heard[-1])] == [b"deqed", b"error"]
+    assert await peer.ask(b"1 HELLO 1 body=task\n") == b"1 hello 1 delayed\n"
+    token = (await peer.ask(b"2 deq %b\n" % q)).split()[3]
+    for key in (queue.keys.processing, queue.keys.queue):
+        queue.call("DEL", key)
+        queue.call("SET", key, "another program's")
+    peer.say(b"3 nack %b x\n4 nack %b %b\n" % (q, q, token))
+    peer.say(b"5 enq %b 3 abc\n6 enq %b %d %b\n7 HELLO 1\n" % (q, q, len(good), good))
+    assert [(await peer.hear()).split()[:2] for _ in range(4)] == [[b"%d" % rid, b"error"] for rid in (3, 4, 5, 6)]
+    assert await peer.hear() == b"7 hello 1 delayed\n"
+    queue.call("DEL", queue.keys.processing, queue.keys.queue)
 
 
 class _Door:
