@@ -149,6 +149,7 @@ class Session(asyncio.Protocol):
     def close(self) -> None:
         """Say no more."""
         self.closing = True
+        self._writable.set()  # nobody waits for the client any more
         if self.transport is not None:
             self.transport.close()
 
@@ -260,6 +261,15 @@ class Session(asyncio.Protocol):
         self.reply(b"%d hello %b delayed\n" % (request.rid, VERSION.encode()))
 
     # For verbs
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the client reads what is said to it."""
+        return self._writable.is_set()
+
+    async def heard(self) -> None:
+        """Until it does, or the connection ends."""
+        await self._writable.wait()
 
     def later(self, requests: Iterable[Request]) -> None:
         """Carry out requests that wait for tasks beside the others."""

@@ -5,23 +5,24 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
+from ...base.clock import monotonic
 from ...base.text import traceback_of
 from ...errors import ConfigurationError, DelayedError, LeaseLost, TaskTooLarge
 from ...logger import logger
 from ...redis.command import RedisError
 from ...task.decode import is_task, path_of
 from ..consumer import Bury, Retry, Succeed, UnknownLease
-from ..leases import read_token
+from ..leases import Lease, read_token
 from ..numbers import Peer
 from .bodies import Wrapping, content_of, is_node
 from .door import Grant, Refused
 from .parser import Request, options_in
+from .room import MOST, Room
 from .services import Services
 
 EMPTY = "taskq: no task in queue"  # as TaskQ calls it by HTTP
 UNKNOWN = "taskq: no such task"
 _IS_NODE = "this task says that it is a node of a workflow (its header flow): only workflows enqueue those; leave it out"
-_MOST_TAKEN = 100  # tasks for one request, and in one step
 _MOST_BACKGROUND = 1000  # requests of a connection that wait for tasks
 _DEFAULT = "default"  # the queue that has no name
 _LONGEST_DELAY = 10 * 365 * 86_400_000  # milliseconds
@@ -38,6 +39,13 @@ class Client(Protocol):
     whole: bool  # bodies are whole tasks
     closing: bool
     background: set[asyncio.Task[None]]  # what waits for tasks
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the client reads what is said to it."""
+
+    async def heard(self) -> None:
+        """Until it does, or the connection ends."""
 
     def reply(self, *lines: bytes) -> None:
         """Say something."""
@@ -66,6 +74,7 @@ class Verbs:
     def __init__(self, session: Client, services: Services) -> None:
         self._session = session
         self._server = services
+        self._room = Room(session)
         self._held: dict[tuple[str, int], str] = {}  # tokens of the tasks that this connection has got, by their numbers
 
     async def carry_out(self, queue: bytes, requests: Sequence[Request]) -> None:
@@ -74,6 +83,7 @@ class Verbs:
         for verb, run in groupby(requests, lambda request: request.verb):
             some = list(run)
             try:
+                await self._session.heard()
                 await self._run_of(verb)(name, some)
             except (DelayedError, RedisError, ValueError) as error:
                 self._failed(some, error)
@@ -143,8 +153,11 @@ class Verbs:
     async def _dequeue(self, queue: str, requests: Sequence[Request]) -> None:
         self._check("consume", queue)
         plain = [request for request in requests if not request.rest]
-        for first in range(0, len(plain), _MOST_TAKEN):
-            await self._dequeue_plain(queue, plain[first : first + _MOST_TAKEN])
+        first = 0
+        while first < len(plain):
+            step = self._room.step
+            await self._dequeue_plain(queue, plain[first : first + step])
+            first += step
         asking = [request for request in requests if request.rest]
         if len(self._session.background) + len(asking) > _MOST_BACKGROUND:
             self._failed(asking, f"{_MOST_BACKGROUND} requests of this connection wait for tasks already")
@@ -153,39 +166,75 @@ class Verbs:
 
     async def _dequeue_plain(self, queue: str, requests: Sequence[Request]) -> None:
         """One task for each, as TaskQ has it."""
-        lines = await self._taken(queue, len(requests))
-        said: list[bytes] = []
-        for request, line in zip(requests, lines, strict=False):
-            said += (b"%d deqed %b " % (request.rid, request.queue), *line)
-        self._session.reply(*said)
+        async with self._room.taking(len(requests)):
+            lines = await self._taken(queue, len(requests))
+            said: list[bytes] = []
+            for request, line in zip(requests, lines, strict=False):
+                said += (b"%d deqed %b " % (request.rid, request.queue), *line)
+            self._say(said, len(lines))
         for request in requests[: len(lines)]:
             request.answered = True
         for request in requests[len(lines) :]:
             self._refuse(request, EMPTY)
 
-    async def _taken(self, queue: str, most: int, wait: float = 0, ttl: float | None = None) -> list[tuple[bytes, ...]]:
+    def _say(self, said: Sequence[bytes], count: int) -> None:
+        """Hand out so many tasks."""
+        self._session.reply(*said)
+        self._room.note(sum(map(len, said)), count)
+
+    async def _taken(self, queue: str, most: int, ttl: float | None = None) -> list[tuple[bytes, ...]]:
         """What is said of tasks that are taken now."""
-        server, found = self._server, list[tuple[bytes, ...]]()
+        if self._session.closing:
+            return []
         if self._session.extended:
-            server.numbered.note(queue)
-            leases = await server.consumer.take(queue, most, wait, ttl or server.ttl)
-            try:
-                await self._session.see_that_it_may()
-                self._check("consume", queue)
-            except BaseException:
-                await server.consumer.give_back(leases)
-                raise
-            if self._session.closing:
-                await server.consumer.give_back(leases)
-                return []
-            for lease in leases:
-                body = lease.data if self._session.whole else content_of(lease.data).body
-                found.append((b"%b %d " % (lease.token.encode(), len(body)), body, b"\n"))
-            return found
-        for task in await server.numbered.take(queue, self._session.peer, most):
+            return self._lines(await self._leases(queue, most, 0, ttl))
+        found: list[tuple[bytes, ...]] = []
+        for task in await self._server.numbered.take(queue, self._session.peer, most):
             self._held[queue, task.number] = task.token
             found.append((b"%d %d " % (task.number, len(task.body)), task.body, b"\n"))
         return found
+
+    async def _leases(self, queue: str, most: int, wait: float, ttl: float | None) -> list[Lease]:
+        """Tasks, if the client may have them, and is there, when they come."""
+        server = self._server
+        server.numbered.note(queue)
+        leases = await server.consumer.take(queue, most, wait, ttl or server.ttl)
+        try:
+            await self._session.see_that_it_may()
+            self._check("consume", queue)
+        except BaseException:
+            await server.consumer.give_back(leases)
+            raise
+        if self._session.closing:
+            await server.consumer.give_back(leases)
+            return []
+        return leases
+
+    def _lines(self, leases: Iterable[Lease]) -> list[tuple[bytes, ...]]:
+        found: list[tuple[bytes, ...]] = []
+        for lease in leases:
+            body = lease.data if self._session.whole else content_of(lease.data).body
+            found.append((b"%b %d " % (lease.token.encode(), len(body)), body, b"\n"))
+        return found
+
+    async def _hand_out(self, head: bytes, queue: str, most: int, wait: float, ttl: float | None) -> int:
+        """Say what tasks there are, or as soon as some come within `wait` seconds. Returns how many.
+
+        What comes while the client does not read goes back, and is asked for again when it does.
+        """
+        session, until = self._session, monotonic() + wait
+        while True:
+            async with self._room.taking(most):
+                lines = await self._taken(queue, most, ttl)
+                self._say([part for line in lines for part in (head, *line)], len(lines))
+            left = until - monotonic()
+            if lines or left <= 0 or session.closing:
+                return len(lines)
+            leases = await self._leases(queue, most, left, ttl)
+            if session.is_heard or not leases:
+                self._say([part for line in self._lines(leases) for part in (head, *line)], len(leases))
+                return len(leases)
+            await self._server.consumer.give_back(leases)
 
     async def wait_for(self, request: Request) -> None:
         """A `deq` with options."""
@@ -194,16 +243,13 @@ class Verbs:
             options, rest = options_in(request.rest, ("max", "wait", "ttl"))
             if rest:
                 raise ValueError("deq QUEUE [max=TASKS] [wait=MILLISECONDS] [ttl=MILLISECONDS]")  # noqa: TRY301
-            most = number(options.get("max", b"1"), 1, _MOST_TAKEN)
+            most = number(options.get("max", b"1"), 1, MOST)
             wait = number(options.get("wait", b"0"), 0, 300_000) / 1000
             ttl = number(options["ttl"], 1000, 86_400_000) / 1000 if "ttl" in options else None
-            lines = await self._taken(queue, most, wait, ttl)
-            head = b"%d deqed %b " % (request.rid, request.queue)
-            for line in lines:
-                self._session.reply(head, *line)
+            count = await self._hand_out(b"%d deqed %b " % (request.rid, request.queue), queue, most, wait, ttl)
             if "max" in options:
-                self._session.reply(b"%d done %b %d\n" % (request.rid, request.queue, len(lines)))
-            elif not lines:
+                self._session.reply(b"%d done %b %d\n" % (request.rid, request.queue, count))
+            elif not count:
                 self._session.refuse(request.rid, EMPTY)
         except (DelayedError, RedisError, ValueError) as error:
             self._session.refuse(request.rid, error)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from delayed.server.links import Links
 from delayed.server.numbers import NumberedTasks
 from delayed.server.quota import Connection
 from delayed.server.text import session as session_module
+from delayed.server.text.bodies import Wrapping
 from delayed.server.text.door import Grant, OpenDoor, Refused
 from delayed.server.text.server import TextServer
 from delayed.sweeper.sweep import sweep
@@ -365,6 +367,81 @@ async def test_each_request_has_one_reply(peer: Client, name: str, queue: Queue,
     assert [(await peer.hear()).split()[:2] for _ in range(4)] == [[b"%d" % rid, b"error"] for rid in (3, 4, 5, 6)]
     assert await peer.hear() == b"7 hello 1 delayed\n"
     queue.call("DEL", queue.keys.processing, queue.keys.queue)
+
+
+async def silent(port: int, server: TextServer) -> tuple[Client, session_module.Session]:
+    """A peer that reads nothing unless it is asked to, and its session."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    peer = Client(*await asyncio.open_connection(sock=sock))
+    await peer.ask(b"0 ack nothing 1\n")
+    (session,) = server._sessions
+    return peer, session
+
+
+async def is_full(session: session_module.Session) -> None:
+    async with asyncio.timeout(LONG):
+        while session.is_heard:
+            await asyncio.sleep(0.01)
+
+
+_MEGABYTE = b"x" * 1_000_000
+
+
+@pytest.mark.parametrize("extended", [True, False])
+async def test_a_client_that_does_not_read_gets_no_more(redis_url: str, name: str, queue: Queue, *, extended: bool) -> None:
+    q = name.encode()
+    wrapping = Wrapping()
+    queue.store.number([wrapping.task(_MEGABYTE) for _ in range(60)])
+    async with served(redis_url) as (server, port):
+        peer, session = await silent(port, server)
+        if extended:
+            await peer.ask(b"1 HELLO 1\n")
+        peer.say(b"2 deq %b max=2\n" % q * 30 if extended else b"2 deq %b\n" % q * 60)
+        await is_full(session)
+        other = await Client.to(port)
+        await other.ask(b"1 HELLO 1\n")
+        for _ in range(20):  # which is long enough for all of them
+            held = int((await other.ask(b"2 stat %b\n" % q)).split()[4].partition(b"=")[2])
+        assert held <= 30  # what a system keeps for a connection, and one step
+        for _ in range(60):
+            assert (await peer.hear(b" 1000000 ")).split()[-1] == b"1000000"
+            await peer.reader.readexactly(len(_MEGABYTE) + 1)
+            if extended and _ % 2:
+                assert await peer.hear() == b"2 done %b 2\n" % q
+        peer.close()
+        other.close()
+
+
+async def test_what_comes_for_a_client_that_does_not_read_goes_to_others(
+    redis_url: str, name: str, queue: Queue, client: redis.Redis
+) -> None:
+    q, big = name.encode(), Queue(f"{name}-big", client)
+    big.store.number([Wrapping().task(_MEGABYTE) for _ in range(20)])
+    async with served(redis_url) as (server, port):
+        peer, session = await silent(port, server)
+        await peer.ask(b"1 HELLO 1\n")
+        peer.say(b"2 deq %b wait=60000\n" % q)
+        assert (await peer.ask(b"3 stat %b\n" % q)).startswith(b"3 stated")
+        peer.say(b"4 deq %b max=20\n" % big.name.encode())
+        await is_full(session)
+        other = await Client.to(port)
+        await other.ask(b"1 HELLO 1\n")
+        await other.ask(b"2 enq %b 1 a\n" % q)
+        line = await other.ask(b"3 deq %b wait=20000\n" % q)
+        assert line.startswith(b"3 deqed")
+        assert await other.ask(b"4 ack %b %b\n" % (q, line.split()[3])) == b"4 acked %b %b\n" % (q, line.split()[3])
+        for _ in range(20):
+            await peer.hear(b" 1000000 ")
+            await peer.reader.readexactly(len(_MEGABYTE) + 1)
+        await peer.hear()
+        await other.ask(b"2 enq %b 1 b\n" % q)
+        assert (await peer.hear()).endswith(b" 1 b\n")  # it still waits
+        peer.close()
+        other.close()
+    client.delete(*client.keys(f"{big.name}*"))
 
 
 class _Door:
