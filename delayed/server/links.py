@@ -162,7 +162,7 @@ class Links:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for link in self._links.values():
+        for link in list(self._links.values()):  # what ends meanwhile may ask for one more
             await link.queue.aclose()
         if self._wire is not None:
             await self._wire.aclose()

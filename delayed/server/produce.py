@@ -23,8 +23,9 @@ async def enqueue(call: Call) -> Response:
     identity, request = call.body.get("id"), request_of(call)
     if request is not None and "idempotency-for" not in call.request.headers:
         task, identity, request = *_keyed(task, request.name, identity), None
-    if request is None and "respond-async" in _preferences(call) and call.services.later.takes():
-        return _later(call, queue, task, identity)
+    later = _later(call, queue, task, identity) if request is None and "respond-async" in _preferences(call) else None
+    if later is not None:
+        return later
     try:
         if request is not None:
             handle = await enqueue_once(queue, has_id(task, identity), identity, request)
@@ -42,8 +43,8 @@ def _preferences(call: Call) -> set[str]:
     return {word.partition(";")[0].strip() for word in words}
 
 
-def _later(call: Call, queue: AsyncQueue, task: Task, identity: str | None) -> Response:
-    """Answer before Redis has the task."""
+def _later(call: Call, queue: AsyncQueue, task: Task, identity: str | None) -> Response | None:
+    """The answer before Redis has the task; None if too much is under way already: so it waits, as if it had not asked."""
     tracked = task.options is not None and task.options.tracked
     identity = identity or (new_id() if tracked else None)
     try:
@@ -53,8 +54,10 @@ def _later(call: Call, queue: AsyncQueue, task: Task, identity: str | None) -> R
             raise TaskTooLarge(f"the task has {size:,} bytes, and a queue takes {queue.max_task_size:,}")
     except InvalidTask as error:
         raise invalid(error) from None
+    if not call.services.later.takes(size):
+        return None
     what = f"{task.func_path} for {queue.name!r}"
-    call.services.later.add(what, lambda: queue.enqueue(task, id=identity), again=tracked)
+    call.services.later.add(what, lambda: queue.enqueue(task, id=identity), size, again=tracked)
     body = {"queue": call.names["queue"], "id": identity, "known": None}
     return Response(body, 202, {"preference-applied": "respond-async"})
 

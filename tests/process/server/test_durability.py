@@ -1,5 +1,6 @@
 """Enqueues that wait for more than Redis's memory, and such that wait for nothing."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 
@@ -7,7 +8,14 @@ import pytest
 
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.server.access import Access
+from delayed.server.app import App
+from delayed.server.calls import Services
+from delayed.server.consumer import Consumer
+from delayed.server.later import Later
+from delayed.server.links import Links
 from tests.support.api import Api, serve
+from tests.support.asgi import ask
 from tests.support.processes import Fleet
 from tests.support.waiting import eventually
 
@@ -79,3 +87,33 @@ def test_a_stop_enqueues_what_was_accepted(fleet: Fleet, queue: Queue, name: str
     process.send(signal.SIGTERM)
     assert process.wait() == 0
     assert queue.len() == 20
+
+
+async def test_what_is_accepted_has_a_bound_of_bytes() -> None:
+    later, go, most = Later(), asyncio.Event(), 32 << 20
+    assert later.takes(most)
+    assert not later.takes(most + 1)
+    for size in (most - 10, 10):
+        later.add("a task", go.wait, size, again=False)
+    assert later.takes(0)
+    assert not later.takes(1)
+    go.set()
+    await later.close()
+    assert not later.takes(0)
+
+
+async def test_who_comes_when_too_much_is_under_way_waits(queue: Queue, name: str, redis_url: str) -> None:
+    links = Links(redis_url)
+    services = Services(links, Consumer(links), Access(links), 8 << 20)
+    app, go = App(services), asyncio.Event()
+    headers = {"prefer": "respond-async", "content-type": "application/json"}
+    path, body = f"/v1/queues/{name}/tasks", b'{"function": "shop:pay"}'
+    services.later.add("a task", go.wait, 32 << 20, again=False)
+    assert (await ask(app, "POST", path, body, headers=headers)).status == 201
+    go.set()
+    while not services.later.takes(1 << 20):
+        await asyncio.sleep(0)
+    assert (await ask(app, "POST", path, body, headers=headers)).status == 202
+    await services.later.close()
+    await links.aclose()
+    assert queue.len() == 2
