@@ -86,7 +86,7 @@ class _Protocols:
         if self._taskq is not None:
             self._taskq.app = TaskQ(numbered, access, min(services.most, MOST))
         if self._couchqueue is not None:
-            self._couchqueue.app = CouchQueue(Actions(links, consumer, sweeping), access, services.most)
+            self._couchqueue.app = CouchQueue(Actions(links, consumer, sweeping, services.later), access, services.most)
         server = TextServer(links, consumer, numbered=numbered, door=AccessDoor(access), ttl=self._ttl)
         tls = _tls(self._settings)
         async with sweeping.running():

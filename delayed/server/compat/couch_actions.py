@@ -1,29 +1,32 @@
 """What CouchQueue's actions do."""
 
 import asyncio
+import hashlib
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ...base.clock import now
 from ...base.ids import digest
-from ...base.text import traceback_of
+from ...dead_letters.letter import dead_letters
+from ...dead_letters.retry import retry
 from ...errors import ConfigurationError, DelayedError, Duplicate, Reason
 from ...interests.table import Interest
-from ...logger import logger
 from ...ops.purge import purge
+from ...queue.queue import Queue
 from ...task.decode import is_python_path, path_and_headers
 from ...task.task import GoTask, PyTask
 from ..access import Grant
 from ..consumer import Bury, Consumer, Retry, Succeed
+from ..later import Later
 from ..leases import Lease
 from ..links import Links
 from ..mapping import plain
 from ..sweeping import Sweeping
 from .couch_parameters import ACTIONS, InternalError, is_true, read_json
-from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, own_queue
+from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, is_own_queue, own_queue
 
 FUNCTION = "couchqueue:task"  # what workers of ours call with a task
 _EVERYTHING = {"^.*": "^.*"}
@@ -53,12 +56,12 @@ class Actions:
         links: the queues.
         consumer: hands out tasks.
         sweeping: brings back what workers have left.
+        later: enqueues what clients do not wait for.
     """
 
-    def __init__(self, links: Links, consumer: Consumer, sweeping: Sweeping) -> None:
-        self._links, self._consumer, self._sweeping = links, consumer, sweeping
+    def __init__(self, links: Links, consumer: Consumer, sweeping: Sweeping, later: Later) -> None:
+        self._links, self._consumer, self._sweeping, self._later = links, consumer, sweeping, later
         self._store = CouchStore(links)
-        self._background: set[asyncio.Task[None]] = set()
 
     async def run(self, action: str, given: Mapping[str, Any], grant: Grant) -> Fields:
         """Carry an action out.
@@ -79,18 +82,10 @@ class Actions:
 
     async def _task_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
         data = _json(given["data"])
-        if not is_true(given.get("fastPost")):
-            return {"interestedSubscriptions": await self._publish(given, data, grant)}
-        task = asyncio.create_task(self._publish_later(given, data, grant))
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return {"interestedSubscriptions": []}
-
-    async def _publish_later(self, given: Mapping[str, Any], data: Any, grant: Grant) -> None:
-        try:
-            await self._publish(given, data, grant)
-        except Exception as error:
-            logger.error("A task of CouchQueue's interface was not enqueued\n%s", traceback_of(error))
+        if is_true(given.get("fastPost")) and self._later.takes(size := len(given["data"])):
+            self._later.add("a task of CouchQueue's interface", lambda: self._publish(given, data, grant), size, again=False)
+            return {"interestedSubscriptions": []}
+        return {"interestedSubscriptions": await self._publish(given, data, grant)}
 
     async def _publish(self, given: Mapping[str, Any], data: Any, grant: Grant) -> list[str]:
         """Put copies into the queues that are interested. Returns their names."""
@@ -144,9 +139,9 @@ class Actions:
 
     async def _task_get(self, given: Mapping[str, Any], grant: Grant) -> Fields:
         worker = await self._worker(given)
+        # First of all: its own queue has tasks of these, and who knows its id need not have registered it.
+        _check(grant, "consume", worker.queues)
         for name in (own_queue(worker.id), *worker.queues):
-            if name in worker.queues:
-                grant.check("consume", name)
             self._sweeping.note(name)
             try:
                 leases = await self._consumer.take(name, 1, ttl=HOLD)
@@ -160,6 +155,7 @@ class Actions:
         record = _record_in(lease)
         times = {"startedAt": round(now() * 1000), "workerId": worker.id}
         held = {"token": lease.token, "held": now() + HOLD, "place": lease.queue, "function": lease.path}
+        held["bytes"] = _hash(lease.data)
         record = {**record, **held, "status": _PROCESSING, **times}
         await self._store.begun(record)
         await self._store.holds(worker)
@@ -175,7 +171,7 @@ class Actions:
             raise InternalError
         again = is_true(given.get("reEnqueue"))
         if record.get("status") in (_COMPLETE, _FAILED) and again and record.get("workerId") == worker.id:
-            await self._again(record, grant)
+            await (self._retry(record, grant) if record["status"] == _FAILED else self._again(record, grant))
             return {}
         if record.get("workerId") != worker.id or record.get("status") != _PROCESSING:
             raise Refusal("this worker is not working on this task")
@@ -199,13 +195,25 @@ class Actions:
         return {}
 
     async def _again(self, record: Record, grant: Grant) -> None:
-        """Put a task back that has ended."""
+        """Put a task back that has been done."""
         _check_again(record, grant)
-        copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
-        copy |= {"status": _WAITING, "enquedAt": round(now() * 1000)}
         interest = Interest.of(record["queue"], "*", record.get("function", FUNCTION))
+        await self._enqueue(record["queue"], _waiting_again(record), interest, None)
+
+    async def _retry(self, record: Record, grant: Grant) -> None:
+        """Put a task back that has failed: the dead letter itself, so that there is not one more of it."""
+        _check_again(record, grant)
+        place = str(record.get("place", record["queue"]))
+        await self._store.write([{**_waiting_again(record), "place": place}])  # who takes it writes after this
+        try:
+            done = await asyncio.to_thread(_retried, self._links[place].blocking, record)
+        except BaseException:
+            await self._store.write([record])
+            raise
+        if not done:
+            await self._store.write([record])
+            raise Refusal("this task is no dead letter any more: somebody else has retried or removed it")
         await self._store.call("ZREM", FAILED, record["taskId"])
-        await self._enqueue(record["queue"], copy, interest, None)
 
     async def _worker(self, given: Mapping[str, Any]) -> Worker:
         worker = await self._store.worker(str(given["workerId"]))
@@ -219,10 +227,9 @@ class Actions:
         value = given["queues"]
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         queues = [each for each in re.sub(r"\s", "", text).split(",") if each]
-        for queue in queues:
-            if queue == "*":
-                raise Refusal("Error: queues is a list of names: * is not allowed")
-            grant.check("consume", queue)
+        if "*" in queues:
+            raise Refusal("Error: queues is a list of names: * is not allowed")
+        _check(grant, "consume", queues)
         await self._remove_idle()
         worker = await self._store.register(queues)
         return {"workerId": worker.id, "queues": worker.queues}
@@ -238,10 +245,7 @@ class Actions:
             ids = [str(given["workerId"])]
         else:
             ids = [identity for identity, theirs in queues.items() if given["queue"] in theirs]
-        grant.check("consume")
-        for identity in ids:
-            for queue in queues.get(identity, ()):
-                grant.check("consume", queue)
+        _check(grant, "consume", [queue for identity in ids for queue in queues.get(identity, ())])
         gone = [identity for identity in ids if await self._store.forget(identity)]
         if not gone:
             raise Refusal("Error: child does not exist")
@@ -299,11 +303,13 @@ class Actions:
 
     async def _show_workers(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002  # all have them
         grant.check("read")
-        return {each.id: _shown_worker(each) for each in await self._store.workers()}
+        workers = await self._store.workers()
+        return {each.id: _shown_worker(each) for each in workers if all(map(grant.covers, each.queues))}
 
     async def _show_queues(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
         grant.check("read")
-        names = sorted(name.decode(errors="replace") for name in await self._store.call("SMEMBERS", QUEUES))
+        known = (name.decode(errors="replace") for name in await self._store.call("SMEMBERS", QUEUES))
+        names = sorted(filter(grant.covers, known))
         counts = await self._store.batch([("LLEN", name) for name in names])
         return dict(zip(names, counts, strict=True))
 
@@ -313,20 +319,26 @@ class Actions:
         return {
             each.queue: {key.removeprefix(_REGEX): value.removeprefix(_REGEX) for key, value in each.match}
             for each in table.interests
+            if grant.covers(each.queue)
         }
 
     async def _show_running(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
         grant.check("read")
-        return {each["taskId"]: shown(each) for each in await self._store.running()}
+        running = await self._store.running()
+        return {each["taskId"]: shown(each) for each in running if grant.covers(str(each.get("queue")))}
 
     async def _show_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        return await self._waiting(str(given["queue"]), given, grant)
+        grant.check("read", queue := str(given["queue"]))
+        return await self._waiting(queue, given)
 
     async def _show_worker_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        return await self._waiting(own_queue(str(given["workerQueue"])), given, grant)
+        """What is for one worker alone: tasks of its queues."""
+        identity = str(given["workerQueue"])
+        queues = {each.id: each.queues for each in await self._store.workers()}
+        _check(grant, "read", queues.get(identity) or [own_queue(identity)])
+        return await self._waiting(own_queue(identity), given)
 
-    async def _waiting(self, queue: str, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        grant.check("read", queue)
+    async def _waiting(self, queue: str, given: Mapping[str, Any]) -> list[Record]:
         try:
             link = self._links[queue]
         except ConfigurationError:
@@ -371,8 +383,9 @@ class Actions:
         }
 
 
-_OF_A_RUN = ("token", "held", "startedAt", "workerId", "failReason", "updatedAt")
-_HIDDEN = ("token", "held", "place", "function")
+_OF_A_RUN = ("token", "held", "bytes", "startedAt", "workerId", "failReason", "updatedAt")
+_HIDDEN = ("token", "held", "bytes", "place", "function")
+_LOOKED_AT = 10_000  # dead letters, the newest first
 _ORDER = (
     "status", "createdAt", "publisher", "data", "runAt", "scope", "singularlyEnqueue", "singularlyRun", "taskId", "enquedAt",
     "queue", "workerId", "startedAt",
@@ -391,6 +404,25 @@ def _check_again(record: Record, grant: Grant) -> None:
     grant.check_function(record.get("function", FUNCTION))
 
 
+def _waiting_again(record: Record) -> Record:
+    """The record of a task that had ended."""
+    copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
+    return {**copy, "status": _WAITING, "enquedAt": round(now() * 1000)}
+
+
+def _hash(data: bytes) -> str:
+    """By which the bytes of a task are known again."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _retried(queue: Queue, record: Record) -> bool:
+    """Put the dead letter of a task back, as it came. False if there is none. It blocks."""
+    for letter in dead_letters(queue, _LOOKED_AT):
+        if _hash(letter.data) == record.get("bytes"):
+            return retry(queue, letter)
+    return False
+
+
 def _shown_worker(worker: Worker) -> Fields:
     return {"workerId": worker.id, "queues": worker.queues}
 
@@ -402,7 +434,7 @@ def _record_in(lease: Lease) -> Record:
     except DelayedError:
         fields = None
     match fields:
-        case [str(path), [dict(record)], *_] if path == FUNCTION and "taskId" in record:
+        case [str(path), [dict(record)], *_] if path == FUNCTION and _is_of(lease.queue, record):
             return record
     value = plain(lease.data)
     moment = round(now() * 1000)
@@ -411,6 +443,19 @@ def _record_in(lease: Lease) -> Record:
         "singularlyEnqueue": False, "singularlyRun": False, "taskId": str(uuid.uuid4()), "enquedAt": moment,
         "queue": lease.queue,
     }  # fmt: skip
+
+
+def _is_of(queue: str, record: Record) -> bool:
+    """Whether a record may stand in a task of this queue: others can write one, and rights go by the queue that it names."""
+    named = record.get("queue")
+    return isinstance(record.get("taskId"), str) and isinstance(named, str) and (named == queue or is_own_queue(queue))
+
+
+def _check(grant: Grant, right: str, queues: Sequence[str]) -> None:
+    """See that somebody has a right to all of some queues, and if there are none, to any."""
+    grant.check(right)
+    for queue in queues:
+        grant.check(right, queue)
 
 
 def _json(text: object) -> Any:

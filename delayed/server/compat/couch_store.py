@@ -17,6 +17,7 @@ QUEUES = f"{COUCHQUEUE}:queues"  # set: the queues that have been made
 RUNNING = f"{COUCHQUEUE}:running"  # hash: a task's id → the id of the worker that has it
 FAILED = f"{COUCHQUEUE}:failed"  # sorted set: ids of tasks that have failed, by when (milliseconds)
 _TASK = f"{COUCHQUEUE}:task:"  # string with a TTL: the record of a task (MessagePack)
+_OWN = "couchqueue-worker-"  # begins the name of a queue that is for one worker
 IDLE = 3600.0  # seconds after which a worker is removed of which nothing is heard and which has no task
 HOLD = 3600.0  # seconds in which a worker has to end a task
 KEPT = 7 * 86_400_000  # milliseconds that the record of a task is kept
@@ -34,7 +35,12 @@ class Worker(NamedTuple):
 
 def own_queue(worker: str) -> str:
     """The queue of the tasks that are for one worker."""
-    return f"couchqueue-worker-{worker}"
+    return f"{_OWN}{worker}"
+
+
+def is_own_queue(queue: str) -> bool:
+    """Whether a queue has the tasks of one worker."""
+    return queue.startswith(_OWN)
 
 
 class CouchStore:

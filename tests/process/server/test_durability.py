@@ -89,6 +89,21 @@ def test_a_stop_enqueues_what_was_accepted(fleet: Fleet, queue: Queue, name: str
     assert queue.len() == 20
 
 
+@pytest.mark.slow
+def test_a_stop_enqueues_what_couchqueue_has_accepted(fleet: Fleet, queue: Queue, name: str) -> None:
+    process, api = serve(fleet, "--compat", "couchqueue")
+    assert "error" not in api.post("/api/interestCreate", {"queue": name, "interests": "*"})
+    queue.conn.client_pause(3000, all=False)
+    for _ in range(5):
+        told = api.post("/api/taskCreate", {"publisher": "p", "data": '{"a": 1}', "fastPost": True})
+        assert told["interestedSubscriptions"] == []
+    process.send(signal.SIGTERM)
+    assert process.wait() == 0
+    assert queue.len() == 5, process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+    queue.remove_interest()
+
+
 async def test_what_is_accepted_has_a_bound_of_bytes() -> None:
     later, go, most = Later(), asyncio.Event(), 32 << 20
     assert later.takes(most)

@@ -15,12 +15,13 @@ from delayed.dead_letters.search import search as letters
 from delayed.ops.fsck import check
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
-from delayed.server.access import Access, Grant
+from delayed.server.access import ALL, Access, Grant
 from delayed.server.compat import couch_store
 from delayed.server.compat.couch_actions import FUNCTION, Actions
 from delayed.server.compat.couchqueue import CouchQueue
 from delayed.server.consumer import Consumer
-from delayed.server.http import Problem
+from delayed.server.http import Problem, Request
+from delayed.server.later import Later
 from delayed.server.links import Links
 from delayed.server.sweeping import Sweeping
 from delayed.sweeper.sweep import sweep
@@ -34,8 +35,12 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 class Couch:
     """A client, as CouchQueue's own tests are."""
 
-    def __init__(self, app: CouchQueue) -> None:
-        self.app = app
+    def __init__(self, app: CouchQueue, access: "_As") -> None:
+        self.app, self.access = app, access
+
+    def may(self, *rights: str, queues: str) -> None:
+        """From now on a token is shown that may do this with queues of a pattern."""
+        self.access.shown = Grant("t", rights, (queues,))
 
     async def form(self, action: str, **given: Any) -> Any:
         return (await self.posted(action, **given)).json
@@ -71,6 +76,15 @@ class Couch:
         return (await self.form("status", **given))["status"]
 
 
+class _As(Access):
+    """Clients show some token; at first one that may do everything."""
+
+    shown = ALL
+
+    async def grant(self, request: Request) -> Grant:
+        return self.shown
+
+
 @pytest.fixture
 def conn(server: EmbeddedRedis) -> redis.Redis:
     return server.client()
@@ -79,8 +93,9 @@ def conn(server: EmbeddedRedis) -> redis.Redis:
 @pytest.fixture
 async def couch(redis_url: str, conn: redis.Redis) -> AsyncIterator[Couch]:
     links = Links(redis_url)
-    consumer = Consumer(links)
-    yield Couch(CouchQueue(Actions(links, consumer, Sweeping(links)), Access(links), 10_000))
+    consumer, access, later = Consumer(links), _As(links), Later()
+    yield Couch(CouchQueue(Actions(links, consumer, Sweeping(links), later), access, 10_000), access)
+    await later.close()
     await consumer.close()
     await links.aclose()
     conn.delete("delayed:interests", *conn.keys("delayed:couchqueue*"), *conn.keys("couchqueue-worker*"))
@@ -344,6 +359,43 @@ async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> Non
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
+async def test_a_task_that_has_failed_is_put_back_once(couch: Couch, name: str, queue: Queue) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    for kind in ({}, {"singularlyRun": "true"}, {"singularlyEnqueue": "true"}, {"scope": "all"}):
+        await couch.publish({"a": 1}, **kind)
+        task = await couch.take(worker)
+        mine = {"workerId": worker, "taskId": task["taskId"]}
+        assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no")
+        assert "error" not in await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true")
+        assert (await couch.status(failedQueue=name, task=task["taskId"])) == {
+            "failedQueue": [], "task": (await couch.status(task=task["taskId"]))["task"],
+        }  # fmt: skip
+        assert list(letters(queue)) == []
+        again = await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true")
+        assert again["error"] == "this worker is not working on this task"  # it waits
+        assert (await couch.take(worker))["taskId"] == task["taskId"]
+        assert "error" not in await couch.form("taskUpdate", **mine, state="success")
+        assert await couch.take(worker) is None
+
+
+async def test_what_an_operator_has_removed_is_not_put_back(couch: Couch, name: str, queue: Queue) -> None:
+    queue.enqueue(PyTask("shop:pay", (1,)))
+    worker = await couch.worker(name)
+    task = await couch.take(worker)
+    mine = {"workerId": worker, "taskId": task["taskId"], "state": "fail"}
+    await couch.form("taskUpdate", **mine)
+    assert "error" not in await couch.form("taskUpdate", **mine, reEnqueue=1)
+    assert queue.call("LINDEX", queue.keys.queue, 0) == PyTask("shop:pay", (1,)).serialize()  # as it came
+    task = await couch.take(worker)
+    mine["taskId"] = task["taskId"]
+    await couch.form("taskUpdate", **mine)
+    queue.call("DEL", queue.keys.dead)
+    assert "no dead letter any more" in (await couch.form("taskUpdate", **mine, reEnqueue=1))["error"]
+    assert (await couch.status(task=task["taskId"]))["task"]["status"] == "failed"
+    assert queue.len() == 0
+
+
 async def test_run_at(couch: Couch, name: str, queue: Queue) -> None:
     await couch.interest(name)
     worker = await couch.worker(name)
@@ -422,6 +474,58 @@ async def test_fast_post(couch: Couch, name: str) -> None:
             break
     assert task["data"] == {"a": 1}
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_a_worker_takes_for_those_alone_who_may_consume_its_queues(couch: Couch, name: str, b: str) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name, b)
+    for scope in ("all", "any"):
+        await couch.publish({"a": scope}, scope=scope)
+    for rights, queues in ((("enqueue",), "*"), (("consume",), "other"), (("consume",), b)):
+        couch.may(*rights, queues=queues)
+        assert (await couch.posted("taskGet", workerId=worker)).status == 403
+    assert (await couch.posted("workerRegister", queues=name)).status == 403
+    couch.may("enqueue", "read", queues=name)
+    assert (await couch.posted("workerRegister", queues=",")).status == 403
+    couch.may("consume", queues=f"{name}*")
+    for scope in ("all", "any"):
+        task = await couch.take(worker)
+        assert task["data"] == {"a": scope}
+        await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_a_token_sees_its_queues_alone(couch: Couch, name: str, b: str) -> None:
+    for queue in (name, b):
+        await couch.interest(queue)
+    both, one = await couch.worker(name, b), await couch.worker(name)
+    await couch.publish({"a": 1}, scope="all")
+    tasks = [await couch.take(both) for _ in range(2)]
+    everything = {"workers": 1, "queues": 1, "interests": 1, "tasksInProgress": 1}
+    sees = await couch.status(**everything)
+    assert [len(sees[each]) for each in everything] == [2, 2, 2, 2]
+    couch.may("read", queues=name)
+    sees = await couch.status(**everything)
+    assert (list(sees["workers"]), list(sees["queues"]), list(sees["interests"])) == ([one], [name], [name])
+    assert [task["queue"] for task in sees["tasksInProgress"].values()] == [name]
+    assert len((await couch.status(workerQueue=one))["workerQueue"]) == 1
+    for hidden in ({"workerQueue": both}, {"workerQueue": "gone"}, {"queue": b}, {"failedQueue": b}):
+        assert (await couch.posted("status", **hidden)).status == 403
+    statuses = {task["queue"]: (await couch.posted("status", task=task["taskId"])).status for task in tasks}
+    assert statuses == {name: 200, b: 403}
+    couch.access.shown = ALL
+    for task in tasks:
+        await couch.form("taskUpdate", workerId=both, taskId=task["taskId"], state="success")
+    await couch.route("DELETE", "/worker", workerId=one)
+    await couch.route("DELETE", "/worker", workerId=both)
+
+
+async def test_a_record_that_names_another_queue_is_no_record(couch: Couch, name: str, b: str, queue: Queue) -> None:
+    worker = await couch.worker(name)
+    for forged in ({"taskId": UUID.pattern, "queue": b, "data": 1}, {"taskId": 7, "queue": name}):
+        queue.enqueue(PyTask(FUNCTION, (forged,)))
+        task = await couch.take(worker)
+        assert (task["queue"], task["data"][0], task["publisher"]) == (name, FUNCTION, "delayed")
+        assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
 async def test_idle_workers_are_removed(couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
