@@ -7,7 +7,8 @@
 --       stands once in the rotation), remembered (milliseconds for which `request` is kept, or nothing)
 -- Returns: {state, id}: 'queued', 'first' (of its group: it may be its turn now), 'scheduled', 'duplicate' (id is the other
 --          task's, nothing has happened), or 'known' (a task of
---          this id is there already, or the request was carried out: the enqueue was said twice)
+--          this id is there already, or the request was carried out: the enqueue was said twice; id is then the one of that time, or
+--          empty if it is not known)
 
 local data, id, due, delay, tracked, bound, word, remembered = unpack(ARGV, 1, 8)
 
@@ -19,6 +20,8 @@ if not known and other and other ~= id then
 end
 known = known or tracked > 0 and redis.call('HLEN', KEYS[5]) > 0 and 5
 local left = known and redis.call('PTTL', KEYS[known])
+local is_told = known == 7 and redis.call('TYPE', KEYS[7])['ok'] == 'string' -- else a request for many tasks wrote it
+local told = is_told and redis.call('GET', KEYS[7])
 local first = redis.call('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
 local rings = redis.call('LLEN', KEYS[4])
 redis.call('LLEN', KEYS[2])
@@ -31,7 +34,7 @@ local state = due > now and 'scheduled' or 'queued'
 -- All keys have been read: writes begin here.
 if known then -- once more, unchanged: who waits for a disk or a replica waits for what his own connection has written
     if left > 0 then redis.call('PEXPIRE', KEYS[known], left) end
-    return {'known', id}
+    return {'known', known == 7 and (told or '') or id}
 end
 if state == 'scheduled' then
     redis.call('ZADD', KEYS[3], due, id .. waits)

@@ -239,7 +239,7 @@ class Producer:
                 raise Duplicate(f"task {other} in {self.name!r} already has this unique key; nothing was enqueued", other)
             return other, True, task.func_path
         if state == "known":
-            return own, True, task.func_path
+            return (other or None) if own else None, True, task.func_path
         if LISTENERS:
             self._tell([data])
         return own, False, task.func_path

@@ -43,6 +43,27 @@ def test_a_task_that_is_sent_twice_is_there_once_and_unchanged(api: Api, queue: 
     assert queue.call("LINDEX", queue.keys.queue, 0) == PyTask("m:f", (1,)).serialize()
 
 
+@pytest.mark.parametrize(
+    "kind", [{"track": True}, {"result_ttl": 60, "delay": 600}, {"unique": "u"}, {"track": True, "group": "a"}]
+)
+def test_a_repeated_request_is_told_the_id_of_the_first(api: Api, queue: Queue, name: str, kind: dict[str, Any]) -> None:
+    path, body = f"/v1/queues/{name}/tasks", {"function": "m:f", **kind}
+    headers = {"idempotency-key": name, "idempotency-for": "60"}
+    first = api.call("POST", path, body, headers)
+    assert (first.status, first.body["known"]) == (201, False)
+    for _ in range(2):
+        again = api.call("POST", path, body, headers)
+        assert (again.status, again.body) == (200, {**first.body, "known": True})
+    assert api.call("GET", f"{path}/{first.body['id']}").status == 200
+
+
+def test_the_key_of_a_line_that_many_tasks_had_tells_no_id(api: Api, queue: Queue, name: str) -> None:
+    """Another body under the same key: it is not looked at."""
+    assert lines(api, name, [{"function": "m:f"}], idempotency_key=name).status == 201
+    assert lines(api, name, [{"function": "m:f", "unique": "u"}], idempotency_key=name).body["count"] == 1
+    assert queue.len() == 1
+
+
 def test_lines_that_are_sent_again_go_on_where_they_broke_off(api: Api, queue: Queue, name: str) -> None:
     tasks: list[dict[str, Any]] = [{"function": "m:f", "args": [number]} for number in range(2500)]
     broken = lines(api, name, [*tasks[:2300], {"function": 1}], idempotency_key=name)
