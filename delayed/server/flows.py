@@ -27,7 +27,7 @@ from .forms import text
 from .http import Problem, Response
 from .lines import durability_of, key_of, problem_of
 from .links import Link
-from .look import outcome, result_of
+from .look import outcome, result_of, unless_stopping
 
 HOME = "default"  # of workflows, if nothing else is said
 _PAGE = 100
@@ -159,10 +159,10 @@ async def show_flow(call: Call) -> Response:
     if wait := call.wait:
         handle: AsyncHandle[Any] = AsyncHandle(call.services.links[run.queue.name].queue, run.id)
         try:
-            await call.request.unless_gone(handle.aresult(wait))
+            await call.request.unless_gone(unless_stopping(call.services.stopping, handle.aresult(wait)))
         except UnknownTask:
             raise _unknown() from None
-        except (NotDone, ResultError):  # its state says so
+        except (NotDone, ResultError):  # its state says so, or the server stops
             pass
     shown = await asyncio.to_thread(_shown, run)
     if shown is None:

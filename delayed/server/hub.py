@@ -86,9 +86,11 @@ class Listener:
         return b"".join(found)
 
     def close(self) -> None:
-        """It hears no more."""
+        """It hears no more, and waits no more for the beginning."""
         self.closed = True
         self._woken.set()
+        if not self.ready.done():
+            self.ready.set_result(None)
 
 
 class Hub:

@@ -88,7 +88,7 @@ async def state(call: Call) -> Response:
     return Response({"id": identity, "queue": call.names["queue"], **_fields(status._asdict()), "timeline": rows})
 
 
-async def _unless(stopping: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T:
+async def unless_stopping(stopping: asyncio.Event, wanted: Coroutine[Any, Any, T]) -> T:
     """What is waited for, unless the server is about to end.
 
     Raises:
@@ -124,7 +124,7 @@ async def result_of(link: Link, identity: str, wait: float, stopping: asyncio.Ev
     handle: AsyncHandle[Any] = AsyncHandle(link.queue, identity)
     about = {"id": identity, "queue": text(link.name)}
     try:
-        await (_unless(stopping, handle.aresult(wait)) if wait else handle.aresult(0))
+        await (unless_stopping(stopping, handle.aresult(wait)) if wait else handle.aresult(0))
     except NotDone:
         status = await handle.astatus()
         return Response({**about, "state": str(status.state)}, 202)

@@ -1,6 +1,8 @@
 """Workflows over HTTP: made by requests, run by workers and by consumers, looked at and acted on."""
 
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from delayed.redis.embedded import EmbeddedRedis
 from tests.conftest import burst
 from tests.process.server.test_access import token
 from tests.support.api import Api, serve
+from tests.support.clients import tracking
 from tests.support.processes import Fleet
 from tests.support.waiting import eventually
 
@@ -245,3 +248,16 @@ def test_what_is_no_workflow(api: Api, name: str, nodes: list[Any], says: str) -
     answer = api.call("POST", "/v1/workflows", {"queue": name, "nodes": nodes})
     assert answer.status == 422
     assert says in answer.body["detail"]
+
+
+@pytest.mark.slow
+def test_a_stop_answers_those_who_wait_for_a_workflow(fleet: Fleet, queue: Queue, name: str) -> None:
+    process, api = serve(fleet)
+    where = f"/v1/workflows/{api.post('/v1/workflows', {'queue': name, 'nodes': [same(1)]})['id']}"
+    before = tracking(queue.conn)
+    with ThreadPoolExecutor() as threads:
+        asked = [threads.submit(api.get, f"{where}?queue={name}&wait=300") for _ in range(2)]
+        eventually(lambda: tracking(queue.conn) - before)
+        process.send(signal.SIGTERM)
+        assert [each.result()["state"] for each in asked] == ["running"] * 2
+    assert process.wait() == 0

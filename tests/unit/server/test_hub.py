@@ -50,6 +50,7 @@ async def test_a_closed_listener_waits_for_nothing() -> None:
     await asyncio.sleep(0)
     one.close()
     assert await waiting == b""
+    await one.ready  # that it is followed, of which nobody will tell
     assert one.hears("q")
     assert not one.hears("secret")
 
