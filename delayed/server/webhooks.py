@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import hmac
 import http.client
+import io
 import signal
+import socket
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..base.clock import now
+from ..base.clock import monotonic, now
 from ..base.text import counted
 from ..errors import ConfigurationError, LeaseLost
 from ..logger import logger
@@ -43,6 +45,93 @@ class Answer:
     kind: str = ""  # its media type
     body: bytes = b""
     after: float | None = None  # seconds that it asks for
+
+
+class Deadline:
+    """By when all of a request has to be over: a timeout of a socket is for each step of it.
+
+    Args:
+        seconds: until then.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._at = monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until then.
+
+        Raises:
+            TimeoutError: none.
+        """
+        left = self._at - monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")  # as a socket says it
+        return left
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection for one request, with a deadline.
+
+    Args:
+        host, port: to where.
+        tls: for TLS.
+        deadline: of the request.
+    """
+
+    def __init__(self, host: str, port: int | None, tls: ssl.SSLContext | None, deadline: Deadline) -> None:
+        default = http.client.HTTPConnection.default_port if tls is None else http.client.HTTPSConnection.default_port
+        super().__init__(host, port or default)
+        self.default_port = default  # what Host leaves out
+        self._tls, self._deadline = tls, deadline
+
+    def connect(self) -> None:
+        """Reach one of the host's addresses."""
+        error = OSError(f"{self.host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(self._deadline.left)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.connect(address)
+                if self._tls is not None:
+                    sock.settimeout(self._deadline.left)
+                    sock = self._tls.wrap_socket(sock, server_hostname=self.host)
+                sock.settimeout(self._deadline.left)
+                self.sock = sock
+                return
+            except OSError as why:
+                sock.close()
+                error = why
+        raise error
+
+    def response_class(self, sock: socket.socket, **how: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # makes one
+        """The answer, of which nothing is read after the deadline."""
+        response = http.client.HTTPResponse(sock, **how)
+        raw = response.fp.detach()
+        response.fp = io.BufferedReader(_Timed(raw, sock, self._deadline))
+        return response
+
+
+class _Timed(io.RawIOBase):
+    """What comes over a socket until a deadline."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        """It is read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """What has come, if anything comes in time."""
+        self._sock.settimeout(self._deadline.left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """End it."""
+        self._raw.close()
+        super().close()
 
 
 class Endpoint:
@@ -80,13 +169,8 @@ class Endpoint:
         return found
 
     def post(self, identity: str, body: bytes, seconds: float, trace: Mapping[str, str]) -> Answer:
-        """Post a body with the headers of a trace, and read the answer. It blocks."""
-        if self._tls is not None:
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                self._host, self._port, timeout=seconds, context=self._tls
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+        """Post a body with the headers of a trace, and read the answer, in so many seconds. It blocks."""
+        connection = _Connection(self._host, self._port, self._tls, Deadline(seconds))
         try:
             connection.request("POST", self._path, body, {**self.headers(identity, body), **trace})
             found = connection.getresponse()

@@ -1,11 +1,14 @@
 """A worker that posts tasks: what an endpoint answers becomes the end of a task."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
 import json
 import signal
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +21,7 @@ from delayed.queue.queue import Queue
 from delayed.server.webhooks import Answer, Endpoint, ending_of
 from delayed.task.task import PyTask
 from tests.support.processes import Fleet
+from tests.support.tls import CERTIFICATE
 from tests.support.waiting import eventually
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
@@ -106,6 +110,54 @@ def test_nobody_there(fleet: Fleet, queue: Queue, name: str) -> None:
     with pytest.raises(TaskFailed) as failed:
         handle.result(60)
     assert failed.value.kind == "http.Unreachable"
+
+
+@contextlib.contextmanager
+def trickling(start: bytes) -> Iterator[str]:
+    """An endpoint whose answer begins at once, and then comes byte by byte, without an end."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            client, _ = listening.accept()
+            with client, contextlib.suppress(OSError):
+                client.sendall(start)
+                while True:
+                    client.sendall(b"x")
+                    client.settimeout(0.05)
+                    with contextlib.suppress(TimeoutError):
+                        if not client.recv(65536):
+                            return
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nx-long: ",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n",
+    ],
+)
+def test_an_answer_that_does_not_end_in_time_is_none(start: bytes) -> None:
+    with trickling(start) as url:
+        answer = Endpoint(url, None).post("1", b"{}", 1.0, {})
+    assert (answer.status, answer.body) == (0, b"TimeoutError: timed out")
+
+
+def test_an_endpoint_over_tls(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
+    place.socket = context.wrap_socket(place.socket, server_side=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    endpoint = Endpoint(f"https://localhost:{place.server_address[1]}/", None)
+    answer = endpoint.post("1", b'{"args": [200], "function": "f", "attempt": 1}', 60, {})
+    assert (answer.status, answer.body) == (200, b'{"attempt": 1}')
+    assert place.seen[0][0]["host"] == f"localhost:{place.server_address[1]}"
 
 
 @pytest.mark.parametrize(

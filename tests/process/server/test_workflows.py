@@ -8,6 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
+import redis
 
 from delayed.base.ids import node_id
 from delayed.queue.queue import Queue
@@ -251,13 +252,13 @@ def test_what_is_no_workflow(api: Api, name: str, nodes: list[Any], says: str) -
 
 
 @pytest.mark.slow
-def test_a_stop_answers_those_who_wait_for_a_workflow(fleet: Fleet, queue: Queue, name: str) -> None:
+def test_a_stop_answers_those_who_wait_for_a_workflow(fleet: Fleet, client: redis.Redis, name: str) -> None:
     process, api = serve(fleet)
     where = f"/v1/workflows/{api.post('/v1/workflows', {'queue': name, 'nodes': [same(1)]})['id']}"
-    before = tracking(queue.conn)
+    before = tracking(client)
     with ThreadPoolExecutor() as threads:
         asked = [threads.submit(api.get, f"{where}?queue={name}&wait=300") for _ in range(2)]
-        eventually(lambda: tracking(queue.conn) - before)
+        eventually(lambda: tracking(client) - before)
         process.send(signal.SIGTERM)
         assert [each.result()["state"] for each in asked] == ["running"] * 2
     assert process.wait() == 0
