@@ -47,10 +47,22 @@ def task_of(body: Mapping[str, Any]) -> Task:
     if "concurrency" in options:
         options["concurrency"] = int(options["concurrency"])
     if is_python_path(path):
-        return PyTask(path, args, body.get("kwargs"), retry, **options)
+        return PyTask(path, args, by_name(body), retry, **options)
     if body.get("kwargs"):
         raise InvalidTask(f"{path} is a Go function, which has no arguments by name")
     return GoTask(path, args, retry, **options)
+
+
+def by_name(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments by name of a call that a client describes, which are in an object.
+
+    Raises:
+        InvalidTask: a name is none, as of a map with other keys.
+    """
+    found: dict[str, Any] | None = body.get("kwargs")
+    if found and not all(type(name) is str for name in found):
+        raise InvalidTask("kwargs: the names of arguments are texts")
+    return found
 
 
 def moment_of(text: str, name: str) -> datetime:

@@ -13,7 +13,7 @@ from ..task.headers import trace_in
 from ..task.options import Options
 from ..task.task import PyTask, Task
 from .calls import Call
-from .forms import task_of
+from .forms import by_name, task_of
 from .http import Problem, Response
 from .links import Link
 from .mapping import NotJSON, parse
@@ -185,7 +185,7 @@ def _of_line(call: Call, line: bytes) -> tuple[Task, str | None]:
     if type(body) is dict and body.keys() <= _CALL and type(body.get("kwargs", {})) is dict:
         path = body.get("function")
         if type(path) is str and is_python_path(path):  # most lines are no more than this, and the schema says no more of it
-            return _checked(call, lambda: PyTask(path, body.get("args"), body.get("kwargs"))), None
+            return _checked(call, lambda: PyTask(path, body.get("args"), by_name(body))), None
     wrong = _TASK.first(body, "NewTask")
     if wrong is not None:
         raise Problem(422, wrong)

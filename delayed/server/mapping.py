@@ -78,7 +78,14 @@ def _constant(name: str) -> Any:
     raise NotJSON(f'{name} is no JSON: write {{"$float": "{name}"}}')
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise NotJSON(f'{text:.50} is too large a number: write {{"$float": "Infinity"}} for what is infinite')
+    return value
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_number).decode
 
 
 def _tagged(tag: str, value: Any) -> Any:
@@ -154,7 +161,10 @@ def _map(value: Any) -> dict[Any, Any]:
     pairs = [tuple(_list(each)) for each in _list(value)]
     if not all(len(pair) == 2 for pair in pairs):
         raise ValueError("it takes an array of [key, value]")
-    return {_hashable(key): each for key, each in pairs}
+    found = {_hashable(key): each for key, each in pairs}
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice; 1, 1.0 and true are one key")
+    return found
 
 
 def _hashable(key: Any) -> Any:

@@ -81,6 +81,11 @@ def test_lines_of_all_kinds_are_there_once(api: Api, queue: Queue, name: str) ->
     assert numbers(queue) == [0, 1, 2, 4, 5, 3]  # that of the group has its turn when its chunk is in
 
 
+def test_arguments_by_names_that_are_none_are_refused_in_lines(api: Api, queue: Queue, name: str) -> None:
+    refused = lines(api, name, [{"function": "m:f"}, {"function": "m:f", "kwargs": {"$map": [[1, 2]]}}])
+    assert (refused.status, refused.body["code"], refused.body["line"]) == (422, "invalid-task", 2)
+
+
 def test_ids_in_lines(api: Api, queue: Queue, name: str) -> None:
     tracked, other = new_id(), new_id()
     first: dict[str, Any] = {"function": "m:f", "args": [1], "id": tracked, "track": True}

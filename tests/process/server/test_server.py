@@ -218,6 +218,8 @@ def test_operators(api: Api, queue: Queue, name: str) -> None:
         (("POST", "/v1/queues/{q}/tasks", {}), 422),
         (("POST", "/v1/queues/{q}/tasks", []), 422),
         (("POST", "/v1/queues/{q}/tasks", {"function": "no path"}), 422),
+        (("POST", "/v1/queues/{q}/tasks", {"function": "shop:pay", "kwargs": {"$map": [[1, 2]]}}), 422),
+        (("POST", "/v1/workflows", {"nodes": [{"function": "shop:pay", "kwargs": {"$map": [[1, 2]]}}]}), 422),
         (("POST", "/v1/queues/{q}/tasks", {"function": "shop:pay", "args": [2**70]}), 422),
         (("POST", "/v1/queues/{q}/tasks", {"function": "shop:pay", "retries": 1}), 422),
         (("POST", "/v1/queues/{q}/tasks", {"function": "shop:pay", "backoff": {"kind": "linear", "base": 1}}), 422),
