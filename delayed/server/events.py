@@ -48,7 +48,7 @@ async def queue_events(call: Call) -> Response:
 
 
 async def _stream(call: Call, names: Sequence[str] | None) -> Response:
-    after = call.request.headers.get("last-event-id", call.query.get("after"))
+    after = call.request.headers.get("last-event-id") or call.query.get("after")  # it is empty before the first event
     if after is not None and not _ENTRY.fullmatch(after):
         raise Problem(422, "Last-Event-ID, or after, is the id of an event, such as 1700000000000-0")
     if call.request.method == "HEAD":

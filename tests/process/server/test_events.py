@@ -140,5 +140,10 @@ def test_a_stream_may_have_an_end(api: Api, name: str) -> None:
         assert events.rest().startswith(b"retry: ")
     assert api.call("GET", f"/v1/queues/{name}/events?after=x").status == 422
     assert api.call("GET", "/v1/events", headers={"last-event-id": "1"}).status == 422
-    assert api.call("GET", "/v1/events", headers={"last-event-id": ""}).status == 422
     assert api.call("HEAD", f"/v1/queues/{name}/events").status == 200
+
+
+def test_who_comes_back_without_having_heard_anything_hears_what_is_new(api: Api, name: str) -> None:
+    for path in (f"/v1/events?queues={name}&seconds=0.1", f"/v1/queues/{name}/events?seconds=0.1&after=1-0"):
+        answer = api.call("GET", path, headers={"last-event-id": ""})
+        assert (answer.status, answer.body[:6]) == (200, b"retry:")
