@@ -1,6 +1,6 @@
 """Many tasks in one request, one on each line: they are enqueued as they come."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from ..errors import Duplicate, InvalidTask, NotDurable, TaskTooLarge
@@ -155,8 +155,7 @@ class _Tasks:
         options = task.options
         if options is not None and (options.scheduled or options.unique is not None):
             await self.flush()
-            await enqueue_once(self._queue, task, identity, self._request, number)
-            self.count += 1
+            await self._counted(1, enqueue_once(self._queue, task, identity, self._request, number))
             return
         if options is not None and options.needs_time:
             await self._queue.ask_time()
@@ -172,9 +171,16 @@ class _Tasks:
     async def flush(self) -> None:
         """Enqueue those that wait for others."""
         if self._chunk.ids:
-            await enqueue_chunk_once(self._queue, self._chunk, self._request, self._first)
-            self.count += len(self._chunk.ids)
-            self._chunk = Chunk(tracked=False)
+            chunk, self._chunk = self._chunk, Chunk(tracked=False)
+            await self._counted(len(chunk.ids), enqueue_chunk_once(self._queue, chunk, self._request, self._first))
+
+    async def _counted(self, count: int, enqueuing: Coroutine[Any, Any, object]) -> None:
+        try:
+            await enqueuing
+        except NotDurable:  # they are in the queue nevertheless
+            self.count += count
+            raise
+        self.count += count
 
 
 def _of_line(call: Call, line: bytes) -> tuple[Task, str | None]:
