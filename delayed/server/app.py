@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, InvalidTask
 from ..logger import logger
 from ..redis.command import RedisError, is_outage
 from .calls import Call, Route, Services
-from .http import ABSENT, Disconnected, Problem, Receive, Request, Response, Scope, Send
+from .http import ABSENT, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
 from .openapi import document, page
 from .routes import ROUTES
 from .schema import Validator
@@ -95,17 +95,7 @@ class App:
         if response.undelivered is None:
             await response.send(send, head=request.method == "HEAD", at_once=request.at_once)
         else:
-            await self._deliver(request, response, send)
-
-    @staticmethod
-    async def _deliver(request: Request, response: Response, send: Send) -> None:
-        """Send what nobody else can have now, unless the client has gone."""
-        try:
-            await request.unless_gone(response.send(send, at_once=request.at_once))
-        except (Disconnected, TimeoutError):
-            if response.undelivered is not None:
-                with contextlib.suppress(RedisError):
-                    await response.undelivered()
+            await deliver(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
         try:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from ..redis.command import RedisError
 from .mapping import NotJSON, parse, write
 from .quota import Connection
 
@@ -316,3 +317,13 @@ class Request:
         finally:
             task.cancel()
             watching.cancel()
+
+
+async def deliver(request: Request, response: Response, send: Send) -> None:
+    """Send what nobody else can have now, unless the client has gone."""
+    try:
+        await request.unless_gone(response.send(send, at_once=request.at_once))
+    except (Disconnected, TimeoutError):
+        if response.undelivered is not None:
+            with contextlib.suppress(RedisError):  # then the leases run out
+                await response.undelivered()

@@ -19,7 +19,7 @@ from ...queue.queue import Queue
 from ...task.decode import is_python_path, path_and_headers
 from ...task.task import GoTask, PyTask
 from ..access import Grant
-from ..consumer import Bury, Consumer, Retry, Succeed
+from ..consumer import Bury, Consumer, Release, Retry, Succeed
 from ..later import Later
 from ..leases import Lease
 from ..links import Links
@@ -160,6 +160,13 @@ class Actions:
         await self._store.begun(record)
         await self._store.holds(worker)
         return shown(record)
+
+    async def give_back(self, task: str) -> None:
+        """Put a task back that `taskGet` could not deliver."""
+        record = await self._store.record(task)
+        if record is not None and record.get("status") == _PROCESSING:
+            await self._store.ended(_waiting_again(record), failed=False)  # who takes it writes after this
+            await self._consumer.end_many([(record["token"], Release())])
 
     async def _task_update(self, given: Mapping[str, Any], grant: Grant) -> Fields:
         state = given["state"]

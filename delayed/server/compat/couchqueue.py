@@ -12,7 +12,7 @@ from ...errors import DelayedError
 from ...logger import logger
 from ...redis.command import RedisError
 from ..access import Access
-from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send
+from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
 from .couch_actions import Actions, Refusal
 from .couch_parameters import InternalError, action_of, parameters
 from .plain_json import written
@@ -63,7 +63,12 @@ class CouchQueue:
         times = {"requestDuration": round((monotonic() - began) * 1000), "currentTime": round(now() * 1000)}
         fields["serverInformation"] = {"serverName": "couchqueue", "apiVersion": "0.0.1", **times}
         fields["requestorInformation"] = {"id": session, "remoteIP": request.client[0], "receivedParams": given}
-        await _response(fields, given, session, status).send(send)
+        response = _response(fields, given, session, status)
+        if given.get("action") == "taskGet" and "task" in fields:  # nobody else can have it now
+            response.undelivered = lambda: self._actions.give_back(fields["task"]["taskId"])
+            await deliver(request, response, send)
+        else:
+            await response.send(send)
 
     async def _answer(self, request: Request, given: dict[str, Any]) -> dict[str, Any]:
         action = action_of(request, given)

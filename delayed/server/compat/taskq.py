@@ -10,7 +10,7 @@ from ...errors import DelayedError
 from ...logger import logger
 from ...redis.command import RedisError
 from ..access import Access
-from ..http import Disconnected, Problem, Receive, Request, Response, Scope, Send
+from ..http import Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
 from ..numbers import NumberedTasks, Peer
 from ..text.bodies import Wrapping
 
@@ -46,7 +46,10 @@ class TaskQ:
             return
         except TimeoutError:
             response = _said("the server did not answer in time", 500)
-        await response.send(send)
+        if response.undelivered is None:
+            await response.send(send)
+        else:
+            await deliver(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
         try:

@@ -27,7 +27,7 @@ from delayed.server.sweeping import Sweeping
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
 from tests.conftest import burst
-from tests.support.asgi import Answer, ask
+from tests.support.asgi import Answer, ask, leave
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -394,6 +394,18 @@ async def test_what_an_operator_has_removed_is_not_put_back(couch: Couch, name: 
     assert "no dead letter any more" in (await couch.form("taskUpdate", **mine, reEnqueue=1))["error"]
     assert (await couch.status(task=task["taskId"]))["task"]["status"] == "failed"
     assert queue.len() == 0
+
+
+async def test_a_task_whose_answer_nobody_takes_goes_back(couch: Couch, name: str, queue: Queue) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    await leave(couch.app, "GET", f"/api/task?workerId={worker}")
+    assert (queue.len(), queue.call("HLEN", queue.keys.processing)) == (1, 0)
+    assert (await couch.status(tasksInProgress=1))["tasksInProgress"] == {}
+    task = await couch.take(worker)
+    assert task["data"] == {"a": 1}
+    await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
 async def test_run_at(couch: Couch, name: str, queue: Queue) -> None:

@@ -14,7 +14,7 @@ from delayed.server.numbers import NumberedTasks, Peer
 from delayed.server.text.bodies import Wrapping
 from delayed.sweeper.sweep import sweep
 from delayed.task.task import PyTask
-from tests.support.asgi import Answer, ask
+from tests.support.asgi import Answer, ask, leave
 
 
 @pytest.fixture
@@ -166,6 +166,14 @@ async def test_what_could_not_be_delivered_goes_back(numbered: NumberedTasks, na
     assert queue.call("KEYS", f"{name}_number_*") == []
     (task,) = await numbered.take(name, Peer("d", "b"), 1)
     assert await numbered.acknowledge(name, Peer("e", "c"), [(1, None)]) == [True]  # it was delivered once
+
+
+async def test_a_task_whose_answer_nobody_takes_goes_back(app: TaskQ, name: str, queue: Queue) -> None:
+    await ask(app, "POST", f"/apps/taskq/{name}/tasks", b"a")
+    await leave(app, "POST", f"/apps/taskq/{name}/tasks/deque")
+    assert (queue.len(), queue.call("HLEN", queue.keys.processing)) == (1, 0)
+    assert (await ask(app, "POST", f"/apps/taskq/{name}/tasks/deque")).json["id"] == 1
+    assert (await ask(app, "DELETE", f"/apps/taskq/{name}/tasks/1")).status == 200
 
 
 async def test_another_programs_note_is_no_delivery(numbered: NumberedTasks, name: str, queue: Queue) -> None:
