@@ -96,8 +96,10 @@ class Batch:
     data: Sequence[bytes]
 
     def count_in(self, answer: Answer) -> int:
-        """How many of them are in the queue, by this answer; by one that refuses others, too."""
-        return len(self.ids) if answer.status < 300 else int(answer.says.get("enqueued", 0))
+        """How many of them are in the queue, as durable as they shall be, by this answer; by one that refuses others, too."""
+        if answer.status < 300:
+            return len(self.ids)
+        return int(answer.says.get("enqueued", 0)) - int(answer.says.get("not_durable", 0))
 
 
 class Added:

@@ -117,6 +117,8 @@ async def enqueue_lines(call: Call) -> Response:
     except (InvalidTask, Duplicate, NotDurable, KnownId, Problem) as error:
         problem = problem_of(error)
         problem.more |= {"enqueued": tasks.count, "line": number}
+        if tasks.not_durable:
+            problem.more["not_durable"] = tasks.not_durable
         raise problem from None
     return Response({"queue": call.names["queue"], "count": tasks.count}, 201)
 
@@ -149,6 +151,7 @@ class _Tasks:
         self._chunk = Chunk(tracked=False)
         self._first = 0  # the number of its first line
         self.count = 0  # of tasks that are in the queue
+        self.not_durable = 0  # of those, the last ones that are nowhere else yet
 
     async def add(self, task: Task, identity: str | None, number: int) -> None:
         """One more, from the line with this number."""
@@ -178,7 +181,7 @@ class _Tasks:
         try:
             await enqueuing
         except NotDurable:  # they are in the queue nevertheless
-            self.count += count
+            self.count, self.not_durable = self.count + count, count
             raise
         self.count += count
 
