@@ -70,8 +70,8 @@ def routes(site: Site) -> list[Route]:
     """The routes of the acting side."""
     acting = _Acting(site)
     return [
-        Route("/queues/{queue:path}/acts/{act}", acting.act, methods=["GET", "POST"], name="act"),
-        Route("/queues/{queue:path}/jobs/{job}", acting.job, name="job"),
+        Route("/queues/{queue}/acts/{act}", acting.act, methods=["GET", "POST"], name="act"),
+        Route("/queues/{queue}/jobs/{job}", acting.job, name="job"),
         Route("/jobs", acting.jobs, name="jobs"),
         Route("/audit", acting.audit, name="audit"),
     ]

@@ -1,5 +1,6 @@
 """Makes the application that people run or mount."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,4 +41,6 @@ def app(
 
 def below(prefix: str, app: Any) -> Any:
     """The same application below a path, such as `/queues`."""
-    return Starlette(routes=[Mount(prefix, app)])
+    mount = Mount(prefix, app)
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)  # a queue's name may have a line break
+    return Starlette(routes=[mount])

@@ -13,7 +13,7 @@ import jinja2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -183,6 +183,8 @@ class Site:
         return self.trouble(request, 503, "Redis cannot be asked", f"{error}. The page tries again by itself.")
 
     def _missing(self, request: Request, _: Exception) -> Response:
+        if "delayed.access" not in request.scope:  # the guard lets anybody ask for what is static, and a page is for somebody
+            return PlainTextResponse("There is no such file.", 404)
         return self.trouble(request, 404, "Not found", "There is no such page.")
 
     async def _live(self, _: Request) -> Response:

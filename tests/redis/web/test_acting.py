@@ -24,6 +24,7 @@ from delayed.queue.waiting import search
 from delayed.task.hidden import hiding
 from delayed.web.access import Access
 from delayed.web.acting import context, job_path, routes, work_on_jobs
+from delayed.web.words import part
 from tests.redis.ops.test_audit import letters
 
 BASE = "<title>{{ title }}</title>{% block head %}{% endblock %}<main>{% block main %}{% endblock %}</main>"
@@ -68,7 +69,7 @@ class Pages:
         return HTMLResponse(text, status)
 
     def post(self, act: str, *, queue: str | None = None, **fields: Any) -> Any:
-        path = f"{self._prefix}/queues/{quote(queue or self._queue.name, safe='')}/acts/{act}"
+        path = f"{self._prefix}/queues/{part(queue or self._queue.name)}/acts/{act}"
         return self.client.post(path, data=fields)
 
 
@@ -190,7 +191,7 @@ def test_under_a_prefix(queue: Queue, client: redis.Redis) -> None:
     assert "/ops/ui/queues/" in pages.client.get("/ops/ui/jobs").text
 
 
-@pytest.mark.parametrize("odd", ["a b", "x/../y", "ä", "100%", "q?x", "q#x", "<b>"])
+@pytest.mark.parametrize("odd", ["a b", "new\nline", "x/../y", "ä", "100%", "q?x", "q#x", "<b>"])
 def test_queues_with_any_name(queue: Queue, client: redis.Redis, odd: str) -> None:
     called = f"{queue.name}{odd}"
     pages, other = Pages(queue), Queue(called, client)

@@ -32,6 +32,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.redis.pool import Pooled
 from delayed.task.task import PyTask
+from delayed.web.acting import job_path
 from delayed.web.guard import POLICY
 from delayed.web.live import Live
 from delayed.web.pages import PAGES
@@ -156,6 +157,25 @@ def test_headers_of_every_reply(queue: Queue) -> None:
     assert "unsafe" not in POLICY
     assert site.get("/").headers["cache-control"] == "no-store"
     assert site.delete("/").status_code == 405
+
+
+def test_what_is_not_there_of_what_is_static_is_said_to_anybody(queue: Queue) -> None:
+    for site, prefix in ((browser(queue, access=lambda request: None), ""), (browser(queue, prefix="/ui"), "/ui")):
+        for path in ("nothing.js", "", "x/y", "%00", "a%0Ab", "%2e%2e/site.py", "a" * 1000):
+            answer = site.get(f"{prefix}/static/{path}")
+            assert (answer.status_code, answer.text) == (404, "There is no such file."), path
+
+
+@pytest.mark.parametrize("prefix", ["", "/ui"])
+def test_a_queue_whose_name_has_line_breaks(queue: Queue, client: redis.Redis, prefix: str) -> None:
+    other = Queue(f"{queue.name}\nline\n", client)
+    full, site = filled(other, client), browser(other, prefix=prefix)
+    job = create(other, Actor("ada", "here"), "queue.pause", {}, total=0, newest="", moment=None)
+    for path in [*(path for path in full.paths if other.name not in path), f"/queues/{part(other.name)}", job_path(job)]:
+        answer = site.get(prefix + path)
+        assert answer.status_code == 200, (path, answer.text)
+    assert site.post(f"{prefix}/queues/{part(other.name)}/acts/queue.pause").status_code == 200
+    assert other.limits().paused
 
 
 def test_what_others_write_is_text(queue: Queue, client: redis.Redis) -> None:
