@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from ..backoff import Exponential
+from ..base.escape import listed
 from ..delay import ScheduleOptions
 from ..errors import ConfigurationError, InvalidTask, UnknownTask
 from ..hooks import NAMES, Hooks
@@ -399,7 +400,7 @@ class App:
             with suppress(UnknownTask):
                 run.status()
                 return run
-        names = ", ".join(queue.name for queue in self.all_queues())
+        names = listed([queue.name for queue in self.all_queues()])
         raise UnknownTask(f"no workflow {flow_id} is known in {names}")
 
     def cancel(self, task_id: str, *, hard: bool = False) -> State:
@@ -416,7 +417,7 @@ class App:
             for queue in queues:
                 with suppress(UnknownTask):
                     return queue.handle(task_id, tracked=tracked).cancel(hard=hard)
-        raise not_waiting(", ".join(queue.name for queue in queues), task_id)
+        raise not_waiting(listed([queue.name for queue in queues]), task_id)
 
     async def acancel(self, task_id: str, *, hard: bool = False) -> State:
         """As `cancel`, for asyncio: in another thread."""

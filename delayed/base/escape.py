@@ -1,7 +1,10 @@
 """Escapes text from Redis before it is shown on a terminal or in a log."""
 
 import logging
+from collections.abc import Sequence
 from copy import copy
+
+_NAMED = 10
 
 
 def escaped(text: object) -> str:
@@ -15,6 +18,12 @@ def indented(text: str, margin: str = "  ") -> str:
     """Several lines, such as a traceback: each stays a line, begins with `margin`, and is escaped beyond that. So none of them
     can be taken for a line of ours."""
     return "\n".join(f"{margin}{escaped(line)}" for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between them, escaped; of many the first, and how many more there are."""
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(escaped, names[:_NAMED])) + more
 
 
 def _code(character: str) -> str:

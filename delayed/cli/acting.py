@@ -9,7 +9,7 @@ import click
 from ..base.escape import escaped
 from ..ops.audit import Actor, Done
 from ..ops.job_records import Job
-from .common import show
+from .common import hint, show
 
 
 def operator() -> Actor:
@@ -40,6 +40,6 @@ def tell(done: Done) -> None:
     if done.says:
         show(done.says.split("\n"))
     if done.note:
-        click.echo(escaped(done.note), err=True)
+        hint(done.note)
     if done.left:
-        raise click.ClickException(escaped(done.left))
+        raise click.ClickException("\n".join(map(escaped, done.left.split("\n"))))

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from ..base.later import Later
 from ..queue.queue import Queue
+from .common import hint
 
 if TYPE_CHECKING:
     from ..app import App
@@ -29,7 +30,7 @@ def load_app(path: str, url: str) -> "App":
         app = applications.find_app(path)
     except Exception as error:  # whatever the modules of an application raise
         where = "".join(traceback.format_exception_only(error)).strip()
-        click.echo(f"Error: cannot load --app {path}: {where} (the current folder is {Path.cwd()})", err=True)
+        hint(f"Error: cannot load --app {path}: {where} (the current folder is {Path.cwd()})")
         sys.exit(EXIT_NO_APP)
     if click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE:
         app.use(url)

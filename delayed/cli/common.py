@@ -127,6 +127,11 @@ def show(lines: Iterable[str]) -> None:
         click.echo(escaped(line))
 
 
+def hint(line: str) -> None:
+    """Print a line on standard error, likewise."""
+    click.echo(escaped(line), err=True)
+
+
 def as_json_text(value: Any) -> str:
     """What a task has returned, as JSON: bytes in hexadecimal, and as text what JSON does not have."""
     try:

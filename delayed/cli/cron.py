@@ -15,7 +15,7 @@ from ..queue.queue import Queue
 from ..redis.connect import connect
 from .acting import operator, tell
 from .application import app_option, load_app
-from .common import Group, connected, json_option, load, show
+from .common import Group, connected, hint, json_option, load, show
 
 
 @click.group(cls=Group)
@@ -50,7 +50,7 @@ def cron_list(url: str, queue: str, as_json: bool) -> None:
         return
     show(map(_line, found))
     if not found:
-        click.echo(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module", err=True)
+        hint(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module")
 
 
 @cron.command("pause")

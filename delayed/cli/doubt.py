@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable
 
-import click
-
-from ..base.escape import escaped
 from ..ops.register import doubt
 from ..queue.queue import Queue
+from .common import hint
 
 
 def doubt_names(queues: Iterable[Queue]) -> None:
     """Say, on standard error, which of the queues no worker or sweeper has served, while others are served."""
     for queue in queues:
         if says := doubt(queue):
-            click.echo(escaped(f"note: {says}"), err=True)
+            hint(f"note: {says}")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..base.checks import as_time
+from ..base.escape import listed
 from ..base.ids import ID_FORM, is_id
 from ..base.text import clipped
 from ..ops.actions import cancel_flow, retry_flow, signal_flow
@@ -59,7 +60,7 @@ def _run(url: str, queues: Sequence[str], app_path: str | None, flow_id: str) ->
     some = places(url, queues, app_path)
     found = found_run(some, flow_id)
     if found is None:
-        names = ", ".join(each.name for each in some[:10]) + (f", and {len(some) - 10} more" if len(some) > 10 else "")
+        names = listed([each.name for each in some])
         raise click.ClickException(
             f"no workflow {flow_id} is known in {names}: its home is another queue (say --queue), or what was kept has run out"
         )

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from ..base.checks import as_time
-from ..base.escape import escaped
+from ..base.escape import escaped, listed
 from ..base.ids import ID_FORM, is_id
 from ..base.text import clipped
 from ..ops.history import LOOKED_AT, HistoryFilter, event_as_dict, history_of
@@ -15,7 +15,7 @@ from ..queue.history import OUTCOMES, HistoryEvent, Keeping, keep, keeping
 from ..queue.queue import Queue
 from .amounts import Count, Number, since
 from .application import app_option
-from .common import connected, json_option, show
+from .common import connected, hint, json_option, show
 from .doubt import doubt_names
 from .places import places
 from .timeline import timeline_as_dicts, timeline_lines
@@ -69,9 +69,9 @@ def history(
         return
     show(map(event_line, page.events))
     if page.cursor:
-        click.echo(f"looked at {page.looked_at:,} events: --cursor {page.cursor} goes on", err=True)
+        hint(f"looked at {page.looked_at:,} events: --cursor {page.cursor} goes on")
     elif not page.events:
-        click.echo(f"nothing that fits is in the history; it keeps: {_kept(keeping(where))}", err=True)
+        hint(f"nothing that fits is in the history; it keeps: {_kept(keeping(where))}")
         doubt_names([where])
 
 
@@ -92,7 +92,7 @@ def task_history(url: str, task_id: str, queues: tuple[str, ...], app_path: str 
     some = places(url, queues, app_path)
     found = history_of(some, task_id, look_at)
     if found is None:
-        names = ", ".join(place.name for place in some)
+        names = listed([place.name for place in some])
         raise click.ClickException(
             f"nothing is known of the past of task {task_id} in {names}: no state is kept (see track and result_ttl), and "
             f"no history tells of it (see `delayed queue history`)"

@@ -16,7 +16,7 @@ from ..queue.queue import Queue
 from ..redis.command import Client, RedisError
 from ..redis.connect import connect
 from .amounts import WEEK, Number
-from .common import connected, json_option
+from .common import connected, hint, json_option
 from .doubt import doubt_names
 from .table import Cell, has_colours, table
 
@@ -57,7 +57,7 @@ def _watch(conn: Client, queues: Sequence[str], like: str, interval: float, as_j
             try:
                 lines = [json.dumps(_json(conn, queues, like))] if as_json else [*_lines(conn, queues, like), ""]
             except RedisError as error:  # it may come back
-                click.echo(escaped(f"Error: {error}"), err=True)
+                hint(f"Error: {error}")
             else:
                 click.echo((_CLEAR if clears else "") + "\n".join(lines))
             time.sleep(interval)

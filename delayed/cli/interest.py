@@ -5,12 +5,11 @@ from dataclasses import asdict
 
 import click
 
-from ..base.escape import escaped
 from ..ops.actions import remove_interest, set_interest
 from ..queue.queue import Queue
 from .acting import operator, tell
 from .amounts import Count
-from .common import Group, connected, json_option
+from .common import Group, connected, hint, json_option
 from .common import show as show_lines
 from .doubt import doubt_names
 
@@ -34,7 +33,7 @@ def list_interests(url: str, like: str, as_json: bool) -> None:
         retry = f", {each.retry} retries" if each.retry else ""
         show_lines([f"{each.queue}  {each.function}{retry}", *(f"  {key}  {value}" for key, value in each.match)])
     for why in table.faults.values():
-        click.echo(escaped(f"unreadable: {why}"), err=True)
+        hint(f"unreadable: {why}")
 
 
 @interest.command()

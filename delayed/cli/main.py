@@ -5,11 +5,14 @@ gave it back.
 """
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
+from ..base.escape import escaped
 from ..system import exits
 from .common import Group
 
@@ -45,8 +48,23 @@ _PLACES = {
 }
 
 
+@contextmanager
+def _escaping() -> Iterator[None]:
+    """Whatever a message quotes, such as a name that somebody has typed, none of it reaches the terminal as anything else."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = "\n".join(map(escaped, error.message.split("\n")))
+        raise
+
+
 class _Commands(Group):
     """The commands in `_PLACES`, in that order."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, which reads its own words first."""
+        with _escaping():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(_PLACES)

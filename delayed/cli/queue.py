@@ -16,7 +16,7 @@ from ..queue.queue import Queue
 from ..redis.connect import connect
 from .acting import operator, tell
 from .amounts import Count
-from .common import Group, check_names, connected, json_option
+from .common import Group, check_names, connected, hint, json_option
 from .common import show as show_lines
 from .doubt import doubt_names
 from .history import queue_history
@@ -105,7 +105,7 @@ def queue_peek(url: str, queue: str, count: int, as_json: bool) -> None:
         called = f"{clipped(escaped(each.task), _LONGEST)}({clipped(escaped(each.arguments), _LONGEST)})"
         show_lines([f"{position:>4}  {each.id or '-':16}  {each.where:5}  {called}"])
     if not found:
-        click.echo(f"nothing waits in {escaped(queue)}, nor in its groups", err=True)
+        hint(f"nothing waits in {queue}, nor in its groups")
         doubt_names([where])
 
 

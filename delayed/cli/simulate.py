@@ -30,7 +30,7 @@ from ..system.child import ChildProcess, python
 from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
 from .amounts import WEEK, Count, Number
-from .common import explained
+from .common import explained, show
 
 _SHOWN = ("enqueued", "started", "retried", "recovered", "failed", "completed", "waiting", "held", "dead")
 _LOG = 4000  # bytes of what the processes logged, if one of them ends by itself
@@ -184,8 +184,7 @@ def _checked(queues: list[Queue]) -> bool:
     """Whether `delayed fsck` finds nothing wrong."""
     found = [check(queue) for queue in queues]
     for each in found:
-        for line in said_of(each):
-            click.echo(line)
+        show(said_of(each))
     return not any(each.wrong for each in found)
 
 

@@ -4,7 +4,6 @@ import json
 
 import click
 
-from ..base.escape import escaped
 from ..errors import ConfigurationError
 from ..ops.overview import look
 from ..ops.register import served
@@ -13,7 +12,7 @@ from ..queue.queue import Queue
 from ..redis.command import ResponseError
 from ..redis.connect import connect
 from .amounts import span
-from .common import connected, json_option, show
+from .common import connected, hint, json_option, show
 from .doubt import doubt_names
 
 
@@ -36,7 +35,7 @@ def stats(url: str, queue: str | None, function: str | None, since: float, by: s
             try:
                 found[name] = totals(Queue(name, conn)).all
             except (ConfigurationError, ResponseError) as error:  # another program's; the others are shown
-                click.echo(escaped(f"note: {error}"), err=True)
+                hint(f"note: {error}")
         if as_json:
             click.echo(json.dumps({name: shown(counted) for name, counted in found.items()}, indent=2))
         else:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from ..base.checks import as_time
-from ..base.escape import escaped, indented
+from ..base.escape import escaped, indented, listed
 from ..base.ids import ID_FORM, is_id
 from ..base.moments import moment_of
 from ..base.text import clipped, counted
@@ -34,7 +34,7 @@ from ..queue.waiting import LOOKED_AT, Waiting, Wanted
 from .acting import background_option, operator, tell, tell_of_job
 from .amounts import Count, Number
 from .application import app_option
-from .common import Group, as_json_text, connected, json_option, show
+from .common import Group, as_json_text, connected, hint, json_option, show
 from .doubt import doubt_names
 from .history import task_history
 from .located import located_as_dict, located_lines, status_lines, waiting_as_dict
@@ -106,7 +106,7 @@ def task_list(
         if page.more:
             said = True
             looked = f"looked at {page.looked_at:,} of {page.total:,} {page.unit}s: --look-at and --count go further"
-            click.echo(f"{escaped(place.name)}: {looked}", err=True)
+            hint(f"{place.name}: {looked}")
     if as_json:
         click.echo(json.dumps([each.as_dict() for each in found], indent=2))
         return
@@ -115,7 +115,7 @@ def task_list(
     if not found and not task and not any(wanted.values()):
         doubt_names(some)
     elif not found and not said:
-        click.echo(f"none: looked at {looked_at:,} in {counted(len(some), 'queue')}", err=True)
+        hint(f"none: looked at {looked_at:,} in {counted(len(some), 'queue')}")
 
 
 def _line(each: TaskView) -> str:
@@ -234,7 +234,7 @@ def task_show(url: str, task_id: str, queues: tuple[str, ...], app_path: str | N
     some = places(url, queues, app_path)
     found = locate(some, task_id, look_at)
     if found is None:
-        names = ", ".join(place.name for place in some)
+        names = listed([place.name for place in some])
         raise click.ClickException(
             f"nothing is known of task {task_id} in {names}: it has ended, and no state is kept (see track and "
             f"result_ttl), or it was never there; or it is not among the first {look_at:,} (--look-at)"

@@ -78,4 +78,4 @@ def revoke(url: str, name: str) -> None:
     """Revoke the token called NAME, or whose hash begins so. Servers hear of it within 5 s."""
     if not _tokens(url).revoke(name):
         raise click.ClickException(f"there is no token called {name!r}; `delayed token list` shows them")
-    click.echo(f"{name}: revoked")
+    show([f"{name}: revoked"])

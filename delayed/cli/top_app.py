@@ -12,6 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, Header, Input, Label, Static, TabbedContent, TabPane
 
+from ..base.escape import escaped
 from ..cron.schedules import Schedules
 from ..dead_letters.search import Search
 from ..errors import DelayedError, InvalidAct
@@ -28,6 +29,11 @@ from .top_panes import ABOUT_ONE, PANES, STATES, Chosen, Pane
 Act = Callable[[], Done | Job]
 
 
+def _text(said: object) -> Text:
+    """What may have names in it, for the screen: a terminal takes none of it for anything else."""
+    return Text("\n".join(map(escaped, str(said).split("\n"))))
+
+
 class Question(ModalScreen[bool]):
     """Asks before something is removed."""
 
@@ -39,7 +45,7 @@ class Question(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question and the keys that answer it."""
-        yield Vertical(Label(Text(self._asks)), Label(Text("y: yes   n: no")), id="question")
+        yield Vertical(Label(_text(self._asks)), Label(Text("y: yes   n: no")), id="question")
 
     def action_answer(self, yes: bool) -> None:
         """Close it."""
@@ -58,9 +64,9 @@ class Fields(ModalScreen[dict[str, str]]):
     def compose(self) -> ComposeResult:
         """What is asked, and a line for each field."""
         with Vertical(id="fields"):
-            yield Label(Text(self._asks))
+            yield Label(_text(self._asks))
             for name, value in self._fields.items():
-                yield Label(Text(name))
+                yield Label(_text(name))
                 yield Input(value, id=f"field-{name}")
             yield Label(Text("enter: do it   tab: next line   escape: leave it"))
 
@@ -213,7 +219,7 @@ class Top(App[None]):
         self._say(f"{queue}{pane.says}")
 
     def _say(self, text: str) -> None:
-        self._main.query_one("#says", Static).update(Text(text))
+        self._main.query_one("#says", Static).update(_text(text))
 
     def _table(self, name: str = "") -> DataTable[Text]:
         return self._main.query_one(f"#table-{name or self.pane}", DataTable)
@@ -387,7 +393,7 @@ class Top(App[None]):
         try:
             fields = read()
         except (DelayedError, RedisError, OSError) as error:
-            self.call_from_thread(self.notify, str(error), severity="error", markup=False)
+            self.call_from_thread(self.notify, _text(error).plain, severity="error", markup=False)
             return
 
         def answered(given: dict[str, str] | None) -> None:
@@ -401,13 +407,15 @@ class Top(App[None]):
         try:
             done = act()
         except (DelayedError, RedisError, OSError) as error:
-            self.call_from_thread(self.notify, str(error), severity="error", markup=False)
+            self.call_from_thread(self.notify, _text(error).plain, severity="error", markup=False)
             return
         if isinstance(done, Job):
             self.call_from_thread(self.notify, f"job {done.id}: {done.act}, {done.state}", markup=False)
         else:
             says = "\n".join(filter(None, (done.says, done.note, done.left)))
-            self.call_from_thread(self.notify, says, severity="warning" if done.left else "information", markup=False)
+            self.call_from_thread(
+                self.notify, _text(says).plain, severity="warning" if done.left else "information", markup=False
+            )
         self.call_from_thread(self.look)
 
 

@@ -58,7 +58,8 @@ def _row(key: str, *texts: object) -> Row:
 def queues(chosen: Chosen) -> Pane:
     """All queues."""
     seen = overview(chosen.queues)
-    return Pane(HEAD, tuple(Row(each.queue, tuple(queue_row(each))) for each in seen.queues))
+    rows = [Row(each.queue, tuple(cell._replace(text=escaped(cell.text)) for cell in queue_row(each))) for each in seen.queues]
+    return Pane(HEAD, tuple(rows))
 
 
 def causes_of(chosen: Chosen) -> Pane:

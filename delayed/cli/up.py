@@ -23,6 +23,7 @@ from ..redis.embedded import EmbeddedRedis, make_private, write_private
 from ..system.child import ChildProcess, python
 from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
+from .common import show
 
 
 def run_up(
@@ -96,7 +97,7 @@ def _run(queues: list[str], options: list[str], ours: list[str], folder: Path, p
         }
         address = folder / "url"  # for the user's own programs; nobody else can read it
         write_private(address, f"{server.url}\n")
-        click.echo(f"Redis at {server.url}, data in {folder}; {_served(queues, ours)}. Ctrl-C stops all.")
+        show([f"Redis at {server.url}, data in {folder}; {_served(queues, ours)}. Ctrl-C stops all."])
         click.echo(f"In other terminals: export DELAYED_REDIS_URL=$(cat {shlex.quote(str(address.absolute()))})")
         try:
             _until_the_end(processes, signals)

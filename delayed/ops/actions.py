@@ -2,6 +2,7 @@
 
 from typing import Any, cast, get_args
 
+from ..base.escape import escaped
 from ..base.text import counted
 from ..cron.schedules import Schedules
 from ..errors import InvalidAct
@@ -19,7 +20,7 @@ def pause_queue(queue: Queue, by: Actor) -> Done:
 
     def do() -> Done:
         queue.pause()
-        return Done("queue.pause", queue.name, 1, f"{queue.name}: paused")
+        return Done("queue.pause", queue.name, 1, f"{escaped(queue.name)}: paused")
 
     return audited(queue, by, "queue.pause", "", do)
 
@@ -29,7 +30,7 @@ def resume_queue(queue: Queue, by: Actor) -> Done:
 
     def do() -> Done:
         queue.resume()
-        return Done("queue.resume", queue.name, 1, f"{queue.name}: goes on")
+        return Done("queue.resume", queue.name, 1, f"{escaped(queue.name)}: goes on")
 
     return audited(queue, by, "queue.resume", "", do)
 
@@ -92,7 +93,7 @@ def limits_text(name: str, limits: Limits) -> str:
         parts.append(f"at most {counted(limits.concurrency, 'task')} at once")
     if limits.rate is not None:
         parts.append(f"{limits.rate:g} tasks a second, {limits.burst} at once after a pause")
-    return f"{name}: {', '.join(parts) or 'not limited'}"
+    return f"{escaped(name)}: {', '.join(parts) or 'not limited'}"
 
 
 def purge_queue(queue: Queue, by: Actor) -> Done:
@@ -100,7 +101,7 @@ def purge_queue(queue: Queue, by: Actor) -> Done:
 
     def do() -> Done:
         count = purge(queue)
-        return Done("queue.purge", queue.name, count, f"{queue.name}: {counted(count, 'waiting task')} removed")
+        return Done("queue.purge", queue.name, count, f"{escaped(queue.name)}: {counted(count, 'waiting task')} removed")
 
     return audited(queue, by, "queue.purge", "all that waits", do)
 
@@ -110,8 +111,8 @@ def rename_queue(queue: Queue, new: Queue, by: Actor) -> Done:
 
     def do() -> Done:
         rename(queue, new)
-        says = f"{queue.name}: is called {new.name} now; start its producers, workers and sweepers with that name"
-        return Done("queue.rename", queue.name, 1, says)
+        says = f"is called {escaped(new.name)} now; start its producers, workers and sweepers with that name"
+        return Done("queue.rename", queue.name, 1, f"{escaped(queue.name)}: {says}")
 
     return audited(queue, by, "queue.rename", f"to {new.name}", do)
 
@@ -121,7 +122,7 @@ def set_interest(queue: Queue, by: Actor, match: object, function: str, retry: i
 
     def do() -> Done:
         queue.set_interest(match, function, retry=retry)
-        says = f"{queue.name}: gets a copy of what is published and fits, as a call of {function}"
+        says = f"{escaped(queue.name)}: gets a copy of what is published and fits, as a call of {escaped(function)}"
         return Done("interest.add", queue.name, 1, says)
 
     return audited(queue, by, "interest.add", function, do)
@@ -137,7 +138,7 @@ def remove_interest(queue: Queue, by: Actor) -> Done:
     def do() -> Done:
         if not queue.remove_interest():
             raise InvalidAct(f"{queue.name!r} has no interest")
-        return Done("interest.remove", queue.name, 1, f"{queue.name}: gets no copies any more")
+        return Done("interest.remove", queue.name, 1, f"{escaped(queue.name)}: gets no copies any more")
 
     return audited(queue, by, "interest.remove", "", do)
 
@@ -189,7 +190,7 @@ def pause_schedule(queue: Queue, by: Actor, name: str) -> Done:
 
     def do() -> Done:
         was = Schedules(queue).pause(name)
-        return Done("cron.pause", queue.name, int(was), f"{name} {'is paused' if was else 'was paused already'}")
+        return Done("cron.pause", queue.name, int(was), f"{escaped(name)} {'is paused' if was else 'was paused already'}")
 
     return audited(queue, by, "cron.pause", name, do)
 
@@ -199,7 +200,7 @@ def resume_schedule(queue: Queue, by: Actor, name: str) -> Done:
 
     def do() -> Done:
         was = Schedules(queue).resume(name)
-        return Done("cron.resume", queue.name, int(was), f"{name} {'goes on' if was else 'was not paused'}")
+        return Done("cron.resume", queue.name, int(was), f"{escaped(name)} {'goes on' if was else 'was not paused'}")
 
     return audited(queue, by, "cron.resume", name, do)
 
@@ -209,7 +210,7 @@ def run_schedule(queue: Queue, by: Actor, name: str) -> Done:
 
     def do() -> Done:
         Schedules(queue).run(name)
-        return Done("cron.run", queue.name, 1, f"{name} is enqueued")
+        return Done("cron.run", queue.name, 1, f"{escaped(name)} is enqueued")
 
     return audited(queue, by, "cron.run", name, do)
 
@@ -219,6 +220,6 @@ def remove_schedule(queue: Queue, by: Actor, name: str) -> Done:
 
     def do() -> Done:
         Schedules(queue).remove(name)
-        return Done("cron.remove", queue.name, 1, f"{name} is removed")
+        return Done("cron.remove", queue.name, 1, f"{escaped(name)} is removed")
 
     return audited(queue, by, "cron.remove", name, do)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..base.escape import escaped
 from ..base.ids import is_entry, is_id
 from ..base.text import counted
 from ..dead_letters.letter import DeadLetter, dead_letter
@@ -147,4 +148,5 @@ def _present(queue: Queue, entry_id: str) -> DeadLetter | None:
 
 def gone(queue: Queue, ids: Sequence[str]) -> str:
     """What to say of dead letters that are not there."""
-    return f"{queue.name} has no dead letter {', '.join(ids)}; `delayed dead list {queue.name}` shows what it has"
+    name = escaped(queue.name)
+    return f"{name} has no dead letter {', '.join(ids)}; `delayed dead list {name}` shows what it has"

@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 
+from ..base.escape import listed
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
 
@@ -24,5 +25,4 @@ def doubt(queue: Queue) -> str | None:
         return None
     alike = get_close_matches(queue.name, known, _SHOWN)
     names = [*alike, *(name for name in known if name not in alike)]
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"no worker or sweeper has served {queue.name!r}; known queues: {', '.join(names[:_SHOWN])}{more}"
+    return f"no worker or sweeper has served {queue.name!r}; known queues: {listed(names)}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ..base.checks import as_time, is_number
+from ..base.escape import escaped
 from ..base.ids import ID_FORM, is_id
 from ..base.text import counted
 from ..errors import InvalidAct, NoResult, UnknownTask
@@ -146,7 +147,7 @@ def _moved(queue: Queue, found: Iterable[Waiting], named: int | None, moment: fl
     when = checked_moment(queue, moment)
     count = sum(move(queue, each, when) for each in list(found))
     left = 0 if named is None else named - count
-    why = f"{counted(left, 'task was', 'tasks were')} not in the schedule of {queue.name}" if left else ""
+    why = f"{counted(left, 'task was', 'tasks were')} not in the schedule of {escaped(queue.name)}" if left else ""
     says = f"{counted(count, 'task is', 'tasks are')} due at {as_time(when)}"
     return Done(_name(moment), queue.name, count, says, why)
 
