@@ -147,7 +147,8 @@ class Site:
             "q": "",
             "follows": request.method == "GET",  # a reply to a form cannot be asked for again
         }
-        return HTMLResponse(self._jinja.get_template(template).render({**shared, **context}), status)
+        text = self._jinja.get_template(template).render({**shared, **context})
+        return HTMLResponse(words.visible(text), status)
 
     def trouble(self, request: Request, status: int, title: str, says: str) -> Response:
         """A page that says what is the matter."""

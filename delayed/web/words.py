@@ -1,9 +1,13 @@
 """How pages write numbers, times and names."""
 
+import re
 import shlex
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+from ..base.escape import escaped
+
+_TEXT = re.compile(r"<textarea\b[^>]*>[^<]*|>[^<]*")  # outside of tags, in which there is no > of anybody else's
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -51,6 +55,18 @@ def part(name: str) -> str:
 def name_in(path: str) -> str:
     """The name in a part of a path."""
     return path.replace("~1", "/").replace("~0", "~")
+
+
+def visible(page: str) -> str:
+    """A page whose texts have no control characters, and nothing that changes the direction of what is beside it: they are
+    escaped as in a terminal. What forms send, in attributes and text areas, stays as it is."""
+    if page.replace("\n", "").isprintable():
+        return page
+    return _TEXT.sub(lambda found: found[0] if found[0][0] == "<" else _lines(found[0]), page)
+
+
+def _lines(text: str) -> str:
+    return text if text.isprintable() else re.sub(r"[^\n\t]+", lambda found: escaped(found[0]), text.replace("\r\n", "\n"))
 
 
 def word(name: str) -> str:

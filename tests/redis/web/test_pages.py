@@ -178,6 +178,23 @@ def test_a_queue_whose_name_has_line_breaks(queue: Queue, client: redis.Redis, p
     assert other.limits().paused
 
 
+def test_what_cannot_be_seen_is_written_out_and_forms_send_it_as_it_is(queue: Queue, client: redis.Redis) -> None:
+    odd = "\x1b]0;mine\x07\u202e"
+    other = Queue(f"{queue.name}{odd}", client)
+    full, site, shown = filled(other, client, said=odd), browser(other), 0
+    bury(other, PyTask(f"m:{odd}", (odd,)), detail=f"Traceback:\r\n\tValueError: {odd}")
+    for path in [*full.paths, f"/queues/{part(other.name)}/jobs/none"]:
+        answer = site.get(path)
+        texts = [re.sub(r"[\n\t]", "", each) for each in re.findall(r">([^<]*)", answer.text)]
+        assert all(each.isprintable() for each in texts), (path, [each for each in texts if not each.isprintable()])
+        shown += answer.text.count("\\x1b]0;mine\\x07\\u202e")
+    assert shown > 20
+    page = site.get(f"/queues/{part(other.name)}/history", params={"text": odd}).text
+    assert f'value="{odd}"' in page
+    asked = site.post(f"/queues/{part(other.name)}/acts/dead.delete", data={"text": odd, "matching": "1"}).text
+    assert f'value="{odd}"' in asked
+
+
 def test_what_others_write_is_text(queue: Queue, client: redis.Redis) -> None:
     other = Queue(f"{queue.name}{EVIL}", client)
     full = filled(other, client, said=EVIL)

@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from delayed.web.words import age, clock, name_in, number, part, size, word
+from delayed.web.words import age, clock, name_in, number, part, size, visible, word
 
 
 def test_numbers_and_times() -> None:
@@ -31,3 +31,11 @@ def test_a_name_in_a_path_and_in_a_search(name: str) -> None:
     assert "/" not in unquote(part(name))
     assert name_in(unquote(part(name))) == name
     assert shlex.split(f"queue:{word(name)} x") == [f"queue:{name}", "x"]
+
+
+def test_what_cannot_be_seen_is_written_out() -> None:
+    plain = '<p title="ä">one\ntwo é</p>'
+    assert visible(plain) is plain
+    assert visible("<p>\x1b[1m\r\n\tx\u202e\r</p>\n") == "<p>\\x1b[1m\n\tx\\u202e\\r</p>\n"
+    form = '<input value="\u202e"><textarea name="a">\x07</textarea>'
+    assert visible(f"{form}\x07") == f"{form}\\x07"
