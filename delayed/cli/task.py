@@ -1,7 +1,7 @@
 """`delayed task`: lists, shows, moves, cancels and removes waiting tasks; shows a tracked task and waits for its result."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from ..ops.task_actions import (
     move_tasks,
     waiting_task,
 )
-from ..ops.tasks import STATES, TaskFilter, TaskView, tasks
+from ..ops.tasks import STATES, TaskFilter, TaskList, TaskView, find_tracked, tasks
 from ..queue.handle import Handle
 from ..queue.queue import Queue
 from ..queue.waiting import LOOKED_AT, Waiting, Wanted
@@ -96,17 +96,9 @@ def task_list(
 
     What was not looked at is said on standard error.
     """
-    chosen, found, looked_at = TaskFilter(function=task, **wanted), list[TaskView](), 0
-    said = False
     some = places(url, queues, None)
-    for place in some:
-        page = tasks(place, chosen, count - len(found), look_at)
-        found += page.tasks
-        look_at, looked_at = max(0, look_at - page.looked_at), looked_at + page.looked_at
-        if page.more:
-            said = True
-            looked = f"looked at {page.looked_at:,} of {page.total:,} {page.unit}s: --look-at and --count go further"
-            hint(f"{place.name}: {looked}")
+    pages = list(_pages(some, TaskFilter(function=task, **wanted), count, look_at))
+    found = [each for page in pages for each in page.tasks]
     if as_json:
         click.echo(json.dumps([each.as_dict() for each in found], indent=2))
         return
@@ -114,8 +106,32 @@ def task_list(
     show((f"{each.queue}  " if several else "") + _line(each) for each in found)
     if not found and not task and not any(wanted.values()):
         doubt_names(some)
-    elif not found and not said:
-        hint(f"none: looked at {looked_at:,} in {counted(len(some), 'queue')}")
+    elif not found and not any(page.more for page in pages):
+        unit, looked_at = pages[0].unit, sum(page.looked_at for page in pages)
+        hint(f"none: looked at {counted(looked_at, unit)} in {counted(len(some), 'queue')}")
+
+
+def _pages(some: Sequence[Queue], wanted: TaskFilter, count: int, look_at: int) -> Iterator[TaskList]:
+    """The tasks of each queue, or, if they are looked for among the keys of the server, of all. Says what was left out."""
+    if wanted.state == "tracked":
+        page = find_tracked(some, wanted, count, look_at)
+        _say_what_was_left("", page)
+        yield page
+        return
+    for place in some:
+        page = tasks(place, wanted, count, look_at)
+        count, look_at = count - len(page.tasks), max(0, look_at - page.looked_at)
+        _say_what_was_left(f"{place.name}: ", page)
+        yield page
+
+
+def _say_what_was_left(where: str, page: TaskList) -> None:
+    if page.more:
+        looked = f"looked at {page.looked_at:,} of {page.total:,} {page.unit}s"
+        hint(f"{where}{looked}: --look-at and --count go further")
+    if page.nameless:
+        left = counted(page.nameless, "tracked task has", "tracked tasks have")
+        hint(f"{where}{left} been left out: of what has ended, or waits in its queue, no function is kept beside its state")
 
 
 def _line(each: TaskView) -> str:

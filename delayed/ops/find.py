@@ -10,14 +10,13 @@ from ..dead_letters.letter import letter_of
 from ..queue.queue import Queue
 from ..queue.waiting import Waiting, in_list, in_order
 from ..redis.command import Command, is_cluster, pairs
-from ..redis.keys import owner
 from ..redis.store import scheduled, scored
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import text_in
 from ..worker.scoreboard import description
 from .overview import looks
 from .reading import asked
-from .tasks import TaskFilter, TaskList, TaskView, held_view, known_states, of_letter, of_waiting
+from .tasks import TaskFilter, TaskList, TaskView, find_tracked, held_view, of_letter, of_waiting
 
 PLACES = ("queue", "group", "key", "scheduled")
 _LEAST = 20  # groups, dead letters or held tasks of each of many queues
@@ -27,7 +26,6 @@ _CALLS = 7  # so often for each ten thousand that may be looked at: tasks may be
 _ID = 16  # bytes of an id, with which what is in a sorted set begins
 _KEYS = 1000  # at once
 _NAMES = 1000  # of groups, likewise
-_SCANNED = 5000  # keys of the server at a time
 _LETTERS = 1000  # dead letters at a time
 
 
@@ -118,7 +116,7 @@ def find(queues: Sequence[Queue], wanted: TaskFilter, count: int, look_at: int) 
         case "dead":
             return _chosen(wanted, _dead(queues, look_at), _sizes(queues, "XLEN", "dead"), count, look_at)
         case "tracked":
-            return _tracked(queues, wanted, count, look_at)
+            return find_tracked(queues, wanted, count, look_at)
     return _chosen(wanted, _waiting(queues, wanted, look_at), _size(queues, wanted), count, look_at)
 
 
@@ -233,23 +231,3 @@ def held(queues: Sequence[Queue], share: int) -> list[TaskView]:
             place = "" if known is None else str(description(known).get("place") or "")
             found_views.append(held_view(queue.name, lease, data, place or holder))
     return found_views
-
-
-def _tracked(queues: Sequence[Queue], wanted: TaskFilter, count: int, look_at: int) -> TaskList:
-    """Tasks of which a state is kept, among so many keys of the server."""
-    by_name, first = {queue.name: queue for queue in queues}, queues[0]
-    total = int(first.store.call("DBSIZE"))
-    pattern, moment = f"*_task_{'?' * 16}", now()
-    cursor, looked, found = b"", 0, list[TaskView]()
-    while cursor != b"0" and looked < look_at and len(found) < count:
-        at_once = min(_SCANNED, look_at - looked)
-        cursor, keys = first.store.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", at_once, "TYPE", "hash")
-        looked += at_once
-        ids: dict[str, list[str]] = {}
-        for name in (key.decode(errors="surrogateescape") for key in keys):
-            if (whose := owner(name)) in by_name:
-                ids.setdefault(str(whose), []).append(name[-16:])
-        some = [by_name[name] for name in ids]
-        found += [each for each in known_states(some, ids, moment) if wanted.fits(each, moment)]
-    more = cursor != b"0" or len(found) > count
-    return TaskList(tuple(found[:count]), min(looked, total), total, more, "key")

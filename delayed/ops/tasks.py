@@ -13,6 +13,7 @@ from ..errors import UnknownTask
 from ..queue.queue import Queue
 from ..queue.status import FIELDS, Status, status_of
 from ..queue.waiting import LOOKED_AT, Waiting, Wanted, candidates, in_list, state_of
+from ..redis.keys import owner
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import any_id_in, id_in, number_in, text_in
 from .info import arguments, hexed
@@ -23,7 +24,8 @@ from .reading import asked
 WAITING = ("waiting", "scheduled", "retrying", "key")
 STATES = (*WAITING, "running", "dead", "tracked")
 _VALUES = 10  # held tasks that are read at a time, which may be large
-_SCANNED = 1000  # keys of the server at a time
+_SCANNED = 5000  # keys of the server at a time
+_ID = 16  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class TaskList:
     total: int  # that there are, at least
     more: bool  # whether there are others that were not looked at
     unit: str = "task"
+    nameless: int = 0  # tracked tasks of which no function is kept, if one was asked for: they fit none
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +103,26 @@ def tasks(queue: Queue, wanted: TaskFilter, count: int = 50, look_at: int = LOOK
         count: how many at most.
         look_at: how many are looked at, at most.
     """
-    source, total, unit = _source(queue, wanted, look_at)
+    if wanted.state == "tracked":
+        return find_tracked([queue], wanted, count, look_at)
+    source, total = _source(queue, wanted)
     moment, found, looked = server_time(queue), list[TaskView](), 0
     for task in islice(source, look_at):
         if len(found) == count:
-            break
-        looked += 1 if unit == "task" else 0
-        if task is not None and wanted.fits(task, moment):
+            return TaskList(tuple(found), looked, max(total, looked), True)
+        looked += 1
+        if wanted.fits(task, moment):
             found.append(task)
-    else:
-        more = looked == look_at and total > looked
-        if unit == "key":
-            looked, more = min(look_at, total), look_at < total
-        return TaskList(tuple(found), looked, max(total, looked), more, unit)
-    return TaskList(tuple(found), looked, max(total, looked), True, unit)
+    return TaskList(tuple(found), looked, max(total, looked), looked == look_at and total > looked)
 
 
-def _source(queue: Queue, wanted: TaskFilter, look_at: int) -> tuple[Iterator[TaskView], int, str]:
-    """Where such tasks can be, about how many there are, and of what."""
+def _source(queue: Queue, wanted: TaskFilter) -> tuple[Iterator[TaskView], int]:
+    """Where such tasks can be, and about how many there are."""
     name, call, keys = queue.name, queue.store.call, queue.keys
     if wanted.state == "running":
-        return running(queue), int(call("HLEN", keys.processing)), "task"
+        return running(queue), int(call("HLEN", keys.processing))
     if wanted.state == "dead":
-        return (of_letter(name, letter) for letter in dead_letters(queue)), int(call("XLEN", keys.dead)), "task"
-    if wanted.state == "tracked":
-        return tracked(queue, look_at), int(call("DBSIZE")), "key"
+        return (of_letter(name, letter) for letter in dead_letters(queue)), int(call("XLEN", keys.dead))
     where = "key" if wanted.state == "key" else wanted.where
     state = None if wanted.state == "key" else wanted.state
     places = Wanted(where=where, state=state, overdue=wanted.overdue)
@@ -132,7 +130,7 @@ def _source(queue: Queue, wanted: TaskFilter, look_at: int) -> tuple[Iterator[Ta
     sizes = {"queue": view.waiting, "group": view.grouped, "key": view.for_keys, "scheduled": view.scheduled}
     in_schedule = wanted.overdue or state in ("scheduled", "retrying")
     total = view.scheduled if in_schedule else sizes[where] if where else view.pending
-    return (of_waiting(name, waits) for waits in candidates(queue, places)), total, "task"
+    return (of_waiting(name, waits) for waits in candidates(queue, places)), total
 
 
 def upcoming(queue: Queue, count: int) -> list[TaskView]:
@@ -183,17 +181,32 @@ def held_view(queue: str, lease: str, data: bytes, worker: str) -> TaskView:
     return _view(queue, data, state="running", lease=lease, worker=worker, attempt=attempt)
 
 
-def tracked(queue: Queue, look_at: int) -> Iterator[TaskView]:
-    """The tasks of which a state is kept. So many keys of the server are looked at, as a queue has no list of them."""
-    call, keys, moment = queue.store.call, queue.keys, server_time(queue)
-    pattern = "".join(f"\\{each}" if each in "[]*?^\\-" else each for each in keys.task(""))
-    cursor, looked = b"", 0
-    while cursor != b"0" and looked < look_at:
+def find_tracked(queues: Sequence[Queue], wanted: TaskFilter, count: int, look_at: int) -> TaskList:
+    """Tasks of which a state is kept. So many keys of the server are looked at, once for all queues, as none has a list."""
+    by_name, first, moment = {queue.name: queue for queue in queues}, queues[0], server_time(queues[0])
+    total, pattern = int(first.store.call("DBSIZE")), _tracked_keys(queues)
+    cursor, looked, found, nameless = b"", 0, list[TaskView](), 0
+    while cursor != b"0" and looked < look_at and len(found) <= count:
         at_once = min(_SCANNED, look_at - looked)
-        cursor, found = call("SCAN", cursor or b"0", "MATCH", pattern + "?" * 16, "COUNT", at_once, "TYPE", "hash")
+        cursor, keys = first.store.call("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", at_once, "TYPE", "hash")
         looked += at_once
-        names = [name for each in found if keys.owns_for_a_task(name := each.decode(errors="surrogateescape"))]
-        yield from known_states([queue], {queue.name: [name[-16:] for name in names]}, moment)
+        ids: dict[str, list[str]] = {}
+        for name in (key.decode(errors="surrogateescape") for key in keys):
+            if (whose := owner(name)) in by_name:
+                ids.setdefault(str(whose), []).append(name[-_ID:])
+        some = known_states([by_name[name] for name in ids], ids, moment)
+        found += [each for each in some if wanted.fits(each, moment)]
+        nameless += sum(not each.data for each in some)
+    more = cursor != b"0" or len(found) > count
+    looked = total if cursor == b"0" else min(looked, total)
+    return TaskList(tuple(found[:count]), looked, total, more, "key", nameless if wanted.function is not None else 0)
+
+
+def _tracked_keys(queues: Sequence[Queue]) -> str:
+    """A pattern for the keys of tracked tasks, of one queue or of any."""
+    if len(queues) > 1:
+        return f"*_task_{'?' * _ID}"
+    return "".join(f"\\{each}" if each in "[]*?^\\-" else each for each in queues[0].keys.task("")) + "?" * _ID
 
 
 def known_states(queues: Sequence[Queue], ids: Mapping[str, Sequence[str]], moment: float) -> list[TaskView]:

@@ -27,6 +27,7 @@ from delayed.queue.queue import Queue
 from delayed.redis.keys import REGISTER
 from delayed.task.task import PyTask
 from tests.conftest import burst
+from tests.redis.web.browsing import browser
 from tests.support.command import run
 
 HOUR = 3600.0
@@ -224,6 +225,26 @@ def test_each_process_is_shown_once(queue: Queue) -> None:
     assert "3 succeeded" in text
 
 
+def test_what_is_tracked_is_looked_for_once_and_said_so(queue: Queue, client: redis.Redis, redis_url: str) -> None:
+    other = Queue(f"{queue.name}b", client)
+    queue.enqueue_all([PyTask("tasks:noop", track=True) for _ in range(5)])
+    burst(queue)
+    queue.enqueue(PyTask("tasks:noop", after=HOUR, track=True))
+    other.enqueue(PyTask("tasks:noop", after=HOUR, track=True))
+    keys = client.dbsize()
+    page = tasks(queue, TaskFilter("tracked"), 2)
+    assert (len(page.tasks), page.looked_at, page.total, page.unit, page.more) == (2, keys, keys, "key", True)
+    assert not tasks(queue, TaskFilter("tracked"), 6).more
+    command = ["task", "list", queue.name, other.name, "--state", "tracked", "--redis", redis_url]
+    text = run(*command, "--count", "2").output
+    assert text.count(f"looked at {keys:,} of {keys:,} keys: --look-at and --count go further\n") == 1
+    text = run(*command, "--function", "tasks:*").output
+    assert text.count("  tasks:noop()") == 2
+    assert "5 tracked tasks have been left out: of what has ended, or waits in its queue, no function is kept" in text
+    assert f"none: looked at {keys} keys in 2 queues\n" in run(*command, "--search", "nothing").output
+    assert "5 tracked tasks are left out" in browser(queue).get("/tasks?q=state:tracked+fn:tasks:*").text
+
+
 def test_tasks_are_listed_by_state(queue: Queue, client: redis.Redis) -> None:
     queue.enqueue(PyTask("m:plain", ("bob",)))  # nobody knows this function
     ended = queue.enqueue(PyTask("tasks:noop", track=True)).id
@@ -258,7 +279,7 @@ def test_tasks_are_listed_by_state(queue: Queue, client: redis.Redis) -> None:
 
 def test_a_list_of_nothing_says_what_was_looked_at(queue: Queue) -> None:
     queue.enqueue(PyTask("m:f", after=3600))
-    assert "none: looked at 1 in 1 queue" in run("task", "list", queue.name, "--overdue").output
+    assert "none: looked at 1 task in 1 queue" in run("task", "list", queue.name, "--overdue").output
     assert run("task", "list", queue.name, "--overdue", "--json").stdout == "[]\n"
 
 
