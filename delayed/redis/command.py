@@ -26,6 +26,7 @@ else:
 
 __all__ = [  # the errors are those of redis-py, which no other wing imports
     "CONFUSED",
+    "NEEDS_PASSWORD",
     "REDIRECTIONS",
     "UNKNOWN",
     "AsyncClient",
@@ -74,6 +75,7 @@ def __getattr__(name: str) -> Any:
 
 # Errors that say "not this server, not now": a new connection may find the right one.
 _MISPLACED = ("NOSCRIPT", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "ASK", "TRYAGAIN", "NOREPLICAS")
+NEEDS_PASSWORD = ("HELLO must be called", "unauthenticated")  # what else Redis says to whom has given none
 _REFUSALS = (
     "WRONGPASS",
     "NOAUTH",
@@ -81,6 +83,7 @@ _REFUSALS = (
     "without any password configured",
     "DB index",
     "Invalid Database",
+    *NEEDS_PASSWORD,
 )
 
 

@@ -27,7 +27,7 @@ from ..base.loops import PerLoop
 from ..errors import ConfigurationError
 from .address import CLUSTER, SENTINEL, UNIX, Address, read
 from .async_pool import Clients, Given, Room, node_of_async
-from .command import AsyncClient, Client, is_refused
+from .command import NEEDS_PASSWORD, AsyncClient, Client, is_refused
 from .pool import node_of
 from .sentinels import AsyncSentinelPool, NewestAsyncSentinel, NewestSentinel, SentinelPool, place
 
@@ -301,10 +301,14 @@ def check_access(client: Client) -> None:
             connection.disconnect()
     except (RedisError, OSError, UnicodeError) as error:
         if is_refused(error):
-            raise ConfigurationError(
-                f"{address(client)} does not let us in: {str(error).rstrip('.')}; correct the user, the password or the "
-                f"database in the URL"
-            ) from error
+            raise ConfigurationError(refusal(client, error)) from error
+
+
+def refusal(client: Client, error: Exception) -> str:
+    """What to say if the server does not let us in: which one, and never the password."""
+    says = str(error).rstrip(".")
+    says = "Authentication required" if any(each in says for each in NEEDS_PASSWORD) else says
+    return f"{address(client)} does not let us in: {says}; correct the user, the password or the database in the URL"
 
 
 def dedicated(client: Client, key: bytes, deadline: float) -> Any:

@@ -82,9 +82,18 @@ class _Connection:
 class _Connections:
     """Connections to a server, as many as are used at once."""
 
+    connection_class = _Connection
+
     def __init__(self, address: Address) -> None:
         self._address = address
         self._idle: list[_Connection] = []
+
+    @property
+    def connection_kwargs(self) -> dict[str, Any]:
+        """Where they lead, as pools of redis-py have it."""
+        of = self._address
+        found: dict[str, Any] = {"username": of.username, "db": of.db}
+        return found | ({"path": of.path} if of.path is not None else dict(zip(("host", "port"), of.hosts[0], strict=True)))
 
     def get_connection(self) -> _Connection:
         """One that is idle, or a new one."""

@@ -8,13 +8,17 @@ for its reply.
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .command import CONFUSED, REDIRECTIONS, UNKNOWN, Command, as_bytes, is_cluster, pack, redis_errors, slot_of
+from ..base.later import Later
+from .command import CONFUSED, REDIRECTIONS, UNKNOWN, Command, as_bytes, is_cluster, is_refused, pack, redis_errors, slot_of
 from .scripts import Argument
 
 if TYPE_CHECKING:
     import redis
 
+    from . import connect as connecting
     from .command import Client
+else:
+    connecting = Later("delayed.redis.connect")  # which takes redis-py
 
 _MANY = 8  # connections of a pool of which one can be kept
 _FULL = ("Too many connections", "No connection available")  # what pools say that have no connection to give
@@ -54,7 +58,15 @@ class Pooled:
         return _exchange_in_steps(self._client.connection_pool, command)
 
     def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
-        """`exchange(pool, what)` with the server that has the slot."""
+        """`exchange(pool, what)` with the server that has the slot; an error says which one it is that does not let us in."""
+        try:
+            return self._exchanged(exchange, what)
+        except redis_errors.RedisError as error:
+            if is_refused(error):
+                raise type(error)(connecting.refusal(self._client, error)) from error
+            raise
+
+    def _exchanged(self, exchange: Callable[..., Any], what: Any) -> Any:
         if not self._cluster:
             return exchange(self._client.connection_pool, what)
         if self._slot is None:
@@ -114,6 +126,12 @@ def full(most: int, waited: float | None) -> str:
     )
 
 
+def _doubt(error: BaseException) -> None:
+    """Say that what was sent may have been done; whom Redis does not let in, for that it has done nothing."""
+    if not (isinstance(error, Exception) and is_refused(error)):
+        error.add_note(UNKNOWN)
+
+
 def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = False) -> list[Any]:
     replies: list[Any] = []
     packed = [b"".join([pack("ASKING")] * asking + [pack(*command) for command in commands])]  # each element is a system call
@@ -129,7 +147,7 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
                 replies.append(error)
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
-        error.add_note(UNKNOWN)
+        _doubt(error)
         raise
     finally:
         pool.release(connection)
@@ -150,7 +168,7 @@ def _exchange_in_steps(pool: Any, command: Command) -> Generator[None, None, Any
         raise
     except BaseException as error:  # also where nobody wants the reply any more
         connection.disconnect()
-        error.add_note(UNKNOWN)
+        _doubt(error)
         raise
     finally:
         pool.release(connection)
@@ -169,7 +187,7 @@ def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
         raise
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
-        error.add_note(UNKNOWN)
+        _doubt(error)
         raise
     finally:
         pool.release(connection)
