@@ -6,7 +6,7 @@ import click
 
 from ..logger import logger
 from ..ops.exporter import Exporter
-from ..redis.connect import connect
+from ..redis.connect import check_access, connect
 from ..system.http import PageServer
 from ..system.signals import SignalPipe
 from .application import app_option, load_app
@@ -30,10 +30,13 @@ def exporter(
     check_names(queues)
     setup_log(log_level, log_format)
     if app_path is None:
-        made = Exporter(connect(url), queues, like=like)
+        conn = connect(url)
+        made = Exporter(conn, queues, like=like)
     else:
         known = load_app(app_path, url).all_queues()
-        made = Exporter(known[0].conn, queues or [each.name for each in known])
+        conn = known[0].conn
+        made = Exporter(conn, queues or [each.name for each in known])
+    check_access(conn)
     server = PageServer(listen, made.page)
     try:
         with SignalPipe() as signals:

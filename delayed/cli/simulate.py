@@ -27,6 +27,7 @@ from ..redis.embedded import EmbeddedRedis
 from ..simulation import tasks
 from ..simulation.life import PREFIX, QUEUES, Life
 from ..system.child import ChildProcess, python
+from ..system.http import listening
 from ..system.process import describe_status
 from ..system.signals import STOP, SignalPipe
 from .amounts import WEEK, Count, Number
@@ -84,6 +85,8 @@ def simulate(url: str | None, names: tuple[str, ...], clean: bool, with_ui: bool
     A line of totals each second; at the end, what `delayed fsck` finds, and exit status 1 if that is anything.
     """
     plan = Plan(**options, listen=listen if with_ui else None)  # type: ignore[arg-type]
+    if plan.listen is not None:
+        listening(plan.listen, 7678).close()  # says now that somebody else does
     with contextlib.ExitStack() as stack:
         if url is None:
             url = stack.enter_context(EmbeddedRedis()).url

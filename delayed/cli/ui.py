@@ -1,5 +1,6 @@
 """`delayed ui`: serves the web UI."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,9 +12,12 @@ import click
 from ..base.address import host_and_port
 from ..base.escape import escaped
 from ..errors import ConfigurationError
+from ..redis.connect import check_access, connect
+from ..system.http import listening
 from .common import connected
 
 ROLES = ("view", "operate", "admin")
+_BACKLOG = 2048  # connections that wait to be accepted
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -59,7 +63,6 @@ def ui(
         uvicorn = import_module("uvicorn")
     except ImportError as error:
         raise ConfigurationError(f"`delayed ui` needs {error.name}: pip install 'delayedq[ui]'") from error
-    host, port = _address(listen)
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise click.UsageError(f"--prefix begins with a / and does not end with one, unlike {prefix!r}")
     if users and roles:
@@ -73,14 +76,23 @@ def ui(
         if users
         else web.by_header(trust_header or "", everyone, persons)
     )
-    app = web.app(url, access=who, readonly=readonly, environment=environment, queues=queues or None, arguments=arguments)
+    conn = connect(url)
+    app = web.app(conn, access=who, readonly=readonly, environment=environment, queues=queues or None, arguments=arguments)
     app = web.below(prefix, app) if prefix else app
-    shown = f"[{host}]" if ":" in host else host
-    secret = f"?token={token.token}" if token else ""
-    click.echo(f"http://{shown}:{port}{escaped(prefix)}/{secret}")
+    with listening(listen, 7678, _BACKLOG) as sock:
+        check_access(conn)
+        _tell(host_and_port(listen, 7678)[0], sock.getsockname()[1], prefix, token.token if token else None)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run([sock])
+
+
+def _tell(host: str, port: int, prefix: str, token: str | None) -> None:
+    """Print the address, when it is listened to: with the secret that opens it, if it needs one."""
+    shown = f"[{host}]" if ":" in host else host or "0.0.0.0"  # noqa: S104  # `:7678` means all addresses, as elsewhere
+    click.echo(f"http://{shown}:{port}{escaped(prefix)}/{f'?token={token}' if token else ''}")
     if token and host not in _LOCAL:
         click.echo("The token goes over the network in clear text: put a proxy with TLS in front of it.", err=True)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
 
 
 def _roles(given: Sequence[str]) -> tuple[str | None, dict[str, str]]:
@@ -93,11 +105,6 @@ def _roles(given: Sequence[str]) -> tuple[str | None, dict[str, str]]:
         else:
             persons[name] = f"{persons[name]},{role}" if name in persons else role
     return ",".join(everyone) or None, persons
-
-
-def _address(listen: str) -> tuple[str, int]:
-    host, port = host_and_port(listen, 7678)
-    return host or "0.0.0.0", port  # noqa: S104  # `:7678` means all addresses, as elsewhere
 
 
 def _users(path: Path) -> dict[str, tuple[str, str]]:

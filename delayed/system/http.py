@@ -6,12 +6,33 @@ from collections.abc import Callable
 
 from ..base.address import host_and_port
 from ..base.clock import monotonic
+from ..errors import ConfigurationError
 
 _LARGEST = 8192  # bytes of a request
 _PATIENCE = 2.0  # seconds for a request to come, and for the answer to go
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 Page = Callable[[str], tuple[int, str, bytes]]  # the path → status, type of the content, and content
+
+
+def listening(address: str, example: int, backlog: int = 16) -> socket.socket:
+    """A socket that listens at `host:port`, `[::1]:port` or `:port` (all addresses of this machine); port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: that is no address, or it cannot be listened to.
+    """
+    host, port = host_and_port(address, example)
+    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    both = family == socket.AF_INET6 and not host and socket.has_dualstack_ipv6()
+    try:
+        try:
+            return socket.create_server((host, port), family=family, dualstack_ipv6=both, backlog=backlog)
+        except OSError:
+            if host:
+                raise
+            return socket.create_server(("", port), backlog=backlog)  # without IPv6
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(f"cannot listen on {address}: {error}") from error
 
 
 class PageServer:
@@ -22,21 +43,11 @@ class PageServer:
         page: makes the page.
 
     Raises:
-        ConfigurationError: that is no address.
-        OSError: it cannot be listened to.
+        ConfigurationError: that is no address, or it cannot be listened to.
     """
 
     def __init__(self, listen: str, page: Page) -> None:
-        host, port = host_and_port(listen, 9191)
-        family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
-        both = family == socket.AF_INET6 and not host and socket.has_dualstack_ipv6()
-        self._page = page
-        try:
-            self._socket = socket.create_server((host, port), family=family, dualstack_ipv6=both, backlog=16)
-        except OSError:
-            if host:
-                raise
-            self._socket = socket.create_server(("", port), backlog=16)  # without IPv6
+        self._page, self._socket = page, listening(listen, 9191)
 
     @property
     def port(self) -> int:

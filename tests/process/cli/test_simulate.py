@@ -56,4 +56,6 @@ def test_a_port_that_is_taken_ends_it(fleet: Fleet) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         process = fleet.delayed("simulate", *OPTIONS, "--ui", "--listen", address)
         assert process.wait() == 1
-    assert "the web UI ended" in process.log.read_text()
+    said = process.log.read_text()
+    assert said.startswith(f"Error: cannot listen on {address}: ")
+    assert said.count("\n") == 1
