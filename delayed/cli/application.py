@@ -24,6 +24,11 @@ app_option = click.option(
 )
 
 
+def takes_app() -> bool:
+    """Whether the command has that option."""
+    return any(each.name == "app_path" for each in click.get_current_context().command.params)
+
+
 def load_app(path: str, url: str) -> "App":
     """The application at `path`, on the Redis of --redis if that was given. If it cannot be imported: exit status 78."""
     try:

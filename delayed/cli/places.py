@@ -8,7 +8,7 @@ from ..errors import ConfigurationError
 from ..ops.register import served
 from ..queue.queue import Queue
 from ..redis.connect import connect
-from .application import load_app
+from .application import load_app, takes_app
 
 
 def places(url: str, names: Sequence[str], app_path: str | None) -> list[Queue]:
@@ -27,7 +27,6 @@ def places(url: str, names: Sequence[str], app_path: str | None) -> list[Queue]:
         except ConfigurationError:  # another program wrote it
             continue
     if not found:
-        raise click.UsageError(
-            "no worker or sweeper has said yet which queue it serves: name a queue, or an application (--app myapp.tasks:app)"
-        )
+        others = ", or an application (--app myapp.tasks:app)" if takes_app() else ""
+        raise click.UsageError(f"no worker or sweeper has said yet which queue it serves: name a queue{others}")
     return found
