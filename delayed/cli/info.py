@@ -99,7 +99,7 @@ def queue_row(queue: QueueView) -> list[Cell]:
 
     stands = queue.pending > 0 and not queue.workers
     return [
-        Cell(queue.queue),
+        Cell(f"{queue.queue} (paused)", "yellow") if queue.limits.paused else Cell(queue.queue),
         Cell(number("waiting")),
         Cell(of("groups", "grouped")),
         Cell(of("keys", "for_keys")),

@@ -104,6 +104,8 @@ def queue_peek(url: str, queue: str, count: int, as_json: bool) -> None:
     for position, each in enumerate(found, 1):
         called = f"{clipped(escaped(each.task), _LONGEST)}({clipped(escaped(each.arguments), _LONGEST)})"
         show_lines([f"{position:>4}  {each.id or '-':16}  {each.where:5}  {called}"])
+    if where.limits().paused:
+        hint(f"{queue} is paused: none of them begins until `delayed queue resume {queue}`")
     if not found:
         hint(f"nothing waits in {queue}, nor in its groups")
         doubt_names([where])

@@ -68,6 +68,7 @@ class QueueFacts(NamedTuple):
     oldest: float | None = None  # seconds that one of all these has waited, as far as that is known
     old_workers: int = 0  # workers of the older packages that hold a task now
     headers: bool = False  # some of its tasks have headers, which those do not know
+    paused: bool = False
 
 
 def diagnose(facts: ServerFacts) -> list[Advice]:
@@ -273,6 +274,10 @@ def _queue(served: QueueFacts) -> Iterator[Advice]:
             f"options, which those do not know: they lose such tasks"
         )
         yield Advice("problem", name, says, "stop them, or enqueue with App(…, wire='upstream')")
+    if served.paused:
+        level = "warning" if _anything_waits(served) else "note"
+        says = f"it is paused: none of its tasks begins, and {_what_waits(served)}"
+        yield Advice(level, name, says, f"let it go on: delayed queue resume {name}")
     if not served.sweepers:
         says = (
             "no sweeper is running (sweepers of the older packages cannot be detected), "
@@ -282,7 +287,7 @@ def _queue(served: QueueFacts) -> Iterator[Advice]:
     if not served.workers:
         says = f"no worker is running (workers of the older packages cannot be detected), and {_what_waits(served)}"
         yield Advice(
-            "warning" if served.waiting or served.groups or served.overdue else "note",
+            "warning" if _anything_waits(served) else "note",
             name,
             says,
             f"run one: delayed worker {name}",
@@ -294,12 +299,16 @@ def _queue(served: QueueFacts) -> Iterator[Advice]:
             f"fsck finds {counted(served.faults, 'thing that is', 'things that are')} wrong",
             f"see: delayed fsck {name}",
         )
-    if served.workers and served.sweepers and not served.stuck and not served.faults:
+    if served.workers and served.sweepers and not (served.stuck or served.faults or served.paused):
         yield Advice(
             "ok",
             name,
             f"{counted(served.workers, 'worker')} and {counted(served.sweepers, 'sweeper')} are seen; {_what_waits(served)}",
         )
+
+
+def _anything_waits(served: QueueFacts) -> bool:
+    return bool(served.waiting or served.groups or served.overdue)
 
 
 def _what_waits(served: QueueFacts) -> str:

@@ -75,6 +75,7 @@ def queue_facts(queue: Queue, patience: float = PATIENCE, examined: list[Finding
     return QueueFacts(
         queue.name, seen.waiting, workers, sweepers, stuck, patience, len(found) - stuck,
         seen.scheduled, seen.overdue, seen.groups, seen.oldest, *_old_workers(queue, seen.leases),
+        queue.limits().paused,
     )  # fmt: skip
 
 

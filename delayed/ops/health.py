@@ -81,7 +81,9 @@ def _queue(queue: Queue, wanted: Wanted) -> Iterator[Check]:
         view = look(queue)
         if wanted.max_age is not None:
             known = "no task says how long it has waited" if view.oldest is None else f"the oldest task: {view.oldest:.1f} s"
-            yield Check(queue.name, (view.oldest or 0) <= wanted.max_age, f"{known} (at most {wanted.max_age:g} s)")
+            paused = "; it is paused" if view.limits.paused else ""
+            says = f"{known} (at most {wanted.max_age:g} s){paused}"
+            yield Check(queue.name, (view.oldest or 0) <= wanted.max_age, says)
         if wanted.max_dead is not None:
             says = f"{counted(view.dead, 'dead letter')} (at most {wanted.max_dead})"
             yield Check(queue.name, view.dead <= wanted.max_dead, says)

@@ -99,6 +99,8 @@ def test_what_could_not_be_read_is_no_problem() -> None:
         ({"workers": 0, "waiting": 0, "groups": 2}, "warning", "those of 2 groups"),
         ({"scheduled": 7, "oldest": 4.2}, "ok", "3 tasks wait, 7 scheduled (0 overdue), the oldest for 4 s or longer"),
         ({"faults": 2}, "warning", "fsck finds 2"),
+        ({"paused": True}, "warning", "it is paused: none of its tasks begins, and 3 tasks wait"),
+        ({"paused": True, "waiting": 0}, "note", "it is paused"),
     ],
 )
 def test_each_lack_of_a_queue_is_said(changed: dict[str, int], level: str, says: str) -> None:
