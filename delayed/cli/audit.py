@@ -7,7 +7,7 @@ import click
 from ..base.checks import as_time
 from ..base.escape import escaped
 from ..base.text import clipped
-from ..ops.audit import LOOKED_AT, AuditEntry, AuditFilter, read
+from ..ops.audit import KINDS, LOOKED_AT, NAMES, AuditEntry, AuditFilter, read
 from ..queue.queue import Queue
 from .amounts import Count
 from .common import connected, json_option, show
@@ -16,11 +16,19 @@ from .dead import since_option
 _LONGEST = 200  # characters
 
 
+def _act(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value not in (None, *NAMES, *KINDS):
+        raise click.BadParameter(f"there is no act {value!r:.100}; these there are: {', '.join(NAMES)}")
+    return value
+
+
 @click.command()
 @click.argument("queue", required=False)
 @click.option("--count", "--limit", "count", type=Count(), default=50, show_default=True, help="How many, newest first.")
 @click.option("--who", help="Only acts of this operator.")
-@click.option("--act", metavar="ACT", help="Only these acts: dead.retry, or all of a kind: dead, task, queue, flow, cron.")
+@click.option(
+    "--act", callback=_act, metavar="ACT", help=f"Only these acts: dead.retry, or all of a kind: {', '.join(KINDS)}."
+)
 @click.option("--text", help="Only those with this in what they were done to, or in the result.")
 @since_option
 @click.option("--like", metavar="QUEUE", default="default", help="Without QUEUE, on Redis Cluster: of queues with its {tag}.")

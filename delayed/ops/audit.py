@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from ..base.checks import as_time
 from ..base.text import clipped, summary
 from ..errors import DelayedError
 from ..logger import logger
@@ -13,6 +14,12 @@ from ..redis.command import RedisError, is_cluster, pairs
 from ..redis.keys import AUDIT_ENTRY, audit_of
 from .tasks import TaskView
 
+NAMES = (
+    "queue.pause", "queue.resume", "queue.limit", "queue.purge", "queue.rename", "dead.retry", "dead.edit", "dead.delete",
+    "task.cancel", "task.delete", "task.run", "task.move", "flow.cancel", "flow.retry", "flow.signal", "cron.pause",
+    "cron.resume", "cron.run", "cron.remove", "interest.add", "interest.remove", "fsck.repair", "job.stop",
+)  # fmt: skip
+KINDS = tuple(dict.fromkeys(name.partition(".")[0] for name in NAMES))  # of acts
 KEPT = 10_000  # entries, about
 LOOKED_AT = 10_000  # entries, if nothing else is said
 _LONGEST = 500  # characters of a value
@@ -181,5 +188,9 @@ def named(things: Sequence[object]) -> str:
 def chosen(wanted: object) -> str:
     """A filter, by the fields that are set."""
     fields = asdict(wanted) if not isinstance(wanted, dict) else wanted  # type: ignore[call-overload]
-    said = [f"{name}={value}" for name, value in fields.items() if value not in (None, False, "")]
+    said = [f"{name}={_shown(name, value)}" for name, value in fields.items() if value not in (None, False, "")]
     return ", ".join(said) or "all"
+
+
+def _shown(name: str, value: object) -> object:
+    return as_time(value) if name in ("since", "until") and isinstance(value, int | float) else value

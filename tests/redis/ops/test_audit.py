@@ -1,14 +1,18 @@
 """What operators do is in the audit, and what they may not see is shown nowhere."""
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
 
+from delayed.dead_letters.search import Search
 from delayed.errors import ConfigurationError, InvalidAct, UnknownSchedule
 from delayed.ops import actions, audit, dead_actions, task_actions
-from delayed.ops.audit import Actor, AuditFilter, read
+from delayed.ops.acts import ACTS
+from delayed.ops.audit import KINDS, NAMES, Actor, AuditFilter, read
 from delayed.queue.queue import Queue
 from delayed.queue.waiting import Wanted
 from delayed.redis.keys import AUDIT, audit_of
@@ -145,6 +149,20 @@ def test_one_letter_is_retried_with_other_arguments(queue: Queue, client: redis.
     assert noted(queue) == [("dead.edit", f"{identity} m:fails: args=[7], kwargs={{'a': 1}}", 1, "done")]
     (data,) = client.lrange(queue.name, 0, -1)
     assert data == PyTask("m:fails", (7,), {"a": 1}).serialize()
+
+
+def test_the_time_of_a_filter_is_a_time(queue: Queue) -> None:
+    dead_actions.retry_matching(queue, ADA, Search(since=1767225600.25, task="m:*"))
+    assert noted(queue) == [("dead.retry", "task=m:*, since=2026-01-01 00:00:00+00:00", 0, "done")]
+
+
+def test_all_acts_are_known_by_their_names() -> None:
+    """Those by which the audit is searched."""
+    named = re.compile(rf'"((?:{"|".join(KINDS)})\.[a-z]+)"')
+    code = (Path(__file__).parents[3] / "delayed" / "ops").glob("*.py")
+    written = {name for path in code for name in named.findall(path.read_text())}
+    assert written == set(NAMES)
+    assert set(ACTS) <= set(NAMES)
 
 
 def test_hidden_arguments_are_nowhere(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
