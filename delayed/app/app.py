@@ -519,9 +519,13 @@ def find_app(reference: str) -> App:
         raise ConfigurationError(f"--app is module.path:attribute, such as shop.jobs:app, not {reference!r}")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    found = import_module(module_path)
+    found: Any = import_module(module_path)
+    applications = [known for known, value in vars(found).items() if isinstance(value, App)]
     for part in name.split("."):
-        found = getattr(found, part, None)  # type: ignore[assignment]
+        if not hasattr(found, part):
+            others = f"; its applications: {', '.join(applications)}" if applications else ""
+            raise ConfigurationError(f"{module_path} has no {name!r}{others}")
+        found = getattr(found, part)
     if not isinstance(found, App):
         raise ConfigurationError(f"{reference!r} is no delayed.App, but {type(found).__name__}")
     found.load()

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from ..base.later import Later
 from ..queue.queue import Queue
-from .common import hint
+from .common import EXIT_NO_APP, hint
 
 if TYPE_CHECKING:
     from ..app import App
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 else:
     applications = Later("delayed.app.app")
 
-EXIT_NO_APP = 78  # EX_CONFIG of sysexits.h: the application cannot be imported
 app_option = click.option(
     "--app", "app_path", metavar="MODULE:NAME", help="An application (delayed.App): its queues, tasks and middlewares."
 )

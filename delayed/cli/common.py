@@ -18,6 +18,7 @@ from ..redis.command import redis_errors
 from ..redis.environment import url_of_environment
 
 P = ParamSpec("P")
+EXIT_NO_APP = 78  # EX_CONFIG of sysexits.h: the application cannot be imported
 _LONGEST = 1000  # characters of a sentence
 _CONNECTING = re.compile(r"Error (?:-?\d+ )?connecting to (.+?)\. ")  # redis-py's words
 _CERTIFICATE = "; see ssl_ca_certs and TLS in docs/operations.md"
@@ -59,8 +60,14 @@ def explained(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
+class NotImported(click.ClickException):
+    """A module of the user's cannot be imported."""
+
+    exit_code = EXIT_NO_APP
+
+
 def load(modules: Sequence[str]) -> None:
-    """Import modules as `python -m` would: the application lives in its own folder."""
+    """Import modules as `python -m` would: the application lives in its own folder. If one cannot be: exit status 78."""
     sys.path.insert(0, str(Path.cwd()))
     for name in modules:
         if not all(part.isidentifier() for part in name.split(".")):
@@ -68,7 +75,7 @@ def load(modules: Sequence[str]) -> None:
         try:
             import_module(name)
         except (ImportError, SyntaxError) as error:
-            raise click.ClickException(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
+            raise NotImported(f"cannot import {name!r}: {error} (the current folder is {Path.cwd()})") from error
 
 
 def check_names(queues: Sequence[str]) -> None:

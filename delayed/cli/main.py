@@ -1,7 +1,7 @@
 """The command `delayed`.
 
 Exit status: 0 done; 1 it failed, and the message says why; 2 wrong usage; 3 a worker that had to leave a task unfinished, and
-gave it back.
+gave it back; 78 a module or an application of the user's that cannot be imported.
 """
 
 import gc
