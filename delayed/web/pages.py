@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from ..base.ids import FLOW, is_entry, is_id
+from ..base.ids import FLOW, ID_FORM, is_entry, is_id
 from ..base.text import clipped
 from ..cron.expression import Cron
 from ..cron.schedules import Listed
@@ -137,7 +137,8 @@ def task(site: Site, request: Request) -> Response:
 def _unknown(site: Site, request: Request, queues: list[Queue], identity: str) -> Response:
     """What histories still have of a task that is nowhere."""
     events = recent_of(queues, identity) if is_id(identity) else []
-    context = {"id": identity[:60], "events": events, "outcomes": OUTCOMES, "names": [each.name for each in queues][:_FEW]}
+    context = {"is_id": is_id(identity), "form": ID_FORM}
+    context |= {"id": identity[:60], "events": events, "outcomes": OUTCOMES, "names": [each.name for each in queues][:_FEW]}
     return site.page(request, "unknown.html", {"title": f"Task {identity:.60}", **context}, 200 if events else 404)
 
 

@@ -619,6 +619,10 @@ def test_an_id_leads_to_its_task_wherever_it_is(queue: Queue, client: redis.Redi
     assert unknown.status_code == 404
     assert "Nothing is known of it" in unknown.text
     assert f"/queues/{queue.name}/history?id=" in unknown.text
+    no_id = site.get("/task/nope")
+    assert no_id.status_code == 404
+    assert "This is no id of a task: 16 letters" in no_id.text
+    assert "delayed task show" not in no_id.text
     assert site.get("/tasks", params={"q": f"text:{unkept}"}).status_code == 200
 
 
