@@ -17,6 +17,7 @@ from ..redis.connect import connect
 from .acting import background_option, operator, tell_of_job
 from .amounts import WEEK, Number
 from .common import connected, json_option, show
+from .doubt import doubt_names
 
 _wait_option = click.option(
     "--wait",
@@ -59,6 +60,7 @@ def fsck(url: str, queues: tuple[str, ...], repair: bool, background: bool, at_r
         click.echo(json.dumps(named, indent=2))
     else:
         show(line for each in found for line in fsck_lines(each))
+        doubt_names(Queue(name, conn) for name in queues)
     if any(each.wrong for each in found):
         sys.exit(1)
 

@@ -16,6 +16,7 @@ from ..redis.connect import connect
 from .acting import operator, tell
 from .application import app_option, load_app
 from .common import Group, connected, hint, json_option, load, show
+from .doubt import doubt_names
 
 
 @click.group(cls=Group)
@@ -44,13 +45,15 @@ def _there(moment: float, zone: str) -> str:
 @connected
 def cron_list(url: str, queue: str, as_json: bool) -> None:
     """List the schedules of QUEUE, the next one first."""
-    found = Schedules(Queue(queue, url)).list()
+    where = Queue(queue, url)
+    found = Schedules(where).list()
     if as_json:
         click.echo(json.dumps([each._asdict() for each in found], indent=2))
         return
     show(map(_line, found))
     if not found:
         hint(f"{queue} has no schedules; `delayed cron sync MODULE` registers those of a module")
+        doubt_names([where])
 
 
 @cron.command("pause")

@@ -28,10 +28,10 @@ from ..ops.info import arguments, described, hexed
 from ..ops.jobs import begin
 from ..queue.queue import Queue
 from ..task.decode import show as content_of
-from .acting import background_option, operator, tell, tell_of_job
+from .acting import background_option, operator, tell_of_job
 from .amounts import Count, since
 from .common import Group, connected, json_option, show
-from .doubt import doubt_names
+from .doubt import doubt_names, tell_of
 
 _LEAST = 40  # characters of what a letter says, in a list, however narrow the terminal is
 _IN_A_PIPE = 300  # characters that such a line has where there is no terminal
@@ -178,11 +178,11 @@ def dead_retry(
     if background:
         tell_of_job(begin(where, by, "dead.retry", chosen))
     elif new_args is None and new_kwargs is None:
-        tell(retry_matching(where, by, chosen) if chosen else retry_letters(where, by, ids))
+        tell_of(where, retry_matching(where, by, chosen) if chosen else retry_letters(where, by, ids))
     elif len(ids) != 1:
         raise click.UsageError("--args and --kwargs are for one letter: name its id")
     else:
-        tell(retry_edited(where, by, ids[0], new_args, new_kwargs))
+        tell_of(where, retry_edited(where, by, ids[0], new_args, new_kwargs))
 
 
 @dead.command("purge")
@@ -200,7 +200,7 @@ def dead_purge(url: str, queue: str, ids: Sequence[str], every: bool, background
     if background:
         tell_of_job(begin(where, by, "dead.delete", chosen))
         return
-    tell(delete_matching(where, by, chosen) if chosen else delete_letters(where, by, ids))
+    tell_of(where, delete_matching(where, by, chosen) if chosen else delete_letters(where, by, ids))
 
 
 def _chosen(ids: Sequence[str], every: bool, wanted: dict[str, Any]) -> Search | None:

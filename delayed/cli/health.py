@@ -11,6 +11,7 @@ from ..queue.queue import Queue
 from ..redis.connect import connect
 from .amounts import Count, Number
 from .common import connected, json_option, show
+from .doubt import doubt_names
 
 
 @click.command()
@@ -45,6 +46,8 @@ def health(
     if as_json:
         click.echo(json.dumps({"healthy": well, "checks": [each.as_dict() for each in found]}, indent=2))
     else:
+        if len(found) > 1:  # else Redis cannot be asked
+            doubt_names(places)
         show(f"{'ok' if each.ok else 'failed':6}  {each.about}: {each.says}" for each in found)
     if not well:
         sys.exit(1)

@@ -69,7 +69,10 @@ def resume(url: str, queues: tuple[str, ...]) -> None:
     """Start tasks from QUEUES again."""
     conn = connect(url)
     for name in queues:
-        tell(resume_queue(Queue(name, conn), operator()))
+        where = Queue(name, conn)
+        done = resume_queue(where, operator())
+        doubt_names([where])
+        tell(done)
 
 
 @queue.command()

@@ -31,11 +31,11 @@ from ..ops.tasks import STATES, TaskFilter, TaskList, TaskView, find_tracked, ta
 from ..queue.handle import Handle
 from ..queue.queue import Queue
 from ..queue.waiting import LOOKED_AT, Waiting, Wanted
-from .acting import background_option, operator, tell, tell_of_job
+from .acting import background_option, operator, tell_of_job
 from .amounts import Count, Number
 from .application import app_option
 from .common import Group, as_json_text, connected, hint, json_option, show
-from .doubt import doubt_names
+from .doubt import doubt_names, tell_of
 from .history import task_history
 from .located import located_as_dict, located_lines, status_lines, waiting_as_dict
 from .places import places
@@ -196,7 +196,7 @@ def task_delete(
     else:
         done = delete_matching(where, by, Wanted(**wanted), look_at)
     show(map(_line, done.tasks))
-    tell(done)
+    tell_of(where, done)
 
 
 def _waiting(queue: Queue, which: str) -> Waiting:
@@ -293,9 +293,9 @@ def task_cancel(url: str, queue: str, ids: tuple[str, ...], hard: bool, look_at:
     if background:
         tell_of_job(begin(where, by, "task.cancel", _for_job(named or hard, wanted)))
     elif named:
-        tell(cancel_tasks(where, by, ids, hard=hard))
+        tell_of(where, cancel_tasks(where, by, ids, hard=hard))
     else:
-        tell(cancel_matching(where, by, Wanted(**wanted), look_at))
+        tell_of(where, cancel_matching(where, by, Wanted(**wanted), look_at))
 
 
 @task.command("move")
@@ -324,9 +324,9 @@ def task_move(
     if background:
         tell_of_job(begin(where, by, "task.run" if moment is None else "task.move", _for_job(named, wanted), moment))
     elif named:
-        tell(move_tasks(where, by, ids, moment))
+        tell_of(where, move_tasks(where, by, ids, moment))
     else:
-        tell(move_matching(where, by, Wanted(**wanted, where="scheduled"), moment, look_at))
+        tell_of(where, move_matching(where, by, Wanted(**wanted, where="scheduled"), moment, look_at))
 
 
 def _for_job(named: bool, wanted: dict[str, Any]) -> Wanted:

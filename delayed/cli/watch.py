@@ -12,6 +12,7 @@ from ..ops.watch import Watch, Watched
 from .amounts import Number
 from .application import app_option
 from .common import connected, json_option, show
+from .doubt import doubt_names
 from .history import event_line
 from .places import places
 
@@ -29,6 +30,8 @@ def watch(url: str, queues: tuple[str, ...], app_path: str | None, seconds: floa
     object.
     """
     some = places(url, queues, app_path)
+    if not as_json and queues:
+        doubt_names(some)
     several = len(some) > 1
     for each in _until(Watch(some), math.inf if seconds is None else monotonic() + seconds):
         if as_json:

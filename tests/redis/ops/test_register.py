@@ -33,6 +33,15 @@ def test_a_worker_registers_its_queue_and_a_misspelled_one_is_noticed(queue: Que
         assert f"note: no worker or sweeper has served '{odd}'; known queues: {queue.name}" in text, command
         assert "note:" not in run(*command, queue.name).output
     assert "note:" in run("task", "peek", odd, "1", status=1).output
+    for words in (
+        "fsck {} --wait 0", "dead retry {} --all", "dead purge {} --all", "task cancel {} --task *", "task delete {} --task *",
+        "task move {} --task * --after 5", "cron list {}", "queue resume {}", "watch {} --for 0.1", "health {} --max-dead 5",
+    ):  # fmt: skip
+        text = run(*words.format(odd).split()).output
+        assert text.count(f"note: no worker or sweeper has served '{odd}'; known queues: {queue.name}") == 1, words
+        assert "note:" not in run(*words.format(queue.name).split()).output
+    assert "note:" in run("dead", "retry", odd, "1-1", status=1).output
+    assert "note:" in run("task", "cancel", odd, "0123456789abcdef", status=1).output
     assert json.loads(run("task", "list", odd, "--json").output) == []
     assert queue.name in run("queue", "list").output
     assert queue.name in json.loads(run("queue", "list", "--json").output)
