@@ -116,7 +116,7 @@ def test_reload_restarts_the_worker_when_a_file_changes(
     queue.enqueue(PyTask("mine:say"))
     assert client.blpop([key], 60) == (key.encode(), b"before")
     module.write_text("this is no Python")
-    eventually(lambda: "It ended: exit status 1; waiting for a change" in process.log.read_text())
+    eventually(lambda: "It ended: exit status 78; waiting for a change" in process.log.read_text())
     module.write_text(body.format(key, "after"))
     queue.enqueue(PyTask("mine:say"))
     assert client.blpop([key], 60) == (key.encode(), b"after")
