@@ -1,5 +1,6 @@
 """`delayed top`: the application of `top_app`, if its extra is installed."""
 
+import sys
 from importlib import import_module
 
 import click
@@ -26,6 +27,8 @@ def top(url: str, queues: tuple[str, ...], interval: float, readonly: bool) -> N
         app = import_module(".top_app", __package__).Top
     except ModuleNotFoundError as error:
         raise click.ClickException(f"{error.name} is not installed: pip install 'delayedq[top]'") from None
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise click.ClickException("this needs a terminal; `delayed info --watch` needs none")
     conn = connect(url)
     chosen = [Queue(name, conn) for name in queues]
     places(url, queues, None)  # says what is wrong before the screen is taken

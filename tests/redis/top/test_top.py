@@ -245,6 +245,11 @@ def test_the_command_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, redis
     assert "pip install 'delayedq[top]'" in run("top", status=1).output
 
 
+def test_the_command_says_that_it_needs_a_terminal(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
+    assert run("top", status=1).output == "Error: this needs a terminal; `delayed info --watch` needs none\n"
+
+
 @pytest.mark.slow
 async def test_limits_are_set_and_lifted(queue: Queue) -> None:
     queue.limit(rate=2, burst=3)
