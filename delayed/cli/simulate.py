@@ -34,6 +34,7 @@ from .amounts import WEEK, Count, Number
 from .common import explained, show
 
 _SHOWN = ("enqueued", "started", "retried", "recovered", "failed", "completed", "waiting", "held", "dead")
+_GROWING = ("enqueued", "started")  # of them
 _LOG = 4000  # bytes of what the processes logged, if one of them ends by itself
 _SWEEPER = "sweeper"
 _REMOVED = 500  # keys in one command
@@ -113,21 +114,21 @@ def _run(plan: Plan, life: Life, url: str, log: BinaryIO, signals: SignalPipe) -
         for each in processes.values():
             poll.register(each, select.POLLIN)
         began = monotonic()
-        put, line = began, began + plan.log_interval
+        put, line, least = began, began + plan.log_interval, dict[str, int]()
         while plan.seconds is None or monotonic() < began + plan.seconds:
             moment = monotonic()
             if moment >= put:
                 life.step()
                 put = moment + random.uniform(0, plan.fill_time)
             if moment >= line:
-                click.echo(_line(life.all))
+                click.echo(_line(life.all, least))
                 line = moment + plan.log_interval
             poll.poll(max(0.0, min(put, line) - monotonic()) * 1000)
             if STOP.intersection(signals.read()):
                 break
             _see_that_they_live(processes, log)
         _stop([process for name, process in processes.items() if name != _SWEEPER])
-        click.echo(_line(life.all))
+        click.echo(_line(life.all, {}))
         return _checked(life.all)  # while the sweeper repairs what they have left
 
 
@@ -176,11 +177,13 @@ def _see_that_they_live(processes: Mapping[str, ChildProcess], log: BinaryIO) ->
             raise DelayedError(f"the {name} ended: {status}\n{log.read()[-_LOG:].decode(errors='replace')}")
 
 
-def _line(queues: list[Queue]) -> str:
-    """Totals over all queues, which agree with each other while nothing runs."""
+def _line(queues: list[Queue], least: dict[str, int]) -> str:
+    """Totals over all queues, which agree with each other while nothing runs. What has ended and is not counted yet is in none
+    of them: so what cannot become less stays what it was in `least`, the line before."""
     found = [sums(totals(queue), look(queue)) for queue in queues]
-    total = Sums(*map(sum, zip(*found, strict=True)))
-    return "  ".join(f"{name} {getattr(total, name):,}" for name in _SHOWN)
+    total = Sums(*map(sum, zip(*found, strict=True)))._asdict()
+    least |= {name: max(total[name], least.get(name, 0)) for name in _GROWING}
+    return "  ".join(f"{name} {(total | least)[name]:,}" for name in _SHOWN)
 
 
 def _checked(queues: list[Queue]) -> bool:

@@ -35,6 +35,8 @@ def test_a_simulation_has_all_kinds_of_tasks_and_ends_clean(
     assert process.wait() == 0, process.log.read_text()
     said = process.log.read_text()
     assert said.count("all is well") == 2
+    *running, _last = (int(each.replace(",", "")) for each in re.findall(r"^enqueued ([\d,]+)", said, re.MULTILINE))
+    assert running == sorted(running)
     assert re.search(r"removed \d+ keys$", said.strip())
     assert not list(client.scan_iter(f"simulation:{name}*"))
     assert not client.hkeys("delayed:interests") or f"simulation:{queues[0]}".encode() not in client.hkeys("delayed:interests")
