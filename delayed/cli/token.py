@@ -8,6 +8,7 @@ import click
 
 from ..base.checks import as_time
 from ..base.clock import now
+from ..base.escape import escaped
 from ..redis.connect import connect
 from ..redis.keys import TOKENS
 from ..redis.pool import Pooled
@@ -64,7 +65,7 @@ def list_tokens(url: str, as_json: bool) -> None:
         limits = ([rate_text(grant.rate)] if grant.rate else []) + (
             [f"{grant.connections} connections"] if grant.connections else []
         )
-        show(["  ".join([key[:12], f"{grant.name:20}", ",".join(grant.may), where, until, *limits])])
+        show(["  ".join([key[:12], f"{escaped(grant.name):20}", ",".join(grant.may), where, until, *limits])])
 
 
 def _as_dict(key: str, grant: Grant) -> dict[str, Any]:

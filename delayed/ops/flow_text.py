@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ..base.checks import as_time
+from ..base.escape import escaped
 from ..base.ids import FLOW, node_id
 from ..base.text import clipped, counted
 from ..workflow.run import FlowStatus
@@ -62,7 +63,7 @@ def lines(flow: FlowView, states: dict[int, str], most: int) -> Iterator[str]:
 def _name(found: SetView) -> str:
     size = f" ({found.size})" if found.size != 1 else ""
     kind = f" ({found.kind})" if found.kind in ("map", "callback") else ""
-    return f"{clipped(found.label, _LONGEST)}{size}{kind}"
+    return f"{clipped(escaped(found.label), _LONGEST)}{size}{kind}"
 
 
 def _state(found: SetView, states: dict[int, str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..base.checks import as_time
+from ..base.escape import escaped
 from ..errors import ConfigurationError
 from ..queue.queue import Queue
 from ..redis.statistics import (
@@ -202,7 +203,7 @@ def summary(what: str, found: dict[str, Counted]) -> Iterator[str]:
     """Counts by name, as a table."""
     yield f"{what:40}  {_HEAD}"
     for name, counted in found.items():
-        yield f"{name:40}  {_line(counted)}"
+        yield f"{escaped(name):40}  {_line(counted)}"
 
 
 def _line(counted: Counted) -> str:

@@ -7,10 +7,12 @@ from click.testing import CliRunner
 
 from delayed.app import App
 from delayed.base.clock import now
+from delayed.base.escape import escaped
 from delayed.cli.main import main
 from delayed.cli.top_app import _text
 from delayed.cli.top_panes import PANES, Chosen
 from delayed.errors import UnknownTask
+from delayed.ops.statistics import Counted, summary
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from tests.support.letters import bury
@@ -103,6 +105,11 @@ def test_of_many_queues_the_first_are_named(odd: Queue) -> None:
     for look in (app.run, app.cancel):
         with pytest.raises(UnknownTask, match=r"\\nnew line.*, and [56] more"):
             look(NO_ID)
+
+
+def test_columns_are_as_wide_as_what_is_printed() -> None:
+    head, row, other = summary("queue", {"\x1b[1m": Counted({}), "plain": Counted({})})
+    assert len(escaped(row)) == len(other) == len(head)
 
 
 def test_top_shows_them_escaped(odd: Queue) -> None:
