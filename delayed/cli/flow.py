@@ -11,6 +11,7 @@ from ..base.checks import as_time
 from ..base.escape import listed
 from ..base.ids import ID_FORM, is_id
 from ..base.text import clipped
+from ..errors import InvalidAct, InvalidTask
 from ..ops.actions import cancel_flow, retry_flow, signal_flow
 from ..ops.flow_text import lines, mermaid, summary
 from ..ops.flows import FlowView, error_of, found_run, list_runs, single_states, view
@@ -168,7 +169,11 @@ def flow_cancel(url: str, ids: tuple[str, ...], queues: tuple[str, ...], app_pat
 def flow_retry(url: str, ids: tuple[str, ...], queues: tuple[str, ...], app_path: str | None, mode: RetryMode) -> None:
     """Let workflows that have ended go on: what has failed runs again, and what was skipped after it."""
     for run in _all(url, ids, queues, app_path):
-        tell(retry_flow(run, operator(), mode))
+        try:
+            done = retry_flow(run, operator(), mode)
+        except InvalidTask as error:  # which is written for programs
+            raise InvalidAct(str(error).replace("mode='all'", "--mode all")) from error
+        tell(done)
 
 
 @flow.command("signal")

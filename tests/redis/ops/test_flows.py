@@ -127,6 +127,8 @@ def test_workflows_are_listed(graph: Run, queue: Queue) -> None:
     assert first.startswith(f"{graph.id}  20")
     assert first.endswith(f"{queue.name}  import: running, 8 of 11 nodes ended, 1 failed, 1 skipped")
     assert second.endswith("(no name): succeeded, 2 of 2 nodes ended")
+    assert "nothing in workflow" in (says := run("flow", "retry", other.id, status=1).output)
+    assert says.endswith("has failed; --mode all runs it all again\n")
     assert run("flow", "list", queue.name, "--no-ended").output.splitlines() == [first]
     (found,) = json.loads(run("flow", "list", queue.name, "--state", "succeeded", "--json").output)
     assert (found["id"], found["total"]) == (other.id, 2)
