@@ -37,7 +37,7 @@ def tell_of_job(job: Job) -> None:
 
 def tell(done: Done) -> None:
     """Say what an act has done. What could not be done is an error."""
-    if done.says:
+    if done.says and (done.count or not done.left):  # else the error says it
         show(done.says.split("\n"))
     if done.note:
         hint(done.note)

@@ -7,7 +7,7 @@ import click
 
 from ..base.checks import as_time
 from ..base.escape import escaped, listed
-from ..base.ids import ID_FORM, is_id
+from ..base.ids import ID_FORM, is_entry, is_id
 from ..base.text import clipped
 from ..ops.history import LOOKED_AT, HistoryFilter, event_as_dict, history_of
 from ..ops.history import history as read_history
@@ -42,6 +42,12 @@ def _span(seconds: float) -> str:
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
+def _cursor(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value and not is_entry(value):
+        raise click.BadParameter(f"{value!r:.60} is none: it stands below a list that goes on, as 1767225600000-0")
+    return value
+
+
 @click.command()
 @click.argument("queue")
 @click.option("--function", "--task", "function", metavar="GLOB", help="Only of these functions: 'myapp.tasks:*'.")
@@ -52,7 +58,7 @@ def _span(seconds: float) -> str:
 @click.option("--until", callback=since, metavar="AGE|TIME", help="Only before.")
 @click.option("--count", "--limit", "count", default=50, show_default=True, type=Count(), help="About how many.")
 @click.option("--look-at", default=LOOKED_AT, show_default=True, type=Count(), help="Look at about so many events.")
-@click.option("--cursor", default="", metavar="CURSOR", help="Go on behind what was listed last.")
+@click.option("--cursor", default="", metavar="CURSOR", callback=_cursor, help="Go on behind what was listed last.")
 @json_option
 @connected
 def history(

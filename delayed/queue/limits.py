@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..base.checks import is_number, is_whole
 from ..errors import ConfigurationError
 
+_MOST = 1 << 53  # of which scripts can count each
 LIMITS = ("concurrency", "rate", "burst")
 
 
@@ -53,6 +54,9 @@ def checked_limits(concurrency: int | None, rate: float | None, burst: int | Non
         raise ConfigurationError(f"rate must be a number of tasks a second above 0, not {rate!r}; to stop a queue, pause it")
     if burst is not None and (rate is None or not is_whole(burst) or burst < 1):
         raise ConfigurationError(f"burst must be a number of tasks above 0, and goes with a rate; it is {burst!r}")
+    for name, value in (("concurrency", concurrency), ("rate", rate), ("burst", burst)):
+        if value is not None and value > _MOST:
+            raise ConfigurationError(f"{name} is at most {_MOST:,}, and not {value!s:.30}: leave it out for no limit")
     return max(1, round(rate)) if rate is not None and burst is None else burst
 
 

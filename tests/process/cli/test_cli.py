@@ -113,6 +113,10 @@ def test_enqueue_go(queue: Queue) -> None:
         (["worker", "--app", "tasks:noop"], 78, "is no delayed.App, but function"),
         (["audit", "--act", "dead.purge"], 2, "there is no act 'dead.purge'; these there are: queue.pause, "),
         (["audit", "--act", "dea"], 2, "dead.delete"),
+        (["history", "q", "--cursor", "bogus"], 2, "'bogus' is none: it stands below a list that goes on"),
+        (["queue", "limit", "q", "--concurrency", "0"], 1, "to stop a queue, pause it"),
+        (["queue", "limit", "q", "--concurrency", "99999999999999999999"], 1, "concurrency is at most 9,007,199,254,740,992"),
+        (["queue", "limit", "q", "--rate", "1e99"], 1, "rate is at most"),
         (["cron", "list", "nosuch"], 0, "nosuch has no schedules"),
         (["enqueue", "q", "m:f", "--join"], 1, "unique"),
         (["task", "status", "q", "nobody"], 1, "nobody"),
@@ -251,6 +255,7 @@ def test_those_letters_that_are_there_are_retried(queue: Queue) -> None:
     queue.enqueue(PyTask("tasks:nope"))
     burst(queue)
     (letter,) = dead_letters(queue)
+    assert "0 tasks" not in run("dead", "retry", queue.name, "1-1", status=1).output
     text = run("dead", "retry", queue.name, letter.id, "1-1", status=1).output
     assert "1 task waits again" in text
     assert f"{queue.name} has no dead letter 1-1" in text
