@@ -25,7 +25,8 @@ app_option = click.option(
 
 def takes_app() -> bool:
     """Whether the command has that option."""
-    return any(each.name == "app_path" for each in click.get_current_context().command.params)
+    context = click.get_current_context(silent=True)  # there is none in another thread, as of `delayed top`
+    return context is not None and any(each.name == "app_path" for each in context.command.params)
 
 
 def load_app(path: str, url: str) -> "App":

@@ -61,6 +61,11 @@ def _escaping() -> Iterator[None]:
 class _Commands(Group):
     """The commands in `_PLACES`, in that order."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Read the words before the command."""
+        with _escaping():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, which reads its own words first."""
         with _escaping():

@@ -83,6 +83,7 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "token revoke": lambda q: ["token", "revoke", q],
     "an option": lambda q: ["task", "list", "--state", ODD],
     "no command": lambda q: [ODD],
+    "no option of ours": lambda q: [f"--{ODD}"],
     "no option": lambda q: ["task", "list", f"--{ODD}"],
     "no address": lambda q: ["info", "--redis", f"redis://x{ODD}:1/0"],
     "no application": lambda q: ["flow", "list", "--app", f"m{ODD}:app"],
