@@ -63,13 +63,13 @@ def stored(queue: Queue, run: Run) -> dict[bytes, bytes]:
     call, keys = queue.store.call, queue.keys
     found: dict[bytes, bytes] = pairs(call("HGETALL", keys.flow(run.flow)))
     for name, (before, mark, after) in {name: value.partition(b"\xa8enqueued") for name, value in found.items()}.items():
-        found[name] = before + mark + after[9:]  # without the time
+        found[name] = (before + mark + after[9:]).replace(run.flow.encode(), b"FLOW")  # without the time, and its id
     for name in (b"created", b"once"):
         found.pop(name, None)
     for key in (keys.flow_ids, keys.flow_due):
         call("ZREMRANGEBYRANK", key, 0, -1)
     call("DEL", keys.flow(run.flow), keys.marks(run.flow), keys.joins(run.flow), keys.task(run.id), keys.flow_outbox)
-    call("DEL", keys.queue, keys.noti, *call("KEYS", f"{queue.name}_g*"))
+    call("DEL", keys.unique_by(found[b"unique"].decode()), keys.queue, keys.noti, *call("KEYS", f"{queue.name}_g*"))
     return found
 
 
