@@ -31,7 +31,7 @@ const (
 	PolicyStopNow  Policy = "stop_now" // likewise, and what runs beside it is cancelled
 	PolicyContinue Policy = "continue" // what comes after it runs when all before it have ended, and can see how
 	PolicyAny      Policy = "any"      // it runs as soon as one before it has succeeded
-	PolicyFailure  Policy = "failure"  // it runs if one before it has failed, and is skipped if all have succeeded
+	PolicyFailure  Policy = "failure"  // it runs if one before it has failed, and is skipped if none has
 )
 
 // Quorum is the policy of an edge that needs so many successes among the nodes before.
