@@ -137,7 +137,10 @@ def test_enqueue_go(queue: Queue) -> None:
         (["up", "a,b"], 2, "with spaces between: a b"),
     ],
 )
-def test_wrong_usage_is_explained_in_a_line(arguments: list[str], status: int, says: str) -> None:
+def test_wrong_usage_is_explained_in_a_line(
+    arguments: list[str], status: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "shop", raising=False)  # which another test may have imported from elsewhere
     result = run(*arguments, status=status)
     assert says in result.output
     assert "Traceback" not in result.output

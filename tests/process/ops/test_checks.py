@@ -77,6 +77,7 @@ def broken(queue: Queue, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Que
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
     queue.store.call("HSET", queue.keys.processing, queue.keys.lease("hUM3Yp4zq0vDkJr1", 0), PyTask("m:f").serialize())
     queue.store.call("XADD", queue.keys.dead, "1767225600000-0", "task", PyTask("m:f").serialize())
+    queue.store.serve()  # as its worker had
     return queue
 
 
