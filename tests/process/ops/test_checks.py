@@ -98,6 +98,7 @@ def test_fsck_says_what_is_wrong_and_repairs_it(broken: Queue) -> None:
     )
     assert run("fsck", name, status=0) == text
     broken.store.call("DEL", f"{name}_own")
+    Queue(f"{name}x", broken.conn).store.serve()
     assert run("fsck", name, f"{name}x", "--at-rest", status=0) == f"{name}: all is well\n{name}x: all is well\n"
 
 
