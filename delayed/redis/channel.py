@@ -120,7 +120,6 @@ class Channel:
         self._delayed: list[Delayed] = []  # not sent yet
         self._lock = threading.Lock()  # of these
         self._beside: list[tuple[bytes, Callable[[Any], None] | None]] = []  # commands that go behind what proves them
-        self._owed: Callable[[Any], None] | None = None  # hears the reply to what was sent and not waited for
         self.confirmed: Callable[[], None] = lambda: None  # called when Redis has done all that was posted and delayed
         self._loud = 0  # how many of them, from the first, will have a reply …
         self._repeated = 0  # … and how many have been sent before
@@ -170,7 +169,7 @@ class Channel:
     def close(self) -> None:
         """Drop the connection. What was posted stays known until it has been confirmed over another one."""
         self.send = self._refuse
-        self._silent, self._loud, self._owed = False, 0, None
+        self._silent, self._loud = False, 0
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
@@ -210,24 +209,8 @@ class Channel:
         self._speak(packed)
         return [self.read() for _ in range(count)]
 
-    def exchange_ahead(self, packed: bytes, hear: Callable[[Any], None]) -> Any:
-        """Send two packed commands at once and return the reply to the first, which may be an error. `hear` gets that to the
-        second, by `collect`, and before anything else is said: a process that is killed must not leave a reply unread behind
-        which it has sent an ending."""
-        reply = self.replies(packed, 1)[0]
-        self._owed = hear
-        return reply
-
-    def collect(self) -> None:
-        """Read the reply that was not waited for, if there is one."""
-        if (hear := self._owed) is not None:
-            self._owed = None
-            hear(self.read())
-
     def post(self, ending: "Ending") -> None:
         """End a lease that lives for certain; `ending.answered(1, False)` confirms it later."""
-        if self._owed is not None:
-            self.collect()
         self._posted.append(ending)
         if self._silent:
             self.send(ending.done)
@@ -242,7 +225,6 @@ class Channel:
         """Send a command to whose reply nobody listens, if endings are being posted so. It is sent once, whatever becomes
         of it: for what somebody else does in time if this does not. Returns whether it was sent."""
         if self._silent:
-            self.collect()
             self.send(packed)
         return self._silent
 
@@ -259,7 +241,6 @@ class Channel:
     def push(self) -> None:
         """Send what was delayed, as if it were posted."""
         if self._delayed and self._can_be_silent:
-            self.collect()
             delayed = self._take_delayed()
             commands = b"".join(command for command, _ in _confirmations((), delayed))
             hush, self._silent = b"" if self._silent else _HUSH, True
@@ -289,7 +270,6 @@ class Channel:
         a 0 may only mean that it worked the first time. Raises as `call`; then it will be sent again."""
         ending = _Asked(packed, answered)
         try:
-            self.collect()
             self.settle()
         except RedisError:
             self._posted.append(ending)  # its task has run: it must not be given back
@@ -306,8 +286,6 @@ class Channel:
 
     def _speak(self, packed: bytes) -> None:
         """Send `packed`, to be replied to, and read what comes before its reply."""
-        if self._owed is not None:
-            self.collect()
         beside, self._beside = self._beside, []
         if not self._silent and not self._delayed:
             self.send(b"".join((*(command for command, _ in beside), packed)) if beside else packed)

@@ -74,7 +74,7 @@ class Completer:
         self._emitter, self._deferral, self._signals = emitter, deferral, signals
         self.task_log = TaskLog(state.clock)
         self._place, self._counts = state.place, state.counts
-        self._noting = state.notes_endings
+        self._noting = state.scoreboard.supervised and not state.endings_at_once
         self.joins = Joins(channel)
         self.histories = Histories(channel, state.place)
         self._delayed_at = 0.0  # monotonic time since which endings are delayed; 0 for none

@@ -141,7 +141,6 @@ class SerialLoop:
             except BaseException as error:
                 state.finished = done + count
                 self._completer.break_off(lease, data, error)
-        self._channel.collect()  # nobody is left who asks for it, if what was behind this has gone back
         state.scoreboard.work(False)
         self._completer.histories.write()
         if self._completer.joins.waiting and self._completer.joins.carry(busy=True):
@@ -238,13 +237,10 @@ class SerialLoop:
 
     def _begin(self, lease: Lease, job: Job) -> None:
         """Ask whether this task may begin, and with it those in the buffer that have to ask, too."""
-        self._channel.collect()
-        if job.answer is not None:  # that was asked together with others
-            return
         jobs = [(lease, job)]
         if not lease.pool.limited:  # else what has not begun gives its token back
             jobs += filter(None, map(self._found, list(self._state.buffer)))
-        for other, found in self._starts.ask(jobs, ahead=self._state.notes_endings):
+        for other, found in self._starts.ask(jobs):
             if other is not lease:
                 self._begun[other.name] = found
 

@@ -1,7 +1,6 @@
 """Tells Redis that tasks begin: one question for all that a worker has in hand."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 from ..job.job import Job
@@ -13,7 +12,6 @@ from ..redis.store import Store
 from .joins import Joins
 from .leases import Lease
 
-_FEW = 3  # tasks that are not worth two questions
 _ALONE = -1  # what `Store.start_many` says of a task that is for `Store.start` to judge
 Started = tuple[Lease, Job]
 
@@ -30,14 +28,9 @@ class Starts:
     def __init__(self, channel: Channel, runner: Runner, joins: Joins) -> None:
         self._channel, self._runner, self._joins = channel, runner, joins
 
-    def ask(self, jobs: Sequence[Started], *, ahead: bool = False) -> list[Started]:
+    def ask(self, jobs: Sequence[Started]) -> list[Started]:
         """Ask whether these tasks, which are of one queue, may begin, and note the answers. Returns those that were asked
-        about: the others would stand in the way of these. Of one without an answer `Runner.begin` has to be asked.
-
-        Args:
-            jobs: the tasks.
-            ahead: the first quarter may run while Redis sees to the others, whose answers come by `Channel.collect`.
-        """
+        about: the others would stand in the way of these. Of one without an answer `Runner.begin` has to be asked."""
         for lease, job in jobs:
             if "flow" in job.headers and (member := job.member) is not None:
                 self._joins.expect(lease.pool, member)
@@ -45,31 +38,16 @@ class Starts:
         many, each = list[Started](), list[Started]()
         for started in jobs:
             (many if started[1].holds.begins_with_others else each).append(started)
-        if ahead and len(many) > _FEW and not each:
-            self._ask_ahead(many[: len(many) // 4], many[len(many) // 4 :])
-        elif many:
-            self._ask_many(many)
+        self._ask_many(many)
         self._ask_each(each)
         return jobs
 
     def _ask_many(self, jobs: Sequence[Started]) -> None:
-        _note(jobs, self._start(jobs[0][0].pool.store, jobs))
-
-    def _ask_ahead(self, first: Sequence[Started], others: Sequence[Started]) -> None:
-        packed = b"".join(self._question(jobs) for jobs in (first, others))
-        reply = self._channel.exchange_ahead(packed, partial(_note, others))
-        if isinstance(reply, list):
-            _note(first, reply)
-        else:  # an error: this raises it, with what it means
-            self._ask_many(first)
-
-    def _question(self, jobs: Sequence[Started]) -> bytes:
-        packing = Packing(jobs[0][0].pool.store)
-        self._start(packing.store, jobs)
-        return packing.packed
-
-    def _start(self, store: Store, jobs: Sequence[Started]) -> Any:
-        return store.start_many([(lease.name, job.holds, job.attempt) for lease, job in jobs], self._runner.place)
+        if jobs:
+            asked = [(lease.name, job.holds, job.attempt) for lease, job in jobs]
+            answers = jobs[0][0].pool.store.start_many(asked, self._runner.place)
+            for (_, job), answer in zip(jobs, answers, strict=True):
+                job.answer = None if answer == _ALONE else answer
 
     def _ask_each(self, jobs: Sequence[Started]) -> None:
         commands = []
@@ -80,13 +58,6 @@ class Starts:
         replies = self._channel.replies(b"".join(commands), len(commands)) if commands else ()
         for (_, job), reply in zip(jobs, replies, strict=True):
             job.answer = reply if isinstance(reply, int) else None  # else it is an error: of a foreign type, say
-
-
-def _note(jobs: Sequence[Started], reply: Any) -> None:
-    """What `Store.start_many` has said of these; of an error nothing is noted."""
-    if isinstance(reply, list):
-        for (_, job), answer in zip(jobs, reply, strict=True):
-            job.answer = None if answer == _ALONE else answer
 
 
 def _compatible(jobs: Sequence[Started]) -> Iterator[Started]:

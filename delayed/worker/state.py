@@ -71,11 +71,6 @@ class WorkerState:
         """Whether the leases live for certain at this monotonic time, so that nobody can have swept what they hold."""
         return moment - self.fresh_at < self._fresh_for
 
-    @property
-    def notes_endings(self) -> bool:
-        """Whether endings are noted where its supervisor finds them, and go to Redis together."""
-        return self.scoreboard.supervised and not self.endings_at_once
-
     # The loop
 
     def launch(self, execution: Execution, *, hard: bool = True) -> bool:

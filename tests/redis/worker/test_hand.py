@@ -12,7 +12,6 @@ from delayed.events import BUS, Kind
 from delayed.job.allow import AllowAny
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
-from delayed.redis.channel import Channel
 from delayed.redis.command import pack
 from delayed.redis.scripts import SCRIPTS
 from delayed.redis.store import Store
@@ -407,70 +406,3 @@ def drop_clients(name: str) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_ran() -> None:
     RAN.clear()
-
-
-def supervised_hand(queue: Queue, monkeypatch: pytest.MonkeyPatch, before: Callable[[], object] = lambda: None) -> list[int]:
-    """Eight tracked tasks run while the worker asks about them ahead. Returns of how many each question was."""
-    filled(queue, 8)
-    asked: list[int] = []
-    start_many, exchange_ahead = Store.start_many, Channel.exchange_ahead
-
-    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
-        asked.append(len(tasks))
-        return start_many(self, tasks, worker)
-
-    def late(self: Channel, packed: bytes, hear: Callable[[Any], None]) -> Any:
-        before()
-        return exchange_ahead(self, packed, hear)
-
-    monkeypatch.setattr(Store, "start_many", counted)
-    monkeypatch.setattr(Channel, "exchange_ahead", late)
-    supervised(queue, 8).run()
-    assert [handle.result(1) for handle in HANDLES] == list(range(8))
-    return asked
-
-
-@pytest.mark.usefixtures("_quick")
-def test_the_first_run_while_redis_begins_the_others(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert supervised_hand(queue, monkeypatch) == [2, 6]
-    assert [len(seen) for seen in SEEN] == [8] * 8
-
-
-@pytest.mark.usefixtures("_quick")
-def test_they_begin_where_the_scripts_were_flushed(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both questions are refused, and so is the first one asked again: the worker connects, which loads them."""
-    flushes = [client.script_flush]
-    assert supervised_hand(queue, monkeypatch, lambda: flushes.pop()() if flushes else None) == [2, 6, 2, 2, 6]
-
-
-@pytest.mark.usefixtures("_quick")
-def test_no_end_is_sent_before_the_answer_about_the_others_is_read(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis might drop it if this process were killed."""
-    worker = supervised(queue, 8)
-    channel, unread = worker._parts.channel, list[object]()
-    send = channel._send
-
-    def looking(packed: bytes) -> None:
-        unread.append(channel._owed)
-        send(packed)
-
-    monkeypatch.setattr(channel, "_send", looking)
-    queue.enqueue_all(
-        PyTask(lambda_of_nothing, (number,), unique=f"u{number}") for number in range(8)
-    )  # each end goes at once
-    worker.run()
-    assert worker.finished == 8
-    assert unread
-    assert not any(unread)
-
-
-def test_what_goes_back_before_its_answer_is_read_runs_once(queue: Queue) -> None:
-    filled(queue, 8, wait)
-    worker = supervised(queue, 8)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    eventually(lambda: queue.len() == 7)
-    GO.set()
-    thread.join()
-    assert [handle.result(1) for handle in HANDLES] == list(range(8))
-    assert worker.finished == 8
