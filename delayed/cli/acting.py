@@ -6,7 +6,6 @@ import socket
 
 import click
 
-from ..base.escape import escaped
 from ..ops.audit import Actor, Done
 from ..ops.job_records import Job
 from .common import hint, show
@@ -42,4 +41,4 @@ def tell(done: Done) -> None:
     if done.note:
         hint(done.note)
     if done.left:
-        raise click.ClickException("\n".join(map(escaped, done.left.split("\n"))))
+        raise click.ClickException(done.left)

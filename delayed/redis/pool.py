@@ -60,15 +60,13 @@ class Pooled:
     def _first(self, exchange: Callable[..., Any], what: Any) -> Any:
         """`exchange(pool, what)` with the server that has the slot; an error says which one it is that does not let us in."""
         try:
-            return self._exchanged(exchange, what)
+            return self._of_cluster(exchange, what) if self._cluster else exchange(self._client.connection_pool, what)
         except redis_errors.RedisError as error:
             if is_refused(error):
                 raise type(error)(connecting.refusal(self._client, error)) from error
             raise
 
-    def _exchanged(self, exchange: Callable[..., Any], what: Any) -> Any:
-        if not self._cluster:
-            return exchange(self._client.connection_pool, what)
+    def _of_cluster(self, exchange: Callable[..., Any], what: Any) -> Any:
         if self._slot is None:
             self._slot = slot_of(self._key)
         fresh, self._stale = self._stale, True

@@ -1,7 +1,6 @@
 """The application: finds the operation that a request asks for, checks who asks and for what, and answers."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -92,10 +91,7 @@ class App:
             response = await self._answer(request)
         except Disconnected:
             return
-        if response.undelivered is None:
-            await response.send(send, head=request.method == "HEAD", at_once=request.at_once)
-        else:
-            await deliver(request, response, send)
+        await deliver(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
         try:
@@ -128,9 +124,7 @@ class App:
         try:  # its token may have been revoked meanwhile, or have expired
             (await self.services.access.known(request)).check(route.right, request.names.get("queue"))
         except (Problem, RedisError):
-            if response.undelivered is not None:
-                with contextlib.suppress(RedisError):  # then the leases run out
-                    await response.undelivered()
+            await response.give_back()
             raise
         return response
 

@@ -96,6 +96,12 @@ class Response:
     kind: str = JSON
     undelivered: Callable[[], Awaitable[None]] | None = None
 
+    async def give_back(self) -> None:
+        """The client does not get it: what it hands out is for others."""
+        if self.undelivered is not None:
+            with contextlib.suppress(RedisError):  # then the leases run out
+                await self.undelivered()
+
     async def send(self, send: Send, *, head: bool = False, at_once: AtOnce | None = None) -> None:
         """Send it; without its body for `head`; by `at_once`, if that can."""
         body = self.body if isinstance(self.body, bytes) else b"" if self.status == 204 else write(self.body)
@@ -320,10 +326,11 @@ class Request:
 
 
 async def deliver(request: Request, response: Response, send: Send) -> None:
-    """Send what nobody else can have now, unless the client has gone."""
+    """Send an answer. If it hands out what nobody else can have now, that goes back if the client has gone."""
+    if response.undelivered is None:
+        await response.send(send, head=request.method == "HEAD", at_once=request.at_once)
+        return
     try:
         await request.unless_gone(response.send(send, at_once=request.at_once))
     except (Disconnected, TimeoutError):
-        if response.undelivered is not None:
-            with contextlib.suppress(RedisError):  # then the leases run out
-                await response.undelivered()
+        await response.give_back()

@@ -67,8 +67,7 @@ class _Plan:
         self.fields: dict[str, str] = {}
         self.gone: list[str] = []
         self.again: dict[int, list[int]] = {}  # set → indices of its nodes that run again, or for the first time
-        self.undone: dict[int, list[int]] = {}  # set → indices of those that had ended, and wait now
-        self._waits: set[int] = set()  # sets that are not released yet
+        self.undone: dict[int, list[int]] = {}  # set that is not released yet → indices of its nodes that had ended
         self._sources: dict[int, list[int]] = {number: [] for number in numbers}
         for number, found in self.sets.items():
             for each in found.outs:
@@ -136,7 +135,6 @@ class _Plan:
         span = range(found.first, found.first + found.size)
         self.fields[f"w{number}"], self.fields[f"x{number}"] = str(unsatisfied), str(doomed)
         if unsatisfied:
-            self._waits.add(number)
             self.undone[number] = [index for index in span if self.marks[index] not in b"\0k"]
             for index in span:
                 self.marks[index] = b"k"[0] if doomed else 0
@@ -170,7 +168,7 @@ class _Plan:
             bad += sum(marks.count(each) for each in BAD.encode())
             skipped += marks.count(b"k")
         decided = verdict(gate, good, bad, size, skipped)
-        if any(each in self._waits and not self.sets[each].size for each in self._sources[number]):
+        if any(each in self.undone and not self.sets[each].size for each in self._sources[number]):
             decided = ""  # a map over nothing: it has no member that is still to end
         if keep_decided and gate.before == "s":
             decided = "s"

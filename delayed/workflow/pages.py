@@ -1,10 +1,11 @@
 """Stores a workflow in Redis: whole, or in pages of which the last one starts it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..base.ids import digest, token
 from ..errors import DelayedError, Duplicate, InvalidTask, UnknownTask
+from ..redis.keys import Keys
 from ..redis.scripts import Argument
 from ..redis.store import Store
 from .graph import Block
@@ -44,18 +45,17 @@ def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str
     keys, blocks = store.keys, layout.graph.blocks
     nodes = sum(each.size for each in blocks if each.kind != "c")
     ready = [f"i{each.number}" for each in blocks if not each.gates and each.kind != "c"]
-    common = (keys.flow(flow), keys.marks(flow), keys.joins(flow), keys.flow_outbox, keys.flow_ids, keys.flow_due)
     every = sum(each.size for each in blocks)
     counts = {"total": nodes, "left": nodes, "next": every, "sets": len(blocks), "gates": len(layout.graph.gates)}
     fields = {**about, **{name: str(count) for name, count in counts.items()}, "queues": packed_queues(layout.queues)}
-    owned = (keys.unique_by(str(about["unique"])),) if "unique" in about else ()
+    unique = str(about["unique"]) if "unique" in about else None
     builder, begun = token(), False
     try:
         for page, first, last in _marked(_pages(layout, fields)):
             step = "whole" if first and last else "first" if first else "last" if last else "more"
             listed = keys.flow(flow) if page.set == NO_BLOCK else keys.bodies(flow, page.set)
             words = (flow, builder, step, round(patience * 1000), every, len(page.fields), len(page.tasks))
-            names = (*common, keys.task(run_id(flow)), listed, *(owned if first else ()))
+            names = (*_common(keys, flow), keys.task(run_id(flow)), listed, *_owned(keys, unique if first else None))
             said = store.add("flow_build", names, (*words, *page.fields, *page.tasks, *(ready if last else ())))
             if said != _DONE:
                 raise _refused(store, flow, patience, said)
@@ -63,8 +63,31 @@ def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str
     except InvalidTask:  # one of a later page cannot be sent
         if begun:
             lists = [keys.bodies(flow, each.number) for each in blocks if each.size > LISTED]
-            store.run("flow_remove", (*common, *lists, *owned), flow, f"{flow} B", builder, len(owned))
+            discard(store, flow, lists, unique, timer=f"{flow} B", builder=builder)
         raise
+
+
+def discard(store: Store, flow: str, lists: Sequence[str], unique: str | None, *, timer: str, builder: str = "") -> bool:
+    """Remove what is stored of a workflow; False if it goes on, or somebody else builds it.
+
+    Args:
+        store: of its home.
+        flow: its id.
+        lists: the lists of its large sets.
+        unique: what names its unique key, if it has one.
+        timer, builder: see `flow_remove`.
+    """
+    owned = _owned(store.keys, unique)
+    keys = (*_common(store.keys, flow), *lists, *owned)
+    return bool(store.run("flow_remove", keys, flow, timer, builder, len(owned)))
+
+
+def _common(keys: Keys, flow: str) -> tuple[str, ...]:
+    return keys.flow(flow), keys.marks(flow), keys.joins(flow), keys.flow_outbox, keys.flow_ids, keys.flow_due
+
+
+def _owned(keys: Keys, unique: str | None) -> tuple[str, ...]:
+    return () if unique is None else (keys.unique_by(unique),)
 
 
 def digest_of(unique: str) -> str:

@@ -6,6 +6,7 @@ from ..base.clock import monotonic
 from ..redis.store import Store
 from .carry import Apart, Carrier
 from .layout import NodeSet
+from .pages import discard
 
 _MOST = 100  # of each kind, in one look
 _SLICE = 0.5  # seconds for the workflows of a queue, before other things have their turn
@@ -57,6 +58,4 @@ def remove(store: Store, flow: str, timer: str = "", lists: Sequence[str] = ()) 
         found = store.call("HMGET", own.flow(flow), *(f"s{each}" for each in numbers))
         pairs = zip(numbers, found, strict=True)
         lists += [own.bodies(flow, each) for each, record in pairs if record is not None and "b" in NodeSet.of(record).flags]
-    keys = (own.flow(flow), own.marks(flow), own.joins(flow), own.flow_outbox, own.flow_ids, own.flow_due)
-    owned = () if unique is None else (own.unique_by(unique.decode(errors="replace")),)
-    return bool(store.run("flow_remove", (*keys, *lists, *owned), flow, timer, "", len(owned)))
+    return discard(store, flow, lists, None if unique is None else unique.decode(errors="replace"), timer=timer)

@@ -66,9 +66,7 @@ class CouchQueue:
         response = _response(fields, given, session, status)
         if given.get("action") == "taskGet" and "task" in fields:  # nobody else can have it now
             response.undelivered = lambda: self._actions.give_back(fields["task"]["taskId"])
-            await deliver(request, response, send)
-        else:
-            await response.send(send)
+        await deliver(request, response, send)
 
     async def _answer(self, request: Request, given: dict[str, Any]) -> dict[str, Any]:
         action = action_of(request, given)

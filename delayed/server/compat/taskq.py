@@ -46,10 +46,7 @@ class TaskQ:
             return
         except TimeoutError:
             response = _said("the server did not answer in time", 500)
-        if response.undelivered is None:
-            await response.send(send)
-        else:
-            await deliver(request, response, send)
+        await deliver(request, response, send)
 
     async def _answer(self, request: Request) -> Response:
         try:

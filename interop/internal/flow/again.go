@@ -46,8 +46,7 @@ type plan struct {
 	decided map[int64]string  // gates
 	gone    []string          // fields
 	again   map[int64][]int64 // set → indices of its nodes that run again, or for the first time
-	undone  map[int64][]int64 // set → indices of those that had ended, and wait now
-	waits   map[int64]bool    // sets that are not released yet
+	undone  map[int64][]int64 // set that is not released yet → indices of its nodes that had ended
 	left    int64
 }
 
@@ -98,7 +97,7 @@ func (c *Carrier) Again(ctx context.Context, flow, ended string, downstream, all
 // planOf reads what a workflow is.
 func (c *Carrier) planOf(ctx context.Context, flow string) (*plan, error) {
 	p := &plan{sets: map[int64]Set{}, outs: map[int64][]int64{}, gates: map[int64]*storedGate{}, decided: map[int64]string{}, again: map[int64][]int64{},
-		undone: map[int64][]int64{}, waits: map[int64]bool{}}
+		undone: map[int64][]int64{}}
 	top := int64(0)
 	for s, err := range c.Sets(ctx, flow) {
 		if err != nil {
@@ -245,12 +244,13 @@ func (p *plan) set(s Set, unsatisfied, doomed int, whole bool) {
 	p.put("x", s.Number, int64(doomed))
 	marks := p.marksOf(s)
 	if unsatisfied > 0 {
-		p.waits[s.Number] = true
+		undone := []int64{}
 		for i, mark := range marks {
 			if mark != 0 && mark != 'k' {
-				p.undone[s.Number] = append(p.undone[s.Number], s.First+int64(i))
+				undone = append(undone, s.First+int64(i))
 			}
 		}
+		p.undone[s.Number] = undone
 		mark := byte(0)
 		if doomed > 0 {
 			mark = 'k'
@@ -296,7 +296,8 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 		good += int64(bytes.Count(marks, []byte("s")))
 		ill += countAny(marks, bad)
 		skipped += countAny(marks, "k")
-		nothing = nothing || s.Size == 0 && p.waits[s.Number]
+		_, waits := p.undone[s.Number]
+		nothing = nothing || s.Size == 0 && waits
 	}
 	decided := verdict(gate, good, ill, size, skipped)
 	if nothing {

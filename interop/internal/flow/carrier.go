@@ -133,7 +133,7 @@ func (c *Carrier) join(ctx context.Context, flow string) (head string, err error
 		}
 	}
 	k := c.store.Keys
-	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue, k.Task(rdb.NodeID(flow, -1)), k.Wake}
+	keys := append(common(k, flow), k.Task(rdb.NodeID(flow, -1)), k.Wake)
 	for _, name := range names {
 		if !c.store.Reaches(name) {
 			break // the first of the queues, as many as a script may touch

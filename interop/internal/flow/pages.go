@@ -19,10 +19,8 @@ const (
 	mostParts = 8 * page // … of one page, at most
 )
 
-var (
-	// ErrTooSlow says that a workflow was removed before it was whole.
-	ErrTooSlow = errors.New("it was removed before it was whole: no page came for an hour")
-)
+// ErrTooSlow says that a workflow was removed before it was whole.
+var ErrTooSlow = errors.New("it was removed before it was whole: no page came for an hour")
 
 // Known says that a workflow has a unique key, so that nothing was created.
 type Known struct{ ID string }
@@ -78,19 +76,30 @@ func (c *Carrier) Store(ctx context.Context, l *Layout, about []string) error {
 
 // undo removes what has been stored.
 func (b *builder) undo(ctx context.Context) error {
-	k, flow := b.carrier.store.Keys, b.layout.Flow
-	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue}
-	for _, block := range b.layout.Graph.blocks {
+	l := b.layout
+	var lists []string
+	for _, block := range l.Graph.blocks {
 		if block.Size > listedFrom {
-			keys = append(keys, k.Bodies(flow, block.Number))
+			lists = append(lists, b.carrier.store.Keys.Bodies(l.Flow, block.Number))
 		}
 	}
-	owned := "0"
-	if b.layout.Unique != "" {
-		keys, owned = append(keys, k.UniqueBy(b.layout.Unique)), "1"
+	return b.carrier.discard(ctx, l.Flow, lists, l.Unique, l.Flow+" B", l.Sender)
+}
+
+// discard removes what is stored of a workflow, unless it goes on, or somebody else builds it. lists are those of its large sets, unique
+// names its unique key, if it has one; timer and sender: see flow_remove.
+func (c *Carrier) discard(ctx context.Context, flow string, lists []string, unique, timer, sender string) error {
+	keys, owned := append(common(c.store.Keys, flow), lists...), "0"
+	if unique != "" {
+		keys, owned = append(keys, c.store.Keys.UniqueBy(unique)), "1"
 	}
-	_, err := b.carrier.store.Run(ctx, "flow_remove", keys, flow, flow+" B", b.layout.Sender, owned)
+	_, err := c.store.Run(ctx, "flow_remove", keys, flow, timer, sender, owned)
 	return err
+}
+
+// common are the keys that scripts of a whole workflow begin with.
+func common(k rdb.Keys, flow string) []string {
+	return []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue}
 }
 
 // build makes the pages.
@@ -187,7 +196,7 @@ func (b *builder) send(ctx context.Context, p *part, last bool) error {
 	if p.set >= 0 {
 		bodies = k.Bodies(flow, p.set)
 	}
-	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue, k.Task(rdb.NodeID(flow, -1)), bodies}
+	keys := append(common(k, flow), k.Task(rdb.NodeID(flow, -1)), bodies)
 	if !b.begun && b.layout.Unique != "" {
 		keys = append(keys, k.UniqueBy(b.layout.Unique))
 	}

@@ -79,7 +79,7 @@ func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 		return err
 	}
 	count, _ := strconv.ParseInt(string(found[0]), 10, 64) //nolint:errcheck // it is gone
-	keys := []string{k.Flow(flow), k.Marks(flow), k.Joins(flow), k.FlowOutbox, k.FlowIDs, k.FlowDue}
+	var lists []string
 	for from := int64(0); from < count; from += page {
 		command := []string{"HMGET", k.Flow(flow)}
 		for number := from; number < min(from+page, count); number++ {
@@ -91,14 +91,9 @@ func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 		}
 		for i, record := range records {
 			if set, ok := setOf(record); ok && set.has("b") {
-				keys = append(keys, k.Bodies(flow, from+int64(i)))
+				lists = append(lists, k.Bodies(flow, from+int64(i)))
 			}
 		}
 	}
-	owned := "0"
-	if unique := found[1]; unique != nil {
-		keys, owned = append(keys, k.UniqueBy(string(unique))), "1"
-	}
-	_, err = c.store.Run(ctx, "flow_remove", keys, flow, timer, "", owned)
-	return err
+	return c.discard(ctx, flow, lists, string(found[1]), timer, "")
 }

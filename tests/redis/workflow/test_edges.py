@@ -1,5 +1,6 @@
 """Workflows that are made again or run again, and edges to groups without members, to handlers and to callbacks."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -15,11 +16,19 @@ from delayed.workflow import Flow, Run, chain, group, linked, on
 from delayed.workflow.tend import tend
 
 from .functions import outcomes, same, see, sleep
-from .hands import Hands, carry, home, states
+from .hands import Hands, Held, carry, home, states
 
 
 def one(label: Any, **options: Any) -> PyTask:
     return PyTask(same, (label,), **options)
+
+
+def end_one(hands: Hands, end: Callable[[Held], bool]) -> None:
+    """One task waits, and no other: it begins, and ends so."""
+    (held,) = hands.take_all()
+    assert held.begin()
+    assert end(held)
+    hands.carry()
 
 
 def forget(run: Run) -> None:
@@ -174,24 +183,15 @@ def test_a_callback_that_is_retried_does_not_open_its_workflow(queue: Queue) -> 
 def test_what_follows_a_group_without_members_waits_for_what_is_before_that(queue: Queue) -> None:
     run = chain(one("slow"), group(), PyTask(see)).submit(queue)
     hands = Hands(queue)
-    (held,) = hands.take_all()
-    assert held.begin()
-    assert held.succeed()
-    hands.carry()
-    (last,) = hands.take_all()
-    assert last.begin()
-    assert last.succeed()
-    hands.carry()
+    end_one(hands, Held.succeed)
+    end_one(hands, Held.succeed)
     assert run.status().state == "succeeded"
 
 
 def test_what_follows_it_is_skipped_behind_a_failure(queue: Queue) -> None:
     run = chain(one("bad"), group(), group(), one("last")).submit(queue)
     hands = Hands(queue)
-    (held,) = hands.take_all()
-    assert held.begin()
-    assert held.fail()
-    hands.carry()
+    end_one(hands, Held.fail)
     assert hands.take() is None
     assert run.status()[-4:] == (1, 0, 0, 1)
 
@@ -247,10 +247,7 @@ def add_with_handler() -> None:
 def test_a_handler_does_not_run_for_what_was_skipped(queue: Queue) -> None:
     run = chain(one("bad"), linked(one("charge"), on_error=[one("refund")])).submit(queue)
     hands = Hands(queue)
-    (held,) = hands.take_all()
-    assert held.begin()
-    assert held.fail()
-    hands.carry()
+    end_one(hands, Held.fail)
     assert hands.take() is None
     assert states(run) == {"tests.redis.workflow.functions:same": "skipped"}
     assert run.status()[-4:] == (1, 0, 0, 2)
@@ -268,20 +265,14 @@ def test_an_edge_may_stop_all(queue: Queue) -> None:
     flow.add(one("next"), after=flow.add(one("bad")), when="stop_now", name="behind")
     run = flow.submit()
     hands = Hands(queue)
-    (held,) = hands.take_all()
-    assert held.begin()
-    assert held.fail()
-    hands.carry()
+    end_one(hands, Held.fail)
     assert (run.status().state, run.node("beside").state, run.node("behind").state) == ("failed", "cancelled", "skipped")
 
 
 def test_a_cancelled_node_frees_its_unique_key(queue: Queue) -> None:
     run = chain(one(1), one(2, unique="u")).submit(queue)
     hands = Hands(queue)
-    (held,) = hands.take_all()
-    assert held.begin()
-    assert held.succeed()
-    hands.carry()
+    end_one(hands, Held.succeed)
     run.cancel()
     hands.carry()
     queue.enqueue(one(3, unique="u"))
