@@ -7,7 +7,8 @@ import click
 from ..base.checks import as_time
 from ..base.escape import escaped
 from ..base.text import clipped
-from ..ops.audit import KINDS, LOOKED_AT, NAMES, AuditEntry, AuditFilter, read
+from ..errors import ConfigurationError
+from ..ops.audit import KINDS, LOOKED_AT, AuditEntry, AuditFilter, read
 from ..queue.queue import Queue
 from .amounts import Count
 from .common import connected, json_option, show
@@ -17,8 +18,10 @@ _LONGEST = 200  # characters
 
 
 def _act(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value not in (None, *NAMES, *KINDS):
-        raise click.BadParameter(f"there is no act {value!r:.100}; these there are: {', '.join(NAMES)}")
+    try:
+        AuditFilter(act=value)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from error
     return value
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..base.checks import as_time
 from ..base.text import clipped, summary
-from ..errors import DelayedError
+from ..errors import ConfigurationError, DelayedError
 from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.command import RedisError, is_cluster, pairs
@@ -76,6 +76,9 @@ class AuditFilter:
         act: only these: `dead.retry`, or all of a kind: `dead`.
         text: part of what it was done to, or of the result.
         since: seconds since 1970: not those before.
+
+    Raises:
+        ConfigurationError: there is no such act.
     """
 
     queue: str | None = None
@@ -83,6 +86,10 @@ class AuditFilter:
     act: str | None = None
     text: str | None = None
     since: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.act not in (None, *NAMES, *KINDS):
+            raise ConfigurationError(f"there is no act {self.act!r:.100}; these there are: {', '.join(NAMES)}")
 
     def fits(self, entry: AuditEntry) -> bool:
         """Whether this entry is one of them."""

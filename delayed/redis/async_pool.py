@@ -18,10 +18,10 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from .command import CONFUSED, REDIRECTIONS, UNKNOWN, AsyncClient, Command, as_bytes, pack
+from .command import CONFUSED, REDIRECTIONS, AsyncClient, Command, as_bytes, pack
 from .foreign import foreign, is_about_types, out_of_memory
 from .keys import Keys
-from .pool import explain_full, full
+from .pool import doubt, explain_full, full, tell_refusal
 from .scripts import Argument, Script
 
 _OTHER_LOOP = (
@@ -109,9 +109,13 @@ class AsyncPooled:
         """Send `command` once and return the reply."""
         client, room = await self._clients.here()
         async with room or contextlib.nullcontext():
-            if isinstance(client, redis.asyncio.RedisCluster):
-                return await self._call_cluster(client, command)
-            (reply,) = await _exchange_async(client, (command,))
+            try:
+                if isinstance(client, redis.asyncio.RedisCluster):
+                    return await self._call_cluster(client, command)
+                (reply,) = await _exchange_async(client, (command,))
+            except RedisError as error:
+                tell_refusal(client, error)
+                raise
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -125,9 +129,13 @@ class AsyncPooled:
         """
         client, room = await self._clients.here()
         async with room or contextlib.nullcontext():
-            if isinstance(client, redis.asyncio.RedisCluster):
-                return await self._batch_cluster(client, commands)
-            return await _exchange_async(client, commands, patience)
+            try:
+                if isinstance(client, redis.asyncio.RedisCluster):
+                    return await self._batch_cluster(client, commands)
+                return await _exchange_async(client, commands, patience)
+            except RedisError as error:
+                tell_refusal(client, error)
+                raise
 
     async def _call_cluster(self, client: redis.asyncio.RedisCluster, command: Command) -> Any:
         node = await node_of_async(client, self._slot)
@@ -138,7 +146,7 @@ class AsyncPooled:
         except ResponseError:
             raise
         except BaseException as error:
-            error.add_note(UNKNOWN)
+            doubt(error)
             raise
 
     async def _batch_cluster(self, client: redis.asyncio.RedisCluster, commands: Sequence[Command]) -> list[Any]:
@@ -149,7 +157,7 @@ class AsyncPooled:
             try:
                 await node.execute_pipeline(sent)
             except BaseException as error:
-                error.add_note(UNKNOWN)
+                doubt(error)
                 raise
             if not isinstance(sent[0].result, MovedError):
                 self._stale = isinstance(sent[0].result, Exception)
@@ -192,7 +200,7 @@ async def _exchange_async(client: Any, commands: Sequence[Command], patience: fl
     except BaseException as error:
         with contextlib.suppress(RuntimeError):  # its loop is closed
             await connection.disconnect(nowait=True)
-        error.add_note(UNKNOWN)
+        doubt(error)
         if isinstance(error, RuntimeError):
             error.add_note(_OTHER_LOOP)
         raise

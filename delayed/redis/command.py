@@ -80,6 +80,7 @@ _REFUSALS = (
     "WRONGPASS",
     "NOAUTH",
     "invalid password",
+    "invalid username-password",  # of WRONGPASS, without the word: so redis-py passes it on for a cluster
     "without any password configured",
     "DB index",
     "Invalid Database",

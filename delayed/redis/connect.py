@@ -225,7 +225,9 @@ def _cluster(address: Address, options: dict[str, Any], pool: Any, most: int) ->
     except RedisClusterException as error:  # which is no RedisError
         reason = str(error)
     if is_refused(ConnectionError(reason)):
-        raise ConfigurationError(f"the cluster does not let us in: {reason}")
+        raise ConfigurationError(
+            f"the cluster does not let us in: {reason.rstrip('.')}; correct the user or the password in the URL"
+        )
     raise ConnectionError(reason)
 
 
@@ -304,7 +306,7 @@ def check_access(client: Client) -> None:
             raise ConfigurationError(refusal(client, error)) from error
 
 
-def refusal(client: Client, error: Exception) -> str:
+def refusal(client: Client | AsyncClient, error: Exception) -> str:
     """What to say if the server does not let us in: which one, and never the password."""
     says = str(error).rstrip(".")
     says = "Authentication required" if any(each in says for each in NEEDS_PASSWORD) else says

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
     from . import connect as connecting
-    from .command import Client
+    from .command import AsyncClient, Client
 else:
     connecting = Later("delayed.redis.connect")  # which takes redis-py
 
@@ -62,8 +62,7 @@ class Pooled:
         try:
             return self._of_cluster(exchange, what) if self._cluster else exchange(self._client.connection_pool, what)
         except redis_errors.RedisError as error:
-            if is_refused(error):
-                raise type(error)(connecting.refusal(self._client, error)) from error
+            tell_refusal(self._client, error)
             raise
 
     def _of_cluster(self, exchange: Callable[..., Any], what: Any) -> Any:
@@ -124,7 +123,13 @@ def full(most: int, waited: float | None) -> str:
     )
 
 
-def _doubt(error: BaseException) -> None:
+def tell_refusal(client: "Client | AsyncClient", error: "redis.RedisError") -> None:
+    """Raise an error that says which server it is, if it does not let us in."""
+    if is_refused(error):
+        raise type(error)(connecting.refusal(client, error)) from error
+
+
+def doubt(error: BaseException) -> None:
     """Say that what was sent may have been done; whom Redis does not let in, for that it has done nothing."""
     if not (isinstance(error, Exception) and is_refused(error)):
         error.add_note(UNKNOWN)
@@ -145,7 +150,7 @@ def _exchange_all(pool: Any, commands: Sequence[Command], *, asking: bool = Fals
                 replies.append(error)
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
-        _doubt(error)
+        doubt(error)
         raise
     finally:
         pool.release(connection)
@@ -166,7 +171,7 @@ def _exchange_in_steps(pool: Any, command: Command) -> Generator[None, None, Any
         raise
     except BaseException as error:  # also where nobody wants the reply any more
         connection.disconnect()
-        _doubt(error)
+        doubt(error)
         raise
     finally:
         pool.release(connection)
@@ -185,7 +190,7 @@ def _exchange(pool: Any, command: Command, *, asking: bool = False) -> Any:
         raise
     except BaseException as error:  # also a signal's, as of a task's timeout: the reply is still to come, and nobody else's
         connection.disconnect()
-        _doubt(error)
+        doubt(error)
         raise
     finally:
         pool.release(connection)

@@ -13,10 +13,10 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from ..base.ids import is_entry
-from ..errors import DelayedError
+from ..errors import ConfigurationError, DelayedError
 from ..logger import logger
 from ..ops.acts import ACTS, Act, Forbidden, Form, editable
-from ..ops.audit import Actor, AuditEntry, AuditFilter, AuditPage, Done, read
+from ..ops.audit import NAMES, Actor, AuditEntry, AuditFilter, AuditPage, Done, read
 from ..ops.job_records import Job, job_of, jobs_of_all
 from ..ops.jobs import Runner
 from ..queue.queue import Queue
@@ -184,7 +184,10 @@ class _Acting:
 
     def _audit(self, request: Request) -> Response:
         asked = {name: request.query_params.get(name, "").strip() or None for name in ("queue", "who", "act", "text")}
-        wanted = AuditFilter(asked["queue"], asked["who"], asked["act"], asked["text"])
+        try:
+            wanted = AuditFilter(asked["queue"], asked["who"], asked["act"], asked["text"])
+        except ConfigurationError as error:
+            return self._refused(request, 400, str(error))
         before = request.query_params.get("before", "")
         seen = self._seen(request)
         where = next(iter(seen.queues()), None)
@@ -193,7 +196,9 @@ class _Acting:
             page = read(where, wanted, _ENTRIES, before if is_entry(before) else "", _LOOKED_AT)
         entries = (self._without_arguments(request, entry) for entry in page.entries if seen.shows(entry.queue))
         page = page._replace(entries=tuple(filter(wanted.fits, entries)))
-        return self._site.page(request, "acts/audit.html", {"title": "Audit", "page": page, "asked": asked})
+        return self._site.page(
+            request, "acts/audit.html", {"title": "Audit", "page": page, "asked": asked, "acts_known": NAMES}
+        )
 
     def _seen(self, request: Request) -> Site:
         return self._site.seen_by(self._site.access(request))

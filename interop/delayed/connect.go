@@ -27,5 +27,5 @@ func (q *Queue) admitted(ctx context.Context) error {
 	if !connect.Refused(err) {
 		return nil
 	}
-	return fmt.Errorf("%w: Redis does not let us in: %w; correct the user, the password or the database in the URL", ErrConfiguration, err)
+	return fmt.Errorf("%w: %w", ErrConfiguration, connect.Told(q.store.Client, err))
 }

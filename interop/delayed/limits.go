@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/delayedq/delayed/interop/internal/rdb"
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 // Limits are what operators want of a queue, for all workers together; 0 is no limit.
@@ -37,6 +38,8 @@ func (q *Queue) Limit(ctx context.Context, l Limits) error {
 		return fmt.Errorf("%w: limits are numbers above 0, or 0 for none; to stop a queue, pause it", ErrConfiguration)
 	case l.Burst > 0 && l.Rate == 0:
 		return fmt.Errorf("%w: Burst goes with a Rate", ErrConfiguration)
+	case max(float64(l.Concurrency), l.Rate, float64(l.Burst)) > wire.MostCount:
+		return fmt.Errorf("%w: limits are at most 2^53: leave out what is more", ErrConfiguration)
 	case l == Limits{}:
 		_, err := q.store.Caller.Call(ctx, "HDEL", q.store.Keys.Control, "concurrency", "rate", "burst")
 		return err

@@ -23,7 +23,8 @@ func TestPauseAndLimits(t *testing.T) {
 	look(Limits{0, 0.1, 1}, false)
 	must(t, queue.Limit(ctx, Limits{Rate: 10, Burst: 3}))
 	look(Limits{0, 10, 3}, false)
-	for _, l := range []Limits{{Concurrency: -1}, {Rate: -1}, {Rate: math.NaN()}, {Rate: math.Inf(1)}, {Burst: 2}, {Rate: 1, Burst: -1}} {
+	for _, l := range []Limits{{Concurrency: -1}, {Rate: -1}, {Rate: math.NaN()}, {Rate: math.Inf(1)}, {Burst: 2}, {Rate: 1, Burst: -1},
+		{Concurrency: 1<<53 + 1}, {Rate: 1 << 54}, {Rate: 1, Burst: 1<<53 + 1}} {
 		if err := queue.Limit(ctx, l); !errors.Is(err, ErrConfiguration) {
 			t.Error(l, err)
 		}

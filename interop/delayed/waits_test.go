@@ -391,6 +391,7 @@ func TestWhoIsNotLetInIsToldAtOnce(t *testing.T) {
 	for _, wrong := range []string{"//nobody:hunter2@", "//:hunter2@"} {
 		client, err := Connect(strings.Replace(shared.url(), "//", wrong, 1))
 		must(t, err)
+		defer client.Close()
 		queue, err := NewQueue("q", client)
 		must(t, err)
 		worker, err := NewWorker([]*Queue{queue}, NoSignals())
@@ -398,6 +399,15 @@ func TestWhoIsNotLetInIsToldAtOnce(t *testing.T) {
 		if err := worker.Run(soon(t)); !errors.Is(err, ErrConfiguration) || strings.Contains(err.Error(), "hunter2") {
 			t.Error(err)
 		}
-		client.Close()
+		if wrong == "//:hunter2@" {
+			continue // go-redis names the default user, whose every password is right where it has none
+		}
+		_, many := queue.EnqueueMany(ctx, slices.Values([]Task{task("x.Y")}))
+		for _, err := range []error{queue.Enqueue(ctx, task("x.Y")), many} {
+			if err == nil || !strings.Contains(err.Error(), " does not let us in: ") || !strings.Contains(err.Error(), "://") ||
+				strings.Contains(err.Error(), "hunter2") || errors.Is(err, ErrOutcomeUnknown) {
+				t.Error(err)
+			}
+		}
 	}
 }

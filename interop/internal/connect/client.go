@@ -22,6 +22,7 @@ import (
 
 const (
 	poolPatience     = 20 * time.Second // that a command waits for a connection to be free, if nothing else is said
+	failover         = "FailoverClient" // what go-redis calls the address of a client that asks sentinels
 	sentinelPatience = time.Second      // that a sentinel may take to say why it names no primary
 )
 
@@ -243,4 +244,38 @@ func Refused(err error) bool {
 	}
 	words := []string{"WRONGPASS", "NOAUTH", "invalid password", "without any password configured", "DB index"}
 	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(err.Error(), word) })
+}
+
+// Told is err, which says what to correct if it is that Redis does not let this client in: which server it is, and never the password.
+func Told(client redis.UniversalClient, err error) error {
+	if !Refused(err) {
+		return err
+	}
+	return fmt.Errorf("%s does not let us in: %w; correct the user, the password or the database in the URL", whereOf(client), err)
+}
+
+// whereOf is where a client looks for Redis, as a URL without password.
+func whereOf(client redis.UniversalClient) string {
+	switch client := client.(type) {
+	case *redis.ClusterClient:
+		return "redis+cluster://" + strings.Join(client.Options().Addrs, ",")
+	case *redis.Client:
+		options := client.Options()
+		user := ""
+		if options.Username != "" {
+			user = options.Username + "@"
+		}
+		if options.Network == "unix" {
+			return fmt.Sprintf("unix://%s%s?db=%d", user, options.Addr, options.DB)
+		}
+		if options.Addr == failover {
+			return "the primary that Sentinel names"
+		}
+		secure := ""
+		if options.TLSConfig != nil {
+			secure = "s"
+		}
+		return fmt.Sprintf("redis%s://%s%s/%d", secure, user, options.Addr, options.DB)
+	}
+	return "Redis"
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/delayedq/delayed/interop/internal/connect"
 	"github.com/delayedq/delayed/interop/internal/errs"
 	"github.com/redis/go-redis/v9"
 )
@@ -40,7 +41,7 @@ func (p pool) Call(ctx context.Context, args ...string) (any, error) {
 	if err == nil || errors.Is(err, redis.Nil) {
 		return command.Val(), nil
 	}
-	return nil, unknown(err)
+	return nil, connect.Told(p.client, unknown(err))
 }
 
 // unknown is the error of a command; unless that is Redis's own word, or nothing was sent, nobody knows what has become of it.
@@ -109,7 +110,11 @@ func (s *Store) Batch(ctx context.Context, extra time.Duration, commands ...[]st
 				return nil, unknown(broken)
 			}
 		}
-		if refusal := FailureIn(replies[0]); refusal == nil || redirections == 4 || !redis.HasErrorPrefix(refusal, "MOVED") {
+		refusal := FailureIn(replies[0])
+		if connect.Refused(refusal) {
+			return nil, connect.Told(s.Client, refusal)
+		}
+		if refusal == nil || redirections == 4 || !redis.HasErrorPrefix(refusal, "MOVED") {
 			return replies, nil
 		}
 		select { // the client learns of it behind our back

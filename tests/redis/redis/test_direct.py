@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from delayed.errors import ConfigurationError
+from delayed.queue.async_queue import AsyncQueue
 from delayed.queue.queue import Queue
 from delayed.redis.command import UNKNOWN
 from delayed.redis.direct import Direct, client_for_a_moment
@@ -73,6 +75,22 @@ def test_redis_py_does_the_rest(url: str, guarded: EmbeddedRedis) -> None:
     url = url.format(port=guarded.port, closed=free_port())
     with client_for_a_moment(url) as client:
         assert client == url
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.parametrize("login", ["", "bob:guess@", ":guess@"])
+def test_who_is_not_let_in_is_told_what_to_correct(login: str, scheme: str, guarded: EmbeddedRedis) -> None:
+    url = f"{scheme}://{login}127.0.0.1:{guarded.port}"
+
+    async def enqueue() -> None:
+        async with AsyncQueue("{q}", url) as queue:
+            await queue.enqueue(TASK)
+
+    for attempt in (lambda: Queue("{q}", url).enqueue(TASK), lambda: asyncio.run(enqueue())):
+        with pytest.raises((redis.RedisError, ConfigurationError), match=r"does not let us in: .*correct the user") as caught:
+            attempt()
+        assert "guess" not in str(caught.value)
+        assert not hasattr(caught.value, "__notes__")
 
 
 async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -235,6 +235,10 @@ def test_the_audit_goes_on(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> Non
     (more,) = re.findall(r'<a href="(\?before=[^"]+)">', shown)
     assert pages.client.get("/audit" + more.replace("&amp;", "&")).text.count("ui testclient") == 1
     assert pages.client.get("/audit?before=x").status_code == 200
+    assert 'value="queue.pause"' in pages.client.get("/audit?act=queue").text
+    unknown = pages.client.get("/audit?act=<b>dead.purge")
+    assert unknown.status_code == 400
+    assert "there is no act &#39;&lt;b&gt;dead.purge&#39;; these there are: queue.pause, " in unknown.text
 
 
 def test_what_is_no_form_is_refused(queue: Queue, client: redis.Redis) -> None:
