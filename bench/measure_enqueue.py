@@ -12,8 +12,8 @@ import redis
 
 from delayed import Handle, PyTask, Queue, new_id, results
 from delayed.redis.keys import Keys
+from delayed.redis.places import many
 from delayed.redis.scripts import SCRIPTS
-from delayed.redis.store import many
 
 from .contenders import of_kind
 from .drain import watch, worker

@@ -10,7 +10,7 @@ from ..dead_letters.letter import letter_of
 from ..queue.queue import Queue
 from ..queue.waiting import Waiting, in_list, in_order
 from ..redis.command import Command, is_cluster, pairs
-from ..redis.store import scheduled, scored
+from ..redis.places import scheduled, scored
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import text_in
 from ..worker.scoreboard import description

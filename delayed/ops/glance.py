@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ..dead_letters.letter import letter_of
 from ..queue.queue import Queue
 from ..queue.waiting import in_list, in_order
-from ..redis.store import scored
+from ..redis.places import scored
 from .causes import Causes, counted_by_cause
 from .find import held
 from .overview import QueueView

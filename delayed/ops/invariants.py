@@ -16,8 +16,8 @@ from ..queue.history import unpacked
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
 from ..redis.keys import CONTROL, HISTORY, LETTER, STATS, TYPES, owner
+from ..redis.places import scheduled
 from ..redis.statistics import FUNCTIONS, numbers
-from ..redis.store import scheduled
 from ..task.decode import is_task
 from .checks import LARGE, PAGE, Invariant, Snapshot, When, pages
 from .flow_invariants import FLOW_INVARIANTS, lives

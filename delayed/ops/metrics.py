@@ -8,9 +8,9 @@ from ..base.checks import is_whole
 from ..queue.queue import Queue
 from ..redis.command import RedisError, is_cluster
 from ..redis.keys import STATS
+from ..redis.places import scored
 from ..redis.scripts import Argument
 from ..redis.statistics import DEAD, RUN, WAIT, Counts
-from ..redis.store import scored
 from ..task.decode import headers_of
 from ..task.headers import MOST
 from ..worker.scoreboard import description

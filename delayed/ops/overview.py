@@ -10,8 +10,8 @@ from ..queue.limits import Limits
 from ..queue.queue import Queue
 from ..redis.command import Command, ResponseError, pairs
 from ..redis.keys import CONTROL, STATS
+from ..redis.places import scheduled, scored
 from ..redis.statistics import ENDS, TIERS, row_of
-from ..redis.store import scheduled, scored
 from ..task.decode import headers_of
 from ..task.headers import MOST, id_in, number_in
 from .processes import Process, described, merged

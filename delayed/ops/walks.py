@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ..queue.queue import Queue
 from ..queue.waiting import Waiting, Wanted, in_list, in_order
-from ..redis.store import scored
+from ..redis.places import scored
 from .purge import groups, lines
 
 _PAGE = 50  # tasks, which may be large

@@ -13,7 +13,7 @@ from ..redis.async_store import AsyncStore
 from ..redis.command import AsyncClient
 from ..redis.connect import async_clients_of
 from ..redis.durability import MEMORY, TIMEOUT, Durability
-from ..redis.store import READY
+from ..redis.places import READY
 from ..task.task import Task
 from .handle import AsyncHandle
 from .producer import LISTENERS, MAX_TASK_SIZE, Chunk, Producer, checked_id, for_the_time

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Generator, Sequence
 
-from ..redis.store import READY, Store
+from ..redis.places import READY
+from ..redis.store import Store
 from .producer import LISTENERS, Chunk
 
 

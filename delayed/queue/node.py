@@ -12,8 +12,8 @@ import msgpack
 from ..base.ids import FLOW, index_of, is_id, node_id
 from ..errors import InvalidTask, TaskCancelled
 from ..redis.keys import Keys, home_of
+from ..redis.places import STATE_KEPT
 from ..redis.scripts import SCRIPTS, Argument
-from ..redis.store import STATE_KEPT
 from ..task.result import CANCELLED, NODE_STATES, OUTCOME, State, success
 from .status import Status
 from .waits import Answer, NotYet, Over, answer_in, undecided

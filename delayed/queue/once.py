@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from ..base.clock import milliseconds
 from ..base.ids import digest
 from ..redis.keys import request_of
-from ..redis.store import READY, STATE_KEPT
+from ..redis.places import READY, STATE_KEPT
 from ..task.options import Options
 from ..task.task import Task
 from .async_queue import AsyncQueue

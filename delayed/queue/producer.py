@@ -12,8 +12,8 @@ from ..interests.table import Table
 from ..redis.command import check_cluster, redis_errors
 from ..redis.durability import Durability
 from ..redis.keys import Keys
+from ..redis.places import place
 from ..redis.server_time import ServerTime
-from ..redis.store import place
 from ..task.decode import headers_of, is_python_path, path_of
 from ..task.headers import any_id_in, id_in
 from ..task.options import TRACKED_FOR, Options

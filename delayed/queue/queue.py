@@ -11,9 +11,11 @@ from ..errors import ConfigurationError
 from ..interests.table import MOST_QUEUES, Interest, Table
 from ..redis.direct import Direct
 from ..redis.durability import MEMORY, TIMEOUT, Durability
+from ..redis.places import READY
 from ..redis.pool import Pooled
 from ..redis.scripts import Argument
-from ..redis.store import READY, Store, TakeResult
+from ..redis.store import Store
+from ..redis.store_taking import TakeResult
 from ..task.task import Task
 from .flight import Flight
 from .handle import Handle

@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 from ..base.clock import milliseconds
 from ..redis.keys import Keys
-from ..redis.store import Store, scheduled, scored
+from ..redis.places import scheduled, scored
+from ..redis.store import Store
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import any_id_in, id_in, number_in, uid_in, unique_in
 from ..task.options import ENDED_FOR, TRACKED_FOR

@@ -10,8 +10,9 @@ from .command import AsyncClient, ResponseError, is_cluster, same_slot
 from .connect import DEADLINE
 from .durability import Durability
 from .keys import Keys, interests_of
+from .places import STATE_KEPT, Grouped, many, many_submitted
 from .scripts import SCRIPTS, Argument
-from .store import STATE_KEPT, Grouped, cancellation, many, many_submitted, member_waiting, tell_cancelled, told
+from .telling import cancellation, member_waiting, tell_cancelled, told
 
 
 class AsyncStore:

@@ -8,7 +8,7 @@ import msgpack
 from ..base.clock import monotonic, now
 from ..queue.limits import Limits
 from ..redis.command import RedisError, ResponseError
-from ..redis.store import Due
+from ..redis.store_taking import Due
 from .links import Link
 from .tally import Tally
 

@@ -17,7 +17,7 @@ from ..errors import ConfigurationError, LeaseLost, Reason
 from ..job.job import Job
 from ..redis.async_pool import explained_async
 from ..redis.command import Command, RedisError
-from ..redis.store import STATE_KEPT
+from ..redis.places import STATE_KEPT
 from ..task.decode import path_and_headers
 from ..task.result import State
 from .beat import Beat

@@ -25,7 +25,8 @@ from ..logger import logger
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, is_cluster, pack
-from ..redis.store import READY, Store
+from ..redis.places import READY
+from ..redis.store import Store
 from ..system.process import resident_size
 from ..system.signals import DUMP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from ..base.clock import now
 from ..queue.queue import Queue
-from ..redis.store import scheduled, scored
+from ..redis.places import scheduled, scored
 from ..task.codec import loads
 from ..task.decode import decode, headers_of, is_python_path, path_of, readable
 from ..task.options import Options

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from ..base.clock import milliseconds
 from ..queue.queue import Queue
-from ..redis.store import scheduled
+from ..redis.places import scheduled
 from ..task.decode import decode, headers_of, is_python_path, path_of
 from ..task.edit import with_retry
 from .enqueued import scheduled_tasks

@@ -25,8 +25,8 @@ from ..redis.channel import Channel
 from ..redis.command import RedisError, ResponseError, pack
 from ..redis.connect import DEADLINE
 from ..redis.outage import OutageLog
+from ..redis.places import STATE_KEPT
 from ..redis.register import Register
-from ..redis.store import STATE_KEPT
 from ..system.exits import leave, leave_within
 from ..system.signals import DUMP, INSIST, NOW, STOP, SignalPipe, dump_threads
 from ..system.systemd import ServiceManager

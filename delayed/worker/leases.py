@@ -12,7 +12,7 @@ from ..base.ids import token
 from ..queue.queue import Queue
 from ..redis.channel import Channel
 from ..redis.command import bulk, pack
-from ..redis.store import TakeResult
+from ..redis.store_taking import TakeResult
 from ..redis.together import Part, together
 from .prefetch import Prefetch
 from .recorder import Recorder

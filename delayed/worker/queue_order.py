@@ -8,7 +8,7 @@ from ..base.clock import monotonic
 from ..queue.history import Keeping
 from ..queue.limits import Limits
 from ..redis.command import pack
-from ..redis.store import TakeResult
+from ..redis.store_taking import TakeResult
 from .leases import LeasePool
 
 _SHORTEST = 0.01  # seconds; to Redis, no time at all means for ever

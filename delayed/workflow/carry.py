@@ -16,8 +16,9 @@ from ..errors import Unrunnable
 from ..queue.node import joined, queues_in
 from ..redis.command import RedisError, is_outage, pack
 from ..redis.keys import Keys, home_of
+from ..redis.places import READY, STATE_KEPT, place
 from ..redis.scripts import SCRIPTS, Argument
-from ..redis.store import READY, STATE_KEPT, Store, place
+from ..redis.store import Store
 from ..task.codec import dumps
 from ..task.decode import headers_of, is_python_path
 from ..task.edit import array_of, elements

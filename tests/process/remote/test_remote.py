@@ -36,7 +36,7 @@ from delayed.errors import (
 from delayed.queue.queue import Queue
 from delayed.queue.results import results
 from delayed.redis.embedded import EmbeddedRedis
-from delayed.redis.store import scheduled
+from delayed.redis.places import scheduled
 from delayed.remote import AccessDenied, Remote, ServerAway
 from delayed.remote.queue import RemoteQueue
 from delayed.task.decode import decode

@@ -9,7 +9,7 @@ from delayed.errors import ConfigurationError
 from delayed.ops.register import doubt, served
 from delayed.queue.queue import Queue
 from delayed.redis.keys import REGISTER, register_of
-from delayed.redis.store import SERVED_FOR
+from delayed.redis.store_taking import SERVED_FOR
 from delayed.sweeper.sweeper import Sweeper
 from delayed.task.task import PyTask
 from tests.conftest import burst

@@ -11,7 +11,7 @@ from delayed.errors import InvalidTask
 from delayed.queue.async_queue import AsyncQueue
 from delayed.queue.queue import Queue
 from delayed.redis.foreign import ForeignType
-from delayed.redis.store import scored
+from delayed.redis.places import scored
 from delayed.task.options import Options
 from delayed.task.task import PyTask
 from tests.conftest import burst

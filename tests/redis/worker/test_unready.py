@@ -16,7 +16,7 @@ from delayed.errors import TaskFailed
 from delayed.job.allow import AllowAny
 from delayed.ops.info import inspect
 from delayed.queue.queue import Queue
-from delayed.redis.store import scheduled
+from delayed.redis.places import scheduled
 from delayed.task.result import State
 from delayed.task.task import GoTask, PyTask
 from delayed.worker.deferral import Deferral
