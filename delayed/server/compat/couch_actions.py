@@ -5,35 +5,32 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...base.clock import now
 from ...base.ids import digest
 from ...dead_letters.letter import dead_letters
 from ...dead_letters.retry import retry
-from ...errors import ConfigurationError, DelayedError, Duplicate, Reason
+from ...errors import ConfigurationError, Duplicate, Reason
 from ...interests.table import Interest
 from ...ops.purge import purge
 from ...queue.queue import Queue
-from ...task.decode import is_python_path, path_and_headers
+from ...task.decode import is_python_path
 from ...task.task import GoTask, PyTask
 from ..access import Grant
 from ..consumer import Bury, Consumer, Release, Retry, Succeed
 from ..later import Later
 from ..leases import Lease
 from ..links import Links
-from ..mapping import plain
 from ..sweeping import Sweeping
 from .couch_parameters import ACTIONS, InternalError, is_true, read_json
-from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, is_own_queue, own_queue
+from .couch_status import FUNCTION, REGEX, WAITING, Fields, Status, check_all, record_in, shown, shown_worker
+from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, own_queue
 
-FUNCTION = "couchqueue:task"  # what workers of ours call with a task
 _EVERYTHING = {"^.*": "^.*"}
-_REGEX = "regex:"
 _LONGEST = 100 * 366 * 86400.0  # seconds from now
-_WAITING, _PROCESSING, _COMPLETE, _FAILED = "pending", "processing", "complete", "failed"
-Fields = dict[str, Any]
+_PROCESSING, _COMPLETE, _FAILED = "processing", "complete", "failed"
 
 
 class Refusal(Exception):
@@ -62,6 +59,7 @@ class Actions:
     def __init__(self, links: Links, consumer: Consumer, sweeping: Sweeping, later: Later) -> None:
         self._links, self._consumer, self._sweeping, self._later = links, consumer, sweeping, later
         self._store = CouchStore(links)
+        self._shown = Status(links, self._store)
 
     async def run(self, action: str, given: Mapping[str, Any], grant: Grant) -> Fields:
         """Carry an action out.
@@ -99,7 +97,7 @@ class Actions:
         workers = await self._store.workers() if everybody and interested else []
         for interest in interested:
             record = {
-                "status": _WAITING,
+                "status": WAITING,
                 "createdAt": round(created * 1000),
                 "publisher": given["publisher"],
                 "data": data,
@@ -140,7 +138,7 @@ class Actions:
     async def _task_get(self, given: Mapping[str, Any], grant: Grant) -> Fields:
         worker = await self._worker(given)
         # First of all: its own queue has tasks of these, and who knows its id need not have registered it.
-        _check(grant, "consume", worker.queues)
+        check_all(grant, "consume", worker.queues)
         for name in (own_queue(worker.id), *worker.queues):
             self._sweeping.note(name)
             try:
@@ -148,11 +146,11 @@ class Actions:
             except ConfigurationError:  # no queue can have this name
                 continue
             if leases:
-                return {"worker": _shown_worker(worker), "task": await self._begin(leases[0], worker)}
-        raise Refusal("no tasks found", worker=_shown_worker(worker))
+                return {"worker": shown_worker(worker), "task": await self._begin(leases[0], worker)}
+        raise Refusal("no tasks found", worker=shown_worker(worker))
 
     async def _begin(self, lease: Lease, worker: Worker) -> Record:
-        record = _record_in(lease)
+        record = record_in(lease)
         times = {"startedAt": round(now() * 1000), "workerId": worker.id}
         held = {"token": lease.token, "held": now() + HOLD, "place": lease.queue, "function": lease.path}
         held["bytes"] = _hash(lease.data)
@@ -192,7 +190,7 @@ class Actions:
         (ended,) = await self._consumer.end_many([(record["token"], ending)])
         if ended is None:
             raise Refusal("this worker is not working on this task")
-        status = _COMPLETE if state == "success" else _WAITING if again else _FAILED
+        status = _COMPLETE if state == "success" else WAITING if again else _FAILED
         changed = {**record, "status": status, "updatedAt": round(now() * 1000)}
         if state == "fail":
             changed["failReason"] = given.get("failReason", "")
@@ -236,7 +234,7 @@ class Actions:
         queues = [each for each in re.sub(r"\s", "", text).split(",") if each]
         if "*" in queues:
             raise Refusal("Error: queues is a list of names: * is not allowed")
-        _check(grant, "consume", queues)
+        check_all(grant, "consume", queues)
         await self._remove_idle()
         worker = await self._store.register(queues)
         return {"workerId": worker.id, "queues": worker.queues}
@@ -252,7 +250,7 @@ class Actions:
             ids = [str(given["workerId"])]
         else:
             ids = [identity for identity, theirs in queues.items() if given["queue"] in theirs]
-        _check(grant, "consume", [queue for identity in ids for queue in queues.get(identity, ())])
+        check_all(grant, "consume", [queue for identity in ids for queue in queues.get(identity, ())])
         gone = [identity for identity in ids if await self._store.forget(identity)]
         if not gone:
             raise Refusal("Error: child does not exist")
@@ -268,7 +266,7 @@ class Actions:
         if not isinstance(wanted, dict):
             raise InternalError
         texts = {key: each if isinstance(each, str) else json.dumps(each) for key, each in wanted.items()}
-        pairs = [(_REGEX + key, _REGEX + text) for key, text in texts.items()]
+        pairs = [(REGEX + key, REGEX + text) for key, text in texts.items()]
         try:
             await self._links[queue].queue.set_interest(pairs, FUNCTION)
         except ConfigurationError as error:
@@ -302,84 +300,7 @@ class Actions:
     # Status
 
     async def _status(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        found: Fields = {}
-        for part, show in self._parts.items():
-            if part in given:
-                found[part] = await show(self, given, grant)
-        return {"status": found}
-
-    async def _show_workers(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002  # all have them
-        grant.check("read")
-        workers = await self._store.workers()
-        return {each.id: _shown_worker(each) for each in workers if all(map(grant.covers, each.queues))}
-
-    async def _show_queues(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
-        grant.check("read")
-        known = (name.decode(errors="replace") for name in await self._store.call("SMEMBERS", QUEUES))
-        names = sorted(filter(grant.covers, known))
-        counts = await self._store.batch([("LLEN", name) for name in names])
-        return dict(zip(names, counts, strict=True))
-
-    async def _show_interests(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
-        grant.check("read")
-        table = await self._links["couchqueue"].queue.interests()
-        return {
-            each.queue: {key.removeprefix(_REGEX): value.removeprefix(_REGEX) for key, value in each.match}
-            for each in table.interests
-            if grant.covers(each.queue)
-        }
-
-    async def _show_running(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
-        grant.check("read")
-        running = await self._store.running()
-        return {each["taskId"]: shown(each) for each in running if grant.covers(str(each.get("queue")))}
-
-    async def _show_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        grant.check("read", queue := str(given["queue"]))
-        return await self._waiting(queue, given)
-
-    async def _show_worker_queue(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        """What is for one worker alone: tasks of its queues."""
-        identity = str(given["workerQueue"])
-        queues = {each.id: each.queues for each in await self._store.workers()}
-        _check(grant, "read", queues.get(identity) or [own_queue(identity)])
-        return await self._waiting(own_queue(identity), given)
-
-    async def _waiting(self, queue: str, given: Mapping[str, Any]) -> list[Record]:
-        try:
-            link = self._links[queue]
-        except ConfigurationError:
-            return []
-        first = given["offset"]
-        tasks = await self._store.call("LRANGE", link.keys.queue, first, first + min(given["limit"], 1000) - 1)
-        return (
-            [shown(_record_in(Lease("", queue, data, 0.0, path_and_headers(data)))) for data in tasks]
-            if given["limit"]
-            else []
-        )
-
-    async def _show_failed(self, given: Mapping[str, Any], grant: Grant) -> list[Record]:
-        """The tasks of a queue that have failed, the last one first."""
-        grant.check("read", queue := str(given["failedQueue"]))
-        ids = [each.decode() for each in await self._store.call("ZREVRANGE", FAILED, 0, -1)]
-        found = [each for each in await self._store.records(ids) if each is not None and each.get("queue") == queue]
-        return [shown(each) for each in found[given["offset"] : given["offset"] + given["limit"]]]
-
-    async def _show_task(self, given: Mapping[str, Any], grant: Grant) -> Record | None:
-        record = await self._store.record(str(given["task"]))
-        grant.check("read", None if record is None else record.get("queue"))
-        return None if record is None else shown(record)
-
-    _parts: Mapping[str, Callable[["Actions", Mapping[str, Any], Grant], Awaitable[Any]]] = {
-        "workers": _show_workers,
-        "queues": _show_queues,
-        "interests": _show_interests,
-        "tasksInProgress": _show_running,
-        "queue": _show_queue,
-        "workerQueue": _show_worker_queue,
-        "failedQueue": _show_failed,
-        "task": _show_task,
-    }
+        return {"status": await self._shown.show(given, grant)}
 
     async def _actions_view(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
         return {
@@ -391,18 +312,7 @@ class Actions:
 
 
 _OF_A_RUN = ("token", "held", "bytes", "startedAt", "workerId", "failReason", "updatedAt")
-_HIDDEN = ("token", "held", "bytes", "place", "function")
 _LOOKED_AT = 10_000  # dead letters, the newest first
-_ORDER = (
-    "status", "createdAt", "publisher", "data", "runAt", "scope", "singularlyEnqueue", "singularlyRun", "taskId", "enquedAt",
-    "queue", "workerId", "startedAt",
-)  # fmt: skip
-
-
-def shown(record: Record) -> Record:
-    """A task as clients see it."""
-    names = [*(name for name in _ORDER if name in record), *(name for name in record if name not in _ORDER)]
-    return {name: record[name] for name in names if name not in _HIDDEN}
 
 
 def _check_again(record: Record, grant: Grant) -> None:
@@ -414,7 +324,7 @@ def _check_again(record: Record, grant: Grant) -> None:
 def _waiting_again(record: Record) -> Record:
     """The record of a task that had ended."""
     copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
-    return {**copy, "status": _WAITING, "enquedAt": round(now() * 1000)}
+    return {**copy, "status": WAITING, "enquedAt": round(now() * 1000)}
 
 
 def _hash(data: bytes) -> str:
@@ -428,41 +338,6 @@ def _retried(queue: Queue, record: Record) -> bool:
         if _hash(letter.data) == record.get("bytes"):
             return retry(queue, letter)
     return False
-
-
-def _shown_worker(worker: Worker) -> Fields:
-    return {"workerId": worker.id, "queues": worker.queues}
-
-
-def _record_in(lease: Lease) -> Record:
-    """The record in a task, or one for a task that somebody else has enqueued."""
-    try:
-        fields = lease.task
-    except DelayedError:
-        fields = None
-    match fields:
-        case [str(path), [dict(record)], *_] if path == FUNCTION and _is_of(lease.queue, record):
-            return record
-    value = plain(lease.data)
-    moment = round(now() * 1000)
-    return {
-        "status": _WAITING, "createdAt": moment, "publisher": "delayed", "data": value, "runAt": moment - 1, "scope": "any",
-        "singularlyEnqueue": False, "singularlyRun": False, "taskId": str(uuid.uuid4()), "enquedAt": moment,
-        "queue": lease.queue,
-    }  # fmt: skip
-
-
-def _is_of(queue: str, record: Record) -> bool:
-    """Whether a record may stand in a task of this queue: others can write one, and rights go by the queue that it names."""
-    named = record.get("queue")
-    return isinstance(record.get("taskId"), str) and isinstance(named, str) and (named == queue or is_own_queue(queue))
-
-
-def _check(grant: Grant, right: str, queues: Sequence[str]) -> None:
-    """See that somebody has a right to all of some queues, and if there are none, to any."""
-    grant.check(right)
-    for queue in queues:
-        grant.check(right, queue)
 
 
 def _json(text: object) -> Any:

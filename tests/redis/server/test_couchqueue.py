@@ -17,7 +17,8 @@ from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.server.access import ALL, Access, Grant
 from delayed.server.compat import couch_store
-from delayed.server.compat.couch_actions import FUNCTION, Actions
+from delayed.server.compat.couch_actions import Actions
+from delayed.server.compat.couch_status import FUNCTION
 from delayed.server.compat.couchqueue import CouchQueue
 from delayed.server.consumer import Consumer
 from delayed.server.http import Problem, Request
