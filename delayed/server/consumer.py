@@ -33,6 +33,7 @@ __all__ = ["Bury", "Consumer", "Ending", "Held", "Lease", "Release", "Retry", "S
 
 LONGEST_WAIT = 300.0  # seconds
 SHORTEST_TTL, LONGEST_TTL = 1.0, 86400.0  # seconds
+_WAITING = 500  # connections that wait for tasks: for so many queues at once
 _LINES = 1000  # queues from which tasks have been taken that are kept at hand while nobody waits
 _SAYS_NOTHING = {"number"}  # headers of which the history has nothing to tell
 _COUNTED = {State.SUCCEEDED: "succeeded", State.RETRYING: "retried", State.FAILED: "failed"}
@@ -70,6 +71,7 @@ class Consumer:
         self._holder = token()
         self._beats: dict[str, Beat] = {}
         self._lines: dict[str, Line] = {}
+        self._room = asyncio.Semaphore(_WAITING)
         self._workflows = Workflows(links)
         self._closed = False
         self._taken = Taken()
@@ -312,7 +314,7 @@ class Consumer:
         if line is None:
             if len(self._lines) >= _LINES:
                 self._forget_idle()
-            line = Line(self.links[queue], self._endings, self._beat(queue), self._holder)
+            line = Line(self.links[queue], self._endings, self._beat(queue), self._holder, self._room)
             self._lines[queue] = line
         return line
 

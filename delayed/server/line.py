@@ -1,4 +1,8 @@
-"""The consumers that wait for tasks of one queue: in a row, the first one first, over one connection for all of them."""
+"""The consumers that wait for tasks of one queue: in a row, the first one first, over one connection for all of them.
+
+The names of queues are the clients' to choose, and Redis has only so many connections: where many queues are waited for
+already, the next ones are looked at now and then.
+"""
 
 import asyncio
 import contextlib
@@ -32,6 +36,7 @@ MOST = 100  # tasks in one call of `take`
 _WAIT = 2.0  # seconds that a blocking pop takes at most
 _LATE = 3.0  # seconds that Redis may be late with its end
 _LOOK = 0.5  # seconds after which a queue is looked at again that is paused, or has reached a limit
+_POLL = 1.0  # seconds between two looks at a queue for which there is no connection
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)  # seconds between attempts to reach Redis
 _BEGUN, _SUPERSEDED, _IS_CANCELLED, _TOO_LATE = 1, 0, 2, 2  # what scripts say
 _WHAT = "wait for tasks"
@@ -62,10 +67,11 @@ class Line:
         endings: of its tasks.
         beat: the server as a worker of the queue.
         holder: the name of this process, for humans: the value of the leases' keys.
+        room: for connections that wait, of all lines.
     """
 
-    def __init__(self, link: Link, endings: Endings, beat: Beat, holder: str) -> None:
-        self._link, self._endings, self._beat, self._holder = link, endings, beat, holder
+    def __init__(self, link: Link, endings: Endings, beat: Beat, holder: str, room: asyncio.Semaphore) -> None:
+        self._link, self._endings, self._beat, self._holder, self._room = link, endings, beat, holder, room
         self._takers: deque[Taker] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -146,11 +152,11 @@ class Line:
                 try:
                     if connection is None:
                         connection = await self._connect()
-                    await self._round(connection)
+                    await (self._poll() if connection is None else self._round(connection))
                     attempt = 0
                     self._outage.works(_WHAT)
                 except (RedisError, OSError) as error:
-                    await _disconnect(connection)
+                    await self._disconnect(connection)
                     connection = None
                     self._outage.failed(_WHAT, error if isinstance(error, RedisError) else RedisError(str(error)))
                     await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
@@ -160,11 +166,31 @@ class Line:
             self._answer_all()
         finally:
             self._pump = None
-            await _disconnect(connection)
+            await self._disconnect(connection)
 
     async def _connect(self) -> Any:
-        client = await self._link.pooled.client()
-        return await dedicated_async(client, as_bytes(self._link.keys.noti), _WAIT + _LATE)
+        """A connection to wait over, which is to be given back to `_disconnect`; None if there are too many already."""
+        if self._room.locked():
+            return None
+        await self._room.acquire()  # at once
+        try:
+            client = await self._link.pooled.client()
+            return await dedicated_async(client, as_bytes(self._link.keys.noti), _WAIT + _LATE)
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def _disconnect(self, connection: Any) -> None:
+        if connection is not None:
+            self._room.release()
+            with contextlib.suppress(Exception):
+                await connection.disconnect(nowait=True)
+
+    async def _poll(self) -> None:
+        """Look what there is, after a while."""
+        await asyncio.sleep(_POLL)
+        await self._beat.learn()
+        await self._serve(claims=0, waiting=await self._beat.due())
 
     async def _round(self, connection: Any) -> None:
         """Wait for a notification, and hand out what there is then."""
@@ -177,10 +203,14 @@ class Line:
         claims = 0 if await connection.read_response(disable_decoding=True) is None else 1
         if not claims and not await self._beat.due():
             return
+        await self._serve(claims, waiting=not claims)
+
+    async def _serve(self, claims: int, *, waiting: bool) -> None:
+        """Hand out what there is; see `Store.take` for the words."""
         while self._takers:
             takers = self._first()
             most = min(sum(taker.most for taker in takers), MOST)
-            found = await self._take(most, takers[0].ttl, claims=claims, waiting=not claims)
+            found = await self._take(most, takers[0].ttl, claims=claims, waiting=waiting)
             claims = 0
             if not found:
                 break
@@ -325,9 +355,3 @@ class Line:
 
 def _held(job: Job, data: bytes) -> TakenTask:
     return TakenTask(job.lease[-32:], data, (job.func_path, job.headers))
-
-
-async def _disconnect(connection: Any) -> None:
-    if connection is not None:
-        with contextlib.suppress(Exception):
-            await connection.disconnect(nowait=True)

@@ -262,6 +262,38 @@ async def test_one_connection_waits_for_all(consumer: Consumer, queue: Queue, na
     await consumer.succeed_many((lease.token, None) for (lease,) in taken)
 
 
+async def test_queues_for_which_there_is_no_connection_are_looked_at(
+    redis_url: str, queue: Queue, name: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayed.server.consumer._WAITING", 1)
+    monkeypatch.setattr("delayed.server.line._POLL", 0.05)
+    names = [f"{name}_{each}" for each in "abc"]
+    before, links = blocked(client), Links(redis_url)
+    consumer = Consumer(links)
+
+    async def one_waits() -> None:
+        async with asyncio.timeout(LONG):
+            while not blocked(client) - before:
+                await asyncio.sleep(0.01)
+
+    try:
+        waiting = [asyncio.create_task(consumer.take(each, wait=LONG)) for each in names]
+        await one_waits()
+        assert len(blocked(client) - before) == 1
+        for each in names:
+            Queue(each, client).enqueue(PyTask("shop:pay", (each,)))
+        found = await asyncio.gather(*waiting)
+        assert [lease.task[1] for (lease,) in found] == [[each] for each in names]
+        await consumer.succeed_many((lease.token, None) for (lease,) in found)
+        before |= blocked(client)
+        again = asyncio.create_task(consumer.take(names[1], wait=LONG))
+        await one_waits()  # there is room again
+        again.cancel()
+    finally:
+        await consumer.close()
+        await links.aclose()
+
+
 async def test_who_goes_loses_nothing(consumer: Consumer, queue: Queue, name: str) -> None:
     for number in range(50):
         waiting = asyncio.create_task(consumer.take(name, wait=LONG))
