@@ -3,7 +3,10 @@
 from ..base.text import counted
 from ..errors import ConfigurationError
 from ..queue.queue import Queue
+from ..queue.waiting import Wanted, candidates
 from ..redis.command import ResponseError, is_cluster, same_slot
+from ..task.decode import headers_of
+from ..task.headers import member_in
 from .checks import Snapshot
 
 _MOST = 10_000  # groups whose lists move in one step
@@ -56,9 +59,17 @@ def _obstacle(queue: Queue, new: Queue, there: list[str]) -> str | None:
             f"{counted(kept, 'key')} of tracked tasks would not be found any more, as handles know the old name: "
             f"wait until they have ended and their results have run out, or purge the queue"
         )
-    if any(map(keys.owns_flow, there)):
+    if sum(map(keys.owns_group, there)) > _MOST:
+        return f"it has more than {_MOST:,} groups"
+    return _workflow(queue, there)
+
+
+def _workflow(queue: Queue, there: list[str]) -> str | None:
+    if any(map(queue.keys.owns_flow, there)):
         return "it is the home of workflows, whose tasks know the old name: wait until they have ended and are forgotten"
-    return f"it has more than {_MOST:,} groups" if sum(map(keys.owns_group, there)) > _MOST else None
+    if any(b"flow" in each.data and member_in(headers_of(each.data)) for each in candidates(queue, Wanted())):
+        return "tasks of workflows wait in it, which know the old name: wait until they have ended"
+    return None
 
 
 def _is_own(queue: Queue, key: str) -> bool:

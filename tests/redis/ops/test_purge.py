@@ -5,6 +5,7 @@ import json
 import pytest
 import redis
 
+from delayed import on
 from delayed.errors import ConfigurationError, Duplicate, TaskCancelled
 from delayed.events import Event, Kind, subscribe
 from delayed.ops.purge import purge
@@ -13,6 +14,7 @@ from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
 from delayed.queue.waiting import Wanted, at, find, remove, search
 from delayed.task.task import PyTask
+from delayed.workflow import Flow
 from tests.conftest import burst
 from tests.redis.ops.test_waiting import HOUR, fill
 from tests.support.command import run
@@ -168,6 +170,13 @@ def test_a_rename_is_refused_where_it_is_not_safe(queue: Queue, client: redis.Re
     handle.cancel()
     purge(queue)
     client.delete(queue.keys.task(str(handle.id)))
+    home = Queue(f"{queue.name}-home", client)
+    flow = Flow(home)
+    flow.add(on(queue.name, PyTask("m:f")))
+    flow.submit()
+    refused("tasks of workflows wait in it")
+    purge(queue)
+    client.delete(*client.keys(f"{home.name}*"))
     queue.enqueue(PyTask("m:f"))
     queue.store.submit_many({"g": [b"\x91\xa3m:f"]}, [])
     assert queue.store.rename(new.keys, []) == 3
