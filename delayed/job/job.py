@@ -49,8 +49,8 @@ class Job:
     """
 
     __slots__ = (
-        "_alone", "_cancelled", "_holds", "_next_look", "_queue", "answer", "args", "began", "ended", "func_path", "function",
-        "headers", "kwargs", "lease", "retry", "task", "tracked_id",
+        "_alone", "_cancelled", "_holds", "_membership", "_next_look", "_queue", "answer", "args", "began", "ended",
+        "func_path", "function", "headers", "kwargs", "lease", "retry", "task", "tracked_id",
     )  # fmt: skip
 
     def __init__(self, queue: Queue | None, call: Parsed, lease: str = "") -> None:
@@ -62,6 +62,7 @@ class Job:
         self.function: Callable[..., Any] | None = None  # once it has been found
         self.task: asyncio.Task[Any] | None = None  # where its coroutine runs
         self._holds: Holds | None = None  # once it has been asked for
+        self._membership: Membership | None = None  # likewise: it counts what is added
         self._alone = False  # in a loop of its own
         self._cancelled = False
         self._next_look = 0.0
@@ -230,13 +231,15 @@ class Job:
     @property
     def workflow(self) -> "Membership | None":
         """The workflow of which this is a node; None for a task of its own."""
+        if self._membership is not None:
+            return self._membership
         member = self.member
         home = None if member is None or self._queue is None else home_of(member.home)
         if member is None or home is None:
             return None
         adding: Any = import_module("..workflow.adding", __package__)
-        found: Membership = adding.Membership(self.queue, home.queue, member, self.lease)
-        return found
+        self._membership = adding.Membership(self.queue, home.queue, member, self.lease)
+        return self._membership
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -45,6 +45,18 @@ def grow(count: int, name: str | None = None) -> int:
     return sum(added)
 
 
+def grow_twice() -> list[bool]:
+    """Add two nodes beside itself, each as the first thing that one does with its workflow."""
+    from delayed.task.task import PyTask
+
+    added = []
+    for label in ("one", "two"):
+        workflow = current_task().workflow
+        assert workflow is not None
+        added.append(workflow.add(PyTask(same, (label,))))
+    return added
+
+
 def fail_unless(key: str) -> str:
     """Fail until the queue has a list of this name."""
     queue = current_task().queue

@@ -17,7 +17,7 @@ from delayed.workflow.tend import tend
 from tests.conftest import burst
 
 from . import functions
-from .functions import fail_unless, grow, outcomes, same, see
+from .functions import fail_unless, grow, grow_twice, outcomes, same, see
 from .hands import Hands, carry, home, say, states
 
 
@@ -308,6 +308,12 @@ def test_a_member_adds_others_once(queue: Queue) -> None:
     finish(queue)
     assert (run.value(0), run.status().total, run.wait(0)) == (1, 5, "succeeded")
     assert len(functions.SEEN) == 1
+
+
+def test_each_addition_of_a_member_counts_however_it_asks_for_its_workflow(queue: Queue) -> None:
+    run = chain(task(grow_twice), task(see)).submit(queue)
+    finish(queue)
+    assert (run.value(0), run.status().total, run.wait(0)) == ([True, True], 4, "succeeded")
 
 
 def test_what_a_lost_member_has_added_is_not_added_again(queue: Queue) -> None:
