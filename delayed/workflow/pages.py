@@ -13,7 +13,8 @@ from .layout import LISTED, Layout, packed_queues
 
 PATIENCE = 3600.0  # seconds for which a builder may think about the next page: its tasks may come from anywhere
 _NODES = 1000  # of a page, at most,
-_BYTES = 1 << 20  # and bytes of their tasks
+_BYTES = 1 << 20  # and bytes of their tasks,
+_PARTS = 16  # and names and values for each: one with a set, a gate and an edge of its own has fourteen
 NO_BLOCK = -1
 _DONE = 1  # what flow_build returns
 
@@ -120,26 +121,26 @@ def run_id(flow: str) -> str:
 
 def _pages(layout: Layout, about: dict[str, str | bytes]) -> Iterator[Page]:
     fields: list[Argument] = [part for pair in (*about.items(), *layout.sets()) for part in pair]
-    size = 0
+    nodes = size = 0
     for block in layout.graph.blocks:
         if block.size > LISTED:
             if fields:
                 yield from _split(fields)
-                fields, size = [], 0
+                fields, nodes, size = [], 0, 0
             yield from _listed(layout, block)
             continue
         for index, data in enumerate(layout.tasks(block), block.first):
-            fields += (f"t{index}", data)
-            size += len(data)
-            if len(fields) > 4 * _NODES or size > _BYTES:
+            if nodes == _NODES or size > _BYTES:
                 yield from _split(fields)
-                fields, size = [], 0
+                fields, nodes, size = [], 0, 0
+            fields += (f"t{index}", data)
+            nodes, size = nodes + 1, size + len(data)
     yield from _split(fields or ["listed", "1"])
 
 
 def _split(fields: list[Argument]) -> Iterator[Page]:
-    for at in range(0, len(fields), 8 * _NODES):
-        yield Page(fields[at : at + 8 * _NODES], [], NO_BLOCK)
+    for at in range(0, len(fields), _PARTS * _NODES):
+        yield Page(fields[at : at + _PARTS * _NODES], [], NO_BLOCK)
 
 
 def _listed(layout: Layout, block: Block) -> Iterator[Page]:

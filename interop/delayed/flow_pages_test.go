@@ -54,6 +54,29 @@ func TestALargeWorkflowGoesInInPages(t *testing.T) {
 	}
 }
 
+func TestAThousandNodesAreCreatedByOneCall(t *testing.T) {
+	for _, count := range []int{1000, 1001} {
+		queue, calls := newQueue(t), 0
+		tasks := make([]Part, count)
+		for i := range tasks {
+			tasks[i] = task("f.One")
+		}
+		f := NewFlow(queue, "")
+		f.Add(ChainOf(tasks...))
+		f.graph.Number()
+		counting := flow.NewCarrier(queue.store, func(ctx context.Context, store *rdb.Store, name string, keys []string, args ...string) (any, error) {
+			if name == "flow_build" {
+				calls++
+			}
+			return store.Run(ctx, name, keys, args...)
+		})
+		must(t, counting.Store(t.Context(), flow.NewLayout(f.graph, queue.Name(), "flowCOUNTS", nil), []string{"policy", "stop", "keep", "60000"}))
+		if (calls == 1) != (count == 1000) {
+			t.Error(count, calls)
+		}
+	}
+}
+
 // dying is a queue whose process is killed when it has sent some pages.
 func dying(queue *Queue, pages int) *flow.Carrier {
 	return flow.NewCarrier(queue.store, func(ctx context.Context, store *rdb.Store, name string, keys []string, args ...string) (any, error) {

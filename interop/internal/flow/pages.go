@@ -14,9 +14,8 @@ import (
 var Patience = time.Hour
 
 const (
-	pageBytes = 1 << 20  // of the tasks of a page, at most
-	pageParts = 4 * page // names and values that end a page, and …
-	mostParts = 8 * page // … of one page, at most
+	pageBytes = 1 << 20   // of the tasks of a page, at most
+	pageParts = 16 * page // names and values of a page, at most: a node with a set, a gate and an edge of its own has fourteen
 )
 
 // ErrTooSlow says that a workflow was removed before it was whole.
@@ -104,12 +103,12 @@ func common(k rdb.Keys, flow string) []string {
 
 // build makes the pages.
 func (b *builder) build(ctx context.Context, fields []string) error {
-	size := 0
+	nodes, size := 0, 0
 	flush := func() error {
 		some := fields
-		fields, size = nil, 0
+		fields, nodes, size = nil, 0, 0
 		for len(some) > 0 {
-			n := min(mostParts, len(some))
+			n := min(pageParts, len(some))
 			if err := b.page(ctx, &part{fields: some[:n], set: -1}); err != nil {
 				return err
 			}
@@ -129,11 +128,13 @@ func (b *builder) build(ctx context.Context, fields []string) error {
 			continue
 		}
 		err := b.layout.tasks(block, func(index int64, data []byte) error {
-			fields = append(fields, "t"+rdb.Decimal(index), string(data))
-			size += len(data)
-			if len(fields) > pageParts || size > pageBytes {
-				return flush()
+			if nodes == page || size > pageBytes {
+				if err := flush(); err != nil {
+					return err
+				}
 			}
+			fields = append(fields, "t"+rdb.Decimal(index), string(data))
+			nodes, size = nodes+1, size+len(data)
 			return nil
 		})
 		if err != nil {

@@ -328,3 +328,21 @@ def test_a_group_after_many(queue: Queue) -> None:
     run = flow.submit()
     drain(queue)
     assert run.status().state == "succeeded"
+
+
+@pytest.mark.parametrize("shape", ["chain", "nodes", "group"])
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_a_thousand_nodes_are_created_by_one_call(queue: Queue, shape: str, count: int) -> None:
+    own, calls = Queue(queue.name, queue.conn), list[str]()
+    add = own.store.add
+
+    def adding(script: str, *arguments: Any) -> Any:
+        calls.append(script)
+        return add(script, *arguments)
+
+    own.store.add = adding  # type: ignore[method-assign,assignment]
+    flow, tasks = Flow(own), [PyTask(same, (number,)) for number in range(count)]
+    for part in tasks if shape == "nodes" else [chain(*tasks) if shape == "chain" else group(tasks)]:
+        flow.add(part)
+    assert flow.submit().status().total == count
+    assert (calls.count("flow_build") == 1) == (count == 1000)
