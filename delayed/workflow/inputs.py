@@ -56,8 +56,12 @@ class Results:
 
     def _inputs(self, some: list[int]) -> Iterator[Input]:
         keys = self._store.keys
-        values = self._store.call("HMGET", keys.flow(self._flow), *(f"r{index}" for index in some))
-        marks = self._store.call("GETRANGE", keys.marks(self._flow), min(some), max(some)).decode("latin-1")
+        results = ("HMGET", keys.flow(self._flow), *(f"r{index}" for index in some))
+        values, found = self._store.read(results, ("GETRANGE", keys.marks(self._flow), min(some), max(some)))
+        for reply in (values, found):
+            if isinstance(reply, Exception):
+                raise reply
+        marks = found.decode("latin-1")
         for index, result in zip(some, values, strict=True):
             offset = index - min(some)
             yield _input(node_id(self._flow, index), marks[offset : offset + 1], result)
