@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strconv"
 	"strings"
@@ -59,10 +60,14 @@ func (c *Carrier) Sets(ctx context.Context, flow string) iter.Seq2[Set, error] {
 
 // Marks are those of some nodes, a page at most: NUL for those that wait.
 func (c *Carrier) Marks(ctx context.Context, flow string, first, count int64) ([]byte, error) {
-	reply, err := c.store.Caller.Call(ctx, "GETRANGE", c.store.Keys.Marks(flow), rdb.Decimal(first), rdb.Decimal(first+count-1))
+	reply, err := c.store.Caller.Call(ctx, c.marks(flow, first, count)...)
 	marks := make([]byte, count)
 	copy(marks, rdb.Bulk(reply))
 	return marks, err
+}
+
+func (c *Carrier) marks(flow string, first, count int64) []string {
+	return []string{"GETRANGE", c.store.Keys.Marks(flow), rdb.Decimal(first), rdb.Decimal(first + count - 1)}
 }
 
 // Result is what has become of one node: its mark, and its result as results are stored, or nil.
@@ -99,17 +104,24 @@ func (c *Carrier) someResults(ctx context.Context, flow string, some []int64) ([
 		first, last = min(first, index), max(last, index)
 		command = append(command, "r"+rdb.Decimal(index))
 	}
-	values, err := c.values(ctx, command...)
-	if err != nil || len(values) != len(some) {
-		return nil, err
-	}
-	marks, err := c.Marks(ctx, flow, first, last-first+1)
+	replies, err := c.store.Batch(ctx, 0, command, c.marks(flow, first, last-first+1)) // in one round trip
 	if err != nil {
 		return nil, err
 	}
+	if err := errors.Join(rdb.FailureIn(replies[0]), rdb.FailureIn(replies[1])); err != nil {
+		return nil, err
+	}
+	values, _ := replies[0].([]any)
+	marks := rdb.Bulk(replies[1])
 	found := make([]Result, len(some))
 	for i, index := range some {
-		found[i] = Result{index, marks[index-first], values[i]}
+		found[i] = Result{Index: index}
+		if at := index - first; at < int64(len(marks)) {
+			found[i].Mark = marks[at]
+		}
+		if i < len(values) {
+			found[i].Data = rdb.Bulk(values[i])
+		}
 	}
 	return found, nil
 }
