@@ -1,4 +1,4 @@
-"""`delayed watch`: follows what happens to tasks, and who comes and goes."""
+"""`delayed watch`: follows what happens to tasks, their totals, and who comes and goes."""
 
 import json
 import math
@@ -8,6 +8,7 @@ import click
 
 from ..base.checks import as_time
 from ..base.clock import monotonic
+from ..ops.statistics import sums_line
 from ..ops.watch import Watch, Watched
 from .amounts import Number
 from .application import app_option
@@ -26,8 +27,9 @@ from .places import places
 def watch(url: str, queues: tuple[str, ...], app_path: str | None, seconds: float | None, as_json: bool) -> None:
     """Follow what happens to tasks of QUEUES, or of all known queues, and the workers and sweepers that come and go.
 
-    Tasks are told of as the history of their queue keeps them: see `delayed queue history`. With --json each line is an
-    object.
+    Tasks are told of as the history of their queue keeps them: see `delayed queue history`. Each second there is a line with
+    the totals of each queue in which something has changed, also by enqueues and by successes that no history keeps. With
+    --json each line is an object.
     """
     some = places(url, queues, app_path)
     if not as_json and queues:
@@ -48,6 +50,8 @@ def _until(watching: Watch, end: float) -> Iterator[Watched]:
 def _line(each: Watched) -> str:
     if each.kind == "task" and each.event is not None:
         return event_line(each.event)
+    if each.stats is not None:
+        return f"{as_time(each.time):25}  {each.kind:10}  {sums_line(each.stats)}"
     if each.kind == "gap":
         return f"{as_time(each.time):25}  gap         events may be missing here: they were removed before they were read"
     cause = f": {each.event.said}" if each.event is not None and each.event.said else ""

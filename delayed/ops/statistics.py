@@ -8,6 +8,7 @@ from ..base.checks import as_time
 from ..base.escape import escaped
 from ..errors import ConfigurationError
 from ..queue.queue import Queue
+from ..redis.command import ResponseError
 from ..redis.statistics import (
     RUN,
     TIERS,
@@ -21,7 +22,7 @@ from ..redis.statistics import (
     outcomes,
     row_of,
 )
-from .overview import QueueView, server_time
+from .overview import QueueView, looks, server_time
 from .reading import asked
 
 _HEAD = "started  succeeded  retried  failed  buried  cancelled  expired  mean run  95 % below"
@@ -136,6 +137,24 @@ def sums(total: Totals, view: QueueView) -> Sums:
         held=view.running,
         dead=view.dead,
     )
+
+
+def sums_of(queues: Sequence[Queue]) -> Iterator[tuple[Queue, Sums]]:
+    """What `sums` says of each of these queues, which are on one server: four commands for all of them, or on a cluster
+    for each. A queue that cannot be read, as another program uses one of its keys, is left out."""
+    try:
+        totals_alone = asked(queues, lambda queue: [("HGET", queue.keys.stats_total, "")])
+        for queue, view, (counts,) in zip(queues, looks(queues), totals_alone, strict=True):
+            yield queue, sums(Totals(Counted(entry_of(counts or b"")[1])), view)
+    except ResponseError:
+        half = len(queues) // 2
+        for some in (queues[:half], queues[half:]) if half else ():
+            yield from sums_of(some)
+
+
+def sums_line(found: Sums) -> str:
+    """The numbers with their names, in a line."""
+    return "  ".join(f"{name} {number:,}" for name, number in found._asdict().items())
 
 
 def rows(queue: Queue, by: str = "hour", since: float = 86_400.0) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Follows what happens to tasks of some queues, and the workers and sweepers that come and go, from one place."""
+"""Follows what happens to tasks of some queues, their totals, and who works on them, from one place."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,17 @@ from typing import Any
 from ..base.clock import monotonic, now
 from ..queue.history import HistoryEvent, unpacked
 from ..queue.queue import Queue
-from ..redis.command import ResponseError, is_cluster, pairs
+from ..redis.command import RedisError, ResponseError, is_cluster, pairs
 from ..worker.scoreboard import description
 from .history import event_as_dict
 from .processes import entries
+from .statistics import Sums, sums_of
 
 _COUNT = 100  # entries of a queue in one read
 _WAIT = 0.5  # seconds that one read waits
-_LOOK = 1.0  # seconds between two looks at the registers
+_LOOK = 1.0  # seconds between two looks at the registers, and at the totals
+_AT_ONCE = 100  # queues whose totals are looked at; of more, each has its turn
+KINDS = ("task", "stats", "came", "went", "lost", "gap")
 _BEGINNING = b"0-0"  # what is before the first entry of a history
 
 
@@ -23,23 +26,27 @@ _BEGINNING = b"0-0"  # what is before the first entry of a history
 class Watched:
     """Something that has happened."""
 
-    kind: str  # task; came, went, lost: a process; gap: events may be missing, as they were removed before they were read
+    kind: str  # of KINDS; came, went, lost: a process; gap: events may be missing, as they were removed before they were read
     queue: str
     time: float  # seconds since 1970
     event: HistoryEvent | None = None  # of a task
     place: str = ""  # host:pid of a process
     process: str = ""  # worker or sweeper
+    stats: Sums | None = None  # of a queue, once they are others
 
     def as_dict(self) -> dict[str, Any]:
         """In the form of JSON."""
         about = {"kind": self.kind, "queue": self.queue, "time": self.time, "place": self.place, "process": self.process}
         if self.event is not None:
             about["event"] = event_as_dict(self.event)
+        if self.stats is not None:
+            about["stats"] = self.stats._asdict()
         return {name: value for name, value in about.items() if value != ""}
 
 
 class Watch:
-    """What happens from now on. Tasks are told of as the history of their queue keeps them: see `history.keep`.
+    """What happens from now on. Tasks are told of as the history of their queue keeps them: see `history.keep`. What no
+    history keeps, such as an enqueue, shows in `stats`: the totals of a queue, at most once a second, if they have changed.
 
     Args:
         queues: which, all on one server; on Redis Cluster it looks twice a second.
@@ -51,6 +58,8 @@ class Watch:
         self._gone: dict[bytes, int] = {}  # entries that were no more when an empty history began to be followed
         self._full: list[bytes] = []  # of whose histories the last read may have left something
         self._processes: dict[str, dict[str, dict[str, Any]]] = {}
+        self._stats: dict[str, Watched] = {}  # queue → its totals, as they were told last
+        self._turn = 0  # of the queue whose totals are next
         for queue in queues:
             self.add(queue)
         self._look_at = monotonic() + _LOOK
@@ -71,10 +80,16 @@ class Watch:
         self._cursors.pop(key, None)
         self._gone.pop(key, None)
         self._processes.pop(queue.name, None)
+        self._stats.pop(queue.name, None)
 
     def place(self, queue: Queue) -> str:
         """The entry of a queue's history up to which all has been told."""
         return self._cursors[_key(queue)].decode()
+
+    @property
+    def stats(self) -> list[Watched]:
+        """The totals of each queue, as they were told last."""
+        return list(self._stats.values())
 
     @property
     def told_until(self) -> float:
@@ -94,7 +109,12 @@ class Watch:
         found = [each for key, page in pages for each in self._told(key, page)]
         if monotonic() >= self._look_at:
             self._look_at = monotonic() + _LOOK
-            found += [each for queue in self._queues.values() for each in self._changes(queue)]
+            try:
+                found += [each for queue in self._queues.values() for each in self._changes(queue)]
+                found += self._totals()
+            except RedisError:
+                if not found:  # what has been found would not be read again
+                    raise
         return found
 
     def __iter__(self) -> Iterator[Watched]:
@@ -149,6 +169,17 @@ class Watch:
             left = queue.store.call("HGET", queue.keys.workers, lease)  # one that stops strikes itself off
             kind = "went" if left is None else "lost"
             yield _process(kind, queue, before[lease] if left is None else description(left))
+
+    def _totals(self) -> Iterator[Watched]:
+        """The totals that are others than before, of the queues whose turn it is."""
+        some = list(self._queues.values())
+        chosen = [some[(self._turn + number) % len(some)] for number in range(min(_AT_ONCE, len(some)))]
+        self._turn += len(chosen)
+        for queue, found in sums_of(chosen):
+            before = self._stats.get(queue.name)
+            if before is None or before.stats != found:
+                self._stats[queue.name] = Watched("stats", queue.name, now(), stats=found)
+                yield self._stats[queue.name]
 
 
 def _process(kind: str, queue: Queue, about: dict[str, Any]) -> Watched:

@@ -45,6 +45,7 @@ class Listener:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting: deque[tuple[str, Order | None, bytes]] = deque()
         self._size = 0
+        self._newest: dict[str, bytes] = {}  # queue → its totals that it has not read
         self._missed = False
         self._woken = asyncio.Event()
         self._told: dict[str, Order] = {}  # queue → the last entry that it has heard of otherwise
@@ -65,6 +66,11 @@ class Listener:
             self._size, self._missed = 0, True
         self._woken.set()
 
+    def update(self, queue: str, message: bytes) -> None:
+        """The totals of a queue are others; who has not read the ones before needs them no more."""
+        self._newest[queue] = message
+        self._woken.set()
+
     def skip(self, told: dict[str, Order]) -> None:
         """It has heard of these entries, and all before them."""
         self._told = told
@@ -77,8 +83,9 @@ class Listener:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
         self._woken.clear()
-        found = [message for *_, message in self._waiting]
+        found = [*(message for *_, message in self._waiting), *self._newest.values()]
         self._waiting.clear()
+        self._newest.clear()
         self._size = 0
         if self._missed:
             self._missed = False
@@ -145,8 +152,10 @@ class Hub:
             listeners = list(self._listeners)
             try:
                 await asyncio.to_thread(following.follow, listeners)
+                if new := [each for each in listeners if not each.ready.done()]:
+                    self._tell(following.stats, new)
                 _ready(listeners, None)
-                self._tell(await asyncio.to_thread(following.read))
+                self._tell(await asyncio.to_thread(following.read), self._listeners)
                 if following.idle:
                     await asyncio.sleep(_PAUSE)
                 outage.works(_WHAT)
@@ -159,11 +168,14 @@ class Hub:
                 _ready(listeners, RedisError("the events could not be told"))
                 await asyncio.sleep(_PAUSE)
 
-    def _tell(self, found: Sequence[Watched]) -> None:
+    def _tell(self, found: Sequence[Watched], listeners: Iterable[Listener]) -> None:
         for each, message in formatted(found):
-            for listener in self._listeners:
+            for listener in listeners:
                 if listener.hears(each.queue):
-                    listener.put(each.queue, order_of(each), message)
+                    if each.stats is None:
+                        listener.put(each.queue, order_of(each), message)
+                    else:
+                        listener.update(each.queue, message)
 
 
 def _ready(listeners: Iterable[Listener], error: RedisError | None) -> None:
@@ -218,6 +230,11 @@ class Following:
             self._looked = f"{seconds * 1000 + microseconds // 1000}-0"
             self._look_at = monotonic() + _LOOK
         return self._served
+
+    @property
+    def stats(self) -> list[Watched]:
+        """The totals of the queues, as they were told last: for those who listen only now."""
+        return self._watch.stats
 
     @property
     def idle(self) -> bool:

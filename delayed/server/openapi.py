@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .calls import Route
+from .events import EVENTS
 from .http import JSON, NDJSON, PROBLEM, TITLES
 from .option_schemas import ref
 from .schemas import SCHEMAS
@@ -72,6 +73,9 @@ def _operation(route: Route) -> dict[str, Any]:
 def _gives(name: str) -> dict[str, Any]:
     if not name:
         return {"description": "A page for people"}
+    if name == EVENTS:
+        about = "Server-sent events; their data are texts of JSON, in the form of `Event`."
+        return {"description": "Events", "content": {name: {"schema": {"type": "string", "description": about}}}}
     if "/" in name:
         return {"description": "Text", "content": {name: {"schema": {"type": "string"}}}}
     return {"description": name or "Nothing", "content": {JSON: {"schema": ref(name)}}}
@@ -125,6 +129,8 @@ def _section(route: Route) -> str:
 
 
 def _link(name: str) -> str:
+    if name == EVENTS:
+        return f"{name} of {_link('Event')}"
     return name if "/" in name else f'<a href="#{name}">{name}</a>'
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 from ..errors import Reason
 from ..ops.jobs import LETTERS, WAITING
+from ..ops.statistics import Sums
+from ..ops.watch import KINDS
 from ..redis.statistics import OUTCOMES
 from ..task.result import State
 from .consumer import LONGEST_TTL, LONGEST_WAIT, SHORTEST_TTL
@@ -291,8 +293,25 @@ SCHEMAS: dict[str, Any] = {
             },
             "functions": {"type": "object", "additionalProperties": ref("Counted")},
             "steps": {"type": "array", "items": ref("Counted")},
-            "sums": {"type": "object", "additionalProperties": COUNT},
+            "sums": ref("Sums"),
         }
+    ),
+    "Sums": object_of(
+        dict.fromkeys(Sums._fields, COUNT),
+        description="What has become of a queue's tasks since it exists, and what is there. Workers count each second or so.",
+    ),
+    "Event": object_of(
+        {
+            "kind": {"type": "string", "enum": list(KINDS)},
+            "queue": STRING,
+            "time": {**NUMBER, "description": "Seconds since 1970."},
+            "event": {"type": "object", "description": "What a task has come to, as `delayed history --json` has it."},
+            "stats": ref("Sums"),
+            "place": {**STRING, "description": "host:pid of a process, or of a task's worker."},
+            "process": {"type": "string", "enum": ["worker", "sweeper"]},
+        },
+        ("kind", "time"),
+        description="The data of a server-sent event, whose name is the kind.",
     ),
     "Document": {"type": "object", "description": "The interface in OpenAPI 3.1."},
     "Health": object_of({"ok": {"type": "boolean"}, "detail": STRING}),

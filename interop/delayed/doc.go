@@ -29,6 +29,8 @@
 //	run, err := queue.SubmitFlow(ctx, delayed.GroupOf(resize, crop).Then(delayed.NewGoTask("main.Store")))
 //	state, err := run.Wait(ctx)
 //
+// Watch tells of what happens in queues: what their tasks come to, their totals, and the workers and sweepers that come and go.
+//
 // A worker heeds what operators want of a queue (a pause, so many tasks at once, so many a second; see docs/operations.md), lets groups
 // of tasks take turns, and runs no more tasks with one concurrency key at once than they say.
 //

@@ -2,6 +2,7 @@ package delayed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -83,4 +84,33 @@ func ExampleApp() {
 	// 16 false
 	// Welcome, Grace acme
 	// Welcome, Ada acme
+}
+
+// A program that follows a queue, until it has seen enough.
+func ExampleWatch() {
+	ctx, enough := context.WithTimeout(context.Background(), time.Minute)
+	defer enough()
+	client, err := Connect(shared.url())
+	check(err)
+	defer client.Close()
+	queue, err := NewQueue("example-"+rdb.Token(), client)
+	check(err)
+	check(queue.Enqueue(ctx, NewGoTask("main.Report")))
+
+	err = Watch(ctx, []*Queue{queue}, func(seen Watched) {
+		switch seen.Kind {
+		case "task": // what an attempt came to, if the history of the queue keeps that
+			fmt.Println(seen.Event.Outcome, seen.Event.Task, seen.Event.Said)
+		case "came", "went", "lost": // a worker or a sweeper
+			fmt.Println(seen.Kind, seen.Process, seen.Place)
+		case "stats": // the totals, once a second, if they have changed
+			fmt.Println(seen.Stats.Enqueued, "enqueued,", seen.Stats.Waiting, "waiting")
+			enough()
+		}
+	})
+	fmt.Println(errors.Is(err, context.Canceled))
+	client.Del(context.Background(), queue.Name(), queue.store.Keys.Noti)
+	// Output:
+	// 1 enqueued, 1 waiting
+	// true
 }

@@ -14,7 +14,8 @@ import (
 const (
 	watchedEntries = 100                    // of a queue in one read
 	watchWait      = 500 * time.Millisecond // that one read waits
-	watchRegister  = time.Second            // between two looks at the registers
+	watchRegister  = time.Second            // between two looks at the registers, and at the totals
+	watchedTotals  = 100                    // queues whose totals are looked at; of more, each has its turn
 	atBeginning    = "0-0"                  // what is before the first entry of a history
 )
 
@@ -33,17 +34,20 @@ type HistoryEvent struct {
 
 // Watched is something that has happened in a queue.
 type Watched struct {
-	// Kind is task; came, went or lost, of a worker or sweeper; or gap: events may be missing, as they were removed before they were read.
+	// Kind is task; stats, of a queue; came, went or lost, of a worker or sweeper; or gap: events may be missing, as they were removed
+	// before they were read.
 	Kind    string
 	Queue   string
 	Time    time.Time
 	Event   HistoryEvent // of a task; of a worker that its supervisor has lost, why
 	Place   string       // host:pid
 	Process string       // worker or sweeper
+	Stats   Sums         // of a queue, if they are others than before
 }
 
-// Watch tells of what happens in queues on one server from now on, until ctx is done, whose cause it returns, or Redis fails. Tasks are
-// told of as the history of their queue keeps them: by default those that do not succeed. It needs a server that is no cluster.
+// Watch tells of what happens in queues of one server or cluster from now on, until ctx is done, whose cause it returns, or Redis fails.
+// Tasks are told of as the history of their queue keeps them: by default those that do not succeed. What no history keeps, such as an
+// enqueue, shows in stats: the totals of a queue, at most once a second, if they have changed.
 func Watch(ctx context.Context, queues []*Queue, tell func(Watched)) error {
 	if len(queues) == 0 {
 		return nil
@@ -67,6 +71,9 @@ func Watch(ctx context.Context, queues []*Queue, tell func(Watched)) error {
 				return err
 			}
 		}
+		if err := w.totals(ctx, queues); err != nil {
+			return err
+		}
 	}
 }
 
@@ -75,10 +82,13 @@ type watch struct {
 	cursors map[string]string             // by key
 	gone    map[string]int64              // entries that were no more when an empty history began to be followed, by key
 	known   map[*Queue]map[string]Watched // processes, by own lease
+	stats   map[*Queue]Sums               // as they were told last
+	turn    int                           // of the queue whose totals are next
 }
 
 func newWatch(tell func(Watched)) *watch {
-	return &watch{tell: tell, cursors: map[string]string{}, gone: map[string]int64{}, known: map[*Queue]map[string]Watched{}}
+	return &watch{tell: tell, cursors: map[string]string{}, gone: map[string]int64{}, known: map[*Queue]map[string]Watched{},
+		stats: map[*Queue]Sums{}}
 }
 
 // follow begins behind the newest entry.
@@ -101,16 +111,37 @@ func (w *watch) follow(ctx context.Context, queue *Queue) error {
 	return err
 }
 
+// read tells of what is new in histories, and waits for something if nothing is. A cluster has no command that waits for all of them.
 func (w *watch) read(ctx context.Context, queues []*Queue) error {
+	if _, clustered := queues[0].store.Client.(*redis.ClusterClient); clustered {
+		some := false
+		for i := range queues {
+			found, err := w.page(ctx, queues[i:i+1], -1)
+			if err != nil {
+				return err
+			}
+			some = some || found
+		}
+		if some {
+			return nil
+		}
+		queues = queues[:1]
+	}
+	_, err := w.page(ctx, queues, watchWait)
+	return err
+}
+
+// page reads once, and reports whether there was something; it does not wait if wait is negative.
+func (w *watch) page(ctx context.Context, queues []*Queue, wait time.Duration) (bool, error) {
 	streams := make([]string, 2*len(queues))
 	for i, queue := range queues {
 		streams[i], streams[len(queues)+i] = queue.store.Keys.History, w.cursors[queue.store.Keys.History]
 	}
-	found, err := queues[0].store.Client.XRead(ctx, &redis.XReadArgs{Streams: streams, Count: watchedEntries, Block: watchWait}).Result()
+	found, err := queues[0].store.Client.XRead(ctx, &redis.XReadArgs{Streams: streams, Count: watchedEntries, Block: wait}).Result()
 	if errors.Is(err, redis.Nil) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return errors.Join(context.Cause(ctx), err)
+		return false, errors.Join(context.Cause(ctx), err)
 	}
 	for _, stream := range found {
 		for _, queue := range queues {
@@ -119,7 +150,7 @@ func (w *watch) read(ctx context.Context, queues []*Queue) error {
 			}
 		}
 	}
-	return err
+	return len(found) > 0, err
 }
 
 // told tells of entries of a history.
@@ -205,6 +236,23 @@ func (w *watch) changes(ctx context.Context, queue *Queue) error {
 		w.tell(process)
 	}
 	w.known[queue] = found
+	return nil
+}
+
+// totals tells the totals that are others than before, of the queues whose turn it is.
+func (w *watch) totals(ctx context.Context, queues []*Queue) error {
+	for range min(len(queues), watchedTotals) {
+		queue := queues[w.turn%len(queues)]
+		w.turn++
+		found, known, err := queue.sums(ctx)
+		if err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+		if before, told := w.stats[queue]; known && (!told || before != found) {
+			w.stats[queue] = found
+			w.tell(Watched{Kind: "stats", Queue: queue.Name(), Time: time.Now(), Stats: found})
+		}
+	}
 	return nil
 }
 

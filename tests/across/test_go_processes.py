@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from delayed.ops.statistics import sums_of
 from delayed.queue.queue import Queue
 from delayed.task.task import GoTask
 from tests import ROOT
@@ -68,3 +69,20 @@ def test_it_is_not_another_process_s_watchdog(fleet: Fleet, queue: Queue) -> Non
     sweeper.expect("WATCHDOG=1")  # after a sweep
     with pytest.raises(AssertionError):
         sweeper.expect("WATCHDOG=1", seconds=0.5)
+
+
+@pytest.mark.slow
+def test_a_simulation_has_a_go_worker(fleet: Fleet, queue: Queue) -> None:
+    binary = go_binary("delayed-worker", ROOT / "interop", "./cmd/delayed-worker")
+    go = Queue(f"simulation:{queue.name}:go", queue.conn)
+    words = ("--queue", queue.name, "--workers", "1", "--fill-time", "0.02", "--run-time", "0.01")
+    url = fleet.environment["DELAYED_REDIS_URL"]
+    process = fleet.delayed("simulate", *words, "--redis", url, "--go-worker", str(binary), "--clean")
+
+    def completed() -> list[int]:
+        return [total.completed for _, total in sums_of([go]) if total.completed]
+
+    eventually(completed, 90)
+    process.send(signal.SIGINT)
+    assert process.wait() == 0, process.log.read_text()
+    assert process.log.read_text().count("all is well") == 2

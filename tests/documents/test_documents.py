@@ -14,7 +14,10 @@ from click.testing import CliRunner, Result
 from delayed.base.ids import new_id
 from delayed.cli.main import main
 from delayed.cli.run import worker
+from delayed.cli.simulate import simulate
 from delayed.dead_letters.letter import dead_letters
+from delayed.ops.statistics import Sums
+from delayed.ops.watch import KINDS
 from delayed.queue.queue import Queue
 from delayed.queue.waiting import find, move
 from delayed.redis.embedded import EmbeddedRedis
@@ -115,6 +118,23 @@ def test_the_table_for_go_names_what_its_module_has() -> None:
     for name, method in re.findall(r"(New\w+)\([^()]*\)\.(\w+)", column):
         (kind,) = re.findall(rf"^func {name}\(.*\) (\*\w+)", source, re.MULTILINE)
         assert re.search(rf"^func \(\w+ {re.escape(kind)}\) {method}\(", source, re.MULTILINE), f"{name}(…).{method}"
+
+
+def test_the_tables_for_taskqueue_name_what_there_is() -> None:
+    text = (ROOT / "docs" / "moving-over.md").read_text().partition("## From taskqueue and jobqueue")[2]
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    here = {row[0].removeprefix("| "): row[1].removesuffix(" |") for row in rows}
+    sizes = ("input_queue_size", "work_queue_size", "dead_queue_size")
+    for theirs in ("enqueued", "started", "retried", "failed", "completed", *sizes):
+        assert re.findall(r"`(\w+)`", here[f"`{theirs}`"])[0] in Sums._fields
+    for theirs in ("MANAGER_STATS`, each second", "TASK_RETRY`", "TASK_FAILURE`", "TASK_COMPLETION`"):
+        assert re.findall(r"`(\w+)`", here[f"`{theirs}"])[0] in KINDS
+    assert here["`MANAGER_START`, `MANAGER_STOP`"].startswith("`came`, `went`")
+    options = {name: option.default for option in simulate.params for name in option.opts}
+    for theirs in [each for each in here if each.startswith(("`-", "`e2e"))]:
+        for name, default in re.findall(r"`(?:delayed simulate )?(--[a-z-]+) ([\d.]+)`", here[theirs]):
+            assert options[name] == float(default), name
+        assert set(re.findall(r"--[a-z-]+", here[theirs])) <= {*options}, theirs
 
 
 def test_operations_gives_the_defaults_of_the_code() -> None:

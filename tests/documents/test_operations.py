@@ -80,7 +80,7 @@ def test_each_question_takes_one_command(mail: Queue) -> None:
     assert "enqueued" in answered("What happened to task X yesterday?", mail, **{handle_id: tracked})
     keep_failures(mail)
     assert "failed      -                 m:fails" in answered("What failed in the last two hours?", mail)
-    assert QUESTIONS.pop("What happens at this moment?") == "watch mail"  # it goes on for ever: see test_history.py
+    assert QUESTIONS.pop("What happens at this moment?") == "watch mail"  # it goes on for ever: see test_watch.py
     assert f"m:runs('dora')  by {place}" in answered("What runs now, and where?", mail)
     assert "m:waits(0)" in answered("What is taken next?", mail)
     assert f"{cause.id}      300  " in answered("What failed, and why?", mail)

@@ -72,6 +72,19 @@ def test_what_happens_in_a_queue_is_told(api: Api, queue: Queue, name: str) -> N
         assert told["event"]["said"].endswith("no")
 
 
+def test_totals_are_told_when_they_change_and_to_who_comes_later(api: Api, queue: Queue, name: str) -> None:
+    queue.enqueue(PyTask("tasks:two", (1,)))
+    with Events(api, f"/v1/queues/{name}/events") as events:
+        told = events.next("stats")
+        assert (told["queue"], told["id"], told["stats"]["enqueued"], told["stats"]["waiting"]) == (name, None, 1, 1)
+        with Events(api, f"/v1/events?queues={name}") as later:  # nothing has changed since
+            assert later.next("stats")["stats"] == told["stats"]
+        burst(queue)
+        while told["stats"]["completed"] == 0:
+            told = events.next("stats")
+        assert (told["stats"]["enqueued"], told["stats"]["waiting"]) == (1, 0)
+
+
 @pytest.mark.slow
 def test_who_comes_and_goes_is_told(api: Api, fleet: Fleet, name: str) -> None:
     with Events(api, f"/v1/events?queues={name}") as events:

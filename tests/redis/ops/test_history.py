@@ -143,7 +143,7 @@ def test_watching_tells_what_happens_and_who_comes(queue: Queue) -> None:
     found.clear()
 
     def more() -> bool:
-        found.extend(watching.read(0.1))
+        found.extend(each for each in watching.read(0.1) if each.kind != "stats")
         return bool(found)
 
     eventually(more)

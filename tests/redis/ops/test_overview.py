@@ -22,6 +22,7 @@ from delayed.ops.health import Wanted, health
 from delayed.ops.locate import locate
 from delayed.ops.overview import look, overview
 from delayed.ops.processes import Process, entries, merged
+from delayed.ops.statistics import sums_of
 from delayed.ops.tasks import STATES, TaskFilter, tasks, upcoming
 from delayed.queue.queue import Queue
 from delayed.redis.keys import REGISTER
@@ -134,6 +135,7 @@ def by_state(state: str, text: str | None, count: int, look_at: int) -> Callable
 
 LOOKS: dict[str, tuple[int, Callable[[Queue], object]]] = {
     "queue": (30, look),
+    "totals": (31, lambda queue: list(sums_of([queue]))),
     "overview": (220, lambda queue: overview([queue])),
     "processes": (220, entries),
     "causes": (102, causes),

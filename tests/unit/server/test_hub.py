@@ -44,6 +44,16 @@ async def test_what_was_heard_otherwise_is_not_told_again() -> None:
     assert await one.messages(0) == b"2othercame"
 
 
+async def test_of_totals_that_were_not_read_only_the_newest_are_told() -> None:
+    slow = listener()
+    for number in range(5000):
+        slow.update("q", b"old %d," % number)
+        slow.update("other", b"other %d," % number)
+    slow.put("q", (1, 0), b"task,")
+    assert await slow.messages(0) == b"task,old 4999,other 4999,"
+    assert await slow.messages(0) == b""
+
+
 async def test_a_closed_listener_waits_for_nothing() -> None:
     one = listener()
     waiting = asyncio.create_task(one.messages(60))
