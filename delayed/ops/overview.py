@@ -41,14 +41,14 @@ class QueueView:
     retrying: int  # and those that are after a failed attempt
     running: int  # tasks that workers hold: they are executed, or next in hand
     dead: int  # dead letters
-    oldest: float | None  # seconds that a task has waited since it was due, at least; None if none of them tells
+    oldest: float | None  # seconds that a task has waited since it was due; None if none of them tells
     workers: int  # living ones that are in the register
     sweepers: int
     recovered: int  # lost tasks, by sweepers, since the queue exists
     buried: int
     limits: Limits
     rate: float = 0.0  # attempts that ended, a second: in this minute and the one before
-    at_least: tuple[str, ...] = ()  # the fields above that count only so many, and there may be more
+    at_least: tuple[str, ...] = ()  # the fields above that count only so many, and there may be more, or older ones
 
     @property
     def pending(self) -> int:
@@ -153,6 +153,7 @@ class _Look:
         self._overdue = self._grouped = self._for_keys = 0
         self._rate, self._oldest = 0.0, list[float]()
         self._dated: tuple[float, str | None] | None = None
+        self._first_ones: list[bytes] = []  # of the queue itself, and of the group whose turn is next
 
     def second(self) -> list[Command]:
         """How many tasks are overdue, in groups, for keys; the first task of the group whose turn is next; the rate."""
@@ -171,7 +172,9 @@ class _Look:
         groups, lines = len(self._groups), len(self._lines)
         self._grouped, self._for_keys = sum(counts[:groups]), sum(counts[groups : groups + lines])
         rest = counts[groups + lines :]
-        heads = [head for head in [*self._heads, *rest[: min(1, groups)]] if head is not None]
+        of_group = [head for head in rest[: min(1, groups)] if head is not None]
+        heads = [*self._heads, *of_group]
+        self._first_ones = [*self._heads[:1], *of_group]
         self._overdue = sum(rest[min(1, groups) :])
         self._rate = (_ended(this) + _ended(last)) / (MINUTES.seconds + self._moment % MINUTES.seconds)
         self._oldest = [score / 1000 for _, score in self._due[:1]] if self._overdue else []
@@ -191,7 +194,10 @@ class _Look:
     def view(self) -> QueueView:
         """All of it."""
         waiting, groups, awaited, planned, running, dead = self._counts
-        unsure = {"grouped": groups > SETS, "for_keys": awaited > SETS, "retrying": planned > len(self._due)}
+        unsure = {
+            "grouped": groups > SETS, "for_keys": awaited > SETS, "retrying": planned > len(self._due),
+            "oldest": self._for_keys > 0 or not all(is_dated(headers_of(first)) for first in self._first_ones),
+        }  # fmt: skip
         return QueueView(
             queue=self.queue.name, waiting=waiting, groups=groups, grouped=self._grouped, keys=awaited,
             for_keys=self._for_keys, scheduled=planned, overdue=self._overdue,
