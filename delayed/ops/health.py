@@ -8,7 +8,7 @@ from typing import Any
 from ..base.text import counted
 from ..queue.queue import Queue
 from ..redis.command import RedisError, ResponseError, is_outage
-from .overview import look
+from .overview import QueueView, look
 from .processes import entries, merged
 
 
@@ -35,7 +35,8 @@ class Wanted:
         ready: the same, and Redis can be reached.
         kind: which processes: `worker`, `sweeper`, or None for both.
         workers: at least so many workers, on any host, serve each queue.
-        max_age: no task of a queue has waited for longer, as far as that is known, in seconds.
+        max_age: no task of a queue has waited for longer, in seconds. Where tasks do not say that, what waits must
+            not take longer at the rate at which attempts have ended lately.
         max_dead: no queue has more dead letters.
         host: this host, as the register names it.
     """
@@ -80,13 +81,31 @@ def _queue(queue: Queue, wanted: Wanted) -> Iterator[Check]:
     if wanted.max_age is not None or wanted.max_dead is not None:
         view = look(queue)
         if wanted.max_age is not None:
-            known = "no task says how long it has waited" if view.oldest is None else f"the oldest task: {view.oldest:.1f} s"
-            paused = "; it is paused" if view.limits.paused else ""
-            says = f"{known} (at most {wanted.max_age:g} s){paused}"
-            yield Check(queue.name, (view.oldest or 0) <= wanted.max_age, says)
+            yield _age(view, wanted.max_age)
         if wanted.max_dead is not None:
             says = f"{counted(view.dead, 'dead letter')} (at most {wanted.max_dead})"
             yield Check(queue.name, view.dead <= wanted.max_dead, says)
+
+
+def _age(view: QueueView, most: float) -> Check:
+    """Whether no task has waited for longer; of tasks that do not say since when, whether they will soon be taken."""
+    waits = view.waiting + view.grouped + view.for_keys
+    unknown = "oldest" in view.at_least
+    said = [] if unknown else ["no task waits"]
+    if view.oldest is not None:
+        said = [f"the oldest task that says so: {view.oldest:.1f} s"]
+    if unknown:
+        said.append(
+            f"{counted(waits, 'task waits', 'tasks wait')}, and the first does not say since when: {_pace(waits, view.rate)}"
+        )
+    ok = (view.oldest or 0) <= most and (not unknown or waits <= most * view.rate)
+    return Check(view.queue, ok, f"{'; '.join(said)} (at most {most:g} s){'; it is paused' if view.limits.paused else ''}")
+
+
+def _pace(waits: int, rate: float) -> str:
+    if rate:
+        return f"at the present rate they take {waits / rate:.1f} s"
+    return "no attempt has ended in this minute and the one before; see `delayed info`, and track tasks to know their age"
 
 
 def _processes(queue: Queue, wanted: Wanted) -> Iterator[Check]:

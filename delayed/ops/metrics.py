@@ -1,31 +1,29 @@
-"""What Prometheus is told of queues: some commands for each, all in one round trip, however much waits in it."""
+"""What Prometheus is told of queues."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ..base.checks import is_whole
 from ..queue.queue import Queue
-from ..redis.command import RedisError, is_cluster
+from ..redis.command import RedisError
 from ..redis.keys import STATS
 from ..redis.places import scored
-from ..redis.scripts import Argument
 from ..redis.statistics import DEAD, RUN, WAIT, Counts
-from ..task.decode import headers_of
-from ..task.headers import MOST
 from ..worker.scoreboard import description
 from .exposition import Family, Sample, Sum, labels
-from .processes import MOST as MOST_PROCESSES
-from .statistics import totals_of
+from .processes import number_in
+from .scrape import LIMITS, Scraped, Server, scraped, server_of
+from .statistics import Totals, sums, totals_of
 
-_AT_ONCE = 100  # queues in a round trip
-_LIMITS = ("concurrency", "rate")
 _ABOUT = {  # name → type, what it is
     "queue_tasks": ("gauge", "Tasks in a queue, by state."),
     "queue_oldest_seconds": (
         "gauge",
-        "For how long the next task has waited, if it has a date, or the first in the schedule is late.",
+        "For how long the next task has waited, if it has a date, the first in the schedule is late, or a task has run.",
     ),
+    "queue_enqueued": ("gauge", "Tasks that have ended and that are there, since the queue exists; a purge takes some away."),
+    "queue_started": ("gauge", "Attempts that have ended, also with their worker, since the queue exists."),
     "queue_groups": ("gauge", "Groups with waiting tasks."),
     "queue_paused": ("gauge", "Whether nothing is taken from the queue."),
     "queue_limit": ("gauge", "The limits of a queue."),
@@ -38,10 +36,17 @@ _ABOUT = {  # name → type, what it is
     "task_run_seconds": ("summary", "For how long attempts of a function ran."),
     "task_dead_total": ("counter", "Tasks of a function that became dead letters."),
     "workers": ("gauge", "Processes in the register."),
+    "worker_slots": ("gauge", "Tasks that may run at once, in the workers that say so."),
     "worker_busy": ("gauge", "Tasks that run."),
     "worker_resident_bytes": ("gauge", "Memory of the workers."),
+    "workflows": (
+        "gauge",
+        "Workflows whose home is the queue: those that go on, and those that have ended and are remembered.",
+    ),
     "dead_oldest_seconds": ("gauge", "Age of the oldest dead letter."),
-    "schedule_next_timestamp_seconds": ("gauge", "When the next schedule of a queue is due."),
+    "schedule_next_timestamp_seconds": ("gauge", "When each of the next schedules of a queue is due."),
+    "clock_skew_seconds": ("gauge", "How far the clock of Redis is ahead of the exporter's, within half a round trip."),
+    "redis_round_trip_seconds": ("gauge", "How long one question to Redis took."),
     "redis_up": ("gauge", "Whether Redis answers."),
 }
 Found = dict[str, list[Sample]]
@@ -51,8 +56,11 @@ def metrics(queues: Sequence[Queue]) -> list[Family]:
     """The metrics of these queues, which are on one server. If that does not answer, there is only `redis_up`, with 0."""
     found: Found = defaultdict(list)
     try:
-        for queue, reply, moment in _asked(queues):
-            _tell(queue, reply, moment, found)
+        if queues:
+            server = server_of(queues[0])
+            for each in scraped(queues):
+                _tell(each, server.now, found)
+            _tell_server(server, found)
     except RedisError:
         found.clear()
         found["redis_up"].append(Sample("", 0))
@@ -61,58 +69,61 @@ def metrics(queues: Sequence[Queue]) -> list[Family]:
     return [Family(name, *about, found[name]) for name, about in _ABOUT.items()]
 
 
-def commands(queue: Queue) -> list[tuple[Argument, ...]]:
-    """What is asked of one queue: each takes the same time however much waits."""
-    own = queue.keys
-    return [
-        ("LLEN", own.queue), ("ZCARD", own.scheduled), ("HLEN", own.processing), ("XLEN", own.dead), ("LLEN", own.groups),
-        ("LINDEX", own.queue, 0), ("ZRANGE", own.scheduled, 0, 0, "WITHSCORES"), ("XRANGE", own.dead, "-", "+", "COUNT", 1),
-        ("HMGET", own.stats, *STATS), ("HMGET", own.control, "paused", *_LIMITS), ("HGETALL", own.stats_total),
-        ("ZRANGE", own.cron_due, 0, 0, "WITHSCORES"), ("HSCAN", own.workers, 0, "COUNT", MOST_PROCESSES), ("TIME",),
-    ]  # fmt: skip
+def _tell_server(server: Server, found: Found) -> None:
+    _add(found, "clock_skew_seconds", "", server.ahead)
+    _add(found, "redis_round_trip_seconds", "", server.round_trip)
 
 
-def _asked(queues: Sequence[Queue]) -> Iterator[tuple[Queue, list[Any], float]]:
-    at_once = 1 if queues and is_cluster(queues[0].conn) else _AT_ONCE
-    for first in range(0, len(queues), at_once):
-        some = queues[first : first + at_once]
-        replies = some[0].store.exchange(*(command for queue in some for command in commands(queue)))
-        each = len(replies) // len(some)
-        for place, queue in enumerate(some):
-            *reply, time = replies[place * each : (place + 1) * each]
-            seconds, microseconds = (0, 0) if isinstance(time, Exception) else time
-            yield queue, [None if isinstance(one, Exception) else one for one in reply], int(seconds) + int(microseconds) / 1e6
-
-
-def _tell(queue: Queue, reply: list[Any], moment: float, found: Found) -> None:
-    waiting, scheduled, held, dead, groups, head, first, letter, stats, control, total, cron, about = reply
-    name = labels(queue=queue.name)
-    for state, count in (("waiting", waiting), ("scheduled", scheduled), ("held", held), ("dead", dead)):
+def _tell(each: Scraped, moment: float, found: Found) -> None:
+    name = labels(queue=each.queue.name)
+    for state, count in (
+        ("waiting", each.waiting), ("grouped", each.grouped), ("for_keys", each.for_keys), ("scheduled", each.scheduled),
+        ("held", each.held), ("dead", each.letters),
+    ):  # fmt: skip
         _add(found, "queue_tasks", f'{name},state="{state}"', count)
-    _add(found, "queue_groups", name, groups)
-    _add(found, "queue_oldest_seconds", f'{name},state="waiting"', _age(head, moment))
-    _add(found, "queue_oldest_seconds", f'{name},state="scheduled"', _lateness(first, moment))
+    _add(found, "queue_groups", name, each.groups)
+    _add(found, "queue_oldest_seconds", f'{name},state="waiting"', each.waited(moment))
+    _add(found, "queue_oldest_seconds", f'{name},state="scheduled"', _lateness(each.first, moment))
     for key, metric in zip(STATS, ("tasks_recovered_total", "tasks_buried_total"), strict=True):
         shown = f'{name},reason="lost"' if key == "buried" else name
-        _add(found, metric, shown, _number((stats or [0, 0])[STATS.index(key)] or 0))
-    _tell_control(name, control, found)
-    _tell_counts(name, total or {}, found)
-    _tell_processes(name, about[1][1::2] if about else [], found)
-    if letter:
-        _add(found, "dead_oldest_seconds", name, max(0.0, moment - int(letter[0][0].partition(b"-")[0]) / 1000))
-    for _, due in scored(cron or []):
-        _add(found, "schedule_next_timestamp_seconds", name, due / 1000)
+        _add(found, metric, shown, _number((each.stats or [0, 0])[STATS.index(key)] or 0))
+    _tell_control(name, each.control, found)
+    total = totals_of(each.total or {})
+    _tell_counts(name, total, found)
+    if each.is_whole:
+        all_of_it = sums(total, each)
+        _add(found, "queue_enqueued", name, all_of_it.enqueued)
+        _add(found, "queue_started", name, all_of_it.started)
+    _tell_processes(name, each, found)
+    _tell_flows(name, each, found)
+    if each.letter:
+        _add(found, "dead_oldest_seconds", name, max(0.0, moment - int(each.letter[0][0].partition(b"-")[0]) / 1000))
+    for schedule, due in _next(each.cron).items():
+        _add(found, "schedule_next_timestamp_seconds", f"{name},{schedule}", due / 1000)
+
+
+def _next(reply: Any) -> dict[str, float]:
+    """The label of a schedule → when it is due. Names that no label can tell apart are one: the first counts."""
+    found: dict[str, float] = {}
+    for schedule, due in scored(reply or []):
+        found.setdefault(labels(schedule=schedule.decode(errors="surrogateescape")), due)
+    return found
+
+
+def _tell_flows(name: str, each: Scraped, found: Found) -> None:
+    if each.flows is not None and each.flows_going is not None:
+        _add(found, "workflows", f'{name},state="running"', each.flows_going)
+        _add(found, "workflows", f'{name},state="ended"', max(0, each.flows - each.flows_going))
 
 
 def _tell_control(name: str, control: Any, found: Found) -> None:
     paused, *limits = control or [None] * 3
     _add(found, "queue_paused", name, int(paused is not None))
-    for kind, limit in zip(_LIMITS, limits, strict=True):
+    for kind, limit in zip(LIMITS, limits, strict=True):
         _add(found, "queue_limit", f'{name},kind="{kind}"', _number(limit) if limit else None)
 
 
-def _tell_counts(name: str, reply: Any, found: Found) -> None:
-    total = totals_of(reply)
+def _tell_counts(name: str, total: Totals, found: Found) -> None:
     for outcome, count in total.all.outcomes.items():
         if outcome == "superseded":
             _add(found, "tasks_superseded_total", name, count)
@@ -148,29 +159,35 @@ def _tell_function(shown: str, function: _Function, found: Found) -> None:
     found["task_dead_total"].append(Sample(shown, function.dead))
 
 
-def _tell_processes(name: str, about: Sequence[bytes], found: Found) -> None:
-    said = [description(each) for each in about]
-    workers = [each for each in said if each.get("kind") == "worker"]
-    for language, count in sorted(Counter(str(each.get("language")) for each in workers).items()):
-        found["workers"].append(Sample(f'{name},kind="worker",{labels(language=language)}', count))
-    if sweepers := sum(each.get("kind") == "sweeper" for each in said):
+def _tell_processes(name: str, each: Scraped, found: Found) -> None:
+    said = [description(about) for about in each.about]
+    workers = [about for about in said if about.get("kind") == "worker"]
+    by_language: dict[str, list[dict[str, Any]]] = {}
+    for about in workers:
+        by_language.setdefault(str(about.get("language")), []).append(about)
+    for language in sorted(by_language):
+        some, shown = by_language[language], f"{name},{labels(language=language)}"
+        found["workers"].append(Sample(f'{name},kind="worker",{labels(language=language)}', len(some)))
+        busy = [about["in_flight"] if is_whole(about.get("in_flight")) else bool(about.get("running")) for about in some]
+        _add(found, "worker_busy", shown, sum(map(int, busy)))
+        _add(found, "worker_resident_bytes", shown, sum(_whole(some, "rss")))
+        if slots := list(_whole(some, "slots")):
+            _add(found, "worker_slots", shown, sum(slots))
+    if sweepers := sum(about.get("kind") == "sweeper" for about in said):
         found["workers"].append(Sample(f'{name},kind="sweeper",language=""', sweepers))
-    if workers:
-        busy = [each["in_flight"] if is_whole(each.get("in_flight")) else bool(each.get("running")) for each in workers]
-        _add(found, "worker_busy", name, sum(map(int, busy)))
-        _add(found, "worker_resident_bytes", name, sum(each["rss"] for each in workers if is_whole(each.get("rss"))))
+    if each.held is not None:
+        runs = [seconds for about in workers if (seconds := number_in(about, "running_for")) is not None]
+        longest = max(runs, default=None) if each.held else 0.0
+        _add(found, "queue_oldest_seconds", f'{name},state="held"', longest)
+
+
+def _whole(said: Sequence[dict[str, Any]], field: str) -> Iterator[int]:
+    return (about[field] for about in said if is_whole(about.get(field)))
 
 
 def _add(found: Found, metric: str, shown: str, value: float | None) -> None:
     if value is not None:
         found[metric].append(Sample(shown, value))
-
-
-def _age(head: bytes | None, moment: float) -> float | None:
-    if head is None:
-        return 0.0
-    enqueued = headers_of(head).get("enqueued")
-    return max(0.0, moment - enqueued / 1000) if isinstance(enqueued, int) and 0 < enqueued < MOST else None
 
 
 def _lateness(first: Any, moment: float) -> float:

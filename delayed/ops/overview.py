@@ -21,7 +21,7 @@ from .register import served
 QUEUES = 200  # that an overview has, the latest served first
 _HEADS = 10  # of the waiting tasks, from the first, that are asked how old they are
 _NEXT = 100  # of the scheduled tasks, from the first, that are asked whether they are after a failed attempt
-_SETS = 10  # groups, and keys that tasks wait for, whose tasks are counted
+SETS = 10  # groups, and keys that tasks wait for, whose tasks are counted
 _KINDS = ("worker", "sweeper")
 MINUTES = TIERS[0]
 
@@ -41,14 +41,14 @@ class QueueView:
     retrying: int  # and those that are after a failed attempt
     running: int  # tasks that workers hold: they are executed, or next in hand
     dead: int  # dead letters
-    oldest: float | None  # seconds that a task has waited since it was due, at least; None if none of them tells
+    oldest: float | None  # seconds that a task has waited since it was due; None if none of them tells
     workers: int  # living ones that are in the register
     sweepers: int
     recovered: int  # lost tasks, by sweepers, since the queue exists
     buried: int
     limits: Limits
     rate: float = 0.0  # attempts that ended, a second: in this minute and the one before
-    at_least: tuple[str, ...] = ()  # the fields above that count only so many, and there may be more
+    at_least: tuple[str, ...] = ()  # the fields above that count only so many, and there may be more, or older ones
 
     @property
     def pending(self) -> int:
@@ -133,8 +133,8 @@ def _first(queue: Queue) -> list[Command]:
     return [
         ("TIME",), ("LLEN", keys.queue), ("LLEN", keys.groups), ("HLEN", keys.waited), ("ZCARD", keys.scheduled),
         ("HLEN", keys.processing), ("XLEN", keys.dead), ("HMGET", keys.control, *CONTROL), ("HMGET", keys.stats, *STATS),
-        ("LRANGE", keys.queue, 0, _HEADS - 1), ("LRANGE", keys.groups, 0, _SETS - 1),
-        ("HSCAN", keys.waited, 0, "COUNT", _SETS), ("ZRANGE", keys.scheduled, 0, _NEXT - 1, "WITHSCORES"),
+        ("LRANGE", keys.queue, 0, _HEADS - 1), ("LRANGE", keys.groups, 0, SETS - 1),
+        ("HSCAN", keys.waited, 0, "COUNT", SETS), ("ZRANGE", keys.scheduled, 0, _NEXT - 1, "WITHSCORES"),
     ]  # fmt: skip
 
 
@@ -147,12 +147,13 @@ class _Look:
         self._moment = now() if isinstance(time, ResponseError) else int(time[0]) + int(time[1]) / 1e6
         self._counts, (control, stats, self._heads, groups, waited, first) = found[:6], found[6:]
         self._limits, self._stats = _limits(control), stats
-        self._groups = [queue.keys.group(name.decode(errors="surrogateescape")) for name in groups]
-        self._lines = _lines(queue, waited)
+        self._groups = groups_of(queue, groups)
+        self._lines = lines_of(queue, waited)
         self._due = list(scored(first))
         self._overdue = self._grouped = self._for_keys = 0
         self._rate, self._oldest = 0.0, list[float]()
         self._dated: tuple[float, str | None] | None = None
+        self._first_ones: list[bytes] = []  # of the queue itself, and of the group whose turn is next
 
     def second(self) -> list[Command]:
         """How many tasks are overdue, in groups, for keys; the first task of the group whose turn is next; the rate."""
@@ -171,11 +172,13 @@ class _Look:
         groups, lines = len(self._groups), len(self._lines)
         self._grouped, self._for_keys = sum(counts[:groups]), sum(counts[groups : groups + lines])
         rest = counts[groups + lines :]
-        heads = [head for head in [*self._heads, *rest[: min(1, groups)]] if head is not None]
+        of_group = [head for head in rest[: min(1, groups)] if head is not None]
+        heads = [*self._heads, *of_group]
+        self._first_ones = [*self._heads[:1], *of_group]
         self._overdue = sum(rest[min(1, groups) :])
         self._rate = (_ended(this) + _ended(last)) / (MINUTES.seconds + self._moment % MINUTES.seconds)
         self._oldest = [score / 1000 for _, score in self._due[:1]] if self._overdue else []
-        dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, heads) if _is_dated(headers)]
+        dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, heads) if is_dated(headers)]
         self._dated = min(dated, key=lambda each: each[0]) if dated else None
 
     def third(self) -> list[Command]:
@@ -186,14 +189,15 @@ class _Look:
     def date(self, replies: Sequence[Any]) -> None:
         """What `third` has asked."""
         if self._dated is not None:
-            due = replies[0] if replies else None
-            planned = float(due) if due is not None and due.isdigit() else 0
-            self._oldest.append(max(self._dated[0], planned) / 1000)
+            self._oldest.append(due_at(self._dated[0], replies[0] if replies else None))
 
     def view(self) -> QueueView:
         """All of it."""
         waiting, groups, awaited, planned, running, dead = self._counts
-        unsure = {"grouped": groups > _SETS, "for_keys": awaited > _SETS, "retrying": planned > len(self._due)}
+        unsure = {
+            "grouped": groups > SETS, "for_keys": awaited > SETS, "retrying": planned > len(self._due),
+            "oldest": self._for_keys > 0 or not all(is_dated(headers_of(first)) for first in self._first_ones),
+        }  # fmt: skip
         return QueueView(
             queue=self.queue.name, waiting=waiting, groups=groups, grouped=self._grouped, keys=awaited,
             for_keys=self._for_keys, scheduled=planned, overdue=self._overdue,
@@ -218,15 +222,32 @@ def _ended(row: bytes | None) -> int:
     return sum([count for field, count in row_of(row or b"").get(0, {}).items() if field in ENDS])
 
 
-def _lines(queue: Queue, waited: Any) -> list[str]:
-    """The first of the sets of tasks that wait for keys."""
-    named = list(pairs(waited[1]).items())[:_SETS]
+def groups_of(queue: Queue, names: Iterable[bytes]) -> list[str]:
+    """The lists of tasks of groups, which stand in `Keys.groups` by these names."""
+    return [queue.keys.group(name.decode(errors="surrogateescape")) for name in names]
+
+
+def lines_of(queue: Queue, waited: Any) -> list[str]:
+    """The first of the sets of tasks that wait for keys, of those that an HSCAN of `Keys.waited` has found."""
+    named = list(pairs(waited[1]).items())[:SETS]
     sought = (queue.keys.sought(name.decode(errors="surrogateescape"), what) for name, what in named)
     return [each[0] for each in sought if each is not None]
 
 
-def _is_dated(headers: dict[str, Any]) -> bool:
+def is_dated(headers: dict[str, Any]) -> bool:
+    """Whether the headers of a task say when it was enqueued."""
     return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < MOST
+
+
+def due_at(enqueued: float, due: bytes | None) -> float:
+    """Since when a task waits, in seconds since 1970.
+
+    Args:
+        enqueued: when it was enqueued, in milliseconds.
+        due: what its state has as `due`, if it is tracked: it may have been planned for later.
+    """
+    planned = float(due) if due is not None and due.isdigit() else 0
+    return max(enqueued, planned) / 1000
 
 
 def _failed_before(member: bytes) -> bool:

@@ -84,7 +84,7 @@ def merged(found: Iterable[tuple[str, dict[str, Any]]]) -> list[Process]:
     queues: dict[tuple[str, str, float | None], list[str]] = {}
     latest: dict[tuple[str, str, float | None], dict[str, Any]] = {}
     for queue, about in found:
-        key = (_text(about, "kind"), _text(about, "place"), _number(about, "started"))
+        key = (_text(about, "kind"), _text(about, "place"), number_in(about, "started"))
         queues.setdefault(key, []).append(queue)
         latest[key] = about
     return [_process(about, tuple(dict.fromkeys(queues[key]))) for key, about in sorted(latest.items(), key=_order)]
@@ -104,12 +104,12 @@ def _process(about: dict[str, Any], queues: tuple[str, ...]) -> Process:
         host=host if numbered else _text(about, "place"),
         pid=int(pid) if numbered else None,
         queues=queues,
-        started=_number(about, "started"),
+        started=number_in(about, "started"),
         running=_text(about, "running") or None,
-        running_for=_number(about, "running_for"),
-        in_hand=int(_number(about, "in_hand") or 0),
-        rss=None if (rss := _number(about, "rss")) is None else int(rss),
-        ended={name: int(count) for name in COUNTS if (count := _number(about, name))},
+        running_for=number_in(about, "running_for"),
+        in_hand=int(number_in(about, "in_hand") or 0),
+        rss=None if (rss := number_in(about, "rss")) is None else int(rss),
+        ended={name: int(count) for name in COUNTS if (count := number_in(about, name))},
     )
 
 
@@ -118,6 +118,7 @@ def _text(about: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _number(about: dict[str, Any], name: str) -> float | None:
+def number_in(about: dict[str, Any], name: str) -> float | None:
+    """A number that a process says of itself; None if it does not."""
     value = about.get(name)
     return float(value) if isinstance(value, int | float) and is_number(value) and abs(value) < _LARGE else None

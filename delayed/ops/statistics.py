@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..base.checks import as_time
 from ..base.escape import escaped
@@ -22,7 +22,7 @@ from ..redis.statistics import (
     outcomes,
     row_of,
 )
-from .overview import QueueView, looks, server_time
+from .overview import looks, server_time
 from .reading import asked
 
 _HEAD = "started  succeeded  retried  failed  buried  cancelled  expired  mean run  95 % below"
@@ -92,6 +92,30 @@ class Sums(NamedTuple):
     dead: int  # dead letters that are there
 
 
+class Standing(Protocol):
+    """How many tasks a queue has, and how many were lost: a `QueueView`, say."""
+
+    @property
+    def pending(self) -> int:
+        """Those that wait, wherever."""
+
+    @property
+    def running(self) -> int:
+        """Those that workers hold."""
+
+    @property
+    def dead(self) -> int:
+        """Dead letters."""
+
+    @property
+    def recovered(self) -> int:
+        """Lost tasks that were put back,"""
+
+    @property
+    def buried(self) -> int:
+        """and those that were buried, since the queue exists."""
+
+
 class Row(NamedTuple):
     """A minute, an hour or a day."""
 
@@ -118,7 +142,7 @@ def totals(queue: Queue) -> Totals:
     return totals_of(queue.store.call("HGETALL", queue.keys.stats_total))
 
 
-def sums(total: Totals, view: QueueView) -> Sums:
+def sums(total: Totals, view: Standing) -> Sums:
     """What the workers have counted, beside what is there."""
     ends = total.all.outcomes
     completed = max(0, ends["succeeded"] - ends["superseded"])  # the end of an attempt whose lease was lost counts for nothing

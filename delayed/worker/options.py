@@ -98,6 +98,11 @@ class WorkerOptions:
         """Whether several tasks may run at once."""
         return self.async_tasks > 1 or self.threads > 0
 
+    @property
+    def slots(self) -> int:
+        """How many tasks may run at once: plain functions, and coroutine functions beside them."""
+        return max(self.threads, 1) + (self.async_tasks if self.async_tasks > 1 else 0)
+
 
 def allow_list(allow: Iterable[str] | AllowList | AllowAny | None) -> AllowList | AllowAny:
     """What a worker may run; None means everything, with a warning."""

@@ -32,6 +32,7 @@ class WorkerState:
     def __init__(self, options: WorkerOptions, scoreboard: Scoreboard) -> None:
         store = options.queues[0].store
         self._fresh_for = options.ttl / 2
+        self._slots = options.slots
         # Fixed when the worker is made.
         self.name = token()  # of its own lease, and the value of all its leases
         self.place = place()
@@ -146,6 +147,7 @@ class WorkerState:
             "running": running,
             "running_for": monotonic() - began if running else None,
             "in_flight": len(in_flight) or int(running is not None),
+            "slots": self._slots,
             "in_hand": len(self.buffer) + len(self.waiting),
             "rss": resident_size(),
             **self.counted(),

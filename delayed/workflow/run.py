@@ -17,7 +17,7 @@ from .layout import MARKS, NodeSet, texts
 from .pages import run_id
 
 _PAGE = 1000
-_NEVER = 9007199254740991  # when a workflow is forgotten that has not ended
+NEVER = 9007199254740991  # when a workflow is forgotten that has not ended
 _COUNTS = ("failed", "expired", "cancelled", "skipped")
 _FIELDS = ("state", "name", "created", "ended", "total", "left", *_COUNTS)
 
@@ -296,7 +296,7 @@ def runs(queue: Any, *, ended: bool = True) -> Iterator[Run]:
         yield from queue.workflows.runs(ended)
         return
     store, at = queue.store, 0
-    least = "-inf" if ended else _NEVER
+    least = "-inf" if ended else NEVER
     while page := store.call("ZREVRANGEBYSCORE", store.keys.flow_ids, "+inf", least, "LIMIT", at, _PAGE):
         for flow in page:
             yield Run(queue, run_id(flow.decode(errors="replace")))

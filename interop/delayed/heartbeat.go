@@ -251,10 +251,11 @@ func (h *heartbeat) prolong(pool *lease.Pool) error {
 func (h *heartbeat) about() ([]byte, error) {
 	var running any
 	var runningFor any
-	now, longest := int64(time.Since(h.started)), int64(-1)
+	now, longest, inFlight := int64(time.Since(h.started)), int64(-1), 0
 
 	for _, s := range h.slots {
 		if handler := s.handler.Load(); handler != nil {
+			inFlight++
 			if spent := now - s.since.Load(); spent > longest {
 				longest, running, runningFor = spent, handler.name, float64(spent)/1e9
 			}
@@ -268,6 +269,8 @@ func (h *heartbeat) about() ([]byte, error) {
 		"started":     float64(h.started.UnixMicro()) / 1e6,
 		"running":     running,
 		"running_for": runningFor,
+		"in_flight":   inFlight,
+		"slots":       len(h.slots),
 		"in_hand":     len(h.buffer),
 		"rss":         rss(),
 		"ttl":         h.ttl.Seconds(),

@@ -2,10 +2,13 @@ package delayed
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/delayedq/delayed/interop/internal/wire"
 )
 
 func TestAWorkerTellsPrometheusWhatItCounts(t *testing.T) {
@@ -29,5 +32,23 @@ func TestAWorkerTellsPrometheusWhatItCounts(t *testing.T) {
 	worker.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/metrics", nil))
 	if answer.Code != http.StatusMethodNotAllowed {
 		t.Error(answer.Code)
+	}
+}
+
+func TestTheRegisterSaysHowMuchAWorkerCanAndDoes(t *testing.T) {
+	queue := newQueue(t)
+	begun, release := make(chan bool, 2), make(chan bool)
+	worker := start(t, queue, map[string]any{"main.Hold": func() { begun <- true; <-release }}, Concurrency(3))
+	enqueue(t, queue, NewGoTask("main.Hold"), NewGoTask("main.Hold"))
+	<-begun
+	<-begun
+	data, err := (&heartbeat{Worker: worker}).about()
+	close(release)
+	must(t, err)
+	found, err := wire.NewDecoder(data).Anything()
+	must(t, err)
+	about, _ := found.(map[string]any)
+	if fmt.Sprint(about["slots"], about["in_flight"]) != "3 2" {
+		t.Error(found)
 	}
 }

@@ -9,8 +9,8 @@ from delayed.app import App
 from delayed.base.clock import now
 from delayed.base.escape import escaped
 from delayed.cli.main import main
-from delayed.cli.top_app import _text
 from delayed.cli.top_panes import PANES, Chosen
+from delayed.cli.top_screens import text_of
 from delayed.errors import UnknownTask
 from delayed.ops.statistics import Counted, summary
 from delayed.queue.queue import Queue
@@ -119,5 +119,5 @@ def test_top_shows_them_escaped(odd: Queue) -> None:
             rows = pane(Chosen((odd,), odd, state)).rows
             texts = [cell.text for row in rows for cell in row.cells]
             assert all(text.isprintable() for text in texts), name
-    assert _text(f"{ODD}?").plain == ODD.replace("\x1b", "\\x1b").replace("\x07", "\\x07").replace("\u202e", "\\u202e") + "?"
+    assert text_of(f"{ODD}?").plain == ODD.replace("\x1b", "\\x1b").replace("\x07", "\\x07").replace("\u202e", "\\u202e") + "?"
     assert PANES["queues"](Chosen((odd,), odd)).rows[0].key == odd.name  # by which it is found again

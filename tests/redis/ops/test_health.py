@@ -7,8 +7,9 @@ import msgpack
 import pytest
 import redis
 
-from delayed.ops.overview import server_time
+from delayed.ops.overview import look, server_time
 from delayed.queue.queue import Queue
+from delayed.redis.statistics import packed
 from delayed.task.task import PyTask
 from tests.support.command import run
 from tests.support.letters import bury
@@ -60,7 +61,7 @@ def test_a_refusal_is_an_error_and_no_excuse(queue: Queue, client: redis.Redis, 
 
 def test_the_age_and_the_dead_letters_of_a_queue_have_a_bound(queue: Queue, client: redis.Redis) -> None:
     name = queue.name
-    assert "no task says" in run("health", "--max-age", "5", name).output
+    assert "no task waits (at most 5 s)" in run("health", "--max-age", "5", name).output
     overdue = {b"x" * 16 + PyTask("m:f").serialize(): round(server_time(queue) * 1000) - 60_000}
     client.zadd(queue.keys.scheduled, overdue)
     bury(queue, PyTask("m:f"))
@@ -69,6 +70,40 @@ def test_the_age_and_the_dead_letters_of_a_queue_have_a_bound(queue: Queue, clie
     shown = json.loads(run("health", "--max-age", "3600", "--max-dead", "0", name, "--json", status=1).output)
     assert (shown["healthy"], [each["ok"] for each in shown["checks"]]) == (False, [True, True, False])
     assert shown["checks"][2] == {"about": name, "ok": False, "says": "1 dead letter (at most 0)"}
+
+
+def count_ends(queue: Queue, ends: int) -> None:
+    """In this minute so many attempts have succeeded."""
+    queue.store.count(server_time(queue), 1, [("", packed({1: ends}))])
+
+
+@pytest.mark.parametrize("group", [None, "g"])
+def test_tasks_that_have_no_age_are_not_young(queue: Queue, client: redis.Redis, group: str | None) -> None:
+    """A probe that cannot know how long plain tasks have waited says so, and goes by how quickly tasks end."""
+    queue.enqueue_many(PyTask("m:f", (number,), group=group) for number in range(100))
+    if group is not None:  # only in the group
+        client.delete(queue.keys.queue, queue.keys.noti)
+    says = run("health", "--max-age", "3600", queue.name, status=1).output
+    assert "the first does not say since when: no attempt has ended" in says
+    assert "`delayed info`" in says
+    count_ends(queue, 1200)  # ten a second, or more
+    assert "at the present rate they take" in run("health", "--max-age", "3600", queue.name).output
+    run("health", "--max-age", "0.01", queue.name, status=1)
+
+
+def test_an_overdue_task_does_not_hide_that_others_have_no_age(queue: Queue, client: redis.Redis) -> None:
+    client.zadd(queue.keys.scheduled, {b"x" * 16 + PyTask("m:f").serialize(): round(server_time(queue) * 1000) - 1000})
+    run("health", "--max-age", "3600", queue.name)
+    queue.enqueue(PyTask("m:f"))
+    assert "the oldest task that says so" in run("health", "--max-age", "3600", queue.name, status=1).output
+    client.delete(queue.keys.scheduled)
+
+
+def test_tracked_tasks_have_an_age(queue: Queue) -> None:
+    queue.enqueue(PyTask("m:f", track=True))
+    queue.enqueue(PyTask("m:f"))  # which is younger
+    assert "the oldest task that says so" in run("health", "--max-age", "3600", queue.name).output
+    assert look(queue).at_least == ()
 
 
 def test_wrong_usage_is_told() -> None:

@@ -18,18 +18,27 @@ import yaml
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from delayed.base.ids import digest
 from delayed.cli.main import main
+from delayed.cron.definition import Entry
+from delayed.cron.expression import Cron
+from delayed.cron.schedules import Schedules
 from delayed.errors import ConfigurationError
 from delayed.ops.exporter import Exporter
 from delayed.ops.exposition import Family, Sample, exposition, labels
-from delayed.ops.metrics import _ABOUT, commands, metrics
+from delayed.ops.metrics import _ABOUT, metrics
+from delayed.ops.overview import look, server_time
+from delayed.ops.scrape import SCHEDULES, commands
+from delayed.ops.statistics import sums, totals
 from delayed.queue.queue import Queue
 from delayed.redis.statistics import FUNCTIONS, packed
 from delayed.system.http import PageServer
 from delayed.task.task import PyTask
+from delayed.workflow import Flow
 from tests import ROOT
 from tests.across.agents import go_binary, have_go
 from tests.conftest import burst
+from tests.redis.ops.test_overview import spied
 from tests.redis.test_costs import monitored
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -94,16 +103,120 @@ def test_what_another_program_wrote_hides_nothing_else(used: Queue) -> None:
 def test_a_scrape_is_bounded(used: Queue, client: redis.Redis, name: str) -> None:
     """As many commands whatever waits, none of which grows with what waits."""
     queues = [used, Queue(f"{name}x", client)]
-    with monitored(client, name) as sent:
+    with spied(client, name) as sent:
         metrics(queues)
-    sent = [command for command in sent if command not in ("HELLO", "CLIENT")]  # of the connection
-    assert len(sent) <= 2 * len(commands(used)) <= 2 * 14
-    whole = {command[0] for command in commands(used)}
-    assert whole <= {"LLEN", "ZCARD", "HLEN", "XLEN", "LINDEX", "ZRANGE", "XRANGE", "HMGET", "HGETALL", "HSCAN", "TIME"}
+    sent = [command for command in sent if command[0] not in ("HELLO", "CLIENT")]  # of the connection
+    assert len(sent) <= 2 * (len(commands(used)) + 1) + 1  # of each the time of a task that has one, and the server's
+    assert len(commands(used)) <= 16
+    used.enqueue_many(PyTask("m:f", (number,), group=f"g{number % 100}") for number in range(1000))
+    used.enqueue_many(PyTask("m:f", concurrency_key=f"k{number}") for number in range(50))
+    with spied(client, name) as more:
+        found = metrics(queues)
+    more = [command for command in more if command[0] not in ("HELLO", "CLIENT")]
+    assert len(more) <= len(sent) + 22  # ten groups and ten keys, and the first task of one of these groups
+    assert parsed(exposition(found))["delayed_queue_groups", used.name] == 100
+
+
+def test_what_waits_in_groups_and_for_keys_is_told_as_info_tells_it(queue: Queue, client: redis.Redis) -> None:
+    queue.enqueue_many(PyTask("m:f", (number,), group=f"g{number % 3}") for number in range(300))
+    slots, data = queue.keys.slots("k"), PyTask("m:f", concurrency_key="k").serialize()
+    queue.enqueue(PyTask("m:f"))
+    client.zadd(queue.keys.waits(slots), {f"{number:016}".encode() + data: number for number in (1, 2)})
+    client.hset(queue.keys.waited, queue.keys.waits(slots)[-40:], f"slots:{slots[-40:]}:1")
+    found, seen = parsed(exposition(metrics([queue]))), look(queue)
+    told = {state: found["delayed_queue_tasks", queue.name, state] for state in ("waiting", "grouped", "for_keys")}
+    assert told == {"waiting": seen.waiting, "grouped": seen.grouped, "for_keys": seen.for_keys}
+    assert (told["waiting"] + told["grouped"], told["for_keys"]) == (301, 2)
+    assert ("delayed_queue_oldest_seconds", queue.name, "waiting") not in found  # none of them says
+    assert found["delayed_queue_enqueued", queue.name] == 303
+
+
+def test_only_groups_have_an_age_too(queue: Queue, client: redis.Redis) -> None:
+    """Of a queue without tasks of its own, the first one in the group whose turn is next."""
+    queue.enqueue_many([PyTask("m:f", group="g"), PyTask("m:f", group="g", track=True)])
+    client.delete(queue.keys.queue, queue.keys.noti)
+    said = ("delayed_queue_oldest_seconds", queue.name, "waiting")
+    group = queue.keys.group(digest("g"))
+    client.rpush(group, *[PyTask("m:f").serialize()] * 2)
+    client.rpush(queue.keys.groups, digest("g"))
+    assert said not in parsed(exposition(metrics([queue])))  # nothing is known: that is not zero
+    dated = msgpack.packb(["m:f", [], {}, 1, {"enqueued": round(server_time(queue) * 1000) - 60_000}])
+    client.lpush(group, dated)
+    assert 60 <= parsed(exposition(metrics([queue])))[said] < 3600
+    client.delete(group, queue.keys.groups)
+    assert parsed(exposition(metrics([queue])))[said] == 0
+
+
+def test_a_planned_task_is_as_old_as_its_time(queue: Queue, client: redis.Redis) -> None:
+    handle = queue.enqueue(PyTask("m:f", track=True))
+    due = round(server_time(queue) * 1000) + 3_600_000
+    client.hset(queue.keys.task(str(handle.id)), "due", due)
+    assert parsed(exposition(metrics([queue])))["delayed_queue_oldest_seconds", queue.name, "waiting"] == 0
+
+
+def test_totals_are_those_of_the_command(used: Queue) -> None:
+    found, total = parsed(exposition(metrics([used]))), sums(totals(used), look(used))
+    assert found["delayed_queue_enqueued", used.name] == total.enqueued == 7
+    assert found["delayed_queue_started", used.name] == total.started == 5
+
+
+def test_totals_that_are_not_whole_are_not_told(queue: Queue) -> None:
+    """Eleven groups: of one of them it is not known how many wait in it."""
+    queue.enqueue_many(PyTask("m:f", (number,), group=f"g{number % 11}") for number in range(300))
+    found = parsed(exposition(metrics([queue])))
+    assert found["delayed_queue_groups", queue.name] == 11
+    assert ("delayed_queue_enqueued", queue.name) not in found
+
+
+def test_each_of_the_next_schedules_has_its_time(queue: Queue) -> None:
+    for number in range(SCHEDULES + 2):
+        Schedules(queue).put(f"at {number}", Entry(Cron(f"{number} 3 29 2 *"), PyTask("m:f").serialize()))
+    found = parsed(exposition(metrics([queue])))
+    told = [labels for name, *labels in found if name == "delayed_schedule_next_timestamp_seconds"]
+    assert told == [[queue.name, f"at {number}"] for number in range(SCHEDULES)]
+    assert found["delayed_schedule_next_timestamp_seconds", queue.name, "at 0"] == Schedules(queue).list()[0].next
+
+
+def test_workflows_are_counted_by_whether_they_go_on(queue: Queue) -> None:
+    runs = [Flow(queue), Flow(queue)]
+    for flow in runs:
+        flow.add(PyTask("m:f"))
+    first, _ = [flow.submit() for flow in runs]
+    first.cancel()
+    found = parsed(exposition(metrics([queue])))
+    assert [found["delayed_workflows", queue.name, state] for state in ("running", "ended")] == [1, 1]
+
+
+def test_workers_say_how_much_they_can_and_do(queue: Queue, client: redis.Redis) -> None:
+    for number, (language, slots, busy, seconds) in enumerate(
+        [("python", 4, 1, 7.5), ("python", 2, 2, 3.0), ("go", 8, 5, 1.0)]
+    ):
+        about = {"kind": "worker", "language": language, "slots": slots, "in_flight": busy, "running": "m:f", "rss": 1}
+        queue.store.beat(f"p{number}", 60, msgpack.packb({**about, "running_for": seconds}))
+    queue.store.beat("old", 60, msgpack.packb({"kind": "worker", "language": "old", "running": "m:f"}))
+    client.hset(queue.keys.processing, queue.keys.lease("p0", 0), PyTask("m:f").serialize())
+    found = parsed(exposition(metrics([queue])))
+    assert {name: found["delayed_worker_slots", queue.name, name] for name in ("python", "go")} == {"python": 6, "go": 8}
+    assert [found["delayed_worker_busy", queue.name, name] for name in ("python", "go", "old")] == [3, 5, 1]
+    assert ("delayed_worker_slots", queue.name, "old") not in found  # it does not say
+    assert found["delayed_worker_resident_bytes", queue.name, "python"] == 2
+    assert found["delayed_queue_oldest_seconds", queue.name, "held"] == 7.5
+    client.delete(queue.keys.processing)
+    assert parsed(exposition(metrics([queue])))["delayed_queue_oldest_seconds", queue.name, "held"] == 0
+    client.delete(queue.keys.workers)
+
+
+def test_the_exporter_says_how_it_sees_the_server(queue: Queue) -> None:
+    found = parsed(exposition(metrics([queue])))
+    assert found["delayed_redis_round_trip_seconds",] > 0
+    assert abs(found["delayed_clock_skew_seconds",]) < 60
+    assert parsed(exposition(metrics([]))) == {("delayed_redis_up",): 1}
 
 
 def test_series_are_bounded(queue: Queue) -> None:
-    """At most 40 of a queue, and 3 of each of 200 functions and the others."""
+    """At most 60 of a queue and one of each of its next schedules, and 3 of each of 200 functions and the others.
+
+    It was 40: of these 60 there are 14 of the two histograms, and 9 are there once for each language of workers."""
     counts = packed(dict.fromkeys(range(1, 36), 5))
     for first in range(0, FUNCTIONS + 50, 50):
         some = [(f"m:f{number}", counts) for number in range(first, first + 50)]
@@ -114,14 +227,14 @@ def test_series_are_bounded(queue: Queue) -> None:
     for number, (kind, language) in enumerate(
         [("worker", "python"), ("worker", "go"), ("sweeper", "python"), ("sweeper", "go")]
     ):
-        about = msgpack.packb({"kind": kind, "language": language, "rss": 1, "in_flight": 1})
+        about = msgpack.packb({"kind": kind, "language": language, "rss": 1, "in_flight": 1, "slots": 1, "running_for": 1.0})
         queue.store.beat(f"p{number}", 60, about)
     text = exposition(metrics([queue]))
     found = parsed(text)
     of_functions = [name for name, *_ in found if name.startswith("delayed_task_")]
     assert len(of_functions) == 3 * (FUNCTIONS + 1)
     assert found["delayed_task_run_seconds_count", queue.name, "other"] == 50 * 13 * 5
-    assert len(found) - len(of_functions) - 1 <= 40
+    assert len(found) - len(of_functions) - 3 <= 60
     queue.store.call("DEL", queue.keys.workers)
 
 

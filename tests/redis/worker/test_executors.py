@@ -71,6 +71,7 @@ def test_no_more_are_in_hand_than_can_be_in_flight(queue: Queue, client: redis.R
     assert (client.hlen(queue.keys.processing), queue.len()) == (5, 15)
     about = worker.describe()
     assert (about["in_flight"], about["in_hand"], about["running"]) == (5, 0, "coroutines:hold")
+    assert about["slots"] == 6  # and a plain function beside them
     sibling = start(threaded, queue, async_tasks=20)
     eventually(lambda: client.llen(f"{key}:began") == 20)
     client.set(f"{key}:go", 1)

@@ -494,6 +494,7 @@ def test_the_register_says_who_works(queue: Queue, client: redis.Redis, threaded
         (about,) = [process for process in info.processes if process["kind"] == "worker"]
         assert about["running"] == "tasks:hold"
         assert about["rss"] > 1 << 20
+        assert (about["in_flight"], about["slots"]) == (1, 1)
         (lease,) = info.leases
         assert (lease.task, lease.held_by, lease.alive) == ("tasks:hold", about["place"], True)
 
