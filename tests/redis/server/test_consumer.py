@@ -324,6 +324,18 @@ async def test_a_wait_ends_when_the_server_stops(consumer: Consumer, name: str) 
     assert await waiting == []
 
 
+async def test_a_queue_is_not_forgotten_while_somebody_begins_to_wait(
+    consumer: Consumer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayed.server.consumer._LINES", 4)
+    names = [f"{name}_{each}" for each in range(12)]
+    waiting = [asyncio.create_task(consumer.take(each, wait=LONG)) for each in names]
+    await asyncio.sleep(0)  # each has begun, and none is in a row yet
+    assert consumer._lines.keys() == set(names)
+    await consumer.close()
+    assert await asyncio.wait_for(asyncio.gather(*waiting), LONG) == [[]] * 12
+
+
 @pytest.mark.slow
 async def test_operators_are_obeyed(consumer: Consumer, queue: Queue, name: str) -> None:
     queue.pause()
