@@ -24,6 +24,7 @@ EMPTY = "taskq: no task in queue"  # as TaskQ calls it by HTTP
 UNKNOWN = "taskq: no such task"
 _IS_NODE = "this task says that it is a node of a workflow (its header flow): only workflows enqueue those; leave it out"
 _MOST_BACKGROUND = 1000  # requests of a connection that wait for tasks
+_MOST_HELD = 1000  # tasks of a connection whose tokens are at hand: what was noted of them on Redis says those of others, too
 _DEFAULT = "default"  # the queue that has no name
 _LONGEST_DELAY = 10 * 365 * 86_400_000  # milliseconds
 Run = Callable[[str, Sequence[Request]], Coroutine[Any, Any, None]]
@@ -75,7 +76,7 @@ class Verbs:
         self._session = session
         self._server = services
         self._room = Room(session)
-        self._held: dict[tuple[str, int], str] = {}  # tokens of the tasks that this connection has got, by their numbers
+        self._held: dict[tuple[str, int], str] = {}  # tokens of tasks that this connection got last, by their numbers
 
     async def carry_out(self, queue: bytes, requests: Sequence[Request]) -> None:
         """Carry out requests that concern one queue, in their order."""
@@ -190,6 +191,8 @@ class Verbs:
             return self._lines(await self._leases(queue, most, 0, ttl))
         found: list[tuple[bytes, ...]] = []
         for task in await self._server.numbered.take(queue, self._session.peer, most):
+            if len(self._held) >= _MOST_HELD:
+                del self._held[next(iter(self._held))]
             self._held[queue, task.number] = task.token
             found.append((b"%d %d " % (task.number, len(task.body)), task.body, b"\n"))
         return found

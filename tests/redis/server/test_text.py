@@ -176,6 +176,21 @@ async def test_any_connection_may_acknowledge(peer: Client, other: Client, name:
         third.close()
 
 
+async def test_what_a_connection_holds_is_kept_on_redis(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.server.text.verbs._MOST_HELD", 2)
+    q = name.encode()
+    async with served(redis_url) as (server, port):
+        peer = await Client.to(port)
+        for number in range(1, 6):
+            await peer.ask(b"1 enq %b 1 a\n" % q)
+            assert await peer.ask(b"1 deq %b\n" % q) == b"1 deqed %b %d 1 a\n" % (q, number)
+        (session,) = server._sessions
+        assert len(session._verbs._held) == 2
+        for number in range(1, 6):
+            assert await peer.ask(b"1 ack %b %d\n" % (q, number)) == b"1 acked %b %d\n" % (q, number)
+        peer.close()
+
+
 async def test_workers_and_clients_share_queues(peer: Client, name: str, queue: Queue) -> None:
     q = name.encode()
     task = PyTask("m:f", (1,), track=True)
