@@ -523,6 +523,42 @@ async def test_a_client_that_stalls_is_let_go(port: int, monkeypatch: pytest.Mon
     peer.close()
 
 
+async def test_who_needs_a_token_and_says_nothing_is_let_go(
+    redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_HELLO", 0.05)
+    async with served(redis_url, door=_Door()) as (_, port):
+        known = await Client.to(port)
+        assert await known.ask(b"1 HELLO 1 token=secret call=shop:pay\n") == b"1 hello 1 delayed\n"
+        for said in (b"", b"1 HELLO 1 tok"):
+            peer = await Client.to(port)
+            peer.say(said)
+            assert await peer.is_closed()
+            peer.close()
+        assert await known.ask(b"2 enq %b 1 a\n" % name.encode()) == b"2 enqed %b 1\n" % name.encode()
+        known.close()
+
+
+async def test_who_needs_no_token_may_say_nothing(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_HELLO", 0.05)
+    door, asked = OpenDoor(), asyncio.Event()
+
+    class Watched(OpenDoor):
+        async def grant(self, token: str | None, address: str) -> Grant:
+            asked.set()
+            return await door.grant(token, address)
+
+    async with served(redis_url, door=Watched()) as (server, port):
+        peer = await Client.to(port)
+        await asyncio.wait_for(asked.wait(), LONG)
+        assert await peer.ask(b"1 deq %b\n" % name.encode()) == b"1 error taskq: no task in queue\n"
+        (session,) = server._sessions
+        assert session.transport is not None
+        sock = session.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)  # the system sees that it is there
+        peer.close()
+
+
 async def test_no_more_clients_than_there_are_places(redis_url: str, name: str) -> None:
     async with served(redis_url, connections=1) as (_, port):
         peer = await Client.to(port)
