@@ -259,6 +259,7 @@ class Session(asyncio.Protocol):
         grant = await self.services.door.grant(self._shown, self.peer.address)
         grant.enter(self)
         self.grant = grant
+        self.parser.most = min(self.services.most, grant.size or self.services.most)
         self._asked_at = monotonic()
 
     async def _hello(self, request: Request) -> None:

@@ -117,12 +117,24 @@ class Verbs:
         self._check("enqueue", queue)
         session = self._session
         assert session.grant is not None
+        requests = self._fitting(requests, session.grant.size)
         if session.whole:
             await self._enqueue_whole(queue, requests)
             return
         session.grant.check_function(session.wrapping.function)
+        if not requests:
+            return
         first = await self._server.numbered.enqueue(queue, [request.body for request in requests], session.wrapping)
         self._said(b"enqed", requests, range(first, first + len(requests)))
+
+    def _fitting(self, requests: Sequence[Request], most: int | None) -> Sequence[Request]:
+        """Those that are not too large for the token; they may have been read before it was shown."""
+        if most is None:
+            return requests
+        for request in requests:
+            if len(request.body) > most:
+                self._refuse(request, f"a body has {most} bytes at most")
+        return [request for request in requests if not request.answered]
 
     def _said(self, word: bytes, requests: Sequence[Request], numbers: Sequence[int]) -> None:
         line = b"%d " + word + b" %b %d\n"

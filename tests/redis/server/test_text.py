@@ -469,6 +469,8 @@ class _Door:
 
 
 class _Reader:
+    size = 100
+
     def check(self, right: str, queue: str | None = None) -> None:
         if right == "consume" or queue is None or not queue.startswith("q"):
             raise Refused(f"this token may not {right}")
@@ -500,6 +502,20 @@ async def test_tokens(redis_url: str, name: str) -> None:
         assert await peer.ask(b"4 HELLO 1 call=shop:steal\n") == b"4 hello 1 delayed\n"
         assert await peer.ask(b"5 enq %b 1 a\n" % q) == b"5 error this function is not allowed\n"
         peer.close()
+
+
+async def test_larger_bodies_than_a_token_may_send(redis_url: str, name: str) -> None:
+    q, large = name.encode(), b"a" * 101
+    async with served(redis_url, door=_Door()) as (_, port):
+        for hello in (b"", b"0 stat %b\n" % q):  # what was read together with it, and what comes later
+            peer = await Client.to(port)
+            peer.say(b"1 HELLO 1 token=secret call=shop:pay\n" + b"2 enq %b 101 %b\n" % (q, large) * (not hello))
+            assert await peer.hear() == b"1 hello 1 delayed\n"
+            if hello:
+                peer.say(b"2 enq %b 101 %b\n" % (q, large))
+            assert await peer.hear() == b"2 error a body has 100 bytes at most\n"
+            assert (await peer.ask(b"3 enq %b 100 %b\n" % (q, large[1:]))).startswith(b"3 enqed ")
+            peer.close()
 
 
 async def test_a_token_that_is_revoked(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
