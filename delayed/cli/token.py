@@ -38,15 +38,16 @@ def token() -> None:
 @click.option("--expires", callback=span, metavar="90d", help="How long it is good for; for ever, if this is not said.")
 @click.option("--rate", callback=per_time, metavar="100/s", help="Requests that each server takes in a second; /m, /h.")
 @click.option("--connections", type=Count(), help="Connections that each server takes at once.")
+@click.option("--max-body", type=Count(), help="Bytes that a request may have, if the server does not take fewer.")
 @connected
 def create(
     url: str, name: str, may: tuple[str, ...], queues: tuple[str, ...], functions: tuple[str, ...], expires: float | None,
-    rate: tuple[int, float] | None, connections: int | None,
+    rate: tuple[int, float] | None, connections: int | None, max_body: int | None,
 ) -> None:  # fmt: skip
     """Make a token called NAME and print it, once: only its hash is kept."""
     moment = now()
     until = None if expires is None else moment + expires
-    grant = Grant(name, may, queues or ("*",), functions or ("*",), until, moment, rate, connections)
+    grant = Grant(name, may, queues or ("*",), functions or ("*",), until, moment, rate, connections, max_body)
     click.echo(_tokens(url).create(grant))
 
 
@@ -62,10 +63,13 @@ def list_tokens(url: str, as_json: bool) -> None:
     for key, grant in found:
         until = "for ever" if grant.expires is None else f"until {as_time(grant.expires)}{' (over)' if grant.is_over else ''}"
         where = f"queues {' '.join(grant.queues)}  functions {' '.join(grant.functions)}"
-        limits = ([rate_text(grant.rate)] if grant.rate else []) + (
-            [f"{grant.connections} connections"] if grant.connections else []
-        )
-        show(["  ".join([key[:12], f"{escaped(grant.name):20}", ",".join(grant.may), where, until, *limits])])
+        show(["  ".join([key[:12], f"{escaped(grant.name):20}", ",".join(grant.may), where, until, *_limits(grant)])])
+
+
+def _limits(grant: Grant) -> list[str]:
+    found = [rate_text(grant.rate)] if grant.rate else []
+    found += [f"{grant.connections} connections"] if grant.connections else []
+    return found + ([f"{grant.size:,} bytes"] if grant.size else [])
 
 
 def _as_dict(key: str, grant: Grant) -> dict[str, Any]:

@@ -174,15 +174,17 @@ class AsyncQueue(Producer):
         """As `Queue.publish`."""
         return await self.publish_checked(data, _nothing)
 
-    async def publish_checked(self, data: Any, check: Check) -> dict[str, str]:
+    async def publish_checked(self, data: Any, check: Check, trace: tuple[str, str] | None = None) -> dict[str, str]:
         """As `publish`, if who publishes may not enqueue into every queue.
 
         Args:
             data: what.
             check: is called with those interested. What it raises ends this, and nothing is published.
+            trace: the trace context in which it is published, if somebody else has begun that: see `Options.trace`.
         """
         publication = Publication(data, await self.store.interests(), self.max_task_size)
-        if self.tracing is None:
+        publication.trace = trace
+        if trace is not None or self.tracing is None:
             return await self._publish(publication, check)
         with self.tracing.sending(None, None) as sending:
             publication.trace = sending.trace

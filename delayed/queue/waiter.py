@@ -204,6 +204,11 @@ class AsyncWaiter:
         self.trouble: Exception | None = None
         """Why Redis cannot be asked now."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waits
+
     @contextlib.contextmanager
     def waiting(self, key: str, tell: Callable[[Answer], None], node: Node | None = None) -> Generator[None]:
         """Inside of the block somebody waits for a result."""

@@ -44,6 +44,7 @@ class Grant:
         created: likewise.
         rate: so many requests in so many seconds that each server takes; None for any number.
         connections: how many there may be at once with each server; None for any number.
+        size: bytes that the body of a request may have; None for as many as the server takes.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Grant:
     created: float = 0.0
     rate: tuple[int, float] | None = None
     connections: int | None = None
+    size: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [each for each in self.may if each not in RIGHTS]
@@ -61,8 +63,12 @@ class Grant:
             raise ConfigurationError(f"a token may do some of {', '.join(RIGHTS)}, not {', '.join(unknown) or 'nothing'}")
         if not self.queues or not self.functions:
             raise ConfigurationError("a token is for at least one pattern of queues, and one of functions: '*' is for all")
-        if (self.rate is not None and min(self.rate) <= 0) or (self.connections is not None and self.connections < 1):
-            raise ConfigurationError("a token's rate, and its number of connections, are above 0")
+        if (self.rate is not None and min(self.rate) <= 0) or any(each is not None and each < 1 for each in self._bounds):
+            raise ConfigurationError("a token's rate, its number of connections and the size of its bodies are above 0")
+
+    @property
+    def _bounds(self) -> tuple[int | None, int | None]:
+        return self.connections, self.size
 
     def covers(self, queue: str) -> bool:
         """Whether it is for this queue."""
@@ -91,7 +97,7 @@ class Grant:
     def packed(self) -> bytes:
         """As it stands in Redis."""
         said = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("rate", "connections"):  # an older server does not know them
+        for name in ("rate", "connections", "size"):  # an older server does not know them
             if said[name] is None:
                 del said[name]
         found: bytes = msgpack.packb(said)
@@ -183,12 +189,14 @@ class Access:
         self.quotas = Quotas()
 
     async def grant(self, request: Request) -> Grant:
-        """What the sender of a new request may do.
+        """What the sender of a new request may do, whose body may have as many bytes as that says.
 
         Raises:
             Problem: who it is, is not known, or it asks too much.
         """
         grant = await self.known(request)
+        if grant.size is not None:
+            request.most = min(request.most, grant.size)
         most, connection = grant.connections, request.connection
         if most is not None and connection is not None and not self.quotas.enter(grant.name, most, connection):
             says = f"this token may have {most} connections at once"

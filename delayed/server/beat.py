@@ -32,10 +32,16 @@ class Beat:
         self._about = about | {"running": None, "running_for": None}
         self.counts = {"succeeded": 0, "retried": 0, "failed": 0}  # tasks that have ended here
         self.tally = Tally(link, place)
+        self.users = 0  # who count something now
         self.limits = Limits()
         self.grouped = False  # groups may have tasks waiting
         self._next = self._serve_at = 0.0  # monotonic times
         self._lock = asyncio.Lock()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is counted, or was and is not sent yet."""
+        return not self.users and self.tally.idle
 
     async def learn(self) -> None:
         """Beat, if it is time to."""

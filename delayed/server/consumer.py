@@ -4,7 +4,6 @@ Whoever takes a task gets a token: the name of the lease under which the core ho
 that any process may end it, and what a consumer has left comes back as what a killed worker has.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,11 +19,11 @@ from ..redis.command import Command, RedisError
 from ..redis.places import STATE_KEPT
 from ..task.decode import path_and_headers
 from ..task.result import State
-from .beat import Beat
 from .endings import Bury, Concluded, Ending, Endings, Release, Retry, Succeed
 from .leases import HOLD_NOTHING, Envelope, Lease, UnknownLease, read_token, token_of
-from .line import MOST, Line, TakenTask
+from .line import MOST, TakenTask
 from .links import Link, Links
+from .served import Served
 from .taken import Taken
 from .tally import Tally
 from .workflows import Workflows
@@ -33,8 +32,6 @@ __all__ = ["Bury", "Consumer", "Ending", "Held", "Lease", "Release", "Retry", "S
 
 LONGEST_WAIT = 300.0  # seconds
 SHORTEST_TTL, LONGEST_TTL = 1.0, 86400.0  # seconds
-_WAITING = 500  # connections that wait for tasks: for so many queues at once
-_LINES = 1000  # queues from which tasks have been taken that are kept at hand while nobody waits
 _SAYS_NOTHING = {"number"}  # headers of which the history has nothing to tell
 _COUNTED = {State.SUCCEEDED: "succeeded", State.RETRYING: "retried", State.FAILED: "failed"}
 
@@ -69,9 +66,7 @@ class Consumer:
         self.links = links
         self._endings = Endings()
         self._holder = token()
-        self._beats: dict[str, Beat] = {}
-        self._lines: dict[str, Line] = {}
-        self._room = asyncio.Semaphore(_WAITING)
+        self._served = Served(links, self._endings, self._holder)
         self._workflows = Workflows(links)
         self._closed = False
         self._taken = Taken()
@@ -93,7 +88,7 @@ class Consumer:
         if not 0 <= wait <= LONGEST_WAIT:
             raise ConfigurationError(f"wait is a number of seconds from 0 to {LONGEST_WAIT:g}, not {wait:g}")
         _check_ttl(ttl)
-        held = await self._line(queue).take(max, 0 if self._closed else wait, ttl)
+        held = await self._served.line(queue).take(max, 0 if self._closed else wait, ttl)
         deadline = now() + ttl
         for each in held:
             self._taken.put(each)
@@ -105,7 +100,7 @@ class Consumer:
         for lease in leases:
             by_queue.setdefault(lease.queue, []).append(TakenTask(read_token(lease.token)[0], lease.data, lease.envelope))
         for queue, held in by_queue.items():
-            await self._line(queue).give_back(held)
+            await self._served.line(queue).give_back(held)
 
     async def extend(self, token: str, ttl: float) -> Held:
         """Let a lease live for so many seconds from now on.
@@ -214,21 +209,22 @@ class Consumer:
 
     async def count(self, queue: str, data: bytes) -> None:
         """Count a task as done that has ended by other means."""
-        tally = self._beat(queue).tally
-        await tally.learn()
-        self._tally_success(tally, _Found(self.links[queue], "", "", data, path_and_headers(data)))
+        with self._served.counting(queue) as beat:
+            await beat.tally.learn()
+            self._tally_success(beat.tally, _Found(self.links[queue], "", "", data, path_and_headers(data)))
 
     async def _succeed_some(self, wanted: Sequence[tuple[int, _Found]], states: list[str | None]) -> None:
         """End leases of one queue whose tasks are done and hold nothing."""
-        link, beat = wanted[0][1].link, self._beat(wanted[0][1].link.name)
-        await beat.tally.learn()
-        leases = [found.lease for _, found in wanted]
-        ended = await link.call(lambda store: store.succeed_many(leases), [1] * len(leases))
-        for (position, found), is_over in zip(wanted, ended, strict=True):
-            if is_over:
-                states[position] = State.SUCCEEDED
-                self._tally_success(beat.tally, found)
-        beat.counts["succeeded"] += sum(ended)
+        link = wanted[0][1].link
+        with self._served.counting(link.name) as beat:
+            await beat.tally.learn()
+            leases = [found.lease for _, found in wanted]
+            ended = await link.call(lambda store: store.succeed_many(leases), [1] * len(leases))
+            for (position, found), is_over in zip(wanted, ended, strict=True):
+                if is_over:
+                    states[position] = State.SUCCEEDED
+                    self._tally_success(beat.tally, found)
+            beat.counts["succeeded"] += sum(ended)
 
     def _tally_success(self, tally: Tally, found: _Found) -> None:
         path, headers = found.envelope
@@ -249,22 +245,22 @@ class Consumer:
             assert found.data is not None
             job = self._job(found)
             ends.append((job, self._endings.end(link, job, found.data, ending)))
-        beat = self._beat(link.name)
-        await beat.tally.learn()
         leases: list[str] = []
-        replies = await link.batch([concluded.command for _, concluded in ends])
-        for (position, _, _), (job, (_, state, outcome, counted)), reply in zip(wanted, ends, replies, strict=True):
-            if isinstance(reply, RedisError):
-                raise await explained_async(reply, link.pooled, link.keys) from reply
-            if reply:
-                states[position] = state
-                leases.append(job.lease)
-                if state in _COUNTED:
-                    beat.counts[_COUNTED[State(state)]] += 1
-                if counted is not None:
-                    beat.tally.ended(job, outcome, counted)
-                if state not in (State.QUEUED, State.RETRYING):
-                    self._workflows.tell(link, job.member)
+        with self._served.counting(link.name) as beat:
+            await beat.tally.learn()
+            replies = await link.batch([concluded.command for _, concluded in ends])
+            for (position, _, _), (job, (_, state, outcome, counted)), reply in zip(wanted, ends, replies, strict=True):
+                if isinstance(reply, RedisError):
+                    raise await explained_async(reply, link.pooled, link.keys) from reply
+                if reply:
+                    states[position] = state
+                    leases.append(job.lease)
+                    if state in _COUNTED:
+                        beat.counts[_COUNTED[State(state)]] += 1
+                    if counted is not None:
+                        beat.tally.ended(job, outcome, counted)
+                    if state not in (State.QUEUED, State.RETRYING):
+                        self._workflows.tell(link, job.member)
         if leases:
             link.post(("UNLINK", *leases))
 
@@ -302,34 +298,10 @@ class Consumer:
         replies = await link.batch([("HEXISTS", key, "cancelled"), ("PEXPIRE", key, STATE_KEPT)])
         return bool(replies[0] == 1)
 
-    # Queues
-
-    def _beat(self, queue: str) -> Beat:
-        if queue not in self._beats:
-            self._beats[queue] = Beat(self.links[queue], self._holder, self._endings.place)
-        return self._beats[queue]
-
-    def _line(self, queue: str) -> Line:
-        line = self._lines.get(queue)
-        if line is None:
-            if len(self._lines) >= _LINES:
-                self._forget_idle()
-            line = Line(self.links[queue], self._endings, self._beat(queue), self._holder, self._room)
-            self._lines[queue] = line
-        return line
-
-    def _forget_idle(self) -> None:
-        """The names of queues are the clients' to choose: what nobody uses is forgotten."""
-        by_use = sorted((line.used_at, name) for name, line in self._lines.items() if line.idle)
-        for _, name in by_use[: _LINES // 2]:
-            del self._lines[name]
-            self._beats.pop(name, None)
-
     async def close(self) -> None:
         """Nobody waits any more; what consumers hold, they hold on to."""
         self._closed = True
-        await asyncio.gather(*(line.close() for line in self._lines.values()))
-        await asyncio.gather(*(beat.tally.close() for beat in self._beats.values()))
+        await self._served.close()
         await self._workflows.close()
 
 

@@ -161,7 +161,7 @@ class Request:
     """
 
     def __init__(self, scope: Scope, receive: Receive, most: int) -> None:
-        self._scope, self._receive, self._most = scope, receive, most
+        self._scope, self._receive, self.most = scope, receive, most
         self.method: str = scope["method"]
         self.names: dict[str, str] = {}  # what stands in the path for the names of the route
 
@@ -256,14 +256,14 @@ class Request:
         parts, total = [], 0
         async for data in self.chunks():
             total += len(data)
-            if total <= self._most:
+            if total <= self.most:
                 parts.append(data)
             else:  # read on for a while: to who is still sending, a connection that is closed says nothing
                 parts.clear()
-                if total > _PATIENT * self._most:
+                if total > _PATIENT * self.most:
                     break
-        if total > self._most:
-            raise Problem(413, f"the body of a request has {self._most:,} bytes at most", close=True)
+        if total > self.most:
+            raise Problem(413, f"the body of a request has {self.most:,} bytes at most", close=True)
         return b"".join(parts)
 
     async def json(self) -> Any:

@@ -77,17 +77,25 @@ class Line:
         self._background: set[asyncio.Task[None]] = set()
         self._outage = OutageLog(link.blocking.conn)
         self._closed = False
+        self._entered = 0  # calls of `take` that have not returned
         self._opens_at = 0.0  # monotonic time from which it is worth asking
         self.used_at = monotonic()
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits, and nothing is going on."""
-        return not self._takers and self._pump is None and not self._background
+        """Whether nobody waits or is about to, and nothing is going on."""
+        return not self._entered and self._pump is None and not self._background
 
     async def take(self, most: int, wait: float, ttl: float) -> list[TakenTask]:
         """Up to so many tasks, at once, or as soon as there are some within `wait` seconds."""
-        self.used_at = monotonic()
+        self._entered += 1
+        try:
+            return await self._get(most, wait, ttl)
+        finally:
+            self._entered -= 1
+            self.used_at = monotonic()
+
+    async def _get(self, most: int, wait: float, ttl: float) -> list[TakenTask]:
         await self._beat.learn()
         if not self._takers and (found := await self._take_for_somebody(most, ttl)):
             return found
@@ -107,7 +115,6 @@ class Line:
                 self._later(lambda: self.give_back(taker.future.result()))
             raise
         finally:
-            self.used_at = monotonic()
             timer.cancel()
 
     def _late(self, taker: Taker) -> None:

@@ -204,12 +204,17 @@ def _of_line(call: Call, line: bytes) -> tuple[Task, str | None]:
 
 async def _lines(call: Call) -> AsyncIterator[bytes]:
     """The lines of the body, as they come in."""
-    rest, most = b"", call.services.most
+    rest, most = b"", call.request.most
     async for data in call.request.chunks():
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            yield line
-        if len(rest) > most:
-            raise Problem(413, f"a line has {most:,} bytes at most", close=True)
+            yield _fitting(line, most)
+        _fitting(rest, most)
     if rest:
         yield rest
+
+
+def _fitting(line: bytes, most: int) -> bytes:
+    if len(line) > most:
+        raise Problem(413, f"a line has {most:,} bytes at most", close=True)
+    return line

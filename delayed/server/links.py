@@ -3,14 +3,15 @@
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..queue.async_queue import AsyncQueue
 from ..queue.queue import Queue
+from ..queue.waiter import AsyncWaiter
 from ..redis.async_pool import AsyncPooled, explained_async
 from ..redis.async_store import AsyncStore
-from ..redis.command import AsyncClient, Command, NoScriptError, RedisError, is_cluster
+from ..redis.command import AsyncClient, Command, NoScriptError, RedisError, is_cluster, place_of
 from ..redis.connect import clients_for, connect
 from ..redis.durability import MEMORY, Durability
 from ..redis.scripts import SCRIPTS, Argument
@@ -18,6 +19,7 @@ from ..redis.store import Store
 from ..redis.wire import Wire
 
 _MOST = 1000  # queues that are kept at hand: their names are the clients' to choose
+_WAITERS = 100  # connections over which results are waited for that are kept: on a cluster each slot may need its own
 _DURABLE = 10  # ways to enqueue durably into one queue that are kept at hand
 _BY_SHA = {script.sha: script for script in SCRIPTS.values()}
 
@@ -48,6 +50,23 @@ class Recorder:
         return self.answer
 
 
+class _Sharing(AsyncQueue):
+    """A queue whose waits for results share the connection of others.
+
+    Args:
+        name, client: as for `AsyncQueue`.
+        waiter: gives what serves them.
+    """
+
+    def __init__(self, name: str, client: AsyncClient, waiter: Callable[[str], Awaitable[AsyncWaiter]]) -> None:
+        super().__init__(name, client)
+        self._shared = waiter
+
+    async def waiter(self) -> AsyncWaiter:
+        """Through which handles wait for results."""
+        return await self._shared(self.name)
+
+
 class Link:
     """One queue, for asyncio, and for who may block.
 
@@ -56,15 +75,23 @@ class Link:
         pooled: sends its commands.
         client: the same for asyncio,
         blocking: and for who may block.
+        waiter: gives, for a name, what serves those who wait for results.
 
     Raises:
         ConfigurationError: no queue can have this name.
     """
 
-    def __init__(self, name: str, pooled: AsyncPooled, client: AsyncClient, blocking: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        pooled: AsyncPooled,
+        client: AsyncClient,
+        blocking: Any,
+        waiter: Callable[[str], Awaitable[AsyncWaiter]],
+    ) -> None:
         self.name = name
         self.blocking = Queue(name, blocking)
-        self.queue = AsyncQueue(name, client)
+        self.queue: AsyncQueue = _Sharing(name, client, waiter)
         self.pooled = pooled
         self.queue.store = AsyncStore(self.queue.keys, self.pooled, Durability(MEMORY))
         self.keys = self.queue.keys
@@ -145,11 +172,13 @@ class Links:
         self.client, self.clients = clients_for(url)
         self._wire = None if is_cluster(self.client) else Wire(self.clients, "delayed")
         self._links: OrderedDict[str, Link] = OrderedDict()
+        self._waiters: OrderedDict[int, AsyncWaiter] = OrderedDict()
+        self._closing: set[asyncio.Future[None]] = set()  # of those that were there
 
     def __getitem__(self, name: str) -> Link:
         link = self._links.get(name)
         if link is None:
-            link = self._links[name] = Link(name, self.pooled(name), self.client, self.blocking)
+            link = self._links[name] = Link(name, self.pooled(name), self.client, self.blocking, self.waiter)
             if len(self._links) > _MOST:
                 self._links.popitem(last=False)
         else:
@@ -160,8 +189,33 @@ class Links:
         """What sends commands about a key."""
         return self._wire or AsyncPooled(self.clients, key)
 
+    async def waiter(self, name: str) -> AsyncWaiter:
+        """What serves those who wait for results of a queue, and of all others; on a cluster, of those in its slot."""
+        place = place_of(self.client, name)
+        waiter = self._waiters.get(place)
+        if waiter is None:
+            waiter = self._waiters[place] = AsyncWaiter(self.pooled(name).client, name)
+        self._waiters.move_to_end(place)
+        if len(self._waiters) > _WAITERS:
+            self._close_idle(waiter)
+        return waiter
+
+    def _close_idle(self, wanted: AsyncWaiter) -> None:
+        """Close the connection that has not been waited over for the longest time, if nobody does now."""
+        for place, each in self._waiters.items():
+            if each.idle and each is not wanted:
+                del self._waiters[place]
+                closing = asyncio.ensure_future(each.aclose())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+                return
+
     async def aclose(self) -> None:
         """Close all connections."""
+        for waiter in list(self._waiters.values()):
+            await waiter.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)
         for link in list(self._links.values()):  # what ends meanwhile may ask for one more
             await link.queue.aclose()
         if self._wire is not None:

@@ -30,6 +30,7 @@ from .forms import call_of, letter_shown, moment_of, task_shown, text
 from .http import Problem, Response
 from .links import Link
 from .mapping import plain
+from .scaling import desired, waiting
 
 T = TypeVar("T")
 _ENDED = (State.SUCCEEDED, State.FAILED, State.EXPIRED, State.CANCELLED)
@@ -281,25 +282,14 @@ async def scale(call: Call) -> Response:
     """What an autoscaler wants to know."""
     link, slo = call.link, call.query.get("slo", 30.0)
     view, _ = await _in_thread(lambda: observed(link.blocking))
-    waiting = view.pending - view.scheduled + view.overdue
-    desired = _desired(view, waiting, slo)
     shown = {
         "queue": text(link.name),
-        "desired": desired,
+        "desired": desired(view, slo),
         "workers": view.workers,
-        "waiting": waiting,
+        "waiting": waiting(view),
         "running": view.running,
     }
     return Response({**shown, "oldest": view.oldest, "slo": slo})
-
-
-def _desired(view: QueueView, waiting: int, slo: float) -> int:
-    """How many workers are wanted: as many more as the oldest task has waited longer than it should."""
-    if view.limits.paused or not waiting:
-        return min(view.workers, max(view.running, 0)) if view.running else 0
-    late = (view.oldest or 0.0) / slo
-    wanted = max(1, math.ceil(max(view.workers, 1) * late), min(view.workers, view.running))
-    return wanted if view.limits.concurrency is None else min(wanted, max(1, view.limits.concurrency))
 
 
 # Dead letters and schedules

@@ -1,7 +1,7 @@
 """Tasks that are known by their numbers, which are counted from 1 in each queue: as TaskQ's clients know them.
 
 A number is no secret, and says nothing about who holds the task. So it is noted who got it, and an end by somebody who has
-lost the task is refused while another one works on it: see docs/decisions/text-protocol.md.
+lost the task is refused while another one works on it: see docs/decisions/late-acks.md.
 """
 
 from collections.abc import Sequence

@@ -117,6 +117,7 @@ class _Grant:
 
     def __init__(self, grant: Granted, quotas: Quotas) -> None:
         self._grant, self._quotas = grant, quotas
+        self.size = grant.size
 
     def check(self, right: str, queue: str | None = None) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 from ..errors import InvalidAct, InvalidTask, NotDurable
 from ..interests.table import Interest
 from ..ops import actions
+from ..task.headers import trace_in
 from .calls import Call
 from .http import Problem, Response
 from .lines import durable, problem_of
@@ -25,7 +26,7 @@ async def publish(call: Call) -> Response:
     queue = durable(call, call.any_link)
     try:
         await queue.interests()  # as they are now: of what nobody is interested in any more nobody has to have the right
-        ids = await queue.publish_checked(call.body["data"], check)
+        ids = await queue.publish_checked(call.body["data"], check, trace_in(call.request.headers))
     except (InvalidTask, NotDurable) as error:
         raise problem_of(error) from None
     copies = [{"queue": name, "id": identity, "function": functions.get(name)} for name, identity in ids.items()]

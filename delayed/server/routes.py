@@ -118,6 +118,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/v1/publish", publish.publish, "enqueue", "Put a copy into each queue that has an interest in it.",
         takes="Publish", required=True, gives={200: "Copies"}, query={**DURABILITY, **LIKE},
+        headers=dict.fromkeys(TRACE, STRING),
     ),
     Route(
         "GET", "/v1/interests", publish.list_interests, "read", "List the interests of queues.",

@@ -38,6 +38,11 @@ class Tally:
         self._known_until = 0.0  # monotonic time
         self._sending: asyncio.Task[None] | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to send."""
+        return self._sending is None
+
     async def learn(self) -> None:
         """See what the history keeps, and what time it is for the server, if that is not known."""
         if monotonic() >= self._known_until:

@@ -13,6 +13,10 @@ class Refused(DelayedError):
 class Grant(Protocol):
     """What somebody may do."""
 
+    @property
+    def size(self) -> int | None:
+        """Bytes that a body may have; None for as many as the server takes."""
+
     def check(self, right: str, queue: str | None = None) -> None:
         """See that this is allowed: to `enqueue` into a queue, to `consume` from it, to `read` of it.
 
@@ -50,6 +54,8 @@ class Door(Protocol):
 
 
 class _Everything:
+    size = None
+
     def check(self, right: str, queue: str | None = None) -> None:
         """Anything goes."""
 

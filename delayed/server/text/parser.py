@@ -64,7 +64,7 @@ class Parser:
 
     def __init__(self, most: int) -> None:
         self.extended = False  # HELLO has been said: a line of deq may have options
-        self._most = most
+        self.most = most
         self._buffer = bytearray()
         self._at = 0
         self._skip = 0  # bytes of a body that is passed over
@@ -99,7 +99,7 @@ class Parser:
         """Read requests that are complete and nothing but usual, up to the first other one, which `_step` reads."""
         if self._skipped is not None or self._ack is not None:
             return
-        data, at, most = bytes(self._buffer), self._at, self._most
+        data, at, most = bytes(self._buffer), self._at, self.most
         while usual := _USUAL.match(data, at):
             rid, size = int(usual[1]), int(usual[3])
             body = usual.end()
@@ -150,7 +150,7 @@ class Parser:
         if end is None:
             return False
         self._at, self._skipped = end, None
-        found.append(Fault(rid, f"a body has {self._most} bytes at most", fatal=False))
+        found.append(Fault(rid, f"a body has {self.most} bytes at most", fatal=False))
         return True
 
     def _request(self) -> Request | None:
@@ -198,9 +198,9 @@ class Parser:
         body = second + 1
         if size == 0:
             return self._measured(rid, queue, body)
-        if size > self._most:
+        if size > self.most:
             if size > MOST_SKIPPED:
-                raise _Broken(rid, f"a body has {self._most} bytes at most")
+                raise _Broken(rid, f"a body has {self.most} bytes at most")
             self._at, self._skip, self._skipped = body, size, rid
             return None
         end = self._ended(rid, body + size)

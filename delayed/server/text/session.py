@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, cast
 
 from ...base.clock import monotonic
 from ...base.ids import token as new_token
@@ -18,12 +18,14 @@ from .bodies import FUNCTION, Wrapping
 from .door import Grant, Refused
 from .parser import Fault, Parser, Request
 from .services import Services
+from .silence import notice_loss
 from .verbs import Verbs
 
 _TOGETHER = 1000  # requests that are worked on at once
 _MOST_WAITING = 10_000  # requests that have been read and not begun, beyond which nothing is read,
 _MOST_BYTES = 8 << 20  # or bytes of them
 _STALL = 60.0  # seconds in which a request that has begun must be complete
+_HELLO = 10.0  # seconds in which somebody has to say who they are who needs a token
 _TRUSTED = 5.0  # seconds for which it is good what a client may do
 _NUL = 0.05  # seconds in which the byte 0 comes that a client sends behind an ack
 VERSION = "1"
@@ -74,6 +76,7 @@ class Session(asyncio.Protocol):
         self._writable.set()
         self._fed = asyncio.Event()
         self._stalls: asyncio.TimerHandle | None = None
+        self._silent: asyncio.TimerHandle | None = None
 
     # What asyncio calls
 
@@ -84,6 +87,9 @@ class Session(asyncio.Protocol):
         self.peer = Peer(self.token, peer[0] if isinstance(peer, tuple) else "unix")
         if not self._enters(self):
             transport.close()
+            return
+        notice_loss(transport)
+        self._wait_for_hello()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's name
         """They have gone. What they hold they hold until the leases run out."""
@@ -93,8 +99,9 @@ class Session(asyncio.Protocol):
             tell()
         self._writable.set()
         self._fed.set()
-        if self._stalls is not None:
-            self._stalls.cancel()
+        for timer in (self._stalls, self._silent):
+            if timer is not None:
+                timer.cancel()
         for task in self.background:
             task.cancel()
 
@@ -134,6 +141,23 @@ class Session(asyncio.Protocol):
             self._stalls = None
         if self.parser.unfinished:
             self._stalls = asyncio.get_running_loop().call_later(_STALL, self.close)
+
+    def _wait_for_hello(self) -> None:
+        self._silent = asyncio.get_running_loop().call_later(_HELLO, self._in_background, self._see_who_is_silent)
+
+    async def _see_who_is_silent(self) -> None:
+        """Somebody who needs a token has to show it in time."""
+        if self.grant is not None or self.closing:
+            return
+        try:
+            await self.services.door.grant(self._shown, self.peer.address)
+        except RedisError:
+            self._wait_for_hello()
+        except DelayedError:
+            if self._runner is not None:  # they are just saying it
+                self._wait_for_hello()
+            elif self.grant is None:
+                self.close()
 
     # What is done
 
@@ -235,6 +259,7 @@ class Session(asyncio.Protocol):
         grant = await self.services.door.grant(self._shown, self.peer.address)
         grant.enter(self)
         self.grant = grant
+        self.parser.most = min(self.services.most, grant.size or self.services.most)
         self._asked_at = monotonic()
 
     async def _hello(self, request: Request) -> None:
@@ -274,9 +299,12 @@ class Session(asyncio.Protocol):
     def later(self, requests: Iterable[Request]) -> None:
         """Carry out requests that wait for tasks beside the others."""
         for request in requests:
-            task = asyncio.create_task(self._verbs.wait_for(request))
-            self.background.add(task)
-            task.add_done_callback(self.background.discard)
+            self._in_background(self._verbs.wait_for, request)
+
+    def _in_background(self, act: Callable[..., Coroutine[Any, Any, None]], *arguments: object) -> None:
+        task = asyncio.create_task(act(*arguments))
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
 
     async def ends_with_nul(self, request: Request) -> bool:
         """Whether a byte 0 follows an `ack`. TaskQ's own client sends one, and reads replies in another form."""

@@ -24,6 +24,7 @@ EMPTY = "taskq: no task in queue"  # as TaskQ calls it by HTTP
 UNKNOWN = "taskq: no such task"
 _IS_NODE = "this task says that it is a node of a workflow (its header flow): only workflows enqueue those; leave it out"
 _MOST_BACKGROUND = 1000  # requests of a connection that wait for tasks
+_MOST_HELD = 1000  # tasks of a connection whose tokens are at hand: what was noted of them on Redis says those of others, too
 _DEFAULT = "default"  # the queue that has no name
 _LONGEST_DELAY = 10 * 365 * 86_400_000  # milliseconds
 Run = Callable[[str, Sequence[Request]], Coroutine[Any, Any, None]]
@@ -75,7 +76,7 @@ class Verbs:
         self._session = session
         self._server = services
         self._room = Room(session)
-        self._held: dict[tuple[str, int], str] = {}  # tokens of the tasks that this connection has got, by their numbers
+        self._held: dict[tuple[str, int], str] = {}  # tokens of tasks that this connection got last, by their numbers
 
     async def carry_out(self, queue: bytes, requests: Sequence[Request]) -> None:
         """Carry out requests that concern one queue, in their order."""
@@ -116,12 +117,24 @@ class Verbs:
         self._check("enqueue", queue)
         session = self._session
         assert session.grant is not None
+        requests = self._fitting(requests, session.grant.size)
         if session.whole:
             await self._enqueue_whole(queue, requests)
             return
         session.grant.check_function(session.wrapping.function)
+        if not requests:
+            return
         first = await self._server.numbered.enqueue(queue, [request.body for request in requests], session.wrapping)
         self._said(b"enqed", requests, range(first, first + len(requests)))
+
+    def _fitting(self, requests: Sequence[Request], most: int | None) -> Sequence[Request]:
+        """Those that are not too large for the token; they may have been read before it was shown."""
+        if most is None:
+            return requests
+        for request in requests:
+            if len(request.body) > most:
+                self._refuse(request, f"a body has {most} bytes at most")
+        return [request for request in requests if not request.answered]
 
     def _said(self, word: bytes, requests: Sequence[Request], numbers: Sequence[int]) -> None:
         line = b"%d " + word + b" %b %d\n"
@@ -190,6 +203,8 @@ class Verbs:
             return self._lines(await self._leases(queue, most, 0, ttl))
         found: list[tuple[bytes, ...]] = []
         for task in await self._server.numbered.take(queue, self._session.peer, most):
+            if len(self._held) >= _MOST_HELD:
+                del self._held[next(iter(self._held))]
             self._held[queue, task.number] = task.token
             found.append((b"%d %d " % (task.number, len(task.body)), task.body, b"\n"))
         return found

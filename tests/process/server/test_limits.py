@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from delayed.redis.embedded import EmbeddedRedis
+from delayed.server.access import Grant
 from tests.process.server.test_access import refused, token
 from tests.process.server.test_protocols import text_port
 from tests.support.api import Api, serve
@@ -77,6 +78,33 @@ def test_more_connections_than_a_token_may_have(guarded: EmbeddedRedis, server_o
         each.close()
 
 
-@pytest.mark.parametrize("words", [("--rate", "0/s"), ("--rate", "5"), ("--rate", "5/d"), ("--connections", "0")])
+def test_larger_requests_than_a_token_may_send(guarded: EmbeddedRedis, server_of: tuple[int, int]) -> None:
+    secret = token(guarded.url, "small", "--may", "enqueue", "--max-body", "2000")
+    small, large = ({"function": "shop:pay", "args": ["x" * size]} for size in (1000, 2000))
+    assert Api(server_of[0], secret).call("POST", "/v1/queues/q/tasks", small).status == 201
+    refused = Api(server_of[0], secret).call("POST", "/v1/queues/q/tasks", large)
+    assert (refused.status, refused.body["detail"]) == (413, "the body of a request has 2,000 bytes at most")
+    lines = json.dumps(small).encode() + b"\n"
+    kind = {"content-type": "application/x-ndjson"}
+    assert Api(server_of[0], secret).call("POST", "/v1/queues/q/tasks", lines * 3, kind).status == 201
+    assert Api(server_of[0], secret).call("POST", "/v1/queues/q/tasks", json.dumps(large).encode(), kind).status == 413
+    assert Api(server_of[0], secret).call("POST", "/v1/queues/q/tasks", json.dumps(large).encode() + b"\n", kind).status == 413
+    other = token(guarded.url, "large", "--may", "enqueue")
+    assert Api(server_of[0], other).call("POST", "/v1/queues/q/tasks", large).status == 201
+    with socket.create_connection(("127.0.0.1", server_of[1]), 20) as connection, connection.makefile("rb") as heard:
+        connection.sendall(b"1 HELLO 1 token=%b\n2 enq q 2001 %b\n" % (secret.encode(), b"x" * 2001))
+        assert [heard.readline() for _ in range(2)] == [b"1 hello 1 delayed\n", b"2 error a body has 2000 bytes at most\n"]
+    assert "2,000 bytes" in run("token", "list", "--redis", guarded.url).stdout
+
+
+def test_older_servers_read_tokens_that_ask_for_nothing_new() -> None:
+    assert b"size" not in Grant("x").packed()
+    assert Grant.of(Grant("x", size=5).packed()).size == 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--rate", "0/s"), ("--rate", "5"), ("--rate", "5/d"), ("--connections", "0"), ("--max-body", "0"), ("--max-body", "x")],
+)
 def test_limits_that_cannot_be(guarded: EmbeddedRedis, words: tuple[str, str]) -> None:
     refused(guarded.url, "x", "--may", "read", *words)

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import redis
 
 from delayed.queue.queue import Queue
+from delayed.task.decode import headers_of
 from tests import ROOT
 from tests.across.text_checks import CHECKS, Server, comes_back, run
 from tests.support.api import Api, serve
@@ -107,6 +108,11 @@ def test_publish_over_http(fleet: Fleet, name: str, queue: Queue, client: redis.
         ]
         assert copy["queue"] == name
         assert queue.len() == 1
+        trace = {"traceparent": f"00-{'4b' * 16}-{'a1' * 8}-01", "tracestate": "a=b"}
+        assert api.call("POST", "/v1/publish", {"data": {"event": "order.paid"}}, trace).status == 200
+        plain, traced = (headers_of(each) for each in client.lrange(name, 0, -1) if isinstance(each, bytes))
+        assert traced.items() >= trace.items()
+        assert not plain.keys() & trace.keys()
         assert api.post("/v1/publish", {"data": {"event": "user.new"}}) == {"copies": []}
         assert api.call("POST", "/v1/publish", {"data": {str(each): 1 for each in range(1001)}}).status == 422
         assert api.call("PUT", f"/v1/queues/{name}/interest", {**interest, "match": {"a": "regex:("}}).status == 422

@@ -240,7 +240,7 @@ async def test_who_waits_is_woken_in_turn(consumer: Consumer, queue: Queue, name
     waiting = []
     for number in range(20):
         waiting.append(asyncio.create_task(consumer.take(name, wait=LONG)))
-        while len(consumer._line(name)._takers) <= number:
+        while len(consumer._served.line(name)._takers) <= number:
             await asyncio.sleep(0.001)  # until it stands in the row
     for number in range(20):
         queue.enqueue(PyTask("shop:pay", (number,)))
@@ -265,7 +265,7 @@ async def test_one_connection_waits_for_all(consumer: Consumer, queue: Queue, na
 async def test_queues_for_which_there_is_no_connection_are_looked_at(
     redis_url: str, queue: Queue, name: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("delayed.server.consumer._WAITING", 1)
+    monkeypatch.setattr("delayed.server.served._WAITING", 1)
     monkeypatch.setattr("delayed.server.line._POLL", 0.05)
     names = [f"{name}_{each}" for each in "abc"]
     before, links = blocked(client), Links(redis_url)
@@ -318,10 +318,22 @@ async def test_nobody_waits_longer_than_asked(consumer: Consumer, queue: Queue, 
 
 async def test_a_wait_ends_when_the_server_stops(consumer: Consumer, name: str) -> None:
     waiting = asyncio.create_task(consumer.take(name, wait=LONG))
-    while not consumer._line(name)._takers:
+    while not consumer._served.line(name)._takers:
         await asyncio.sleep(0.001)
     await consumer.close()
     assert await waiting == []
+
+
+async def test_a_queue_is_not_forgotten_while_somebody_begins_to_wait(
+    consumer: Consumer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayed.server.served._LINES", 4)
+    names = [f"{name}_{each}" for each in range(12)]
+    waiting = [asyncio.create_task(consumer.take(each, wait=LONG)) for each in names]
+    await asyncio.sleep(0)  # each has begun, and none is in a row yet
+    assert consumer._served._lines.keys() == set(names)
+    await consumer.close()
+    assert await asyncio.wait_for(asyncio.gather(*waiting), LONG) == [[]] * 12
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Tasks that consumers end are in the statistics and in the history, as those of workers are."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import redis
 
 from delayed.backoff import Constant
 from delayed.errors import Reason
@@ -110,6 +112,24 @@ async def test_what_another_server_has_handed_out_ran_for_nobody_knows_how_long(
     counted = totals(queue).all
     assert (counted.outcomes["succeeded"], counted.run.tasks) == (2, 0)
     assert [each.seconds for each in events(queue).values()] == [None, None]
+
+
+async def test_of_queues_that_nobody_uses_nothing_is_kept_but_what_was_counted(
+    consumer: Consumer, links: Links, client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("delayed.server.served._BEATS", 4)
+    other, queues = Consumer(links), [Queue(f"{name}_{number}", client) for number in range(12)]
+    for queue in queues:
+        queue.enqueue(PyTask("shop:pay"))
+    leases = [lease for queue in queues for lease in await consumer.take(queue.name)]
+    assert await other.succeed_many((lease.token, None) for lease in leases[:6]) == ["succeeded"] * 6
+    assert len(other._served._beats) == 6  # what was counted is not sent yet
+    await asyncio.gather(*(beat.tally.close() for beat in other._served._beats.values()))
+    assert await other.succeed_many((lease.token, None) for lease in leases[6:7]) == ["succeeded"]
+    assert len(other._served._beats) == 4
+    assert await other.succeed_many((lease.token, None) for lease in leases[7:]) == ["succeeded"] * 5
+    await other.close()
+    assert [totals(queue).all.outcomes["succeeded"] for queue in queues] == [1] * 12
 
 
 async def test_what_ends_before_it_is_handed_out_is_counted(consumer: Consumer, queue: Queue, name: str) -> None:

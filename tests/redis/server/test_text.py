@@ -176,6 +176,21 @@ async def test_any_connection_may_acknowledge(peer: Client, other: Client, name:
         third.close()
 
 
+async def test_what_a_connection_holds_is_kept_on_redis(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.server.text.verbs._MOST_HELD", 2)
+    q = name.encode()
+    async with served(redis_url) as (server, port):
+        peer = await Client.to(port)
+        for number in range(1, 6):
+            await peer.ask(b"1 enq %b 1 a\n" % q)
+            assert await peer.ask(b"1 deq %b\n" % q) == b"1 deqed %b %d 1 a\n" % (q, number)
+        (session,) = server._sessions
+        assert len(session._verbs._held) == 2
+        for number in range(1, 6):
+            assert await peer.ask(b"1 ack %b %d\n" % (q, number)) == b"1 acked %b %d\n" % (q, number)
+        peer.close()
+
+
 async def test_workers_and_clients_share_queues(peer: Client, name: str, queue: Queue) -> None:
     q = name.encode()
     task = PyTask("m:f", (1,), track=True)
@@ -454,6 +469,8 @@ class _Door:
 
 
 class _Reader:
+    size = 100
+
     def check(self, right: str, queue: str | None = None) -> None:
         if right == "consume" or queue is None or not queue.startswith("q"):
             raise Refused(f"this token may not {right}")
@@ -487,6 +504,20 @@ async def test_tokens(redis_url: str, name: str) -> None:
         peer.close()
 
 
+async def test_larger_bodies_than_a_token_may_send(redis_url: str, name: str) -> None:
+    q, large = name.encode(), b"a" * 101
+    async with served(redis_url, door=_Door()) as (_, port):
+        for hello in (b"", b"0 stat %b\n" % q):  # what was read together with it, and what comes later
+            peer = await Client.to(port)
+            peer.say(b"1 HELLO 1 token=secret call=shop:pay\n" + b"2 enq %b 101 %b\n" % (q, large) * (not hello))
+            assert await peer.hear() == b"1 hello 1 delayed\n"
+            if hello:
+                peer.say(b"2 enq %b 101 %b\n" % (q, large))
+            assert await peer.hear() == b"2 error a body has 100 bytes at most\n"
+            assert (await peer.ask(b"3 enq %b 100 %b\n" % (q, large[1:]))).startswith(b"3 enqed ")
+            peer.close()
+
+
 async def test_a_token_that_is_revoked(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "_TRUSTED", 0.0)
     door = _Door()
@@ -506,6 +537,42 @@ async def test_a_client_that_stalls_is_let_go(port: int, monkeypatch: pytest.Mon
     peer.say(b"1 enq %b 100 abc" % name.encode())
     assert await peer.is_closed()
     peer.close()
+
+
+async def test_who_needs_a_token_and_says_nothing_is_let_go(
+    redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_HELLO", 0.05)
+    async with served(redis_url, door=_Door()) as (_, port):
+        known = await Client.to(port)
+        assert await known.ask(b"1 HELLO 1 token=secret call=shop:pay\n") == b"1 hello 1 delayed\n"
+        for said in (b"", b"1 HELLO 1 tok"):
+            peer = await Client.to(port)
+            peer.say(said)
+            assert await peer.is_closed()
+            peer.close()
+        assert await known.ask(b"2 enq %b 1 a\n" % name.encode()) == b"2 enqed %b 1\n" % name.encode()
+        known.close()
+
+
+async def test_who_needs_no_token_may_say_nothing(redis_url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "_HELLO", 0.05)
+    door, asked = OpenDoor(), asyncio.Event()
+
+    class Watched(OpenDoor):
+        async def grant(self, token: str | None, address: str) -> Grant:
+            asked.set()
+            return await door.grant(token, address)
+
+    async with served(redis_url, door=Watched()) as (server, port):
+        peer = await Client.to(port)
+        await asyncio.wait_for(asked.wait(), LONG)
+        assert await peer.ask(b"1 deq %b\n" % name.encode()) == b"1 error taskq: no task in queue\n"
+        (session,) = server._sessions
+        assert session.transport is not None
+        sock = session.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)  # the system sees that it is there
+        peer.close()
 
 
 async def test_no_more_clients_than_there_are_places(redis_url: str, name: str) -> None:
