@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -14,13 +13,13 @@ from ...redis.command import RedisError
 from ..access import Access
 from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
 from .couch_actions import Actions, Refusal
-from .couch_parameters import InternalError, action_of, parameters
+from .couch_parameters import InternalError, of_query, parameters
 from .plain_json import written
 
 PREFIXES = ("/api", "/task", "/worker", "/interest", "/queue", "/status")
 _INTERNAL = "Error: The server experienced an internal error"
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,99}", re.ASCII)
-_SESSION = re.compile(r"[0-9a-f]{40}")
+_SESSION = re.compile(r'(?:^|[;,])[ \t]*sessionID="?([0-9a-f]{40})"?[ \t]*(?:[;,]|$)')
 _TAG = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -44,8 +43,10 @@ class CouchQueue:
         given: dict[str, Any] = {}
         status = 200
         try:
+            given = of_query(request)
+            grant = await self._access.grant(request)  # before anything is made of what they send
             given = await parameters(request)
-            fields = await self._answer(request, given)
+            fields = await self._actions.run(given["action"], given, grant)
         except Disconnected:
             return
         except InternalError:
@@ -68,15 +69,6 @@ class CouchQueue:
             response.undelivered = lambda: self._actions.give_back(fields["task"]["taskId"])
         await deliver(request, response, send)
 
-    async def _answer(self, request: Request, given: dict[str, Any]) -> dict[str, Any]:
-        action = action_of(request, given)
-        rest = {name: value for name, value in given.items() if name not in ("action", "limit", "offset")}
-        ends = {"action": action, "limit": given["limit"], "offset": given["offset"]}
-        given.clear()
-        given.update(rest, **ends)
-        grant = await self._access.grant(request)
-        return await self._actions.run(action, given, grant)
-
 
 def _response(fields: dict[str, Any], given: dict[str, Any], session: str, status: int = 200) -> Response:
     headers = {"x-powered-by": "couchqueue", "set-cookie": f"sessionID={session}; path=/; HttpOnly"}
@@ -90,11 +82,8 @@ def _response(fields: dict[str, Any], given: dict[str, Any], session: str, statu
 
 
 def _session(request: Request) -> str:
-    try:
-        cookie = SimpleCookie(request.headers.get("cookie", "")).get("sessionID")
-    except CookieError:
-        cookie = None
-    return cookie.value if cookie is not None and _SESSION.fullmatch(cookie.value) else secrets.token_hex(20)
+    found = _SESSION.search(request.headers.get("cookie", ""))
+    return secrets.token_hex(20) if found is None else found[1]
 
 
 def _xml(value: Any) -> str:

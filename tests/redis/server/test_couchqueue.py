@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -81,8 +82,11 @@ class _As(Access):
     """Clients show some token; at first one that may do everything."""
 
     shown = ALL
+    refuses: Problem | None = None
 
     async def grant(self, request: Request) -> Grant:
+        if self.refuses is not None:
+            raise self.refuses
         return self.shown
 
 
@@ -176,8 +180,12 @@ async def test_the_envelope(couch: Couch) -> None:
         "remoteIP": "127.0.0.1",
         "receivedParams": {"action": "status", "limit": 100, "offset": 0},
     }
-    again = await ask(couch.app, "GET", "/api/status", headers={"cookie": f"sessionID={cookie[1]}"})
-    assert again.json["requestorInformation"]["id"] == cookie[1]
+    for cookies in (f"sessionID={cookie[1]}", f'a=1; b="; sessionID="{cookie[1]}"; c'):
+        again = await ask(couch.app, "GET", "/api/status", headers={"cookie": cookies})
+        assert again.json["requestorInformation"]["id"] == cookie[1]
+    for cookies in (f"sessionID={cookie[1]}0", f"mysessionID={cookie[1]}", 'sessionID="' + "\\\\" * 15_000 + '"'):
+        again = await ask(couch.app, "GET", "/api/status", headers={"cookie": cookies})
+        assert again.json["requestorInformation"]["id"] != cookie[1]
 
 
 async def test_the_length_is_in_bytes(couch: Couch, name: str) -> None:
@@ -236,6 +244,76 @@ async def test_ways_to_give_parameters(couch: Couch) -> None:
         assert answer.status == 400
         assert answer.json["error"].startswith("Error: the body is no")
     assert (await ask(couch.app, "POST", "/api", b"x" * 10_001)).status == 413
+
+
+FORM = {"content-type": 'multipart/form-data; charset=utf-8; Boundary="x y"'}
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        (b'first\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na\r\n--x y--\r\nlast', "a"),
+        (b"--x y \r\na: b\r\ncontent-disposition: form-data; name=queue\r\n\r\n\r\na\r\n\r\n--x y--", "\r\na\r\n"),
+        (b'--x y\nContent-Disposition: form-data; name="queue"\n\na --x y\n--x yz\n--x y\n\n--x y--', "a --x y\n--x yz"),
+        (b'--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na', "a"),
+        (b'--x y\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\n\xff\r\n--x y--', "\ufffd"),
+        (b'--x y--\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na\r\n--x y--', None),
+        (b'--x y\r\nContent-Disposition: form-data; filename="queue"\r\n\r\na\r\n--x y--', None),
+    ],
+)  # fmt: skip
+async def test_forms_of_parts(couch: Couch, parts: bytes, found: str | None) -> None:
+    answer = await ask(couch.app, "POST", "/api/status", parts, headers=FORM)
+    assert answer.json["requestorInformation"]["receivedParams"].get("queue") == found
+
+
+async def test_a_form_has_so_many_parts_at_most(couch: Couch) -> None:
+    async def status_of(count: int) -> int:
+        return (await ask(couch.app, "POST", "/api/status", b"--x y\r\n" * count + b"--x y--", headers=FORM)).status
+
+    assert [await status_of(count) for count in (1000, 1001)] == [200, 400]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "application/x-www-form-urlencoded"])
+async def test_nothing_is_made_of_what_somebody_sends_who_is_not_known(couch: Couch, kind: str) -> None:
+    couch.access.refuses = Problem(401, "who is that?")
+    answer = await ask(couch.app, "POST", "/api?outputType=xml", b"&".join([b"x=1"] * 1001), headers={"content-type": kind})
+    assert (answer.status, answer.headers["content-type"]) == (401, "application/xml")
+    assert b"who is that?" in answer.body
+
+
+async def test_a_large_body_is_read_in_a_thread(couch: Couch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.server.http._LONG", 100)
+    here = threading.get_ident()
+    used = set[bool]()
+
+    def read(text: str) -> Any:
+        used.add(threading.get_ident() == here)
+        return json.loads(text)
+
+    monkeypatch.setattr("delayed.server.compat.couch_parameters.read_json", read)
+    for queue in ("a" * 200, "a"):
+        await couch.json("status", queue=queue)
+    assert used == {False, True}
+
+
+async def test_deep_values(couch: Couch, name: str) -> None:
+    def nested(levels: int) -> Any:
+        return json.loads("[" * levels + "]" * levels)
+
+    for levels in (100, 500, 950):  # in the object of all parameters
+        body = b'{"queue":' + b"[" * levels + b"]" * levels + b"}"
+        answer = await ask(couch.app, "POST", "/api/status", body, headers={"content-type": "application/json"})
+        assert (answer.status, "nested more than 100 levels" in answer.json["error"]) == (400, True)
+        found = await couch.form("taskCreate", publisher="x", data=body.decode())
+        assert found["error"] == "Error: The server experienced an internal error"
+    found = await couch.json("status", queue=nested(99))
+    assert found["requestorInformation"]["receivedParams"]["queue"] == nested(99)
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    assert await couch.publish({"a": nested(99)}) == [name]
+    task = await couch.take(worker)
+    assert task["data"] == {"a": nested(99)}
+    await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
 @pytest.mark.parametrize(
