@@ -316,6 +316,23 @@ async def test_deep_values(couch: Couch, name: str) -> None:
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
+@pytest.mark.parametrize("levels", [90, 150, 190, 240, 300, 450, 495])
+async def test_deep_values_of_other_producers(couch: Couch, name: str, queue: Queue, levels: int) -> None:
+    worker = await couch.worker(name)
+    value = json.loads("[" * levels + "]" * levels)
+    forged = {"taskId": "x", "queue": name, "data": value}
+    for task in (PyTask("m:f", (value,)), PyTask(FUNCTION, (forged,))):
+        queue.enqueue(task)
+        (shown,) = (await couch.status(queue=name))["queue"]
+        found = await couch.posted("taskGet", workerId=worker, outputType="xml")
+        identity = ElementTree.fromstring(found.body).findtext("task/taskId")
+        assert identity, found
+        known = (await couch.status(task=identity))["task"]
+        assert known["data"] == shown["data"]
+        assert (list(known["data"]) == ["$msgpack"]) == (levels > 190)
+        assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=identity, state="success")
+
+
 @pytest.mark.parametrize(
     ("action", "given", "missing"),
     [
