@@ -19,7 +19,7 @@ from ...queue.queue import Queue
 from ...task.decode import is_python_path
 from ...task.task import GoTask, PyTask
 from ..access import Grant
-from ..consumer import Bury, Consumer, Release, Retry, Succeed
+from ..consumer import Bury, Consumer, Ending, Release, Retry, Succeed
 from ..later import Later
 from ..leases import Lease
 from ..links import Links
@@ -184,20 +184,34 @@ class Actions:
         if state == "success" and again:  # before anything has happened
             _check_again(record, grant)
         reason = str(given.get("failReason", "")) or "the worker said no more"
-        ending: Succeed | Retry | Bury = Succeed()
+        if state == "fail" and again:
+            await self._put_back(record, reason, given.get("failReason", ""))
+            return {}
+        await self._end(record, Succeed() if state == "success" else Bury(reason, Reason.FAILED))
+        changed = {**record, "status": _COMPLETE if state == "success" else _FAILED, "updatedAt": round(now() * 1000)}
         if state == "fail":
-            ending = Retry(reason, delay=0, counted=False) if again else Bury(reason, Reason.FAILED)
+            changed["failReason"] = given.get("failReason", "")
+        await self._store.ended(changed, failed=state == "fail")
+        if again:
+            await self._again(changed, grant)
+        return {}
+
+    async def _end(self, record: Record, ending: Ending) -> None:
+        """End the lease under which a worker has a task."""
         (ended,) = await self._consumer.end_many([(record["token"], ending)])
         if ended is None:
             raise Refusal("this worker is not working on this task")
-        status = _COMPLETE if state == "success" else WAITING if again else _FAILED
-        changed = {**record, "status": status, "updatedAt": round(now() * 1000)}
-        if state == "fail":
-            changed["failReason"] = given.get("failReason", "")
-        await self._store.ended(changed, failed=status == _FAILED)
-        if state == "success" and again:
-            await self._again(changed, grant)
-        return {}
+
+    async def _put_back(self, record: Record, reason: str, said: object) -> None:
+        """Let a task wait again on which a worker has failed."""
+        waiting = {**_waiting_again(record), "updatedAt": round(now() * 1000), "failReason": said}
+        await self._store.ended(waiting, failed=False)  # who takes it writes after this
+        try:
+            await self._end(record, Retry(reason, delay=0, counted=False))
+        except BaseException:
+            if await self._store.record(record["taskId"]) == waiting:  # nobody else has it
+                await self._store.begun(record)
+            raise
 
     async def _again(self, record: Record, grant: Grant) -> None:
         """Put a task back that has been done."""

@@ -422,7 +422,8 @@ async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> Non
     task = await couch.take(worker)
     mine = {"workerId": worker, "taskId": task["taskId"]}
     assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck", reEnqueue="true")
-    assert (await couch.status(task=task["taskId"]))["task"]["status"] == "pending"
+    waiting = (await couch.status(task=task["taskId"]))["task"]
+    assert (waiting["status"], waiting["failReason"]) == ("pending", "no luck")
     again = await couch.take(worker)
     assert (again["taskId"], again["data"]) == (task["taskId"], {"a": 1})
     assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck")
@@ -438,6 +439,50 @@ async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> Non
     assert again["taskId"] == task["taskId"]
     assert "error" not in await couch.form("taskUpdate", **mine, state="success")
     assert await couch.take(worker) is None
+
+
+async def test_who_takes_a_task_at_once_that_was_put_back_has_it(
+    couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await couch.interest(name)
+    one, two = await couch.worker(name), await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(one)
+    end, taken = Consumer.end_many, list[Any]()
+
+    async def ended(self: Consumer, endings: Any) -> list[str | None]:
+        states = await end(self, endings)
+        monkeypatch.undo()
+        taken.append(await couch.take(two))
+        return states
+
+    monkeypatch.setattr(Consumer, "end_many", ended)
+    mine = {"taskId": task["taskId"], "workerId": one}
+    assert "error" not in await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true")
+    assert taken[0]["taskId"] == task["taskId"]
+    assert (await couch.form("taskUpdate", **mine, state="success"))["error"] == "this worker is not working on this task"
+    assert list((await couch.status(tasksInProgress=1))["tasksInProgress"]) == [task["taskId"]]
+    assert "error" not in await couch.form("taskUpdate", taskId=task["taskId"], workerId=two, state="success")
+
+
+async def test_a_task_that_could_not_be_put_back_is_still_the_workers(
+    couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(worker)
+    before = await couch.status(task=task["taskId"], tasksInProgress=1)
+
+    async def refused(self: Consumer, endings: Any) -> list[str | None]:
+        raise redis.exceptions.ResponseError("OOM")
+
+    monkeypatch.setattr(Consumer, "end_many", refused)
+    mine = {"taskId": task["taskId"], "workerId": worker}
+    assert "OOM" in (await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true"))["error"]
+    monkeypatch.undo()
+    assert await couch.status(task=task["taskId"], tasksInProgress=1) == before
+    assert "error" not in await couch.form("taskUpdate", **mine, state="success")
 
 
 async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> None:
