@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...base.clock import now
 from ...base.ids import digest
@@ -46,6 +46,16 @@ class Refusal(Exception):
         self.error, self.fields = error, fields
 
 
+class _Event(NamedTuple):
+    """What is to be put into queues, by somebody who may."""
+
+    given: Mapping[str, Any]
+    data: Any
+    created: float  # seconds since 1970
+    due: float | None  # likewise
+    interested: list[Interest]
+
+
 class Actions:
     """Carries actions out.
 
@@ -79,20 +89,22 @@ class Actions:
     # Tasks
 
     async def _task_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        data = _json(given["data"])
-        if is_true(given.get("fastPost")) and self._later.takes(size := len(given["data"])):
-            self._later.add("a task of CouchQueue's interface", lambda: self._publish(given, data, grant), size, again=False)
-            return {"interestedSubscriptions": []}
-        return {"interestedSubscriptions": await self._publish(given, data, grant)}
-
-    async def _publish(self, given: Mapping[str, Any], data: Any, grant: Grant) -> list[str]:
-        """Put copies into the queues that are interested. Returns their names."""
-        created = now()
+        grant.check("enqueue")
+        data, created = _json(given["data"]), now()
         due = _due(given.get("runAt"), created)
         interested = await self._links["couchqueue"].queue.interested(data)
         for interest in interested:
             grant.check("enqueue", interest.queue)
             grant.check_function(interest.function)
+        event = _Event(given, data, created, due, interested)
+        if is_true(given.get("fastPost")) and self._later.takes(size := len(given["data"])):
+            self._later.add("a task of CouchQueue's interface", lambda: self._publish(event), size, again=False)
+            return {"interestedSubscriptions": []}
+        return {"interestedSubscriptions": await self._publish(event)}
+
+    async def _publish(self, event: _Event) -> list[str]:
+        """Put copies into the queues that are interested. Returns their names."""
+        given, data, created, due, interested = event
         everybody = str(given.get("scope", "any")).lower() == "all"
         workers = await self._store.workers() if everybody and interested else []
         for interest in interested:

@@ -629,6 +629,31 @@ async def test_fast_post(couch: Couch, name: str) -> None:
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
 
+async def test_fast_post_is_for_who_may(couch: Couch, name: str, queue: Queue) -> None:
+    post = {"publisher": "x", "data": '{"a":1}', "fastPost": "true"}
+    assert "runAt" in (await couch.form("taskCreate", **post, runAt="soon"))["error"]
+    couch.may("read", queues="*")
+    assert (await couch.posted("taskCreate", **post)).status == 403  # whoever is interested
+    couch.access.shown = ALL
+    await couch.interest(name)
+    couch.may("enqueue", queues="other")
+    assert (await couch.posted("taskCreate", **post)).status == 403
+    couch.access.shown = Grant("f", ("enqueue",), functions=("shop:*",))
+    assert (await couch.posted("taskCreate", **post)).status == 403
+    assert queue.len() == 0
+
+
+async def test_what_is_refused_later_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def refused() -> None:
+        raise Problem(403, "this token is not for the queue")
+
+    later = Later()
+    later.add("a task", refused, 1, again=False)
+    await later.close()
+    (record,) = caplog.records
+    assert record.getMessage() == "a task was accepted, and is not enqueued: this token is not for the queue"
+
+
 async def test_a_worker_takes_for_those_alone_who_may_consume_its_queues(couch: Couch, name: str, b: str) -> None:
     await couch.interest(name)
     worker = await couch.worker(name, b)
