@@ -27,6 +27,19 @@ class InternalError(Exception):
     """What CouchQueue calls an internal error: it says nothing more."""
 
 
+class Refusal(Exception):
+    """An action was not carried out. Its words are CouchQueue's.
+
+    Args:
+        error: what is wrong.
+        fields: what is said beside.
+    """
+
+    def __init__(self, error: str, **fields: Any) -> None:
+        super().__init__(error)
+        self.error, self.fields = error, fields
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """What a client can ask for.
@@ -185,6 +198,20 @@ def read_json(text: str) -> Any:
     if depth_of(text.encode(errors="replace")) > DEPTH:
         raise ValueError(f"it is nested more than {DEPTH} levels deep")
     return json.loads(text, parse_int=_whole, parse_constant=_refuse)
+
+
+def json_in(text: object) -> Any:
+    """The value of a parameter that is JSON, as a string.
+
+    Raises:
+        InternalError: it is none.
+    """
+    if not isinstance(text, str):
+        raise InternalError
+    try:
+        return read_json(text)
+    except ValueError:
+        raise InternalError from None
 
 
 def _whole(text: str) -> int | float:

@@ -12,8 +12,9 @@ from ...logger import logger
 from ...redis.command import RedisError
 from ..access import Access
 from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
-from .couch_actions import Actions, Refusal
-from .couch_parameters import InternalError, of_query, parameters
+from .couch_actions import Actions
+from .couch_operate import Client
+from .couch_parameters import InternalError, Refusal, of_query, parameters
 from .plain_json import written
 
 PREFIXES = ("/api", "/task", "/worker", "/interest", "/queue", "/status")
@@ -46,7 +47,7 @@ class CouchQueue:
             given = of_query(request)
             grant = await self._access.grant(request)  # before anything is made of what they send
             given = await parameters(request)
-            fields = await self._actions.run(given["action"], given, grant)
+            fields = await self._actions.run(given["action"], given, Client(grant, request.client[0]))
         except Disconnected:
             return
         except InternalError:

@@ -19,6 +19,7 @@ from delayed.redis.embedded import EmbeddedRedis
 from delayed.server.access import ALL, Access, Grant
 from delayed.server.compat import couch_store
 from delayed.server.compat.couch_actions import Actions
+from delayed.server.compat.couch_operate import Client
 from delayed.server.compat.couch_status import FUNCTION
 from delayed.server.compat.couchqueue import CouchQueue
 from delayed.server.consumer import Consumer
@@ -493,9 +494,10 @@ async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> Non
     mine = {"workerId": worker, "taskId": task["taskId"], "state": "success", "reEnqueue": "true"}
     for grant in (Grant("c", ("consume",)), Grant("f", ("consume", "enqueue"), functions=("shop:*",))):
         with pytest.raises(Problem, match="enqueue"):
-            await couch.app._actions.run("taskUpdate", mine, grant)
+            await couch.app._actions.run("taskUpdate", mine, Client(grant, "here"))
     assert (await couch.status(task=task["taskId"]))["task"]["status"] == "processing"  # nothing has happened
-    await couch.app._actions.run("taskUpdate", mine, Grant("all", ("consume", "enqueue"), functions=("couchqueue:*",)))
+    everything = Grant("all", ("consume", "enqueue"), functions=("couchqueue:*",))
+    await couch.app._actions.run("taskUpdate", mine, Client(everything, "here"))
     assert (await couch.take(worker))["taskId"] == task["taskId"]
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
