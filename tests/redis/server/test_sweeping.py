@@ -84,3 +84,16 @@ async def test_a_failure_is_logged_and_ends_nothing(
             swept.note(name)
             await comes_back(queue)
     assert "no room for it" in caplog.text
+
+
+async def test_what_another_program_has_written_ends_nothing(redis_url: str, name: str, queue: Queue) -> None:
+    others = [f"{name}-b", f"{name}-c_processing", f"{name}-d_scheduled", f"{name}-e_noti", f"{name}-f_cron"]
+    for key in others:
+        queue.call("SET", key, "of another program")
+    async with sweeping(redis_url) as swept:
+        for key in others:
+            swept.note(key.partition("_")[0])
+        swept.note(name)
+        for _ in range(2):
+            await comes_back(queue)
+    queue.call("UNLINK", *others)
