@@ -15,7 +15,7 @@ from ..task.options import Options
 from ..task.task import PyTask, Task
 from .calls import Call
 from .forms import by_name, task_of
-from .http import Problem, Response, parsed
+from .http import Problem, Response, aside
 from .links import Link
 from .mapping import NotJSON, parse
 from .schema import Validator
@@ -108,12 +108,12 @@ def has_id(task: Task, identity: str | None) -> Task:
 async def enqueue_lines(call: Call) -> Response:
     """Enqueue tasks as they come in, a line for each."""
     queue, number = queue_of(call), 0
-    tasks, of_line = _Tasks(queue, request_of(call)), partial(_of_line, call)
+    tasks = _Tasks(queue, request_of(call))
     try:
         async for line in _lines(call):
             number += 1
             if line.strip():
-                await tasks.add(*await parsed(line, of_line), number)
+                await tasks.add(*await aside(len(line), partial(_of_line, call, line)), number)
         await tasks.flush()
     except (InvalidTask, Duplicate, NotDurable, KnownId, Problem) as error:
         problem = problem_of(error)

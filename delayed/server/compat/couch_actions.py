@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from ...base.clock import now
@@ -19,6 +20,7 @@ from ...task.decode import is_python_path
 from ...task.task import GoTask, PyTask
 from ..access import Grant
 from ..consumer import Bury, Consumer, Ending, Release, Retry, Succeed
+from ..http import aside
 from ..later import Later
 from ..leases import Lease
 from ..links import Links
@@ -78,14 +80,15 @@ class Actions:
     async def _task_create(self, given: Mapping[str, Any], client: Client) -> Fields:
         grant = client.grant
         grant.check("enqueue")
-        data, created = json_in(given["data"]), now()
+        text, created = given["data"], now()
+        data = await aside(len(text) if isinstance(text, str) else 0, partial(json_in, text))
         due = _due(given.get("runAt"), created)
         interested = await self._links["couchqueue"].queue.interested(data)
         for interest in interested:
             grant.check("enqueue", interest.queue)
             grant.check_function(interest.function)
         event = _Event(given, data, created, due, interested)
-        if is_true(given.get("fastPost")) and self._later.takes(size := len(given["data"])):
+        if is_true(given.get("fastPost")) and self._later.takes(size := len(text)):
             self._later.add("a task of CouchQueue's interface", lambda: self._publish(event), size, again=False)
             return {"interestedSubscriptions": []}
         return {"interestedSubscriptions": await self._publish(event)}

@@ -5,11 +5,10 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..http import Problem, Request, parsed
+from ..http import Problem, Request
 from ..mapping import DEPTH, depth_of
 
 _MOST = 1000  # parameters
@@ -105,14 +104,13 @@ def of_query(request: Request) -> dict[str, Any]:
     return _kept(request, request.query)
 
 
-async def parameters(request: Request) -> dict[str, Any]:
-    """The parameters of a request, those of the body before those of the query.
+def parameters(request: Request, body: bytes) -> dict[str, Any]:
+    """The parameters of a request, those of its body before those of the query.
 
     Raises:
-        Problem: the body is too large, or none of the kinds that are known.
+        Problem: the body is none of the kinds that are known.
     """
-    found = dict(await parsed(await request.body(), partial(_of_body, request)))
-    return _kept(request, {**request.query, **found})
+    return _kept(request, {**request.query, **dict(_of_body(request, body))})
 
 
 def _kept(request: Request, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -11,7 +12,7 @@ from ...errors import DelayedError
 from ...logger import logger
 from ...redis.command import RedisError
 from ..access import Access
-from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
+from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, aside, deliver
 from .couch_actions import Actions
 from .couch_operate import Client
 from .couch_parameters import InternalError, Refusal, of_query, parameters
@@ -42,11 +43,12 @@ class CouchQueue:
         began, request = monotonic(), Request(scope, receive, self._most)
         session = _session(request)
         given: dict[str, Any] = {}
-        status = 200
+        status, body = 200, b""
         try:
             given = of_query(request)
             grant = await self._access.grant(request)  # before anything is made of what they send
-            given = await parameters(request)
+            body = await request.body()
+            given = await aside(len(body), partial(parameters, request, body))
             fields = await self._actions.run(given["action"], given, Client(grant, request.client[0]))
         except Disconnected:
             return
@@ -65,7 +67,7 @@ class CouchQueue:
         times = {"requestDuration": round((monotonic() - began) * 1000), "currentTime": round(now() * 1000)}
         fields["serverInformation"] = {"serverName": "couchqueue", "apiVersion": "0.0.1", **times}
         fields["requestorInformation"] = {"id": session, "remoteIP": request.client[0], "receivedParams": given}
-        response = _response(fields, given, session, status)
+        response = await aside(len(body), partial(_response, fields, given, session, status))
         if given.get("action") == "taskGet" and "task" in fields:  # nobody else can have it now
             response.undelivered = lambda: self._actions.give_back(fields["task"]["taskId"])
         await deliver(request, response, send)

@@ -17,7 +17,7 @@ from delayed.ops.fsck import check
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.server.access import ALL, Access, Grant
-from delayed.server.compat import couch_store
+from delayed.server.compat import couch_parameters, couch_store, couchqueue, plain_json
 from delayed.server.compat.couch_actions import Actions
 from delayed.server.compat.couch_operate import Client
 from delayed.server.compat.couch_status import FUNCTION
@@ -282,19 +282,24 @@ async def test_nothing_is_made_of_what_somebody_sends_who_is_not_known(couch: Co
     assert b"who is that?" in answer.body
 
 
-async def test_a_large_body_is_read_in_a_thread(couch: Couch, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_values_are_read_and_written_in_threads(couch: Couch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.server.http._LONG", 100)
-    here = threading.get_ident()
-    used = set[bool]()
+    here, used = threading.get_ident(), list[tuple[str, bool]]()
 
-    def read(text: str) -> Any:
-        used.add(threading.get_ident() == here)
-        return json.loads(text)
+    def noted(what: str, work: Any) -> Any:
+        def noting(value: Any) -> Any:
+            used.append((what, threading.get_ident() == here))
+            return work(value)
 
-    monkeypatch.setattr("delayed.server.compat.couch_parameters.read_json", read)
-    for queue in ("a" * 200, "a"):
-        await couch.json("status", queue=queue)
-    assert used == {False, True}
+        return noting
+
+    monkeypatch.setattr(couch_parameters, "read_json", noted("read", couch_parameters.read_json))
+    monkeypatch.setattr(couchqueue, "written", noted("written", plain_json.written))
+    for length in (200, 1):
+        await couch.json("taskCreate", publisher="x", data=json.dumps("x" * length))
+        is_here = length == 1
+        assert used == [("read", is_here), ("read", is_here), ("written", is_here)]  # the body, and the data in it
+        used.clear()
 
 
 async def test_deep_values(couch: Couch, name: str) -> None:
