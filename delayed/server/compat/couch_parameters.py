@@ -12,6 +12,7 @@ from ..http import Problem, Request
 from ..mapping import DEPTH, depth_of
 
 _MOST = 1000  # parameters
+_HEAD = 16_384  # bytes of what comes before the content of a part that are looked at
 _TOO_MANY = f"the body has {_MOST:,} parameters at most"
 _NO_FORM = "the body is no multipart/form-data"
 _BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
@@ -159,7 +160,7 @@ def _of_parts(kind: str, body: bytes) -> list[tuple[str, str]]:
         if count == _MOST:
             raise Problem(400, _TOO_MANY)
         head, *content = _BLANK.split(part, 1)
-        name = _NAME.search(head) if content else None
+        name = _NAME.search(head, 0, _HEAD) if content else None
         if name is not None:
             found.append(((name[1] or name[2]).decode(errors="replace"), content[0].decode(errors="replace")))
     return found
@@ -168,7 +169,7 @@ def _of_parts(kind: str, body: bytes) -> list[tuple[str, str]]:
 def _parts(boundary: bytes, body: bytes) -> Iterator[bytes]:
     """What stands between the lines with the boundary."""
     text, begins = b"--" + re.escape(boundary), -1
-    for line in re.finditer(rb"%b(?<![^\n]%b)(--)?[ \t]*(?=\r?\n|\Z)" % (text, text), body):
+    for line in re.finditer(rb"%b(?<![^\n]%b)(--)?[ \t]*+(?=\r?\n|\Z)" % (text, text), body):
         if begins >= 0:
             yield body[begins : line.start()].removesuffix(b"\n").removesuffix(b"\r")
         if line[1]:
