@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
@@ -27,6 +27,12 @@ _STALL = 20.0  # seconds without a byte after which a body is given up
 _SLOWEST = 1024.0  # bytes in a second that a body must have on average, after the first _STALL seconds
 _PATIENT = 4  # times of the size that a body may have that are read of a larger one
 _SENDING = 60.0  # seconds in which a client must take a response
+_LONG = 1 << 18  # bytes that are worked on in a thread
+
+
+async def aside(size: int, work: Callable[[], T]) -> T:
+    """What comes of work on so many bytes: if these are many, of work in a thread, so that others are answered meanwhile."""
+    return await asyncio.to_thread(work) if size > _LONG else work()
 
 
 class Problem(Exception):
@@ -278,7 +284,7 @@ class Request:
         if self.media not in (JSON, ""):
             raise Problem(415, f"the body must be {JSON}, not {self.media!r:.100}")
         try:
-            return parse(body)
+            return await aside(len(body), partial(parse, body))
         except NotJSON as error:
             raise Problem(400, f"the body cannot be read: {error}", "not-json") from None
 

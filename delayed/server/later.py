@@ -8,6 +8,7 @@ from ..base.text import traceback_of
 from ..errors import DelayedError
 from ..logger import logger
 from ..redis.command import RedisError, is_outage
+from .http import Problem
 
 _MOST, _BYTES = 10_000, 32 << 20  # that are under way, and the bytes of these; who comes then waits
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between attempts, while Redis cannot be reached
@@ -54,7 +55,7 @@ class Later:
                         raise
                 await asyncio.sleep(pause)
             await act()
-        except (DelayedError, RedisError) as error:
+        except (DelayedError, RedisError, Problem) as error:
             logger.error("%s was accepted, and is not enqueued: %s", escaped(what), escaped(error))
         except Exception as error:
             logger.error("%s was accepted, and is not enqueued\n%s", escaped(what), traceback_of(error))

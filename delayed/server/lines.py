@@ -1,6 +1,7 @@
 """Many tasks in one request, one on each line: they are enqueued as they come."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from ..errors import Duplicate, InvalidTask, NotDurable, TaskTooLarge
@@ -14,7 +15,7 @@ from ..task.options import Options
 from ..task.task import PyTask, Task
 from .calls import Call
 from .forms import by_name, task_of
-from .http import Problem, Response
+from .http import Problem, Response, aside
 from .links import Link
 from .mapping import NotJSON, parse
 from .schema import Validator
@@ -112,7 +113,7 @@ async def enqueue_lines(call: Call) -> Response:
         async for line in _lines(call):
             number += 1
             if line.strip():
-                await tasks.add(*_of_line(call, line), number)
+                await tasks.add(*await aside(len(line), partial(_of_line, call, line)), number)
         await tasks.flush()
     except (InvalidTask, Duplicate, NotDurable, KnownId, Problem) as error:
         problem = problem_of(error)

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 
 from ..base.clock import monotonic
 from ..base.text import traceback_of
+from ..errors import ConfigurationError
 from ..logger import logger
 from ..sweeper.sweeper import INTERVAL, Sweeper
 from .links import Links
@@ -26,12 +28,23 @@ class Sweeping:
 
     def __init__(self, links: Links, interval: float = INTERVAL) -> None:
         self._links, self._interval = links, interval
-        self._used: dict[str, float] = {}  # names, and when (monotonic time)
+        self._used: OrderedDict[str, float] = OrderedDict()  # names, and when (monotonic time): the last one at the end
+        self._swept: set[str] = set()
+        self._sweeper: Sweeper | None = None
+        self._thread: asyncio.Future[None] | None = None  # in which it runs
+        self._began = 0.0  # monotonic time
 
     def note(self, queue: str) -> None:
-        """This queue is used."""
-        if queue in self._used or len(self._used) < _MOST:
-            self._used[queue] = monotonic()
+        """This queue is used. A name that no queue can have is not heeded: clients choose what they ask for."""
+        if queue not in self._used:
+            try:
+                self._links[queue]
+            except ConfigurationError:
+                return
+            if len(self._used) >= _MOST:
+                self._used.popitem(last=False)
+        self._used[queue] = monotonic()
+        self._used.move_to_end(queue)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -44,31 +57,37 @@ class Sweeping:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        swept: set[str] = set()
-        sweeper: Sweeper | None = None
-        thread: asyncio.Future[None] | None = None
-        began = 0.0  # monotonic time
         try:
             while True:
-                self._used = {name: at for name, at in self._used.items() if at > monotonic() - _REMEMBERED}
-                is_other = swept != self._used.keys() and monotonic() > began + _EVERY
-                if is_other or thread is None or thread.done():
-                    await _stopped(sweeper, thread)
-                    swept, sweeper, thread, began = {*self._used}, None, None, monotonic()
-                    if swept:
-                        queues = [self._links[name].blocking for name in swept]
-                        sweeper = Sweeper(queues, self._interval, notifies=False)
-                        thread = asyncio.ensure_future(asyncio.to_thread(sweeper.run))
+                try:
+                    await self._look()
+                except Exception as error:  # or nobody would sweep as long as the server runs
+                    logger.error("The server could not sweep, and tries again\n%s", traceback_of(error))
                 await asyncio.sleep(_LOOK)
         finally:
-            await _stopped(sweeper, thread)
+            await self._stop()
 
+    async def _look(self) -> None:
+        """See that a sweeper runs, for the queues that are used now."""
+        while self._used and next(iter(self._used.values())) <= monotonic() - _REMEMBERED:
+            self._used.popitem(last=False)
+        is_other = self._swept != self._used.keys() and monotonic() > self._began + _EVERY
+        if not is_other and self._thread is not None and not self._thread.done():
+            return
+        await self._stop()
+        self._swept, self._began = {*self._used}, monotonic()
+        if self._swept:
+            queues = [self._links[name].blocking for name in self._swept]
+            self._sweeper = Sweeper(queues, self._interval, notifies=False)
+            self._thread = asyncio.ensure_future(asyncio.to_thread(self._sweeper.run))
 
-async def _stopped(sweeper: Sweeper | None, thread: "asyncio.Future[None] | None") -> None:
-    if sweeper is None or thread is None:
-        return
-    sweeper.stop()
-    try:
-        await thread
-    except Exception as error:
-        logger.error("A sweeper of the server failed\n%s", traceback_of(error))
+    async def _stop(self) -> None:
+        """End the sweeper that runs."""
+        sweeper, thread, self._sweeper, self._thread = self._sweeper, self._thread, None, None
+        if sweeper is None or thread is None:
+            return
+        sweeper.stop()
+        try:
+            await thread
+        except Exception as error:
+            logger.error("A sweeper of the server failed\n%s", traceback_of(error))

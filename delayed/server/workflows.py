@@ -44,10 +44,11 @@ class Workflows:
             while self._told:
                 queue, home, flow = next(iter(self._told))
                 del self._told[queue, home, flow]
-                with contextlib.suppress(RedisError):
-                    await asyncio.to_thread(_carried, self._links[queue], home, flow)
-        except Exception as error:
-            logger.error("A workflow was not carried on; a sweeper does it\n%s", traceback_of(error))
+                try:
+                    with contextlib.suppress(RedisError):
+                        await asyncio.to_thread(_carried, self._links[queue], home, flow)
+                except Exception as error:  # the others are not kept from it
+                    logger.error("A workflow was not carried on; a sweeper does it\n%s", traceback_of(error))
         finally:
             self._carrying = None
 

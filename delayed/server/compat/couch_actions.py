@@ -1,30 +1,32 @@
 """What CouchQueue's actions do."""
 
 import asyncio
-import hashlib
+import contextlib
 import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from ...base.clock import now
 from ...base.ids import digest
-from ...dead_letters.letter import dead_letters
-from ...dead_letters.retry import retry
-from ...errors import ConfigurationError, Duplicate, Reason
+from ...errors import ConfigurationError, Duplicate, InvalidAct, Reason
 from ...interests.table import Interest
+from ...ops import actions
+from ...ops.audit import Actor
 from ...ops.purge import purge
-from ...queue.queue import Queue
 from ...task.decode import is_python_path
 from ...task.task import GoTask, PyTask
 from ..access import Grant
-from ..consumer import Bury, Consumer, Release, Retry, Succeed
+from ..consumer import Bury, Consumer, Ending, Release, Retry, Succeed
+from ..http import aside
 from ..later import Later
 from ..leases import Lease
 from ..links import Links
 from ..sweeping import Sweeping
-from .couch_parameters import ACTIONS, InternalError, is_true, read_json
+from .couch_operate import Client, fingerprint, retry_record
+from .couch_parameters import ACTIONS, InternalError, Refusal, is_true, json_in
 from .couch_status import FUNCTION, REGEX, WAITING, Fields, Status, check_all, record_in, shown, shown_worker
 from .couch_store import FAILED, HOLD, QUEUES, CouchStore, Record, Worker, own_queue
 
@@ -33,17 +35,14 @@ _LONGEST = 100 * 366 * 86400.0  # seconds from now
 _PROCESSING, _COMPLETE, _FAILED = "processing", "complete", "failed"
 
 
-class Refusal(Exception):
-    """An action was not carried out. Its words are CouchQueue's.
+class _Event(NamedTuple):
+    """What is to be put into queues, by somebody who may."""
 
-    Args:
-        error: what is wrong.
-        fields: what is said beside.
-    """
-
-    def __init__(self, error: str, **fields: Any) -> None:
-        super().__init__(error)
-        self.error, self.fields = error, fields
+    given: Mapping[str, Any]
+    data: Any
+    created: float  # seconds since 1970
+    due: float | None  # likewise
+    interested: list[Interest]
 
 
 class Actions:
@@ -61,7 +60,7 @@ class Actions:
         self._store = CouchStore(links)
         self._shown = Status(links, self._store)
 
-    async def run(self, action: str, given: Mapping[str, Any], grant: Grant) -> Fields:
+    async def run(self, action: str, given: Mapping[str, Any], client: Client) -> Fields:
         """Carry an action out.
 
         Raises:
@@ -73,26 +72,30 @@ class Actions:
         for name in known.required:
             if name not in given and not (action == "workerDelete" and "queue" in given):
                 raise Refusal(f"Error: {name} is a required parameter for this action")
-        run: Callable[[Mapping[str, Any], Grant], Awaitable[Fields]] = getattr(self, f"_{_snake(action)}")
-        return await run(given, grant)
+        run: Callable[[Mapping[str, Any], Client], Awaitable[Fields]] = getattr(self, f"_{_snake(action)}")
+        return await run(given, client)
 
     # Tasks
 
-    async def _task_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        data = _json(given["data"])
-        if is_true(given.get("fastPost")) and self._later.takes(size := len(given["data"])):
-            self._later.add("a task of CouchQueue's interface", lambda: self._publish(given, data, grant), size, again=False)
-            return {"interestedSubscriptions": []}
-        return {"interestedSubscriptions": await self._publish(given, data, grant)}
-
-    async def _publish(self, given: Mapping[str, Any], data: Any, grant: Grant) -> list[str]:
-        """Put copies into the queues that are interested. Returns their names."""
-        created = now()
+    async def _task_create(self, given: Mapping[str, Any], client: Client) -> Fields:
+        grant = client.grant
+        grant.check("enqueue")
+        text, created = given["data"], now()
+        data = await aside(len(text) if isinstance(text, str) else 0, partial(json_in, text))
         due = _due(given.get("runAt"), created)
         interested = await self._links["couchqueue"].queue.interested(data)
         for interest in interested:
             grant.check("enqueue", interest.queue)
             grant.check_function(interest.function)
+        event = _Event(given, data, created, due, interested)
+        if is_true(given.get("fastPost")) and self._later.takes(size := len(text)):
+            self._later.add("a task of CouchQueue's interface", lambda: self._publish(event), size, again=False)
+            return {"interestedSubscriptions": []}
+        return {"interestedSubscriptions": await self._publish(event)}
+
+    async def _publish(self, event: _Event) -> list[str]:
+        """Put copies into the queues that are interested. Returns their names."""
+        given, data, created, due, interested = event
         everybody = str(given.get("scope", "any")).lower() == "all"
         workers = await self._store.workers() if everybody and interested else []
         for interest in interested:
@@ -135,10 +138,10 @@ class Actions:
         except Duplicate:  # one of these events is there already
             await self._store.write([{**record, "status": "duplicate", "place": place}])
 
-    async def _task_get(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+    async def _task_get(self, given: Mapping[str, Any], client: Client) -> Fields:
         worker = await self._worker(given)
         # First of all: its own queue has tasks of these, and who knows its id need not have registered it.
-        check_all(grant, "consume", worker.queues)
+        check_all(client.grant, "consume", worker.queues)
         for name in (own_queue(worker.id), *worker.queues):
             self._sweeping.note(name)
             try:
@@ -153,7 +156,7 @@ class Actions:
         record = record_in(lease)
         times = {"startedAt": round(now() * 1000), "workerId": worker.id}
         held = {"token": lease.token, "held": now() + HOLD, "place": lease.queue, "function": lease.path}
-        held["bytes"] = _hash(lease.data)
+        held["bytes"] = fingerprint(lease.data)
         record = {**record, **held, "status": _PROCESSING, **times}
         await self._store.begun(record)
         await self._store.holds(worker)
@@ -166,7 +169,7 @@ class Actions:
             await self._store.ended(_waiting_again(record), failed=False)  # who takes it writes after this
             await self._consumer.end_many([(record["token"], Release())])
 
-    async def _task_update(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+    async def _task_update(self, given: Mapping[str, Any], client: Client) -> Fields:
         state = given["state"]
         if state not in ("fail", "success"):
             raise Refusal("state must be fail,success")
@@ -176,28 +179,42 @@ class Actions:
             raise InternalError
         again = is_true(given.get("reEnqueue"))
         if record.get("status") in (_COMPLETE, _FAILED) and again and record.get("workerId") == worker.id:
-            await (self._retry(record, grant) if record["status"] == _FAILED else self._again(record, grant))
+            await (self._retry(record, client) if record["status"] == _FAILED else self._again(record, client.grant))
             return {}
         if record.get("workerId") != worker.id or record.get("status") != _PROCESSING:
             raise Refusal("this worker is not working on this task")
-        grant.check("consume", record["queue"])
+        client.grant.check("consume", record["queue"])
         if state == "success" and again:  # before anything has happened
-            _check_again(record, grant)
+            _check_again(record, client.grant)
         reason = str(given.get("failReason", "")) or "the worker said no more"
-        ending: Succeed | Retry | Bury = Succeed()
+        if state == "fail" and again:
+            await self._put_back(record, reason, given.get("failReason", ""))
+            return {}
+        await self._end(record, Succeed() if state == "success" else Bury(reason, Reason.FAILED))
+        changed = {**record, "status": _COMPLETE if state == "success" else _FAILED, "updatedAt": round(now() * 1000)}
         if state == "fail":
-            ending = Retry(reason, delay=0, counted=False) if again else Bury(reason, Reason.FAILED)
+            changed["failReason"] = given.get("failReason", "")
+        await self._store.ended(changed, failed=state == "fail")
+        if again:
+            await self._again(changed, client.grant)
+        return {}
+
+    async def _end(self, record: Record, ending: Ending) -> None:
+        """End the lease under which a worker has a task."""
         (ended,) = await self._consumer.end_many([(record["token"], ending)])
         if ended is None:
             raise Refusal("this worker is not working on this task")
-        status = _COMPLETE if state == "success" else WAITING if again else _FAILED
-        changed = {**record, "status": status, "updatedAt": round(now() * 1000)}
-        if state == "fail":
-            changed["failReason"] = given.get("failReason", "")
-        await self._store.ended(changed, failed=status == _FAILED)
-        if state == "success" and again:
-            await self._again(changed, grant)
-        return {}
+
+    async def _put_back(self, record: Record, reason: str, said: object) -> None:
+        """Let a task wait again on which a worker has failed."""
+        waiting = {**_waiting_again(record), "updatedAt": round(now() * 1000), "failReason": said}
+        await self._store.ended(waiting, failed=False)  # who takes it writes after this
+        try:
+            await self._end(record, Retry(reason, delay=0, counted=False))
+        except BaseException:
+            if await self._store.record(record["taskId"]) == waiting:  # nobody else has it
+                await self._store.begun(record)
+            raise
 
     async def _again(self, record: Record, grant: Grant) -> None:
         """Put a task back that has been done."""
@@ -205,19 +222,18 @@ class Actions:
         interest = Interest.of(record["queue"], "*", record.get("function", FUNCTION))
         await self._enqueue(record["queue"], _waiting_again(record), interest, None)
 
-    async def _retry(self, record: Record, grant: Grant) -> None:
+    async def _retry(self, record: Record, client: Client) -> None:
         """Put a task back that has failed: the dead letter itself, so that there is not one more of it."""
-        _check_again(record, grant)
+        _check_again(record, client.grant)
         place = str(record.get("place", record["queue"]))
         await self._store.write([{**_waiting_again(record), "place": place}])  # who takes it writes after this
         try:
-            done = await asyncio.to_thread(_retried, self._links[place].blocking, record)
-        except BaseException:
+            await asyncio.to_thread(retry_record, self._links[place].blocking, client.actor, record)
+        except BaseException as error:
             await self._store.write([record])
+            if isinstance(error, InvalidAct):
+                raise Refusal(str(error)) from None
             raise
-        if not done:
-            await self._store.write([record])
-            raise Refusal("this task is no dead letter any more: somebody else has retried or removed it")
         await self._store.call("ZREM", FAILED, record["taskId"])
 
     async def _worker(self, given: Mapping[str, Any]) -> Worker:
@@ -228,13 +244,13 @@ class Actions:
 
     # Workers, interests, queues
 
-    async def _worker_register(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+    async def _worker_register(self, given: Mapping[str, Any], client: Client) -> Fields:
         value = given["queues"]
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         queues = [each for each in re.sub(r"\s", "", text).split(",") if each]
         if "*" in queues:
             raise Refusal("Error: queues is a list of names: * is not allowed")
-        check_all(grant, "consume", queues)
+        check_all(client.grant, "consume", queues)
         await self._remove_idle()
         worker = await self._store.register(queues)
         return {"workerId": worker.id, "queues": worker.queues}
@@ -244,13 +260,13 @@ class Actions:
             await self._store.forget(identity)
             await self._emptied(own_queue(identity))
 
-    async def _worker_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
+    async def _worker_delete(self, given: Mapping[str, Any], client: Client) -> Fields:
         queues = {each.id: each.queues for each in await self._store.workers()}
         if "workerId" in given:
             ids = [str(given["workerId"])]
         else:
             ids = [identity for identity, theirs in queues.items() if given["queue"] in theirs]
-        check_all(grant, "consume", [queue for identity in ids for queue in queues.get(identity, ())])
+        check_all(client.grant, "consume", [queue for identity in ids for queue in queues.get(identity, ())])
         gone = [identity for identity in ids if await self._store.forget(identity)]
         if not gone:
             raise Refusal("Error: child does not exist")
@@ -258,51 +274,52 @@ class Actions:
             await self._emptied(own_queue(identity))
         return {}
 
-    async def _interest_create(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        grant.check("operate", queue := str(given["queue"]))
-        grant.check_function(FUNCTION)
+    async def _interest_create(self, given: Mapping[str, Any], client: Client) -> Fields:
+        client.grant.check("operate", queue := str(given["queue"]))
+        client.grant.check_function(FUNCTION)
         value = given["interests"]
-        wanted = _EVERYTHING if value == "*" else value if isinstance(value, dict) else _json(value)
+        wanted = _EVERYTHING if value == "*" else value if isinstance(value, dict) else json_in(value)
         if not isinstance(wanted, dict):
             raise InternalError
         texts = {key: each if isinstance(each, str) else json.dumps(each) for key, each in wanted.items()}
         pairs = [(REGEX + key, REGEX + text) for key, text in texts.items()]
         try:
-            await self._links[queue].queue.set_interest(pairs, FUNCTION)
+            await asyncio.to_thread(actions.set_interest, self._links[queue].blocking, client.actor, pairs, FUNCTION)
         except ConfigurationError as error:
             raise Refusal(f"Error: {error}") from None
         await self._store.call("SADD", QUEUES, queue)
         return {}
 
-    async def _interest_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        grant.check("operate", queue := str(given["queue"]))
-        try:
-            await self._links[queue].queue.remove_interest()
-        except ConfigurationError:  # no queue can have this name
-            return {}
+    async def _interest_delete(self, given: Mapping[str, Any], client: Client) -> Fields:
+        client.grant.check("operate", queue := str(given["queue"]))
+        # No queue can have this name, or it has no interest.
+        with contextlib.suppress(ConfigurationError, InvalidAct):
+            await asyncio.to_thread(actions.remove_interest, self._links[queue].blocking, client.actor)
         return {}
 
-    async def _queue_delete(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        grant.check("operate", queue := str(given["queue"]))
+    async def _queue_delete(self, given: Mapping[str, Any], client: Client) -> Fields:
+        client.grant.check("operate", queue := str(given["queue"]))
         known = await self._store.call("SREM", QUEUES, queue)
-        if not await self._emptied(queue) and not known:
+        if not await self._emptied(queue, client.actor) and not known:
             raise Refusal("Error: child does not exist")
         return {}
 
-    async def _emptied(self, queue: str) -> bool:
-        """Remove what waits in a queue. Whether there was anything."""
+    async def _emptied(self, queue: str, by: Actor | None = None) -> bool:
+        """Remove what waits in a queue, on behalf of an operator or because nobody can take it. Whether there was anything."""
         try:
             link = self._links[queue]
         except ConfigurationError:
             return False
-        return await asyncio.to_thread(purge, link.blocking) > 0
+        if by is None:
+            return await asyncio.to_thread(purge, link.blocking) > 0
+        return (await asyncio.to_thread(actions.purge_queue, link.blocking, by)).count > 0
 
     # Status
 
-    async def _status(self, given: Mapping[str, Any], grant: Grant) -> Fields:
-        return {"status": await self._shown.show(given, grant)}
+    async def _status(self, given: Mapping[str, Any], client: Client) -> Fields:
+        return {"status": await self._shown.show(given, client.grant)}
 
-    async def _actions_view(self, given: Mapping[str, Any], grant: Grant) -> Fields:  # noqa: ARG002
+    async def _actions_view(self, given: Mapping[str, Any], client: Client) -> Fields:  # noqa: ARG002
         return {
             "actions": {
                 name: {"description": each.description, "inputs": {"required": each.required, "optional": each.optional}}
@@ -312,7 +329,6 @@ class Actions:
 
 
 _OF_A_RUN = ("token", "held", "bytes", "startedAt", "workerId", "failReason", "updatedAt")
-_LOOKED_AT = 10_000  # dead letters, the newest first
 
 
 def _check_again(record: Record, grant: Grant) -> None:
@@ -325,28 +341,6 @@ def _waiting_again(record: Record) -> Record:
     """The record of a task that had ended."""
     copy = {name: value for name, value in record.items() if name not in _OF_A_RUN}
     return {**copy, "status": WAITING, "enquedAt": round(now() * 1000)}
-
-
-def _hash(data: bytes) -> str:
-    """By which the bytes of a task are known again."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def _retried(queue: Queue, record: Record) -> bool:
-    """Put the dead letter of a task back, as it came. False if there is none. It blocks."""
-    for letter in dead_letters(queue, _LOOKED_AT):
-        if _hash(letter.data) == record.get("bytes"):
-            return retry(queue, letter)
-    return False
-
-
-def _json(text: object) -> Any:
-    if not isinstance(text, str):
-        raise InternalError
-    try:
-        return read_json(text)
-    except ValueError:
-        raise InternalError from None
 
 
 def _due(value: object, moment: float) -> float | None:

@@ -1,19 +1,23 @@
 """How clients call CouchQueue: actions, the routes to them, and parameters from the query, a form, JSON or multipart."""
 
-import email
-import email.message
-import email.policy
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..http import Problem, Request
+from ..mapping import DEPTH, depth_of
 
 _MOST = 1000  # parameters
+_HEAD = 16_384  # bytes of what comes before the content of a part that are looked at
+_TOO_MANY = f"the body has {_MOST:,} parameters at most"
+_NO_FORM = "the body is no multipart/form-data"
+_BOUNDARY = re.compile(r';\s*boundary\s*=\s*(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+_BLANK = re.compile(rb"\r?\n\r?\n")
+_NAME = re.compile(rb'(?:\A|\n)content-disposition:[^\r\n]*?;[ \t]*name=(?:"([^"\r\n]*)"|([^\s;]+))', re.IGNORECASE)
 _GENERAL = ("action", "limit", "offset", "callback", "outputType")
 _LIMIT = 100
 _LARGEST = 2**53
@@ -21,6 +25,19 @@ _LARGEST = 2**53
 
 class InternalError(Exception):
     """What CouchQueue calls an internal error: it says nothing more."""
+
+
+class Refusal(Exception):
+    """An action was not carried out. Its words are CouchQueue's.
+
+    Args:
+        error: what is wrong.
+        fields: what is said beside.
+    """
+
+    def __init__(self, error: str, **fields: Any) -> None:
+        super().__init__(error)
+        self.error, self.fields = error, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,33 @@ _ROUTES = {
 _KNOWN = {*_GENERAL, *(name for each in ACTIONS.values() for name in (*each.required, *each.optional))}
 
 
-def action_of(request: Request, given: Mapping[str, Any]) -> str:
+def of_query(request: Request) -> dict[str, Any]:
+    """The parameters of a request that are in its query.
+
+    Raises:
+        Problem: there are too many.
+    """
+    return _kept(request, request.query)
+
+
+def parameters(request: Request, body: bytes) -> dict[str, Any]:
+    """The parameters of a request, those of its body before those of the query.
+
+    Raises:
+        Problem: the body is none of the kinds that are known.
+    """
+    return _kept(request, {**request.query, **dict(_of_body(request, body))})
+
+
+def _kept(request: Request, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are known. The last ones are there in any case."""
+    kept = {name: value for name, value in found.items() if name in _KNOWN and value not in ("", None)}
+    ends = {"limit": _count(kept.get("limit"), _LIMIT), "offset": _count(kept.get("offset"), 0)}
+    rest = {name: value for name, value in kept.items() if name not in ("action", *ends)}
+    return {**rest, "action": _action_of(request, kept), **ends}
+
+
+def _action_of(request: Request, given: Mapping[str, Any]) -> str:
     """The name of the action that a request asks for; it may be one that there is not."""
     segments = [each for each in request.segments if each]
     below = segments[1:] if segments and segments[0].lower() == "api" else segments
@@ -88,21 +131,7 @@ def action_of(request: Request, given: Mapping[str, Any]) -> str:
     return _ROUTES.get((below[0].lower(), request.method), below[0])
 
 
-async def parameters(request: Request) -> dict[str, Any]:
-    """The parameters of a request, those of the body before those of the query.
-
-    Raises:
-        Problem: the body is too large, or none of the kinds that are known.
-    """
-    found: dict[str, Any] = dict(request.query)
-    found.update(await _of_body(request))
-    kept = {name: value for name, value in found.items() if name in _KNOWN and value not in ("", None)}
-    kept["limit"], kept["offset"] = _count(kept.get("limit"), _LIMIT), _count(kept.get("offset"), 0)
-    return kept
-
-
-async def _of_body(request: Request) -> Iterable[tuple[str, Any]]:
-    body = await request.body()
+def _of_body(request: Request, body: bytes) -> Iterable[tuple[str, Any]]:
     if not body:
         return ()
     if request.media == "application/json":
@@ -118,23 +147,37 @@ async def _of_body(request: Request) -> Iterable[tuple[str, Any]]:
     try:
         return parse_qsl(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=_MOST)
     except ValueError:
-        raise Problem(400, f"the body has {_MOST:,} parameters at most") from None
+        raise Problem(400, _TOO_MANY) from None
 
 
-def _of_parts(kind: str, body: bytes) -> list[tuple[str, Any]]:
-    head = re.sub(r"[\r\n]", " ", kind).encode("latin-1", errors="replace")
-    message = email.message_from_bytes(b"Content-Type: " + head + b"\r\n\r\n" + body, policy=email.policy.HTTP)
-    found: list[tuple[str, Any]] = []
-    parts = message.get_payload()
-    if not isinstance(parts, list):
-        raise Problem(400, "the body is no multipart/form-data")
-    for part in parts[:_MOST]:
-        assert isinstance(part, email.message.Message)
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes):
-            found.append((name, content.decode(errors="replace")))
+def _of_parts(kind: str, body: bytes) -> list[tuple[str, str]]:
+    """The parameters in the parts of a form (RFC 7578)."""
+    match = _BOUNDARY.search(kind)
+    if match is None:
+        raise Problem(400, _NO_FORM)
+    found: list[tuple[str, str]] = []
+    for count, part in enumerate(_parts((match[1] or match[2]).encode("latin-1", errors="replace"), body)):
+        if count == _MOST:
+            raise Problem(400, _TOO_MANY)
+        head, *content = _BLANK.split(part, 1)
+        name = _NAME.search(head, 0, _HEAD) if content else None
+        if name is not None:
+            found.append(((name[1] or name[2]).decode(errors="replace"), content[0].decode(errors="replace")))
     return found
+
+
+def _parts(boundary: bytes, body: bytes) -> Iterator[bytes]:
+    """What stands between the lines with the boundary."""
+    text, begins = b"--" + re.escape(boundary), -1
+    for line in re.finditer(rb"%b(?<![^\n]%b)(--)?[ \t]*+(?=\r?\n|\Z)" % (text, text), body):
+        if begins >= 0:
+            yield body[begins : line.start()].removesuffix(b"\n").removesuffix(b"\r")
+        if line[1]:
+            return
+        begins = line.end()
+    if begins < 0:
+        raise Problem(400, _NO_FORM)
+    yield body[begins:]
 
 
 def _count(value: object, instead: int) -> int:
@@ -151,10 +194,23 @@ def read_json(text: str) -> Any:
     Raises:
         ValueError: it is none.
     """
+    if depth_of(text.encode(errors="replace")) > DEPTH:
+        raise ValueError(f"it is nested more than {DEPTH} levels deep")
+    return json.loads(text, parse_int=_whole, parse_constant=_refuse)
+
+
+def json_in(text: object) -> Any:
+    """The value of a parameter that is JSON, as a string.
+
+    Raises:
+        InternalError: it is none.
+    """
+    if not isinstance(text, str):
+        raise InternalError
     try:
-        return json.loads(text, parse_int=_whole, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        return read_json(text)
+    except ValueError:
+        raise InternalError from None
 
 
 def _whole(text: str) -> int | float:

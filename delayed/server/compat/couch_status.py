@@ -1,6 +1,7 @@
 """What CouchQueue's action `status` shows, and how a task looks to its clients."""
 
 import uuid
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..leases import Lease
 from ..links import Links
 from ..mapping import plain
 from .couch_store import FAILED, QUEUES, CouchStore, Record, Worker, is_own_queue, own_queue
+from .plain_json import is_shallow
 
 FUNCTION = "couchqueue:task"  # what workers of ours call with a task
 REGEX = "regex:"
@@ -133,9 +135,11 @@ def record_in(lease: Lease) -> Record:
     except DelayedError:
         fields = None
     match fields:
-        case [str(path), [dict(record)], *_] if path == FUNCTION and _is_of(lease.queue, record):
+        case [str(path), [dict(record)], *_] if path == FUNCTION and _is_of(lease.queue, record) and is_shallow(record):
             return record
     value = plain(lease.data)
+    if not is_shallow(value):
+        value = {"$msgpack": b64encode(lease.data).decode()}
     moment = round(now() * 1000)
     return {
         "status": WAITING, "createdAt": moment, "publisher": "delayed", "data": value, "runAt": moment - 1, "scope": "any",

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from http.cookies import CookieError, SimpleCookie
+from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -12,15 +12,16 @@ from ...errors import DelayedError
 from ...logger import logger
 from ...redis.command import RedisError
 from ..access import Access
-from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, deliver
-from .couch_actions import Actions, Refusal
-from .couch_parameters import InternalError, action_of, parameters
+from ..http import JSON, Disconnected, Problem, Receive, Request, Response, Scope, Send, aside, deliver
+from .couch_actions import Actions
+from .couch_operate import Client
+from .couch_parameters import InternalError, Refusal, of_query, parameters
 from .plain_json import written
 
 PREFIXES = ("/api", "/task", "/worker", "/interest", "/queue", "/status")
 _INTERNAL = "Error: The server experienced an internal error"
 _CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,99}", re.ASCII)
-_SESSION = re.compile(r"[0-9a-f]{40}")
+_SESSION = re.compile(r'(?:^|[;,])[ \t]*sessionID="?([0-9a-f]{40})"?[ \t]*(?:[;,]|$)')
 _TAG = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -42,10 +43,13 @@ class CouchQueue:
         began, request = monotonic(), Request(scope, receive, self._most)
         session = _session(request)
         given: dict[str, Any] = {}
-        status = 200
+        status, body = 200, b""
         try:
-            given = await parameters(request)
-            fields = await self._answer(request, given)
+            given = of_query(request)
+            grant = await self._access.grant(request)  # before anything is made of what they send
+            body = await request.body()
+            given = await aside(len(body), partial(parameters, request, body))
+            fields = await self._actions.run(given["action"], given, Client(grant, request.client[0]))
         except Disconnected:
             return
         except InternalError:
@@ -63,19 +67,10 @@ class CouchQueue:
         times = {"requestDuration": round((monotonic() - began) * 1000), "currentTime": round(now() * 1000)}
         fields["serverInformation"] = {"serverName": "couchqueue", "apiVersion": "0.0.1", **times}
         fields["requestorInformation"] = {"id": session, "remoteIP": request.client[0], "receivedParams": given}
-        response = _response(fields, given, session, status)
+        response = await aside(len(body), partial(_response, fields, given, session, status))
         if given.get("action") == "taskGet" and "task" in fields:  # nobody else can have it now
             response.undelivered = lambda: self._actions.give_back(fields["task"]["taskId"])
         await deliver(request, response, send)
-
-    async def _answer(self, request: Request, given: dict[str, Any]) -> dict[str, Any]:
-        action = action_of(request, given)
-        rest = {name: value for name, value in given.items() if name not in ("action", "limit", "offset")}
-        ends = {"action": action, "limit": given["limit"], "offset": given["offset"]}
-        given.clear()
-        given.update(rest, **ends)
-        grant = await self._access.grant(request)
-        return await self._actions.run(action, given, grant)
 
 
 def _response(fields: dict[str, Any], given: dict[str, Any], session: str, status: int = 200) -> Response:
@@ -90,11 +85,8 @@ def _response(fields: dict[str, Any], given: dict[str, Any], session: str, statu
 
 
 def _session(request: Request) -> str:
-    try:
-        cookie = SimpleCookie(request.headers.get("cookie", "")).get("sessionID")
-    except CookieError:
-        cookie = None
-    return cookie.value if cookie is not None and _SESSION.fullmatch(cookie.value) else secrets.token_hex(20)
+    found = _SESSION.search(request.headers.get("cookie", ""))
+    return secrets.token_hex(20) if found is None else found[1]
 
 
 def _xml(value: Any) -> str:

@@ -31,7 +31,7 @@ def guarded() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(scope="module")
 def api(guarded: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with Fleet(guarded.url, tmp_path_factory.mktemp("access")) as processes:
-        yield serve(processes, "--compat", "couchqueue")[1]
+        yield serve(processes, "--compat", "taskq,couchqueue")[1]
 
 
 def delayed(url: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -121,6 +121,15 @@ def test_revoked_and_expired(guarded: EmbeddedRedis, api: Api) -> None:
 def test_what_is_no_token(api: Api, wrong: str) -> None:
     answer = api.call("GET", "/v1/queues", headers={"authorization": wrong})
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+@pytest.mark.parametrize("path", ["/v1/queues/q/tasks", "/api", "/task", "/apps/taskq/q/tasks"])
+def test_who_is_not_known_is_answered_before_the_body_is_there(api: Api, path: str) -> None:
+    head = f"PUT {path} HTTP/1.1" if path == "/task" else f"POST {path} HTTP/1.1"
+    fields = ("host: here", "authorization: Bearer nonsense", "content-type: application/json", "content-length: 100000")
+    with socket.create_connection(("127.0.0.1", api.port), 60) as connection, connection.makefile("rb") as heard:
+        connection.sendall("\r\n".join((head, *fields, "", "{")).encode())
+        assert heard.readline().split()[1] == b"401"
 
 
 @pytest.mark.parametrize(

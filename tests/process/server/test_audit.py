@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -23,9 +24,9 @@ def server() -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def api(fleet: Fleet, name: str) -> Api:
-    token = fleet.delayed("token", "create", name, "--may", "enqueue,read,operate", "--queues", name)
+    token = fleet.delayed("token", "create", name, "--may", "enqueue,consume,read,operate", "--queues", name)
     assert token.wait() == 0
-    _, found = serve(fleet)
+    _, found = serve(fleet, "--compat", "couchqueue")
     return Api(found.port, token.log.read_text().split()[-1])
 
 
@@ -82,3 +83,34 @@ def test_what_is_refused_is_in_the_audit(api: Api, queue: Queue, name: str) -> N
     ]
     assert api.call("POST", "/v1/queues/other/pause").status == 403
     assert not read(queue, AuditFilter(queue="other", who=name)).entries
+
+
+def test_what_operators_do_by_couchqueue_is_in_the_audit(api: Api, queue: Queue, name: str) -> None:
+    def ask(method: str, path: str, **given: str) -> Any:
+        answer = api.call(method, f"{path}?{urlencode(given)}")
+        assert answer.status == 200, answer
+        return answer.body
+
+    def newest() -> tuple[str, str, str, int, str]:
+        entry = entries(queue)[0]
+        assert (entry.who, entry.origin) == (name, "http 127.0.0.1")
+        return entry.act, entry.queue, entry.what, entry.count, entry.result
+
+    ask("PUT", "/interest", queue=name, interests="*")
+    assert newest() == ("interest.add", name, "couchqueue:task", 1, "done")
+    assert "error" in ask("PUT", "/interest", queue=name, interests='{"(": "a"}')
+    assert newest()[4].startswith("refused: ")
+    worker = ask("PUT", "/worker", queues=name)["workerId"]
+    ask("PUT", "/task", publisher="x", data='{"a":1}')
+    mine = {"workerId": worker, "taskId": ask("GET", "/task", workerId=worker)["task"]["taskId"], "state": "fail"}
+    ask("POST", "/task", **mine)
+    (letter,) = api.get(f"/v1/queues/{name}/dead")["letters"]
+    assert "error" not in ask("POST", "/task", **mine, reEnqueue="1")
+    assert newest() == ("dead.retry", name, letter["letter"], 1, "done")
+    ask("DELETE", "/queue", queue=name)
+    assert newest() == ("queue.purge", name, "all that waits", 1, "done")
+    ask("DELETE", "/interest", queue=name)
+    assert newest() == ("interest.remove", name, "", 1, "done")
+    before = entries(queue)
+    ask("DELETE", "/worker", workerId=worker)
+    assert entries(queue) == before  # a worker is no operator

@@ -68,6 +68,26 @@ def test_a_killed_server_loses_nothing_and_another_goes_on(fleet: Fleet, name: s
     assert talk(port, b"6 ack %b 2\n" % q) == b"6 acked %b 2\n" % q
 
 
+def test_who_asks_for_what_no_queue_can_be_called_ends_no_sweeping(
+    fleet: Fleet, name: str, queue: Queue, client: redis.Redis
+) -> None:
+    _, api, port = started(fleet)
+    bad, tasks = f"{name}_noti", f"/apps/taskq/{name}/tasks"
+    assert b"cannot be the name" in api.call("POST", f"/apps/taskq/{bad}/tasks/deque").body
+    assert b" error " in talk(port, b"1 deq %b\n" % bad.encode())
+    worker = api.call("PUT", f"/worker?queues={bad}").body["workerId"]
+    assert api.get(f"/task?workerId={worker}")["error"] == "no tasks found"
+    with socket.create_connection(("127.0.0.1", port), 20) as connection, connection.makefile("rb") as heard:
+        connection.sendall(b"1 HELLO 1\n2 deq %b\n" % bad.encode())
+        assert [heard.readline().split()[1] for _ in range(2)] == [b"hello", b"error"]
+    api.call("POST", tasks, b"x")
+    assert api.call("POST", f"{tasks}/deque").status == 200
+    for lease in queue.call("HKEYS", queue.keys.processing):  # its time is over
+        queue.call("PEXPIRE", lease, 1)
+    eventually(lambda: queue.len() == 1, 30)
+    client.delete(*client.keys("delayed:couchqueue*"))
+
+
 def test_couchqueue_in_a_process(fleet: Fleet, name: str, client: redis.Redis) -> None:
     _, api, _ = started(fleet)
 

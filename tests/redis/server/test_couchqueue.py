@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,8 +17,9 @@ from delayed.ops.fsck import check
 from delayed.queue.queue import Queue
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.server.access import ALL, Access, Grant
-from delayed.server.compat import couch_store
+from delayed.server.compat import couch_parameters, couch_store, couchqueue, plain_json
 from delayed.server.compat.couch_actions import Actions
+from delayed.server.compat.couch_operate import Client
 from delayed.server.compat.couch_status import FUNCTION
 from delayed.server.compat.couchqueue import CouchQueue
 from delayed.server.consumer import Consumer
@@ -81,8 +83,11 @@ class _As(Access):
     """Clients show some token; at first one that may do everything."""
 
     shown = ALL
+    refuses: Problem | None = None
 
     async def grant(self, request: Request) -> Grant:
+        if self.refuses is not None:
+            raise self.refuses
         return self.shown
 
 
@@ -176,8 +181,12 @@ async def test_the_envelope(couch: Couch) -> None:
         "remoteIP": "127.0.0.1",
         "receivedParams": {"action": "status", "limit": 100, "offset": 0},
     }
-    again = await ask(couch.app, "GET", "/api/status", headers={"cookie": f"sessionID={cookie[1]}"})
-    assert again.json["requestorInformation"]["id"] == cookie[1]
+    for cookies in (f"sessionID={cookie[1]}", f'a=1; b="; sessionID="{cookie[1]}"; c'):
+        again = await ask(couch.app, "GET", "/api/status", headers={"cookie": cookies})
+        assert again.json["requestorInformation"]["id"] == cookie[1]
+    for cookies in (f"sessionID={cookie[1]}0", f"mysessionID={cookie[1]}", 'sessionID="' + "\\\\" * 15_000 + '"'):
+        again = await ask(couch.app, "GET", "/api/status", headers={"cookie": cookies})
+        assert again.json["requestorInformation"]["id"] != cookie[1]
 
 
 async def test_the_length_is_in_bytes(couch: Couch, name: str) -> None:
@@ -236,6 +245,98 @@ async def test_ways_to_give_parameters(couch: Couch) -> None:
         assert answer.status == 400
         assert answer.json["error"].startswith("Error: the body is no")
     assert (await ask(couch.app, "POST", "/api", b"x" * 10_001)).status == 413
+
+
+FORM = {"content-type": 'multipart/form-data; charset=utf-8; Boundary="x y"'}
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        (b'first\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na\r\n--x y--\r\nlast', "a"),
+        (b"--x y \r\na: b\r\ncontent-disposition: form-data; name=queue\r\n\r\n\r\na\r\n\r\n--x y--", "\r\na\r\n"),
+        (b'--x y\nContent-Disposition: form-data; name="queue"\n\na --x y\n--x yz\n--x y\n\n--x y--', "a --x y\n--x yz"),
+        (b'--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na', "a"),
+        (b'--x y\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\n\xff\r\n--x y--', "\ufffd"),
+        (b'--x y--\r\n--x y\r\nContent-Disposition: form-data; name="queue"\r\n\r\na\r\n--x y--', None),
+        (b'--x y\r\nContent-Disposition: form-data; filename="queue"\r\n\r\na\r\n--x y--', None),
+    ],
+)  # fmt: skip
+async def test_forms_of_parts(couch: Couch, parts: bytes, found: str | None) -> None:
+    answer = await ask(couch.app, "POST", "/api/status", parts, headers=FORM)
+    assert answer.json["requestorInformation"]["receivedParams"].get("queue") == found
+
+
+async def test_a_form_has_so_many_parts_at_most(couch: Couch) -> None:
+    async def status_of(count: int) -> int:
+        return (await ask(couch.app, "POST", "/api/status", b"--x y\r\n" * count + b"--x y--", headers=FORM)).status
+
+    assert [await status_of(count) for count in (1000, 1001)] == [200, 400]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data", "application/x-www-form-urlencoded"])
+async def test_nothing_is_made_of_what_somebody_sends_who_is_not_known(couch: Couch, kind: str) -> None:
+    couch.access.refuses = Problem(401, "who is that?")
+    answer = await ask(couch.app, "POST", "/api?outputType=xml", b"&".join([b"x=1"] * 1001), headers={"content-type": kind})
+    assert (answer.status, answer.headers["content-type"]) == (401, "application/xml")
+    assert b"who is that?" in answer.body
+
+
+async def test_large_values_are_read_and_written_in_threads(couch: Couch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.server.http._LONG", 100)
+    here, used = threading.get_ident(), list[tuple[str, bool]]()
+
+    def noted(what: str, work: Any) -> Any:
+        def noting(value: Any) -> Any:
+            used.append((what, threading.get_ident() == here))
+            return work(value)
+
+        return noting
+
+    monkeypatch.setattr(couch_parameters, "read_json", noted("read", couch_parameters.read_json))
+    monkeypatch.setattr(couchqueue, "written", noted("written", plain_json.written))
+    for length in (200, 1):
+        await couch.json("taskCreate", publisher="x", data=json.dumps("x" * length))
+        is_here = length == 1
+        assert used == [("read", is_here), ("read", is_here), ("written", is_here)]  # the body, and the data in it
+        used.clear()
+
+
+async def test_deep_values(couch: Couch, name: str) -> None:
+    def nested(levels: int) -> Any:
+        return json.loads("[" * levels + "]" * levels)
+
+    for levels in (100, 500, 950):  # in the object of all parameters
+        body = b'{"queue":' + b"[" * levels + b"]" * levels + b"}"
+        answer = await ask(couch.app, "POST", "/api/status", body, headers={"content-type": "application/json"})
+        assert (answer.status, "nested more than 100 levels" in answer.json["error"]) == (400, True)
+        found = await couch.form("taskCreate", publisher="x", data=body.decode())
+        assert found["error"] == "Error: The server experienced an internal error"
+    found = await couch.json("status", queue=nested(99))
+    assert found["requestorInformation"]["receivedParams"]["queue"] == nested(99)
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    assert await couch.publish({"a": nested(99)}) == [name]
+    task = await couch.take(worker)
+    assert task["data"] == {"a": nested(99)}
+    await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+@pytest.mark.parametrize("levels", [90, 150, 190, 240, 300, 450, 495])
+async def test_deep_values_of_other_producers(couch: Couch, name: str, queue: Queue, levels: int) -> None:
+    worker = await couch.worker(name)
+    value = json.loads("[" * levels + "]" * levels)
+    forged = {"taskId": "x", "queue": name, "data": value}
+    for task in (PyTask("m:f", (value,)), PyTask(FUNCTION, (forged,))):
+        queue.enqueue(task)
+        (shown,) = (await couch.status(queue=name))["queue"]
+        found = await couch.posted("taskGet", workerId=worker, outputType="xml")
+        identity = ElementTree.fromstring(found.body).findtext("task/taskId")
+        assert identity, found
+        known = (await couch.status(task=identity))["task"]
+        assert known["data"] == shown["data"]
+        assert (list(known["data"]) == ["$msgpack"]) == (levels > 190)
+        assert "error" not in await couch.form("taskUpdate", workerId=worker, taskId=identity, state="success")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +428,8 @@ async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> Non
     task = await couch.take(worker)
     mine = {"workerId": worker, "taskId": task["taskId"]}
     assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck", reEnqueue="true")
-    assert (await couch.status(task=task["taskId"]))["task"]["status"] == "pending"
+    waiting = (await couch.status(task=task["taskId"]))["task"]
+    assert (waiting["status"], waiting["failReason"]) == ("pending", "no luck")
     again = await couch.take(worker)
     assert (again["taskId"], again["data"]) == (task["taskId"], {"a": 1})
     assert "error" not in await couch.form("taskUpdate", **mine, state="fail", failReason="no luck")
@@ -345,6 +447,50 @@ async def test_fail_and_re_enqueue(couch: Couch, name: str, queue: Queue) -> Non
     assert await couch.take(worker) is None
 
 
+async def test_who_takes_a_task_at_once_that_was_put_back_has_it(
+    couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await couch.interest(name)
+    one, two = await couch.worker(name), await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(one)
+    end, taken = Consumer.end_many, list[Any]()
+
+    async def ended(self: Consumer, endings: Any) -> list[str | None]:
+        states = await end(self, endings)
+        monkeypatch.undo()
+        taken.append(await couch.take(two))
+        return states
+
+    monkeypatch.setattr(Consumer, "end_many", ended)
+    mine = {"taskId": task["taskId"], "workerId": one}
+    assert "error" not in await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true")
+    assert taken[0]["taskId"] == task["taskId"]
+    assert (await couch.form("taskUpdate", **mine, state="success"))["error"] == "this worker is not working on this task"
+    assert list((await couch.status(tasksInProgress=1))["tasksInProgress"]) == [task["taskId"]]
+    assert "error" not in await couch.form("taskUpdate", taskId=task["taskId"], workerId=two, state="success")
+
+
+async def test_a_task_that_could_not_be_put_back_is_still_the_workers(
+    couch: Couch, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await couch.interest(name)
+    worker = await couch.worker(name)
+    await couch.publish({"a": 1})
+    task = await couch.take(worker)
+    before = await couch.status(task=task["taskId"], tasksInProgress=1)
+
+    async def refused(self: Consumer, endings: Any) -> list[str | None]:
+        raise redis.exceptions.ResponseError("OOM")
+
+    monkeypatch.setattr(Consumer, "end_many", refused)
+    mine = {"taskId": task["taskId"], "workerId": worker}
+    assert "OOM" in (await couch.form("taskUpdate", **mine, state="fail", reEnqueue="true"))["error"]
+    monkeypatch.undo()
+    assert await couch.status(task=task["taskId"], tasksInProgress=1) == before
+    assert "error" not in await couch.form("taskUpdate", **mine, state="success")
+
+
 async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> None:
     await couch.interest(name)
     worker = await couch.worker(name)
@@ -353,9 +499,10 @@ async def test_re_enqueue_is_for_who_may_enqueue(couch: Couch, name: str) -> Non
     mine = {"workerId": worker, "taskId": task["taskId"], "state": "success", "reEnqueue": "true"}
     for grant in (Grant("c", ("consume",)), Grant("f", ("consume", "enqueue"), functions=("shop:*",))):
         with pytest.raises(Problem, match="enqueue"):
-            await couch.app._actions.run("taskUpdate", mine, grant)
+            await couch.app._actions.run("taskUpdate", mine, Client(grant, "here"))
     assert (await couch.status(task=task["taskId"]))["task"]["status"] == "processing"  # nothing has happened
-    await couch.app._actions.run("taskUpdate", mine, Grant("all", ("consume", "enqueue"), functions=("couchqueue:*",)))
+    everything = Grant("all", ("consume", "enqueue"), functions=("couchqueue:*",))
+    await couch.app._actions.run("taskUpdate", mine, Client(everything, "here"))
     assert (await couch.take(worker))["taskId"] == task["taskId"]
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
 
@@ -487,6 +634,31 @@ async def test_fast_post(couch: Couch, name: str) -> None:
             break
     assert task["data"] == {"a": 1}
     await couch.form("taskUpdate", workerId=worker, taskId=task["taskId"], state="success")
+
+
+async def test_fast_post_is_for_who_may(couch: Couch, name: str, queue: Queue) -> None:
+    post = {"publisher": "x", "data": '{"a":1}', "fastPost": "true"}
+    assert "runAt" in (await couch.form("taskCreate", **post, runAt="soon"))["error"]
+    couch.may("read", queues="*")
+    assert (await couch.posted("taskCreate", **post)).status == 403  # whoever is interested
+    couch.access.shown = ALL
+    await couch.interest(name)
+    couch.may("enqueue", queues="other")
+    assert (await couch.posted("taskCreate", **post)).status == 403
+    couch.access.shown = Grant("f", ("enqueue",), functions=("shop:*",))
+    assert (await couch.posted("taskCreate", **post)).status == 403
+    assert queue.len() == 0
+
+
+async def test_what_is_refused_later_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def refused() -> None:
+        raise Problem(403, "this token is not for the queue")
+
+    later = Later()
+    later.add("a task", refused, 1, again=False)
+    await later.close()
+    (record,) = caplog.records
+    assert record.getMessage() == "a task was accepted, and is not enqueued: this token is not for the queue"
 
 
 async def test_a_worker_takes_for_those_alone_who_may_consume_its_queues(couch: Couch, name: str, b: str) -> None:
