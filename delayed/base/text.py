@@ -17,6 +17,11 @@ _FRAME = re.compile(r'  File "[^"]*", line \d+')  # a line of a traceback
 _GROUP = re.compile(r"  \| (\w.*)")  # an exception group, in one
 
 
+def says(error: str, text: str) -> bool:
+    """Whether an error says a text, in upper or lower case."""
+    return text.lower() in error.lower()
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number and its noun, in the plural (by default with an s) unless it is one."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"

@@ -62,6 +62,7 @@ def _searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--text", "--search", "text", help="Only those with this in the function's path or arguments, as they are shown."
         ),
+        click.option("--error", help="Only those with this in what their last attempt said, in upper or lower case."),
         click.option("--task", "--function", "task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
     ):
         command = option(command)
@@ -347,5 +348,5 @@ def _chosen(ids: Sequence[str], wanted: dict[str, Any]) -> bool:
     """Whether tasks are named; else there are filters."""
     filtered = any(value is not None and value is not False for value in wanted.values())
     if bool(ids) == filtered:
-        raise click.UsageError("name the ids, or give filters (--task, --text, --overdue)")
+        raise click.UsageError("name the ids, or give filters (--task, --text, --error, --overdue)")
     return bool(ids)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ..base.text import summary
+from ..base.text import says, summary
 from ..errors import ConfigurationError, Reason
 from ..queue.queue import Queue
 from ..task.decode import show
@@ -50,7 +50,7 @@ class Search:
             and (self.until is None or letter.time < self.until)
             and self.reason in (None, letter.reason)
             and (self.task is None or fnmatchcase(letter.task, self.task))
-            and (self.error is None or self.error.lower() in letter.detail.lower())
+            and (self.error is None or says(letter.detail, self.error))
             and (self.text is None or self.text in show(letter.data))
             and (self.cause is None or self.cause == cause_of(letter).id)
             and (self.anywhere is None or self._is_in(letter, self.anywhere))

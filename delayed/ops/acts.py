@@ -158,7 +158,10 @@ def wanted_in(form: Form) -> Wanted:
         raise InvalidAct(f"{where!r:.100} is no place where tasks wait")
     if state not in (None, "waiting", "scheduled", "retrying"):
         raise InvalidAct(f"{state!r:.100} is no state of tasks that wait")
-    return Wanted(task=form.text("task"), text=form.text("text"), overdue=form.is_set("overdue"), where=where, state=state)
+    return Wanted(
+        task=form.text("task"), text=form.text("text"), overdue=form.is_set("overdue"), where=where, state=state,
+        error=form.text("error"),
+    )  # fmt: skip
 
 
 def _letters(act: str, named: Callable[[Queue, Actor, Sequence[str]], Done]) -> Do:

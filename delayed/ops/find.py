@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..base.clock import now
+from ..base.text import says
 from ..dead_letters.letter import letter_of
 from ..queue.queue import Queue
 from ..queue.waiting import Waiting, in_list, in_order
@@ -178,11 +179,13 @@ def _may_fit(data: bytes, member: bytes, wanted: TaskFilter) -> bool:
     """Whether a task is worth a closer look, which takes longer."""
     if wanted.function is not None and not fnmatchcase(path_of(data), wanted.function):
         return False
-    if wanted.text is None or wanted.text in show(data):
+    said = (text_in(headers_of(data), "error") or "") if b"error" in data else ""
+    if wanted.error is not None and not says(said, wanted.error):
+        return False
+    if wanted.text is None or wanted.text in show(data) or wanted.text in said:
         return True
     try:
-        said = wanted.text in (text_in(headers_of(data), "error") or "") if b"error" in data else False
-        return said or wanted.text.encode() in member[:_ID] or wanted.text.encode() in data
+        return wanted.text.encode() in member[:_ID] or wanted.text.encode() in data
     except UnicodeEncodeError:
         return False
 

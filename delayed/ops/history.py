@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..base.text import says
 from ..queue.history import HistoryEvent, unpacked
 from ..queue.queue import Queue
 from ..queue.timeline import Happening
@@ -26,7 +27,7 @@ class HistoryFilter:
     Args:
         function: a pattern for the function's path, as `myapp.tasks:*`.
         outcome: one of `history.OUTCOMES`.
-        text: part of what is said of it.
+        text: part of what is said of it, in upper or lower case.
         id: of the task.
         since, until: seconds since 1970.
     """
@@ -46,7 +47,7 @@ class HistoryFilter:
             and (self.since is None or event.time >= self.since)
             and (self.until is None or event.time < self.until)
             and (self.function is None or fnmatchcase(event.task, self.function))
-            and (self.text is None or self.text in event.said)
+            and (self.text is None or says(event.said, self.text))
         )
 
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from ..base.text import summary
+from ..base.text import says, summary
 from ..dead_letters.letter import DeadLetter, dead_letters
 from ..errors import UnknownTask
 from ..queue.queue import Queue
@@ -48,10 +48,13 @@ class TaskView:
     letter: str  # id of the dead letter
     reason: str  # of that
     data: bytes
+    detail: str = ""  # the whole error, of which `error` is a line: of a dead letter with its traceback
 
     def as_dict(self) -> dict[str, Any]:
         """In the form of JSON."""
-        return {**asdict(self), "data": hexed(self.data)}
+        found = {**asdict(self), "data": hexed(self.data)}
+        del found["detail"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ class TaskFilter:
         text: part of the path, of the arguments as they are shown, or of the error.
         where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
         overdue: only those in the schedule whose time has come.
+        error: part of the whole error, in upper or lower case: of dead letters, of those after a failed attempt, and of those
+            whose state is kept.
     """
 
     state: str | None = None
@@ -83,6 +88,7 @@ class TaskFilter:
     text: str | None = None
     where: str | None = None
     overdue: bool = False
+    error: str | None = None
 
     def fits(self, task: TaskView, moment: float) -> bool:
         """Whether this task is one of them, at this moment."""
@@ -91,6 +97,7 @@ class TaskFilter:
             and (not self.overdue or (task.due is not None and task.due <= moment))
             and (self.function is None or fnmatchcase(task.task, self.function))
             and (self.text is None or self.text in show(task.data) or self.text in task.error or self.text == task.id)
+            and (self.error is None or says(task.detail or task.error, self.error))
         )
 
 
@@ -156,7 +163,7 @@ def of_letter(queue: str, letter: DeadLetter) -> TaskView:
     """A dead letter."""
     return _view(
         queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.detail),
-        worker=letter.worker, letter=letter.id, reason=letter.reason,
+        worker=letter.worker, letter=letter.id, reason=letter.reason, detail=letter.detail,
     )  # fmt: skip
 
 

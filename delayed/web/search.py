@@ -46,7 +46,7 @@ def parse(text: str) -> Query:
         elif name == "queue":
             queues.append(value)
         else:
-            found[{"fn": "function", "error": "text"}.get(name, name)] = value
+            found[{"fn": "function"}.get(name, name)] = value
     only = found.get("id") or (rest[0] if len(rest) == 1 and not found and not overdue else "")
     rest += [found.pop(name) for name in ("id", "text") if name in found]
     state, where = found.get("state"), found.get("where")
@@ -54,5 +54,5 @@ def parse(text: str) -> Query:
         raise InvalidSearch(f"state is one of {', '.join(STATES)}, not {state!r:.100}")
     if where is not None and where not in _PLACES:
         raise InvalidSearch(f"where is one of {', '.join(_PLACES)}, not {where!r:.100}")
-    wanted = TaskFilter(state, found.get("function"), " ".join(rest) or None, where, overdue)
+    wanted = TaskFilter(state, found.get("function"), " ".join(rest) or None, where, overdue, found.get("error"))
     return Query(wanted, tuple(queues), only if is_id(only) else None)

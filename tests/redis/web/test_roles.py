@@ -10,6 +10,8 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from delayed import web
+from delayed.dead_letters.search import Search
+from delayed.dead_letters.search import search as dead_search
 from delayed.errors import ConfigurationError
 from delayed.ops.actions import pause_queue
 from delayed.ops.acts import ACTS, may
@@ -19,6 +21,9 @@ from delayed.ops.job_records import jobs
 from delayed.ops.jobs import Runner, begin
 from delayed.queue.queue import Queue
 from delayed.queue.waiting import Wanted, search
+from delayed.task.decode import headers_of
+from delayed.task.edit import with_retry
+from delayed.task.headers import text_in
 from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.ops.test_audit import letters
@@ -228,6 +233,41 @@ def test_all_that_a_search_shows_are_retried(queue: Queue, client: redis.Redis) 
         assert browser.get(reply.headers["location"]).status_code == 200
         assert jobs(queue)[0].done == count
     assert client.xlen(queue.keys.dead) == 0
+
+
+@pytest.mark.parametrize("page", ["search", "letters"])
+def test_the_click_for_a_message_finds_the_letters_that_the_command_finds(queue: Queue, page: str) -> None:
+    bury(queue, PyTask("m:refused", ("refused",)), detail="ValueError: other")
+    trace = 'Traceback (most recent call last):\n  File "m.py", line 1, in refused_by\n    f()\nValueError: no'
+    expected = {*bury(queue, PyTask("m:f"), detail="OSError: Connection REFUSED"), *bury(queue, PyTask("m:g"), detail=trace)}
+    assert {each.id for each in dead_search(queue, Search(error="refused"))} == expected
+    site = opened(queue, "operate")
+    if page == "search":
+        text = site.get("/tasks", params={"q": f"queue:{queue.name} state:dead error:refused"}).text
+    else:
+        text = site.get(f"/queues/{queue.name}/dead", params={"error": "refused"}).text
+        assert 'name="error" value="refused"' in text
+    assert set(re.findall(r'name="id" value="([^"]+)"', text)) == expected
+    (form,) = [each for each in _posts(text) if each["fields"].get("matching")]
+    assert site.post(form["action"], data=form["fields"], headers=SAME).status_code == 303
+    work(queue)
+    assert jobs(queue)[0].done == 2
+    assert [each.task for each in dead_search(queue)] == ["m:refused"]
+
+
+def test_the_click_for_a_message_of_what_waits_again(queue: Queue) -> None:
+    for number, said in enumerate(("OSError: Refused", "ValueError: other")):
+        data = with_retry(PyTask("m:refused").serialize(), 1, {"attempt": 1, "error": said})
+        queue.store.call("ZADD", queue.keys.scheduled, 1_900_000_000_000, f"{number:016}".encode() + data)
+    site = opened(queue, "admin")
+    text = site.get("/tasks", params={"q": f"queue:{queue.name} error:refused"}).text
+    assert "1 found" in text
+    form = next(each for each in _posts(text) if each["fields"].get("matching") and "task.delete" in each["action"])
+    assert site.post(form["action"], data={**form["fields"], "sure": "yes"}, headers=SAME).status_code == 303
+    work(queue)
+    assert jobs(queue)[0].done == 1
+    (left,) = search(queue)
+    assert text_in(headers_of(left.data), "error") == "ValueError: other"
 
 
 def test_what_a_search_shows_is_run_now_cancelled_or_removed(queue: Queue) -> None:
