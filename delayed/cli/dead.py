@@ -71,6 +71,8 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--error", help="Only those with this in the error or its traceback."),
         click.option("--task", "--function", "task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
+        click.option("--worker", metavar="GLOB", help="Only those that this worker buried: 'web1:*', or its host alone."),
+        click.option("--group", metavar="GLOB", help="Only those of these groups: 'tenant-*'."),
         click.option("--cause", metavar="ID", help="Only those with this cause; `delayed dead causes` shows them."),
         click.option("--reason", type=click.Choice([str(reason) for reason in Reason]), help="Only those with this reason."),
     ):
@@ -207,7 +209,8 @@ def _chosen(ids: Sequence[str], every: bool, wanted: dict[str, Any]) -> Search |
     filtered = any(value is not None for value in wanted.values())
     if bool(ids) + every + filtered != 1:
         raise click.UsageError(
-            "name the ids, or give filters (--task, --error, --text, --reason, --cause, --since, --until), or say --all"
+            "name the ids, or give filters (--task, --error, --text, --reason, --cause, --worker, --group, "
+            "--since, --until), or say --all"
         )
     return None if ids else Search(**wanted)
 

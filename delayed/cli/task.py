@@ -62,6 +62,7 @@ def _searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--text", "--search", "text", help="Only those with this in the function's path or arguments, as they are shown."
         ),
+        click.option("--group", metavar="GLOB", help="Only those of these groups: 'tenant-*'."),
         click.option("--error", help="Only those with this in what their last attempt said, in upper or lower case."),
         click.option("--task", "--function", "task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
     ):
@@ -86,6 +87,7 @@ def _ids(_context: click.Context, _parameter: click.Parameter, value: Sequence[s
     "letters, or of which a state is kept (tracked). By default all that wait.",
 )
 @click.option("--where", type=click.Choice(["scheduled", "queue", "group", "key"]), help="Only those that wait there.")
+@click.option("--worker", metavar="GLOB", help="Only those of this worker: 'web1:*', or its host alone. By default what runs.")
 @_searching
 @json_option
 @connected
@@ -348,5 +350,5 @@ def _chosen(ids: Sequence[str], wanted: dict[str, Any]) -> bool:
     """Whether tasks are named; else there are filters."""
     filtered = any(value is not None and value is not False for value in wanted.values())
     if bool(ids) == filtered:
-        raise click.UsageError("name the ids, or give filters (--task, --text, --error, --overdue)")
+        raise click.UsageError("name the ids, or give filters (--task, --text, --error, --group, --overdue)")
     return bool(ids)

@@ -13,7 +13,7 @@ from ..queue.waiting import Waiting, in_list, in_order
 from ..redis.command import Command, is_cluster, pairs
 from ..redis.places import scheduled, scored
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import text_in
+from ..task.headers import is_in_group, text_in
 from ..worker.scoreboard import description
 from .overview import looks
 from .reading import asked
@@ -181,6 +181,8 @@ def _may_fit(data: bytes, member: bytes, wanted: TaskFilter) -> bool:
         return False
     said = (text_in(headers_of(data), "error") or "") if b"error" in data else ""
     if wanted.error is not None and not says(said, wanted.error):
+        return False
+    if wanted.group is not None and not is_in_group(headers_of(data), wanted.group):
         return False
     if wanted.text is None or wanted.text in show(data) or wanted.text in said:
         return True

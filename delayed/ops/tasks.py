@@ -7,15 +7,15 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from ..base.text import says, summary
+from ..base.text import is_of, says, summary
 from ..dead_letters.letter import DeadLetter, dead_letters
-from ..errors import UnknownTask
+from ..errors import ConfigurationError, UnknownTask
 from ..queue.queue import Queue
 from ..queue.status import FIELDS, Status, status_of
 from ..queue.waiting import LOOKED_AT, Waiting, Wanted, candidates, in_list, state_of
 from ..redis.keys import owner
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import any_id_in, id_in, number_in, text_in
+from ..task.headers import any_id_in, id_in, is_in_group, number_in, text_in
 from .info import arguments, hexed
 from .overview import look, server_time
 from .processes import entries
@@ -81,6 +81,12 @@ class TaskFilter:
         overdue: only those in the schedule whose time has come.
         error: part of the whole error, in upper or lower case: of dead letters, of those after a failed attempt, and of those
             whose state is kept.
+        worker: a pattern for the worker that runs it, or ran it last, as `web1:*`; or for its host alone, as `web1`. Without a
+            state, of those that run.
+        group: a pattern for the group, as `tenant-*`.
+
+    Raises:
+        ConfigurationError: a worker of what waits.
     """
 
     state: str | None = None
@@ -89,6 +95,14 @@ class TaskFilter:
     where: str | None = None
     overdue: bool = False
     error: str | None = None
+    worker: str | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.worker is not None and (self.state in WAITING or self.where is not None or self.overdue):
+            raise ConfigurationError("no worker has what waits: ask for a worker of what is running, dead or tracked")
+        if self.worker is not None and self.state is None:
+            object.__setattr__(self, "state", "running")
 
     def fits(self, task: TaskView, moment: float) -> bool:
         """Whether this task is one of them, at this moment."""
@@ -98,6 +112,8 @@ class TaskFilter:
             and (self.function is None or fnmatchcase(task.task, self.function))
             and (self.text is None or self.text in show(task.data) or self.text in task.error or self.text == task.id)
             and (self.error is None or says(task.detail or task.error, self.error))
+            and (self.worker is None or is_of(task.worker, self.worker))
+            and (self.group is None or is_in_group(headers_of(task.data), self.group))
         )
 
 

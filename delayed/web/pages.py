@@ -169,7 +169,8 @@ def dead_of(site: Site, request: Request) -> Response:
     """The dead letters of one queue, or those of them that fit."""
     where = site.queue(name_in(request.path_params["queue"]))
     asked: dict[str, Any] = {
-        name: request.query_params.get(name, "").strip() or None for name in ("cause", "task", "text", "error", "reason")
+        name: request.query_params.get(name, "").strip() or None
+        for name in ("cause", "task", "text", "error", "reason", "worker", "group")
     }
     wanted, look_at = Search(**asked), min(MOST_LOOKED_AT, max(_LETTERS, _whole(request, "look", _LETTERS)))
     found, looked = [], 0

@@ -1,5 +1,6 @@
 """The whole application: who may not act changes nothing by any of its routes, and what acts is seen only by those who may."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +32,7 @@ from tests.redis.ops.test_waiting import fill
 from tests.redis.web.browsing import filled
 from tests.redis.web.test_acting import SAME, without_ttl
 from tests.redis.web.test_forms import Forms
+from tests.support.command import run
 from tests.support.letters import bury
 
 PATHS = {"act": "queue.pause", "job": "x", "task": "0123456789abcdef", "letter": "1-1", "flow": "0123456789abcdef"}
@@ -268,6 +270,42 @@ def test_the_click_for_a_message_of_what_waits_again(queue: Queue) -> None:
     assert jobs(queue)[0].done == 1
     (left,) = search(queue)
     assert text_in(headers_of(left.data), "error") == "ValueError: other"
+
+
+def test_a_worker_and_a_group_are_words_of_a_search(queue: Queue, client: redis.Redis, redis_url: str) -> None:
+    some = bury(queue, PyTask("m:f", group="t-1"), PyTask("m:g", group="u"))
+    letter = {"task": PyTask("m:h", group="t-2").serialize(), "reason": "failed", "detail": "no", "worker": "web1:7"}
+    some.append(client.xadd(queue.keys.dead, letter).decode())  # type: ignore[arg-type, union-attr]
+    queue.enqueue_many(PyTask("m:grouped", (number,), group=name) for number in range(500) for name in ("t-1", "u"))
+    for number, worker in enumerate(("web1:7", "web2:7")):
+        lease = queue.keys.lease(f"t{number}")
+        client.hset(queue.keys.processing, lease, PyTask("m:runs", (worker,)).serialize())
+        client.set(lease, worker, ex=600)
+    site = opened(queue, "admin")
+
+    def found(words: str, path: str = "/tasks") -> tuple[set[str], str, dict[str, dict[str, Any]]]:
+        text = site.get(path, params={"q": f"queue:{queue.name} {words}"}).text
+        forms = {each["action"].rpartition("/")[2]: each for each in _posts(text) if each["fields"].get("matching")}
+        return set(re.findall(r'name="id" value="([^"]+)"', text)), text, forms
+
+    assert found("state:dead group:t-*")[0] == {some[0], some[2]}
+    assert found("state:dead worker:h")[0] == set(some[:2])
+    assert found("state:dead worker:web*:7")[0] == {some[2]}
+    running = found("worker:web1")[1]
+    assert "web1:7" in running
+    assert "web2:7" not in running
+    (listed,) = json.loads(run("task", "list", queue.name, "--worker", "web1", "--json", "--redis", redis_url).output)
+    assert listed["worker"] == "web1:7"
+    client.delete(queue.keys.processing, *(queue.keys.lease(f"t{number}") for number in range(2)))
+    form = found("state:dead worker:web1 group:t-*")[2]["dead.retry"]
+    assert site.post(form["action"], data=form["fields"], headers=SAME).status_code == 303
+    form = found("group:u where:group")[2]["task.delete"]
+    assert site.post(form["action"], data={**form["fields"], "sure": "yes"}, headers=SAME).status_code == 303
+    work(queue)
+    assert {job.act for job in jobs(queue) if job.done} == {"dead.retry", "task.delete"}
+    assert not list(search(queue, Wanted(where="group", group="u")))
+    assert sum(each.task == "m:grouped" for each in search(queue, Wanted(group="t-1"))) == 500
+    assert {each.task for each in dead_search(queue)} == {"m:f", "m:g"}
 
 
 def test_what_a_search_shows_is_run_now_cancelled_or_removed(queue: Queue) -> None:
