@@ -158,7 +158,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
         show([f"worker: {last.decode(errors='replace')}"])
     if letter.attempts is not None:
         show([f"tried:  {letter.attempts}"])
-    click.echo(f"\n{indented(letter.detail.rstrip())}")
+    click.echo(f"\n{indented(letter.said.rstrip())}")
 
 
 @dead.command("retry")
@@ -219,7 +219,7 @@ def _line(letter: DeadLetter) -> str:
     """One letter of a list: what it says goes to the edge of the terminal, or, in a pipe, a little further than most."""
     path, reason = clipped(escaped(letter.task), _LONGEST_PATH), clipped(escaped(letter.reason), _LONGEST_PATH)
     start = f"{letter.id}  {as_time(letter.time)}  {reason:16}  {path}  "
-    return _to_the_edge(start, summary(letter.detail))
+    return _to_the_edge(start, summary(letter.said))
 
 
 def _to_the_edge(start: str, says: str) -> str:
@@ -228,6 +228,11 @@ def _to_the_edge(start: str, says: str) -> str:
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:
-    more: dict[str, Any] = {"data": hexed(letter.data), "task_id": letter.task_id, "attempts": letter.attempts}
+    more: dict[str, Any] = {
+        "data": hexed(letter.data),
+        "task_id": letter.task_id,
+        "attempts": letter.attempts,
+        "detail": letter.said,
+    }
     more["arguments"] = arguments(letter.data)
     return {**letter._asdict(), **more}

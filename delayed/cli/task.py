@@ -17,6 +17,7 @@ from ..ops.info import described
 from ..ops.jobs import begin
 from ..ops.locate import locate
 from ..ops.overview import server_time
+from ..ops.shown import status_shown
 from ..ops.task_actions import (
     cancel_matching,
     cancel_tasks,
@@ -225,7 +226,7 @@ def _found(queue: Queue, look: Callable[[], T]) -> T:
 @connected
 def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
     """Show the state of task ID of QUEUE."""
-    found = Handle(Queue(queue, url), task_id).status()
+    found = status_shown(Handle(Queue(queue, url), task_id).status())
     if as_json:
         click.echo(as_json_text(found._asdict()))
         return
@@ -263,7 +264,7 @@ def task_show(url: str, task_id: str, queues: tuple[str, ...], app_path: str | N
         return
     show(located_lines(task_id, found))
     if found.letter is not None:
-        click.echo(f"\n{indented(found.letter.detail.rstrip())}")
+        click.echo(f"\n{indented(found.letter.said.rstrip())}")
 
 
 @task.command("result")

@@ -55,7 +55,7 @@ class Search:
             and (self.until is None or letter.time < self.until)
             and self.reason in (None, letter.reason)
             and (self.task is None or fnmatchcase(letter.task, self.task))
-            and (self.error is None or says(letter.detail, self.error))
+            and (self.error is None or says(letter.said, self.error))
             and (self.text is None or self.text in show(letter.data))
             and (self.cause is None or self.cause == cause_of(letter).id)
             and (self.anywhere is None or self._is_in(letter, self.anywhere))
@@ -65,7 +65,7 @@ class Search:
 
     @staticmethod
     def _is_in(letter: DeadLetter, text: str) -> bool:
-        return text in show(letter.data) or text in summary(letter.detail) or text == letter.task_id
+        return text in show(letter.data) or text in summary(letter.said) or text == letter.task_id
 
 
 def search(queue: Queue, wanted: Search | None = None) -> Iterator[DeadLetter]:

@@ -14,6 +14,7 @@ from ..redis.command import Command, is_cluster, pairs
 from ..redis.places import scheduled, scored
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import is_in_group, text_in
+from ..task.hidden import said_of
 from ..worker.scoreboard import description
 from .overview import looks
 from .reading import asked
@@ -179,7 +180,7 @@ def _may_fit(data: bytes, member: bytes, wanted: TaskFilter) -> bool:
     """Whether a task is worth a closer look, which takes longer."""
     if wanted.function is not None and not fnmatchcase(path_of(data), wanted.function):
         return False
-    said = (text_in(headers_of(data), "error") or "") if b"error" in data else ""
+    said = said_of(path_of(data), text_in(headers_of(data), "error") or "") if b"error" in data else ""
     if wanted.error is not None and not says(said, wanted.error):
         return False
     if wanted.group is not None and not is_in_group(headers_of(data), wanted.group):

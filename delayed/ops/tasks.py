@@ -16,6 +16,7 @@ from ..queue.waiting import LOOKED_AT, Waiting, Wanted, candidates, in_list, sta
 from ..redis.keys import owner
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import any_id_in, id_in, is_in_group, number_in, text_in
+from ..task.hidden import said_of
 from .info import arguments, hexed
 from .overview import look, server_time
 from .processes import entries
@@ -171,15 +172,16 @@ def of_waiting(queue: str, waits: Waiting) -> TaskView:
     headers = headers_of(waits.data)
     return _view(
         queue, waits.data, id=waits.id, state=state_of(waits), where=waits.where, due=waits.due, tracked=waits.tracked,
-        since=_enqueued(headers), attempt=number_in(headers, "attempt") or None, error=text_in(headers, "error") or "",
+        since=_enqueued(headers), attempt=number_in(headers, "attempt") or None,
+        error=said_of(waits.task, text_in(headers, "error") or ""),
     )  # fmt: skip
 
 
 def of_letter(queue: str, letter: DeadLetter) -> TaskView:
     """A dead letter."""
     return _view(
-        queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.detail),
-        worker=letter.worker, letter=letter.id, reason=letter.reason, detail=letter.detail,
+        queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.said),
+        worker=letter.worker, letter=letter.id, reason=letter.reason, detail=letter.said,
     )  # fmt: skip
 
 
@@ -248,7 +250,7 @@ def of_status(queue: str, identity: str, status: Status, data: bytes | None) -> 
     """What is kept of a tracked task."""
     return _view(
         queue, data or b"", id=identity, state=str(status.state), due=status.due, since=status.started or status.enqueued,
-        attempt=status.attempt, error=status.error, worker=status.worker, tracked=True,
+        attempt=status.attempt, error=said_of(path_of(data) if data else "", status.error), worker=status.worker, tracked=True,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ..redis.places import scheduled, scored
 from ..redis.store import Store
 from ..task.decode import headers_of, path_of, show
 from ..task.headers import any_id_in, id_in, is_in_group, number_in, text_in, uid_in, unique_in
+from ..task.hidden import said_of
 from ..task.options import ENDED_FOR, TRACKED_FOR
 from ..task.result import ASKED, CANCELLED, State
 
@@ -77,7 +78,7 @@ class Wanted:
             and (self.task is None or fnmatchcase(waits.task, self.task))
             and (self.text is None or self.text in show(waits.data))
             and self.state in (None, state_of(waits))
-            and (self.error is None or says(text_in(headers_of(waits.data), "error") or "", self.error))
+            and (self.error is None or says(said_of(waits.task, text_in(headers_of(waits.data), "error") or ""), self.error))
             and (self.group is None or is_in_group(headers_of(waits.data), self.group))
         )
 

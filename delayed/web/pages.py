@@ -29,6 +29,7 @@ from ..ops.overview import observed, overview
 from ..ops.processes import merged
 from ..ops.schedules import schedules_of_all
 from ..ops.seek import seek
+from ..ops.shown import located_shown
 from ..ops.tasks import TaskList
 from ..queue.handle import Handle
 from ..queue.history import OUTCOMES
@@ -119,6 +120,7 @@ def task(site: Site, request: Request) -> Response:
     shown = found.data
     path = path_of(shown) if shown is not None else ""
     with site.hiding(site.access(request), found.queue):
+        found = located_shown(found)
         call = arguments(shown) if shown is not None else ""
         result = _result(found, site.queue(found.queue), identity, path)
     context = {

@@ -26,6 +26,7 @@ from delayed import web
 from delayed.base.clock import now
 from delayed.base.ids import new_id, node_id
 from delayed.ops.audit import Actor
+from delayed.ops.causes import causes
 from delayed.ops.job_records import create
 from delayed.queue.history import event, packed
 from delayed.queue.queue import Queue
@@ -42,6 +43,7 @@ from delayed.workflow import Flow, group
 from tests.conftest import burst
 from tests.redis.web.browsing import Full, browser, filled
 from tests.support.letters import bury
+from tests.support.secrets import CALLED, tell
 
 EVIL = "\"><script>alert(1)</script>'<img src=x onerror=alert(1)>/.."
 UNBOUNDED = {"keys", "smembers", "hgetall", "hvals", "sort", "lrem", "lpos"}  # HKEYS is for hashes that are small
@@ -261,6 +263,28 @@ def test_hidden_arguments_are_on_no_page(queue: Queue, client: redis.Redis, monk
     assert "<h2>Result</h2><pre>(hidden)</pre>" in site.get(f"/task/{done}").text
     monkeypatch.delenv("DELAYED_HIDE_ARGUMENTS")
     assert "<pre>&#39;hunter2&#39;</pre>" in browser(queue).get(f"/task/{done}").text
+
+
+def test_errors_of_hidden_functions_show_their_type_alone(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task was called with is often in what it raises."""
+    told, secret = tell(queue, client, "canary4000"), "canary4000"
+    site, paths = browser(queue), told.paths(queue.name)
+    open_ones = [path for path in paths if secret in browser(queue).get(path).text]
+    assert len(open_ones) >= 12, open_ones
+    seen = causes(queue).causes[0].id
+    monkeypatch.setenv("DELAYED_HIDE_ARGUMENTS", CALLED)
+    texts = {path: site.get(path).text for path in paths}
+    assert not [path for path, text in texts.items() if secret in text or secret.encode().hex() in text]
+    assert [path for path in open_ones if "ValueError" not in texts[path] and "(hidden)" not in texts[path]] == []
+    for words in ("state:dead", "state:retrying", "state:tracked", ""):
+        for sought in (f"error:{secret}", secret):
+            assert "0 found" in site.get(f"/tasks?q={words}+{sought}+queue:{queue.name}&look=1000000").text, (words, sought)
+    assert "0 found" not in site.get(f"/tasks?q=state:dead+error:valueerror+queue:{queue.name}").text
+    for filtered in (f"dead?error={secret}", f"dead?text={secret}", f"dead?cause={seen}", f"history?text={secret}"):
+        assert "0 shown" in site.get(f"/queues/{queue.name}/{filtered}").text, filtered
+    assert causes(queue).causes[0].says == "ValueError"
 
 
 def test_results(queue: Queue) -> None:

@@ -17,6 +17,7 @@ from delayed.errors import ConfigurationError
 from delayed.ops.actions import pause_queue
 from delayed.ops.acts import ACTS, may
 from delayed.ops.audit import Actor
+from delayed.ops.causes import causes
 from delayed.ops.dead_actions import retry_edited
 from delayed.ops.job_records import jobs
 from delayed.ops.jobs import Runner, begin
@@ -34,6 +35,7 @@ from tests.redis.web.test_acting import SAME, without_ttl
 from tests.redis.web.test_forms import Forms
 from tests.support.command import run
 from tests.support.letters import bury
+from tests.support.secrets import tell
 
 PATHS = {"act": "queue.pause", "job": "x", "task": "0123456789abcdef", "letter": "1-1", "flow": "0123456789abcdef"}
 
@@ -175,6 +177,27 @@ def test_arguments_are_for_those_who_shall_see_them(queue: Queue, client: redis.
         assert jobs(queue)[0].done == 0
     with pytest.raises(ConfigurationError, match="arguments"):
         opened(queue, "view", arguments="all")
+
+
+def test_errors_are_for_those_who_shall_see_arguments(queue: Queue, client: redis.Redis) -> None:
+    told, secret = tell(queue, client, "canary4000"), "canary4000"
+    below, name, paths = f"/queues/{queue.name}", queue.name, told.paths(queue.name)
+    seeing = opened(queue, f"view,admin:{queue.name}", arguments="admin")
+    assert sum(secret in seeing.get(path).text for path in paths) >= 7
+    seen = causes(queue).causes[0].id
+    sites = [opened(queue, role, arguments="admin") for role in ("operate", f"operate,admin:another-{queue.name}")]
+    for site in sites:
+        for path in paths:
+            assert secret not in site.get(path).text, path
+        assert "ValueError" in site.get(f"{below}/dead/{told.letter}").text
+        for words in (secret, f"state:dead error:{secret}", f"state:dead {secret}"):
+            assert "0 found" in site.get("/tasks", params={"q": f"queue:{name} {words}"}).text
+        for filtered in (f"dead?error={secret}", f"dead?cause={seen}", f"history?text={secret}"):
+            assert "0 shown" in site.get(f"{below}/{filtered}").text
+    for site in sites:  # what they write themselves stands in the audit
+        assert site.post(f"{below}/acts/dead.retry", data={"matching": "1", "error": secret}, headers=SAME).status_code == 303
+        work(queue)
+        assert jobs(queue)[0].done == 0
 
 
 def test_roles_that_are_none(queue: Queue) -> None:
