@@ -2,6 +2,7 @@
 
 import re
 import traceback
+from fnmatch import fnmatchcase
 
 
 def summary(detail: str) -> str:
@@ -15,6 +16,16 @@ def summary(detail: str) -> str:
 
 _FRAME = re.compile(r'  File "[^"]*", line \d+')  # a line of a traceback
 _GROUP = re.compile(r"  \| (\w.*)")  # an exception group, in one
+
+
+def says(error: str, text: str) -> bool:
+    """Whether an error says a text, in upper or lower case."""
+    return text.lower() in error.lower()
+
+
+def is_of(place: str, pattern: str) -> bool:
+    """Whether a process, as host:pid, is the one that a pattern means; it may be one for the host alone."""
+    return fnmatchcase(place, pattern) or fnmatchcase(place.rpartition(":")[0], pattern)
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -71,6 +71,8 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--text", help="Only those with this in the function's path or arguments, as they are shown."),
         click.option("--error", help="Only those with this in the error or its traceback."),
         click.option("--task", "--function", "task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
+        click.option("--worker", metavar="GLOB", help="Only those that this worker buried: 'web1:*', or its host alone."),
+        click.option("--group", metavar="GLOB", help="Only those of these groups: 'tenant-*'."),
         click.option("--cause", metavar="ID", help="Only those with this cause; `delayed dead causes` shows them."),
         click.option("--reason", type=click.Choice([str(reason) for reason in Reason]), help="Only those with this reason."),
     ):
@@ -156,7 +158,7 @@ def dead_show(url: str, queue: str, entry_id: str, as_json: bool) -> None:
         show([f"worker: {last.decode(errors='replace')}"])
     if letter.attempts is not None:
         show([f"tried:  {letter.attempts}"])
-    click.echo(f"\n{indented(letter.detail.rstrip())}")
+    click.echo(f"\n{indented(letter.said.rstrip())}")
 
 
 @dead.command("retry")
@@ -207,7 +209,8 @@ def _chosen(ids: Sequence[str], every: bool, wanted: dict[str, Any]) -> Search |
     filtered = any(value is not None for value in wanted.values())
     if bool(ids) + every + filtered != 1:
         raise click.UsageError(
-            "name the ids, or give filters (--task, --error, --text, --reason, --cause, --since, --until), or say --all"
+            "name the ids, or give filters (--task, --error, --text, --reason, --cause, --worker, --group, "
+            "--since, --until), or say --all"
         )
     return None if ids else Search(**wanted)
 
@@ -216,7 +219,7 @@ def _line(letter: DeadLetter) -> str:
     """One letter of a list: what it says goes to the edge of the terminal, or, in a pipe, a little further than most."""
     path, reason = clipped(escaped(letter.task), _LONGEST_PATH), clipped(escaped(letter.reason), _LONGEST_PATH)
     start = f"{letter.id}  {as_time(letter.time)}  {reason:16}  {path}  "
-    return _to_the_edge(start, summary(letter.detail))
+    return _to_the_edge(start, summary(letter.said))
 
 
 def _to_the_edge(start: str, says: str) -> str:
@@ -225,6 +228,11 @@ def _to_the_edge(start: str, says: str) -> str:
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:
-    more: dict[str, Any] = {"data": hexed(letter.data), "task_id": letter.task_id, "attempts": letter.attempts}
+    more: dict[str, Any] = {
+        "data": hexed(letter.data),
+        "task_id": letter.task_id,
+        "attempts": letter.attempts,
+        "detail": letter.said,
+    }
     more["arguments"] = arguments(letter.data)
     return {**letter._asdict(), **more}

@@ -7,6 +7,7 @@ from ..base.checks import as_time
 from ..ops.flows import NodeView
 from ..ops.info import arguments, described, hexed
 from ..ops.locate import Located
+from ..ops.shown import located_shown
 from ..queue.status import Status
 from ..queue.waiting import Waiting
 from .timeline import timeline_as_dicts, timeline_lines
@@ -21,6 +22,7 @@ _WAITS = {
 
 def located_lines(identity: str, found: Located) -> Iterator[str]:
     """All but the detail of its dead letter."""
+    found = located_shown(found)
     yield f"id:     {identity}"
     yield f"queue:  {found.queue}"
     if found.node is not None:
@@ -58,6 +60,7 @@ def status_lines(status: Status) -> Iterator[str]:
 
 def located_as_dict(identity: str, found: Located) -> dict[str, Any]:
     """The same, with all of its dead letter."""
+    found = located_shown(found)
     letter, node = found.letter, found.node
     return {
         "id": identity,

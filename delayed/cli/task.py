@@ -17,6 +17,7 @@ from ..ops.info import described
 from ..ops.jobs import begin
 from ..ops.locate import locate
 from ..ops.overview import server_time
+from ..ops.shown import status_shown
 from ..ops.task_actions import (
     cancel_matching,
     cancel_tasks,
@@ -62,6 +63,8 @@ def _searching(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--text", "--search", "text", help="Only those with this in the function's path or arguments, as they are shown."
         ),
+        click.option("--group", metavar="GLOB", help="Only those of these groups: 'tenant-*'."),
+        click.option("--error", help="Only those with this in what their last attempt said, in upper or lower case."),
         click.option("--task", "--function", "task", metavar="GLOB", help="Only those of these functions: 'myapp.tasks:*'."),
     ):
         command = option(command)
@@ -85,6 +88,7 @@ def _ids(_context: click.Context, _parameter: click.Parameter, value: Sequence[s
     "letters, or of which a state is kept (tracked). By default all that wait.",
 )
 @click.option("--where", type=click.Choice(["scheduled", "queue", "group", "key"]), help="Only those that wait there.")
+@click.option("--worker", metavar="GLOB", help="Only those of this worker: 'web1:*', or its host alone. By default what runs.")
 @_searching
 @json_option
 @connected
@@ -222,7 +226,7 @@ def _found(queue: Queue, look: Callable[[], T]) -> T:
 @connected
 def task_status(url: str, queue: str, task_id: str, as_json: bool) -> None:
     """Show the state of task ID of QUEUE."""
-    found = Handle(Queue(queue, url), task_id).status()
+    found = status_shown(Handle(Queue(queue, url), task_id).status())
     if as_json:
         click.echo(as_json_text(found._asdict()))
         return
@@ -260,7 +264,7 @@ def task_show(url: str, task_id: str, queues: tuple[str, ...], app_path: str | N
         return
     show(located_lines(task_id, found))
     if found.letter is not None:
-        click.echo(f"\n{indented(found.letter.detail.rstrip())}")
+        click.echo(f"\n{indented(found.letter.said.rstrip())}")
 
 
 @task.command("result")
@@ -347,5 +351,5 @@ def _chosen(ids: Sequence[str], wanted: dict[str, Any]) -> bool:
     """Whether tasks are named; else there are filters."""
     filtered = any(value is not None and value is not False for value in wanted.values())
     if bool(ids) == filtered:
-        raise click.UsageError("name the ids, or give filters (--task, --text, --overdue)")
+        raise click.UsageError("name the ids, or give filters (--task, --text, --error, --group, --overdue)")
     return bool(ids)

@@ -24,7 +24,7 @@ class Cause(NamedTuple):
 
 def cause_of(letter: DeadLetter) -> Cause:
     """The cause of a dead letter."""
-    says = _VARIES.sub("#", clipped(summary(letter.detail), _LONGEST))
+    says = _VARIES.sub("#", clipped(summary(letter.said), _LONGEST))
     text = "\0".join((letter.task, letter.reason, says))
     identity = hashlib.sha1(text.encode(errors="surrogateescape"), usedforsecurity=False).hexdigest()[:_DIGITS]
     return Cause(identity, letter.task, letter.reason, says)

@@ -9,6 +9,7 @@ from ..redis.command import pairs
 from ..redis.keys import LETTER
 from ..task.decode import headers_of, path_of
 from ..task.headers import any_id_in, id_in, milliseconds_in
+from ..task.hidden import said_of
 
 _FIRST, _PAGE = 100, 1000  # letters that are read at first, which mostly is enough, and then at once
 
@@ -33,6 +34,11 @@ class DeadLetter(NamedTuple):
     def tracked_id(self) -> str | None:
         """The same, if Redis keeps the task's state."""
         return id_in(headers_of(self.data))
+
+    @property
+    def said(self) -> str:
+        """Its detail as it may be shown: the type of the exception alone, where the arguments of its function are hidden."""
+        return said_of(self.task, self.detail)
 
     @property
     def attempts(self) -> int | None:

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ..base.text import summary
+from ..base.text import is_of, says, summary
 from ..errors import ConfigurationError, Reason
 from ..queue.queue import Queue
-from ..task.decode import show
+from ..task.decode import headers_of, show
+from ..task.headers import is_in_group
 from .cause import cause_of
 from .letter import DeadLetter, dead_letters
 
@@ -25,6 +26,8 @@ class Search:
         until: seconds since 1970: only those before.
         cause: the id of a cause (see `cause_of`).
         anywhere: part of the task as it is shown, or of what the error says first, or the id of the task.
+        worker: a pattern for who buried it, as `web1:*`; or for the host alone, as `web1`.
+        group: a pattern for the group of the task, as `tenant-*`.
 
     Raises:
         ConfigurationError: there is no such reason.
@@ -38,6 +41,8 @@ class Search:
     until: float | None = None
     cause: str | None = None
     anywhere: str | None = None
+    worker: str | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         if self.reason is not None and self.reason not in list(Reason):
@@ -50,15 +55,17 @@ class Search:
             and (self.until is None or letter.time < self.until)
             and self.reason in (None, letter.reason)
             and (self.task is None or fnmatchcase(letter.task, self.task))
-            and (self.error is None or self.error.lower() in letter.detail.lower())
+            and (self.error is None or says(letter.said, self.error))
             and (self.text is None or self.text in show(letter.data))
             and (self.cause is None or self.cause == cause_of(letter).id)
             and (self.anywhere is None or self._is_in(letter, self.anywhere))
+            and (self.worker is None or is_of(letter.worker, self.worker))
+            and (self.group is None or is_in_group(headers_of(letter.data), self.group))
         )
 
     @staticmethod
     def _is_in(letter: DeadLetter, text: str) -> bool:
-        return text in show(letter.data) or text in summary(letter.detail) or text == letter.task_id
+        return text in show(letter.data) or text in summary(letter.said) or text == letter.task_id
 
 
 def search(queue: Queue, wanted: Search | None = None) -> Iterator[DeadLetter]:

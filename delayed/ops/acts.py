@@ -148,6 +148,7 @@ def search_in(form: Form) -> Search:
     return Search(
         task=form.text("task"), error=form.text("error"), text=form.text("text"), reason=form.text("reason"),
         since=form.number("since"), until=form.number("until"), cause=form.text("cause"), anywhere=form.text("anywhere"),
+        worker=form.text("worker"), group=form.text("group"),
     )  # fmt: skip
 
 
@@ -158,7 +159,10 @@ def wanted_in(form: Form) -> Wanted:
         raise InvalidAct(f"{where!r:.100} is no place where tasks wait")
     if state not in (None, "waiting", "scheduled", "retrying"):
         raise InvalidAct(f"{state!r:.100} is no state of tasks that wait")
-    return Wanted(task=form.text("task"), text=form.text("text"), overdue=form.is_set("overdue"), where=where, state=state)
+    return Wanted(
+        task=form.text("task"), text=form.text("text"), overdue=form.is_set("overdue"), where=where, state=state,
+        error=form.text("error"), group=form.text("group"),
+    )  # fmt: skip
 
 
 def _letters(act: str, named: Callable[[Queue, Actor, Sequence[str]], Done]) -> Do:

@@ -82,7 +82,7 @@ def counted_by_cause(queue: str, letters: Iterable[DeadLetter], total: int, want
             cause.id,
             cause.task,
             cause.reason,
-            clipped(summary(newest.detail), _LONGEST),
+            clipped(summary(newest.said), _LONGEST),
             count,
             oldest.time,
             newest.time,

@@ -6,13 +6,15 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from ..base.clock import now
+from ..base.text import says
 from ..dead_letters.letter import letter_of
 from ..queue.queue import Queue
 from ..queue.waiting import Waiting, in_list, in_order
 from ..redis.command import Command, is_cluster, pairs
 from ..redis.places import scheduled, scored
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import text_in
+from ..task.headers import is_in_group, text_in
+from ..task.hidden import said_of
 from ..worker.scoreboard import description
 from .overview import looks
 from .reading import asked
@@ -178,11 +180,15 @@ def _may_fit(data: bytes, member: bytes, wanted: TaskFilter) -> bool:
     """Whether a task is worth a closer look, which takes longer."""
     if wanted.function is not None and not fnmatchcase(path_of(data), wanted.function):
         return False
-    if wanted.text is None or wanted.text in show(data):
+    said = said_of(path_of(data), text_in(headers_of(data), "error") or "") if b"error" in data else ""
+    if wanted.error is not None and not says(said, wanted.error):
+        return False
+    if wanted.group is not None and not is_in_group(headers_of(data), wanted.group):
+        return False
+    if wanted.text is None or wanted.text in show(data) or wanted.text in said:
         return True
     try:
-        said = wanted.text in (text_in(headers_of(data), "error") or "") if b"error" in data else False
-        return said or wanted.text.encode() in member[:_ID] or wanted.text.encode() in data
+        return wanted.text.encode() in member[:_ID] or wanted.text.encode() in data
     except UnicodeEncodeError:
         return False
 

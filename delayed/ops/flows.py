@@ -8,6 +8,7 @@ from ..base.ids import index_of, node_id
 from ..errors import ResultError, UnknownTask
 from ..queue.queue import Queue
 from ..redis.command import Command
+from ..task.hidden import said_of
 from ..task.result import value_of
 from ..workflow.carry import Carrier
 from ..workflow.layout import MARKS
@@ -202,10 +203,13 @@ def error_of(run: Run, index: int) -> str:
 
 
 def _error(found: bytes | None) -> str:
+    """What is shown of it. A node is known by what it was called, and not by its function: where the arguments of some are
+    hidden, of all nodes only the type is shown."""
     try:
-        return "" if found is None else str(value_of(found, "") or "")
+        text = "" if found is None else str(value_of(found, "") or "")
     except ResultError as error:
-        return str(error)
+        text = str(error)
+    return said_of("", text)
 
 
 class NodeView(NamedTuple):

@@ -11,6 +11,7 @@ from .causes import Causes, counted_by_cause
 from .find import held
 from .overview import QueueView
 from .reading import asked
+from .statistics import Sums, all_in, sums
 from .tasks import TaskView, of_waiting
 
 
@@ -21,6 +22,7 @@ class Glance(NamedTuple):
     running: list[TaskView]
     scheduled: list[TaskView]
     causes: Causes | None  # of dead letters, if it has any
+    sums: Sums  # what has become of its tasks since it exists
 
 
 def glance(queue: Queue, seen: QueueView, count: int, letters: int) -> Glance:
@@ -33,11 +35,12 @@ def glance(queue: Queue, seen: QueueView, count: int, letters: int) -> Glance:
         letters: so many dead letters are looked at.
     """
     name, keys = queue.name, queue.keys
-    ((heads, groups, planned, dead),) = asked(
+    ((heads, groups, planned, dead, total),) = asked(
         [queue],
         lambda _: [
             ("LRANGE", keys.queue, 0, count - 1), ("LRANGE", keys.groups, 0, count - 1),
             ("ZRANGE", keys.scheduled, 0, count - 1, "WITHSCORES"), ("XREVRANGE", keys.dead, "+", "-", "COUNT", letters),
+            ("HGET", keys.stats_total, ""),
         ],
     )  # fmt: skip
     turns = [keys.group(each.decode(errors="surrogateescape")) for each in groups[: count - len(heads)]]
@@ -50,4 +53,5 @@ def glance(queue: Queue, seen: QueueView, count: int, letters: int) -> Glance:
         list(islice(held([queue], count), count)) if seen.running else [],
         [of_waiting(name, each) for each in later],
         counted_by_cause(name, (letter_of(*entry) for entry in dead), seen.dead) if dead else None,
+        sums(all_in(total), seen),
     )

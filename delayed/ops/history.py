@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..base.text import says
 from ..queue.history import HistoryEvent, unpacked
 from ..queue.queue import Queue
 from ..queue.timeline import Happening
 from ..redis.command import pairs
 from .locate import timeline
 from .reading import asked
+from .shown import event_shown, timeline_shown
 
 LOOKED_AT = 100_000  # events
 _LATE = 60.0  # seconds after which an event has been written
@@ -26,7 +28,7 @@ class HistoryFilter:
     Args:
         function: a pattern for the function's path, as `myapp.tasks:*`.
         outcome: one of `history.OUTCOMES`.
-        text: part of what is said of it.
+        text: part of what is said of it, in upper or lower case.
         id: of the task.
         since, until: seconds since 1970.
     """
@@ -46,7 +48,7 @@ class HistoryFilter:
             and (self.since is None or event.time >= self.since)
             and (self.until is None or event.time < self.until)
             and (self.function is None or fnmatchcase(event.task, self.function))
-            and (self.text is None or self.text in event.said)
+            and (self.text is None or says(event.said, self.text))
         )
 
 
@@ -96,7 +98,7 @@ def history(
         entries += len(page)
         for entry, fields in page:
             last = entry.decode()
-            events = list(unpacked(last, pairs(fields).get(b"batch", b"")))
+            events = [event_shown(each) for each in unpacked(last, pairs(fields).get(b"batch", b""))]
             looked += max(1, len(events))
             found += [each for each in reversed(events) if wanted.fits(each)]
             if len(found) >= count or looked >= look_at:
@@ -118,7 +120,7 @@ def recent_of(queues: Sequence[Queue], identity: str, entries: int = 500) -> lis
         for entry, fields in page:
             batch = pairs(fields).get(b"batch", b"")
             if identity.encode() in batch:
-                found += [(queue.name, each) for each in unpacked(entry.decode(), batch) if each.id == identity]
+                found += [(queue.name, event_shown(each)) for each in unpacked(entry.decode(), batch) if each.id == identity]
     return sorted(found, key=lambda each: each[1].time, reverse=True)
 
 
@@ -141,7 +143,7 @@ def history_of(queues: Sequence[Queue], identity: str, look_at: int = LOOKED_AT)
         identity: its id.
         look_at: how many events of each queue are looked at, at most.
     """
-    past = {queue.name: tuple(timeline(queue, identity)) for queue in queues}
+    past = {queue.name: tuple(timeline_shown(timeline(queue, identity))) for queue in queues}
     for queue in sorted(queues, key=lambda each: not past[each.name]):
         page = history(queue, HistoryFilter(id=identity), look_at, look_at)
         if past[queue.name] or page.events:

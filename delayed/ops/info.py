@@ -9,7 +9,7 @@ from ..errors import Unrunnable
 from ..queue.queue import Queue
 from ..redis.command import ResponseError
 from ..task.decode import headers_of, is_python_path, path_of, readable, show
-from ..task.hidden import HIDDEN, is_hidden
+from ..task.hidden import HIDDEN, is_hidden, said_of
 from .overview import look
 from .processes import entries
 
@@ -102,7 +102,8 @@ def described(data: bytes) -> Iterator[str]:
         if not is_go and rest.get(3):
             yield f"retry:  {rest[3] if rest[3] != -1 else 'until it succeeds'}"
         for name, value in headers_of(data).items():
-            yield f"{str(name) + ':':7} {_option(name, value)}"
+            shown = said_of(fields[0], str(value)) if name == "error" else _option(name, value)
+            yield f"{str(name) + ':':7} {shown}"
 
 
 def arguments(data: bytes) -> str:

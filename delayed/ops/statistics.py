@@ -137,6 +137,11 @@ def _fields(reply: Any) -> dict[bytes, bytes]:
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
+def all_in(entry: bytes | None) -> Totals:
+    """What the entry of all functions in that key says."""
+    return Totals(Counted({} if entry is None else entry_of(entry)[1]))
+
+
 def totals(queue: Queue) -> Totals:
     """What its workers have counted since the queue exists."""
     return totals_of(queue.store.call("HGETALL", queue.keys.stats_total))

@@ -7,15 +7,16 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any
 
-from ..base.text import summary
+from ..base.text import is_of, says, summary
 from ..dead_letters.letter import DeadLetter, dead_letters
-from ..errors import UnknownTask
+from ..errors import ConfigurationError, UnknownTask
 from ..queue.queue import Queue
 from ..queue.status import FIELDS, Status, status_of
 from ..queue.waiting import LOOKED_AT, Waiting, Wanted, candidates, in_list, state_of
 from ..redis.keys import owner
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import any_id_in, id_in, number_in, text_in
+from ..task.headers import any_id_in, id_in, is_in_group, number_in, text_in
+from ..task.hidden import said_of
 from .info import arguments, hexed
 from .overview import look, server_time
 from .processes import entries
@@ -48,10 +49,13 @@ class TaskView:
     letter: str  # id of the dead letter
     reason: str  # of that
     data: bytes
+    detail: str = ""  # the whole error, of which `error` is a line: of a dead letter with its traceback
 
     def as_dict(self) -> dict[str, Any]:
         """In the form of JSON."""
-        return {**asdict(self), "data": hexed(self.data)}
+        found = {**asdict(self), "data": hexed(self.data)}
+        del found["detail"]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,14 @@ class TaskFilter:
         text: part of the path, of the arguments as they are shown, or of the error.
         where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
         overdue: only those in the schedule whose time has come.
+        error: part of the whole error, in upper or lower case: of dead letters, of those after a failed attempt, and of those
+            whose state is kept.
+        worker: a pattern for the worker that runs it, or ran it last, as `web1:*`; or for its host alone, as `web1`. Without a
+            state, of those that run.
+        group: a pattern for the group, as `tenant-*`.
+
+    Raises:
+        ConfigurationError: a worker of what waits.
     """
 
     state: str | None = None
@@ -83,6 +95,15 @@ class TaskFilter:
     text: str | None = None
     where: str | None = None
     overdue: bool = False
+    error: str | None = None
+    worker: str | None = None
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.worker is not None and (self.state in WAITING or self.where is not None or self.overdue):
+            raise ConfigurationError("no worker has what waits: ask for a worker of what is running, dead or tracked")
+        if self.worker is not None and self.state is None:
+            object.__setattr__(self, "state", "running")
 
     def fits(self, task: TaskView, moment: float) -> bool:
         """Whether this task is one of them, at this moment."""
@@ -91,6 +112,9 @@ class TaskFilter:
             and (not self.overdue or (task.due is not None and task.due <= moment))
             and (self.function is None or fnmatchcase(task.task, self.function))
             and (self.text is None or self.text in show(task.data) or self.text in task.error or self.text == task.id)
+            and (self.error is None or says(task.detail or task.error, self.error))
+            and (self.worker is None or is_of(task.worker, self.worker))
+            and (self.group is None or is_in_group(headers_of(task.data), self.group))
         )
 
 
@@ -148,15 +172,16 @@ def of_waiting(queue: str, waits: Waiting) -> TaskView:
     headers = headers_of(waits.data)
     return _view(
         queue, waits.data, id=waits.id, state=state_of(waits), where=waits.where, due=waits.due, tracked=waits.tracked,
-        since=_enqueued(headers), attempt=number_in(headers, "attempt") or None, error=text_in(headers, "error") or "",
+        since=_enqueued(headers), attempt=number_in(headers, "attempt") or None,
+        error=said_of(waits.task, text_in(headers, "error") or ""),
     )  # fmt: skip
 
 
 def of_letter(queue: str, letter: DeadLetter) -> TaskView:
     """A dead letter."""
     return _view(
-        queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.detail),
-        worker=letter.worker, letter=letter.id, reason=letter.reason,
+        queue, letter.data, state="dead", since=letter.time, attempt=letter.attempts, error=summary(letter.said),
+        worker=letter.worker, letter=letter.id, reason=letter.reason, detail=letter.said,
     )  # fmt: skip
 
 
@@ -225,7 +250,7 @@ def of_status(queue: str, identity: str, status: Status, data: bytes | None) -> 
     """What is kept of a tracked task."""
     return _view(
         queue, data or b"", id=identity, state=str(status.state), due=status.due, since=status.started or status.enqueued,
-        attempt=status.attempt, error=status.error, worker=status.worker, tracked=True,
+        attempt=status.attempt, error=said_of(path_of(data) if data else "", status.error), worker=status.worker, tracked=True,
     )  # fmt: skip
 
 

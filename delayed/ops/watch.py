@@ -12,6 +12,7 @@ from ..redis.command import RedisError, ResponseError, is_cluster, pairs
 from ..worker.scoreboard import description
 from .history import event_as_dict
 from .processes import entries
+from .shown import event_shown
 from .statistics import Sums, sums_of
 
 _COUNT = 100  # entries of a queue in one read
@@ -144,7 +145,7 @@ class Watch:
             yield Watched("gap", queue.name, now())
         for entry, fields in page:
             self._cursors[key] = entry
-            for each in unpacked(entry.decode(), pairs(fields).get(b"batch", b"")):
+            for each in map(event_shown, unpacked(entry.decode(), pairs(fields).get(b"batch", b""))):
                 if each.outcome == "died":
                     yield Watched("lost", queue.name, each.time, each, each.by, "worker")
                 else:

@@ -7,11 +7,13 @@ from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from ..base.clock import milliseconds
+from ..base.text import says
 from ..redis.keys import Keys
 from ..redis.places import scheduled, scored
 from ..redis.store import Store
 from ..task.decode import headers_of, path_of, show
-from ..task.headers import any_id_in, id_in, number_in, uid_in, unique_in
+from ..task.headers import any_id_in, id_in, is_in_group, number_in, text_in, uid_in, unique_in
+from ..task.hidden import said_of
 from ..task.options import ENDED_FOR, TRACKED_FOR
 from ..task.result import ASKED, CANCELLED, State
 
@@ -57,6 +59,8 @@ class Wanted:
         overdue: only those in the schedule whose time has come.
         where: only those in the `queue`, in a `group`, that wait for a `key`, or are `scheduled`.
         state: only those that are `waiting` (not for a time), `scheduled`, or `retrying`: scheduled after a failed attempt.
+        error: part of what the last attempt said, in upper or lower case.
+        group: a pattern for the group, as `tenant-*`.
     """
 
     task: str | None = None
@@ -64,6 +68,8 @@ class Wanted:
     overdue: bool = False
     where: str | None = None
     state: str | None = None
+    error: str | None = None
+    group: str | None = None
 
     def fits(self, waits: Waiting, moment: float) -> bool:
         """Whether this task is one of them, at this moment."""
@@ -72,6 +78,8 @@ class Wanted:
             and (self.task is None or fnmatchcase(waits.task, self.task))
             and (self.text is None or self.text in show(waits.data))
             and self.state in (None, state_of(waits))
+            and (self.error is None or says(said_of(waits.task, text_in(headers_of(waits.data), "error") or ""), self.error))
+            and (self.group is None or is_in_group(headers_of(waits.data), self.group))
         )
 
 

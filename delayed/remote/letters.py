@@ -141,6 +141,8 @@ def _filters(wanted: Search) -> dict[str, Any]:
     """As the server calls them."""
     if wanted.anywhere is not None:
         raise ConfigurationError("over HTTP dead letters are not searched for what is anywhere: give text, or error")
+    if wanted.worker is not None or wanted.group is not None:
+        raise ConfigurationError("over HTTP dead letters are not searched for their worker or group")
     since, until = (
         None if each is None else datetime.fromtimestamp(each, UTC).isoformat() for each in (wanted.since, wanted.until)
     )

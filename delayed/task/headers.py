@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, Self
 
 from ..base.ids import FLOW, index_of, is_id
@@ -73,6 +74,12 @@ def text_in(headers: dict[str, Any], name: str) -> str | None:
     """A text."""
     value = headers.get(name)
     return value if type(value) is str else None
+
+
+def is_in_group(headers: dict[str, Any], pattern: str) -> bool:
+    """Whether the task is in a group whose name fits a pattern."""
+    group = text_in(headers, "group")
+    return group is not None and fnmatchcase(group, pattern)
 
 
 def texts_in(headers: dict[str, Any], name: str) -> list[str] | None:

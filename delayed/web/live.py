@@ -1,41 +1,51 @@
-"""Tells pages that something has changed: one look at Redis for all of them, however many there are."""
+"""Tells who looks at a page that it has changed: one look at each page for all of them, however many there are."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
-
-from starlette.concurrency import run_in_threadpool
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 
 from ..base.clock import monotonic
 from ..logger import logger
-from ..redis.command import RedisError
 
-_PAUSE = 0.5  # seconds between two looks
-_SHARE = 0.05  # of the time that looks may take
-_SILENCE = 10.0  # seconds after which a page looks anyhow: not all that pages show is looked at
+_PAUSE = 0.5  # seconds between two looks at a page
+_SHARE = 0.1  # of the time that the looks at one page may take
+_SILENCE = 10.0  # seconds after which a page is asked for anyhow: ages grow while nothing happens
+Look = Callable[[], Awaitable[object]]
+
+
+@dataclass
+class _Watched:
+    """A page that somebody looks at."""
+
+    woken: set[asyncio.Event] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
 
 
 class Live:
-    """Looks while somebody watches.
-
-    Args:
-        look: what it compares.
+    """Looks at pages while somebody watches them: at one at a time.
 
     Attributes:
-        changed: when it was last seen that something has changed.
+        acted: when somebody has acted here; no page is shown from before that.
     """
 
-    def __init__(self, look: Callable[[], object]) -> None:
-        self._look, self.changed = look, -1.0
-        self._watching: set[asyncio.Event] = set()
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self) -> None:
+        self.acted = -1.0
+        self._pages: dict[Hashable, _Watched] = {}
+        self._turn = asyncio.Lock()
 
-    async def changes(self) -> AsyncGenerator[bytes]:
-        """Server-sent events: `changed` whenever what was seen is another than before."""
-        woken = asyncio.Event()
-        self._watching.add(woken)
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._watch())
+    async def changes(self, page: Hashable, look: Look) -> AsyncGenerator[bytes]:
+        """Server-sent events: `changed` whenever what a page shows is another than before.
+
+        Args:
+            page: which; who names the same one shares its looks.
+            look: what is compared.
+        """
+        watched, woken = self._pages.get(page), asyncio.Event()
+        if watched is None or watched.task is None or watched.task.done():
+            watched = self._pages[page] = _Watched()
+            watched.task = asyncio.create_task(self._watch(page, watched, look))
+        watched.woken.add(woken)
         try:
             yield b"retry: 2000\n\n"
             while True:
@@ -44,19 +54,26 @@ class Live:
                 woken.clear()
                 yield b"event: changed\ndata: \n\n"
         finally:
-            self._watching.discard(woken)
+            watched.woken.discard(woken)
 
-    async def _watch(self) -> None:
-        loop, last = asyncio.get_running_loop(), None
-        while self._watching:
-            began = loop.time()
-            try:
-                seen = await run_in_threadpool(self._look)
-            except RedisError as error:
-                logger.warning("the pages cannot be kept up to date: %s", error)
-                seen = None
+    async def _watch(self, page: Hashable, watched: _Watched, look: Look) -> None:
+        last: object = None
+        while watched.woken:
+            async with self._turn:
+                began = monotonic()
+                seen = await self._seen(look)
+                took = monotonic() - began
             if seen != last:
-                last, self.changed = seen, monotonic()
-                for each in self._watching:
+                last = seen
+                for each in watched.woken:
                     each.set()
-            await asyncio.sleep(max(_PAUSE, (loop.time() - began) / _SHARE))
+            await asyncio.sleep(max(_PAUSE, took / _SHARE))
+        if self._pages.get(page) is watched:
+            del self._pages[page]
+
+    async def _seen(self, look: Look) -> object:
+        try:
+            return await look()
+        except Exception as error:
+            logger.warning("a page cannot be kept up to date: %s: %s", type(error).__name__, error)
+            return None

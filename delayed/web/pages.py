@@ -29,6 +29,7 @@ from ..ops.overview import observed, overview
 from ..ops.processes import merged
 from ..ops.schedules import schedules_of_all
 from ..ops.seek import seek
+from ..ops.shown import located_shown
 from ..ops.tasks import TaskList
 from ..queue.handle import Handle
 from ..queue.history import OUTCOMES
@@ -119,6 +120,7 @@ def task(site: Site, request: Request) -> Response:
     shown = found.data
     path = path_of(shown) if shown is not None else ""
     with site.hiding(site.access(request), found.queue):
+        found = located_shown(found)
         call = arguments(shown) if shown is not None else ""
         result = _result(found, site.queue(found.queue), identity, path)
     context = {
@@ -169,7 +171,8 @@ def dead_of(site: Site, request: Request) -> Response:
     """The dead letters of one queue, or those of them that fit."""
     where = site.queue(name_in(request.path_params["queue"]))
     asked: dict[str, Any] = {
-        name: request.query_params.get(name, "").strip() or None for name in ("cause", "task", "text", "reason")
+        name: request.query_params.get(name, "").strip() or None
+        for name in ("cause", "task", "text", "error", "reason", "worker", "group")
     }
     wanted, look_at = Search(**asked), min(MOST_LOOKED_AT, max(_LETTERS, _whole(request, "look", _LETTERS)))
     found, looked = [], 0

@@ -1,6 +1,7 @@
 """The application: its pages, what they have in common, and a page for each error."""
 
 import contextlib
+import re
 import threading
 from asyncio import Task, create_task
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -8,8 +9,10 @@ from contextlib import AbstractContextManager
 from copy import copy
 from importlib.resources import files
 from typing import Any, Self
+from urllib.parse import quote, unquote
 
 import jinja2
+from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,7 +24,6 @@ from ..base.clock import monotonic, now
 from ..errors import ConfigurationError, DelayedError, UnknownTask
 from ..interests.table import Interest
 from ..ops.acts import ROLES, may
-from ..ops.overview import overview
 from ..ops.register import served
 from ..queue.queue import Queue
 from ..redis.command import Client, RedisError
@@ -36,7 +38,9 @@ from .words import name_in
 
 _FRESH = 0.9  # seconds for which a page is shown to all who ask for it
 _KEPT = 100  # pages
-_WATCHED = 50  # queues of which it is looked whether something has changed
+_AGE = re.compile(rb'<span class="age">[^<]*</span>')  # which grows while nothing happens
+_ANEW = "delayed.anew"  # in the scope of a request: the page is not one that was kept
+_NOT_WATCHED = ("/live", "/redis")  # what says nothing, and what measures the server anew each time
 
 _Key = tuple[str, str, str, Rights | None]  # path, query, and by what it differs who asks
 Page = Callable[["Site", Request], Response]
@@ -73,8 +77,10 @@ class Site:
         self._jinja = jinja2.Environment(
             loader=jinja2.PackageLoader("delayed", "web/templates"), autoescape=True, undefined=jinja2.StrictUndefined
         )
-        self._jinja.filters |= {name: getattr(words, name) for name in ("number", "age", "size", "clock", "part", "word")}
-        self.live = Live(self._seen)
+        self._jinja.filters |= {name: getattr(words, name) for name in ("number", "size", "clock", "part", "word")}
+        self._jinja.filters["age"] = lambda seconds: Markup('<span class="age">{}</span>').format(words.age(seconds))
+        self.live = Live()
+        self._inner: Any = None
         self.checks = Checks()
         self._knowing: dict[str, Queue] = {}
         self._kept: dict[_Key, tuple[float, Response]] = {}
@@ -136,7 +142,7 @@ class Site:
         """A page."""
         access = self.access(request)
         if request.method == "POST":
-            self.live.changed = monotonic()  # who has acted sees no page from before
+            self.live.acted = monotonic()  # who has acted sees no page from before
         shared = {
             **acting.context(self, request),
             "environment": self.environment,
@@ -144,6 +150,7 @@ class Site:
             "readonly": self.readonly,
             "moment": now(),
             "place": request.url.path.removeprefix(request.scope.get("root_path", "")),
+            "shown": self._named(request),
             "q": "",
             "follows": request.method == "GET",  # a reply to a form cannot be asked for again
         }
@@ -154,10 +161,10 @@ class Site:
         """A page that says what is the matter."""
         return self.page(request, "trouble.html", {"title": title, "says": says}, status)
 
-    def _seen(self) -> object:
-        seen = overview(self.queues(), _WATCHED)
-        processes = [(each.place, each.queues, each.running, each.ended) for each in seen.processes]
-        return processes, [each.as_dict() | {"oldest": None} for each in seen.queues]  # an age changes while nothing happens
+    def _named(self, request: Request) -> str:
+        """A page as `/live` takes it: its path below the root of the application, and its query."""
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return quote(path, errors="surrogateescape") + (f"?{request.url.query}" if request.url.query else "")
 
     # The application
 
@@ -166,8 +173,8 @@ class Site:
         routes = [Route("/live", self._live), *acting.routes(self)]
         routes += [Route(path, self._shown(page)) for path, page in self._pages.items()]
         static = Mount("/static", StaticFiles(directory=str(files("delayed.web") / "static")))
-        inner = Starlette(routes=[*routes, static], exception_handlers=self._errors(), lifespan=self._lifespan)
-        return Guard(inner, authenticate)
+        self._inner = Starlette(routes=[*routes, static], exception_handlers=self._errors(), lifespan=self._lifespan)
+        return Guard(self._inner, authenticate)
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
@@ -188,8 +195,29 @@ class Site:
             return PlainTextResponse("There is no such file.", 404)
         return self.trouble(request, 404, "Not found", "There is no such page.")
 
-    async def _live(self, _: Request) -> Response:
-        return StreamingResponse(self.live.changes(), media_type="text/event-stream")
+    async def _live(self, request: Request) -> Response:
+        page, access = request.query_params.get("page", "/"), self.access(request)
+        changes = self.live.changes((page, access.role, access.rights), lambda: self._content(request.scope, page))
+        return StreamingResponse(changes, media_type="text/event-stream")
+
+    async def _content(self, scope: Mapping[str, Any], page: str) -> bytes:
+        """What a page shows to whoever has asked, but for ages. The page is kept for those who ask for it next."""
+        path, _, query = page.partition("?")
+        path = unquote(path, errors="surrogateescape")
+        if path in _NOT_WATCHED:
+            return b""
+        body = bytearray()
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Mapping[str, Any]) -> None:
+            body.extend(message.get("body", b""))
+
+        there = {"path": scope["path"].removesuffix("/live") + path, "query_string": query.encode(), "method": "GET"}
+        asked = {name: value for name, value in scope.items() if name != "raw_path"}
+        await self._inner({**asked, **there, _ANEW: True}, receive, send)
+        return _AGE.sub(b"", bytes(body).partition(b"<main")[2].partition(b"</main>")[0])
 
     def work(self) -> None:
         """Work on the jobs of operators from now on; whoever mounts an application may not start it otherwise."""
@@ -210,7 +238,7 @@ class Site:
         with self._locks.setdefault(key, threading.Lock()):
             moment, reply = self._kept.get(key, (0.0, None))
             began = monotonic()
-            if reply is None or began - moment > _FRESH or moment <= self.live.changed:
+            if reply is None or began - moment > _FRESH or moment <= self.live.acted or request.scope.get(_ANEW):
                 reply = self._answered(page, request)
                 self._kept[key] = (began, reply)
         while len(self._kept) > _KEPT:

@@ -239,6 +239,9 @@ def test_operators(there: RemoteQueue, remote: Remote, queue: Queue, fleet: Flee
     worker.send(signal.SIGTERM)
     assert worker.wait() == 0
     assert there.retry_dead([newest.id]) == 1
+    for wanted in (Search(worker="web1"), Search(group="g"), Search(anywhere="1")):
+        with pytest.raises(ConfigurationError, match="over HTTP dead letters are not searched"):
+            there.remove_dead(wanted)
     assert there.remove_dead(Search(text="1")) == 1
     assert [each.args for each in there.dead_letters(wanted=Search(task="tasks:*"))] == [[0]]
     assert there.remove_dead(Search()) == 1

@@ -49,13 +49,16 @@ def violations(tab: Tab) -> list[str]:
     return [f"{each['id']}: {each['help']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_each_page_opens_and_axe_finds_nothing(tab: Tab, queue: Queue, client: redis.Redis, scheme: Any) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 360)])
+def test_each_page_opens_and_axe_finds_nothing(tab: Tab, queue: Queue, client: redis.Redis, scheme: Any, width: int) -> None:
     full, wrong = filled(queue, client), []
     tab.page.emulate_media(color_scheme=scheme)
+    tab.page.set_viewport_size({"width": width, "height": 800})
     for path in full.paths:
         tab.go(path)
         wrong += [f"{path}: {each}" for each in violations(tab)]
+        if tab.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            wrong.append(f"{path}: is wider than the window")
     assert not wrong, "\n".join(wrong)
 
 

@@ -20,6 +20,7 @@ from delayed.task.task import GoTask, PyTask
 from tests.redis.ops.test_waiting import fill
 from tests.support.command import run
 from tests.support.letters import bury, bury_many
+from tests.support.secrets import CALLED, tell
 
 ADA = Actor("ada", "test here")
 
@@ -189,3 +190,27 @@ def test_hidden_arguments_are_nowhere(queue: Queue, client: redis.Redis, monkeyp
     assert any("(hidden)" in text for text in said)
     assert run("task", "list", queue.name, "--text", card).output.startswith("none: looked at ")
     assert run("dead", "list", queue.name, "--text", card).output == ""
+
+
+def test_errors_of_hidden_functions_are_nowhere(queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.store.serve()
+    told, secret, name = tell(queue, client, "canary4000"), "canary4000", queue.name
+    words = [["dead", "list"], ["dead", "causes"], ["history"], ["task", "list", "--state", "dead"]]
+    words += [["task", "list"], ["task", "list", "--state", "tracked", "--look-at", "1000000"]]
+    calls = [(*each, name) for each in words] + [("dead", "show", name, told.letter)]
+    calls += [(*each, identity, name) for each in (("task", "show"), ("task", "history")) for identity in told[1:4]]
+    calls += [("task", "status", name, each) for each in told[1:4]] + [("task", "history", "0" * 16, name)]
+    calls += [("flow", "show", told.flow, "--queue", name, *more) for more in ((), ("--nodes",))]
+    calls += [("task", "peek", name, told.retrying)]
+    calls += [(*each, "--json") for each in calls]
+    assert sum(secret in run(*each).output for each in calls) > 30
+    monkeypatch.setenv("DELAYED_HIDE_ARGUMENTS", CALLED)
+    for each in calls:
+        text = run(*each).output
+        assert secret not in text, each
+        assert secret.encode().hex() not in text, each
+    for each in (("dead", "list", name, "--error", secret), ("task", "list", name, "--error", secret)):
+        assert told.letter not in run(*each).output
+        assert CALLED not in run(*each).output
+    assert CALLED not in run("history", name, "--error", secret).output
+    assert CALLED in run("dead", "list", name, "--error", "valueERROR").output

@@ -3,13 +3,16 @@
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import msgpack
 import redis
 from starlette.testclient import TestClient
 
 from delayed import web
+from delayed.base.clock import now
 from delayed.cron.definition import Entry
 from delayed.cron.expression import Cron
 from delayed.cron.schedules import Schedules
+from delayed.queue.history import event, packed
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
 from delayed.web.words import part
@@ -50,6 +53,9 @@ def filled(queue: Queue, client: redis.Redis, *, said: str = "go") -> Full:
         "worker": said,
     }
     client.xadd(queue.keys.dead, detail)  # type: ignore[arg-type]
+    told = [event(now() - 60, "failed", f"m:{said}", said=said)]
+    client.xadd(queue.keys.history, {"batch": packed(said, {}, told, 0.0)})
+    client.hset(queue.keys.task(task), mapping={"error": said, "worker": said, "progress": msgpack.packb([1, 2, said])})
     Schedules(queue).put(f"nightly {said}", Entry(Cron("0 3 * * *"), PyTask("m:f", (said,)).serialize()))
     queue.set_interest({f"exact:{said}": f"exact:{said}"}, f"m:{said}")
     flow = Flow(queue, name=said)

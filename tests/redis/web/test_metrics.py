@@ -5,8 +5,10 @@ import re
 import pytest
 
 from delayed.base.clock import now
+from delayed.ops.glance import glance
+from delayed.ops.overview import look
 from delayed.ops.periods import PERIODS, counts
-from delayed.ops.statistics import rows
+from delayed.ops.statistics import rows, sums, totals
 from delayed.queue.queue import Queue
 from delayed.redis.statistics import RUN, packed
 from delayed.task.task import PyTask
@@ -23,6 +25,19 @@ def count(queue: Queue, back: float = 0.0) -> None:
     one, other = {1: 5, 3: 1, 4: 1, RUN: 21_000, _SLOW: 7}, {2: 1, RUN: 1, RUN + 1: 1}
     every = {1: 5, 2: 1, 3: 1, 4: 1, RUN: 21_001, RUN + 1: 1, _SLOW: 7}
     queue.store.count(now() - back, 1, [("", packed(every)), (f"m:{EVIL}", packed(one)), ("m:g", packed(other))])
+
+
+def test_a_queue_says_what_has_become_of_its_tasks(queue: Queue) -> None:
+    queue.enqueue_many(PyTask("builtins:int", (text,)) for text in ("1", "2", "no number"))
+    burst(queue)
+    queue.enqueue(PyTask("m:waits"))
+    text = re.sub(r"<[^>]*>", "", browser(queue, "view", readonly=True).get(f"/queues/{queue.name}").text)
+    assert "4 enqueued, 3 started, 0 retried, 1 failed, 2 completed, 0 cancelled, 0 expired" in text
+    found = sums(totals(queue), look(queue))
+    assert (found.enqueued, found.started, found.failed, found.completed) == (4, 3, 1, 2)
+    assert glance(queue, look(queue), 1, 1).sums == found
+    queue.enqueue_many(PyTask("m:grouped", (number,), group=f"g{number}") for number in range(600))
+    assert "+ enqueued" in re.sub(r"<[^>]*>", "", browser(queue).get(f"/queues/{queue.name}").text)
 
 
 def test_what_was_counted_in_a_period(queue: Queue) -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 import gzip
+import html
 import re
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+import msgpack
 import pytest
 import redis
 from a2wsgi import ASGIMiddleware
@@ -25,10 +27,13 @@ from starlette.testclient import TestClient
 from delayed import web
 from delayed.base.clock import now
 from delayed.base.ids import new_id, node_id
-from delayed.ops.audit import Actor
+from delayed.cron.schedules import Schedules
+from delayed.ops.audit import Actor, write
+from delayed.ops.causes import causes
 from delayed.ops.job_records import create
 from delayed.queue.history import event, packed
 from delayed.queue.queue import Queue
+from delayed.queue.waiting import Wanted, move, search
 from delayed.redis.embedded import EmbeddedRedis
 from delayed.redis.pool import Pooled
 from delayed.task.task import PyTask
@@ -39,9 +44,11 @@ from delayed.web.pages import PAGES
 from delayed.web.site import Site
 from delayed.web.words import part
 from delayed.workflow import Flow, group
+from delayed.workflow.run import Run
 from tests.conftest import burst
 from tests.redis.web.browsing import Full, browser, filled
 from tests.support.letters import bury
+from tests.support.secrets import CALLED, tell
 
 EVIL = "\"><script>alert(1)</script>'<img src=x onerror=alert(1)>/.."
 UNBOUNDED = {"keys", "smembers", "hgetall", "hvals", "sort", "lrem", "lpos"}  # HKEYS is for hashes that are small
@@ -261,6 +268,28 @@ def test_hidden_arguments_are_on_no_page(queue: Queue, client: redis.Redis, monk
     assert "<h2>Result</h2><pre>(hidden)</pre>" in site.get(f"/task/{done}").text
     monkeypatch.delenv("DELAYED_HIDE_ARGUMENTS")
     assert "<pre>&#39;hunter2&#39;</pre>" in browser(queue).get(f"/task/{done}").text
+
+
+def test_errors_of_hidden_functions_show_their_type_alone(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task was called with is often in what it raises."""
+    told, secret = tell(queue, client, "canary4000"), "canary4000"
+    site, paths = browser(queue), told.paths(queue.name)
+    open_ones = [path for path in paths if secret in browser(queue).get(path).text]
+    assert len(open_ones) >= 12, open_ones
+    seen = causes(queue).causes[0].id
+    monkeypatch.setenv("DELAYED_HIDE_ARGUMENTS", CALLED)
+    texts = {path: site.get(path).text for path in paths}
+    assert not [path for path, text in texts.items() if secret in text or secret.encode().hex() in text]
+    assert [path for path in open_ones if "ValueError" not in texts[path] and "(hidden)" not in texts[path]] == []
+    for words in ("state:dead", "state:retrying", "state:tracked", ""):
+        for sought in (f"error:{secret}", secret):
+            assert "0 found" in site.get(f"/tasks?q={words}+{sought}+queue:{queue.name}&look=1000000").text, (words, sought)
+    assert "0 found" not in site.get(f"/tasks?q=state:dead+error:valueerror+queue:{queue.name}").text
+    for filtered in (f"dead?error={secret}", f"dead?text={secret}", f"dead?cause={seen}", f"history?text={secret}"):
+        assert "0 shown" in site.get(f"/queues/{queue.name}/{filtered}").text, filtered
+    assert causes(queue).causes[0].says == "ValueError"
 
 
 def test_results(queue: Queue) -> None:
@@ -521,56 +550,217 @@ def test_assets_are_small() -> None:
 # Live
 
 
-async def test_pages_are_told_of_changes(queue: Queue) -> None:
-    site = Site(queue.conn, PAGES, readonly=True, environment="", names=[queue.name])
-    one, other = site.live.changes(), site.live.changes()
+class Stream:
+    """Somebody who looks at a page, and is told when it changes."""
 
-    async def told(stream: Any) -> bytes:
-        return bytes(await asyncio.wait_for(anext(stream), 60))
+    def __init__(self, site: TestClient, page: str) -> None:
+        shown = html.unescape(re.findall(r'data-live="([^"]+)"', site.get(page).text)[0])
+        path, _, query = shown.partition("?")
+        self._scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "method": "GET", "path": unquote(path),
+            "root_path": "", "query_string": query.encode(), "headers": [(b"host", b"testserver")], "scheme": "http",
+            "server": ("testserver", 80), "client": ("testclient", 50000), "http_version": "1.1",
+        }  # fmt: skip
+        self.events = asyncio.Queue[bytes]()
+        self._app: Any = site.app
 
-    assert (await told(one), await told(other)) == (b"retry: 2000\n\n",) * 2
-    assert b"event: changed" in await told(one)  # what was before is not known
-    assert b"event: changed" in await told(other)
-    before = site.live.changed
-    await asyncio.to_thread(queue.enqueue, PyTask("m:f"))
-    assert (await told(one), await told(other)) == (b"event: changed\ndata: \n\n",) * 2
-    assert site.live.changed > before
-    await one.aclose()
-    await other.aclose()
+    async def __aenter__(self) -> "Stream":
+        self._task = asyncio.create_task(self._app(self._scope, asyncio.Event().wait, self._send))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if b"event: changed" in message.get("body", b""):
+            self.events.put_nowait(message["body"])
+
+    async def told(self) -> None:
+        await asyncio.wait_for(self.events.get(), 60)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The pages that are looked at, which is done often; nobody is told of anything but changes."""
+    found, look = list[str](), Site._content
+
+    async def counted(site: Site, scope: Any, page: str) -> bytes:
+        content = await look(site, scope, page)
+        found.append(page)
+        return content
+
+    monkeypatch.setattr(Site, "_content", counted)
+    monkeypatch.setattr("delayed.web.live._PAUSE", 0.01)
+    monkeypatch.setattr("delayed.web.live._SHARE", 0.5)
+    monkeypatch.setattr("delayed.web.live._SILENCE", 3600)
+    return found
+
+
+async def until(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not check():
+            await asyncio.sleep(0.01)
+
+
+def _progress(queue: Queue, full: Full) -> None:
+    queue.store.call("HSET", queue.keys.task(full.task), "progress", msgpack.packb([5, 7, "half"]))
+
+
+def _happens(queue: Queue, _: Full) -> None:
+    queue.store.call("XADD", queue.keys.history, "*", "batch", packed("h:2", {}, [event(now(), "lost", "m:f")], 0.0))
+
+
+CHANGES: dict[str, Callable[[Queue, Full], object]] = {  # what no number of the overview tells
+    "/schedules": lambda queue, _: Schedules(queue).pause("nightly go"),
+    "/flow": lambda queue, full: Run(queue, full.flow).signal("go"),
+    "/task": _progress,
+    "/history": _happens,
+    "/audit": lambda queue, _: write(queue, Actor("ada", "here"), "queue.pause", "what", result="done"),
+    "/jobs": lambda queue, _: create(queue, Actor("a", "b"), "queue.pause", {}, total=0, newest="", moment=None),
+    "/tasks?q=fn:m:later": lambda queue, full: move(queue, next(search(queue, Wanted(task="m:later"))), now() + 900),
+    "/": lambda queue, _: queue.enqueue(PyTask("m:f")),
+}
+
+
+@pytest.mark.parametrize("page", CHANGES)
+async def test_who_looks_at_a_page_is_told_of_what_changes_on_it(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, looks: list[str], page: str
+) -> None:
+    full = await asyncio.to_thread(filled, queue, client)
+    below = f"/queues/{queue.name}"
+    named = {"/flow": f"{below}/flows/{full.flow}", "/task": f"/task/{full.task}", "/history": f"{below}/history"}
+    site, path = browser(queue, readonly=True), named.get(page, page)
+    monkeypatch.setattr("delayed.web.site._FRESH", 60)
+    async with Stream(site, path) as stream:
+        await stream.told()  # what was before is not known
+        before = (await asyncio.to_thread(site.get, path)).text
+        count = len(looks)
+        await until(lambda: len(looks) > count + 3)
+        assert stream.events.empty()  # while nothing happens
+        await asyncio.to_thread(CHANGES[page], queue, full)
+        await stream.told()
+        assert set(looks) == {path}
+        assert (await asyncio.to_thread(site.get, path)).text != before
+
+
+async def test_a_page_that_was_looked_at_is_not_read_again(
+    queue: Queue, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, looks: list[str]
+) -> None:
+    """Whoever asks for it after `changed` gets what the look has seen."""
+    monkeypatch.setattr("delayed.web.live._PAUSE", 3600)
+    monkeypatch.setattr("delayed.web.site._FRESH", 3600)
+    site = browser(queue, readonly=True)
+    async with Stream(site, "/workers") as stream:
+        await stream.told()
+        commands, _ = await asyncio.to_thread(counted, client, lambda: [site.get("/workers") for _ in range(10)])
+        assert not commands
+        assert looks == ["/workers"]
+
+
+async def test_pages_of_odd_names_below_a_prefix_are_followed(queue: Queue, client: redis.Redis, looks: list[str]) -> None:
+    other = Queue(f"{queue.name} a 1%?x#ä&+\n", client)
+    site, path = browser(other, prefix="/ops/ui"), f"/ops/ui/queues/{part(other.name)}?x=%C3%A4&y=a+b"
+    async with Stream(site, path) as stream:
+        await stream.told()
+        await asyncio.to_thread(other.enqueue, PyTask("m:f"))
+        await stream.told()
+        assert "m:f" in (await asyncio.to_thread(site.get, path)).text
+    client.delete(*client.keys(f"{queue.name}?*"))
+
+
+async def test_a_stream_is_none_of_streams_and_of_no_measures(queue: Queue, looks: list[str]) -> None:
+    site = browser(queue)
+    site_of = Stream(site, "/redis")
+    async with site_of as stream:
+        await until(lambda: len(looks) > 3)
+        await stream.told()
+        assert stream.events.empty()
+        for page in ("/live", "%2Flive", "/live?page=/live"):
+            stream._scope["query_string"] = f"page={quote(page)}".encode()
+            async with stream as again:
+                count = len(looks)
+                await until(lambda count=count: len(looks) > count + 3)  # type: ignore[misc]
+                assert again.events.qsize() <= 1
+                await until(lambda: not again.events.empty())
+                again.events.get_nowait()
 
 
 async def test_one_look_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("delayed.web.live._PAUSE", 0.01)
     looks: list[int] = []
 
-    def look() -> int:
+    async def look() -> int:
         looks.append(1)
         return len(looks) // 20  # every twentieth is a change
 
-    live = Live(look)
-    streams = [live.changes() for _ in range(100)]
+    live = Live()
+    streams = [live.changes("page", look) for _ in range(100)]
     for stream in streams:
         await anext(stream)
     await asyncio.gather(*(anext(stream) for stream in streams for _ in "a"))
     assert len(looks) < 50
+    task = live._pages["page"].task
     for stream in streams:
         await stream.aclose()
-    assert live._task is not None
-    await live._task
-    count = len(looks)
-    await asyncio.sleep(0.05)
-    assert len(looks) == count
+    assert task is not None
+    await task
+    assert not live._pages
+
+
+async def test_one_page_is_looked_at_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("delayed.web.live._PAUSE", 0.0)
+    busy, most, seen = list[int](), list[int](), Counter[int]()
+
+    def look(page: int) -> Callable[[], Any]:
+        async def looked() -> int:
+            busy.append(page)
+            most.append(len(busy))
+            await asyncio.sleep(0)
+            busy.remove(page)
+            seen[page] += 1
+            return seen[page]
+
+        return looked
+
+    live = Live()
+    streams = [live.changes(page, look(page)) for page in range(10)]
+    for stream in streams:
+        await anext(stream)
+        await anext(stream)
+    await until(lambda: len(seen) == 10 and min(seen.values()) > 3)
+    assert set(most) == {1}
+    for stream in streams:
+        await stream.aclose()
+    await until(lambda: not live._pages)
+
+
+async def test_a_look_that_fails_is_no_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("delayed.web.live._PAUSE", 0.0)
+    answers: list[object] = [1, ValueError("away"), 2]
+
+    async def look() -> object:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    stream = Live().changes("page", look)
+    for _ in range(4):  # the beginning, and each change
+        await asyncio.wait_for(anext(stream), 60)
+    assert "a page cannot be kept up to date: ValueError: away" in caplog.text
+    await stream.aclose()
 
 
 def test_a_change_is_seen_at_once(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page that is asked for after `changed` is none from before."""
+    """The page that is asked for after somebody has acted is none from before."""
     monkeypatch.setattr("delayed.web.site._FRESH", 60)
     site = Site(queue.conn, PAGES, readonly=True, environment="", names=[queue.name])
     client = TestClient(site.application(web.everyone()))
     before = client.get("/").text
     queue.enqueue(PyTask("m:f"))
     assert client.get("/").text == before
-    site.live.changed = float("inf")
+    site.live.acted = float("inf")
     assert client.get("/").text != before
 
 

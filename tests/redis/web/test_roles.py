@@ -1,5 +1,6 @@
 """The whole application: who may not act changes nothing by any of its routes, and what acts is seen only by those who may."""
 
+import json
 import re
 from typing import Any
 from urllib.parse import quote
@@ -10,15 +11,21 @@ from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
 from delayed import web
+from delayed.dead_letters.search import Search
+from delayed.dead_letters.search import search as dead_search
 from delayed.errors import ConfigurationError
 from delayed.ops.actions import pause_queue
 from delayed.ops.acts import ACTS, may
 from delayed.ops.audit import Actor
+from delayed.ops.causes import causes
 from delayed.ops.dead_actions import retry_edited
 from delayed.ops.job_records import jobs
 from delayed.ops.jobs import Runner, begin
 from delayed.queue.queue import Queue
 from delayed.queue.waiting import Wanted, search
+from delayed.task.decode import headers_of
+from delayed.task.edit import with_retry
+from delayed.task.headers import text_in
 from delayed.task.task import PyTask
 from tests.conftest import burst
 from tests.redis.ops.test_audit import letters
@@ -26,7 +33,9 @@ from tests.redis.ops.test_waiting import fill
 from tests.redis.web.browsing import filled
 from tests.redis.web.test_acting import SAME, without_ttl
 from tests.redis.web.test_forms import Forms
+from tests.support.command import run
 from tests.support.letters import bury
+from tests.support.secrets import tell
 
 PATHS = {"act": "queue.pause", "job": "x", "task": "0123456789abcdef", "letter": "1-1", "flow": "0123456789abcdef"}
 
@@ -170,6 +179,27 @@ def test_arguments_are_for_those_who_shall_see_them(queue: Queue, client: redis.
         opened(queue, "view", arguments="all")
 
 
+def test_errors_are_for_those_who_shall_see_arguments(queue: Queue, client: redis.Redis) -> None:
+    told, secret = tell(queue, client, "canary4000"), "canary4000"
+    below, name, paths = f"/queues/{queue.name}", queue.name, told.paths(queue.name)
+    seeing = opened(queue, f"view,admin:{queue.name}", arguments="admin")
+    assert sum(secret in seeing.get(path).text for path in paths) >= 7
+    seen = causes(queue).causes[0].id
+    sites = [opened(queue, role, arguments="admin") for role in ("operate", f"operate,admin:another-{queue.name}")]
+    for site in sites:
+        for path in paths:
+            assert secret not in site.get(path).text, path
+        assert "ValueError" in site.get(f"{below}/dead/{told.letter}").text
+        for words in (secret, f"state:dead error:{secret}", f"state:dead {secret}"):
+            assert "0 found" in site.get("/tasks", params={"q": f"queue:{name} {words}"}).text
+        for filtered in (f"dead?error={secret}", f"dead?cause={seen}", f"history?text={secret}"):
+            assert "0 shown" in site.get(f"{below}/{filtered}").text
+    for site in sites:  # what they write themselves stands in the audit
+        assert site.post(f"{below}/acts/dead.retry", data={"matching": "1", "error": secret}, headers=SAME).status_code == 303
+        work(queue)
+        assert jobs(queue)[0].done == 0
+
+
 def test_roles_that_are_none(queue: Queue) -> None:
     for role in ("", "root", "view,", "operate:", "view,root:web:*", "web:*"):
         with pytest.raises(ConfigurationError, match="a role is one of"):
@@ -230,6 +260,77 @@ def test_all_that_a_search_shows_are_retried(queue: Queue, client: redis.Redis) 
     assert client.xlen(queue.keys.dead) == 0
 
 
+@pytest.mark.parametrize("page", ["search", "letters"])
+def test_the_click_for_a_message_finds_the_letters_that_the_command_finds(queue: Queue, page: str) -> None:
+    bury(queue, PyTask("m:refused", ("refused",)), detail="ValueError: other")
+    trace = 'Traceback (most recent call last):\n  File "m.py", line 1, in refused_by\n    f()\nValueError: no'
+    expected = {*bury(queue, PyTask("m:f"), detail="OSError: Connection REFUSED"), *bury(queue, PyTask("m:g"), detail=trace)}
+    assert {each.id for each in dead_search(queue, Search(error="refused"))} == expected
+    site = opened(queue, "operate")
+    if page == "search":
+        text = site.get("/tasks", params={"q": f"queue:{queue.name} state:dead error:refused"}).text
+    else:
+        text = site.get(f"/queues/{queue.name}/dead", params={"error": "refused"}).text
+        assert 'name="error" value="refused"' in text
+    assert set(re.findall(r'name="id" value="([^"]+)"', text)) == expected
+    (form,) = [each for each in _posts(text) if each["fields"].get("matching")]
+    assert site.post(form["action"], data=form["fields"], headers=SAME).status_code == 303
+    work(queue)
+    assert jobs(queue)[0].done == 2
+    assert [each.task for each in dead_search(queue)] == ["m:refused"]
+
+
+def test_the_click_for_a_message_of_what_waits_again(queue: Queue) -> None:
+    for number, said in enumerate(("OSError: Refused", "ValueError: other")):
+        data = with_retry(PyTask("m:refused").serialize(), 1, {"attempt": 1, "error": said})
+        queue.store.call("ZADD", queue.keys.scheduled, 1_900_000_000_000, f"{number:016}".encode() + data)
+    site = opened(queue, "admin")
+    text = site.get("/tasks", params={"q": f"queue:{queue.name} error:refused"}).text
+    assert "1 found" in text
+    form = next(each for each in _posts(text) if each["fields"].get("matching") and "task.delete" in each["action"])
+    assert site.post(form["action"], data={**form["fields"], "sure": "yes"}, headers=SAME).status_code == 303
+    work(queue)
+    assert jobs(queue)[0].done == 1
+    (left,) = search(queue)
+    assert text_in(headers_of(left.data), "error") == "ValueError: other"
+
+
+def test_a_worker_and_a_group_are_words_of_a_search(queue: Queue, client: redis.Redis, redis_url: str) -> None:
+    some = bury(queue, PyTask("m:f", group="t-1"), PyTask("m:g", group="u"))
+    letter = {"task": PyTask("m:h", group="t-2").serialize(), "reason": "failed", "detail": "no", "worker": "web1:7"}
+    some.append(client.xadd(queue.keys.dead, letter).decode())  # type: ignore[arg-type, union-attr]
+    queue.enqueue_many(PyTask("m:grouped", (number,), group=name) for number in range(500) for name in ("t-1", "u"))
+    for number, worker in enumerate(("web1:7", "web2:7")):
+        lease = queue.keys.lease(f"t{number}")
+        client.hset(queue.keys.processing, lease, PyTask("m:runs", (worker,)).serialize())
+        client.set(lease, worker, ex=600)
+    site = opened(queue, "admin")
+
+    def found(words: str, path: str = "/tasks") -> tuple[set[str], str, dict[str, dict[str, Any]]]:
+        text = site.get(path, params={"q": f"queue:{queue.name} {words}"}).text
+        forms = {each["action"].rpartition("/")[2]: each for each in _posts(text) if each["fields"].get("matching")}
+        return set(re.findall(r'name="id" value="([^"]+)"', text)), text, forms
+
+    assert found("state:dead group:t-*")[0] == {some[0], some[2]}
+    assert found("state:dead worker:h")[0] == set(some[:2])
+    assert found("state:dead worker:web*:7")[0] == {some[2]}
+    running = found("worker:web1")[1]
+    assert "web1:7" in running
+    assert "web2:7" not in running
+    (listed,) = json.loads(run("task", "list", queue.name, "--worker", "web1", "--json", "--redis", redis_url).output)
+    assert listed["worker"] == "web1:7"
+    client.delete(queue.keys.processing, *(queue.keys.lease(f"t{number}") for number in range(2)))
+    form = found("state:dead worker:web1 group:t-*")[2]["dead.retry"]
+    assert site.post(form["action"], data=form["fields"], headers=SAME).status_code == 303
+    form = found("group:u where:group")[2]["task.delete"]
+    assert site.post(form["action"], data={**form["fields"], "sure": "yes"}, headers=SAME).status_code == 303
+    work(queue)
+    assert {job.act for job in jobs(queue) if job.done} == {"dead.retry", "task.delete"}
+    assert not list(search(queue, Wanted(where="group", group="u")))
+    assert sum(each.task == "m:grouped" for each in search(queue, Wanted(group="t-1"))) == 500
+    assert {each.task for each in dead_search(queue)} == {"m:f", "m:g"}
+
+
 def test_what_a_search_shows_is_run_now_cancelled_or_removed(queue: Queue) -> None:
     fill(queue)
     browser = opened(queue, "admin")
@@ -284,6 +385,7 @@ def test_hidden_arguments_are_on_no_page(queue: Queue, client: redis.Redis, monk
     browser = opened(queue, "admin")
     for path in ("", "/dead", f"/dead/{identity}", "/dead?text=canary4000"):
         text = browser.get(f"/queues/{queue.name}{path}").text
+        text = re.sub(r'data-live="[^"]*"', "", text)  # with the address, in which they have written it themselves
         assert "canary4000" not in text.replace('value="canary4000"', "").replace("text=canary4000", "")
         assert "Edit and retry" not in text
     for path in (f"/task/{tracked}", f"/tasks?q=queue:{queue.name}", f"/tasks?q=queue:{queue.name}+state:dead", "/dead", "/"):

@@ -14,9 +14,21 @@ from delayed.web.search import parse
         ("state:dead fn:shop:* timed out", TaskFilter("dead", "shop:*", "timed out"), ()),
         ('queue:mail queue:"a b" overdue', TaskFilter(overdue=True), ("mail", "a b")),
         ("function:m:f where:scheduled", TaskFilter(None, "m:f", None, "scheduled"), ()),
-        ("error:refused", TaskFilter(text="refused"), ()),
+        ("error:refused", TaskFilter(error="refused"), ()),
+        ('error:"timed out" x', TaskFilter(error="timed out", text="x"), ()),
         ("id:0123456789abcdef", TaskFilter(text="0123456789abcdef"), ()),
         ("http://x y:z", TaskFilter(text="http://x y:z"), ()),
+        ("worker:web1", TaskFilter("running", worker="web1"), ()),
+        ("worker:web1:* state:dead", TaskFilter("dead", worker="web1:*"), ()),
+        ("group:tenant-* where:group", TaskFilter(where="group", group="tenant-*"), ()),
+        (
+            "myapp.tasks:send shop:* ValueError: 10:30 a=b",
+            TaskFilter(text="myapp.tasks:send shop:* ValueError: 10:30 a=b"),
+            (),
+        ),
+        ("\"tenant: 7\" 'age>10m' text:age:10m", TaskFilter(text="tenant: 7 age>10m age:10m"), ()),
+        ("text:'say \"x\"' it\\'s", TaskFilter(text='it\'s say "x"'), ()),
+        ("'fn:shop:f g'", TaskFilter(function="shop:f g"), ()),
         ("'state:dead x'", None, ()),
     ],
 )
@@ -48,7 +60,23 @@ def test_an_id_means_one_task(text: str, identity: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [('"x', "quotation mark"), ("state:odd", "state is one of"), ("where:odd", "where is one of")]
+    ("text", "says"),
+    [
+        ('"x', "quotation mark"),
+        ("state:odd", "state is one of"),
+        ("where:odd", "where is one of"),
+        ("age:10m", "'age:10m' is no word of a search: there are state:, fn:, queue:, where:, error:, worker:, group:, text:"),
+        ("age>10m", "'age>10m' is no word"),
+        ("state=dead", "'state=dead' is no word"),
+        ("reason:lost", "no word"),
+        ("tenant:7", "no word"),
+        ("foo: bar", "no word"),
+        ("worker: web1", "worker: says nothing"),
+        ("queue:", "says nothing"),
+        ("worker:web1 overdue", "no worker has what waits"),
+        ("worker:web1 state:waiting", "no worker has"),
+        ("worker:web1 where:queue", "no worker has"),
+    ],
 )
 def test_it_says_what_it_does_not_understand(text: str, says: str) -> None:
     with pytest.raises(DelayedError, match=says):
