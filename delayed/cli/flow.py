@@ -1,4 +1,4 @@
-"""`delayed flow`: lists and shows workflows, cancels them, lets them go on, and gives them signals."""
+"""`delayed flow`: lists and shows workflows, cancels them, lets them go on, gives them signals, and removes them."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from ..base.escape import listed
 from ..base.ids import ID_FORM, is_id
 from ..base.text import clipped
 from ..errors import InvalidAct, InvalidTask
-from ..ops.actions import cancel_flow, retry_flow, signal_flow
+from ..ops.actions import cancel_flow, delete_flow, retry_flow, signal_flow
 from ..ops.flow_text import lines, mermaid, summary
 from ..ops.flows import FlowView, all_single_states, found_run, list_runs, single_states, view, with_errors
 from ..queue.queue import Queue
@@ -33,7 +33,7 @@ _NODE_STATES = sorted({*MARKS.values()})
 
 @click.group(cls=Group)
 def flow() -> None:
-    """List, show, cancel or retry workflows, and give them signals.
+    """List, show, cancel, retry or remove workflows, and give them signals.
 
     A workflow is named by its id, or by that of one of its nodes. It is looked for in the queues of --queue, else in those of
     --app, else in all queues that workers or sweepers have served.
@@ -234,6 +234,19 @@ def flow_signal(url: str, flow_id: str, name: str, payload: str | None, queues: 
     except ValueError:
         raise click.UsageError(f"{payload!r} is no JSON; a string is written '\"so\"'") from None
     tell(signal_flow(run, operator(), name, value))
+
+
+@flow.command("delete")
+@_ids
+@_where
+@connected
+def flow_delete(url: str, ids: tuple[str, ...], queues: tuple[str, ...], app_path: str | None) -> None:
+    """Remove workflows that have ended, with their results, before the time is over for which they are kept.
+
+    Their unique keys are free at once. One that goes on is refused: cancel it first.
+    """
+    for run in _all(url, ids, queues, app_path):
+        tell(delete_flow(run, operator()))
 
 
 def _all(url: str, ids: Sequence[str], queues: Sequence[str], app_path: str | None) -> Iterator[Run]:

@@ -504,11 +504,16 @@ func ExampleFlowJoin() {
 	fmt.Println(same.ID == first.ID) // → true
 	state, err := first.Wait(ctx)
 	check(err)
-	fmt.Println(state) // → succeeded
+	fmt.Println(state)       // → succeeded
+	check(first.Forget(ctx)) // and the key is free
+	other, err := app.SubmitFlow(ctx, delayed.CallOf(Invoice, 1), delayed.FlowUnique("2026-11-28"))
+	check(err)
+	fmt.Println(other.ID == first.ID) // → false
 
 	// Output:
 	// true
 	// succeeded
+	// false
 }
 
 func ExampleNewFlow() {

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from delayed import GoTask, PyTask, chain, group, quorum
+from delayed.ops.audit import AuditFilter, read
 from delayed.ops.flows import view
 from delayed.queue.queue import Queue
 from delayed.workflow import Flow, Run
@@ -186,6 +187,22 @@ def test_a_workflow_gets_signals_and_is_retried_and_cancelled(graph: Run, queue:
     assert run("flow", "retry", graph.id).output == f"{graph.id}: 2 nodes to run\n"
     assert run("flow", "cancel", graph.id).output == f"{graph.id}: cancelled\n"
     burst(queue)
+
+
+def test_a_workflow_that_has_ended_is_removed(graph: Run, queue: Queue) -> None:
+    burst(queue)
+    assert (
+        f"workflow {graph.id} has not ended: it is running; cancel it first"
+        in run("flow", "delete", graph.id, status=1).output
+    )
+    graph.cancel()
+    burst(queue)
+    assert run("flow", "delete", graph.id).output == f"{graph.id}: removed\n"
+    assert run("flow", "list", queue.name).output == ""
+    assert "is known" in run("flow", "delete", graph.id, status=1).output
+    done, refused = read(queue, AuditFilter(queue=queue.name, act="flow.delete")).entries
+    assert (done.what, done.result) == (graph.id, "done")
+    assert "has not ended" in refused.result
 
 
 def test_what_is_not_there_is_said(queue: Queue, client: redis.Redis) -> None:
