@@ -1,8 +1,8 @@
-"""`delayed flow`: lists and shows workflows, cancels them, lets them go on, and gives them signals."""
+"""`delayed flow`: lists and shows workflows, cancels them, lets them go on, gives them signals, and removes them."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import click
@@ -12,26 +12,28 @@ from ..base.escape import listed
 from ..base.ids import ID_FORM, is_id
 from ..base.text import clipped
 from ..errors import InvalidAct, InvalidTask
-from ..ops.actions import cancel_flow, retry_flow, signal_flow
+from ..ops.actions import cancel_flow, delete_flow, retry_flow, signal_flow
 from ..ops.flow_text import lines, mermaid, summary
-from ..ops.flows import FlowView, error_of, found_run, list_runs, single_states, view
+from ..ops.flows import FlowView, all_single_states, found_run, list_runs, single_states, view, with_errors
+from ..queue.queue import Queue
 from ..workflow.again import RetryMode
 from ..workflow.layout import MARKS
 from ..workflow.run import Run, runs
 from .acting import operator, tell
 from .amounts import Count
 from .application import app_option
-from .common import Group, as_json_text, connected, json_option, show
+from .common import Group, as_json_text, connected, hint, json_option, show
 from .places import places
 
 _LOOKED_AT = 10_000  # workflows of a queue
+_SHOWN = 200  # sets of nodes, or nodes
 _STATES = ("building", "running", "failing", "cancelling", "succeeded", "failed", "cancelled")
 _NODE_STATES = sorted({*MARKS.values()})
 
 
 @click.group(cls=Group)
 def flow() -> None:
-    """List, show, cancel or retry workflows, and give them signals.
+    """List, show, cancel, retry or remove workflows, and give them signals.
 
     A workflow is named by its id, or by that of one of its nodes. It is looked for in the queues of --queue, else in those of
     --app, else in all queues that workers or sweepers have served.
@@ -70,36 +72,62 @@ def _run(url: str, queues: Sequence[str], app_path: str | None, flow_id: str) ->
 
 @flow.command("list")
 @click.argument("names", metavar="[QUEUE]...", nargs=-1)
-@app_option
+@_where
 @click.option("--count", "--limit", "count", type=Count(), default=50, show_default=True, help="How many.")
 @click.option("--state", type=click.Choice(_STATES), help="Only those in this state.")
 @click.option("--ended/--no-ended", default=True, show_default=True, help="Also those that have ended, and are still kept.")
 @json_option
 @connected
 def flow_list(
-    url: str, names: tuple[str, ...], app_path: str | None, count: int, state: str | None, ended: bool, as_json: bool
-) -> None:
-    """List the workflows whose home is one of QUEUES: of each first those that go on, then those that have ended last."""
-    some = places(url, names, app_path)
-    each = (islice(runs(queue, ended=ended), _LOOKED_AT) for queue in some)
-    found = list(islice(list_runs(chain.from_iterable(each), state), count))
+    url: str, names: tuple[str, ...], queues: tuple[str, ...], app_path: str | None, count: int, state: str | None,
+    ended: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """List the workflows whose home is one of QUEUES: of each first those that go on, then those that have ended last.
+
+    QUEUE is the same as --queue QUEUE.
+    """
+    some = places(url, tuple(dict.fromkeys(names + queues)), app_path)
+    cut = list[str]()
+    every = (run for queue in some for run in _looked_at(queue, ended, cut))
+    found = list(islice(list_runs(every, state), count + 1))
+    shown = found[:count]
     if as_json:
-        shown = [
-            {"id": run.id, "queue": run.queue.name, **status._asdict(), "succeeded": status.succeeded} for run, status in found
-        ]
-        click.echo(json.dumps(shown, indent=2))
-        return
-    show(
-        f"{run.id}  {as_time(status.created)}  {run.queue.name}  {clipped(status.name, 40) or '(no name)'}: {summary(status)}"
-        for run, status in found
-    )
+        rows = [{"id": run.id, "queue": run.queue.name, **it._asdict(), "succeeded": it.succeeded} for run, it in shown]
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        show(
+            f"{run.id}  {as_time(status.created)}  {run.queue.name}  {clipped(status.name, 40) or '(no name)'}: "
+            + summary(status)
+            for run, status in shown
+        )
+    if len(found) > count:
+        hint(f"the first {count:,} are shown: --count shows more")
+    elif cut:
+        hint(
+            f"looked at the first {_LOOKED_AT:,} workflows of {listed(cut)}, and there are more"
+            + ("" if ended else " that go on")
+        )
+
+
+def _looked_at(queue: Queue, ended: bool, cut: list[str]) -> Iterator[Run]:
+    """Its workflows, so far as they are looked at; the name of a queue that has more goes to `cut`."""
+    for number, run in enumerate(runs(queue, ended=ended)):
+        if number == _LOOKED_AT:
+            cut.append(queue.name)
+            return
+        yield run
 
 
 @flow.command("show")
 @_id
 @_where
 @click.option(
-    "--count", "--limit", "count", type=Count(), default=200, show_default=True, help="How many sets of nodes, or nodes."
+    "--count",
+    "--limit",
+    "count",
+    type=Count(),
+    show_default=f"{_SHOWN}; all with --json",
+    help="How many sets of nodes, or nodes.",
 )
 @click.option("--nodes", is_flag=True, help="Each node in a line, instead of a line for each group.")
 @click.option("--state", type=click.Choice(_NODE_STATES), help="With --nodes: only those in this state.")
@@ -107,7 +135,7 @@ def flow_list(
 @json_option
 @connected
 def flow_show(
-    url: str, flow_id: str, queues: tuple[str, ...], app_path: str | None, count: int, nodes: bool, state: str | None,
+    url: str, flow_id: str, queues: tuple[str, ...], app_path: str | None, count: int | None, nodes: bool, state: str | None,
     as_mermaid: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Show workflow ID, or the one of which ID is a node, as a tree: a group is one line."""
@@ -116,33 +144,46 @@ def flow_show(
     if as_mermaid and (as_json or nodes):
         raise click.UsageError("say --mermaid alone")
     run = _run(url, queues, app_path, flow_id)
-    if nodes:
-        _show_nodes(run, state, count, as_json=as_json)
-        return
-    found = view(run)
-    if as_json:
-        click.echo(as_json_text(_as_dict(found, count)))
+    if nodes and as_json:
+        _tell_nodes(run, state, count)
+    elif nodes:
+        _show_nodes(run, state, count or _SHOWN)
+    elif as_json:
+        click.echo(as_json_text(_as_dict(run, view(run), count)))
     elif as_mermaid:
-        show(mermaid(found, count))
+        show(mermaid(view(run), count or _SHOWN))
     else:
-        show(lines(found, single_states(run, found.sets[:count]), count))
+        found = view(run)
+        show(lines(found, single_states(run, found.sets[: count or _SHOWN]), count or _SHOWN))
 
 
-def _show_nodes(run: Run, state: str | None, count: int, *, as_json: bool) -> None:
-    found = list(islice(run.nodes(state), count))
-    errors = {each.number: error_of(run, each.number) for each in found if each.state == "failed"}
-    if as_json:
-        click.echo(as_json_text([{**each._asdict(), "error": errors.get(each.number)} for each in found]))
-        return
-    for each in found:
-        said = f"  {clipped(why, 200)}" if (why := errors.get(each.number)) else ""
+def _show_nodes(run: Run, state: str | None, count: int) -> None:
+    found = run.nodes(state)
+    for each, error in with_errors(run, islice(found, count)):
+        said = f"  {clipped(error, 200)}" if error else ""
         show([f"{each.id}  {each.state:9}  {clipped(each.label, 60)}{said}"])
+    if next(found, None) is not None:
+        hint(f"the first {count:,} are shown: --count shows more")
 
 
-def _as_dict(found: FlowView, count: int) -> dict[str, Any]:
-    sets = [{**each._asdict(), "edges": [edge._asdict() for edge in each.edges]} for each in found.sets[:count]]
+def _tell_nodes(run: Run, state: str | None, count: int | None) -> None:
+    """They may be a million: they are printed as they are read."""
+    before = "["
+    for each, error in with_errors(run, islice(run.nodes(state), count)):
+        click.echo(before + as_json_text({**each._asdict(), "error": error}), nl=False)
+        before = ",\n "
+    click.echo("]" if before != "[" else "[]")
+
+
+def _as_dict(run: Run, found: FlowView, count: int | None) -> dict[str, Any]:
+    shown = found.sets[:count]
+    states = all_single_states(run, shown)
+    sets = [
+        {**each._asdict(), "edges": [edge._asdict() for edge in each.edges], "says": states.get(each.number)} for each in shown
+    ]
     status = {**found.status._asdict(), "succeeded": found.status.succeeded}
-    return {"id": found.id, "queue": found.queue, "on_failure": found.policy, **status, "sets": sets}
+    more = len(found.sets) - len(shown)
+    return {"id": found.id, "queue": found.queue, "on_failure": found.policy, **status, "sets": sets, "more": more}
 
 
 @flow.command("cancel")
@@ -193,6 +234,19 @@ def flow_signal(url: str, flow_id: str, name: str, payload: str | None, queues: 
     except ValueError:
         raise click.UsageError(f"{payload!r} is no JSON; a string is written '\"so\"'") from None
     tell(signal_flow(run, operator(), name, value))
+
+
+@flow.command("delete")
+@_ids
+@_where
+@connected
+def flow_delete(url: str, ids: tuple[str, ...], queues: tuple[str, ...], app_path: str | None) -> None:
+    """Remove workflows that have ended, with their results, before the time is over for which they are kept.
+
+    Their unique keys are free at once. One that goes on is refused: cancel it first.
+    """
+    for run in _all(url, ids, queues, app_path):
+        tell(delete_flow(run, operator()))
 
 
 def _all(url: str, ids: Sequence[str], queues: Sequence[str], app_path: str | None) -> Iterator[Run]:

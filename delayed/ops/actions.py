@@ -185,6 +185,16 @@ def signal_flow(run: Run, by: Actor, name: str, payload: Any = None) -> Done:
     return audited(run.queue, by, "flow.signal", f"{run.id} {name}", do)
 
 
+def delete_flow(run: Run, by: Actor) -> Done:
+    """Remove a workflow that has ended; see `Run.forget`."""
+
+    def do() -> Done:
+        run.forget()
+        return Done("flow.delete", run.queue.name, 1, f"{run.id}: removed")
+
+    return audited(run.queue, by, "flow.delete", run.id, do)
+
+
 def pause_schedule(queue: Queue, by: Actor, name: str) -> Done:
     """Pause a schedule."""
 

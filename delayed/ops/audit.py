@@ -16,8 +16,8 @@ from .tasks import TaskView
 
 NAMES = (
     "queue.pause", "queue.resume", "queue.limit", "queue.purge", "queue.rename", "dead.retry", "dead.edit", "dead.delete",
-    "task.cancel", "task.delete", "task.run", "task.move", "flow.cancel", "flow.retry", "flow.signal", "cron.pause",
-    "cron.resume", "cron.run", "cron.remove", "interest.add", "interest.remove", "fsck.repair", "job.stop",
+    "task.cancel", "task.delete", "task.run", "task.move", "flow.cancel", "flow.retry", "flow.signal", "flow.delete",
+    "cron.pause", "cron.resume", "cron.run", "cron.remove", "interest.add", "interest.remove", "fsck.repair", "job.stop",
 )  # fmt: skip
 KINDS = tuple(dict.fromkeys(name.partition(".")[0] for name in NAMES))  # of acts
 KEPT = 10_000  # entries, about

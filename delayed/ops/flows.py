@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from ..base.ids import index_of, node_id
@@ -138,10 +139,10 @@ def _counted(marks: bytes) -> dict[str, int]:
     return dict(counts)
 
 
-def single_states(run: Run, sets: Iterable[SetView]) -> dict[int, str]:
-    """Number of a set of one node → whether it runs, and where, or why it has failed. The first hundred are asked, all of one
-    queue at once."""
-    chosen = [each for each in sets if each.size == 1 and {"released", "failed"} & each.counts.keys()][:_ASKED]
+def single_states(run: Run, sets: Iterable[SetView], most: int = _ASKED) -> dict[int, str]:
+    """Number of a set of one node → whether it runs, and where, or why it has failed. The first hundred, or as many as `most`
+    says, are asked, all of one queue at once."""
+    chosen = [each for each in sets if each.size == 1 and {"released", "failed"} & each.counts.keys()][:most]
     nodes = [
         (each.number, NodeStatus(node_id(run.flow, each.first), each.first, each.label, each.queue, next(iter(each.counts))),
          each.kind == "wait")
@@ -162,6 +163,14 @@ def single_states(run: Run, sets: Iterable[SetView]) -> dict[int, str]:
         for (number, _), reply in zip(questions[queue.name], found, strict=True)
     }
     return {number: _said(node, is_wait, known.get(number)) for number, node, is_wait in nodes}
+
+
+def all_single_states(run: Run, sets: Sequence[SetView]) -> dict[int, str]:
+    """As `single_states`, of all of them, in pages."""
+    states = dict[int, str]()
+    for at in range(0, len(sets), _PAGE):
+        states |= single_states(run, sets[at : at + _PAGE], _PAGE)
+    return states
 
 
 def says(run: Run, node: NodeStatus, *, is_wait: bool = False) -> str:
@@ -197,9 +206,14 @@ def _said(node: NodeStatus, is_wait: bool, reply: Any) -> str:
     return node.state
 
 
-def error_of(run: Run, index: int) -> str:
-    """What a node that has failed said."""
-    return _error(run.queue.store.call("HGET", run.queue.keys.flow(run.flow), f"r{index}"))
+def with_errors(run: Run, nodes: Iterable[NodeStatus]) -> Iterator[tuple[NodeStatus, str | None]]:
+    """Nodes with what they said, if they have failed, read in pages."""
+    rest = iter(nodes)
+    while page := list(islice(rest, _PAGE)):
+        failed = [node.number for node in page if node.state == "failed"]
+        words = ("HMGET", run.queue.keys.flow(run.flow), *(f"r{number}" for number in failed))
+        said = dict(zip(failed, map(_error, run.queue.store.call(*words)), strict=True)) if failed else {}
+        yield from ((node, said.get(node.number)) for node in page)
 
 
 def _error(found: bytes | None) -> str:

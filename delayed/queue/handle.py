@@ -1,4 +1,4 @@
-"""The handle of an enqueued task: status, result, cancel."""
+"""The handle of an enqueued task: status, result, cancel, forget."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ from ..task.options import ENDED_FOR
 from ..task.result import ASKED, CANCELLED, HARD, State, value_of, without_result
 from . import node as nodes
 from .node import Node, asked, asked_async
-from .status import FIELDS, Status, known, needs_time, not_waiting, state_of, status_of, unknown
+from .status import FIELDS, Status, known, needs_time, not_waiting, see_that_it_had_ended, state_of, status_of, unknown
 from .timeline import TIMELINE, Happening, timeline_of
 from .waiting import Place, cancelled
 from .waits import Answer, NotYet, Over
@@ -53,6 +53,8 @@ class _AsyncStore(Protocol):
     async def call(self, *command: Any) -> Any: ...
 
     async def cancel(self, identity: str, result: bytes, keep: int, how: bytes) -> str | None: ...
+
+    async def erase(self, identity: str) -> str | None: ...
 
     async def client(self) -> Any: ...
 
@@ -198,6 +200,22 @@ class Handle(Generic[R_co]):
         """As `cancel`, for asyncio, likewise."""
         return await asyncio.to_thread(partial(self.cancel, hard=hard))
 
+    async def aforget(self) -> None:
+        """As `forget`, for asyncio, likewise."""
+        await asyncio.to_thread(self.forget)
+
+    def forget(self) -> None:
+        """Remove what is kept of a task that has ended, before `result_ttl` is over: its state, and what it has returned. Of a
+        cancelled one it stays known that it is, as a worker may still find it in the queue. A dead letter stays, and what a
+        node has returned stays with its workflow.
+
+        Raises:
+            InvalidTask: it has not ended: cancel it first, or wait.
+            UnknownTask, NoResult: nothing is known.
+        """
+        identity = known(self.id, self.tracked)
+        see_that_it_had_ended(self._queue.store.erase(identity), self._queue.name, identity)
+
     def cancel(self, *, hard: bool = False) -> State:
         """Cancel the task: one that has not begun will not; one that runs is told (`current_task().cancelled`). A task with an
         id that is not tracked is looked for among those that wait, and cannot be told once it runs.
@@ -292,6 +310,11 @@ class AsyncHandle(Generic[R_co]):
             if found is not None:
                 raise InvalidTask(f"node {self.id} is a task of {found.queue!r}, in another slot: cancel it there")
         return state_of(state, self._queue.name, self.id)
+
+    async def aforget(self) -> None:
+        """As `Handle.forget`."""
+        identity = known(self.id, self.tracked)
+        see_that_it_had_ended(await self._queue.store.erase(identity), self._queue.name, identity)
 
 
 class _Again:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from ..base.checks import is_number
-from ..errors import NoResult, UnknownTask
+from ..errors import InvalidTask, NoResult, UnknownTask
 from ..task.result import State
 
 FIELDS = ("state", "enqueued", "due", "started", "worker", "attempt", "error", "waits", "progress")  # of the hash
@@ -65,6 +65,17 @@ def state_of(state: str | None, queue: str, identity: str | None) -> State:
     except ValueError:
         pass
     raise UnknownTask(f"the state of task {identity} in {queue!r} is {state!r:.100}, which this version does not know")
+
+
+def see_that_it_had_ended(state: str | None, queue: str, identity: str) -> None:
+    """See that a task was in the state of one that has ended.
+
+    Raises:
+        InvalidTask: it was not.
+        UnknownTask: there is none.
+    """
+    if state_of(state, queue, identity) in (State.QUEUED, State.SCHEDULED, State.RUNNING, State.RETRYING):
+        raise InvalidTask(f"task {identity} of {queue!r} has not ended: it is {state}; cancel it first, or wait")
 
 
 def moment(text: bytes | None) -> float | None:

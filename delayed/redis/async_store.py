@@ -102,6 +102,11 @@ class AsyncStore:
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
 
+    async def erase(self, identity: str) -> str | None:
+        """As `Store.erase`."""
+        state: bytes = await run_script_async(self._pooled, SCRIPTS["erase"], (self.keys.task(identity),), ())
+        return state.decode() or None
+
     async def reserve(self, key: str, rate: float, earliest: int = 0) -> int:
         """As `Store.reserve`."""
         keys = (self.keys.pace(key),)

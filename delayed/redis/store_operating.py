@@ -29,6 +29,12 @@ class Operating(BaseStore):
         tell_cancelled(self.keys.queue, identity, state)
         return state or None
 
+    def erase(self, identity: str) -> str | None:
+        """Erase a tracked task that has ended. Returns the state in which it was, or None if no such task is known; nothing
+        has happened if it has not ended."""
+        state: bytes = self._run("erase", (self.keys.task(identity),))
+        return state.decode() or None
+
     def remove(self, place: str, members: Sequence[bytes]) -> int:
         """Remove tasks that wait in one `place`, as they stand there. A tracked one is cancelled, and what it holds is free.
         Returns how many were there."""

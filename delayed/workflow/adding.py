@@ -56,7 +56,8 @@ class Membership:
 
         Raises:
             Superseded: the lease of this task was lost, or its workflow is being stopped. Nothing was added.
-            InvalidTask: it has more than 1,000 nodes, or no worker runs this.
+            InvalidTask: it has more than 1,000 nodes, or no worker runs this, or, on a cluster, the queue of this task is in
+                another slot than the home of the workflow.
         """
         self._added += 1
         member, store = self._member, self._home.store

@@ -216,7 +216,8 @@ class Flow:
         Args:
             part: what to run.
             after: the nodes that it waits for, and finds the results of.
-            when: the policy of these edges, if it is not the workflow's: `stop`, `continue`, `any`, `failure`, or `quorum(k)`.
+            when: the policy of these edges, if it is not the workflow's: `stop`, `stop_now`, `continue`, `any`, `failure`, or
+                `quorum(k)`.
             name: what people call it; by default its function.
             on_success, on_error: calls that run after it has succeeded, or failed.
 

@@ -68,7 +68,9 @@ def store_workflow(store: Store, flow: str, layout: Layout, about: dict[str, str
         raise
 
 
-def discard(store: Store, flow: str, lists: Sequence[str], unique: str | None, *, timer: str, builder: str = "") -> bool:
+def discard(
+    store: Store, flow: str, lists: Sequence[str], unique: str | None, *, timer: str, builder: str = "", unwanted: bool = False
+) -> bool:
     """Remove what is stored of a workflow; False if it goes on, or somebody else builds it.
 
     Args:
@@ -76,11 +78,11 @@ def discard(store: Store, flow: str, lists: Sequence[str], unique: str | None, *
         flow: its id.
         lists: the lists of its large sets.
         unique: what names its unique key, if it has one.
-        timer, builder: see `flow_remove`.
+        timer, builder, unwanted: see `flow_remove`.
     """
     owned = _owned(store.keys, unique)
     keys = (*_common(store.keys, flow), *lists, *owned)
-    return bool(store.run("flow_remove", keys, flow, timer, builder, len(owned)))
+    return bool(store.run("flow_remove", keys, flow, timer, builder, len(owned), int(unwanted)))
 
 
 def _common(keys: Keys, flow: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The handle of a workflow: status, nodes, result, cancel, retry, signal."""
+"""The handle of a workflow: status, nodes, result, cancel, retry, signal, forget."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,9 +15,11 @@ from .carry import Carrier
 from .graph import Ref
 from .layout import MARKS, NodeSet, texts
 from .pages import run_id
+from .tend import remove
 
 _PAGE = 1000
 NEVER = 9007199254740991  # when a workflow is forgotten that has not ended
+_TRIES = 3  # to forget what others carry on meanwhile
 _COUNTS = ("failed", "expired", "cancelled", "skipped")
 _FIELDS = ("state", "name", "created", "ended", "total", "left", *_COUNTS)
 
@@ -241,6 +243,23 @@ class Run:
         count = run_again(self, mode)
         Carrier(self._store).carry(self.flow)
         return count
+
+    def forget(self) -> None:
+        """Remove a workflow that has ended, before `keep` is over: its state, its results, its tasks. Its unique key is free
+        at once. Callbacks that have not begun run all the same, and find nothing of it; dead letters of its nodes stay.
+
+        Raises:
+            InvalidTask: it has not ended: cancel it first, or wait.
+            UnknownTask: nothing is known of it.
+        """
+        for _ in range(_TRIES):
+            Carrier(self._store).carry(self.flow)  # its callbacks have to be enqueued, or a dead letter has opened it again
+            status = self.status()
+            if status.ended is None:
+                raise InvalidTask(f"workflow {self.id} has not ended: it is {status.state}; cancel it first, or wait")
+            if remove(self._store, self.flow, lists=[self._store.keys.task(self.id)], unwanted=True):
+                return
+        raise InvalidTask(f"workflow {self.id} has something left to do: wait a moment, and forget it then")
 
     def _tell(self, entry: str, field: str = "", payload: bytes = b"") -> bool:
         keys = self._store.keys

@@ -48,8 +48,9 @@ def _is_over(store: Store, carrier: Carrier, timer: str, until: float) -> None:
         carrier.carry(flow, until)
 
 
-def remove(store: Store, flow: str, timer: str = "", lists: Sequence[str] = ()) -> bool:
-    """Remove what is left of a workflow, and the `lists` of its sets that are known otherwise; False if it goes on."""
+def remove(store: Store, flow: str, timer: str = "", lists: Sequence[str] = (), *, unwanted: bool = False) -> bool:
+    """Remove what is left of a workflow, and the `lists` of its sets that are known otherwise; False if it goes on, or is
+    still kept, unless it is `unwanted`."""
     own = store.keys
     sets, unique = store.call("HMGET", own.flow(flow), "sets", "unique")
     count, lists = int(sets or 0), list(lists)
@@ -58,4 +59,5 @@ def remove(store: Store, flow: str, timer: str = "", lists: Sequence[str] = ()) 
         found = store.call("HMGET", own.flow(flow), *(f"s{each}" for each in numbers))
         pairs = zip(numbers, found, strict=True)
         lists += [own.bodies(flow, each) for each, record in pairs if record is not None and "b" in NodeSet.of(record).flags]
-    return discard(store, flow, lists, None if unique is None else unique.decode(errors="replace"), timer=timer)
+    key = None if unique is None else unique.decode(errors="replace")
+    return discard(store, flow, lists, key, timer=timer, unwanted=unwanted)

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/delayedq/delayed/interop/delayed"
 )
 
 // docs/workflows.md shows what is in these functions; tests/documents/test_guide.py sees to that.
+
+var healthy atomic.Bool // what Flaky needs
 
 func Charge(order int) string { return fmt.Sprintf("order %d: charged", order) }
 
@@ -103,6 +106,13 @@ func Count(ctx context.Context) (int, error) {
 	return status.Succeeded, err
 }
 
+func Flaky() (string, error) {
+	if !healthy.Load() {
+		return "", errors.New("down")
+	}
+	return "up", nil
+}
+
 func check(err error) {
 	if err != nil {
 		panic(err)
@@ -114,7 +124,7 @@ func serving() (ctx context.Context, app *delayed.App, stop func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	app, err := delayed.NewApp(delayed.SharedURL(), delayed.AppOptions{Prefix: "q" + delayed.NewID()})
 	check(err)
-	for _, function := range []any{Charge, Reserve, Invoice, Total, Fetch, Parse, Store, Check, Report, Apologize, Publish, Crawl, Crawled, Count} {
+	for _, function := range []any{Charge, Reserve, Invoice, Total, Fetch, Parse, Store, Check, Report, Apologize, Publish, Crawl, Crawled, Count, Flaky} {
 		check(app.Handle(function))
 	}
 	quiet := slog.New(slog.DiscardHandler)
@@ -272,10 +282,34 @@ func ExamplePolicy() {
 	check(err)
 	fmt.Println(state, node.State) // → failed cancelled
 
+	flow = app.Flow("plan B")
+	tried := flow.Add(delayed.CallOf(Check, 2))
+	other := flow.Add(delayed.CallOf(Report), delayed.AfterNodes(tried), delayed.When(delayed.PolicyFailure))
+	run, err = flow.Submit(ctx)
+	check(err)
+	state, err = run.Wait(ctx)
+	check(err)
+	check(run.Value(ctx, other, &lines))
+	fmt.Println(state, lines) // → succeeded [failed]
+
+	flow = app.Flow("one that the others need")
+	charged = flow.Add(delayed.CallOf(Charge, 5), delayed.AfterNodes(flow.Wait("approved", 0)))
+	needed := flow.Add(delayed.CallOf(Check, 2))
+	flow.Add(delayed.CallOf(Report), delayed.AfterNodes(needed.When(delayed.PolicyStopNow)))
+	run, err = flow.Submit(ctx)
+	check(err)
+	state, err = run.Wait(ctx)
+	check(err)
+	node, err = run.Node(ctx, charged)
+	check(err)
+	fmt.Println(state, node.State) // → failed cancelled
+
 	// Output:
 	// failed [1 failed 3]
 	// succeeded
 	// succeeded [failed 3 100]
+	// failed cancelled
+	// succeeded [failed]
 	// failed cancelled
 }
 
@@ -302,9 +336,18 @@ func ExampleOnError() {
 	check(err)
 	fmt.Println(state) // → failed
 
+	sorry := delayed.Linked(delayed.CallOf(Check, 2), nil, []delayed.Part{delayed.CallOf(Apologize)})
+	run, err = app.SubmitFlow(ctx, delayed.GroupOf(sorry, delayed.CallOf(Check, 3)))
+	check(err)
+	state, err = run.Wait(ctx)
+	check(err)
+	check(run.Value(ctx, 1, &said))
+	fmt.Println(state, said) // → succeeded sorry: delayed: the task failed: errors.errorString: not two
+
 	// Output:
 	// succeeded sorry: delayed: the task failed: errors.errorString: not two
 	// failed
+	// succeeded sorry: delayed: the task failed: errors.errorString: not two
 }
 
 func ExampleFlow_Wait() {
@@ -384,6 +427,93 @@ func ExampleRun() {
 	// failed 1 1
 	// 2
 	// true
+}
+
+func ExampleRun_Retry() {
+	ctx, app, stop := serving()
+	defer stop()
+	healthy.Store(false)
+
+	flow := app.Flow("goes on", delayed.OnFailure(delayed.PolicyContinue))
+	report := flow.Add(delayed.CallOf(Report), delayed.AfterNodes(flow.Add(delayed.CallOf(Flaky))))
+	run, err := flow.Submit(ctx)
+	check(err)
+	_, err = run.Wait(ctx)
+	check(err)
+	var lines []string
+	check(run.Value(ctx, report, &lines))
+	fmt.Println(lines) // → [failed]
+	healthy.Store(true)
+	left, err := run.Retry(ctx, delayed.RetryDownstream)
+	check(err)
+	state, err := run.Wait(ctx)
+	check(err)
+	check(run.Value(ctx, report, &lines))
+	fmt.Println(left, state, lines) // → 2 succeeded [succeeded]
+	left, err = run.Retry(ctx, delayed.RetryAll)
+	check(err)
+	state, err = run.Wait(ctx)
+	check(err)
+	fmt.Println(left, state) // → 2 succeeded
+
+	// Output:
+	// [failed]
+	// 2 succeeded [succeeded]
+	// 2 succeeded
+}
+
+func ExampleQueue_RetryLetter() {
+	ctx, app, stop := serving()
+	defer stop()
+	healthy.Store(false)
+
+	run, err := app.SubmitFlow(ctx, delayed.ChainOf(delayed.CallOf(Flaky), delayed.CallOf(Reserve)))
+	check(err)
+	_, err = run.Wait(ctx)
+	check(err)
+	healthy.Store(true)
+	failed, err := run.Node(ctx, 0)
+	check(err)
+	home, err := app.Queue("")
+	check(err)
+	for letter, err := range home.DeadLetters(ctx) {
+		check(err)
+		if letter.TaskID() == failed.ID {
+			done, err := home.RetryLetter(ctx, letter)
+			check(err)
+			fmt.Println(done) // → true
+		}
+	}
+	var said string
+	check(run.Result(ctx, &said))
+	fmt.Println(said) // → up, reserved
+
+	// Output:
+	// true
+	// up, reserved
+}
+
+func ExampleFlowJoin() {
+	ctx, app, stop := serving()
+	defer stop()
+
+	first, err := app.SubmitFlow(ctx, delayed.CallOf(Invoice, 1), delayed.FlowUnique("2026-11-28"), delayed.FlowKeep(time.Hour))
+	check(err)
+	same, err := app.SubmitFlow(ctx, delayed.CallOf(Invoice, 1), delayed.FlowUnique("2026-11-28"), delayed.FlowJoin())
+	check(err)
+	fmt.Println(same.ID == first.ID) // → true
+	state, err := first.Wait(ctx)
+	check(err)
+	fmt.Println(state)       // → succeeded
+	check(first.Forget(ctx)) // and the key is free
+	other, err := app.SubmitFlow(ctx, delayed.CallOf(Invoice, 1), delayed.FlowUnique("2026-11-28"))
+	check(err)
+	fmt.Println(other.ID == first.ID) // → false
+
+	// Output:
+	// true
+	// succeeded
+	// false
 }
 
 func ExampleNewFlow() {

@@ -154,7 +154,8 @@ func FlowOf(ctx context.Context) (*Run, error) {
 // AddToFlow adds a part beside the node that runs, whose context this is: what waits for that node waits for this, too. A task that is
 // executed again, because its worker was lost, adds nothing twice: what it adds is known by name, or by the number of the call if that is
 // "". It returns false if it had been added before. If the lease of the task was lost, or the workflow is being stopped, the error wraps
-// ErrSuperseded, and nothing was added; ErrInvalidTask if it has more than 1,000 nodes, or a queue that the workflow does not have.
+// ErrSuperseded, and nothing was added; ErrInvalidTask if it has more than 1,000 nodes, or a queue that the workflow does not have, or
+// if, on a cluster, the queue of the node is in another slot than the workflow's home.
 func AddToFlow(ctx context.Context, part Part, name string) (bool, error) {
 	return addToFlow(ctx, nil, part, name)
 }

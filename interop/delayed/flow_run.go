@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	runsPage  = 1000
-	carrySome = 5 * time.Second  // that a call carries on what it has changed
-	never     = 9007199254740991 // when a workflow is forgotten that has not ended
+	runsPage    = 1000
+	carrySome   = 5 * time.Second  // that a call carries on what it has changed
+	forgetTries = 3                // of a workflow that others carry on meanwhile
+	never       = 9007199254740991 // when a workflow is forgotten that has not ended
 )
 
 // Run is a workflow that has been submitted.
@@ -288,6 +289,32 @@ func (r *Run) Signal(ctx context.Context, name string, payload any) (bool, error
 		return false, fmt.Errorf("%w: what signal %s carries: %w", ErrNotEncodable, name, err)
 	}
 	return r.tell(ctx, "G"+name, "!"+name, packed)
+}
+
+// Forget removes a workflow that has ended, before FlowKeep is over: its state, its results, its tasks. Its unique key is free at once.
+// Callbacks that have not begun run all the same, and find nothing of it; dead letters of its nodes stay. The error wraps ErrInvalidTask if
+// it has not ended (cancel it first, or wait), and ErrUnknownTask if nothing is known of it.
+func (r *Run) Forget(ctx context.Context) error {
+	carrier := r.queue.carrier()
+	for range forgetTries {
+		// Its callbacks have to be enqueued, or a dead letter has opened it again.
+		if _, err := carrier.Carry(ctx, r.flow, time.Now().Add(carrySome)); err != nil {
+			return err
+		}
+		found, err := carrier.Fields(ctx, r.flow, "state", "ended")
+		switch {
+		case err != nil:
+			return err
+		case found[0] == nil:
+			return r.unknown()
+		case found[1] == nil:
+			return fmt.Errorf("%w: workflow %s has not ended: it is %s; cancel it first, or wait", ErrInvalidTask, r.ID, found[0])
+		}
+		if done, err := carrier.Forget(ctx, r.flow); done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: workflow %s has something left to do: wait a moment, and forget it then", ErrInvalidTask, r.ID)
 }
 
 func (r *Run) tell(ctx context.Context, entry, field string, payload []byte) (first bool, err error) {

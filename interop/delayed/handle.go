@@ -225,6 +225,26 @@ func (h *Handle) known() error {
 	return nil
 }
 
+// Forget removes what is kept of a task that has ended, before ResultTTL is over: its state, and what it has returned. Of a cancelled one
+// it stays known that it is, as a worker may still find it in the queue. A dead letter stays, and what a node has returned stays with its
+// workflow. The error wraps ErrInvalidTask if the task has not ended (cancel it first, or wait), and ErrUnknownTask or ErrNoResult if
+// nothing is known.
+func (h *Handle) Forget(ctx context.Context) error {
+	if err := h.known(); err != nil {
+		return err
+	}
+	state, err := h.queue.store.Erase(ctx, h.ID)
+	switch State(state) {
+	case StateQueued, StateScheduled, StateRunning, StateRetrying:
+		return fmt.Errorf("%w: task %s of %q has not ended: it is %s; cancel it first, or wait", ErrInvalidTask, h.ID, h.queue.Name(), state)
+	case "":
+		if err == nil {
+			err = h.unknown()
+		}
+	}
+	return err
+}
+
 func (h *Handle) unknown() error {
 	return fmt.Errorf("%w: %s in %q: what was kept of it has run out (see ResultTTL), or it is elsewhere",
 		ErrUnknownTask, h.ID, h.queue.Name())

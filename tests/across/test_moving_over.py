@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from delayed import Queue, delayed
+from delayed.cron.expression import Cron
 from tests import ROOT
 from tests.support.upstream import upstream_python
 
@@ -72,6 +73,21 @@ def test_the_page_names_what_the_go_package_has() -> None:
     assert len(names) > 20
     for name in names:
         assert re.search(rf"^func (\(.*?\) )?{name}\(", source, re.MULTILINE), name
+
+
+def test_what_the_page_says_instead_of_tasqueue_is_there() -> None:
+    section = (ROOT / "docs" / "moving-over.md").read_text().partition("\n## From Tasqueue\n")[2]
+    table = [line.strip("| ").split(" | ")[1] for line in section.splitlines() if line.startswith("| ")][2:]
+    source = "\n".join(path.read_text() for path in (ROOT / "interop" / "delayed").glob("*.go"))
+    said = [code for instead in table for code in re.findall(r"`([^`]+)`", instead)]
+    for name in {name for code in said for name in re.findall(r"\b([A-Z]\w+)[({]", code)}:
+        assert re.search(rf"^(func (\(.*?\) )?|type ){name}\b", source, re.MULTILINE), name
+    for name in {name for code in said for name in re.findall(r"\b((?:State|Err)[A-Z]\w+)\b", code)}:
+        assert re.search(rf"^(\t|var ){name}\b", source, re.MULTILINE), name
+    expressions = [code for code in said if re.fullmatch(r"(?:[*/0-9]+ ){4,5}[*/0-9]+", code)]
+    assert len(expressions) == 5
+    for expression in expressions:
+        Cron(expression)
 
 
 def test_a_name_that_is_gone_is_noticed(queue: Queue) -> None:

@@ -115,6 +115,16 @@ def _skipped(stage: Stage) -> None:
     burst(stage.queue)
 
 
+def _ended(stage: Stage) -> None:
+    chain(stage.task(0), stage.task(1)).submit(stage.queue, unique="u")
+    burst(stage.queue)
+
+
+def _forget(stage: Stage) -> None:
+    for run in list(runs(stage.queue)):
+        run.forget()
+
+
 def _retry_letter(stage: Stage) -> None:
     for letter in list(dead_letters(stage.queue)):
         retry(stage.queue, letter)
@@ -216,6 +226,10 @@ FLOW_SCENARIOS = [
     Scenario(
         "retry a dead letter of a workflow", _skipped, _told(_retry_letter), {}, dead=frozenset({0}), repeat=_retry_letter,
         ends={"failed": _ran(0), "succeeded": {0: 2, 1: 1}}, expects=("EVAL revive",),
+    ),
+    Scenario(
+        "forget a workflow that has ended", _ended, _told(_forget), {}, repeat=_forget,
+        ends={"succeeded": _ran(0, 1), "": _ran(0, 1)}, expects=("EVAL flow_join", "EVAL flow_remove"),
     ),
     Scenario(
         "tend workflows that were left alone", _neglected, _told(lambda s: tend(s.queue.store)), {},

@@ -82,18 +82,19 @@ func (b *builder) undo(ctx context.Context) error {
 			lists = append(lists, b.carrier.store.Keys.Bodies(l.Flow, block.Number))
 		}
 	}
-	return b.carrier.discard(ctx, l.Flow, lists, l.Unique, l.Flow+" B", l.Sender)
+	_, err := b.carrier.discard(ctx, l.Flow, lists, l.Unique, l.Flow+" B", l.Sender, "0")
+	return err
 }
 
 // discard removes what is stored of a workflow, unless it goes on, or somebody else builds it. lists are those of its large sets, unique
-// names its unique key, if it has one; timer and sender: see flow_remove.
-func (c *Carrier) discard(ctx context.Context, flow string, lists []string, unique, timer, sender string) error {
+// names its unique key, if it has one; timer, sender and unwanted: see flow_remove. It returns whether it was removed.
+func (c *Carrier) discard(ctx context.Context, flow string, lists []string, unique, timer, sender, unwanted string) (bool, error) {
 	keys, owned := append(common(c.store.Keys, flow), lists...), "0"
 	if unique != "" {
 		keys, owned = append(keys, c.store.Keys.UniqueBy(unique)), "1"
 	}
-	_, err := c.store.Run(ctx, "flow_remove", keys, flow, timer, sender, owned)
-	return err
+	reply, err := c.store.Run(ctx, "flow_remove", keys, flow, timer, sender, owned, unwanted)
+	return reply == int64(1), err
 }
 
 // common are the keys that scripts of a whole workflow begin with.

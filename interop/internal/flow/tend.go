@@ -51,7 +51,7 @@ func (c *Carrier) tend(ctx context.Context, look rdb.FlowLook, until time.Time) 
 		}
 	}
 	for _, flow := range look.Forgotten {
-		if !goesOn(c.remove(ctx, flow, "")) {
+		if _, err := c.remove(ctx, flow, "", false); !goesOn(err) {
 			return refused
 		}
 	}
@@ -62,7 +62,8 @@ func (c *Carrier) tend(ctx context.Context, look rdb.FlowLook, until time.Time) 
 func (c *Carrier) isOver(ctx context.Context, timer string, until time.Time) error {
 	flow, what, _ := strings.Cut(timer, " ")
 	if what == "B" {
-		return c.remove(ctx, flow, timer)
+		_, err := c.remove(ctx, flow, timer, false)
+		return err
 	}
 	there, err := c.store.FlowTimer(ctx, flow, what, timer)
 	if err == nil && there {
@@ -71,15 +72,25 @@ func (c *Carrier) isOver(ctx context.Context, timer string, until time.Time) err
 	return err
 }
 
-// remove removes what is left of a workflow, unless it goes on.
-func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
+// Forget removes a workflow that has ended, with its own state, before it is forgotten. It returns false if something of it is left to be
+// carried on.
+func (c *Carrier) Forget(ctx context.Context, flow string) (bool, error) {
+	return c.remove(ctx, flow, "", true)
+}
+
+// remove removes what is left of a workflow, unless it goes on, or is still kept and not unwanted. It returns whether it was removed.
+func (c *Carrier) remove(ctx context.Context, flow, timer string, unwanted bool) (bool, error) {
 	k := c.store.Keys
 	found, err := c.Fields(ctx, flow, "sets", "unique")
 	if err != nil {
-		return err
+		return false, err
 	}
 	count, _ := strconv.ParseInt(string(found[0]), 10, 64) //nolint:errcheck // it is gone
 	var lists []string
+	word := "0"
+	if unwanted {
+		lists, word = append(lists, k.Task(rdb.NodeID(flow, -1))), "1"
+	}
 	for from := int64(0); from < count; from += page {
 		command := []string{"HMGET", k.Flow(flow)}
 		for number := from; number < min(from+page, count); number++ {
@@ -87,7 +98,7 @@ func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 		}
 		records, err := c.values(ctx, command...)
 		if err != nil {
-			return err
+			return false, err
 		}
 		for i, record := range records {
 			if set, ok := setOf(record); ok && set.has("b") {
@@ -95,5 +106,5 @@ func (c *Carrier) remove(ctx context.Context, flow, timer string) error {
 			}
 		}
 	}
-	return c.discard(ctx, flow, lists, string(found[1]), timer, "")
+	return c.discard(ctx, flow, lists, string(found[1]), timer, "", word)
 }

@@ -224,6 +224,13 @@ func (s *Store) Progress(ctx context.Context, id string, packed []byte) (bool, e
 	return n == 1, err
 }
 
+// Erase erases the state of a tracked task that has ended. It returns the state in which it was, or nothing if no such task is known;
+// nothing has happened if it has not ended. See Handle.Forget.
+func (s *Store) Erase(ctx context.Context, id string) (string, error) {
+	reply, err := s.Run(ctx, "erase", []string{s.Keys.Task(id)})
+	return string(Bulk(reply)), err
+}
+
 // Cancel cancels a tracked task; result is what those who wait are told, and is kept for so long. how is what a running task is told:
 // "1", or "hard" if its process shall end with it. It returns the state in which the task was, or nothing if no such task is known.
 // See Handle.Cancel.

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from delayed import GoTask, PyTask, chain, group, quorum
+from delayed.ops.audit import AuditFilter, read
 from delayed.ops.flows import view
 from delayed.queue.queue import Queue
 from delayed.workflow import Flow, Run
@@ -75,7 +76,7 @@ def test_a_large_group_is_one_line_and_few_commands(queue: Queue, client: redis.
     assert "[0] tasks:noop (5000)  " in shown
     assert "5000 released\n" in shown
     assert len([each for each in commands if each in ("HMGET", "HGET", "GETRANGE", "EXISTS", "HSCAN")]) <= 10, commands
-    listed = run("flow", "show", graph.id, "--queue", queue.name, "--nodes", "--count", "3").output.splitlines()
+    *listed, _ = run("flow", "show", graph.id, "--queue", queue.name, "--nodes", "--count", "3").output.splitlines()
     assert [line.split() for line in listed] == [[each.id, "released", "tasks:noop"] for each in list(graph.nodes())[:3]]
     graph.cancel()
     burst(queue)
@@ -97,6 +98,11 @@ def test_a_workflow_is_told_to_programs(graph: Run, queue: Queue) -> None:
     assert (found["id"], found["name"], found["state"], found["succeeded"]) == (graph.id, "import", "running", 6)
     assert found["sets"][1]["counts"] == {"succeeded": 3}
     assert found["sets"][5]["edges"] == [{"mode": "all", "need": 0, "sets": [1, 4], "decided": ""}]
+    assert (found["sets"][2]["says"], found["sets"][4]["says"]) == ("failed: builtins.ValueError: no such page", "waits")
+    assert found["sets"][0]["says"] is None
+    assert (found["more"], len(found["sets"])) == (0, 10)
+    few = json.loads(run("flow", "show", graph.id, "--json", "--count", "3").output)
+    assert (few["more"], len(few["sets"])) == (7, 3)
     drawn = run("flow", "show", graph.id, "--mermaid").output.splitlines()
     assert drawn[:3] == [
         "flowchart TD", '  s0["tasks:noop<br>succeeded"]:::succeeded', '  s1["tasks:two (3)<br>3 succeeded"]:::succeeded',
@@ -104,6 +110,22 @@ def test_a_workflow_is_told_to_programs(graph: Run, queue: Queue) -> None:
     for arrow in ("s0 --> s1", "s2 -->|if it fails| s3", "s4 --> s5", "s0 -->|2 of them| s8", 'c9(["the end"]) -.-> s9'):
         assert f"  {arrow}" in drawn
     assert "alone" in run("flow", "show", graph.id, "--mermaid", "--json", status=2).output
+
+
+def test_programs_are_told_of_all_that_there_is(queue: Queue) -> None:
+    graph = chain(*(call("noop", number) for number in range(210))).submit(queue)
+    where = ("flow", "show", graph.id, "--queue", queue.name)
+    found = json.loads(run(*where, "--json").output)
+    assert (len(found["sets"]), found["more"]) == (210, 0)
+    assert found["sets"][0]["says"] == "queued"
+    assert len(json.loads(run(*where, "--nodes", "--json").output)) == 210
+    assert len(json.loads(run(*where, "--nodes", "--json", "--count", "2").output)) == 2
+    assert json.loads(run(*where, "--nodes", "--json", "--state", "failed").output) == []
+    listed = run(*where, "--nodes").output.splitlines()
+    assert (len(listed), listed[-1]) == (201, "the first 200 are shown: --count shows more")
+    assert len(run(*where, "--nodes", "--count", "210").output.splitlines()) == 210
+    graph.cancel()
+    burst(queue)
 
 
 def test_text_in_mermaid_stays_text(queue: Queue) -> None:
@@ -134,6 +156,25 @@ def test_workflows_are_listed(graph: Run, queue: Queue) -> None:
     assert (found["id"], found["total"]) == (other.id, 2)
 
 
+def test_a_list_says_where_it_looked_and_what_it_has_left_out(
+    graph: Run, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = chain(call()).submit(queue)
+    ids = {graph.id, other.id}
+    assert {line.split()[0] for line in run("flow", "list", "--queue", queue.name).output.splitlines()} == ids
+    assert len(run("flow", "list", queue.name, "--queue", queue.name).output.splitlines()) == 2  # and not each twice
+    listed = run("flow", "list", queue.name, "--count", "1").output.splitlines()
+    assert (len(listed), listed[1]) == (2, "the first 1 are shown: --count shows more")
+    monkeypatch.setattr("delayed.cli.flow._LOOKED_AT", 1)
+    says = run("flow", "list", queue.name, "--state", "failed").output
+    assert says == f"looked at the first 1 workflows of {queue.name}, and there are more\n"
+    monkeypatch.setattr("delayed.cli.flow._LOOKED_AT", 2)
+    assert run("flow", "list", queue.name, "--state", "failed").output == ""
+    for each in (graph, other):
+        each.cancel()
+    burst(queue)
+
+
 def test_a_workflow_gets_signals_and_is_retried_and_cancelled(graph: Run, queue: Queue) -> None:
     burst(queue)
     assert "no JSON" in run("flow", "signal", graph.id, "approved", "{", status=2).output
@@ -146,6 +187,22 @@ def test_a_workflow_gets_signals_and_is_retried_and_cancelled(graph: Run, queue:
     assert run("flow", "retry", graph.id).output == f"{graph.id}: 2 nodes to run\n"
     assert run("flow", "cancel", graph.id).output == f"{graph.id}: cancelled\n"
     burst(queue)
+
+
+def test_a_workflow_that_has_ended_is_removed(graph: Run, queue: Queue) -> None:
+    burst(queue)
+    assert (
+        f"workflow {graph.id} has not ended: it is running; cancel it first"
+        in run("flow", "delete", graph.id, status=1).output
+    )
+    graph.cancel()
+    burst(queue)
+    assert run("flow", "delete", graph.id).output == f"{graph.id}: removed\n"
+    assert run("flow", "list", queue.name).output == ""
+    assert "is known" in run("flow", "delete", graph.id, status=1).output
+    done, refused = read(queue, AuditFilter(queue=queue.name, act="flow.delete")).entries
+    assert (done.what, done.result) == (graph.id, "done")
+    assert "has not ended" in refused.result
 
 
 def test_what_is_not_there_is_said(queue: Queue, client: redis.Redis) -> None:

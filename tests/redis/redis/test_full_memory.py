@@ -14,6 +14,7 @@ from delayed.dead_letters.search import Search
 from delayed.errors import Reason
 from delayed.ops.audit import Actor
 from delayed.ops.jobs import begin
+from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
 from delayed.redis.command import ResponseError, run_script
 from delayed.redis.embedded import EmbeddedRedis
@@ -316,6 +317,12 @@ def forgotten(queue: Queue) -> Call:
     return lambda: asserted(remove(queue.store, run.flow))
 
 
+def ended_task(queue: Queue) -> Handle[None]:
+    own = held(queue, track=True)
+    assert queue.store.conclude(lease(queue, 0), own, state=State.SUCCEEDED, result=b"x", keep=1000)
+    return Handle(queue, own.id)
+
+
 def published(queue: Queue) -> Call:
     queue.set_interest({"event": "paid"}, "m:f")
     return partial(queue.publish, {"event": "paid"})
@@ -381,6 +388,7 @@ CALLS: dict[str, Callable[[Queue], Call]] = {  # the script, and what it does
     "flow_again": ended_again,
     "flow_look": lambda queue: partial(tend, queue.store),
     "flow_remove": forgotten,
+    "erase": lambda queue: ended_task(queue).forget,
     "job_step": job_at_work,
     "succeed_many": lambda queue: (held(queue), partial(queue.store.succeed_many, [lease(queue, 0)]))[1],
     "interest": lambda queue: partial(queue.set_interest, {"event": "paid"}, "m:f"),

@@ -18,7 +18,7 @@ from delayed.task.headers import holds_in
 from delayed.task.task import GoTask, PyTask
 from delayed.workflow import Flow, on, quorum
 from delayed.workflow.carry import Carrier
-from delayed.workflow.graph import Policy
+from delayed.workflow.graph import Policy, Ref
 from tests import ROOT
 from tests.conftest import burst
 from tests.support.waiting import LONG_AGO
@@ -28,11 +28,32 @@ from .hands import Hands, home, states
 PAGE = (ROOT / "docs" / "workflows.md").read_text()
 TABLE = PAGE.partition("<!-- outcomes -->\n")[2].partition("\n<!-- end of outcomes -->")[0].splitlines()
 LETTERS = {"success": "S", "complete": "C", "failure": "F"}
-Ending = tuple[Callable[[], Any], Callable[[Hands], None]]
+Ending = tuple[Callable[[Flow], Ref], Callable[[Hands], None]]
 
 
-def noop() -> PyTask:
-    return PyTask("tasks:noop", ("member",))
+def adds(task: Callable[[], Any]) -> Callable[[Flow], Ref]:
+    """Adds a member that is a call."""
+    return lambda flow: flow.add(task(), name="first")
+
+
+noop = adds(lambda: PyTask("tasks:noop", ("member",)))
+
+
+def with_a_taken_key(flow: Flow) -> Ref:
+    task = PyTask("tasks:noop", ("member",), unique="one")
+    flow.home.enqueue(task)
+    return flow.add(task, name="first")
+
+
+def over_no_list(flow: Flow) -> Ref:
+    return flow.map(PyTask("tasks:noop"), over=flow.add(PyTask("tasks:noop", ("no list",))))
+
+
+def in_vain(hands: Hands) -> None:
+    """The time of the wait is over."""
+    queue = hands.queues[0]
+    (name,) = queue.store.call("ZRANGE", queue.keys.flow_due, 0, -1)
+    queue.store.call("ZADD", queue.keys.flow_due, 0, name)
 
 
 def work(hands: Hands) -> None:
@@ -83,17 +104,23 @@ def garble(hands: Hands) -> None:
 
 OUTCOMES: dict[str, Ending] = {
     "succeeds": (noop, work),
-    "raises, and no retry is left": (lambda: PyTask("tasks:fail", ("no",)), work),
-    "fails, and its dead letter is purged": (lambda: PyTask("tasks:fail", ("no",)), fail_and_purge),
+    "raises, and no retry is left": (adds(lambda: PyTask("tasks:fail", ("no",))), work),
+    "fails, and its dead letter is purged": (adds(lambda: PyTask("tasks:fail", ("no",))), fail_and_purge),
     "is lost too often": (noop, lose),
-    "expires": (lambda: PyTask("tasks:noop", expires=LONG_AGO), work),
-    "runs for longer than its timeout": (lambda: PyTask("tests.redis.workflow.functions:sleep", (60,), timeout=0.02), work),
+    "expires": (adds(lambda: PyTask("tasks:noop", expires=LONG_AGO)), work),
+    "runs for longer than its timeout": (
+        adds(lambda: PyTask("tests.redis.workflow.functions:sleep", (60,), timeout=0.02)),
+        work,
+    ),
     "is cancelled before it begins": (noop, cancel_before),
     "is cancelled while it runs": (noop, cancel_running),
     "is removed by a purge of its queue": (noop, lambda hands: asserted(purge(hands.queues[0]) == 1)),
-    "has a function that nobody knows": (lambda: PyTask("tasks:nope"), work),
-    "has the language of another worker": (lambda: GoTask("tasks.Noop"), work),
+    "has a function that nobody knows": (adds(lambda: PyTask("tasks:nope")), work),
+    "has the language of another worker": (adds(lambda: GoTask("tasks.Noop")), work),
     "cannot be decoded": (noop, garble),
+    "has a unique key that another task has": (with_a_taken_key, work),
+    "is a map over what is no list": (over_no_list, work),
+    "is a wait whose time is over without its signal": (lambda flow: flow.wait("approved", timeout=3600), in_vain),
 }
 POLICIES: dict[str, tuple[Policy, Any]] = {  # the workflow's policy, and that of the edges
     "stop": ("stop", None),
@@ -121,7 +148,7 @@ def trial(queue: Queue, other: Queue, outcome: str, policy: str) -> tuple[str, s
     whole, edges = POLICIES[policy]
     callbacks: Any = {f"then_{name}": [on(other.name, PyTask("tasks:noop", (f"on {name}",)))] for name in LETTERS}
     flow = Flow(queue, on_failure=whole, **callbacks)
-    first = flow.add(make(), name="first")
+    first = make(flow)
     others = [flow.add(on(other.name, PyTask("tasks:noop", ("other",))), name=f"other {number}") for number in range(2)]
     flow.add(on(other.name, PyTask("tasks:noop", ("other",))), name="after", after=[first, *others], when=edges)
     run = flow.submit()
@@ -136,7 +163,7 @@ def trial(queue: Queue, other: Queue, outcome: str, policy: str) -> tuple[str, s
     assert not {"waiting", "released"} & set(found.values()), found
     assert (status.left, status.ended is not None) == (0, True)
     assert run.wait(0) == status.state
-    return found["first"], f"{found['other 0']}, {found['after']} → **{status.state}** {called}"
+    return run.node(first).state, f"{found['other 0']}, {found['after']} → **{status.state}** {called}"
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
