@@ -8,7 +8,7 @@ from typing import Any
 from ..base.text import counted
 from ..queue.queue import Queue
 from ..redis.command import RedisError, ResponseError, is_outage
-from .overview import QueueView, look
+from .overview import QueueView, observed
 from .processes import entries, merged
 
 
@@ -79,7 +79,7 @@ def _queue(queue: Queue, wanted: Wanted) -> Iterator[Check]:
     if wanted.live or wanted.ready or wanted.workers:
         yield from _processes(queue, wanted)
     if wanted.max_age is not None or wanted.max_dead is not None:
-        view = look(queue)
+        view, _ = observed(queue)
         if wanted.max_age is not None:
             yield _age(view, wanted.max_age)
         if wanted.max_dead is not None:
@@ -96,15 +96,22 @@ def _age(view: QueueView, most: float) -> Check:
         said = [f"the oldest task that says so: {view.oldest:.1f} s"]
     if unknown:
         said.append(
-            f"{counted(waits, 'task waits', 'tasks wait')}, and the first does not say since when: {_pace(waits, view.rate)}"
+            f"{counted(waits, 'task waits', 'tasks wait')}, and the first does not say since when: {_pace(view, waits)}"
         )
-    ok = (view.oldest or 0) <= most and (not unknown or waits <= most * view.rate)
+    ok = (view.oldest or 0) <= most and (not unknown or _is_free(view) or waits <= most * view.rate)
     return Check(view.queue, ok, f"{'; '.join(said)} (at most {most:g} s){'; it is paused' if view.limits.paused else ''}")
 
 
-def _pace(waits: int, rate: float) -> str:
-    if rate:
-        return f"at the present rate they take {waits / rate:.1f} s"
+def _is_free(view: QueueView) -> bool:
+    """Whether a worker has nothing in hand, and so takes at once what waits."""
+    return view.workers > view.running and not view.limits.paused
+
+
+def _pace(view: QueueView, waits: int) -> str:
+    if view.rate:
+        return f"at the present rate they take {waits / view.rate:.1f} s"
+    if _is_free(view):
+        return "a worker has nothing in hand"
     return "no attempt has ended in this minute and the one before; see `delayed info`, and track tasks to know their age"
 
 

@@ -13,7 +13,7 @@ from tests.support.command import run
 @pytest.mark.parametrize("paused", [True, False])
 def test_a_pause_is_seen(queue: Queue, redis_url: str, monkeypatch: pytest.MonkeyPatch, paused: bool) -> None:
     monkeypatch.setenv("DELAYED_REDIS_URL", redis_url)
-    queue.enqueue(PyTask("m:f"))
+    queue.enqueue(PyTask("m:f", track=True))
     if paused:
         queue.pause()
     row = PANES["queues"](Chosen((queue,), queue)).rows[0]

@@ -91,6 +91,19 @@ def test_tasks_that_have_no_age_are_not_young(queue: Queue, client: redis.Redis,
     run("health", "--max-age", "0.01", queue.name, status=1)
 
 
+def test_a_worker_that_has_nothing_in_hand_takes_at_once_what_waits(queue: Queue) -> None:
+    """Of a queue that has a task now and then, no attempt has ended in the last minutes, and all is well."""
+    about = {"kind": "worker", "place": "web1:4711", "queues": [queue.name], "started": server_time(queue), "ttl": 60}
+    queue.store.beat("probed", 60, msgpack.packb(about))
+    queue.enqueue(PyTask("m:f"))
+    assert "a worker has nothing in hand" in run("health", "--max-age", "60", queue.name).output
+    queue.pause()
+    assert "no attempt has ended" in run("health", "--max-age", "60", queue.name, status=1).output
+    queue.resume()
+    queue.call("HDEL", queue.keys.workers, queue.keys.lease("probed"))
+    queue.call("UNLINK", queue.keys.lease("probed"))
+
+
 def test_an_overdue_task_does_not_hide_that_others_have_no_age(queue: Queue, client: redis.Redis) -> None:
     client.zadd(queue.keys.scheduled, {b"x" * 16 + PyTask("m:f").serialize(): round(server_time(queue) * 1000) - 1000})
     run("health", "--max-age", "3600", queue.name)
