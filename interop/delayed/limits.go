@@ -38,7 +38,7 @@ func (q *Queue) Limit(ctx context.Context, l Limits) error {
 		return fmt.Errorf("%w: limits are numbers above 0, or 0 for none; to stop a queue, pause it", ErrConfiguration)
 	case l.Burst > 0 && l.Rate == 0:
 		return fmt.Errorf("%w: Burst goes with a Rate", ErrConfiguration)
-	case max(float64(l.Concurrency), l.Rate, float64(l.Burst)) > wire.MostCount:
+	case int64(max(l.Concurrency, l.Burst)) > wire.MostCount || l.Rate > wire.MostCount:
 		return fmt.Errorf("%w: limits are at most 2^53: leave out what is more", ErrConfiguration)
 	case l == Limits{}:
 		_, err := q.store.Caller.Call(ctx, "HDEL", q.store.Keys.Control, "concurrency", "rate", "burst")
