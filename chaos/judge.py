@@ -20,8 +20,9 @@ A task of which a middleware raised may end so, too.
 
 A consumer that takes tasks from a server notes whose end was confirmed. What was confirmed explains nothing, whatever happened
 to anybody; what was not explains the next one if the consumer was killed, stopped for so long, or late by its own clock, of
-which it has a note, or if the clock of Redis, by which its lease runs, was set forward. That a server was killed, stopped or
-cut off explains nothing, either.
+which it has a note, or if the clock of Redis, by which its lease runs, was set forward. After that it may also begin what it
+still has in hand, though another has ended it: no server confirms that end. That a server was killed, stopped or cut off
+explains nothing, either.
 
 Nothing else explains a repeat: no full memory, no other clock that was set, no slow link of a sweeper, no output that nobody
 reads, and nothing that a task, a middleware or a hook raises.
@@ -244,7 +245,8 @@ class Judge:
             if not execution.used and (cause := cause_of(execution, again.begin)):
                 execution.used, earlier = True, execution
                 break
-        cause = cause or self._began_after_a_stop(again) or self._swept_by_a_beginner(history[:place], again)
+        cause = cause or self._began_after_a_stop(again) or self._began_after_a_step(again)
+        cause = cause or self._swept_by_a_beginner(history[:place], again)
         if cause and again.letter:
             return  # it did not run again
         ended = earlier.end is not None and earlier.end < again.begin
@@ -314,6 +316,12 @@ class Judge:
         if execution.overdue:
             return "late consumer"
         return "clock set forward under a consumer" if self._is_cut_short(execution.begin, again) else ""
+
+    def _began_after_a_step(self, again: Execution) -> str:
+        """Another explanation: a consumer began what it still had in hand, though another had it by then, or had ended it. It
+        heard of that only when it said its own end."""
+        stale = again.writer in self._consumers and not again.confirmed
+        return "clock set forward under a consumer" if stale and self._is_cut_short(again.begin, again.begin) else ""
 
     def _is_cut_short(self, begin: int, moment: int) -> bool:
         """Whether the clock of Redis was set forward while a consumer may have had a lease, which nobody renews: from so long

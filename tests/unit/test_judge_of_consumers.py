@@ -77,6 +77,15 @@ def test_a_clock_that_is_set_forward_ends_the_lease_of_a_consumer(kind: str, mom
     assert judge(refused, events=(step,)).verdict.turned_away == ([] if explained else [1])
 
 
+def test_a_clock_that_is_set_forward_lets_a_consumer_begin_what_another_has_ended() -> None:
+    step = Event(STEP, FORWARD, (), 400 * MS, 400 * MS)
+    ended = [*run(1, FAR, 600, 601), *mark(CONFIRMED, 1, 602, FAR)]
+    assert causes(ended, AGAIN, mark(TURNED_AWAY, 1, 902, OTHER), events=(step,)) == ["clock set forward under a consumer"]
+    assert causes(ended, AGAIN, mark(CONFIRMED, 1, 902, OTHER), events=(step,)) == [""]
+    assert causes(ended, AGAIN, mark(TURNED_AWAY, 1, 902, OTHER)) == [""]
+    assert causes(ended, run(1, B, 900, 901), events=(step,)) == [""]
+
+
 def test_a_number_that_two_tasks_got_is_found() -> None:
     verdict = judge(mark(NUMBERED, 5), mark(NUMBERED, 6), mark(NUMBERED, 5)).verdict
     assert (verdict.twice, len(verdict.numbered), verdict.confirmed) == ([5], 2, 0)
