@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..base.checks import is_whole
 from ..base.clock import now
 from ..queue.limits import Limits
 from ..queue.queue import Queue
@@ -13,7 +12,8 @@ from ..redis.keys import CONTROL, STATS
 from ..redis.places import scheduled, scored
 from ..redis.statistics import ENDS, TIERS, row_of
 from ..task.decode import headers_of
-from ..task.headers import MOST, id_in, number_in
+from ..task.headers import number_in
+from .ages import Since, is_dated
 from .processes import Process, described, merged
 from .reading import asked, read, sound
 from .register import served
@@ -152,7 +152,7 @@ class _Look:
         self._due = list(scored(first))
         self._overdue = self._grouped = self._for_keys = 0
         self._rate, self._oldest = 0.0, list[float]()
-        self._dated: tuple[float, str | None] | None = None
+        self._since = Since(queue, ())
         self._first_ones: list[bytes] = []  # of the queue itself, and of the group whose turn is next
 
     def second(self) -> list[Command]:
@@ -178,18 +178,16 @@ class _Look:
         self._overdue = sum(rest[min(1, groups) :])
         self._rate = (_ended(this) + _ended(last)) / (MINUTES.seconds + self._moment % MINUTES.seconds)
         self._oldest = [score / 1000 for _, score in self._due[:1]] if self._overdue else []
-        dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, heads) if is_dated(headers)]
-        self._dated = min(dated, key=lambda each: each[0]) if dated else None
+        self._since = Since(self.queue, heads)
 
     def third(self) -> list[Command]:
         """When the oldest task was due, if it is tracked: it may have been planned."""
-        identity = None if self._dated is None else self._dated[1]
-        return [] if identity is None else [("HGET", self.queue.keys.task(identity), "due")]
+        return self._since.question()
 
     def date(self, replies: Sequence[Any]) -> None:
         """What `third` has asked."""
-        if self._dated is not None:
-            self._oldest.append(due_at(self._dated[0], replies[0] if replies else None))
+        if (moment := self._since.moment(replies)) is not None:
+            self._oldest.append(moment)
 
     def view(self) -> QueueView:
         """All of it."""
@@ -232,22 +230,6 @@ def lines_of(queue: Queue, waited: Any) -> list[str]:
     named = list(pairs(waited[1]).items())[:SETS]
     sought = (queue.keys.sought(name.decode(errors="surrogateescape"), what) for name, what in named)
     return [each[0] for each in sought if each is not None]
-
-
-def is_dated(headers: dict[str, Any]) -> bool:
-    """Whether the headers of a task say when it was enqueued."""
-    return is_whole(headers.get("enqueued")) and 0 < headers["enqueued"] < MOST
-
-
-def due_at(enqueued: float, due: bytes | None) -> float:
-    """Since when a task waits, in seconds since 1970.
-
-    Args:
-        enqueued: when it was enqueued, in milliseconds.
-        due: what its state has as `due`, if it is tracked: it may have been planned for later.
-    """
-    planned = float(due) if due is not None and due.isdigit() else 0
-    return max(enqueued, planned) / 1000
 
 
 def _failed_before(member: bytes) -> bool:

@@ -10,10 +10,9 @@ from ..base.clock import monotonic, now
 from ..queue.queue import Queue
 from ..redis.command import Command, is_cluster, pairs
 from ..redis.keys import STATS
-from ..task.decode import headers_of
-from ..task.headers import id_in
 from ..workflow.run import NEVER
-from .overview import SETS, due_at, groups_of, is_dated, lines_of
+from .ages import Since
+from .overview import SETS, groups_of, lines_of
 from .processes import MOST as MOST_PROCESSES
 
 LIMITS = ("concurrency", "rate")
@@ -72,7 +71,7 @@ class Scraped:
         self._counts_all = (self.groups or 0) <= SETS and (
             not waited or (len(pairs(waited[1])) <= SETS and not int(waited[0]))
         )
-        self._since: tuple[float, str | None] | None = None  # of the first that says so: when it was enqueued, and its id
+        self._since = Since(queue, ())
         self._waits_since: float | None = None
 
     def second(self) -> list[Command]:
@@ -94,18 +93,15 @@ class Scraped:
         if self.flows:
             self.flows_going = rest.pop(0)
         heads = [head for head in (self._head, *rest) if head is not None]
-        dated = [(headers["enqueued"], id_in(headers)) for headers in map(headers_of, heads) if is_dated(headers)]
-        self._since = min(dated, key=lambda each: each[0]) if dated else None
+        self._since = Since(self.queue, heads)
 
     def third(self) -> list[Command]:
         """When that task was due, if it is tracked: it may have been planned."""
-        identity = None if self._since is None else self._since[1]
-        return [] if identity is None else [("HGET", self.queue.keys.task(identity), "due")]
+        return self._since.question()
 
     def date(self, replies: Sequence[Any]) -> None:
         """What `third` has asked."""
-        if self._since is not None:
-            self._waits_since = due_at(self._since[0], replies[0] if replies else None)
+        self._waits_since = self._since.moment(replies)
 
     def waited(self, moment: float) -> float | None:
         """For how many seconds the next task has waited; 0 if none waits, None if it does not say."""

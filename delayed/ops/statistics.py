@@ -174,7 +174,7 @@ def sums_of(queues: Sequence[Queue]) -> Iterator[tuple[Queue, Sums]]:
     try:
         totals_alone = asked(queues, lambda queue: [("HGET", queue.keys.stats_total, "")])
         for queue, view, (counts,) in zip(queues, looks(queues), totals_alone, strict=True):
-            yield queue, sums(Totals(Counted(entry_of(counts or b"")[1])), view)
+            yield queue, sums(all_in(counts), view)
     except ResponseError:
         half = len(queues) // 2
         for some in (queues[:half], queues[half:]) if half else ():
