@@ -101,12 +101,16 @@ def flow_list(
             for run, status in shown
         )
     if len(found) > count:
-        hint(f"the first {count:,} are shown: --count shows more")
+        _hint_at_more(count)
     elif cut:
         hint(
             f"looked at the first {_LOOKED_AT:,} workflows of {listed(cut)}, and there are more"
             + ("" if ended else " that go on")
         )
+
+
+def _hint_at_more(count: int) -> None:
+    hint(f"the first {count:,} are shown: --count shows more")
 
 
 def _looked_at(queue: Queue, ended: bool, cut: list[str]) -> Iterator[Run]:
@@ -163,7 +167,7 @@ def _show_nodes(run: Run, state: str | None, count: int) -> None:
         said = f"  {clipped(error, 200)}" if error else ""
         show([f"{each.id}  {each.state:9}  {clipped(each.label, 60)}{said}"])
     if next(found, None) is not None:
-        hint(f"the first {count:,} are shown: --count shows more")
+        _hint_at_more(count)
 
 
 def _tell_nodes(run: Run, state: str | None, count: int | None) -> None:

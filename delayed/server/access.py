@@ -17,6 +17,7 @@ import msgpack
 
 from ..base.clock import monotonic, now
 from ..errors import ConfigurationError
+from ..ops.audit import Actor
 from ..redis.command import Caller, pairs
 from ..redis.keys import TOKENS
 from .http import Problem, Request
@@ -69,6 +70,10 @@ class Grant:
     @property
     def _bounds(self) -> tuple[int | None, int | None]:
         return self.connections, self.size
+
+    def actor(self, address: str) -> Actor:
+        """Who acts with it from this address, for the audit."""
+        return Actor(self.name[:100], f"http {address}")
 
     def covers(self, queue: str) -> bool:
         """Whether it is for this queue."""

@@ -100,7 +100,7 @@ class Call:
     @property
     def actor(self) -> Actor:
         """Who asks, for the audit."""
-        return Actor(self.grant.name[:100], f"http {self.request.client[0]}")
+        return self.grant.actor(self.request.client[0])
 
     @property
     def link(self) -> Link:

@@ -24,7 +24,7 @@ class Client(NamedTuple):
     @property
     def actor(self) -> Actor:
         """The same, for the audit."""
-        return Actor(self.grant.name[:100], f"http {self.address}")
+        return self.grant.actor(self.address)
 
 
 def fingerprint(data: bytes) -> str:
