@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from delayed.queue.queue import Queue
 from delayed.task.task import GoTask, PyTask, Task
 from delayed.workflow import Flow, Group, Ref, chain, linked, on, quorum
+from delayed.workflow.graph import Policy, Quorum
 
 from .recorder import Recorder
 
@@ -19,11 +20,15 @@ OK, FAIL, RETRY, LIST, ADD = "ok", "fail", "retry", "list", "add"
 QUEUE, GO_QUEUE = "storm", "storm-go"
 _ADDED = 3  # nodes that one node adds: a group of two, and one after both
 _ACTS, _ACT_WEIGHTS = (OK, FAIL, RETRY), (80, 8, 12)
+_GO_ACTS, _GO_WEIGHTS = (OK, FAIL), (92, 8)
+_POLICIES: tuple[Policy, ...] = ("stop", "continue", "stop_now", "any", quorum(2))
+_POLICY_WEIGHTS = (40, 28, 12, 10, 10)
 Kind = Literal["t", "m", "w"]
 
 
 class Gate(NamedTuple):
-    """What a set waits for: a mode (`a` all succeed, `e` all end, `q` so many succeed, `n` so many fail), and the sets."""
+    """What a set waits for: a mode, and the sets. `a`: all succeed, `e`: all end, `q`: so many succeed, `p`: so many or all,
+    `n`: so many fail."""
 
     mode: str
     need: int
@@ -51,12 +56,13 @@ class Spec:
 
     number: int
     first: int  # of its nodes' numbers, in all workflows
-    policy: str
+    policy: Policy
     sets: list[Set] = field(default_factory=list)
     size: int = 0  # numbers that it takes
     callbacks: dict[str, int] = field(default_factory=dict)  # event → number of the node
     cancelled: bool = False  # somebody will cancel it
     signals: set[str] = field(default_factory=set)  # that somebody will send
+    last: Gate | None = None  # that of those which nothing comes after: whether the whole has failed if they have
 
 
 class _Place(NamedTuple):
@@ -95,12 +101,13 @@ class Builder:
     ) -> None:
         self._rng = random.Random(seed * 1_000_003 + number)
         self._go, self._most, self._width = go, most, width
-        policy = self._rng.choices(("stop", "continue", "stop_now"), (50, 35, 15))[0] if not width else "continue"
+        policy: Policy = self._rng.choices(_POLICIES, _POLICY_WEIGHTS)[0] if not width else "continue"
         self.spec = Spec(number, first, policy)
         self.flow: Flow | Recorder | None = None
         self._flow: Any = self._options(queue, seed, policy, record=record)
         self._refs: list[_Place] = []
         (self._large if width else self._random)()
+        self.spec.last = self._last()
 
     def _options(self, queue: Queue | None, seed: int, policy: Any, *, record: bool) -> Flow | Recorder | None:
         names = [name for name in ("success", "complete", "failure") if self._width or self._rng.random() < 0.4]
@@ -126,7 +133,7 @@ class Builder:
         microseconds = self._rng_time(number)
         place = self.spec.first + number
         if go:
-            return GoTask("main.Execute", (place, microseconds))
+            return GoTask("main.ExecuteAndFail" if act == FAIL else "main.Execute", (place, microseconds))
         more = self.spec.first + added if added >= 0 else -1
         retry = 100 if act == RETRY else None
         return PyTask("chaos.joins.tasks:node", (place, act, value, microseconds, found, good, more), retry=retry)
@@ -226,7 +233,7 @@ class Builder:
 
     def _leaves(self, acts: list[str], before: Sequence[_Place], gates: list[Gate], *, many: bool) -> tuple[Any, _Place]:
         go = acts[0] == "go"
-        made = self._set("t", [OK] * len(acts) if go else acts, gates, before)
+        made = self._set("t", self._rng.choices(_GO_ACTS, _GO_WEIGHTS, k=len(acts)) if go else acts, gates, before)
         made.go = go
         calls = self._tasks(made)
         place = _Place((len(self.spec.sets) - 1,), None, many)
@@ -235,11 +242,24 @@ class Builder:
     # Edges
 
     def _gate(self, when: Any, places: Sequence[_Place]) -> Gate:
+        sources = tuple(dict.fromkeys(each for place in places for each in place.sets))
+        if when is None and (need := _needed(self.spec.policy)):
+            return Gate("p", need, sources)
         when = self.spec.policy if when is None else when
         modes = {"stop": "a", "stop_now": "a", "continue": "e", "any": "q", "failure": "n"}
-        sources = tuple(dict.fromkeys(each for place in places for each in place.sets))
-        mode, need = modes.get(when, "q"), when[1] if isinstance(when, tuple) else 1
-        return Gate(mode, need, sources)
+        return Gate(modes.get(when, "q"), when.need if isinstance(when, Quorum) else 1, sources)
+
+    def _last(self) -> Gate | None:
+        """What decides of the whole, if its policy is a quorum."""
+        handlers, before, handled = set[int](), set[int](), set[int]()
+        for number, one in enumerate(self.spec.sets):
+            if one.gates and all(gate.mode == "n" or handlers.issuperset(gate.sources) for gate in one.gates):
+                handlers.add(number)
+            for gate in one.gates:
+                (handled if gate.mode == "n" else before).update(gate.sources)
+        ends = [number for number in range(len(self.spec.sets)) if number not in before | handlers]
+        need = _needed(self.spec.policy)
+        return Gate("p", need, tuple(ends)) if need and not handled.issuperset(ends) else None
 
     def _edges(self) -> tuple[list[_Place], Any, list[Gate]]:
         """What something comes after, and by which policies."""
@@ -248,7 +268,7 @@ class Builder:
         places = self._rng.sample(self._refs[-8:], min(len(self._refs[-8:]), self._rng.choice((1, 1, 2, 3))))
         size = sum(len(self.spec.sets[each].acts) for place in places for each in place.sets)
         known = all(self.spec.sets[each].kind != "m" for place in places for each in place.sets)
-        need = ("quorum", self._rng.randint(1, max(1, size)))
+        need = quorum(self._rng.randint(1, max(1, size)))
         when = self._rng.choices((None, "stop", "continue", "any", need if known else None), (50, 10, 20, 8, 8))[0]
         return places, when, [self._gate(when, places)]
 
@@ -271,8 +291,7 @@ class Builder:
         ref = None
         if self._flow is not None:
             after = [place.ref for place in places if place.ref is not None]
-            mode = quorum(when[1]) if isinstance(when, tuple) else when
-            ref = self._flow.add(call, after=after or None, when=mode)
+            ref = self._flow.add(call, after=after or None, when=when)
         self._refs.append(end._replace(ref=ref))
 
     def _add_part(self) -> None:
@@ -332,6 +351,11 @@ class Builder:
         self._put(call, [], None, end)
         call, end = self._leaves([OK], [end], [self._gate(None, [end])], many=False)
         self._put(call, [self._refs[0]], None, end)
+
+
+def _needed(policy: Policy) -> int:
+    """How many successes edges need in a workflow with that policy; 0 where it is none that counts them."""
+    return policy.need if isinstance(policy, Quorum) else int(policy == "any")
 
 
 def unique(seed: int, number: int) -> str:

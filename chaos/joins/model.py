@@ -44,7 +44,9 @@ class Model:
         self._beside: dict[int, int] = {}  # of a set whose node has added some: when the last of these can have ended
         self.unhandled: list[int] = []  # such moments of failures that nothing provides for
         self.found = Found()
-        handled = {each for one in spec.sets for gate in one.gates if gate.mode in "qn" for each in gate.sources}
+        gates = [*(gate for one in spec.sets for gate in one.gates), *filter(None, (spec.last,))]
+        self._quorums = {gate for gate in gates if gate.mode in "qp"}
+        handled = {each for gate in gates if gate.mode in "qpn" for each in gate.sources}
         for number, one in enumerate(spec.sets):
             self._set(number, one, number in handled)
 
@@ -103,19 +105,21 @@ class Model:
             return True, max([*good, *bad], default=0)
         failed = sorted(moment for mark, moment in states if mark == _BAD)  # what was skipped has not
         rest = sorted(moment for mark, moment in states if mark != _BAD)
-        wanted, unwanted = (good, bad) if gate.mode == "q" else (failed, rest)
-        if len(wanted) >= gate.need:
-            return True, wanted[gate.need - 1]
-        return False, unwanted[max(0, len(states) - gate.need)] if unwanted else 0
+        wanted, unwanted = (failed, rest) if gate.mode == "n" else (good, bad)
+        need = min(gate.need, len(states)) if gate.mode == "p" else gate.need
+        if len(wanted) >= need:
+            return True, wanted[need - 1] if need else 0
+        return False, unwanted[max(0, len(states) - need)] if unwanted else 0
 
     def state(self) -> str:
         """Of the workflow."""
         return "failed" if self.unhandled or self._missed() else "succeeded"
 
     def _missed(self) -> list[int]:
-        """Since when, at the earliest, a quorum could not be reached any more, which is a failure of its own; of each."""
-        gates = {gate for one in self._spec.sets for gate in one.gates if gate.mode == "q"}
-        return [moment for reached, moment in map(self._gate, gates) if not reached]
+        """Since when, at the earliest, a quorum could not be reached any more, as nodes have failed, which is a failure of its
+        own; of each."""
+        some = [gate for gate in self._quorums if any(_BAD in self.marks[each] for each in gate.sources)]
+        return [moment for reached, moment in map(self._gate, some) if not reached]
 
     def call_backs(self) -> None:
         """That those have run which should, after what they are for."""

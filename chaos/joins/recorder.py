@@ -5,6 +5,7 @@ from typing import Any
 
 from delayed.task.task import GoTask, PyTask
 from delayed.workflow import Chain, Group, Linked
+from delayed.workflow.graph import Policy
 
 
 class Recorder:
@@ -14,8 +15,8 @@ class Recorder:
         name, policy, unique, then_success, then_complete, then_failure: as of a `Flow`.
     """
 
-    def __init__(self, name: str, policy: str, unique: str, **calls: Sequence[Any]) -> None:
-        self._about: dict[str, Any] = {"name": name, "policy": policy, "unique": unique}
+    def __init__(self, name: str, policy: Policy, unique: str, **calls: Sequence[Any]) -> None:
+        self._about: dict[str, Any] = {"name": name, "policy": str(policy), "unique": unique}
         self._about |= {event.removeprefix("then_"): list(map(_part, some)) for event, some in calls.items()}
         self._steps: list[dict[str, Any]] = []
 
