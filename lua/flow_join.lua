@@ -146,31 +146,45 @@ local function release(j)
     redis.call('RPUSH', KEYS[7 + 2 * s.queue], unpack(redis.call('HMGET', KEYS[1], unpack(names))))
     redis.call('RPUSH', KEYS[8 + 2 * s.queue], unpack(ones))
 end
+local function unmade(maps) -- whether it is not known yet how many nodes one of these has
+    for j in string.gmatch(maps, '%d+') do
+        local s = set(j)
+        if s and s.kind == 'm' and not FINAL[mark_of(s)] then return true end
+    end
+    return false
+end
+local function enough(g, maps, good, bad, all, need, or_all) -- of a quorum
+    local open = unmade(maps)
+    if or_all and not open then need = math.min(need, all) end
+    if good >= need then return 's' end
+    if open or bad <= all - need then return nil end
+    return bad > settle('k' .. g) and 'f' or 'd' -- what was skipped has not failed
+end
 local function judge(g)
     touched[g] = nil
     local record, all, before = unpack(redis.call('HMGET', KEYS[1], 'g' .. g, 'n' .. g, 'd' .. g))
-    local mode, need, targets = string.match(record or '', '^(%a) (%d+) (%S+)$')
+    local mode, need, targets, maps = string.match(record or '', '^(%a) (%d+) (%S+) ?(%S*)$')
     local good, bad, after = settle('o' .. g), settle('b' .. g), nil
     all = tonumber(all or 0)
     if mode == 'a' or mode == 'x' then after = bad > 0 and 'd' or good == all and 's'
     elseif mode == 'e' then after = good + bad == all and 's'
-    elseif mode == 'q' then after = good >= tonumber(need) and 's' or bad > all - need and 'd'
-    elseif mode == 'n' then -- what was skipped has not failed
+    elseif mode == 'q' or mode == 'p' then after = enough(g, maps, good, bad, all, tonumber(need), mode == 'p')
+    elseif mode == 'n' then
         local skipped = settle('k' .. g)
         after = bad - skipped >= tonumber(need) and 's' or good + skipped > all - need and 'd'
     end
     if not mode or before == 's' or (before or false) == (after or false) then return end
-    if before == 'd' then -- a member that had failed runs again
+    if before then -- a member that had failed runs again
         redis.call('HDEL', KEYS[1], 'd' .. g)
-        if mode == 'q' then add('failures', -1) end
+        if before == 'f' then add('failures', -1) end
         for j in string.gmatch(targets, '%d+') do undrop(j) end
     end
     if after then
         redis.call('HSET', KEYS[1], 'd' .. g, after)
-        if mode == 'q' and after == 'd' then add('failures', 1) end
+        if after == 'f' then add('failures', 1) end
         stops = stops or mode == 'x' and after == 'd'
         for j in string.gmatch(targets, '%d+') do
-            if after == 'd' then
+            if after ~= 's' then
                 drop(j, 'k')
             elseif redis.call('HINCRBY', KEYS[1], 'w' .. j, -1) == 0 then
                 release(j)

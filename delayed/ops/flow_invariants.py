@@ -9,7 +9,7 @@ from ..queue.queue import Queue
 from ..redis.keys import home_of
 from ..redis.store import Store
 from ..task.result import MARKS as MARK_OF_STATE
-from ..workflow.again import Gate, verdict
+from ..workflow.again import Gate, tallied, verdict
 from ..workflow.carry import Carrier
 from ..workflow.layout import BAD, NodeSet, texts
 from ..workflow.pages import run_id
@@ -126,7 +126,7 @@ def _decided(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     for seen in _quiet(snapshot):
         key = snapshot.keys.flow(seen.flow)
         for number, gate, before in seen.gates():
-            due = verdict(gate, before.count("s"), sum(map(before.count, BAD)), len(before), before.count("k"))
+            due = verdict(gate, tallied(gate, before.encode("latin-1"), seen.sets, seen.marks.encode("latin-1")))
             if due and not gate.before:
                 yield f"{key} g{number}", "a gate that nobody has decided, though what is before it has ended"
         if seen.fields["state"] not in _OPEN:

@@ -116,9 +116,9 @@ def _gates(run: Run, sets: list[Any]) -> dict[int, list[Edge]]:
             "HMGET", run.queue.keys.flow(run.flow), *(f"{kind}{gate}" for gate in some for kind in "gd")
         )
         for gate, record, decided in zip(some, records[::2], records[1::2], strict=True):
-            mode, need, targets = (record or b"a 0 -").decode().split(" ")
-            word = {"a": "all", "x": "all", "e": "ended", "q": "some", "n": "failed"}.get(mode, mode)
-            edge = Edge(word, int(need), sources[gate], {b"s": "satisfied", b"d": "never"}.get(decided, ""))
+            mode, need, targets = (record or b"a 0 -").decode().split(" ")[:3]
+            word = {"a": "all", "x": "all", "e": "ended", "q": "some", "p": "some", "n": "failed"}.get(mode, mode)
+            edge = Edge(word, int(need), sources[gate], {b"s": "satisfied", b"d": "never", b"f": "never"}.get(decided, ""))
             for target in targets.split(","):
                 if target != "-":
                     edges.setdefault(int(target), []).append(edge)

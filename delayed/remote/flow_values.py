@@ -19,8 +19,8 @@ def body_of_flow(flow: Flow) -> dict[str, Any]:
     Raises:
         InvalidTask: it cannot be, or has no form in JSON.
     """
-    home, policy = flow.home.name, flow.graph.policy
-    body: dict[str, Any] = {"queue": home, "keep": flow.keep, "on_failure": policy}
+    home = flow.home.name
+    body: dict[str, Any] = {"queue": home, "keep": flow.keep, "on_failure": _when(flow.graph.policy)}
     if flow.name:
         body["name"] = flow.name
     if flow.unique is not None:

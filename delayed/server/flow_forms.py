@@ -12,7 +12,7 @@ from ..redis.store import Store
 from ..task.headers import Member
 from ..workflow.carry import sources
 from ..workflow.compose import Flow, Group, On, on
-from ..workflow.graph import Ref, When, quorum
+from ..workflow.graph import Policy, Quorum, Ref, When, quorum
 from ..workflow.layout import MARKS, NodeSet
 from ..workflow.run import FlowStatus, NodeStatus, Run
 from .access import Grant
@@ -65,7 +65,7 @@ class FlowForm:
         body = self._body
         callbacks: dict[str, Any] = {name: self._calls(body.get(name, ())) for name in _EVENTS}
         flow = Flow(
-            self._home, body.get("name", ""), on_failure=body.get("on_failure", "stop"), unique=self._unique,
+            self._home, body.get("name", ""), on_failure=_policy(body.get("on_failure", "stop")), unique=self._unique,
             keep=body.get("keep", 86400.0), **callbacks,
         )  # fmt: skip
         flow.once, flow.trace, flow.patience = self._once, self._trace, _PATIENCE
@@ -139,8 +139,16 @@ class FlowForm:
 def _when(said: Any) -> When | None:
     if not isinstance(said, dict):
         return cast("When | None", said)
+    return _quorum("when", said)
+
+
+def _policy(said: Any) -> Policy:
+    return _quorum("on_failure", said) if isinstance(said, dict) else cast("Policy", said)
+
+
+def _quorum(name: str, said: dict[str, Any]) -> Quorum:
     if said.keys() != {"quorum"}:
-        raise InvalidTask('`when` is the name of a policy, or {"quorum": how many}')
+        raise InvalidTask(f'`{name}` is the name of a policy, or {{"quorum": how many}}')
     return quorum(said["quorum"])
 
 

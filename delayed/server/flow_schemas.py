@@ -3,7 +3,7 @@
 from typing import Any, get_args
 
 from ..workflow.again import RetryMode
-from ..workflow.graph import MODES
+from ..workflow.graph import MODES, WHOLE
 from ..workflow.layout import MARKS
 from .option_schemas import COUNT, MAYBE_NUMBER, NUMBER, OPTIONS, STRING, TEXT, VALUE, object_of, ref
 
@@ -81,7 +81,11 @@ FLOW_SCHEMAS: dict[str, Any] = {
         {
             "queue": {**TEXT, "default": "default", "description": "Its home: the queue that has its keys."},
             "name": {"type": "string", "maxLength": 200},
-            "on_failure": {"type": "string", "enum": ["stop", "stop_now", "continue"], "default": "stop"},
+            "on_failure": {
+                "type": ["string", "object"],
+                "default": "stop",
+                "description": f'What its nodes need of those before: {", ".join(WHOLE)}, or {{"quorum": 2}}.',
+            },
             "unique": {**TEXT, "description": "While a workflow with this key is known, no second one is created."},
             "join": {"type": "boolean", "description": "Not refused: the answer is about the other workflow."},
             "keep": {

@@ -1,7 +1,7 @@
 """Lets a workflow that has ended go on: what its nodes and gates are from then on."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -18,6 +18,7 @@ from .layout import BAD, NodeSet
 from .pages import run_id
 
 RetryMode = Literal["failed_only", "failed_and_downstream", "all"]
+_FINAL = tuple(each.encode() for each in f"s{BAD}")
 _MODES = ("failed_only", "failed_and_downstream", "all")
 _PAGE = 1000
 _SOME = 100  # tasks that are looked for at once: each look goes through the queue
@@ -30,13 +31,25 @@ class Gate(NamedTuple):
     mode: str
     need: int
     targets: list[int]
-    before: str  # how it was decided: s, d or ''
+    before: str  # how it was decided: s, d, f or ''
+    maps: list[int]  # sets before it whose nodes may not be made yet
 
     @classmethod
     def of(cls, record: str, before: str) -> Self:
         """As it is stored."""
-        mode, need, targets = record.split(" ")
-        return cls(mode, int(need), [int(each) for each in targets.split(",") if each != "-"], before)
+        mode, need, targets, *maps = record.split(" ")
+        numbers = [[int(each) for each in some.split(",") if each != "-"] for some in (targets, *maps)]
+        return cls(mode, int(need), numbers[0], before, numbers[1] if maps else [])
+
+
+class Tally(NamedTuple):
+    """What has become of the nodes before a gate: how many of how many succeeded, did not, and were skipped."""
+
+    size: int
+    good: int
+    bad: int
+    skipped: int
+    unmade: bool  # the nodes of a map are not known yet
 
 
 class _Run(Protocol):
@@ -124,7 +137,7 @@ class _Plan:
                 for target in self.gates[each].targets:
                     behind[target] -= 1
                     unsatisfied[target] -= decided == "s"
-                    doomed[target] += decided == "d"
+                    doomed[target] += decided in ("d", "f")
                     if not behind[target]:
                         ready.append(target)
         self._count()
@@ -160,19 +173,15 @@ class _Plan:
 
     def _judge(self, number: int, keep_decided: bool) -> str:
         gate = self.gates[number]
-        good = bad = skipped = size = 0
-        for found in (self.sets[each] for each in self._sources[number]):
-            marks = self.marks[found.first : found.first + found.size]
-            size += found.size
-            good += marks.count(b"s")
-            bad += sum(marks.count(each) for each in BAD.encode())
-            skipped += marks.count(b"k")
-        decided = verdict(gate, good, bad, size, skipped)
+        before = [self.sets[each] for each in self._sources[number]]
+        marks = b"".join(self.marks[found.first : found.first + found.size] for found in before)
+        tally = tallied(gate, marks, self.sets, self.marks)
+        decided = verdict(gate, tally)
         if any(each in self.undone and not self.sets[each].size for each in self._sources[number]):
             decided = ""  # a map over nothing: it has no member that is still to end
         if keep_decided and gate.before == "s":
             decided = "s"
-        self.fields[f"o{number}"], self.fields[f"b{number}"], self.fields[f"k{number}"] = str(good), str(bad), str(skipped)
+        self.fields[f"o{number}"], self.fields[f"b{number}"], self.fields[f"k{number}"] = map(str, tally[1:4])
         if decided:
             self.fields[f"d{number}"] = decided
         else:
@@ -190,18 +199,32 @@ class _Plan:
                 counts[name] += marks.count(mark.encode())
             left += marks.count(0) + marks.count(b"q")
             failures += 0 if "h" in found.flags else sum(marks.count(each) for each in b"fxc")
-        failures += sum(gate.mode == "q" and self.fields.get(f"d{number}") == "d" for number, gate in self.gates.items())
+        failures += sum(self.fields.get(f"d{number}") == "f" for number in self.gates)
         self.fields |= {name: str(count) for name, count in (counts | {"left": left, "failures": failures}).items()}
 
 
-def verdict(gate: Gate, good: int, bad: int, size: int, skipped: int) -> str:
+def tallied(gate: Gate, before: bytes, sets: Mapping[int, NodeSet], marks: bytes | bytearray) -> Tally:
+    """That, from the marks of the nodes before it, and from all sets and marks."""
+    maps = [sets[each] for each in gate.maps if each in sets and sets[each].kind == "m"]
+    unmade = any(marks[found.first : found.first + 1] not in _FINAL for found in maps)
+    return Tally(len(before), before.count(b"s"), sum(map(before.count, BAD.encode())), before.count(b"k"), unmade)
+
+
+def verdict(gate: Gate, tally: Tally) -> str:
     """As `judge` in lua/flow_join.lua."""
+    size, good, bad, skipped, unmade = tally
     if gate.mode in "ax":
         return "d" if bad else "s" if good == size else ""
     if gate.mode == "e":
         return "s" if good + bad == size else ""
-    wanted, unwanted = (good, bad) if gate.mode == "q" else (bad - skipped, good + skipped)
-    return "s" if wanted >= gate.need else "d" if unwanted > size - gate.need else ""
+    if gate.mode == "n":
+        return "s" if bad - skipped >= gate.need else "d" if good + skipped > size - gate.need else ""
+    need = min(gate.need, size) if gate.mode == "p" and not unmade else gate.need
+    if good >= need:
+        return "s"
+    if unmade or bad <= size - need:
+        return ""
+    return "f" if bad > skipped else "d"
 
 
 def run_again(run: _Run, mode: RetryMode) -> int:

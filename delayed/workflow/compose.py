@@ -156,7 +156,8 @@ class Flow:
         home: the queue that has its keys.
         name: what people call it.
         on_failure: what happens to nodes behind one that has failed: `stop` skips them, `stop_now` cancels what runs as well,
-            `continue` runs them.
+            `continue` runs them; with `any` and `quorum(k)` one success, or `k`, among the nodes before will do (or all, where
+            there are fewer), and so they will among the last ones for the whole to succeed.
         unique: a key. While a workflow with it is known, no second one is created.
         join: a second one is not refused: `submit` returns the first.
         keep: seconds that it is kept after its end.
@@ -301,11 +302,12 @@ class Flow:
             return run
         flow = token()[:FLOW].replace("_", "A")
         about: dict[str, str | bytes] = {
-            "name": self.name, "policy": self.graph.policy, "keep": str(round(self.keep * 1000)),
+            "name": self.name, "policy": str(self.graph.policy), "keep": str(round(self.keep * 1000)),
         }  # fmt: skip
         if self.once:
             about["once"] = self.once
         ends = self.graph.ends()
+        self.graph.close(ends)
         for event, tasks, queue in self.callbacks():
             about[f"on_{event}"] = str(self.graph.block(tasks, queue, "c").number)
         self.graph.number()

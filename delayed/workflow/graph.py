@@ -6,24 +6,30 @@ from typing import Literal, NamedTuple, Self
 from ..errors import InvalidTask
 from ..task.task import GoTask, PyTask, Task
 
-Policy = Literal["stop", "stop_now", "continue"]
 MODES = {"stop": "a", "stop_now": "x", "continue": "e", "any": "q", "failure": "n"}  # of gates, as flow_join.lua knows them
+WHOLE = ("stop", "stop_now", "continue", "any")  # policies of a workflow, besides a quorum
+QUORUMS = "qp"  # modes that need so many successes; with `p` all, where they are fewer
 _MOST_TARGETS = 100  # sets behind one gate; where there are more, several gates stand side by side
 _DEEPEST = 16  # specifications within each other
 _NOT_HERE = ("at", "after", "rate_key")  # options of tasks that wait for an instant
 
 
 class Quorum(NamedTuple):
-    """An edge that needs so many successes among the nodes before it."""
+    """An edge that needs so many successes among the nodes before it; `or_all`: or those of all, where they are fewer."""
 
     need: int
+    or_all: bool = False
+
+    def __str__(self) -> str:
+        return f"quorum:{self.need}"
 
 
-When = Policy | Literal["any", "failure"] | Quorum
+Policy = Literal["stop", "stop_now", "continue", "any"] | Quorum
+When = Policy | Literal["failure"]
 
 
 def quorum(need: int) -> Quorum:
-    """What `when=` takes if so many successes among the nodes before will do.
+    """What `when=` and `on_failure=` take if so many successes among the nodes before will do.
 
     Raises:
         InvalidTask: it is no number above 0.
@@ -73,7 +79,7 @@ class Gate:
 
     Args:
         number: its own, in the workflow.
-        mode: a character of `MODES`.
+        mode: a character of `MODES` or `QUORUMS`.
         need: how many successes (or failures) it needs; 0 for all.
         sources: the sets before it.
     """
@@ -112,8 +118,8 @@ class Graph:
     """
 
     def __init__(self, policy: Policy = "stop", base: tuple[int, int, int] = (0, 0, 0)) -> None:
-        if policy not in ("stop", "stop_now", "continue"):
-            raise InvalidTask(f"on_failure is 'stop', 'stop_now' or 'continue', not {policy!r}")
+        if not isinstance(policy, Quorum) and policy not in WHOLE:
+            raise InvalidTask(f"on_failure is one of {', '.join(WHOLE)}, or quorum(k), not {policy!r}")
         self.policy: Policy = policy
         self.blocks: list[Block] = []
         self.gates: list[Gate] = []
@@ -162,6 +168,8 @@ class Graph:
     @property
     def default(self) -> When:
         """What edges do of which nothing is said. (That all is stopped is for the whole to see to.)"""
+        if self.policy == "any" or isinstance(self.policy, Quorum):
+            return Quorum(1 if self.policy == "any" else self.policy.need, or_all=True)
         return "stop" if self.policy == "stop_now" else self.policy
 
     def _check_ref(self, ref: Ref) -> None:
@@ -189,6 +197,11 @@ class Graph:
             at += block.size
         return at - self._base[2]
 
+    def close(self, ends: list[Block]) -> None:
+        """Let the policy decide, too, whether the whole has failed if one of those has that nothing comes after."""
+        if isinstance(self.default, Quorum) and not all(each.outs for each in ends):
+            self._gate(self.default, ends)
+
     def ends(self) -> list[Block]:
         """The sets that nothing comes after, but for what handles a failure; and no such handler."""
         handlers: set[int] = set()
@@ -208,7 +221,7 @@ class Graph:
 def _mode_of(when: When) -> tuple[str, int]:
     """The mode of a gate, and how many nodes it needs; 0 for all."""
     if isinstance(when, Quorum):
-        return "q", when.need
+        return "p" if when.or_all else "q", when.need
     if when not in MODES:
         raise InvalidTask(f"when= is one of {', '.join(MODES)}, or quorum(k), not {when!r}")
     return MODES[when], int(MODES[when] in "qn")

@@ -9,7 +9,7 @@ from ..base.ids import node_id
 from ..task.options import Options
 from ..task.result import NODE_STATES
 from ..task.task import Task
-from .graph import Block, Gate, Graph
+from .graph import QUORUMS, Block, Gate, Graph
 
 LISTED = 1000  # tasks of a set up to which each has a field; where there are more, they are in a list
 MARKS = NODE_STATES
@@ -66,11 +66,11 @@ class Layout:
                 yield f"w{block.number}", str(block.gates)
             if block.previous is not None:
                 many, sources = block.previous
-                yield f"p{block.number}", ("l" if many else "v") + ",".join(str(each.number) for each in sources)
+                yield f"p{block.number}", ("l" if many else "v") + _numbers(sources)
             if block.wait is not None:
                 yield f"y{block.number}", f"{block.wait[0]} {block.wait[1]}"
         for gate in self.graph.gates:
-            yield f"g{gate.number}", f"{gate.mode} {gate.need} {','.join(str(each.number) for each in gate.targets) or '-'}"
+            yield f"g{gate.number}", _gate(gate)
             yield f"n{gate.number}", str(sum(each.size for each in gate.sources))
 
     def _set(self, block: Block) -> NodeSet:
@@ -98,9 +98,18 @@ class Layout:
         return task.serialize_with(options, node_id(self._flow, index), None)
 
 
+def _gate(gate: Gate) -> str:
+    maps = [each for each in gate.sources if each.kind == "m" and gate.mode in QUORUMS]
+    return " ".join((gate.mode, str(gate.need), _numbers(gate.targets) or "-", _numbers(maps))).rstrip()
+
+
+def _numbers(blocks: Sequence[Block]) -> str:
+    return ",".join(str(each.number) for each in blocks)
+
+
 def _handled(outs: Sequence[Gate]) -> bool:
     """Whether the failure of a node is provided for, so that the workflow has not failed with it."""
-    return any(gate.mode in "qn" for gate in outs)
+    return any(gate.mode in f"n{QUORUMS}" for gate in outs)
 
 
 def _needs_more(task: Task) -> bool:

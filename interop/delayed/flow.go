@@ -25,16 +25,17 @@ var errNoPart = fmt.Errorf("%w: a workflow is made of tasks, calls, chains and g
 // Policy says what happens behind a node that has not succeeded.
 type Policy string
 
-// The policies: of workflows and edges, and those of edges alone. Quorum is another one.
+// The policies of workflows and edges; PolicyFailure is one of edges alone. Quorum is another one.
 const (
 	PolicyStop     Policy = "stop"     // what comes after it is skipped
 	PolicyStopNow  Policy = "stop_now" // likewise, and what runs beside it is cancelled
 	PolicyContinue Policy = "continue" // what comes after it runs when all before it have ended, and can see how
-	PolicyAny      Policy = "any"      // it runs as soon as one before it has succeeded
+	PolicyAny      Policy = "any"      // it runs as soon as one before it has succeeded; of a workflow: and one of the last ones will do
 	PolicyFailure  Policy = "failure"  // it runs if one before it has failed, and is skipped if none has
 )
 
-// Quorum is the policy of an edge that needs so many successes among the nodes before.
+// Quorum is the policy that needs so many successes among the nodes before. Of a workflow: or those of all, where they are fewer, and so
+// many among the last ones.
 func Quorum(need int) Policy { return Policy(flow.Quorum(need)) }
 
 // FlowOption changes a workflow: see NewFlow.
@@ -48,7 +49,8 @@ type flowOptions struct {
 	success, complete, failure []Part
 }
 
-// OnFailure says what happens behind nodes that have not succeeded: PolicyStop (the default), PolicyStopNow or PolicyContinue.
+// OnFailure says what happens behind nodes that have not succeeded: PolicyStop (the default), PolicyStopNow, PolicyContinue, PolicyAny or
+// a Quorum.
 func OnFailure(policy Policy) FlowOption { return func(o *flowOptions) { o.policy = policy } }
 
 // FlowUnique gives a workflow a key. While a workflow with it is known, Submit of a second one is refused (*Duplicate).
@@ -258,6 +260,10 @@ func (f *Flow) Submit(ctx context.Context) (*Run, error) {
 // draw gives all nodes their numbers. It returns what is stored of the whole: names and values.
 func (f *Flow) draw() (about []string, err error) {
 	about = []string{"name", f.name, "policy", string(f.options.policy), "keep", rdb.Milliseconds(f.options.keep)}
+	ends := f.graph.Ends()
+	if err := f.graph.Close(ends); err != nil {
+		return nil, err
+	}
 	for _, each := range []struct {
 		event string
 		parts []Part
@@ -272,7 +278,7 @@ func (f *Flow) draw() (about []string, err error) {
 		about = append(about, "on_"+each.event, rdb.Decimal(b.Number))
 	}
 	f.graph.Number()
-	if ends := f.graph.Ends(); len(ends) == 1 && ends[0].Size == 1 && !ends[0].Many {
+	if len(ends) == 1 && ends[0].Size == 1 && !ends[0].Many {
 		about = append(about, "out", rdb.Decimal(ends[0].First))
 	}
 	return about, nil

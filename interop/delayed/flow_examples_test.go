@@ -259,6 +259,12 @@ func ExamplePolicy() {
 	check(err)
 	fmt.Println(state) // → succeeded
 
+	run, err = app.SubmitFlow(ctx, checks, delayed.OnFailure(delayed.PolicyAny))
+	check(err)
+	state, err = run.Wait(ctx)
+	check(err)
+	fmt.Println(state) // → succeeded
+
 	flow = app.Flow("mirrors")
 	mirrors := flow.Add(delayed.GroupOf(delayed.CallOf(Check, 2), delayed.CallOf(Check, 3)))
 	flow.Add(delayed.CallOf(Report), delayed.AfterNodes(mirrors), delayed.When(delayed.PolicyAny))
@@ -306,6 +312,7 @@ func ExamplePolicy() {
 
 	// Output:
 	// failed [1 failed 3]
+	// succeeded
 	// succeeded
 	// succeeded [failed 3 100]
 	// failed cancelled

@@ -173,6 +173,11 @@ func TestEachOutcomeUnderEachPolicyIsAsTheDocumentSays(t *testing.T) {
 					line += " " + string(member) + " |"
 				}
 				line += " " + cell + " |"
+				if each.edges == PolicyAny || each.edges == Quorum(3) { // the same, as the policy of the workflow
+					if _, whole := trial(t, o, each.edges, ""); whole != cell {
+						t.Error(each.edges, whole)
+					}
+				}
 			}
 			if !strings.Contains(table, line+"\n") {
 				t.Error(line)

@@ -192,6 +192,10 @@ func TestPolicies(t *testing.T) {
 		{PolicyStop, Quorum(3), StateFailed, ""},
 		{PolicyStop, PolicyAny, StateSucceeded, "*"},
 		{PolicyStop, PolicyFailure, StateSucceeded, "*"},
+		{PolicyAny, "", StateSucceeded, "*"},
+		{Quorum(2), "", StateSucceeded, "[1 failed 3]"},
+		{Quorum(3), "", StateFailed, ""},
+		{Quorum(9), "", StateFailed, ""},
 	} {
 		queue := newQueue(t)
 		f := NewFlow(queue, "", OnFailure(each.whole))
@@ -204,6 +208,36 @@ func TestPolicies(t *testing.T) {
 		err = run.Value(ctx, seen, &said)
 		if state != each.state || (err == nil) != (each.seen != "") || each.seen != "*" && each.seen != "" && fmt.Sprint(said) != each.seen {
 			t.Error(each, state, said, err)
+		}
+	}
+}
+
+func TestAWorkflowWithAQuorumSucceedsIfEnoughOfItsLastNodesDo(t *testing.T) {
+	ctx := context.Background()
+	for _, each := range []struct {
+		policy Policy
+		second int // at which f.Fail fails, if it is 2
+		state  State
+	}{
+		{PolicyAny, 2, StateSucceeded}, {Quorum(2), 2, StateFailed}, {Quorum(2), 3, StateSucceeded}, {Quorum(9), 1, StateFailed},
+	} {
+		queue := newQueue(t)
+		f := NewFlow(queue, "", OnFailure(each.policy))
+		f.Add(GroupOf(task("f.Fail", 1), task("f.Fail", 2), task("f.Fail", each.second)))
+		run, err := f.Submit(ctx)
+		must(t, err)
+		runAll(t, queue)
+		if state := ended(t, run, nil); state != each.state {
+			t.Error(each, state)
+		}
+		if each.state == StateSucceeded {
+			continue
+		}
+		_, err = run.Retry(ctx, RetryFailed) // the counts are those from which the same follows
+		must(t, err)
+		runAll(t, queue)
+		if state := ended(t, run, nil); state != each.state {
+			t.Error(each, state, "after a retry")
 		}
 	}
 }
@@ -406,7 +440,7 @@ func TestWhatIsNoWorkflowIsRefused(t *testing.T) {
 			t.Error(name, run, err)
 		}
 	}
-	if _, err := NewFlow(queue, "", OnFailure(PolicyAny)).Submit(ctx); !errors.Is(err, ErrInvalidTask) {
+	if _, err := NewFlow(queue, "", OnFailure(PolicyFailure)).Submit(ctx); !errors.Is(err, ErrInvalidTask) {
 		t.Error(err)
 	}
 	f := NewFlow(queue, "twice")

@@ -18,12 +18,13 @@ import (
 
 // flowVector is a workflow, and what the calls of flow_build say that store it: see tests/vectors/flows.json.
 type flowVector struct {
-	Name, Policy, Unique string
-	Keep                 float64
-	Success              []map[string]any
-	Complete, Failure    []map[string]any
-	Steps                []map[string]any
-	Pages                [][]any
+	Name, Unique      string
+	Policy            any
+	Keep              float64
+	Success           []map[string]any
+	Complete, Failure []map[string]any
+	Steps             []map[string]any
+	Pages             [][]any
 }
 
 func TestAWorkflowIsStoredAsByPython(t *testing.T) {
@@ -83,8 +84,8 @@ func compare(t *testing.T, name string, words []string, want []any) {
 
 func (v flowVector) flow(home *Queue) *Flow {
 	options := []FlowOption{ThenSuccess(partsOf(v.Success)...), ThenComplete(partsOf(v.Complete)...), ThenFailure(partsOf(v.Failure)...)}
-	if v.Policy != "" {
-		options = append(options, OnFailure(Policy(v.Policy)))
+	if v.Policy != nil {
+		options = append(options, OnFailure(policyOf(v.Policy)))
 	}
 	if v.Unique != "" {
 		options = append(options, FlowUnique(v.Unique))

@@ -99,6 +99,18 @@ DESCRIPTIONS: list[dict[str, Any]] = [
             ),
         ],
     },
+    {
+        "name": "any",
+        "policy": "any",
+        "steps": [
+            step(add={"group": [one(1), one(2)]}),
+            step(add=one(3), after=[0], on_error=[one(4)]),
+            step(map={"go": "main.Scale", "args": [7, 8]}, over=0),
+            step(add={"chain": [one(6), one(7)]}, after=[2, [0, "stop"]]),
+            step(add=one(8), after=[0, 2], when=2),
+        ],
+    },
+    {"name": "two of all", "policy": 2, "steps": [step(add={"group": [one(1), one(2), one(3)]}), step(add={"group": []})]},
     {"name": "created once", "unique": "report-2026", "steps": [step(add={"group": []}), step(add=one(1), after=[0])]},
     {
         "name": "pages",
@@ -139,7 +151,7 @@ def flow_of(about: dict[str, Any], home: Queue) -> Flow:
     parts: dict[str, Any] = {
         f"then_{each}": [part_of(part) for part in about.get(each, [])] for each in ("success", "complete", "failure")
     }
-    policy: Any = about.get("policy", "stop")
+    policy: Any = policy_of(about.get("policy", "stop"))
     flow = Flow(home, about["name"], on_failure=policy, unique=about.get("unique"), keep=about.get("keep", 86400), **parts)
     refs: list[Ref] = []
     for each in about["steps"]:

@@ -29,7 +29,8 @@ type storedGate struct {
 	mode    string
 	need    int64
 	targets []int64
-	before  string // how it was decided: s, d or nothing
+	before  string  // how it was decided: s, d, f or nothing
+	maps    []int64 // sets before it whose nodes may not be made yet
 	sources []Set
 }
 
@@ -136,12 +137,13 @@ func (c *Carrier) readGates(ctx context.Context, flow string, p *plan) error {
 		}
 		for i, number := range some {
 			words := strings.Fields(string(records[2*i]))
-			if len(words) != 3 {
+			if len(words) < 3 {
 				return fmt.Errorf("%w: workflow %s has no gate %d", errNoFlow, flow, number)
 			}
 			need, _ := strconv.ParseInt(words[1], 10, 64) //nolint:errcheck // flow_build has stored it
 			gate := p.gates[number]
 			gate.mode, gate.need, gate.targets, gate.before = words[0], need, numbers(words[2]), string(records[2*i+1])
+			gate.maps = numbers(strings.Join(words[3:], ","))
 		}
 	}
 	return nil
@@ -219,7 +221,7 @@ func (p *plan) make(reset map[int64]bool, keepDecided bool) {
 				switch decided {
 				case "s":
 					unsatisfied[target]--
-				case "d":
+				case "d", "f":
 					doomed[target]++
 				}
 				if behind[target]--; behind[target] == 0 {
@@ -290,6 +292,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 	gate := p.gates[number]
 	var good, ill, skipped, size int64
 	nothing := false // a map over nothing waits: it has no member that is still to end
+	unmade := false  // it is not known yet how many nodes a map has
 	for _, s := range gate.sources {
 		marks := p.marksOf(s)
 		size += s.Size
@@ -298,8 +301,9 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 		skipped += countAny(marks, "k")
 		_, waits := p.undone[s.Number]
 		nothing = nothing || s.Size == 0 && waits
+		unmade = unmade || slices.Contains(gate.maps, s.Number) && s.stored.kind == "m" && countAny(marks, "s"+bad) == 0
 	}
-	decided := verdict(gate, good, ill, size, skipped)
+	decided := verdict(gate, good, ill, size, skipped, unmade)
 	if nothing {
 		decided = ""
 	}
@@ -318,8 +322,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 }
 
 // verdict is as judge in lua/flow_join.lua.
-func verdict(gate *storedGate, good, bad, size, skipped int64) string {
-	wanted, unwanted := good, bad
+func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool) string {
 	switch gate.mode {
 	case "a", "x":
 		switch {
@@ -335,15 +338,27 @@ func verdict(gate *storedGate, good, bad, size, skipped int64) string {
 		}
 		return ""
 	case "n":
-		wanted, unwanted = bad-skipped, good+skipped
+		switch {
+		case bad-skipped >= gate.need:
+			return "s"
+		case good+skipped > size-gate.need:
+			return "d"
+		}
+		return ""
+	}
+	need := gate.need
+	if gate.mode == "p" && !unmade {
+		need = min(need, size)
 	}
 	switch {
-	case wanted >= gate.need:
+	case good >= need:
 		return "s"
-	case unwanted > size-gate.need:
-		return "d"
+	case unmade || bad <= size-need:
+		return ""
+	case bad > skipped:
+		return "f"
 	}
-	return ""
+	return "d"
 }
 
 // count reckons the counts of the whole.
@@ -364,8 +379,8 @@ func (p *plan) count() {
 			failures += countAny(marks, "fxc")
 		}
 	}
-	for number, gate := range p.gates {
-		if gate.mode == "q" && p.decided[number] == "d" {
+	for number := range p.gates {
+		if p.decided[number] == "f" {
 			failures++
 		}
 	}

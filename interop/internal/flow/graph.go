@@ -3,6 +3,7 @@ package flow
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,10 +19,13 @@ const (
 // modes of gates, as flow_join.lua knows them, by the policies of edges.
 var modes = map[string]string{"stop": "a", "stop_now": "x", "continue": "e", "any": "q", "failure": "n"}
 
-// quorum is what the policy of an edge begins with that needs so many successes.
-const quorum = "quorum:"
+const (
+	quorum  = "quorum:"        // what a policy begins with that needs so many successes,
+	upTo    = "quorum or all:" // and that of the edges in a workflow with such a policy: where there are fewer nodes, all will do
+	quorums = "qp"             // their modes
+)
 
-// Quorum is the policy of an edge that needs so many successes.
+// Quorum is the policy that needs so many successes.
 func Quorum(need int) string { return quorum + strconv.Itoa(need) }
 
 // Task is what a node does.
@@ -94,8 +98,11 @@ type Base struct{ Sets, Gates, Nodes int64 }
 
 // NewGraph is one without nodes.
 func NewGraph(policy string, base Base) (*Graph, error) {
-	if policy != "stop" && policy != "stop_now" && policy != "continue" {
-		return nil, fmt.Errorf("%w: the policy of a workflow is stop, stop_now or continue, not %q", errs.ErrInvalidTask, policy)
+	if !strings.HasPrefix(policy, quorum) && !slices.Contains([]string{"stop", "stop_now", "continue", "any"}, policy) {
+		return nil, fmt.Errorf("%w: the policy of a workflow is stop, stop_now, continue, any or a quorum, not %q", errs.ErrInvalidTask, policy)
+	}
+	if _, _, err := modeOf(policy); err != nil {
+		return nil, err
 	}
 	return &Graph{Policy: policy, base: base, shared: map[string]*gate{}}, nil
 }
@@ -181,14 +188,25 @@ func (g *Graph) standard() string {
 	if g.Policy == "stop_now" {
 		return "stop"
 	}
+	if digits, some := strings.CutPrefix(g.Policy, quorum); some {
+		return upTo + digits
+	}
+	if g.Policy == "any" {
+		return upTo + "1"
+	}
 	return g.Policy
 }
 
 // modeOf is the mode of a gate, and how many nodes it needs; 0 for all.
 func modeOf(policy string) (mode string, need int, err error) {
 	mode = modes[policy]
-	if digits, some := strings.CutPrefix(policy, quorum); some {
-		mode, need = "q", 0
+	digits, some := strings.CutPrefix(policy, quorum)
+	if some {
+		mode = "q"
+	} else if digits, some = strings.CutPrefix(policy, upTo); some {
+		mode = "p"
+	}
+	if some {
 		if n, err := strconv.Atoi(digits); err == nil && n > 0 {
 			need = n
 		}
@@ -199,7 +217,7 @@ func modeOf(policy string) (mode string, need int, err error) {
 	if mode == "" {
 		return "", 0, fmt.Errorf("%w: the policy of an edge is stop, stop_now, continue, any, failure or a quorum, not %q", errs.ErrInvalidTask, policy)
 	}
-	if need == 0 && (mode == "q" || mode == "n") {
+	if policy == "any" || policy == "failure" {
 		need = 1
 	}
 	return mode, need, nil
@@ -238,6 +256,16 @@ func (g *Graph) Sizes() (sets, gates, nodes int64) {
 		nodes += b.Size
 	}
 	return int64(len(g.blocks)), int64(len(g.gates)), nodes
+}
+
+// Close lets the policy decide, too, whether the whole has failed if one of those has that nothing comes after.
+func (g *Graph) Close(ends []*Block) error {
+	unhandled := slices.ContainsFunc(ends, func(b *Block) bool { return len(b.outs) == 0 })
+	if policy := g.standard(); unhandled && strings.HasPrefix(policy, upTo) {
+		_, err := g.gate(policy, ends)
+		return err
+	}
+	return nil
 }
 
 // Ends are the sets that nothing comes after, but for what handles a failure; and no such handler.

@@ -57,19 +57,24 @@ func (l *Layout) fields() (fields []string) {
 		}
 	}
 	for _, g := range l.Graph.gates {
-		number, targets := rdb.Decimal(g.number), numbersOf(g.targets)
-		if targets == "" {
-			targets = "-"
-		}
-		fields = append(fields, "g"+number, fmt.Sprintf("%s %d %s", g.mode, g.need, targets), "n"+number, rdb.Decimal(sizeOf(g.sources)))
+		number := rdb.Decimal(g.number)
+		fields = append(fields, "g"+number, g.packed(), "n"+number, rdb.Decimal(sizeOf(g.sources)))
 	}
 	return fields
+}
+
+func (g *gate) packed() string {
+	maps := ""
+	if strings.Contains(quorums, g.mode) {
+		maps = numbersOf(slices.DeleteFunc(slices.Clone(g.sources), func(b *Block) bool { return b.kind != "m" }))
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %d %s %s", g.mode, g.need, cmp.Or(numbersOf(g.targets), "-"), maps))
 }
 
 func (l *Layout) set(b *Block) nodeSet {
 	flags, outs := "", make([]string, len(b.outs))
 	for i, out := range b.outs {
-		if strings.Contains("qn", out.mode) { // a failure of its nodes is provided for
+		if strings.Contains("n"+quorums, out.mode) { // a failure of its nodes is provided for
 			flags = "h"
 		}
 		outs[i] = rdb.Decimal(out.number)
