@@ -120,6 +120,8 @@ class Channel:
         self._delayed: list[Delayed] = []  # not sent yet
         self._lock = threading.Lock()  # of these
         self._beside: list[tuple[bytes, Callable[[Any], None] | None]] = []  # commands that go behind what proves them
+        self._behind: tuple[bytes, Callable[[Any], None]] | None = None  # goes after the next command,
+        self._promised: Callable[[Any], None] | None = None  # and has been sent so: it hears the next reply
         self.confirmed: Callable[[], None] = lambda: None  # called when Redis has done all that was posted and delayed
         self._loud = 0  # how many of them, from the first, will have a reply …
         self._repeated = 0  # … and how many have been sent before
@@ -170,6 +172,7 @@ class Channel:
         """Drop the connection. What was posted stays known until it has been confirmed over another one."""
         self.send = self._refuse
         self._silent, self._loud = False, 0
+        self._behind = self._promised = None
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
@@ -207,7 +210,11 @@ class Channel:
     def replies(self, packed: bytes, count: int) -> list[Any]:
         """As `exchange`, with an error that is a reply among the others."""
         self._speak(packed)
-        return [self.read() for _ in range(count)]
+        found = [self.read() for _ in range(count)]
+        if self._behind is not None:
+            (more, self._promised), self._behind = self._behind, None
+            self.send(more)
+        return found
 
     def post(self, ending: "Ending") -> None:
         """End a lease that lives for certain; `ending.answered(1, False)` confirms it later."""
@@ -232,6 +239,18 @@ class Channel:
         """Send a command behind the endings so far, with what is to be replied to next. It is not sent again. Only `hear`
         listens to its reply, which may be an error."""
         self._beside.append((packed, hear))
+
+    def behind(self, packed: bytes, hear: Callable[[Any], None]) -> None:
+        """Send a command as soon as there is a reply to the next one, and do not wait for its own: `hear` gets that, which may
+        be an error, before anything else is asked for, or when `heard` is called. It is not sent again. (Were they sent
+        together, Redis would carry out both before it replies to the first.)"""
+        self._behind = packed, hear
+
+    def heard(self) -> None:
+        """Wait for the reply to what was sent `behind` another command; raises as `call`."""
+        if self._promised is not None:
+            hear, self._promised = self._promised, None
+            hear(self.read())
 
     def delay(self, ending: Delayed) -> int:
         """As `post`, of an ending that is noted elsewhere: it is sent later. Returns how many are."""
@@ -286,6 +305,7 @@ class Channel:
 
     def _speak(self, packed: bytes) -> None:
         """Send `packed`, to be replied to, and read what comes before its reply."""
+        self.heard()
         beside, self._beside = self._beside, []
         if not self._silent and not self._delayed:
             self.send(b"".join((*(command for command, _ in beside), packed)) if beside else packed)

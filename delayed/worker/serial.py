@@ -215,7 +215,7 @@ class SerialLoop:
     def _run_in_slot(self, lease: Lease, job: Job) -> Outcome | None:
         """Run a task that has a concurrency key, and that nobody else ends. None if its lease had been lost."""
         if job.answer is None:
-            self._begin(lease, job)
+            self._ask(lease, job)
         may_run, outcome = self._runner.begin(lease.pool.store, lease.name, job)
         return self._runner.execute(job) if may_run else outcome
 
@@ -223,7 +223,7 @@ class SerialLoop:
         """Run a task that somebody else may have to end. None if its lease had been lost."""
         execution, state = Execution(lease, job, self._runner, self._signals), self._state
         if job.answer is None:
-            self._begin(lease, job)
+            self._ask(lease, job)
         try:
             if execution.may_run():
                 if state.launch(execution):
@@ -235,12 +235,18 @@ class SerialLoop:
                 state.note_deadline()
         return execution.outcome
 
+    def _ask(self, lease: Lease, job: Job) -> None:
+        """Learn whether this task may begin."""
+        self._starts.hear()
+        if job.answer is None:
+            self._begin(lease, job)
+
     def _begin(self, lease: Lease, job: Job) -> None:
         """Ask whether this task may begin, and with it those in the buffer that have to ask, too."""
         jobs = [(lease, job)]
         if not lease.pool.limited:  # else what has not begun gives its token back
             jobs += filter(None, map(self._found, list(self._state.buffer)))
-        for other, found in self._starts.ask(jobs):
+        for other, found in self._starts.ask(jobs, in_turn=True):
             if other is not lease:
                 self._begun[other.name] = found
 

@@ -12,6 +12,7 @@ import delayed.queue.queue
 import delayed.worker.heartbeat
 import delayed.worker.prefetch
 import delayed.worker.recovery
+import delayed.worker.starts
 from delayed.cron.definition import define
 from delayed.cron.expression import Cron
 from delayed.cron.schedules import Schedules
@@ -118,6 +119,12 @@ def _worker(burst: bool) -> Operation:
         STAGE.worker.run()
 
     return operate
+
+
+def _in_turn(stage: Stage, counter: Counter) -> None:
+    """A worker to which four tasks are a large hand."""
+    delayed.worker.starts._LARGE = 4
+    _worker(burst=True)(stage, counter)
 
 
 def _interrupted_worker(stage: Stage, counter: Counter) -> None:
@@ -395,6 +402,10 @@ SCENARIOS = [
     ),
     Scenario(
         "begin tracked tasks together, post their ends, confirm them", _prepare_tracked, BURST, _once(7),
+        expects=("EVALSHA start_many", "EVALSHA finish", "CLIENT REPLY OFF", "HMGET"),
+    ),
+    Scenario(
+        "begin the first of a hand, and the others while these run", _prepare_tracked, _in_turn, _once(7),
         expects=("EVALSHA start_many", "EVALSHA finish", "CLIENT REPLY OFF", "HMGET"),
     ),
     Scenario("wait for keys that others have", _prepare_rivals, BURST, _once(6), expects=("EVALSHA start",)),

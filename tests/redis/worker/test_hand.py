@@ -12,6 +12,7 @@ from delayed.events import BUS, Kind
 from delayed.job.allow import AllowAny
 from delayed.queue.handle import Handle
 from delayed.queue.queue import Queue
+from delayed.redis.channel import Channel
 from delayed.redis.command import pack
 from delayed.redis.scripts import SCRIPTS
 from delayed.redis.store import Store
@@ -86,24 +87,26 @@ def test_they_begin_together_and_end_one_by_one(queue: Queue) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_one_question_begins_a_hand_and_each_end_is_one_command(queue: Queue, client: redis.Redis, name: str) -> None:
+def test_two_questions_begin_a_hand_and_each_end_is_one_command(queue: Queue, client: redis.Redis, name: str) -> None:
     filled(queue, 50, lambda_of_nothing)
     with monitored(client, name) as sent:
         with_hand(queue, 50).run()
     scripts = sent.count("EVALSHA")
-    assert scripts - 50 <= 7, "take, start_many, what a beat calls, the statistics, and a look at what is due"
+    assert scripts - 50 <= 8, "take, start_many twice, what a beat calls, the statistics, and a look at what is due"
     assert sent.count("HMGET") <= 3, "the confirmation of all, and what a beat asks"
 
 
 @pytest.mark.usefixtures("_quick")
 @pytest.mark.parametrize("options", [{"concurrency_key": "k", "concurrency": 50}, {"unique": "k{}"}], ids=str)
-def test_one_question_begins_a_hand_with_keys(queue: Queue, client: redis.Redis, name: str, options: dict[str, Any]) -> None:
+def test_two_questions_begin_a_hand_with_keys(queue: Queue, client: redis.Redis, name: str, options: dict[str, Any]) -> None:
     for number in range(50):
         own: dict[str, Any] = {key: value.format(number) if type(value) is str else value for key, value in options.items()}
         queue.enqueue(PyTask(lambda_of_nothing, (number,), **own))
     with monitored(client, name) as sent:
         with_hand(queue, 50).run()
-    assert sent.count("EVALSHA") - 50 <= 7, "take, start_many, what a beat calls, the statistics, and a look at what is due"
+    assert sent.count("EVALSHA") - 50 <= 8, (
+        "take, start_many twice, what a beat calls, the statistics, and a look at what is due"
+    )
 
 
 @pytest.mark.parametrize("key", ["k", "sch\u00fcssel", "x" * 500], ids=["short", "not ASCII", "long"])
@@ -124,6 +127,10 @@ def test_tasks_of_one_hand_follow_each_other_where_slots_are_few(queue: Queue, c
     assert not client.exists(queue.keys.slots("k"), queue.keys.waited)
 
 
+def failing(number: int) -> int:
+    raise ValueError(number)
+
+
 def lambda_of_nothing(number: int) -> int:
     return number
 
@@ -137,6 +144,73 @@ def test_a_cancelled_one_never_begins(queue: Queue, size: int) -> None:
     assert len(SEEN) == 4
     with pytest.raises(TaskCancelled):
         HANDLES[2].result(1)
+
+
+LARGE = 40  # tasks of a hand that is begun in two questions
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_first_of_a_large_hand_run_while_redis_begins_the_others(
+    queue: Queue, client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    start_many = Store.start_many
+
+    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
+        asked.append(len(tasks))
+        return start_many(self, tasks, worker)
+
+    monkeypatch.setattr(Store, "start_many", counted)
+    filled(queue, LARGE)
+    MEANWHILE.append(lambda: eventually(lambda: {handle.status().state for handle in HANDLES} == {State.RUNNING}))
+    with_hand(queue, LARGE).run()
+    assert sorted(asked) == [10, 30]
+    assert [handle.result(1) for handle in HANDLES] == list(range(LARGE))
+    assert [handle.status().attempt for handle in HANDLES] == [1] * LARGE
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("number", [1, 9, 10, 25, 39])
+def test_a_cancelled_one_of_a_large_hand_never_begins(queue: Queue, number: int) -> None:
+    filled(queue, LARGE)
+    HANDLES[number].cancel()
+    with_hand(queue, LARGE).run()
+    assert len(SEEN) == LARGE - 1
+    with pytest.raises(TaskCancelled):
+        HANDLES[number].result(1)
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize("place", [0, 5, 9, 10, 30])
+def test_one_of_a_large_hand_may_fail(queue: Queue, place: int) -> None:
+    """Its end has a reply, which comes after the answer to the second question."""
+    for number in range(LARGE):
+        function: Callable[[int], int] = failing if number == place else lambda_of_nothing
+        HANDLES.append(queue.enqueue(PyTask(function, (number,), result_ttl=60)))
+    with_hand(queue, LARGE).run()
+    states = [handle.status().state for handle in HANDLES]
+    assert states == [State.FAILED if number == place else State.SUCCEEDED for number in range(LARGE)]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_where_the_second_question_is_refused_each_asks_for_itself(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = Channel.behind
+    monkeypatch.setattr(Channel, "behind", lambda self, _packed, hear: behind(self, pack("NO-SUCH-COMMAND"), hear))
+    filled(queue, LARGE, lambda_of_nothing)
+    HANDLES[20].cancel()
+    with_hand(queue, LARGE).run()
+    states = [handle.status().state for handle in HANDLES]
+    assert states == [State.CANCELLED if number == 20 else State.SUCCEEDED for number in range(LARGE)]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_connection_may_break_before_the_second_answer(queue: Queue, client: redis.Redis) -> None:
+    filled(queue, LARGE)
+    worker = with_hand(queue, LARGE)
+    MEANWHILE.append(lambda: client.client_kill_filter(_id=worker._parts.channel.client_id))
+    worker.run()
+    assert [handle.result(1) for handle in HANDLES] == list(range(LARGE))
+    assert len(SEEN) <= LARGE + 1, "only what ran as it broke may have run again"
 
 
 def test_one_that_was_told_to_run_is_queued_again_when_it_goes_back(queue: Queue, client: redis.Redis) -> None:
