@@ -207,7 +207,7 @@ def test_where_the_second_question_is_refused_each_asks_for_itself(queue: Queue,
 def test_the_connection_may_break_before_the_second_answer(queue: Queue, client: redis.Redis) -> None:
     filled(queue, LARGE)
     worker = with_hand(queue, LARGE)
-    MEANWHILE.append(lambda: client.client_kill_filter(_id=worker._parts.channel.client_id))
+    MEANWHILE.append(lambda: client.client_kill_filter(_id=str(worker._parts.channel.client_id)))
     worker.run()
     assert [handle.result(1) for handle in HANDLES] == list(range(LARGE))
     assert len(SEEN) <= LARGE + 1, "only what ran as it broke may have run again"
