@@ -151,17 +151,17 @@ def _own_types(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_own_types(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotEncodable, match=r"args\[0\] is of type .*Money, which MessagePack cannot carry"):
         PyTask("m:f", (Money(Decimal(1), "EUR"),)).serialize()
-    encoder(Money, 40, lambda money: [money.amount, money.currency], lambda pair: Money(*pair))
+    encoder(Money, 101, lambda money: [money.amount, money.currency], lambda pair: Money(*pair))
     data = PyTask("m:f", (Money(Decimal("9.90"), "EUR"),)).serialize()
     came = decode(data).args[0]
     assert (came.amount, came.currency) == (Decimal("9.90"), "EUR")
-    encoder(Money, 40, lambda money: money.currency, lambda text: Money(Decimal(1 // 0), text))
-    with pytest.raises(Unrunnable, match=r"extension type 40 \(Money\): ZeroDivisionError"):
+    encoder(Money, 101, lambda money: money.currency, lambda text: Money(Decimal(1 // 0), text))
+    with pytest.raises(Unrunnable, match=r"extension type 101 \(Money\): ZeroDivisionError"):
         decode(data)
     monkeypatch.setattr(extensions, "_own", {})
-    with pytest.raises(Unrunnable, match="extension type 40, and this process has no encoder"):
+    with pytest.raises(Unrunnable, match="extension type 101, and this process has no encoder"):
         decode(data)
-    assert readable(data)[1][0].code == 40  # for a human to read
+    assert readable(data)[1][0].code == 101  # for a human to read
     with pytest.raises(Unrunnable, match="extension type 31, which this version does not know"):
         loads(msgpack.packb(msgpack.ExtType(31, b"")))
 
