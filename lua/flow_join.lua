@@ -153,13 +153,15 @@ local function unmade(maps) -- whether it is not known yet how many nodes one of
     end
     return false
 end
-local function enough(g, maps, good, bad, all, need, or_all) -- of a quorum
+local function enough(g, maps, good, bad, all, need, mode) -- of a quorum
     local open = unmade(maps)
-    if or_all and not open then need = math.min(need, all) end
+    if mode ~= 'q' and not open then need = math.min(need, all) end
     if good >= need then return 's' end
     if open or bad <= all - need then return nil end
-    return bad > settle('k' .. g) and 'f' or 'd' -- what was skipped has not failed
+    if mode == 'q' then return bad > settle('k' .. g) and 'd' or 'k' end -- what was skipped has not failed
+    return (mode == 'p' or settle('failed') + settle('expired') + settle('cancelled') > 0) and 'd' or 'k'
 end
+local function fails(mode, decided) return decided == 'd' and (mode == 'q' or mode == 'z') end -- the whole
 local function judge(g)
     touched[g] = nil
     local record, all, before = unpack(redis.call('HMGET', KEYS[1], 'g' .. g, 'n' .. g, 'd' .. g))
@@ -168,20 +170,20 @@ local function judge(g)
     all = tonumber(all or 0)
     if mode == 'a' or mode == 'x' then after = bad > 0 and 'd' or good == all and 's'
     elseif mode == 'e' then after = good + bad == all and 's'
-    elseif mode == 'q' or mode == 'p' then after = enough(g, maps, good, bad, all, tonumber(need), mode == 'p')
     elseif mode == 'n' then
         local skipped = settle('k' .. g)
         after = bad - skipped >= tonumber(need) and 's' or good + skipped > all - need and 'd'
+    elseif mode then after = enough(g, maps, good, bad, all, tonumber(need), mode)
     end
     if not mode or before == 's' or (before or false) == (after or false) then return end
     if before then -- a member that had failed runs again
         redis.call('HDEL', KEYS[1], 'd' .. g)
-        if before == 'f' then add('failures', -1) end
+        if fails(mode, before) then add('failures', -1) end
         for j in string.gmatch(targets, '%d+') do undrop(j) end
     end
     if after then
         redis.call('HSET', KEYS[1], 'd' .. g, after)
-        if after == 'f' then add('failures', 1) end
+        if fails(mode, after) then add('failures', 1) end
         stops = stops or mode == 'x' and after == 'd'
         for j in string.gmatch(targets, '%d+') do
             if after ~= 's' then
@@ -224,6 +226,7 @@ local function stop(to) -- nothing more is released; what runs is told, in pages
     end
 end
 local function close(failures)
+    failures = state == 'failing' and math.max(failures, 1) or failures -- an edge says so, though another provides for that
     local bad = failures .. (failures == 1 and ' node has failed' or ' nodes have failed')
     state = state == 'cancelling' and 'cancelled' or failures > 0 and 'failed' or 'succeeded'
     local out = redis.call('HGET', KEYS[1], 'out')
@@ -250,7 +253,9 @@ local function take(entry) -- whether it is for this script
     local s = kind and j ~= '' and set(j)
     if in_pages(entry) then return false end
     if kind == 'o' and s then reopen(s, tonumber(rest) or -1)
-    elseif kind == 'i' then release(j)
+    elseif kind == 'i' then
+        release(j)
+        for _, g in ipairs(s and s.outs or {}) do touch(g) end -- of a map it is known now how many nodes there are
     elseif kind == 'k' then drop(j, 'c')
     elseif kind == 'j' then touch(j)
     elseif kind == 'X' then stop('cancelling')
@@ -299,7 +304,7 @@ while #touched > 0 do
     if steps < most then judge(g) else later('j' .. g) end
 end
 local failures, left = settle('failures'), settle('left')
-if failures > 0 then
+if failures > 0 or stops then
     if state == 'running' or state == 'failing' then call_back('failure') end -- who cancels it knows
     stops = stops or policy == 'stop_now'
 end

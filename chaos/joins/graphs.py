@@ -28,7 +28,7 @@ Kind = Literal["t", "m", "w"]
 
 class Gate(NamedTuple):
     """What a set waits for: a mode, and the sets. `a`: all succeed, `e`: all end, `q`: so many succeed, `p`: so many or all,
-    `n`: so many fail."""
+    `n`: so many fail; `z`: as `p`, what the whole needs."""
 
     mode: str
     need: int
@@ -251,15 +251,20 @@ class Builder:
 
     def _last(self) -> Gate | None:
         """What decides of the whole, if its policy is a quorum."""
-        handlers, before, handled = set[int](), set[int](), set[int]()
+        handlers, before, instead = set[int](), set[int](), dict[int, int]()
         for number, one in enumerate(self.spec.sets):
             if one.gates and all(gate.mode == "n" or handlers.issuperset(gate.sources) for gate in one.gates):
                 handlers.add(number)
             for gate in one.gates:
-                (handled if gate.mode == "n" else before).update(gate.sources)
+                if gate.mode != "n":
+                    before.update(gate.sources)
+                else:
+                    instead |= {each: number for each in gate.sources if each not in instead}
         ends = [number for number in range(len(self.spec.sets)) if number not in before | handlers]
-        need = _needed(self.spec.policy)
-        return Gate("p", need, tuple(ends)) if need and not handled.issuperset(ends) else None
+        need, others = _needed(self.spec.policy), tuple(dict.fromkeys(instead[each] for each in ends if each in instead))
+        if others and all(self.spec.sets[each].kind != "m" for each in ends):
+            need = min(need, sum(len(self.spec.sets[each].acts) for each in ends))
+        return Gate("z", need, (*ends, *others)) if need and ends else None
 
     def _edges(self) -> tuple[list[_Place], Any, list[Gate]]:
         """What something comes after, and by which policies."""

@@ -45,8 +45,9 @@ class Model:
         self.unhandled: list[int] = []  # such moments of failures that nothing provides for
         self.found = Found()
         gates = [*(gate for one in spec.sets for gate in one.gates), *filter(None, (spec.last,))]
-        self._quorums = {gate for gate in gates if gate.mode in "qp"}
-        handled = {each for gate in gates if gate.mode in "qpn" for each in gate.sources}
+        self._quorums = {gate for gate in gates if gate.mode in "qz"}
+        counted = {each for gate in gates if gate.mode in "qn" for each in gate.sources}
+        handled = range(len(spec.sets)) if spec.last else counted
         for number, one in enumerate(spec.sets):
             self._set(number, one, number in handled)
 
@@ -106,7 +107,7 @@ class Model:
         failed = sorted(moment for mark, moment in states if mark == _BAD)  # what was skipped has not
         rest = sorted(moment for mark, moment in states if mark != _BAD)
         wanted, unwanted = (failed, rest) if gate.mode == "n" else (good, bad)
-        need = min(gate.need, len(states)) if gate.mode == "p" else gate.need
+        need = min(gate.need, len(states)) if gate.mode in "pz" else gate.need
         if len(wanted) >= need:
             return True, wanted[need - 1] if need else 0
         return False, unwanted[max(0, len(states) - need)] if unwanted else 0
@@ -118,7 +119,8 @@ class Model:
     def _missed(self) -> list[int]:
         """Since when, at the earliest, a quorum could not be reached any more, as nodes have failed, which is a failure of its
         own; of each."""
-        some = [gate for gate in self._quorums if any(_BAD in self.marks[each] for each in gate.sources)]
+        ill = {number for number, marks in enumerate(self.marks) if _BAD in marks}
+        some = [gate for gate in self._quorums if (ill if gate.mode == "z" else ill.intersection(gate.sources))]
         return [moment for reached, moment in map(self._gate, some) if not reached]
 
     def call_backs(self) -> None:

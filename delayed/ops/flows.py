@@ -110,6 +110,7 @@ def _gates(run: Run, sets: list[Any]) -> dict[int, list[Edge]]:
         for gate in found.outs:
             sources.setdefault(gate, []).append(number)
     wanted, edges = sorted(sources), dict[int, list[Edge]]()
+    sizes = {number: found.size for number, found, _ in sets}
     for at in range(0, len(wanted), _PAGE):
         some = wanted[at : at + _PAGE]
         records = run.queue.store.call(
@@ -117,8 +118,10 @@ def _gates(run: Run, sets: list[Any]) -> dict[int, list[Edge]]:
         )
         for gate, record, decided in zip(some, records[::2], records[1::2], strict=True):
             mode, need, targets = (record or b"a 0 -").decode().split(" ")[:3]
+            if mode == "p" and int(need) >= sum(sizes[each] for each in sources[gate]):
+                mode, need = "a", "0"
             word = {"a": "all", "x": "all", "e": "ended", "q": "some", "p": "some", "n": "failed"}.get(mode, mode)
-            edge = Edge(word, int(need), sources[gate], {b"s": "satisfied", b"d": "never", b"f": "never"}.get(decided, ""))
+            edge = Edge(word, int(need), sources[gate], {b"s": "satisfied", b"d": "never", b"k": "never"}.get(decided, ""))
             for target in targets.split(","):
                 if target != "-":
                     edges.setdefault(int(target), []).append(edge)

@@ -11,7 +11,7 @@ from ..redis.store import Store
 from ..task.headers import Member
 from .carry import Carrier
 from .compose import Flow
-from .graph import Graph
+from .graph import Graph, Policy, policy_in
 from .layout import Layout, NodeSet, packed_queues
 from .pages import run_id
 from .run import Run
@@ -37,6 +37,7 @@ class Membership:
         self._queue, self._member, self._lease = queue, member, lease
         self._home = queue if home == queue.name else Queue(home, queue.conn)
         self._added = 0
+        self._policy: Policy = "stop"  # of the workflow, once that has been read
 
     @property
     def run(self) -> Run:
@@ -67,10 +68,11 @@ class Membership:
             )
         field = f"a{member.node}#{self._added}" if name is None else f"a{member.node}:{name}"
         key = store.keys.flow(member.flow)
-        size = self._measure(part)
-        own = store.call("HGET", key, f"s{member.set}")
+        own, policy = store.call("HMGET", key, f"s{member.set}", "policy")
         if own is None:
             raise Superseded("the workflow is gone")
+        self._policy = policy_in((policy or b"").decode())
+        size = self._measure(part)
         counts = [int(store.call("HINCRBY", key, what, size[what])) - size[what] for what in ("sets", "gates", "next")]
         graph = self._graph(part, (counts[0], counts[1], counts[2]))
         tracing = self._queue.tracing
@@ -94,7 +96,7 @@ class Membership:
         return {"sets": len(graph.blocks), "gates": len(graph.gates), "next": nodes}
 
     def _graph(self, part: Any, base: tuple[int, int, int]) -> Graph:
-        flow = Flow(self._home, base=base)
+        flow = Flow(self._home, on_failure=self._policy, base=base)
         flow.add(part)
         flow.graph.number()
         return flow.graph

@@ -18,6 +18,7 @@ from .layout import BAD, NodeSet
 from .pages import run_id
 
 RetryMode = Literal["failed_only", "failed_and_downstream", "all"]
+_FAILED = frozenset(b"fxc")
 _FINAL = tuple(each.encode() for each in f"s{BAD}")
 _MODES = ("failed_only", "failed_and_downstream", "all")
 _PAGE = 1000
@@ -31,7 +32,7 @@ class Gate(NamedTuple):
     mode: str
     need: int
     targets: list[int]
-    before: str  # how it was decided: s, d, f or ''
+    before: str  # how it was decided: s, d, k or ''
     maps: list[int]  # sets before it whose nodes may not be made yet
 
     @classmethod
@@ -40,6 +41,10 @@ class Gate(NamedTuple):
         mode, need, targets, *maps = record.split(" ")
         numbers = [[int(each) for each in some.split(",") if each != "-"] for some in (targets, *maps)]
         return cls(mode, int(need), numbers[0], before, numbers[1] if maps else [])
+
+    def fails(self, decided: str) -> bool:
+        """Whether the workflow has failed with that."""
+        return decided == "d" and self.mode in ("q", "z")
 
 
 class Tally(NamedTuple):
@@ -50,6 +55,7 @@ class Tally(NamedTuple):
     bad: int
     skipped: int
     unmade: bool  # the nodes of a map are not known yet
+    failed: bool  # some node of the workflow has
 
 
 class _Run(Protocol):
@@ -88,11 +94,10 @@ class _Plan:
 
     def failed(self) -> set[int]:
         """The sets with nodes that have failed, expired or been cancelled."""
-        bad = frozenset(b"fxc")
         return {
             number
             for number, found in self.sets.items()
-            if found.kind != "c" and bad.intersection(self.marks[found.first : found.first + found.size])
+            if found.kind != "c" and _FAILED.intersection(self.marks[found.first : found.first + found.size])
         }
 
     def cancelled(self) -> dict[int, list[int]]:
@@ -137,7 +142,7 @@ class _Plan:
                 for target in self.gates[each].targets:
                     behind[target] -= 1
                     unsatisfied[target] -= decided == "s"
-                    doomed[target] += decided in ("d", "f")
+                    doomed[target] += decided in ("d", "k")
                     if not behind[target]:
                         ready.append(target)
         self._count()
@@ -199,7 +204,7 @@ class _Plan:
                 counts[name] += marks.count(mark.encode())
             left += marks.count(0) + marks.count(b"q")
             failures += 0 if "h" in found.flags else sum(marks.count(each) for each in b"fxc")
-        failures += sum(self.fields.get(f"d{number}") == "f" for number in self.gates)
+        failures += sum(gate.fails(self.fields.get(f"d{number}", "")) for number, gate in self.gates.items())
         self.fields |= {name: str(count) for name, count in (counts | {"left": left, "failures": failures}).items()}
 
 
@@ -207,24 +212,27 @@ def tallied(gate: Gate, before: bytes, sets: Mapping[int, NodeSet], marks: bytes
     """That, from the marks of the nodes before it, and from all sets and marks."""
     maps = [sets[each] for each in gate.maps if each in sets and sets[each].kind == "m"]
     unmade = any(marks[found.first : found.first + 1] not in _FINAL for found in maps)
-    return Tally(len(before), before.count(b"s"), sum(map(before.count, BAD.encode())), before.count(b"k"), unmade)
+    failed = gate.mode == "z" and any(
+        not _FAILED.isdisjoint(marks[found.first : found.first + found.size]) for found in sets.values() if found.kind != "c"
+    )
+    return Tally(len(before), before.count(b"s"), sum(map(before.count, BAD.encode())), before.count(b"k"), unmade, failed)
 
 
 def verdict(gate: Gate, tally: Tally) -> str:
     """As `judge` in lua/flow_join.lua."""
-    size, good, bad, skipped, unmade = tally
+    size, good, bad, skipped, unmade, failed = tally
     if gate.mode in "ax":
         return "d" if bad else "s" if good == size else ""
     if gate.mode == "e":
         return "s" if good + bad == size else ""
     if gate.mode == "n":
         return "s" if bad - skipped >= gate.need else "d" if good + skipped > size - gate.need else ""
-    need = min(gate.need, size) if gate.mode == "p" and not unmade else gate.need
+    need = gate.need if gate.mode == "q" or unmade else min(gate.need, size)
     if good >= need:
         return "s"
     if unmade or bad <= size - need:
         return ""
-    return "f" if bad > skipped else "d"
+    return "d" if gate.mode == "p" or (bad > skipped if gate.mode == "q" else failed) else "k"
 
 
 def run_again(run: _Run, mode: RetryMode) -> int:

@@ -157,7 +157,7 @@ class Flow:
         name: what people call it.
         on_failure: what happens to nodes behind one that has failed: `stop` skips them, `stop_now` cancels what runs as well,
             `continue` runs them; with `any` and `quorum(k)` one success, or `k`, among the nodes before will do (or all, where
-            there are fewer), and so they will among the last ones for the whole to succeed.
+            there are fewer), and the whole has succeeded if so many of the last ones have.
         unique: a key. While a workflow with it is known, no second one is created.
         join: a second one is not refused: `submit` returns the first.
         keep: seconds that it is kept after its end.

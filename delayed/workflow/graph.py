@@ -1,14 +1,14 @@
 """A workflow as it is put together: sets of nodes, and the gates between them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, cast
 
 from ..errors import InvalidTask
 from ..task.task import GoTask, PyTask, Task
 
 MODES = {"stop": "a", "stop_now": "x", "continue": "e", "any": "q", "failure": "n"}  # of gates, as flow_join.lua knows them
 WHOLE = ("stop", "stop_now", "continue", "any")  # policies of a workflow, besides a quorum
-QUORUMS = "qp"  # modes that need so many successes; with `p` all, where they are fewer
+QUORUMS = "qpz"  # modes that need so many successes; with `p` and `z` all, where they are fewer; `z` is that of the whole
 _MOST_TARGETS = 100  # sets behind one gate; where there are more, several gates stand side by side
 _DEEPEST = 16  # specifications within each other
 _NOT_HERE = ("at", "after", "rate_key")  # options of tasks that wait for an instant
@@ -37,6 +37,14 @@ def quorum(need: int) -> Quorum:
     if type(need) is not int or need < 1:
         raise InvalidTask(f"a quorum is a number of nodes above 0, not {need!r}")
     return Quorum(need)
+
+
+def policy_in(text: str) -> Policy:
+    """The policy of a workflow, as it is stored; what no version of ours has written is `stop`."""
+    name, _, need = text.partition(":")
+    if name == "quorum" and need.isdecimal() and int(need) > 0:
+        return Quorum(int(need))
+    return cast("Policy", text) if text in WHOLE else "stop"
 
 
 class Block:
@@ -87,8 +95,17 @@ class Gate:
     __slots__ = ("mode", "need", "number", "sources", "targets")
 
     def __init__(self, number: int, mode: str, need: int, sources: list[Block]) -> None:
-        self.number, self.mode, self.need, self.sources = number, mode, need, sources
+        self.number, self.mode, self.need = number, mode, need
+        self.sources: list[Block] = []
         self.targets: list[Block] = []
+        self.put_behind(sources)
+
+    def put_behind(self, sources: list[Block]) -> None:
+        """These are the sets before it, and no others."""
+        for each in self.sources:
+            if self in each.outs:
+                each.outs.remove(self)
+        self.sources = sources
         for each in sources:
             each.outs.append(self)
 
@@ -124,6 +141,7 @@ class Graph:
         self.blocks: list[Block] = []
         self.gates: list[Gate] = []
         self._base = base
+        self._last: Gate | None = None  # behind the last sets: see `close`
         self._shared: dict[tuple[str, int, tuple[int, ...]], Gate] = {}
 
     def block(self, tasks: Sequence[Task], queue: str, kind: str = "t", label: str = "") -> Block:
@@ -198,9 +216,18 @@ class Graph:
         return at - self._base[2]
 
     def close(self, ends: list[Block]) -> None:
-        """Let the policy decide, too, whether the whole has failed if one of those has that nothing comes after."""
-        if isinstance(self.default, Quorum) and not all(each.outs for each in ends):
-            self._gate(self.default, ends)
+        """Where the policy is a quorum, let those decide whether the whole has failed that nothing comes after. For one that
+        has failed stands what handles that, if there is such a set."""
+        if not isinstance(self.default, Quorum) or not ends:
+            return
+        need, handlers = self.default.need, [gate.targets[0] for each in ends for gate in each.outs if gate.mode == "n"]
+        if handlers and all(each.kind != "m" for each in ends):
+            need = min(need, sum(each.size for each in ends))
+        if self._last is None:
+            self._last = Gate(self._base[1] + len(self.gates), "z", need, [])
+            self.gates.append(self._last)
+        self._last.need = need
+        self._last.put_behind([*ends, *dict.fromkeys(handlers)])
 
     def ends(self) -> list[Block]:
         """The sets that nothing comes after, but for what handles a failure; and no such handler."""
@@ -214,7 +241,7 @@ class Graph:
             if each.kind != "c"
             and not each.empty
             and each.number not in handlers
-            and all(gate.mode == "n" for gate in each.outs)
+            and all(gate.mode in "nz" for gate in each.outs)
         ]
 
 

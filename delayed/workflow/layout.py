@@ -9,7 +9,7 @@ from ..base.ids import node_id
 from ..task.options import Options
 from ..task.result import NODE_STATES
 from ..task.task import Task
-from .graph import QUORUMS, Block, Gate, Graph
+from .graph import QUORUMS, Block, Gate, Graph, Quorum
 
 LISTED = 1000  # tasks of a set up to which each has a field; where there are more, they are in a list
 MARKS = NODE_STATES
@@ -74,7 +74,7 @@ class Layout:
             yield f"n{gate.number}", str(sum(each.size for each in gate.sources))
 
     def _set(self, block: Block) -> NodeSet:
-        flags = "h" if _handled(block.outs) else ""
+        flags = "h" if _handled(block.outs) or isinstance(self.graph.default, Quorum) else ""
         if block.size > LISTED:
             flags += "b"
         if any(_needs_more(task) for task in block.tasks):

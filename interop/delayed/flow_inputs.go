@@ -188,8 +188,8 @@ func addToFlow(ctx context.Context, app *App, part Part, name string) (bool, err
 
 func appendToFlow(ctx context.Context, job *Job, home *Queue, app *App, a flow.Addition, part Part) (bool, error) {
 	carrier := home.carrier()
-	added, err := carrier.Append(ctx, a, func(base flow.Base) (*flow.Graph, error) {
-		f := newFlow(home, "", base, nil)
+	added, err := carrier.Append(ctx, a, func(base flow.Base, policy string) (*flow.Graph, error) {
+		f := newFlow(home, "", base, []FlowOption{OnFailure(Policy(policy))})
 		f.app, f.inherited, f.trace = app, job.Metadata, home.traceIn(ctx)
 		f.Add(part)
 		if f.err == nil {

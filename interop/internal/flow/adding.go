@@ -27,9 +27,15 @@ type Addition struct {
 	Count      int64      // which of its additions this is, if it has no name
 }
 
-// Append adds nodes. draw puts them together, counted from these numbers. It returns false if they had been added before.
-func (c *Carrier) Append(ctx context.Context, a Addition, draw func(Base) (*Graph, error)) (bool, error) {
-	graph, err := draw(Base{})
+// Append adds nodes. draw puts them together, counted from these numbers, with the policy of the workflow. It returns false if they had
+// been added before.
+func (c *Carrier) Append(ctx context.Context, a Addition, draw func(Base, string) (*Graph, error)) (bool, error) {
+	flow := a.Member.Flow
+	own, policy, err := c.beside(ctx, flow, a.Member.Set)
+	if err != nil {
+		return false, err
+	}
+	graph, err := draw(Base{}, policy)
 	if err != nil {
 		return false, err
 	}
@@ -37,14 +43,6 @@ func (c *Carrier) Append(ctx context.Context, a Addition, draw func(Base) (*Grap
 	if nodes < 1 || nodes > mostAdded {
 		return false, fmt.Errorf("%w: a node may add 1 to %d nodes at once, not %d: add a map, or groups one after another",
 			errs.ErrInvalidTask, mostAdded, nodes)
-	}
-	flow := a.Member.Flow
-	own, ok, err := c.set(ctx, flow, a.Member.Set)
-	if err != nil {
-		return false, err
-	}
-	if !ok {
-		return false, ErrSuperseded
 	}
 	var base Base
 	for _, each := range []struct {
@@ -59,10 +57,26 @@ func (c *Carrier) Append(ctx context.Context, a Addition, draw func(Base) (*Grap
 		next, _ := reply.(int64)
 		*each.to = next - each.size
 	}
-	if graph, err = draw(base); err != nil {
+	if graph, err = draw(base, policy); err != nil {
 		return false, err
 	}
 	return c.append(ctx, a, graph, own)
+}
+
+// beside is the set of a node that adds some, and the policy of its workflow.
+func (c *Carrier) beside(ctx context.Context, flow string, number int64) (own nodeSet, policy string, err error) {
+	found, err := c.Fields(ctx, flow, "s"+rdb.Decimal(number), "policy")
+	if err != nil {
+		return nodeSet{}, "", err
+	}
+	own, ok := setOf(found[0])
+	if !ok {
+		return nodeSet{}, "", ErrSuperseded
+	}
+	if policy = string(found[1]); !isPolicy(policy) { // no version of ours has written it
+		policy = "stop"
+	}
+	return own, policy, nil
 }
 
 func (c *Carrier) append(ctx context.Context, a Addition, graph *Graph, own nodeSet) (bool, error) {

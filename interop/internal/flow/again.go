@@ -29,7 +29,7 @@ type storedGate struct {
 	mode    string
 	need    int64
 	targets []int64
-	before  string  // how it was decided: s, d, f or nothing
+	before  string  // how it was decided: s, d, k or nothing
 	maps    []int64 // sets before it whose nodes may not be made yet
 	sources []Set
 }
@@ -221,7 +221,7 @@ func (p *plan) make(reset map[int64]bool, keepDecided bool) {
 				switch decided {
 				case "s":
 					unsatisfied[target]--
-				case "d", "f":
+				case "d", "k":
 					doomed[target]++
 				}
 				if behind[target]--; behind[target] == 0 {
@@ -288,6 +288,13 @@ func (p *plan) set(s Set, unsatisfied, doomed int, whole bool) {
 	}
 }
 
+// hasFailed says whether some node has.
+func (p *plan) hasFailed() bool {
+	return slices.ContainsFunc(p.order, func(number int64) bool {
+		return p.sets[number].stored.kind != "c" && bytes.ContainsAny(p.marksOf(p.sets[number]), "fxc")
+	})
+}
+
 func (p *plan) judge(number int64, keepDecided bool) string {
 	gate := p.gates[number]
 	var good, ill, skipped, size int64
@@ -303,7 +310,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 		nothing = nothing || s.Size == 0 && waits
 		unmade = unmade || slices.Contains(gate.maps, s.Number) && s.stored.kind == "m" && countAny(marks, "s"+bad) == 0
 	}
-	decided := verdict(gate, good, ill, size, skipped, unmade)
+	decided := verdict(gate, good, ill, size, skipped, unmade, p.hasFailed)
 	if nothing {
 		decided = ""
 	}
@@ -322,7 +329,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 }
 
 // verdict is as judge in lua/flow_join.lua.
-func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool) string {
+func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool, failed func() bool) string {
 	switch gate.mode {
 	case "a", "x":
 		switch {
@@ -347,7 +354,7 @@ func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool) stri
 		return ""
 	}
 	need := gate.need
-	if gate.mode == "p" && !unmade {
+	if gate.mode != "q" && !unmade {
 		need = min(need, size)
 	}
 	switch {
@@ -355,10 +362,10 @@ func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool) stri
 		return "s"
 	case unmade || bad <= size-need:
 		return ""
-	case bad > skipped:
-		return "f"
+	case gate.mode == "p" || gate.mode == "q" && bad > skipped || gate.mode == "z" && failed():
+		return "d"
 	}
-	return "d"
+	return "k"
 }
 
 // count reckons the counts of the whole.
@@ -379,8 +386,8 @@ func (p *plan) count() {
 			failures += countAny(marks, "fxc")
 		}
 	}
-	for number := range p.gates {
-		if p.decided[number] == "f" {
+	for number, gate := range p.gates {
+		if p.decided[number] == "d" && (gate.mode == "q" || gate.mode == "z") {
 			failures++
 		}
 	}

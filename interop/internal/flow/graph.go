@@ -22,7 +22,7 @@ var modes = map[string]string{"stop": "a", "stop_now": "x", "continue": "e", "an
 const (
 	quorum  = "quorum:"        // what a policy begins with that needs so many successes,
 	upTo    = "quorum or all:" // and that of the edges in a workflow with such a policy: where there are fewer nodes, all will do
-	quorums = "qp"             // their modes
+	quorums = "qpz"            // modes that need so many successes; with p and z all, where they are fewer; z is that of the whole
 )
 
 // Quorum is the policy that needs so many successes.
@@ -98,13 +98,16 @@ type Base struct{ Sets, Gates, Nodes int64 }
 
 // NewGraph is one without nodes.
 func NewGraph(policy string, base Base) (*Graph, error) {
-	if !strings.HasPrefix(policy, quorum) && !slices.Contains([]string{"stop", "stop_now", "continue", "any"}, policy) {
+	if !isPolicy(policy) {
 		return nil, fmt.Errorf("%w: the policy of a workflow is stop, stop_now, continue, any or a quorum, not %q", errs.ErrInvalidTask, policy)
 	}
-	if _, _, err := modeOf(policy); err != nil {
-		return nil, err
-	}
 	return &Graph{Policy: policy, base: base, shared: map[string]*gate{}}, nil
+}
+
+// isPolicy says whether a workflow can have it.
+func isPolicy(policy string) bool {
+	_, _, err := modeOf(policy)
+	return err == nil && policy != "failure" && !strings.HasPrefix(policy, upTo)
 }
 
 // Add makes a set of nodes that run these tasks, in a queue.
@@ -258,15 +261,38 @@ func (g *Graph) Sizes() (sets, gates, nodes int64) {
 	return int64(len(g.blocks)), int64(len(g.gates)), nodes
 }
 
-// Close lets the policy decide, too, whether the whole has failed if one of those has that nothing comes after.
+// Close lets, where the policy is a quorum, those decide whether the whole has failed that nothing comes after. For one that has failed
+// stands what handles that, if there is such a set.
 func (g *Graph) Close(ends []*Block) error {
-	unhandled := slices.ContainsFunc(ends, func(b *Block) bool { return len(b.outs) == 0 })
-	if policy := g.standard(); unhandled && strings.HasPrefix(policy, upTo) {
-		_, err := g.gate(policy, ends)
+	if !g.counts() || len(ends) == 0 {
+		return nil
+	}
+	_, need, err := modeOf(g.standard())
+	if err != nil {
 		return err
+	}
+	sources, known := slices.Clone(ends), true
+	for _, b := range ends {
+		known = known && b.kind != "m"
+		for _, out := range b.outs {
+			if out.mode == "n" {
+				sources = append(sources, out.targets[0])
+			}
+		}
+	}
+	if len(sources) > len(ends) && known {
+		need = min(need, int(sizeOf(ends)))
+	}
+	last := &gate{number: g.base.Gates + int64(len(g.gates)), mode: "z", need: need, sources: distinct(sources)}
+	g.gates = append(g.gates, last)
+	for _, b := range last.sources {
+		b.outs = append(b.outs, last)
 	}
 	return nil
 }
+
+// counts says whether the policy is a quorum.
+func (g *Graph) counts() bool { return strings.HasPrefix(g.standard(), upTo) }
 
 // Ends are the sets that nothing comes after, but for what handles a failure; and no such handler.
 func (g *Graph) Ends() (ends []*Block) {

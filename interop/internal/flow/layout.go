@@ -73,6 +73,9 @@ func (g *gate) packed() string {
 
 func (l *Layout) set(b *Block) nodeSet {
 	flags, outs := "", make([]string, len(b.outs))
+	if l.Graph.counts() {
+		flags = "h"
+	}
 	for i, out := range b.outs {
 		if strings.Contains("n"+quorums, out.mode) { // a failure of its nodes is provided for
 			flags = "h"

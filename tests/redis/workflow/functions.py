@@ -57,6 +57,16 @@ def grow_twice() -> list[bool]:
     return added
 
 
+def grow_badly() -> bool:
+    """Add a chain of which the first step fails."""
+    from delayed.task.task import PyTask
+    from delayed.workflow import chain
+
+    workflow = current_task().workflow
+    assert workflow is not None
+    return workflow.add(chain(PyTask("tasks:fail", ("no",)), PyTask(same, ("late",))))
+
+
 def fail_unless(key: str) -> str:
     """Fail until the queue has a list of this name."""
     queue = current_task().queue

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from delayed.errors import InvalidTask
+from delayed.ops.flows import after_text, view
 from delayed.ops.fsck import check
 from delayed.queue.queue import Queue
 from delayed.task.task import PyTask
@@ -25,7 +26,10 @@ def play(hands: Hands, fails: str = "", returns: dict[str, Any] | None = None) -
     """Run what waits and what follows from it; those that are called so fail. Returns what ran, in its order."""
     ran = []
     while (held := hands.take()) is not None:
-        assert held.begin()
+        if not held.begin():
+            assert held.cancel()
+            hands.carry()
+            continue
         ran.append(held.label)
         assert held.fail() if held.label in fails.split() else held.succeed((returns or {}).get(held.label))
         hands.carry()
@@ -121,13 +125,96 @@ def test_a_map_may_be_the_last(queue: Queue, size: int) -> None:
     sound(run)
 
 
-@pytest.mark.parametrize(("fails", "state"), [("a", "succeeded"), ("a b", "failed"), ("b", "succeeded")])
+@pytest.mark.parametrize(("fails", "state"), [("a", "succeeded"), ("a b", "succeeded"), ("b", "succeeded")])
 def test_a_failure_that_is_handled_is_none_of_the_whole(queue: Queue, fails: str, state: str) -> None:
     run = group(linked(task("a"), on_error=[task("sorry")]), task("b")).submit(queue, on_failure="any")
     assert ("sorry" in play(Hands(queue), fails), run.wait(0)) == ("a" in fails, state)
     alone = linked(task("a"), on_error=[task("sorry")]).submit(queue, on_failure="any")
     play(Hands(queue), fails)
     assert alone.wait(0) == "succeeded"
+    sound(run)
+
+
+def test_what_handles_a_failure_may_fail_itself(queue: Queue) -> None:
+    run = group(linked(task("a"), on_error=[task("sorry")]), task("b")).submit(queue, on_failure=quorum(2), **CALLED)
+    assert "on failure" in play(Hands(queue), "a sorry")
+    assert run.wait(0) == "failed"
+    sound(run)
+
+
+@pytest.mark.parametrize(
+    ("fails", "state"), [("b", "succeeded"), ("b d", "succeeded"), ("a c e", "failed"), ("a c f", "failed")]
+)
+def test_only_the_last_nodes_decide_of_the_whole(queue: Queue, fails: str, state: str) -> None:
+    """What fails in a chain, or before an `on_success`, only keeps its own end from succeeding."""
+    third = linked(task("e"), on_success=[task("f")])
+    run = group(chain(task("a"), task("b")), chain(task("c"), task("d")), third).submit(queue, on_failure="any", **CALLED)
+    ran = play(Hands(queue), fails)
+    assert (run.wait(0), "on failure" in ran, "on success" in ran) == (state, state == "failed", state == "succeeded")
+    sound(run)
+
+
+def test_a_quorum_is_judged_when_it_is_known_how_many_nodes_a_map_has(queue: Queue) -> None:
+    flow = Flow(queue, **CALLED)
+    rows = flow.map(PyTask("tasks:noop"), over=flow.add(task("list")))
+    flow.add(task("after"), after=[flow.add(task("a"), name="a"), rows], when=quorum(3), name="after")
+    run = flow.submit()
+    hands = Hands(queue)
+    for held in sorted(hands.take_all(), key=lambda held: held.label):  # a, and then the list
+        assert held.begin()
+        assert held.succeed(["1", "2"]) if held.label == "list" else held.fail()
+        hands.carry()
+    assert states(run)["after"] == "skipped", "before the nodes of the map run"
+    sound(run)
+    assert "on failure" in play(hands)
+    assert run.wait(0) == "failed"
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_it_can_be_submitted_again(queue: Queue, more: bool) -> None:
+    flow = Flow(queue, on_failure="any")
+    flow.add(PyTask("builtins:int", ("7",)))
+    assert flow.submit().status().total == 1
+    if more:
+        flow.add(task("b"))
+        flow.add(task("c"))
+    run = flow.submit()
+    burst(queue)
+    Hands(queue).carry()
+    assert (run.result(0), run.wait(0)) == (None if more else 7, "succeeded")
+    sound(run)
+
+
+def test_an_edge_that_stops_the_whole_has_failed_it(queue: Queue) -> None:
+    for policy in ("any", "stop"):
+        flow = Flow(queue, on_failure=policy, **CALLED)
+        other, first = flow.add(task("d")), flow.add(task("a"))
+        flow.add(task("b"), after=first, when="stop_now")
+        flow.add(task("c"), after=[first, other], when="any")
+        flow.add(task("e"), after=flow.wait("never"), when="any")
+        run = flow.submit()
+        ran = play(Hands(queue), "a")
+        assert (run.wait(0), "on failure" in ran, "on success" in ran) == ("failed", True, False)
+        sound(run)
+
+
+def test_people_read_what_it_comes_to(queue: Queue) -> None:
+    run = group(task("a"), task("b"), task("c")).then(task("d")).then(task("e")).submit(queue, on_failure=quorum(2))
+    sets = {each.number: each for each in view(run).sets}
+    assert [after_text(each, sets) for each in sets.values()] == ["", "after 2 of 3 of [0] tasks:noop", "after [1] tasks:noop"]
+    assert view(run).policy == "quorum:2"
+    play(Hands(queue))
+
+
+@pytest.mark.parametrize(("policy", "state"), [("any", "succeeded"), ("stop", "failed"), ("continue", "failed")])
+def test_what_a_node_adds_has_the_policy_of_the_whole(queue: Queue, policy: Any, state: str) -> None:
+    run = group(PyTask("tests.redis.workflow.functions:grow_badly"), task("b")).submit(queue, on_failure=policy)
+    for _ in range(3):
+        burst(queue)
+        Hands(queue).carry()
+    found = run.nodes()
+    assert run.wait(0) == state
+    assert [each.state for each in found][2:] == ["failed", "succeeded" if policy == "continue" else "skipped"]
     sound(run)
 
 

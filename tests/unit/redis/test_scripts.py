@@ -16,7 +16,7 @@ READS = {"EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET"
 READS |= {"GETRANGE", "LRANGE", "PTTL", "TIME", "TYPE", "XLEN", "XRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}
 OF_ANY_TYPE = {"DEL", "EXISTS", "EXPIRE", "PEXPIRE", "PTTL", "SET", "TIME", "TYPE"}
 OF_GO = {"finish_many"}  # scripts that only Go's workers use, whose goroutines end tasks together
-LONGER = {"flow_join": 305, "count": 90}  # lines: one step has to know all that can follow from an end
+LONGER = {"flow_join": 315, "count": 90}  # lines: one step has to know all that can follow from an end
 HELPER = re.compile(r"^local function (\w+)(.*?)^end\n", re.DOTALL | re.MULTILINE)
 LOOP = re.compile(r"for i = (\d+), (?:#KEYS > \d+ and )?(\d+)(?: or 0)? do(.*?)end", re.DOTALL)  # over some of the keys
 COMMAND = re.compile(r"redis\.(p?)call\('(\w+)'(?:, KEYS\[([^\]]+)\])?")
