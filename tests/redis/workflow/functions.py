@@ -67,6 +67,13 @@ def grow_badly() -> bool:
     return workflow.add(chain(PyTask("tasks:fail", ("no",)), PyTask(same, ("late",))))
 
 
+def grow_for(number: int) -> int:
+    """As `grow_twice`, for an element of a map, if that is not 0."""
+    if number:
+        grow_twice()
+    return number
+
+
 def fail_unless(key: str) -> str:
     """Fail until the queue has a list of this name."""
     queue = current_task().queue
