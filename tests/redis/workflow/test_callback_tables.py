@@ -1,4 +1,4 @@
-"""Which callbacks run, and what is found after nodes that have added some: tables of docs/workflows.md that these tests see."""
+"""Which callbacks run, and what is found after added nodes: tables of docs/workflows.md that these tests see."""
 
 from collections.abc import Callable
 from typing import Any
