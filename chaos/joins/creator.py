@@ -16,7 +16,7 @@ from pathlib import Path
 
 from delayed.errors import Duplicate
 from delayed.queue.queue import Queue
-from delayed.workflow import Flow, pages
+from delayed.workflow import Flow
 
 from ..notes import note
 from .graphs import QUEUE, Plan
@@ -42,6 +42,7 @@ def _submit(plan: Plan, number: int, calm: str, dying: bool) -> None:
     queue = Queue(QUEUE, os.environ["DELAYED_REDIS_URL"])
     built = plan.build(number, queue)
     assert isinstance(built.flow, Flow)
+    built.flow.patience = PATIENCE
     note(SUBMITTING, built.spec.first)
     if dying:
         Suicide(rng.choice(_SHARES), calm, b"", 0.0).install()
@@ -102,7 +103,6 @@ def main() -> None:
     """Until all are submitted; then it waits to be stopped."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     first, step, words, calm, *program = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-    pages.PATIENCE = PATIENCE
     plan, done = plan_of(words), Path(f"{calm}.{first}")
     queue, rng = Queue(QUEUE, os.environ["DELAYED_REDIS_URL"]), random.Random()
     number = first + step * int(done.read_text() if done.exists() else 0)
