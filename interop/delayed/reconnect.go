@@ -87,6 +87,7 @@ func (w *Worker) open() error {
 	}
 	err := w.acks.Settle()
 	for _, pool := range w.pools {
+		pool.Prefetch.Trip = connections[0].Trip
 		_, tasks, _ := pool.Held()
 		names := pool.Renew()
 		if err != nil || len(names) == 0 {

@@ -143,7 +143,7 @@ func (w *Worker) assemble() {
 		w.tallies = append(w.tallies, &tally.Counter{})
 		w.recorders = append(w.recorders, newRecorder(queue.store, w.place))
 	}
-	w.buffer = make(chan *lease.Lease, 2*(lease.MostAhead+len(w.slots)))
+	w.buffer = make(chan *lease.Lease, 2*(lease.FarAhead+len(w.slots)))
 }
 
 // Register makes a function runnable under its own path, `package/path.Function`: see RegisterAs. The error wraps ErrConfiguration if it

@@ -471,4 +471,14 @@ func TestPace(t *testing.T) {
 	if p.Ahead != 0 {
 		t.Error("it did not begin anew")
 	}
+	p.Trip = time.Millisecond
+	for range 12 {
+		p.Adapt(10, 1000, time.Microsecond, 1)
+	}
+	if p.Ahead != lease.FarAhead {
+		t.Errorf("%d tasks are taken ahead where Redis is far away", p.Ahead)
+	}
+	if p.Adapt(1, 100, 10*time.Millisecond, 1); p.Ahead != 0 {
+		t.Error("slow tasks are taken ahead where Redis is far away")
+	}
 }

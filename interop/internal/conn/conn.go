@@ -40,7 +40,8 @@ func (e ReplyError) Misplaced() bool {
 // sockets, Sentinel, Cluster); it has no way to send a command without waiting for its reply, and that is what a worker does.
 type Conn struct {
 	net.Conn
-	In *bufio.Reader
+	In   *bufio.Reader
+	Trip time.Duration // that a round trip took as it was opened with scripts
 }
 
 // Push is a message that is no reply.
@@ -68,7 +69,7 @@ func dialTo(ctx context.Context, client redis.UniversalClient, key string, scrip
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{socket, bufio.NewReaderSize(socket, 64<<10)}
+	c := &Conn{Conn: socket, In: bufio.NewReaderSize(socket, 64<<10)}
 	if err := c.introduce(ctx, options, scripts); err != nil {
 		c.Close()
 		return nil, err
@@ -124,7 +125,9 @@ func (c *Conn) sendAll(commands [][]string) error {
 
 // loadScripts gives the server the scripts that it lacks.
 func (c *Conn) loadScripts(ctx context.Context) error {
+	began := time.Now()
 	known, err := c.Call(ctx, rdb.AskForScripts()...)
+	c.Trip = time.Since(began)
 	if err != nil && !Answered(err) { // else it may not be asked
 		return err
 	}
