@@ -93,11 +93,19 @@ class Model:
         last = self._ran(one.added + 2, max(first, second), f"set {number}, added 2")
         self._beside[number] = last
 
+    def _states(self, number: int, mode: str) -> list[tuple[str, int]]:
+        """How the nodes of a set have ended, and when at the earliest. If it was behind a quorum to which nodes were added,
+        it may have counted as skipped before: nobody knows since when."""
+        found = list(zip(self.marks[number], self._moments[number], strict=True))
+        gates = [gate for gate in self._spec.sets[number].gates if gate.mode in "qp"]
+        if not any(each in self._beside for gate in gates for each in gate.sources):
+            return found
+        return [(mark, 0 if mode == "e" or mark != _GOOD else moment) for mark, moment in found]
+
     def _gate(self, gate: Gate) -> tuple[bool, int]:
         """Whether it is satisfied, and since when, at the earliest."""
-        states = [
-            (mark, moment) for each in gate.sources for mark, moment in zip(self.marks[each], self._moments[each], strict=True)
-        ] + [(_GOOD, self._beside[each]) for each in gate.sources if each in self._beside]
+        own = [state for each in gate.sources for state in self._states(each, gate.mode)]
+        states = own + [(_GOOD, self._beside[each]) for each in gate.sources if each in self._beside]
         good = sorted(moment for mark, moment in states if mark == _GOOD)
         bad = sorted(moment for mark, moment in states if mark != _GOOD)
         if gate.mode == "a":
@@ -110,7 +118,8 @@ class Model:
         need = min(gate.need, len(states)) if gate.mode in "pz" else gate.need
         if len(wanted) >= need:
             return True, wanted[need - 1] if need else 0
-        return False, unwanted[max(0, len(states) - need)] if unwanted else 0
+        # It may have been given up before some were added.
+        return False, unwanted[max(0, min(len(own) - need, len(unwanted) - 1))] if unwanted else 0
 
     def state(self) -> str:
         """Of the workflow."""

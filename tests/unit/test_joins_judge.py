@@ -54,6 +54,15 @@ def test_what_a_node_adds_counts_beside_it(mode: str, need: int, first: int) -> 
         assert Model(one, some).marks == [["s"], ["s"]]
 
 
+@pytest.mark.parametrize("begin", [11, 21, 31])
+def test_a_quorum_may_have_been_given_up_before_some_were_added(begin: int) -> None:
+    """With the first failure; what runs nevertheless may have begun then, or at any time after it."""
+    sets = [Set("t", 0, [FAIL, FAIL]), Set("t", 2, [ADD], added=3), Set("t", 6, [OK], [Gate("q", 3, (0, 1))])]
+    sets.append(Set("t", 7, [OK], [Gate("e", 1, (2,))]))
+    model = Model(Spec(0, 0, "continue", sets, 8), lives(10, 20, 12, 13, 14, 15, -1, begin))
+    assert (model.marks[2], model.found.early, model.found.lost) == (["k"], [], [])
+
+
 def test_a_callback_for_the_other_end_is_wrong() -> None:
     one = spec()
     one.callbacks = {"failure": 3}
