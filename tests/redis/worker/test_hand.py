@@ -72,6 +72,19 @@ def with_hand(queue: Queue, size: int) -> Worker:
     return worker
 
 
+def sizes_of_questions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tasks each question is about that begins tasks together, from now on."""
+    asked: list[int] = []
+    start_many = Store.start_many
+
+    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
+        asked.append(len(tasks))
+        return start_many(self, tasks, worker)
+
+    monkeypatch.setattr(Store, "start_many", counted)
+    return asked
+
+
 def filled(queue: Queue, count: int, function: Callable[[int], int] = look) -> None:
     HANDLES.extend(queue.enqueue_all(PyTask(function, (number,), result_ttl=60) for number in range(count)))
 
@@ -153,14 +166,7 @@ LARGE = 40  # tasks of a hand that is begun in two questions
 def test_the_first_of_a_large_hand_run_while_redis_begins_the_others(
     queue: Queue, client: redis.Redis, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    start_many = Store.start_many
-
-    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
-        asked.append(len(tasks))
-        return start_many(self, tasks, worker)
-
-    monkeypatch.setattr(Store, "start_many", counted)
+    asked = sizes_of_questions(monkeypatch)
     filled(queue, LARGE)
     MEANWHILE.append(lambda: eventually(lambda: {handle.status().state for handle in HANDLES} == {State.RUNNING}))
     with_hand(queue, LARGE).run()
@@ -241,14 +247,7 @@ def test_what_went_back_after_its_beginning_does_not_begin_again_here(queue: Que
 def test_where_there_are_limits_each_begins_alone(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.limit(concurrency=100)
     filled(queue, 3)
-    asked: list[int] = []
-    start_many = Store.start_many
-
-    def counted(self: Store, tasks: list[tuple[str, Holds, int]], worker: str) -> list[int]:
-        asked.append(len(tasks))
-        return start_many(self, tasks, worker)
-
-    monkeypatch.setattr(Store, "start_many", counted)
+    asked = sizes_of_questions(monkeypatch)
     with_hand(queue, 3).run()
     assert asked == [1, 1, 1]
 
