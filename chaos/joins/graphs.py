@@ -264,7 +264,7 @@ class Builder:
         need, others = _needed(self.spec.policy), tuple(dict.fromkeys(instead[each] for each in ends if each in instead))
         if others and all(self.spec.sets[each].kind != "m" for each in ends):
             need = min(need, sum(len(self.spec.sets[each].acts) for each in ends))
-        return Gate("z", need, (*ends, *others)) if need and ends else None
+        return Gate("z", need, tuple(dict.fromkeys((*ends, *others)))) if need and ends else None
 
     def _edges(self) -> tuple[list[_Place], Any, list[Gate]]:
         """What something comes after, and by which policies."""

@@ -94,11 +94,7 @@ class _Plan:
 
     def failed(self) -> set[int]:
         """The sets with nodes that have failed, expired or been cancelled."""
-        return {
-            number
-            for number, found in self.sets.items()
-            if found.kind != "c" and _FAILED.intersection(self.marks[found.first : found.first + found.size])
-        }
+        return _failed(self.sets, self.marks)
 
     def cancelled(self) -> dict[int, list[int]]:
         """The nodes that were cancelled, by their places in their sets: their tasks may still wait."""
@@ -208,13 +204,20 @@ class _Plan:
         self.fields |= {name: str(count) for name, count in (counts | {"left": left, "failures": failures}).items()}
 
 
+def _failed(sets: Mapping[int, NodeSet], marks: bytes | bytearray) -> set[int]:
+    """The sets with nodes that have failed, expired or been cancelled."""
+    return {
+        number
+        for number, found in sets.items()
+        if found.kind != "c" and _FAILED.intersection(marks[found.first : found.first + found.size])
+    }
+
+
 def tallied(gate: Gate, before: bytes, sets: Mapping[int, NodeSet], marks: bytes | bytearray) -> Tally:
     """That, from the marks of the nodes before it, and from all sets and marks."""
     maps = [sets[each] for each in gate.maps if each in sets and sets[each].kind == "m"]
     unmade = any(marks[found.first : found.first + 1] not in _FINAL for found in maps)
-    failed = gate.mode == "z" and any(
-        not _FAILED.isdisjoint(marks[found.first : found.first + found.size]) for found in sets.values() if found.kind != "c"
-    )
+    failed = gate.mode == "z" and bool(_failed(sets, marks))
     return Tally(len(before), before.count(b"s"), sum(map(before.count, BAD.encode())), before.count(b"k"), unmade, failed)
 
 

@@ -103,8 +103,7 @@ class Gate:
     def put_behind(self, sources: list[Block]) -> None:
         """These are the sets before it, and no others."""
         for each in self.sources:
-            if self in each.outs:
-                each.outs.remove(self)
+            each.outs.remove(self)
         self.sources = sources
         for each in sources:
             each.outs.append(self)
@@ -227,7 +226,7 @@ class Graph:
             self._last = Gate(self._base[1] + len(self.gates), "z", need, [])
             self.gates.append(self._last)
         self._last.need = need
-        self._last.put_behind([*ends, *dict.fromkeys(handlers)])
+        self._last.put_behind(list(dict.fromkeys([*ends, *handlers])))
 
     def ends(self) -> list[Block]:
         """The sets that nothing comes after, but for what handles a failure; and no such handler."""

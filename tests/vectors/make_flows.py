@@ -110,6 +110,11 @@ DESCRIPTIONS: list[dict[str, Any]] = [
             step(add=one(8), after=[0, 2], when=2),
         ],
     },
+    {
+        "name": "a last node that handles the failure of another, and waits for a third",
+        "policy": "any",
+        "steps": [step(add=one(1)), step(add=one(2)), step(add=one(3), after=[[0, "failure"], 1])],
+    },
     {"name": "two of all", "policy": 2, "steps": [step(add={"group": [one(1), one(2), one(3)]}), step(add={"group": []})]},
     {"name": "created once", "unique": "report-2026", "steps": [step(add={"group": []}), step(add=one(1), after=[0])]},
     {

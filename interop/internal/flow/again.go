@@ -288,13 +288,6 @@ func (p *plan) set(s Set, unsatisfied, doomed int, whole bool) {
 	}
 }
 
-// hasFailed says whether some node has.
-func (p *plan) hasFailed() bool {
-	return slices.ContainsFunc(p.order, func(number int64) bool {
-		return p.sets[number].stored.kind != "c" && bytes.ContainsAny(p.marksOf(p.sets[number]), "fxc")
-	})
-}
-
 func (p *plan) judge(number int64, keepDecided bool) string {
 	gate := p.gates[number]
 	var good, ill, skipped, size int64
@@ -310,7 +303,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 		nothing = nothing || s.Size == 0 && waits
 		unmade = unmade || slices.Contains(gate.maps, s.Number) && s.stored.kind == "m" && countAny(marks, "s"+bad) == 0
 	}
-	decided := verdict(gate, good, ill, size, skipped, unmade, p.hasFailed)
+	decided := verdict(gate, good, ill, size, skipped, unmade, p.failed)
 	if nothing {
 		decided = ""
 	}
@@ -329,7 +322,7 @@ func (p *plan) judge(number int64, keepDecided bool) string {
 }
 
 // verdict is as judge in lua/flow_join.lua.
-func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool, failed func() bool) string {
+func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool, failed func() []int64) string {
 	switch gate.mode {
 	case "a", "x":
 		switch {
@@ -362,7 +355,7 @@ func verdict(gate *storedGate, good, bad, size, skipped int64, unmade bool, fail
 		return "s"
 	case unmade || bad <= size-need:
 		return ""
-	case gate.mode == "p" || gate.mode == "q" && bad > skipped || gate.mode == "z" && failed():
+	case gate.mode == "p" || gate.mode == "q" && bad > skipped || gate.mode == "z" && len(failed()) > 0:
 		return "d"
 	}
 	return "k"

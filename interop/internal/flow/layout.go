@@ -77,7 +77,7 @@ func (l *Layout) set(b *Block) nodeSet {
 		flags = "h"
 	}
 	for i, out := range b.outs {
-		if strings.Contains("n"+quorums, out.mode) { // a failure of its nodes is provided for
+		if strings.Contains("qn", out.mode) { // a failure of its nodes is provided for
 			flags = "h"
 		}
 		outs[i] = rdb.Decimal(out.number)
